@@ -1,1 +1,89 @@
-//! Skeleton.
+//! The native process beside the gateway: takes batches from filters and produces them to Kafka.
+
+mod batches;
+mod clusters;
+mod config;
+mod intake;
+mod listen;
+mod metrics;
+mod outcomes;
+mod profiles;
+mod readiness;
+mod recent;
+mod reply;
+mod rest;
+mod routes;
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+pub use crate::config::{Args, Config, ConfigError};
+pub use crate::listen::Listeners;
+
+use crate::clusters::Clusters;
+use crate::metrics::Metrics;
+use crate::profiles::Profiles;
+use crate::recent::Recent;
+
+/// What every route works with.
+pub(crate) struct Bridge {
+    pub(crate) clusters: Clusters,
+    pub(crate) profiles: Profiles,
+    pub(crate) recent: Recent,
+    pub(crate) intake: intake::Room,
+    pub(crate) metrics: Metrics,
+}
+
+/// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
+/// way are answered, and what is queued is written, within `drain_timeout_ms`.
+///
+/// # Errors
+/// A cluster whose properties are wrong.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let bridge = Arc::new(Bridge {
+        clusters: Clusters::new(&config)?,
+        profiles: Profiles::default(),
+        recent: Recent::default(),
+        intake: intake::Room::default(),
+        metrics: Metrics::default(),
+    });
+    info!(listen = %listeners, "event=started");
+    listeners.serve(routes::router(Arc::clone(&bridge)), shutdown, config.drain_timeout).await;
+    bridge.clusters.close(Instant::now() + config.drain_timeout).await;
+    info!("event=stopped");
+    Ok(())
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn termination() -> std::io::Result<CancellationToken> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        info!("event=draining");
+        cancelled.cancel();
+    });
+    Ok(token)
+}
+
+/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax; `info` when it is absent.
+#[must_use]
+pub fn log_filter() -> EnvFilter {
+    EnvFilter::builder()
+        .with_env_var(config::LOG_VARIABLE)
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy()
+}

@@ -1,0 +1,193 @@
+//! The plugin configuration, checked: only this form travels further.
+
+mod check;
+mod raw;
+
+use std::time::Duration;
+
+use crate::format::kong::Forward;
+use crate::profile::Profile;
+use crate::wire::Delivery;
+
+/// A filter's checked settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The host that the filter must run in.
+    pub host: Host,
+    /// Where callouts go and how they name themselves.
+    pub bridge: Bridge,
+    /// The topic of every record.
+    pub topic: String,
+    /// Which parts of the request are in the message.
+    pub forward: Forward,
+    /// What a 200 promises.
+    pub delivery: Delivery,
+    /// Whether what queues in one turn of the event loop shares a callout.
+    pub group_commit: bool,
+    /// Largest body in bytes; a larger one gets 413.
+    pub max_body_bytes: u64,
+    /// How long a record may take from its capture to its outcome.
+    pub delivery_timeout: Duration,
+    /// Whether a reply tells the real reason of a failure.
+    pub return_error_message: bool,
+    /// When a batch is full and when it is due.
+    pub batch: BatchLimits,
+    /// How much the filter queues.
+    pub queue: QueueLimits,
+    /// What the bridge needs to make a producer.
+    pub profile: Profile,
+}
+
+/// `host`: which host the filter must find itself in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Host {
+    /// Whichever is detected.
+    #[default]
+    Auto,
+    /// Envoy, without asking.
+    Envoy,
+}
+
+/// Where callouts go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// The target as the host names it; on Envoy a cluster.
+    pub target: String,
+    /// `:authority` of callouts.
+    pub authority: String,
+    /// Bearer token of callouts.
+    pub token: Option<String>,
+}
+
+/// When a batch goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Most records.
+    pub records: usize,
+    /// Bytes of encoded records after which nothing is added; one larger record goes alone.
+    pub bytes: usize,
+    /// Memory mode: the longest wait of a batch that is not full.
+    pub flush_timeout: Duration,
+}
+
+/// How much may wait in a VM, in flight included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of encoded records.
+    pub bytes: usize,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct ConfigError {
+    /// Path of the field, `.` for the document.
+    pub path: String,
+    /// What is wrong with it, and what would be right.
+    pub reason: String,
+}
+
+impl Settings {
+    /// Parses and checks a plugin configuration.
+    ///
+    /// # Errors
+    /// The first fault: its path, and what would be right. Unknown fields are faults and name the
+    /// nearest known field.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        check::settings(raw::parse(json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn parse(fields: Value) -> Result<Settings, String> {
+        let mut config = json!({ "bridge": "host_bridge", "topic": "orders" });
+        for (name, value) in fields.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        Settings::parse(config.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_kongs() {
+        let settings = parse(json!({})).unwrap();
+        assert_eq!(settings.delivery, Delivery::Memory);
+        let forward = Forward { method: false, uri: false, headers: false, body: true };
+        assert_eq!(settings.forward, forward);
+        assert_eq!((settings.batch.records, settings.batch.bytes), (200, 1_048_576));
+        assert_eq!(settings.batch.flush_timeout, Duration::from_secs(1));
+        assert_eq!((settings.queue.records, settings.queue.bytes), (50_000, 64 << 20));
+        assert_eq!((settings.profile.acks, settings.profile.retries), (1, 10));
+        assert_eq!(settings.max_body_bytes, 1_048_576);
+        assert_eq!(settings, parse(json!({ "forward_uri": null, "cluster": null })).unwrap());
+    }
+
+    #[test]
+    fn each_kind_of_fault_names_its_field() {
+        let faults = [
+            (json!({"topicc": "x"}), "topicc: unknown field, did you mean `topic`?"),
+            (json!({"zzzzzzzzzzzz": 1}), "zzzzzzzzzzzz: unknown field"),
+            (json!({"topic": 1}), "topic: invalid type: integer `1`, expected a string"),
+            (json!({"topic": ""}), "topic: must be 1 to 249 characters of a-z A-Z 0-9 . _ -"),
+            (json!({"topic": "a b"}), "topic: must be 1 to 249 characters of a-z A-Z 0-9 . _ -"),
+            (json!({"topic": null}), "topic: is required"),
+            (json!({"bridge": ""}), "bridge: must not be empty"),
+            (json!({"bridge_token": "a\nb"}), "bridge_token: must be visible ASCII"),
+            (json!({"producer_request_acks": 2}), "producer_request_acks: must be -1 to 1, is 2"),
+            (
+                json!({"max_body_bytes": 9000000}),
+                "max_body_bytes: must be 0 to 8388608, is 9000000",
+            ),
+            (json!({"forward_body": false}), "forward_body: at least one forward_* must be true"),
+            (
+                json!({"producer_async": true, "delivery": "acked"}),
+                "delivery: disagrees with producer_async",
+            ),
+            (
+                json!({"delivery": "durable"}),
+                "delivery: unknown variant `durable`, expected `memory` or `acked`",
+            ),
+            (
+                json!({"cluster": "a", "bootstrap_servers": [{"host": "h", "port": 1}]}),
+                "cluster: excludes bootstrap_servers",
+            ),
+            (
+                json!({"bootstrap_servers": [{"host": "h", "port": 9092}, {"host": "h", "prt": 1}]}),
+                "bootstrap_servers[1].prt: unknown field, did you mean `port`?",
+            ),
+            (
+                json!({"bootstrap_servers": [{"host": "h"}]}),
+                "bootstrap_servers[0].port: is required",
+            ),
+            (
+                json!({"bootstrap_servers": [{"host": "h", "port": 0}]}),
+                "bootstrap_servers[0].port: must be 1 to 65535, is 0",
+            ),
+            (
+                json!({"error_handling": {"return_error_mesage": true}}),
+                "error_handling.return_error_mesage: unknown field, \
+                 did you mean `return_error_message`?",
+            ),
+            (json!({"host": "nginx"}), "host: unknown variant `nginx`, expected `auto` or `envoy`"),
+            (json!({"cluster": "a/b"}), "cluster: must be 1 to 64 characters of a-z A-Z 0-9 . _ -"),
+        ];
+        for (fields, message) in faults {
+            assert_eq!(parse(fields.clone()).unwrap_err(), message, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_not_an_object_is_refused() {
+        for bad in [&b""[..], b"{", b"[]", b"\xff", b"{} x"] {
+            assert_eq!(Settings::parse(bad).unwrap_err().path, ".", "{bad:?}");
+        }
+        let twice = br#"{"bridge":"b","topic":"a","topic":"b"}"#;
+        assert!(Settings::parse(twice).unwrap_err().to_string().contains("duplicate field"));
+    }
+}

@@ -1,0 +1,222 @@
+//! Turns the written configuration into settings: defaults, ranges, fields that exclude another.
+
+use std::time::Duration;
+
+use super::raw::{self, Raw};
+use super::{BatchLimits, Bridge, ConfigError, QueueLimits, Settings};
+use crate::format::kong::Forward;
+use crate::limits;
+use crate::profile::Profile;
+use crate::wire::Delivery;
+
+pub(super) fn settings(raw: Raw) -> Result<Settings, ConfigError> {
+    Ok(Settings {
+        host: raw.host.unwrap_or_default(),
+        bridge: bridge(&raw)?,
+        forward: forward(&raw)?,
+        delivery: delivery(&raw)?,
+        group_commit: raw.group_commit.unwrap_or(true),
+        max_body_bytes: number(
+            "max_body_bytes",
+            raw.max_body_bytes,
+            (0, limits::BODY_BYTES_MAX),
+            limits::BODY_BYTES_DEFAULT,
+        )?,
+        delivery_timeout: millis("delivery_timeout", raw.delivery_timeout, (1, 3_600_000), 10_000)?,
+        return_error_message: raw
+            .error_handling
+            .as_ref()
+            .and_then(|handling| handling.return_error_message)
+            .unwrap_or(false),
+        batch: batch(&raw)?,
+        queue: queue(&raw)?,
+        profile: profile(&raw)?,
+        topic: name("topic", raw.topic, limits::TOPIC_BYTES_MAX)?
+            .ok_or_else(|| required("topic"))?,
+    })
+}
+
+fn bridge(raw: &Raw) -> Result<Bridge, ConfigError> {
+    let target = raw.bridge.clone().ok_or_else(|| required("bridge"))?;
+    let authority = raw.bridge_authority.clone().unwrap_or_else(|| "host-bridge".to_owned());
+    for (field, value) in [("bridge", &target), ("bridge_authority", &authority)] {
+        if value.is_empty() {
+            return Err(fault(field, "must not be empty"));
+        }
+        visible(field, value)?;
+    }
+    if let Some(token) = &raw.bridge_token {
+        visible("bridge_token", token)?;
+    }
+    Ok(Bridge { target, authority, token: raw.bridge_token.clone() })
+}
+
+fn forward(raw: &Raw) -> Result<Forward, ConfigError> {
+    let forward = Forward {
+        method: raw.forward_method.unwrap_or(false),
+        uri: raw.forward_uri.unwrap_or(false),
+        headers: raw.forward_headers.unwrap_or(false),
+        body: raw.forward_body.unwrap_or(true),
+    };
+    if forward.method || forward.uri || forward.headers || forward.body {
+        Ok(forward)
+    } else {
+        Err(fault("forward_body", "at least one forward_* must be true"))
+    }
+}
+
+fn delivery(raw: &Raw) -> Result<Delivery, ConfigError> {
+    let by_async = raw.producer_async.map(|memory| match memory {
+        true => raw::Delivery::Memory,
+        false => raw::Delivery::Acked,
+    });
+    match (by_async, raw.delivery) {
+        (Some(one), Some(other)) if one != other => {
+            Err(fault("delivery", "disagrees with producer_async"))
+        }
+        (one, other) => Ok(match other.or(one) {
+            Some(raw::Delivery::Acked) => Delivery::Acked,
+            Some(raw::Delivery::Memory) | None => Delivery::Memory,
+        }),
+    }
+}
+
+fn batch(raw: &Raw) -> Result<BatchLimits, ConfigError> {
+    Ok(BatchLimits {
+        records: number(
+            "producer_request_limits_messages_per_request",
+            raw.producer_request_limits_messages_per_request,
+            (1, limits::FRAME_RECORDS_MAX),
+            200,
+        )?,
+        bytes: number(
+            "producer_request_limits_bytes_per_request",
+            raw.producer_request_limits_bytes_per_request,
+            (1, limits::FRAME_BYTES_MAX / 2),
+            1_048_576,
+        )?,
+        flush_timeout: millis(
+            "producer_async_flush_timeout",
+            raw.producer_async_flush_timeout,
+            (1, 3_600_000),
+            1000,
+        )?,
+    })
+}
+
+fn queue(raw: &Raw) -> Result<QueueLimits, ConfigError> {
+    Ok(QueueLimits {
+        records: number(
+            "producer_async_buffering_limits_messages_in_memory",
+            raw.producer_async_buffering_limits_messages_in_memory,
+            (1, 10_000_000),
+            50_000,
+        )?,
+        bytes: number(
+            "producer_async_buffering_limits_bytes_in_memory",
+            raw.producer_async_buffering_limits_bytes_in_memory,
+            (1, 1 << 30),
+            64 << 20,
+        )?,
+    })
+}
+
+fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
+    if raw.cluster.is_some() && raw.bootstrap_servers.is_some() {
+        return Err(fault("cluster", "excludes bootstrap_servers"));
+    }
+    let mut bootstrap_servers = Vec::new();
+    for (index, server) in raw.bootstrap_servers.iter().flatten().enumerate() {
+        bootstrap_servers.push(address(index, server)?);
+    }
+    if raw.bootstrap_servers.is_some() && bootstrap_servers.is_empty() {
+        return Err(fault("bootstrap_servers", "must not be empty"));
+    }
+    Ok(Profile {
+        cluster: name("cluster", raw.cluster.clone(), 64)?,
+        bootstrap_servers,
+        acks: number("producer_request_acks", raw.producer_request_acks, (-1, 1), 1)?,
+        request_timeout_ms: number(
+            "producer_request_timeout",
+            raw.producer_request_timeout,
+            (1, 3_600_000),
+            2000,
+        )?,
+        retries: number(
+            "producer_request_retries_max_attempts",
+            raw.producer_request_retries_max_attempts,
+            (0, 1_000_000),
+            10,
+        )?,
+        retry_backoff_ms: number(
+            "producer_request_retries_backoff_timeout",
+            raw.producer_request_retries_backoff_timeout,
+            (1, 3_600_000),
+            100,
+        )?,
+        partitioner: raw.partitioner.unwrap_or_default(),
+        linger_ms: number("linger", raw.linger, (0, 3_600_000), 0)?,
+    })
+}
+
+fn address(index: usize, server: &raw::Server) -> Result<String, ConfigError> {
+    let path = |field| format!("bootstrap_servers[{index}].{field}");
+    let host = server.host.as_deref().ok_or_else(|| required(&path("host")))?;
+    let port = server.port.ok_or_else(|| required(&path("port")))?;
+    if host.is_empty() || host.contains(['/', ',', ' ']) {
+        return Err(fault(&path("host"), "must be a host name or an IP address"));
+    }
+    visible(&path("host"), host)?;
+    let port: u16 = number(&path("port"), Some(port), (1, u16::MAX), 0)?;
+    let bracketed = host.contains(':') && !host.starts_with('[');
+    Ok(if bracketed { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+fn millis(
+    path: &str,
+    value: Option<i64>,
+    range: (u64, u64),
+    default: u64,
+) -> Result<Duration, ConfigError> {
+    number(path, value, range, default).map(Duration::from_millis)
+}
+
+fn number<T>(path: &str, value: Option<i64>, range: (T, T), default: T) -> Result<T, ConfigError>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + std::fmt::Display,
+{
+    let Some(value) = value else { return Ok(default) };
+    let (low, high) = range;
+    T::try_from(value)
+        .ok()
+        .filter(|number| (low..=high).contains(number))
+        .ok_or_else(|| fault(path, &format!("must be {low} to {high}, is {value}")))
+}
+
+/// A topic's or cluster's name, in the characters that Kafka allows for topics.
+fn name(path: &str, value: Option<String>, most: usize) -> Result<Option<String>, ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match value {
+        Some(name) if !(1..=most).contains(&name.len()) || !name.chars().all(allowed) => {
+            let reason = format!("must be 1 to {most} characters of a-z A-Z 0-9 . _ -");
+            Err(fault(path, &reason))
+        }
+        value => Ok(value),
+    }
+}
+
+/// What goes into a header of a callout: a control character would fail the whole call.
+fn visible(path: &str, value: &str) -> Result<(), ConfigError> {
+    match value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(fault(path, "must be visible ASCII")),
+    }
+}
+
+fn required(path: &str) -> ConfigError {
+    fault(path, "is required")
+}
+
+fn fault(path: &str, reason: &str) -> ConfigError {
+    ConfigError { path: path.to_owned(), reason: reason.to_owned() }
+}

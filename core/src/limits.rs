@@ -1,0 +1,41 @@
+//! Every bound that filter and bridge share, with its unit and its reason.
+
+/// Default of `max_body_bytes`: Kafka's own default for the largest record batch.
+pub const BODY_BYTES_DEFAULT: u64 = 1_048_576;
+/// Largest `max_body_bytes`: callouts of 6 MB are known to pass, and a frame holds one such body.
+pub const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Largest encoded record in bytes. Escaping and `body_args` can make a Kong message twelve times
+/// as large as the body it came from; one that would not fit into a frame is refused with 413.
+pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
+/// Largest produce frame in bytes that the bridge reads.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most records in one frame; `producer_request_limits_messages_per_request` stays within it.
+pub const FRAME_RECORDS_MAX: usize = 10_000;
+/// Largest reply to a callout in bytes that the filter reads: 10,000 outcomes with their reasons.
+pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest reason in bytes that an outcome carries; a reason is for people, not for data.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Largest profile in bytes that the bridge reads.
+pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
+/// Group commit: batches in flight from one VM. Fewer leave the bridge idle while a reply is on
+/// its way; more make the batches smaller.
+pub const BATCHES_IN_FLIGHT_ACKED: usize = 4;
+/// Memory mode: one batch in flight, so that a key's records stay in order.
+pub const BATCHES_IN_FLIGHT_MEMORY: usize = 1;
+/// What a callout may take beyond the records' deadline in ms: the bridge answers first.
+pub const CALLOUT_GRACE_MS: u64 = 500;
+/// Shortest and longest tick of a filter's root in ms: deadlines and flushes are due within it.
+pub const TICK_MS: (u64, u64) = (10, 100);
+/// Longest topic name in bytes (Kafka's own limit).
+pub const TOPIC_BYTES_MAX: usize = 249;
+/// Longest multipart boundary in bytes (RFC 2046, 5.1.1).
+pub const BOUNDARY_BYTES_MAX: usize = 70;
+/// Header pairs of one multipart part: a browser sends at most three.
+pub const PART_HEADERS_MAX: usize = 16;
+/// Seconds in `Retry-After` of a 503.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// Idle seconds after which the bridge closes a connection: longer than any gateway's pool.
+pub const BRIDGE_IDLE_SECONDS: u64 = 75;
+
+const _: () = assert!(RECORD_BYTES_MAX > BODY_BYTES_MAX as usize);
+const _: () = assert!(FRAME_RECORDS_MAX * (REASON_BYTES_MAX + 8) < REPLY_BYTES_MAX);

@@ -1,0 +1,127 @@
+//! What the outbox moves: records with who waits for them, batches of them, and callouts.
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::outcome::{Outcome, Reason};
+use crate::profile;
+use crate::wire;
+
+/// The host's id of a request's stream.
+pub type StreamId = u32;
+
+/// An encoded record and who waits for its outcome.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Vec<u8>,
+    pub(super) stream: Option<StreamId>,
+    pub(super) since: Duration,
+}
+
+/// What became of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The stream that waits, if one does.
+    pub stream: Option<StreamId>,
+    /// What it is told.
+    pub outcome: Outcome,
+    /// Bytes of the encoded record.
+    pub bytes: usize,
+}
+
+/// Records that travel together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Given when it is first sent, kept when it is sent again.
+    pub(super) sequence: Option<u64>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) attempts: u32,
+    pub(super) not_before: Duration,
+    /// An attempt may have been written.
+    pub(super) in_doubt: bool,
+    /// The profile was registered for this batch.
+    pub(super) registered: bool,
+}
+
+/// An HTTP request to the bridge that is to be dispatched.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Callout {
+    /// The batch that it carries; none for a registration.
+    pub sequence: Option<u64>,
+    /// HTTP method.
+    pub method: &'static str,
+    /// Request target.
+    pub path: String,
+    /// The body's `content-type`.
+    pub content_type: &'static str,
+    /// The body, never empty.
+    pub body: Vec<u8>,
+    /// How long the host waits for the reply.
+    pub timeout: Duration,
+}
+
+impl Entry {
+    pub(super) fn settle(self, outcome: Outcome) -> Settled {
+        Settled { stream: self.stream, outcome, bytes: self.record.len() }
+    }
+}
+
+impl Batch {
+    pub(super) fn new(entries: Vec<Entry>) -> Self {
+        Self {
+            sequence: None,
+            entries,
+            attempts: 0,
+            not_before: Duration::ZERO,
+            in_doubt: false,
+            registered: false,
+        }
+    }
+
+    /// Time left before the deadline of its oldest record.
+    pub(super) fn remaining(&self, timeout: Duration, now: Duration) -> Duration {
+        let since = self.entries.first().map_or(now, |entry| entry.since);
+        (since + timeout).saturating_sub(now)
+    }
+
+    /// The outcome of a batch that is given up for `reason`.
+    pub(super) fn outcome(&self, reason: Reason) -> Outcome {
+        match self.in_doubt {
+            true => Outcome::Unknown(reason),
+            false => Outcome::NotWritten(reason),
+        }
+    }
+}
+
+impl Callout {
+    pub(super) fn register(id: &[u8; 32], document: Vec<u8>) -> Self {
+        Self {
+            sequence: None,
+            method: "PUT",
+            path: format!("/v1/profiles/{}", profile::hex(id)),
+            content_type: "application/json",
+            body: document,
+            timeout: REGISTRATION_TIMEOUT,
+        }
+    }
+
+    pub(super) fn produce(sequence: u64, (body, budget): (Vec<u8>, Duration)) -> Self {
+        Self {
+            sequence: Some(sequence),
+            method: "POST",
+            path: "/v1/produce".to_owned(),
+            content_type: wire::BATCH_TYPE,
+            body,
+            timeout: budget + Duration::from_millis(limits::CALLOUT_GRACE_MS),
+        }
+    }
+}
+
+/// Wait before attempt `attempts` + 2: doubling from 50 ms to 1 s. One worker has one batch to send
+/// again at a time, so there is no crowd for jitter to spread.
+pub(super) fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(50 << attempts.min(5)).min(Duration::from_secs(1))
+}
+
+/// The bridge answers a registration from memory.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,85 @@
+//! The producer profile: what the bridge needs to make the producer that a filter asked for.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Settings of a producer. Filters with equal profiles share one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// A cluster of the bridge's configuration; none means inline servers, or `default`.
+    pub cluster: Option<String>,
+    /// Inline `host:port` addresses, which the bridge's policy must allow.
+    pub bootstrap_servers: Vec<String>,
+    /// `acks`: 0, 1 or -1.
+    pub acks: i16,
+    /// `request.timeout.ms`.
+    pub request_timeout_ms: u32,
+    /// `retries`.
+    pub retries: u32,
+    /// `retry.backoff.ms`.
+    pub retry_backoff_ms: u32,
+    /// Which partitioner chooses.
+    pub partitioner: Partitioner,
+    /// `linger.ms`.
+    pub linger_ms: u32,
+}
+
+/// How a key becomes a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Partitioner {
+    /// As Java's: murmur2 of the key.
+    #[default]
+    Murmur2Random,
+    /// As librdkafka's and Kong's: CRC-32 of the key.
+    ConsistentRandom,
+}
+
+impl Partitioner {
+    /// The name in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Murmur2Random => "murmur2_random",
+            Self::ConsistentRandom => "consistent_random",
+        }
+    }
+}
+
+impl Profile {
+    /// The document that is registered: JSON with its fields in this type's order.
+    ///
+    /// # Errors
+    /// None that a profile can cause; the encoder's error is passed on rather than hidden.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+/// The id of a profile: SHA-256 of its document.
+#[must_use]
+pub fn id(document: &[u8]) -> [u8; 32] {
+    Sha256::digest(document).into()
+}
+
+/// An id in lower-case hexadecimal, as it stands in the path of `PUT /v1/profiles/{sha256}`.
+#[must_use]
+pub fn hex(id: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    id.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_the_sha_256_of_the_document() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hex(&id(b"")), empty);
+    }
+}

@@ -1,0 +1,131 @@
+//! Kafka clients: one for each named cluster and for each set of properties that a profile asks
+//! for, shared by whoever asks for the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use kafka_client::Client;
+use kafka_upstream_core::profile::Profile;
+use tokio::time::Instant;
+
+use crate::config::{Config, ConfigError, is_loopback};
+
+/// The clients of this process.
+pub(crate) struct Clusters {
+    properties: BTreeMap<String, BTreeMap<String, String>>,
+    named: BTreeMap<String, Client>,
+    allowed: BTreeSet<String>,
+    by_config: Mutex<HashMap<kafka_client::Config, Client>>,
+}
+
+/// Why a profile gets no producer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("cluster: `{0}` is not in the bridge's configuration")]
+    UnknownCluster(String),
+    #[error("bootstrap_servers: `{0}` is neither loopback nor in inline_bootstrap_servers")]
+    NotAllowed(String),
+    #[error(transparent)]
+    Property(#[from] kafka_client::PropertyError),
+    #[error("{PROFILES_MAX} different producers are in use")]
+    TooMany,
+}
+
+impl Clusters {
+    /// Makes a client for each configured cluster; none connects before it is used.
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let mut clusters = Self {
+            properties: config.clusters.clone(),
+            named: BTreeMap::new(),
+            allowed: config.inline_bootstrap_servers.clone(),
+            by_config: Mutex::new(HashMap::new()),
+        };
+        for (name, properties) in &config.clusters {
+            let client = clusters.client(properties).map_err(|refusal| ConfigError::Field {
+                field: format!("clusters.{name}"),
+                reason: refusal.to_string(),
+            })?;
+            clusters.named.insert(name.clone(), client);
+        }
+        Ok(clusters)
+    }
+
+    /// A cluster by its configured name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Client> {
+        self.named.get(name)
+    }
+
+    /// All configured clusters.
+    pub(crate) fn all(&self) -> &BTreeMap<String, Client> {
+        &self.named
+    }
+
+    /// The client that a profile asks for, made if it is new.
+    pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Client, Refusal> {
+        let mut properties = if profile.bootstrap_servers.is_empty() {
+            let name = profile.cluster.as_deref().unwrap_or("default");
+            let known = self.properties.get(name);
+            known.ok_or_else(|| Refusal::UnknownCluster(name.to_owned()))?.clone()
+        } else {
+            let refused = profile.bootstrap_servers.iter().find(|server| !self.allows(server));
+            if let Some(server) = refused {
+                return Err(Refusal::NotAllowed(server.clone()));
+            }
+            let servers = profile.bootstrap_servers.join(",");
+            BTreeMap::from([("bootstrap.servers".to_owned(), servers)])
+        };
+        for (name, value) in [
+            ("acks", profile.acks.to_string()),
+            ("request.timeout.ms", profile.request_timeout_ms.to_string()),
+            ("retries", profile.retries.to_string()),
+            ("retry.backoff.ms", profile.retry_backoff_ms.to_string()),
+            ("retry.backoff.max.ms", profile.retry_backoff_ms.max(BACKOFF_MAX_MS).to_string()),
+            ("linger.ms", profile.linger_ms.to_string()),
+            ("partitioner", profile.partitioner.name().to_owned()),
+        ] {
+            properties.insert(name.to_owned(), value);
+        }
+        self.client(&properties)
+    }
+
+    /// Drains every client, all at once.
+    pub(crate) async fn close(&self, deadline: Instant) {
+        let mut closing = tokio::task::JoinSet::new();
+        for client in self.lock().values().cloned() {
+            closing.spawn(async move { client.close(deadline).await });
+        }
+        closing.join_all().await;
+    }
+
+    fn client(&self, properties: &BTreeMap<String, String>) -> Result<Client, Refusal> {
+        let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let config = kafka_client::Config::from_properties(pairs)?;
+        let mut clients = self.lock();
+        if let Some(client) = clients.get(&config) {
+            return Ok(client.clone());
+        }
+        if clients.len() == PROFILES_MAX {
+            return Err(Refusal::TooMany);
+        }
+        let client = Client::new(config.clone());
+        clients.insert(config, client.clone());
+        Ok(client)
+    }
+
+    fn allows(&self, server: &str) -> bool {
+        let loopback = |address: SocketAddr| is_loopback(address.ip());
+        self.allowed.contains(server)
+            || server.parse().is_ok_and(loopback)
+            || server.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<kafka_client::Config, Client>> {
+        self.by_config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Most clients at a time: each holds connections and memory.
+const PROFILES_MAX: usize = 256;
+/// Longest backoff between attempts, in ms, as Kafka's own default.
+const BACKOFF_MAX_MS: u32 = 1000;

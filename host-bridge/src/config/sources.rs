@@ -1,0 +1,126 @@
+//! Where settings come from, merged into one: file, then environment, then flags.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Args, ConfigError, LOG_VARIABLE, field};
+
+/// The configuration as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) listen: Option<Vec<String>>,
+    pub(super) drain_timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) inline_bootstrap_servers: Vec<String>,
+    #[serde(default)]
+    pub(super) clusters: BTreeMap<String, toml::Table>,
+}
+
+pub(super) fn merge(
+    args: &Args,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Raw, ConfigError> {
+    let mut raw = match &args.config {
+        None => Raw::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::File { path: path.clone(), source })?;
+            toml::from_str(&text).map_err(|error| ConfigError::Toml {
+                path: path.clone(),
+                text: error.to_string().trim_end().to_owned(),
+            })?
+        }
+    };
+    for (name, value) in environment {
+        match name.strip_prefix(PREFIX) {
+            Some(setting) if name != LOG_VARIABLE && setting != "CONFIG" => {
+                set(&mut raw, &name, setting, value)?;
+            }
+            _ => {}
+        }
+    }
+    if !args.listen.is_empty() {
+        raw.listen = Some(args.listen.clone());
+    }
+    if let Some(servers) = &args.bootstrap_servers {
+        put(&mut raw, "default", "bootstrap.servers", servers.clone());
+    }
+    Ok(raw)
+}
+
+/// Sets what a variable names: lists are separated by commas, `__` steps into a table, and `_` is
+/// the dot of a Kafka property.
+fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), ConfigError> {
+    let list = || value.split(',').map(|item| item.trim().to_owned()).collect();
+    match setting {
+        "LISTEN" => raw.listen = Some(list()),
+        "INLINE_BOOTSTRAP_SERVERS" => raw.inline_bootstrap_servers = list(),
+        "DRAIN_TIMEOUT_MS" => {
+            let millis = value
+                .parse()
+                .map_err(|error: std::num::ParseIntError| field(name, &error.to_string()))?;
+            raw.drain_timeout_ms = Some(millis);
+        }
+        _ => {
+            let mut path = setting.split("__");
+            let (Some("CLUSTERS"), Some(cluster), Some(property), None) =
+                (path.next(), path.next(), path.next(), path.next())
+            else {
+                return Err(ConfigError::Variable(name.to_owned()));
+            };
+            let property = property.to_lowercase().replace('_', ".");
+            put(raw, &cluster.to_lowercase(), &property, value);
+        }
+    }
+    Ok(())
+}
+
+/// Puts a property over the file's, which may be written as nested tables.
+fn put(raw: &mut Raw, cluster: &str, property: &str, value: String) {
+    let table = raw.clusters.entry(cluster.to_owned()).or_default();
+    remove(table, property);
+    table.insert(property.to_owned(), toml::Value::String(value));
+}
+
+fn remove(table: &mut toml::Table, property: &str) {
+    table.remove(property);
+    for (dot, _) in property.match_indices('.') {
+        let (head, rest) = property.split_at(dot);
+        if let Some(toml::Value::Table(nested)) = table.get_mut(head) {
+            remove(nested, rest.trim_start_matches('.'));
+        }
+    }
+}
+
+/// TOML reads `bootstrap.servers = …` as a table `bootstrap`: both spellings mean the property.
+pub(super) fn flatten(
+    cluster: &str,
+    table: toml::Table,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut properties = BTreeMap::new();
+    for (key, value) in table {
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(flag) => flag.to_string(),
+            toml::Value::Table(nested) => {
+                let nested = flatten(&format!("{cluster}.{key}"), nested)?;
+                properties.extend(
+                    nested.into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)),
+                );
+                continue;
+            }
+            toml::Value::Array(_) | toml::Value::Datetime(_) => {
+                let path = format!("clusters.{cluster}.{key}");
+                return Err(field(&path, "must be a string, a number or a boolean"));
+            }
+        };
+        properties.insert(key, value);
+    }
+    Ok(properties)
+}
+
+const PREFIX: &str = "HOST_BRIDGE_";

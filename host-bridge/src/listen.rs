@@ -1,0 +1,176 @@
+//! Listeners and connections: TCP and unix sockets, HTTP/1.1 and h2c, and their drain.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::config::Listen;
+
+/// Bound sockets. A unix socket's file is removed at the end.
+pub struct Listeners(Vec<Listener>);
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listeners {
+    /// Binds every address. The file of a unix socket on which nobody listens is replaced.
+    ///
+    /// # Errors
+    /// What the system says, with the address.
+    pub async fn bind(addresses: &[Listen]) -> io::Result<Self> {
+        let mut listeners = Vec::new();
+        for address in addresses {
+            let bound = match address {
+                Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+                Listen::Unix(path) => bind_unix(path).await,
+            };
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            listeners.push(bound.map_err(named)?);
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Serves until `shutdown`, then waits for requests under way, at most `drain_timeout`.
+    pub(crate) async fn serve(
+        self,
+        router: Router,
+        shutdown: CancellationToken,
+        drain_timeout: Duration,
+    ) {
+        let server = Arc::new(Server {
+            router,
+            graceful: GracefulShutdown::new(),
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        });
+        let mut accepting = tokio::task::JoinSet::new();
+        for listener in self.0 {
+            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
+            accepting.spawn(async move { server.accept(listener, &shutdown).await });
+        }
+        accepting.join_all().await;
+        let Some(server) = Arc::into_inner(server) else { return };
+        if tokio::time::timeout(drain_timeout, server.graceful.shutdown()).await.is_err() {
+            warn!("event=drain_timeout effect=connections_cut");
+        }
+    }
+}
+
+struct Server {
+    router: Router,
+    graceful: GracefulShutdown,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    async fn accept(&self, listener: Listener, shutdown: &CancellationToken) {
+        loop {
+            let connection = Arc::clone(&self.connections).acquire_owned();
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = async { (connection.await, listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(permit), Ok(Stream::Tcp(stream))) => self.spawn(stream, permit),
+                (Ok(permit), Ok(Stream::Unix(stream))) => self.spawn(stream, permit),
+                (_, Err(error)) => {
+                    // Out of descriptors, for instance: the next moment may be better.
+                    warn!(%error, "event=accept_failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                (Err(_), _) => break,
+            }
+        }
+        if let Listener::Unix(_, path) = listener {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, permit: tokio::sync::OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+        let http2 = builder.http2();
+        http2.timer(TokioTimer::new()).keep_alive_interval(idle).max_concurrent_streams(1024);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.graceful.watch(connection);
+        tokio::spawn(async move {
+            // A peer that breaks off is told to nobody: its request got no answer, and says so.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let is_socket = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).await.is_err() {
+        std::fs::remove_file(path)?;
+    }
+    Ok(Listener::Unix(UnixListener::bind(path)?, path.to_owned()))
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|listener| match listener {
+            Listener::Tcp(tcp) => {
+                tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
+            }
+            Listener::Unix(_, path) => format!("unix:{}", path.display()),
+        });
+        f.write_str(&names.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Most connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 8192;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,38 @@
+//! Replies of the bridge: marked, never empty, and JSON unless they carry outcomes.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use kafka_upstream_core::outcome::Reply;
+use kafka_upstream_core::wire;
+
+/// A JSON reply.
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    reply(status, "application/json", body.to_string().into())
+}
+
+/// A refusal of the whole request: a fixed name and what is wrong.
+pub(crate) fn refusal(status: StatusCode, code: &str, error: &str) -> Response<Body> {
+    json(status, &serde_json::json!({ "code": code, "error": error }))
+}
+
+/// A reply with its marker. A gateway cannot read an empty reply on every host.
+pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(wire::MARKER, HeaderValue::from_static(wire::VERSION));
+    response
+}
+
+/// A reply of core's, for the routes that answer as the filter does.
+pub(crate) fn from_core(core: Reply) -> Response<Body> {
+    let status = StatusCode::from_u16(core.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = reply(status, "application/json", core.body.into());
+    for (name, value) in core.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,80 @@
+//! `POST /v1/clusters/{cluster}/topics/{topic}`: one record without a filter.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use kafka_upstream_core::limits::BODY_BYTES_MAX;
+use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
+use kafka_upstream_core::record::{Header, Record};
+use tokio::time::Instant;
+
+use crate::Bridge;
+use crate::batches;
+use crate::reply::{from_core, refusal};
+
+/// Produces the raw body as the value of one record, and answers as the filter does in `acked`
+/// mode. `kafka-key`, `kafka-partition` and `kafka-header-NAME` set the rest of the record.
+pub(crate) async fn produce(
+    State(bridge): State<Arc<Bridge>>,
+    Path((cluster, topic)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Some(client) = bridge.clusters.named(&cluster) else {
+        let error = format!("cluster `{cluster}` is not in the bridge's configuration");
+        return refusal(StatusCode::NOT_FOUND, "unknown_cluster", &error);
+    };
+    let partition = match partition(&parts.headers) {
+        Ok(partition) => partition,
+        Err(reply) => return from_core(reply),
+    };
+    let limit = usize::try_from(BODY_BYTES_MAX).unwrap_or(usize::MAX);
+    let (value, _permit) = match bridge.intake.read(&parts.headers, body, limit).await {
+        Ok(read) => read,
+        Err(refused) => return refused,
+    };
+    let record = Record {
+        topic: &topic,
+        partition,
+        timestamp_ms: now_ms(),
+        key: parts.headers.get("kafka-key").map(|key| key.as_bytes()),
+        value: Some(&value),
+        headers: record_headers(&parts.headers),
+    };
+    let deadline = Instant::now() + DELIVERY_TIMEOUT;
+    let records = std::slice::from_ref(&record);
+    let enqueued = batches::enqueue(&client.producer(), records, deadline).await;
+    let outcomes = enqueued.outcomes().await;
+    bridge.metrics.batch_settled(&outcomes);
+    let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
+    from_core(Reply::of(&outcomes.into_iter().next().unwrap_or_else(none), &topic, true))
+}
+
+fn partition(headers: &HeaderMap) -> Result<Option<i32>, Reply> {
+    let Some(value) = headers.get("kafka-partition") else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse::<i32>().ok());
+    number.filter(|number| *number >= 0).map(Some).ok_or_else(|| {
+        Reply::refused(Code::BadRequest, "kafka-partition must be a number from 0 on")
+    })
+}
+
+fn record_headers(headers: &HeaderMap) -> Vec<Header<'_>> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = name.as_str().strip_prefix("kafka-header-")?;
+            Some((name.as_bytes(), Some(value.as_bytes())))
+        })
+        .collect()
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How long a record of this route may take.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);

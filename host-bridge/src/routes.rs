@@ -1,0 +1,87 @@
+//! The routes, and what is so short that it needs no file of its own.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::{get, post, put};
+use axum::{Router, extract::DefaultBodyLimit};
+use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
+use kafka_upstream_core::profile::{self, Profile};
+use serde_json::json;
+
+use crate::Bridge;
+use crate::reply::{self, refusal};
+use crate::{intake, readiness, rest};
+
+/// Every route of the bridge.
+pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
+    Router::new()
+        .route("/v1/produce", post(intake::produce))
+        .route("/v1/profiles/{sha256}", put(register))
+        .route("/v1/clusters/{cluster}/topics/{topic}", post(rest::produce))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readiness::readyz))
+        .route("/metrics", get(metrics))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        // Bodies are bounded where they are read, by their own limits.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(bridge)
+}
+
+/// Registers a filter's producer profile under the SHA-256 of its document.
+async fn register(
+    State(bridge): State<Arc<Bridge>>,
+    Path(sha256): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let document = match bridge.intake.read(&parts.headers, body, PROFILE_BYTES_MAX).await {
+        Ok((document, _permit)) => document,
+        Err(refused) => return refused,
+    };
+    let id = profile::id(&document);
+    let unprocessable = |error: &str| {
+        tracing::warn!(profile = sha256, error, "event=profile_refused");
+        refusal(StatusCode::UNPROCESSABLE_ENTITY, "profile_refused", error)
+    };
+    if profile::hex(&id) != sha256 {
+        return unprocessable("the path is not the SHA-256 of the body");
+    }
+    let profile: Profile = match serde_json::from_slice(&document) {
+        Ok(profile) => profile,
+        Err(error) => return unprocessable(&error.to_string()),
+    };
+    match bridge.clusters.for_profile(&profile) {
+        Err(refused) => unprocessable(&refused.to_string()),
+        Ok(client) if bridge.profiles.put(id, client.producer()) => {
+            tracing::info!(profile = sha256, "event=profile_registered");
+            reply::json(StatusCode::OK, &json!({ "profile": sha256 }))
+        }
+        Ok(_) => unprocessable("too many profiles are registered"),
+    }
+}
+
+async fn healthz() -> Response<Body> {
+    reply::json(StatusCode::OK, &json!({ "alive": true }))
+}
+
+async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
+    match bridge.metrics.text(&bridge.clusters) {
+        Ok(text) => reply::reply(StatusCode::OK, METRICS_TYPE, text.into()),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
+    }
+}
+
+async fn unknown() -> Response<Body> {
+    refusal(StatusCode::NOT_FOUND, "unknown_route", "the bridge has no such route")
+}
+
+async fn wrong_method() -> Response<Body> {
+    let error = "the route has no such method";
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", error)
+}
+
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
