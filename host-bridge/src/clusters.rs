@@ -16,8 +16,11 @@ pub(crate) struct Clusters {
     properties: BTreeMap<String, BTreeMap<String, String>>,
     named: BTreeMap<String, Client>,
     allowed: BTreeSet<String>,
-    by_config: Mutex<HashMap<kafka_client::Config, Client>>,
+    by_config: Mutex<ByConfig>,
 }
+
+/// Clients and the name of the cluster that each was made for.
+type ByConfig = HashMap<kafka_client::Config, (String, Client)>;
 
 /// Why a profile gets no producer.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +45,11 @@ impl Clusters {
             by_config: Mutex::new(HashMap::new()),
         };
         for (name, properties) in &config.clusters {
-            let client = clusters.client(properties).map_err(|refusal| ConfigError::Field {
-                field: format!("clusters.{name}"),
-                reason: refusal.to_string(),
-            })?;
+            let client =
+                clusters.client(name, properties).map_err(|refusal| ConfigError::Field {
+                    field: format!("clusters.{name}"),
+                    reason: refusal.to_string(),
+                })?;
             clusters.named.insert(name.clone(), client);
         }
         Ok(clusters)
@@ -63,19 +67,19 @@ impl Clusters {
 
     /// The client that a profile asks for, made if it is new.
     pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Client, Refusal> {
-        let mut properties = if profile.bootstrap_servers.is_empty() {
+        let (name, mut properties) = if profile.bootstrap_servers.is_empty() {
             let name = profile.cluster.as_deref().unwrap_or("default");
             let known = self.properties.get(name);
-            known.ok_or_else(|| Refusal::UnknownCluster(name.to_owned()))?.clone()
+            (name, known.ok_or_else(|| Refusal::UnknownCluster(name.to_owned()))?.clone())
         } else {
             let refused = profile.bootstrap_servers.iter().find(|server| !self.allows(server));
             if let Some(server) = refused {
                 return Err(Refusal::NotAllowed(server.clone()));
             }
             let servers = profile.bootstrap_servers.join(",");
-            BTreeMap::from([("bootstrap.servers".to_owned(), servers)])
+            (INLINE, BTreeMap::from([("bootstrap.servers".to_owned(), servers)]))
         };
-        for (name, value) in [
+        for (property, value) in [
             ("acks", profile.acks.to_string()),
             ("request.timeout.ms", profile.request_timeout_ms.to_string()),
             ("retries", profile.retries.to_string()),
@@ -84,32 +88,41 @@ impl Clusters {
             ("linger.ms", profile.linger_ms.to_string()),
             ("partitioner", profile.partitioner.name().to_owned()),
         ] {
-            properties.insert(name.to_owned(), value);
+            properties.insert(property.to_owned(), value);
         }
-        self.client(&properties)
+        self.client(name, &properties)
     }
 
     /// Drains every client, all at once.
     pub(crate) async fn close(&self, deadline: Instant) {
         let mut closing = tokio::task::JoinSet::new();
-        for client in self.lock().values().cloned() {
+        for (_, client) in self.clients() {
             closing.spawn(async move { client.close(deadline).await });
         }
         closing.join_all().await;
     }
 
-    fn client(&self, properties: &BTreeMap<String, String>) -> Result<Client, Refusal> {
+    /// Every client with its cluster's name; several may be of one cluster.
+    pub(crate) fn clients(&self) -> Vec<(String, Client)> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn client(
+        &self,
+        cluster: &str,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Client, Refusal> {
         let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let config = kafka_client::Config::from_properties(pairs)?;
         let mut clients = self.lock();
-        if let Some(client) = clients.get(&config) {
+        if let Some((_, client)) = clients.get(&config) {
             return Ok(client.clone());
         }
         if clients.len() == PROFILES_MAX {
             return Err(Refusal::TooMany);
         }
         let client = Client::new(config.clone());
-        clients.insert(config, client.clone());
+        clients.insert(config, (cluster.to_owned(), client.clone()));
         Ok(client)
     }
 
@@ -120,11 +133,13 @@ impl Clusters {
             || server.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<kafka_client::Config, Client>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ByConfig> {
         self.by_config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// How clusters that filters name by their addresses are called.
+const INLINE: &str = "inline";
 /// Most clients at a time: each holds connections and memory.
 const PROFILES_MAX: usize = 256;
 /// Longest backoff between attempts, in ms, as Kafka's own default.

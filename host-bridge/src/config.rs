@@ -146,7 +146,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
         let path = file.path().to_str().unwrap();
-        let flags = ["host-bridge", "--config", path].iter().chain(flags);
+        let flags = [&["host-bridge", "--config", path], flags].concat();
         let args = <Args as clap::Parser>::parse_from(flags);
         let environment =
             environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));

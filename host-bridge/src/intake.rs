@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body as _;
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::wire::{self, Head, WireError};
@@ -36,16 +37,14 @@ impl Room {
     /// when the body breaks off.
     pub(crate) async fn read(
         &self,
-        headers: &HeaderMap,
         body: Body,
         limit: usize,
     ) -> Result<(Bytes, SemaphorePermit<'_>), Response<Body>> {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let Some(length) = announced.and_then(|text| text.parse::<usize>().ok()) else {
+        let Some(length) = body.size_hint().exact() else {
             let error = "content-length is required";
             return Err(refusal(StatusCode::LENGTH_REQUIRED, "length_required", error));
         };
-        if length > limit {
+        if length > limit as u64 {
             let error = format!("{length} bytes are more than {limit}");
             return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error));
         }
@@ -84,7 +83,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let error = format!("content-type must be {}", wire::BATCH_TYPE);
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", &error));
     }
-    let (frame, _permit) = bridge.intake.read(&parts.headers, body, FRAME_BYTES_MAX).await?;
+    let (frame, _permit) = bridge.intake.read(body, FRAME_BYTES_MAX).await?;
     let bad_frame =
         |error: WireError| refusal(StatusCode::BAD_REQUEST, "bad_frame", &error.to_string());
     let batch = wire::decode_frame(&frame).map_err(bad_frame)?;

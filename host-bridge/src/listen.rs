@@ -110,7 +110,7 @@ impl Server {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
-        let http2 = builder.http2();
+        let mut http2 = builder.http2();
         http2.timer(TokioTimer::new()).keep_alive_interval(idle).max_concurrent_streams(1024);
         let service = TowerToHyperService::new(self.router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();

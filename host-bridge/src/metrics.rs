@@ -80,7 +80,7 @@ impl Metrics {
     }
 }
 
-/// What the Kafka clients of the configured clusters count, read at the scrape.
+/// What the Kafka clients count, read at the scrape and added up by cluster.
 fn clients(clusters: &Clusters) -> Registry {
     let mut registry = Registry::with_prefix("host_bridge_kafka");
     let gauge = |registry: &mut Registry, name: &str, help: &str| {
@@ -90,17 +90,17 @@ fn clients(clusters: &Clusters) -> Registry {
     };
     let buffered = gauge(&mut registry, "buffered_bytes", "Bytes of records that are not settled");
     let connections = gauge(&mut registry, "connections_open", "Open connections to brokers");
-    let requests = gauge(&mut registry, "produce_requests", "Produce requests sent");
-    let resent = gauge(&mut registry, "batches_resent", "Record batches sent again");
-    for (name, client) in clusters.all() {
-        let (label, stats) = (Cluster { cluster: name.clone() }, client.stats());
+    let requests = gauge(&mut registry, "produce_requests", "Produce requests sent so far");
+    let resent = gauge(&mut registry, "batches_resent", "Record batches sent again so far");
+    for (cluster, client) in clusters.clients() {
+        let (label, stats) = (Cluster { cluster }, client.stats());
         for (family, value) in [
             (&buffered, stats.buffered_bytes),
             (&connections, stats.connections_open),
             (&requests, stats.produce_requests),
             (&resent, stats.batches_resent),
         ] {
-            family.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));
+            family.get_or_create(&label).inc_by(i64::try_from(value).unwrap_or(i64::MAX));
         }
     }
     registry

@@ -37,8 +37,7 @@ async fn register(
     Path(sha256): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let document = match bridge.intake.read(&parts.headers, body, PROFILE_BYTES_MAX).await {
+    let document = match bridge.intake.read(request.into_body(), PROFILE_BYTES_MAX).await {
         Ok((document, _permit)) => document,
         Err(refused) => return refused,
     };

@@ -1,0 +1,56 @@
+//! A wrong configuration is refused at the start, with the path of the field.
+
+use kafka_upstream_tests::configuration;
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+
+async fn envoys_word_on(fields: Value) -> anyhow::Result<String> {
+    let listener = Listener::filter("orders", configuration("orders", &fields));
+    let config = EnvoyConfig::new(build::filter()?).listener(listener);
+    match Envoy::start(config).await {
+        Ok(_) => anyhow::bail!("Envoy started with {fields}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()> {
+    for (fields, reason) in [
+        (json!({ "topicc": "x" }), "topicc: unknown field, did you mean `topic`?"),
+        (json!({ "topic": null }), "topic: is required"),
+        (json!({ "topic": 7 }), "topic: invalid type: integer `7`, expected a string"),
+        (json!({ "producer_request_acks": 2 }), "producer_request_acks: must be -1 to 1, is 2"),
+        (json!({ "forward_body": false }), "forward_body: at least one forward_* must be true"),
+        (
+            json!({ "producer_async": true, "delivery": "acked" }),
+            "delivery: disagrees with producer_async",
+        ),
+        (
+            json!({ "bootstrap_servers": [{ "host": "h", "port": 99999 }] }),
+            "bootstrap_servers[0].port: must be 1 to 65535, is 99999",
+        ),
+    ] {
+        let word = envoys_word_on(fields).await?;
+        assert!(word.contains(&format!("kafka-upstream configuration: {reason}")), "{word}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bridge_does_not_start_and_says_why() -> anyhow::Result<()> {
+    for (settings, reason) in [
+        (Settings::to("h:1").line("listen_ = 1"), "unknown field `listen_`"),
+        (Settings::to("h:1").property("acsk", "1"), "acsk"),
+        (Settings::to("h:1").property("acks", "2"), "acks"),
+        (Settings::to(""), "bootstrap.servers"),
+    ] {
+        let error = match Bridge::start(settings.clone()).await {
+            Ok(_) => anyhow::bail!("the bridge started with {settings:?}"),
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
+    Ok(())
+}

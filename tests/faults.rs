@@ -1,0 +1,160 @@
+//! Kafka or the bridge is down, silent, or killed: never a false 200, and work goes on afterwards.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::ensure;
+use kafka_upstream_tests::{Gateway, bodies, text};
+use serde_json::json;
+use xtask::load::{Ending, Limit, Load, Requests};
+use xtask::process::wait_until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_kafka_there_is_a_503_or_504_and_a_503_is_never_written() -> anyhow::Result<()> {
+    let acked = json!({ "producer_async": false, "delivery_timeout": 2000 });
+    let mut gateway = Gateway::start(&[("orders", acked)]).await?;
+    gateway.wait_for_success("orders", "before").await?;
+    gateway.kafka.kill_broker(1)?;
+    let mut refused = Vec::new();
+    for body in ["down 1", "down 2", "down 3"] {
+        let reply = gateway.send("orders", text(body)).await?;
+        assert!(matches!(reply.status, 503 | 504), "{} {}", reply.status, reply.text());
+        assert!(reply.header("kafka-error").is_some());
+        assert_eq!(reply.header("retry-after").is_some(), reply.status == 503);
+        if reply.status == 503 {
+            refused.push(body);
+        }
+    }
+    assert!(!refused.is_empty(), "with the broker surely away, one refusal is sure");
+    gateway.kafka.start_broker(1).await?;
+    gateway.wait_for_success("orders", "after").await?;
+    gateway.wait_until_empty().await?;
+    let written = bodies(&gateway.records("orders").await?)?;
+    assert!(refused.iter().all(|body| !written.contains_key(*body)), "{written:?}");
+    assert!(written.contains_key("before") && written.contains_key("after"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_kafka_gives_a_504_in_time() -> anyhow::Result<()> {
+    let acked = json!({ "producer_async": false, "delivery_timeout": 1500 });
+    let mut gateway = Gateway::start(&[("orders", acked)]).await?;
+    gateway.wait_for_success("orders", "before").await?;
+    gateway.kafka.freeze_broker(1)?;
+    let start = std::time::Instant::now();
+    let reply = gateway.send("orders", text("silence")).await?;
+    let took = start.elapsed();
+    gateway.kafka.thaw_broker(1)?;
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    assert_eq!(reply.json()?["error"], "the message may have been written");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    gateway.wait_for_success("orders", "after").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_topic_is_a_502() -> anyhow::Result<()> {
+    let acked =
+        json!({ "producer_async": false, "error_handling": { "return_error_message": true } });
+    let gateway = Gateway::start(&[("orders", acked)]).await?;
+    gateway.kafka.delete_topic("orders").await?;
+    let reply = gateway.send("orders", text("lost")).await?;
+    assert_eq!((reply.status, reply.header("kafka-error")), (502, Some("unknown_topic")));
+    assert_eq!(
+        reply.json()?,
+        json!({ "message": "Bad Gateway", "error": "the topic does not exist" })
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_is_down_is_a_503_and_a_restarted_one_is_registered_again()
+-> anyhow::Result<()> {
+    let mut gateway = Gateway::start(&[("orders", json!({ "producer_async": false }))]).await?;
+    gateway.wait_for_success("orders", "before").await?;
+    for round in 0..3 {
+        gateway.bridge.kill9()?;
+        let reply = gateway.send("orders", text("down")).await?;
+        assert_eq!(reply.status, 503, "{round}: {}", reply.text());
+        assert_eq!(reply.header("kafka-error"), Some("bridge_unreachable"));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        gateway.bridge.restart().await?;
+        let reply = gateway.send("orders", text("up")).await?;
+        assert_eq!(reply.status, 200, "{round}: {}", reply.text());
+    }
+    let written = bodies(&gateway.records("orders").await?)?;
+    assert_eq!(written.get("up"), Some(&3));
+    assert_eq!(written.get("down"), None);
+    Ok(())
+}
+
+/// The bridge is killed again and again under load; only what is answered 503 is surely absent,
+/// and only what is answered 200 surely there.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_false_while_the_bridge_is_killed_under_load() -> anyhow::Result<()> {
+    let mut gateway = Gateway::start(&[("orders", json!({ "producer_async": false }))]).await?;
+    let requests = Requests::post("/", "text/plain", |number| number.to_string().into());
+    let load = Load::new(gateway.envoy.port("orders")?, requests)
+        .connections(64)
+        .limit(Limit::Duration(Duration::from_secs(12)));
+    let running = tokio::spawn(load.run());
+    for _ in 0..5 {
+        let before = gateway.gauge("records_written").await?;
+        wait_until("some records", Duration::from_secs(20), async || {
+            let written = gateway.gauge("records_written").await?;
+            ensure!(written > before + 500, "{written} are written, {before} before");
+            Ok(())
+        })
+        .await?;
+        gateway.bridge.kill9()?;
+        gateway.bridge.restart().await?;
+    }
+    let report = running.await??;
+    gateway.wait_until_empty().await?;
+    let written = bodies(&gateway.records("orders").await?)?;
+    for (number, ending) in report.endings() {
+        let there = written.contains_key(&number.to_string());
+        match ending {
+            Ending::Status(200) => assert!(there, "{number} was answered 200"),
+            Ending::Status(503) => assert!(!there, "{number} was answered 503"),
+            Ending::Status(504) => {}
+            other => panic!("{number} ended as {other:?}"),
+        }
+    }
+    assert!(report.count(200) > 2500, "{:?}", report.counts());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_mode_keeps_every_200_while_kafka_is_down_and_then_says_503() -> anyhow::Result<()> {
+    let memory = json!({
+        "producer_async": true,
+        "producer_async_flush_timeout": 100,
+        "producer_async_buffering_limits_messages_in_memory": 500,
+        "delivery_timeout": 2000,
+    });
+    let mut gateway = Gateway::start(&[("orders", memory)]).await?;
+    gateway.kafka.kill_broker(1)?;
+    let (mut kept, mut refused) = (HashSet::new(), 0);
+    for number in 0..600 {
+        let body = number.to_string();
+        let reply = gateway.send("orders", text(&body)).await?;
+        match reply.status {
+            200 => {
+                kept.insert(body);
+            }
+            503 => {
+                assert_eq!(reply.header("kafka-error"), Some("queue_full"));
+                refused += 1;
+            }
+            other => panic!("{other} {}", reply.text()),
+        }
+    }
+    assert_eq!((kept.len(), refused), (500, 100));
+    gateway.bridge.kill9()?;
+    gateway.kafka.start_broker(1).await?;
+    gateway.bridge.restart().await?;
+    gateway.wait_until_empty().await?;
+    let written = bodies(&gateway.records("orders").await?)?;
+    assert!(written.keys().cloned().collect::<HashSet<_>>() == kept, "{} written", written.len());
+    Ok(())
+}
