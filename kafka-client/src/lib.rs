@@ -1,1 +1,154 @@
-//! Skeleton.
+//! A tokio client for Apache Kafka that says what became of each record.
+//!
+//! A [`Client`] is one cluster; its [`Producer`] sends records, and each record ends as exactly
+//! one [`Outcome`]: written, provably not written, or unknown.
+
+mod backoff;
+mod calls;
+mod cluster;
+mod config;
+mod connection;
+mod error;
+mod frame;
+mod handshake;
+mod limits;
+mod lock;
+mod metadata;
+mod outcome;
+mod producer;
+pub mod record_batch;
+mod resolve;
+mod shape;
+mod stats;
+mod versions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Config, PropertyError};
+pub use error::{Cause, NotReady, Reason};
+pub use outcome::Outcome;
+pub use producer::{Permit, Producer, Ticket, Topic, record_size};
+pub use record_batch::Record;
+pub use stats::Stats;
+
+use cluster::Cluster;
+use connection::Settings;
+use metadata::Metadata;
+use producer::{BatchLimits, Ledger, Memory, PartitionSettings, Routing};
+use stats::Counters;
+
+/// One cluster. Cheap to clone; when the last clone and the last producer are gone, its tasks and
+/// connections end, and what is still queued is settled as closed.
+#[derive(Debug, Clone)]
+pub struct Client {
+    producer: Producer,
+}
+
+/// Ends a client when its last handle is dropped.
+#[derive(Debug)]
+pub(crate) struct Lifetime {
+    routing: Arc<Routing>,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// A client of the cluster that `config` names. Connections are made when they are needed.
+    ///
+    /// Must be called inside a tokio runtime with IO and time enabled.
+    pub fn new(config: Config) -> Client {
+        let stats = Arc::new(Counters::default());
+        let settings = Settings {
+            client_id: config.client_id.as_str().into(),
+            idle: config.idle,
+            stats: stats.clone(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let limits = BatchLimits {
+            batch_bytes: config.batch_bytes,
+            batch_records: config.batch_records,
+            request_bytes: config.request_bytes,
+            buffer_bytes: config.buffer_bytes,
+            linger: config.linger,
+        };
+        let memory = Memory::new(config.buffer_bytes, stats.clone());
+        let ledger = Ledger::new(memory, stats);
+        let partitioner = config.partitioner;
+        let tasks = settings.tasks.clone();
+        let cluster = Cluster::new(config, settings);
+        let metadata = Metadata::new(cluster.clone());
+        let routing = Routing::new(cluster, metadata.clone());
+        tasks.spawn(metadata.run());
+        tasks.spawn(routing.clone().follow_metadata());
+        tasks.spawn(routing.clone().follow_clock());
+        let lifetime = Lifetime { routing: routing.clone(), closed: AtomicBool::new(false) };
+        let settings = PartitionSettings { limits, partitioner, ledger };
+        Client { producer: Producer { routing, settings, lifetime: Arc::new(lifetime) } }
+    }
+
+    /// Whether the cluster answers: a broker is asked now, for its metadata without topics, and
+    /// others if it does not answer.
+    ///
+    /// # Errors
+    /// [`NotReady`] with the last cause, after at most `within`.
+    pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
+        self.producer.lifetime.check().map_err(|_| NotReady::Closed)?;
+        let asked = self.producer.routing.metadata.ask_now(Instant::now() + within).await;
+        asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))
+    }
+
+    /// A handle to the producer of this client.
+    pub fn producer(&self) -> Producer {
+        self.producer.clone()
+    }
+
+    /// Counters and gauges as they are now.
+    pub fn stats(&self) -> Stats {
+        self.producer.settings.ledger.stats.snapshot()
+    }
+
+    /// Refuses new records, waits until those that are queued are settled, settles the rest at the
+    /// deadline by what is known of their attempts, and ends all tasks and connections.
+    pub async fn close(&self, deadline: Instant) {
+        let lifetime = &self.producer.lifetime;
+        let routing = &self.producer.routing;
+        lifetime.closed.store(true, Relaxed);
+        self.producer.settings.ledger.memory.close();
+        for partition in routing.partitions() {
+            partition.queue.lock().drain();
+            routing.attend(&partition);
+        }
+        if timeout_at(deadline, self.producer.settings.ledger.drained()).await.is_err() {
+            tracing::warn!("closed with records that are not settled");
+        }
+        lifetime.end();
+        let tasks = &routing.cluster.settings.tasks;
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+impl Lifetime {
+    pub(crate) fn check(&self) -> Result<(), Reason> {
+        if self.closed.load(Relaxed) { Err(Reason::Closed) } else { Ok(()) }
+    }
+
+    fn end(&self) {
+        for partition in self.routing.partitions() {
+            partition.queue.lock().give_up(&Reason::Closed);
+        }
+        self.routing.cluster.settings.shutdown.cancel();
+    }
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

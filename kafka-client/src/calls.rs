@@ -1,0 +1,128 @@
+//! One API call each, all of the same shape: what is asked, and what the answer must look like.
+
+pub(crate) mod api_versions;
+pub(crate) mod metadata;
+pub(crate) mod produce;
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use crate::error::Malformed;
+use crate::frame::{Frame, FrameWriter};
+use crate::shape::{self, Dialect, Struct};
+use crate::versions::{API_VERSIONS, Api};
+
+/// A request, and the answer it gets.
+pub(crate) trait Call: 'static {
+    /// The checked answer, in our own types.
+    type Answer: Send + 'static;
+    /// Which API, in which versions.
+    const API: &'static Api;
+
+    /// Writes the request as `version` has it. Fails only on values that no version can carry.
+    fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String>;
+
+    /// Reads the body of an answer, and for how long the broker asks us to pause.
+    fn take(version: i16, body: Bytes) -> Result<(Self::Answer, Duration), String>;
+}
+
+/// Writes a whole request: length, header, body.
+pub(crate) fn encode<C: Call>(
+    call: &C,
+    version: i16,
+    correlation: i32,
+    client_id: &str,
+) -> Result<Frame, String> {
+    let header = RequestHeader::default()
+        .with_request_api_key(C::API.key)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation)
+        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
+    let header_version = if C::API.is_flexible(version) { 2 } else { 1 };
+    let mut frame = FrameWriter::default();
+    header.encode(frame.tail(), header_version).map_err(|error| error.to_string())?;
+    call.put(version, &mut frame)?;
+    frame.finish().map_err(|error| error.to_string())
+}
+
+/// Reads a whole answer, whose correlation id was checked.
+pub(crate) fn decode<C: Call>(
+    version: i16,
+    frame: Bytes,
+) -> Result<(C::Answer, Duration), Malformed> {
+    let malformed = |what| Malformed { api: C::API.name, version, what };
+    let mut body = frame;
+    body.advance(CORRELATION_BYTES.min(body.len()));
+    // The header of ApiVersions stays at version 0, so that a client can read it before it knows
+    // the broker's versions.
+    if C::API.is_flexible(version) && C::API != &API_VERSIONS {
+        let rest =
+            shape::skip_tagged_fields(&body).map_err(|error| malformed(error.to_string()))?;
+        body = body.slice_ref(rest);
+    }
+    C::take(version, body).map_err(malformed)
+}
+
+/// Checks a body against its table, then decodes it.
+fn take_message<M: Decodable>(
+    api: &Api,
+    version: i16,
+    body: &mut Bytes,
+    table: &Struct,
+) -> Result<M, String> {
+    let dialect = Dialect { version, flexible: api.is_flexible(version) };
+    shape::check(body, table, dialect).map_err(|error| error.to_string())?;
+    M::decode(body, version).map_err(|error| error.to_string())
+}
+
+fn pause(throttle_time_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0))
+}
+
+/// Bytes of the correlation id in front of every answer.
+pub(crate) const CORRELATION_BYTES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::api_versions::AskVersions;
+    use super::metadata::AskMetadata;
+    use super::produce::Append;
+    use super::*;
+
+    fn survives<C: Call>(bytes: &Bytes) {
+        for version in C::API.least..=C::API.most {
+            let _answer = decode::<C>(version, bytes.clone());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_answers_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let bytes = Bytes::from(bytes);
+            survives::<AskVersions>(&bytes);
+            survives::<AskMetadata>(&bytes);
+            survives::<Append>(&bytes);
+        }
+
+        /// Mostly zeros: deep into the arrays, where counts are found.
+        #[test]
+        fn sparse_answers_never_panic(
+            marks in vec((0usize..120, any::<u8>()), 0..12), len in 0usize..120,
+        ) {
+            let mut bytes = vec![0; len];
+            for (at, byte) in marks {
+                bytes.get_mut(at).into_iter().for_each(|place| *place = byte);
+            }
+            let bytes = Bytes::from(bytes);
+            survives::<AskVersions>(&bytes);
+            survives::<AskMetadata>(&bytes);
+            survives::<Append>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Metadata: the brokers of a cluster, and who leads the partitions of named topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::{Call, pause, take_message};
+use crate::frame::FrameWriter;
+use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER};
+use crate::resolve::Endpoint;
+use crate::shape::Kind::{Fixed, Ints, List, Text};
+use crate::shape::{Field, Struct, always, since};
+use crate::versions::{Api, METADATA};
+
+/// Tell me about these topics (never about all, and never create one).
+pub(crate) struct AskMetadata {
+    pub(crate) topics: Vec<Arc<str>>,
+}
+
+/// What one broker believes about its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct MetadataAnswer {
+    pub(crate) code: i16,
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) brokers: Vec<(i32, Endpoint)>,
+    pub(crate) topics: Vec<TopicAnswer>,
+}
+
+/// One topic in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicAnswer {
+    pub(crate) name: String,
+    pub(crate) code: i16,
+    /// Zero before version 10.
+    pub(crate) id: u128,
+    pub(crate) partitions: Vec<PartitionAnswer>,
+}
+
+/// One partition in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartitionAnswer {
+    pub(crate) index: usize,
+    pub(crate) leader: Option<i32>,
+    /// −1 before version 7.
+    pub(crate) epoch: i32,
+}
+
+const BROKER: Struct = Struct {
+    fields: &[always(Fixed(4)), always(Text), always(Fixed(4)), since(1, Text)],
+    tagged: &[],
+};
+const PARTITION: Struct = Struct {
+    fields: &[
+        always(Fixed(2)),
+        always(Fixed(4)),
+        always(Fixed(4)),
+        since(7, Fixed(4)),
+        always(Ints),
+        always(Ints),
+        since(5, Ints),
+    ],
+    tagged: &[],
+};
+const TOPIC: Struct = Struct {
+    fields: &[
+        always(Fixed(2)),
+        always(Text),
+        since(10, Fixed(16)),
+        since(1, Fixed(1)),
+        always(List(&PARTITION)),
+        since(8, Fixed(4)),
+    ],
+    tagged: &[],
+};
+const ANSWER: Struct = Struct {
+    fields: &[
+        since(3, Fixed(4)),
+        always(List(&BROKER)),
+        since(2, Text),
+        since(1, Fixed(4)),
+        always(List(&TOPIC)),
+        Field { least: 8, most: 10, kind: Fixed(4) },
+        since(13, Fixed(2)),
+    ],
+    tagged: &[],
+};
+
+impl Call for AskMetadata {
+    type Answer = MetadataAnswer;
+    const API: &'static Api = &METADATA;
+
+    fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String> {
+        let topic = |name: &Arc<str>| {
+            let name = TopicName(StrBytes::from_string(name.as_ref().to_owned()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        };
+        MetadataRequest::default()
+            .with_topics(Some(self.topics.iter().map(topic).collect()))
+            .with_allow_auto_topic_creation(false)
+            .encode(frame.tail(), version)
+            .map_err(|error| error.to_string())
+    }
+
+    fn take(version: i16, mut body: Bytes) -> Result<(MetadataAnswer, Duration), String> {
+        let message: MetadataResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
+        if message.brokers.len() > BROKERS_IN_ANSWER {
+            return Err(format!("{} brokers", message.brokers.len()));
+        }
+        let mut brokers = Vec::with_capacity(message.brokers.len());
+        for broker in &message.brokers {
+            // An address that cannot be dialled is left out: its partitions have no leader then.
+            if let Some(endpoint) = Endpoint::new(&broker.host, broker.port) {
+                brokers.push((broker.node_id.0, endpoint));
+            }
+        }
+        let mut room = PARTITIONS_IN_ANSWER;
+        let topics = message.topics.iter().map(|topic| checked(topic, &mut room));
+        let answer = MetadataAnswer {
+            code: message.error_code,
+            cluster_id: message.cluster_id.as_ref().map(ToString::to_string),
+            brokers,
+            topics: topics.collect::<Result<_, _>>()?,
+        };
+        Ok((answer, pause(message.throttle_time_ms)))
+    }
+}
+
+/// `room` bounds the partitions of a whole answer. The highest index counts, because it decides
+/// how much memory a topic takes.
+fn checked(topic: &MetadataResponseTopic, room: &mut usize) -> Result<TopicAnswer, String> {
+    let name = topic.name.as_ref().ok_or("a topic without a name")?.to_string();
+    let mut partitions = Vec::with_capacity(topic.partitions.len());
+    let mut width = topic.partitions.len();
+    for partition in &topic.partitions {
+        let index = usize::try_from(partition.partition_index)
+            .map_err(|_| format!("partition {}", partition.partition_index))?;
+        width = width.max(index.saturating_add(1));
+        partitions.push(PartitionAnswer {
+            index,
+            leader: Some(partition.leader_id.0).filter(|leader| *leader >= 0),
+            epoch: partition.leader_epoch,
+        });
+    }
+    *room = room.checked_sub(width).ok_or("too many partitions")?;
+    Ok(TopicAnswer { name, code: topic.error_code, id: topic.topic_id.as_u128(), partitions })
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::BrokerId;
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition,
+    };
+
+    use super::*;
+    use crate::calls::{decode, encode};
+
+    fn answer(version: i16, index: i32) -> Bytes {
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(1))
+            .with_host(StrBytes::from_static_str("::1"))
+            .with_port(9092);
+        let partition = MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(1))
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)]);
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
+            .with_partitions(vec![partition]);
+        let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
+        if METADATA.is_flexible(version) {
+            bytes.extend_from_slice(&[0]);
+        }
+        MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_topics(vec![topic])
+            .encode(&mut bytes, version)
+            .unwrap();
+        bytes.freeze()
+    }
+
+    #[test]
+    fn every_version_encodes_and_is_understood() {
+        for version in METADATA.least..=METADATA.most {
+            let call = AskMetadata { topics: vec!["orders".into()] };
+            assert!(encode(&call, version, 1, "me").is_ok());
+            let (got, _) = decode::<AskMetadata>(version, answer(version, 0)).unwrap();
+            assert_eq!(got.brokers[0].1.to_string(), "[::1]:9092");
+            assert_eq!(got.topics[0].partitions[0].leader, Some(1), "v{version}");
+        }
+    }
+
+    #[test]
+    fn no_topics_are_an_empty_list_not_all_topics() {
+        let frame = encode(&AskMetadata { topics: vec![] }, 4, 1, "").unwrap();
+        let mut slices = [std::io::IoSlice::new(&[]); 2];
+        frame.fill(&mut slices);
+        assert!(slices[1].ends_with(&[0, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_huge_or_negative_partition_index_is_an_error() {
+        for index in [i32::MAX, 200_000, -1] {
+            assert!(decode::<AskMetadata>(9, answer(9, index)).is_err(), "{index}");
+        }
+    }
+
+    #[test]
+    fn no_cut_or_changed_byte_panics() {
+        for version in [4, 8, 9, 13] {
+            let whole = answer(version, 0);
+            for at in 0..whole.len() {
+                assert!(decode::<AskMetadata>(version, whole.slice(..at)).is_err());
+                for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                    let mut bytes = whole.to_vec();
+                    bytes[at] = byte;
+                    let _ = decode::<AskMetadata>(version, bytes.into());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Produce: one batch per partition, and what became of each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use kafka_protocol::messages::ProduceResponse;
+use kafka_protocol::messages::produce_response::{NodeEndpoint, PartitionProduceResponse};
+
+use super::{Call, pause, take_message};
+use crate::frame::{FrameWriter, put_unsigned};
+use crate::resolve::Endpoint;
+use crate::shape::Kind::{Fixed, List, One, Text};
+use crate::shape::{Struct, always, since};
+use crate::versions::{Api, PRODUCE};
+
+/// Append these batches.
+pub(crate) struct Append {
+    pub(crate) acks: i16,
+    /// How long the broker may wait for replicas.
+    pub(crate) timeout: Duration,
+    /// Each topic once, each of its partitions once.
+    pub(crate) topics: Vec<TopicBatches>,
+}
+
+/// One batch for each of some partitions of a topic.
+pub(crate) type TopicBatches = (Arc<str>, Vec<(i32, Bytes)>);
+
+/// The answers, to be taken out by topic and partition.
+#[derive(Debug, Default)]
+pub(crate) struct AppendAnswer {
+    pub(crate) partitions: HashMap<String, HashMap<i32, Appended>>,
+}
+
+/// What the broker did with one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) code: i16,
+    /// −1 if nothing was appended, or nobody knows.
+    pub(crate) base_offset: i64,
+    /// The time of all its records with `LogAppendTime`.
+    pub(crate) log_append_ms: Option<i64>,
+    /// Records at fault, by their place in the batch (KIP-467).
+    pub(crate) faults: Vec<(i32, String)>,
+    /// Where the leader is now (KIP-951).
+    pub(crate) leader: Option<LeaderHint>,
+}
+
+/// A new leader, told in the refusal of the old one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaderHint {
+    pub(crate) id: i32,
+    pub(crate) epoch: i32,
+    pub(crate) endpoint: Option<Endpoint>,
+}
+
+const FAULT: Struct = Struct { fields: &[always(Fixed(4)), always(Text)], tagged: &[] };
+const LEADER: Struct = Struct { fields: &[always(Fixed(4)), always(Fixed(4))], tagged: &[] };
+const PARTITION: Struct = Struct {
+    fields: &[
+        always(Fixed(4)),
+        always(Fixed(2)),
+        always(Fixed(8)),
+        since(2, Fixed(8)),
+        since(5, Fixed(8)),
+        since(8, List(&FAULT)),
+        since(8, Text),
+    ],
+    tagged: &[(0, One(&LEADER))],
+};
+const TOPIC: Struct = Struct { fields: &[always(Text), always(List(&PARTITION))], tagged: &[] };
+const NODE: Struct = Struct {
+    fields: &[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)],
+    tagged: &[],
+};
+const ANSWER: Struct =
+    Struct { fields: &[always(List(&TOPIC)), since(1, Fixed(4))], tagged: &[(0, List(&NODE))] };
+
+impl Call for Append {
+    type Answer = AppendAnswer;
+    const API: &'static Api = &PRODUCE;
+
+    /// Written by hand, byte for byte what `kafka-protocol` writes, so that batches are spliced in
+    /// rather than copied.
+    fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String> {
+        let lengths = Lengths { flexible: Self::API.is_flexible(version) };
+        let timeout = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
+        lengths.put_null_text(frame);
+        frame.tail().put_i16(self.acks);
+        frame.tail().put_i32(timeout);
+        lengths.put_count(frame, self.topics.len())?;
+        for (name, partitions) in &self.topics {
+            lengths.put_text(frame, name)?;
+            lengths.put_count(frame, partitions.len())?;
+            for (index, batch) in partitions {
+                frame.tail().put_i32(*index);
+                lengths.put_count(frame, batch.len())?;
+                frame.splice(batch.clone());
+                lengths.put_no_tags(frame);
+            }
+            lengths.put_no_tags(frame);
+        }
+        lengths.put_no_tags(frame);
+        Ok(())
+    }
+
+    fn take(version: i16, mut body: Bytes) -> Result<(AppendAnswer, Duration), String> {
+        let message: ProduceResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
+        let mut answer = AppendAnswer::default();
+        for topic in &message.responses {
+            let partitions = answer.partitions.entry(topic.name.to_string()).or_default();
+            for partition in &topic.partition_responses {
+                let appended = appended(partition, &message.node_endpoints);
+                partitions.insert(partition.index, appended);
+            }
+        }
+        Ok((answer, pause(message.throttle_time_ms)))
+    }
+}
+
+impl AppendAnswer {
+    /// Takes the answer for one partition; `None` if the broker left it out.
+    pub(crate) fn take(&mut self, topic: &str, partition: i32) -> Option<Appended> {
+        self.partitions.get_mut(topic)?.remove(&partition)
+    }
+}
+
+fn appended(partition: &PartitionProduceResponse, nodes: &[NodeEndpoint]) -> Appended {
+    let faults = partition.record_errors.iter().map(|fault| {
+        let message = fault.batch_index_error_message.as_ref().map(ToString::to_string);
+        (fault.batch_index, message.unwrap_or_default())
+    });
+    let leader = &partition.current_leader;
+    let node = nodes.iter().find(|node| node.node_id == leader.leader_id);
+    Appended {
+        code: partition.error_code,
+        base_offset: partition.base_offset,
+        log_append_ms: Some(partition.log_append_time_ms).filter(|time| *time >= 0),
+        faults: faults.collect(),
+        leader: (leader.leader_id.0 >= 0).then(|| LeaderHint {
+            id: leader.leader_id.0,
+            epoch: leader.leader_epoch,
+            endpoint: node.and_then(|node| Endpoint::new(&node.host, node.port)),
+        }),
+    }
+}
+
+/// How lengths are written, before and in flexible versions.
+struct Lengths {
+    flexible: bool,
+}
+
+impl Lengths {
+    fn put_count(&self, frame: &mut FrameWriter, count: usize) -> Result<(), String> {
+        let count = i32::try_from(count).map_err(|_| "a length beyond 2³¹".to_owned())?;
+        if self.flexible {
+            put_unsigned(frame.tail(), count.cast_unsigned() + 1);
+        } else {
+            frame.tail().put_i32(count);
+        }
+        Ok(())
+    }
+
+    fn put_text(&self, frame: &mut FrameWriter, text: &str) -> Result<(), String> {
+        let length = i16::try_from(text.len()).map_err(|_| "a text beyond 2¹⁵".to_owned())?;
+        if self.flexible {
+            put_unsigned(frame.tail(), u32::from(length.cast_unsigned()) + 1);
+        } else {
+            frame.tail().put_i16(length);
+        }
+        frame.tail().put_slice(text.as_bytes());
+        Ok(())
+    }
+
+    fn put_null_text(&self, frame: &mut FrameWriter) {
+        if self.flexible {
+            put_unsigned(frame.tail(), 0);
+        } else {
+            frame.tail().put_i16(-1);
+        }
+    }
+
+    fn put_no_tags(&self, frame: &mut FrameWriter) {
+        if self.flexible {
+            put_unsigned(frame.tail(), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

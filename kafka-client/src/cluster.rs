@@ -1,0 +1,171 @@
+//! The brokers of one cluster, and how to reach them.
+
+mod link;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+pub(crate) use link::Link;
+
+use crate::config::Config;
+use crate::connection::{Connection, Settings};
+use crate::error::Cause;
+use crate::handshake::{self, Handshake, HandshakeError};
+use crate::limits::CONNECT_TIMEOUT_MAX;
+use crate::lock::Lock;
+use crate::resolve::Endpoint;
+use crate::versions::API_VERSIONS;
+
+/// Where brokers are, and the settings of every connection to them.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    directory: Lock<Directory>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    brokers: HashMap<i32, Endpoint>,
+    /// Who told us these addresses; for the message when one cannot be reached.
+    named_by: Option<Endpoint>,
+}
+
+/// Why there is no connection, with the addresses that were tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("broker {0} is not in the metadata")]
+    Unlisted(i32),
+    #[error("{endpoint}: {what}")]
+    Unreachable { endpoint: Endpoint, what: String },
+    #[error("{endpoint}, the advertised address of broker {id} according to {named_by}: {what}")]
+    AdvertisedUnreachable { id: i32, endpoint: Endpoint, named_by: Endpoint, what: String },
+    #[error("{endpoint}: {error}")]
+    Handshake { endpoint: Endpoint, error: HandshakeError },
+}
+
+impl ConnectError {
+    pub(crate) fn cause(&self) -> Cause {
+        self.to_string().into()
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(config: Config, settings: Settings) -> Arc<Self> {
+        Arc::new(Self { config, settings, directory: Lock::default() })
+    }
+
+    /// Takes over the addresses that `named_by` advertised.
+    pub(crate) fn learn(&self, brokers: Vec<(i32, Endpoint)>, named_by: Endpoint) {
+        let mut directory = self.directory.lock();
+        directory.brokers = brokers.into_iter().collect();
+        directory.named_by = Some(named_by);
+    }
+
+    /// One broker's address, told in passing (KIP-951).
+    pub(crate) fn learn_one(&self, id: i32, endpoint: Endpoint) {
+        self.directory.lock().brokers.insert(id, endpoint);
+    }
+
+    /// All advertised addresses.
+    pub(crate) fn advertised(&self) -> Vec<Endpoint> {
+        self.directory.lock().brokers.values().cloned().collect()
+    }
+
+    /// Connects to a broker at its advertised address. `failures` in a row lengthen the timeout
+    /// (KIP-601).
+    pub(crate) async fn connect_broker(
+        &self,
+        id: i32,
+        failures: u32,
+    ) -> Result<Connection, ConnectError> {
+        let (endpoint, named_by) = {
+            let directory = self.directory.lock();
+            let endpoint = directory.brokers.get(&id).cloned();
+            (endpoint.ok_or(ConnectError::Unlisted(id))?, directory.named_by.clone())
+        };
+        self.connect(&endpoint, failures).await.map_err(|error| match (error, named_by) {
+            (ConnectError::Unreachable { endpoint, what }, Some(named_by)) => {
+                ConnectError::AdvertisedUnreachable { id, endpoint, named_by, what }
+            }
+            (error, _) => error,
+        })
+    }
+
+    /// Connects and shakes hands, at every address of the host in turn.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        failures: u32,
+    ) -> Result<Connection, ConnectError> {
+        let patience = self.patience(failures);
+        let connected = match self.greet(endpoint, patience, API_VERSIONS.most).await {
+            Err(ConnectError::Handshake { error: HandshakeError::ClosedAtHello, .. }) => {
+                self.greet(endpoint, patience, 0).await
+            }
+            other => other,
+        };
+        match &connected {
+            Ok(_) => {
+                self.settings.stats.connections_opened.add(1);
+                tracing::debug!(%endpoint, "connected");
+            }
+            Err(error) => {
+                self.settings.stats.connect_failures.add(1);
+                tracing::debug!(%error, "cannot connect");
+            }
+        }
+        connected
+    }
+
+    fn patience(&self, failures: u32) -> Duration {
+        let base = self.config.connect_timeout;
+        base.saturating_mul(1 << failures.min(8)).min(CONNECT_TIMEOUT_MAX.max(base))
+    }
+
+    async fn greet(
+        &self,
+        endpoint: &Endpoint,
+        patience: Duration,
+        version: i16,
+    ) -> Result<Connection, ConnectError> {
+        let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
+        let mut stream = dial(endpoint, patience).await?;
+        let handshake = Handshake::new(&self.settings.client_id, version).map_err(failed)?;
+        let (versions, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
+            .await
+            .unwrap_or(Err(HandshakeError::Timeout(patience)))
+            .map_err(failed)?;
+        Ok(Connection::start(stream, decoder, versions, &self.settings))
+    }
+}
+
+async fn dial(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, ConnectError> {
+    let unreachable = |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
+    let addresses = timeout(patience, endpoint.addresses())
+        .await
+        .map_err(|_| unreachable("the name server does not answer".into()))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        match timeout(patience, dial_address(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no connection within {} ms", patience.as_millis()),
+        }
+    }
+    Err(unreachable(last))
+}
+
+async fn dial_address(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A request waits for nothing, and a vanished peer is noticed even when we are idle.
+    socket.set_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.connect(address).await
+}

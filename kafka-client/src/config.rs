@@ -1,0 +1,313 @@
+//! Kafka's property names become checked settings.
+
+mod property;
+
+use std::time::Duration;
+
+pub use property::PropertyError;
+
+use crate::backoff::Backoff;
+use crate::resolve::Endpoint;
+use property::{Property, nearest};
+
+/// Checked settings of one client. Equal settings compare equal, so that callers can share a
+/// client between them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Config {
+    pub(crate) bootstrap: Vec<Endpoint>,
+    pub(crate) client_id: String,
+    pub(crate) acks: Acks,
+    pub(crate) request_timeout: Duration,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) request_bytes: usize,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) retries: u32,
+    pub(crate) retry: Backoff,
+    pub(crate) idle: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect: Backoff,
+    pub(crate) metadata_age: Duration,
+    pub(crate) partitioner: Partitioner,
+}
+
+/// How many replicas must have a batch before the broker answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// How keys become partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Partitioner {
+    Murmur2Random,
+    ConsistentRandom,
+}
+
+/// Every property there is, for the suggestion in an error.
+const NAMES: &[&str] = &[
+    "acks",
+    "batch.records",
+    "batch.size",
+    BOOTSTRAP,
+    "buffer.memory",
+    "client.id",
+    "compression.type",
+    "connections.max.idle.ms",
+    "delivery.timeout.ms",
+    "linger.ms",
+    "max.request.size",
+    "metadata.max.age.ms",
+    "partitioner",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "request.timeout.ms",
+    "retries",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "security.protocol",
+    "socket.connection.setup.timeout.ms",
+];
+
+const BOOTSTRAP: &str = "bootstrap.servers";
+/// Kafka's durations are Java ints.
+const INT_MAX: u64 = 2_147_483_647;
+const DAY_MS: u64 = 86_400_000;
+const MIB: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads properties by their Kafka names; of a repeated one the last counts.
+    ///
+    /// Beyond Kafka's: `partitioner` is `murmur2_random` (default; Java's) or `consistent_random`
+    /// (librdkafka's), `batch.records` bounds the records of a batch (1–1,000,000, default 10,000).
+    /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
+    /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
+    ///
+    /// # Errors
+    /// [`PropertyError`] names the property and what is allowed.
+    pub fn from_properties<'a>(
+        properties: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Config, PropertyError> {
+        let mut config = Self::defaults();
+        for (name, value) in properties {
+            let Some(name) = NAMES.iter().copied().find(|known| *known == name) else {
+                let nearest = nearest(name, NAMES);
+                return Err(PropertyError::Unknown { name: name.to_owned(), nearest });
+            };
+            config.set(Property { name, value: value.trim() })?;
+        }
+        config.check()
+    }
+
+    /// How long a record may take from `send` to its outcome unless the caller says otherwise
+    /// (`delivery.timeout.ms`).
+    pub fn delivery_timeout(&self) -> Duration {
+        self.delivery_timeout
+    }
+
+    fn defaults() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            client_id: "kafka-upstream".to_owned(),
+            acks: Acks::All,
+            request_timeout: Duration::from_secs(30),
+            delivery_timeout: Duration::from_secs(120),
+            linger: Duration::ZERO,
+            batch_bytes: 1_000_000,
+            batch_records: 10_000,
+            request_bytes: 4 * 1024 * 1024,
+            buffer_bytes: 64 * 1024 * 1024,
+            retries: i32::MAX.cast_unsigned(),
+            retry: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
+            idle: Duration::from_secs(540),
+            connect_timeout: Duration::from_secs(10),
+            reconnect: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
+            metadata_age: Duration::from_secs(300),
+            partitioner: Partitioner::Murmur2Random,
+        }
+    }
+
+    fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
+        match property.name {
+            BOOTSTRAP => self.bootstrap = endpoints(property)?,
+            "client.id" => self.client_id = client_id(property)?,
+            "acks" => self.acks = property.choice(ACKS)?,
+            "request.timeout.ms" => self.request_timeout = property.millis(1, INT_MAX)?,
+            "delivery.timeout.ms" => self.delivery_timeout = property.millis(1, INT_MAX)?,
+            "linger.ms" => self.linger = property.millis(0, DAY_MS)?,
+            "batch.size" => self.batch_bytes = property.size(0, 64 * MIB)?,
+            "batch.records" => self.batch_records = property.size(1, 1_000_000)?,
+            "max.request.size" => self.request_bytes = property.size(1024, 64 * MIB)?,
+            // Permits are counted in 32 bits.
+            "buffer.memory" => self.buffer_bytes = property.size(64 * 1024, 4096 * MIB - 1)?,
+            "retries" => {
+                self.retries = u32::try_from(property.number(0, INT_MAX)?).unwrap_or(u32::MAX);
+            }
+            "retry.backoff.ms" => self.retry.base = property.millis(0, DAY_MS)?,
+            "retry.backoff.max.ms" => self.retry.max = property.millis(0, DAY_MS)?,
+            "connections.max.idle.ms" => self.idle = property.millis(1000, DAY_MS)?,
+            "socket.connection.setup.timeout.ms" => {
+                self.connect_timeout = property.millis(1, DAY_MS)?;
+            }
+            "reconnect.backoff.ms" => self.reconnect.base = property.millis(0, DAY_MS)?,
+            "reconnect.backoff.max.ms" => self.reconnect.max = property.millis(0, DAY_MS)?,
+            "metadata.max.age.ms" => self.metadata_age = property.millis(1000, DAY_MS)?,
+            "partitioner" => self.partitioner = property.choice(PARTITIONERS)?,
+            "compression.type" => none_only(property)?,
+            "security.protocol" => plaintext_only(property)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check(self) -> Result<Self, PropertyError> {
+        let conflict = |name, other| Err(PropertyError::Conflict { name, other });
+        if self.bootstrap.is_empty() {
+            Err(PropertyError::Missing(BOOTSTRAP))
+        } else if self.batch_bytes > self.request_bytes {
+            conflict("batch.size", "max.request.size")
+        } else if self.request_bytes > self.buffer_bytes {
+            conflict("max.request.size", "buffer.memory")
+        } else if self.retry.base > self.retry.max {
+            conflict("retry.backoff.ms", "retry.backoff.max.ms")
+        } else if self.reconnect.base > self.reconnect.max {
+            conflict("reconnect.backoff.ms", "reconnect.backoff.max.ms")
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+impl Acks {
+    /// As in a Produce request.
+    pub(crate) fn wire(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+const ACKS: &[(&str, Acks)] =
+    &[("0", Acks::None), ("1", Acks::Leader), ("-1", Acks::All), ("all", Acks::All)];
+
+const PARTITIONERS: &[(&str, Partitioner)] = &[
+    ("murmur2_random", Partitioner::Murmur2Random),
+    ("consistent_random", Partitioner::ConsistentRandom),
+];
+
+fn endpoints(property: Property<'_>) -> Result<Vec<Endpoint>, PropertyError> {
+    let parsed: Option<Vec<_>> = property
+        .value
+        .split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(Endpoint::parse)
+        .collect();
+    parsed
+        .filter(|list| (1..=256).contains(&list.len()))
+        .ok_or_else(|| property.invalid("1 to 256 times `host:port`, with commas between".into()))
+}
+
+fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
+    let len = property.value.len();
+    let printable = property.value.chars().all(|c| !c.is_control());
+    if printable && len <= 249 {
+        Ok(property.value.to_owned())
+    } else {
+        Err(property.invalid("at most 249 bytes without control characters".into()))
+    }
+}
+
+fn none_only(property: Property<'_>) -> Result<(), PropertyError> {
+    match property.value {
+        "none" => Ok(()),
+        "gzip" | "snappy" | "lz4" | "zstd" => {
+            Err(property.unsupported("this version writes `none` only"))
+        }
+        _ => Err(property.invalid("one of none, gzip, snappy, lz4, zstd".into())),
+    }
+}
+
+fn plaintext_only(property: Property<'_>) -> Result<(), PropertyError> {
+    match property.value {
+        "PLAINTEXT" => Ok(()),
+        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => {
+            Err(property.unsupported("this version speaks `PLAINTEXT` only"))
+        }
+        _ => Err(property.invalid("one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> Result<Config, PropertyError> {
+        Config::from_properties([(BOOTSTRAP, "a:1"), (name, value)])
+    }
+
+    #[test]
+    fn equal_settings_compare_equal_whatever_their_order() {
+        let one = [(BOOTSTRAP, "a:1, b:2"), ("acks", "all")];
+        let two = [("acks", "-1"), (BOOTSTRAP, "a:1,b:2,")];
+        assert_eq!(Config::from_properties(one), Config::from_properties(two));
+        assert_ne!(with("acks", "1"), with("acks", "0"));
+    }
+
+    #[test]
+    fn every_known_name_is_set_somewhere() {
+        for name in NAMES {
+            let error = with(name, "\u{1}").unwrap_err();
+            assert!(matches!(error, PropertyError::Invalid { .. }), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_property_names_the_nearest_known_one() {
+        let error = with("linger.millis", "5").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown property `linger.millis`, did you mean `linger.ms`?"
+        );
+        assert_eq!(with("zzz", "5").unwrap_err().to_string(), "unknown property `zzz`");
+    }
+
+    #[test]
+    fn a_bound_names_the_property_and_what_is_allowed() {
+        let error = with("batch.records", "0").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`batch.records` must be a whole number in 1..=1000000, not `0`"
+        );
+        assert!(with("acks", "2").unwrap_err().to_string().contains("one of 0, 1, -1, all"));
+        assert!(with("retries", "-1").is_err());
+    }
+
+    #[test]
+    fn the_cluster_must_be_named() {
+        assert_eq!(Config::from_properties([]), Err(PropertyError::Missing(BOOTSTRAP)));
+        assert!(Config::from_properties([(BOOTSTRAP, " , ")]).is_err());
+        assert!(Config::from_properties([(BOOTSTRAP, "nohost")]).is_err());
+    }
+
+    #[test]
+    fn what_kafka_knows_and_we_do_not_says_so() {
+        for (name, value) in [("compression.type", "lz4"), ("security.protocol", "SASL_SSL")] {
+            let error = with(name, value).unwrap_err();
+            assert!(matches!(error, PropertyError::Unsupported { .. }), "{error}");
+        }
+        assert!(with("security.protocol", "PLAINTEXT").is_ok());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(matches!(with("batch.size", "5000000"), Err(PropertyError::Conflict { .. })));
+        assert!(matches!(with("buffer.memory", "65536"), Err(PropertyError::Conflict { .. })));
+    }
+}

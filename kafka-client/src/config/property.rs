@@ -1,0 +1,100 @@
+//! One property at a time: text to a value within its bounds.
+
+use std::time::Duration;
+
+/// Why properties are not a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyError {
+    /// No such property.
+    #[error("unknown property `{name}`{}", did_you_mean(nearest))]
+    Unknown {
+        /// As given.
+        name: String,
+        /// The known property that looks most like it, if one does.
+        nearest: Option<&'static str>,
+    },
+    /// A required property is absent.
+    #[error("the property `{0}` is required")]
+    Missing(&'static str),
+    /// Wrong type or out of bounds.
+    #[error("`{name}` must be {expected}, not `{value}`")]
+    Invalid {
+        /// The property.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A value that Kafka knows and this client does not.
+    #[error("`{name}={value}` is not supported: {why}")]
+    Unsupported {
+        /// The property.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// Why, and what is possible.
+        why: &'static str,
+    },
+    /// Two properties that contradict each other.
+    #[error("`{name}` must not exceed `{other}`")]
+    Conflict {
+        /// The larger one.
+        name: &'static str,
+        /// The one it must not exceed.
+        other: &'static str,
+    },
+}
+
+fn did_you_mean(nearest: &Option<&'static str>) -> String {
+    nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// A property's name and its value as given.
+#[derive(Clone, Copy)]
+pub(super) struct Property<'a> {
+    pub(super) name: &'static str,
+    pub(super) value: &'a str,
+}
+
+impl Property<'_> {
+    pub(super) fn number(self, least: u64, most: u64) -> Result<u64, PropertyError> {
+        let number = self.value.parse().ok().filter(|n| (least..=most).contains(n));
+        number.ok_or_else(|| self.invalid(format!("a whole number in {least}..={most}")))
+    }
+
+    pub(super) fn size(self, least: u64, most: u64) -> Result<usize, PropertyError> {
+        Ok(usize::try_from(self.number(least, most)?).unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn millis(self, least: u64, most: u64) -> Result<Duration, PropertyError> {
+        self.number(least, most).map(Duration::from_millis)
+    }
+
+    pub(super) fn choice<T: Copy>(self, choices: &[(&str, T)]) -> Result<T, PropertyError> {
+        choices.iter().find(|(name, _)| *name == self.value).map(|(_, value)| *value).ok_or_else(
+            || {
+                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                self.invalid(format!("one of {}", names.join(", ")))
+            },
+        )
+    }
+
+    pub(super) fn invalid(self, expected: String) -> PropertyError {
+        PropertyError::Invalid { name: self.name, value: self.value.to_owned(), expected }
+    }
+
+    pub(super) fn unsupported(self, why: &'static str) -> PropertyError {
+        PropertyError::Unsupported { name: self.name, value: self.value.to_owned(), why }
+    }
+}
+
+/// The known name that is close enough to `name` to be what was meant.
+pub(super) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,114 @@
+//! The task that owns a socket: moves bytes between it and the `wire`.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::wire::Wire;
+use super::{Fault, Lost, Outgoing};
+use crate::frame::Decoder;
+use crate::limits::WRITE_SLICES;
+use crate::stats::Counters;
+
+pub(super) struct Driver {
+    pub(super) decoder: Decoder,
+    pub(super) wire: Wire,
+    pub(super) requests: mpsc::Receiver<Outgoing>,
+    /// Without a handle, requests under way are still answered before the connection ends.
+    pub(super) has_handle: bool,
+    /// Cancelled when this connection must end, or all of the client.
+    pub(super) condemned: CancellationToken,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What can happen next.
+enum Event {
+    Request(Option<Outgoing>),
+    Written(std::io::Result<usize>),
+    Read(std::io::Result<usize>),
+    Time,
+    Condemned,
+}
+
+impl Driver {
+    pub(super) async fn run<S>(mut self, stream: S, stats: Arc<Counters>)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        stats.connections_open.add(1);
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let fault = loop {
+            let event = self.next_event(&mut reader, &mut writer).await;
+            if let Err(fault) = self.handle(event) {
+                break fault;
+            }
+            if !self.has_handle && self.wire.is_quiet() {
+                break Fault::Unused;
+            }
+        };
+        stats.connections_open.subtract(1);
+        tracing::debug!(%fault, "connection ended");
+        self.requests.close();
+        self.wire.fail(&fault);
+        while let Some(outgoing) = self.requests.recv().await {
+            outgoing.waiter.lost(Lost { fault: fault.clone(), handed_over: false });
+        }
+    }
+
+    async fn next_event<S>(&mut self, reader: &mut ReadHalf<S>, writer: &mut WriteHalf<S>) -> Event
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        let now = Instant::now();
+        let wake = self.wire.poll_timeout(now);
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        let used = self.wire.poll_write(now, &mut slices);
+        let slices = slices.get(..used).unwrap_or_default();
+        tokio::select! {
+            request = self.requests.recv(), if self.has_handle && self.wire.has_room() => Event::Request(request),
+            written = writer.write_vectored(slices), if !slices.is_empty() => Event::Written(written),
+            read = reader.read_buf(self.decoder.spare()) => Event::Read(read),
+            () = sleep_until(wake) => Event::Time,
+            () = self.condemned.cancelled() => Event::Condemned,
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Fault> {
+        let now = Instant::now();
+        match event {
+            Event::Request(Some(outgoing)) => {
+                self.wire.push(outgoing);
+                while self.wire.has_room() {
+                    let Ok(more) = self.requests.try_recv() else { break };
+                    self.wire.push(more);
+                }
+                Ok(())
+            }
+            Event::Request(None) => {
+                self.has_handle = false;
+                Ok(())
+            }
+            Event::Written(Ok(0)) | Event::Read(Ok(0)) => Err(Fault::Closed),
+            Event::Written(Ok(bytes)) => {
+                self.wire.on_written(bytes, now);
+                Ok(())
+            }
+            Event::Read(Ok(_)) => {
+                while let Some(frame) = self.decoder.poll_frame()? {
+                    self.wire.on_frame(frame, now)?;
+                }
+                Ok(())
+            }
+            Event::Written(Err(error)) | Event::Read(Err(error)) => {
+                Err(Fault::Io(error.to_string()))
+            }
+            Event::Time => self.wire.on_timeout(now),
+            Event::Condemned if self.shutdown.is_cancelled() => Err(Fault::Shutdown),
+            Event::Condemned => Err(Fault::Incomplete),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One enum per border, with variants by what the caller can do.
+
+pub(crate) mod codes;
+pub(crate) mod policy;
+
+use std::sync::Arc;
+
+use crate::error::policy::Class;
+
+/// A short text for people, shared between the many records that failed for the same cause.
+pub type Cause = Arc<str>;
+
+/// Why a record was not written, or why it is not known whether it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// No room in `buffer.memory`, or in the quarter of it that one partition may take. Slow down.
+    #[error("the producer's memory is full")]
+    BufferFull,
+    /// The record's deadline passed first.
+    #[error("the deadline passed{}", after(last))]
+    DeadlineExceeded {
+        /// What went wrong last, if anything did.
+        last: Option<Cause>,
+    },
+    /// No broker that could help answers.
+    #[error("no broker could be reached: {0}")]
+    Unreachable(Cause),
+    /// A request was sent, and every attempt ended without an answer.
+    #[error("the broker did not answer: {0}")]
+    NoAnswer(Cause),
+    /// The brokers have not known the topic for 5 s.
+    #[error("the topic does not exist")]
+    UnknownTopic,
+    /// A name that no topic can have: 1–249 of letters, digits, `.`, `_` and `-`.
+    #[error("this is no topic name")]
+    InvalidTopic,
+    /// More topics are in use than the client keeps (10,000).
+    #[error("too many topics are in use")]
+    TooManyTopics,
+    /// The caller chose a partition that the topic does not have.
+    #[error("the topic has {count} partitions, {partition} is not one of them")]
+    NoSuchPartition {
+        /// The partition asked for.
+        partition: i32,
+        /// Partitions of the topic.
+        count: usize,
+    },
+    /// Larger than `max.request.size`, `buffer.memory` or the broker's `message.max.bytes`.
+    #[error("the record is too large")]
+    TooLarge,
+    /// The broker (or this client) does not take this record; its neighbours are not affected.
+    #[error("the record is invalid: {0}")]
+    InvalidRecord(Cause),
+    /// The broker refused with this code.
+    #[error("the broker refused with {name} ({code})")]
+    Refused {
+        /// Kafka's error code.
+        code: i16,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The credentials do not allow it.
+    #[error("not authorized: {name} ({code})")]
+    Unauthorized {
+        /// Kafka's error code.
+        code: i16,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The client was closed first.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl Reason {
+    /// Whether sending the same record again cannot help: it is refused for good. An unknown topic
+    /// is not permanent, because it can be created; a missing permission is, as in Kafka's client.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::InvalidTopic
+            | Self::NoSuchPartition { .. }
+            | Self::TooLarge
+            | Self::InvalidRecord(_)
+            | Self::Unauthorized { .. } => true,
+            Self::Refused { code, .. } => matches!(
+                policy::class(*code),
+                Class::TooLarge | Class::BadRecord | Class::BadBatch | Class::TopicRefused
+            ),
+            Self::BufferFull
+            | Self::DeadlineExceeded { .. }
+            | Self::Unreachable(_)
+            | Self::NoAnswer(_)
+            | Self::UnknownTopic
+            | Self::TooManyTopics
+            | Self::Closed => false,
+        }
+    }
+
+    /// The reason for a broker's error code.
+    pub(crate) fn of_code(code: i16) -> Self {
+        let name = codes::name(code);
+        match code {
+            3 => Self::UnknownTopic,
+            10 | 18 => Self::TooLarge,
+            17 => Self::InvalidTopic,
+            29 | 31 | 58 => Self::Unauthorized { code, name },
+            _ => Self::Refused { code, name },
+        }
+    }
+}
+
+fn after(last: &Option<Cause>) -> String {
+    last.as_ref().map(|cause| format!(" after: {cause}")).unwrap_or_default()
+}
+
+/// Why the cluster is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// The question was answered by an error, or by nobody; the text names the last cause.
+    #[error("the cluster does not answer: {0}")]
+    Unreachable(Cause),
+    /// The time given was over before anything was known.
+    #[error("no answer in time")]
+    Timeout,
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Bytes of a broker that are not what its API and version promise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a malformed {api} v{version} answer: {what}")]
+pub(crate) struct Malformed {
+    pub(crate) api: &'static str,
+    pub(crate) version: i16,
+    pub(crate) what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_change_is_not_permanent() {
+        assert!(!Reason::UnknownTopic.is_permanent());
+        assert!(!Reason::of_code(19).is_permanent());
+        assert!(!Reason::BufferFull.is_permanent());
+        assert!(Reason::of_code(10).is_permanent());
+        assert!(Reason::of_code(29).is_permanent());
+        assert!(Reason::of_code(44).is_permanent());
+    }
+
+    #[test]
+    fn a_passed_deadline_names_the_last_cause() {
+        let reason = Reason::DeadlineExceeded { last: Some("connection refused".into()) };
+        assert_eq!(reason.to_string(), "the deadline passed after: connection refused");
+    }
+}

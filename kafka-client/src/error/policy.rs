@@ -1,0 +1,103 @@
+//! What each error code of a Produce answer means for its batch, as data.
+
+/// Codes of one class are treated alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Appended; settle.
+    Done,
+    /// Appended by an earlier attempt, at an offset the answer does not tell.
+    Duplicate,
+    /// The leader is elsewhere: refresh, resend unchanged.
+    Moved,
+    /// As `Moved`, for a bounded time: the topic may really be gone.
+    UnknownTopic,
+    /// Not now: back off, resend unchanged.
+    Wait,
+    /// Appended but not confirmed by enough replicas: resend, in doubt.
+    Unconfirmed,
+    /// One record is refused, more are halved.
+    TooLarge,
+    /// One record of the batch is at fault.
+    BadRecord,
+    /// Perhaps damaged on the way: resend once, then refused.
+    Corrupt,
+    /// Refused for good.
+    BadBatch,
+    /// Refused for good, and so is the topic for a while.
+    TopicRefused,
+    /// The whole cluster refuses us: slow retries until the deadline.
+    ClusterRefused,
+    /// A code that tells us nothing: resend a few times, in doubt.
+    Unexplained,
+}
+
+/// Every code with a meaning of its own; all others are unexplained.
+const PRODUCE: &[(Class, &[i16])] = &[
+    (Class::Done, &[0]),
+    (Class::Duplicate, &[46]),
+    (Class::Moved, &[6, 5, 74, 75, 9, 56, 100, 103]),
+    (Class::UnknownTopic, &[3]),
+    (Class::Wait, &[19, 89]),
+    (Class::Unconfirmed, &[7, 20]),
+    (Class::TooLarge, &[10, 18]),
+    (Class::BadRecord, &[87, 32]),
+    (Class::Corrupt, &[2]),
+    (Class::BadBatch, &[76, 43, 21, 42, 35]),
+    (Class::TopicRefused, &[29, 17, 44]),
+    (Class::ClusterRefused, &[31, 58]),
+];
+
+/// The class of an error code in a Produce answer.
+pub(crate) fn class(code: i16) -> Class {
+    PRODUCE
+        .iter()
+        .find(|(_, codes)| codes.contains(&code))
+        .map_or(Class::Unexplained, |(class, _)| *class)
+}
+
+impl Class {
+    /// Whether the answer leaves open whether the batch was appended. A base offset in an error
+    /// answer means that it was, before the leader lost its partition.
+    pub(crate) fn leaves_doubt(self, base_offset: i64) -> bool {
+        match self {
+            Self::Done | Self::Duplicate => false,
+            Self::Unconfirmed | Self::Unexplained => true,
+            _ => base_offset >= 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_class_only() {
+        for code in -1..=133 {
+            let rows = PRODUCE.iter().filter(|(_, codes)| codes.contains(&code)).count();
+            assert!(rows <= 1, "{code} is in {rows} rows");
+            assert_eq!(rows == 0, class(code) == Class::Unexplained, "{code}");
+        }
+        assert_eq!(class(-1), Class::Unexplained);
+        assert_eq!(class(9999), Class::Unexplained);
+    }
+
+    #[test]
+    fn only_a_refusal_before_the_append_is_a_proof() {
+        for (code, without_offset, with_offset) in [
+            (0, false, false),
+            (46, false, false),
+            (6, false, true),
+            (3, false, true),
+            (56, false, true),
+            (7, true, true),
+            (20, true, true),
+            (-1, true, true),
+            (19, false, true),
+            (29, false, true),
+        ] {
+            assert_eq!(class(code).leaves_doubt(-1), without_offset, "{code} without an offset");
+            assert_eq!(class(code).leaves_doubt(0), with_offset, "{code} with an offset");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Every bound of the crate, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Largest frame we read, bytes: `socket.request.max.bytes` of a broker, which bounds what it sends.
+pub(crate) const FRAME_BYTES: usize = 100 * 1024 * 1024;
+
+/// Largest frame we read before the peer has proven to be a broker, bytes. An ApiVersions answer
+/// is about 1 KiB.
+pub(crate) const HANDSHAKE_FRAME_BYTES: usize = 512 * 1024;
+
+/// How much a read buffer grows at once, bytes. Memory follows what has arrived, not what a length
+/// field promises.
+pub(crate) const READ_STEP_BYTES: usize = 64 * 1024;
+
+/// Requests that wait in front of one connection; more callers wait for a place.
+pub(crate) const QUEUED_REQUESTS: usize = 64;
+
+/// Produce requests in flight per broker: the broker works on one at a time, the rest hides the
+/// round trip.
+pub(crate) const PRODUCE_IN_FLIGHT: usize = 5;
+
+/// Batches in flight per partition. More than one would let a retry overtake its successor.
+pub(crate) const PARTITION_IN_FLIGHT: usize = 1;
+
+/// Slices handed to one vectored write; the kernel takes at most 1,024.
+pub(crate) const WRITE_SLICES: usize = 64;
+
+/// Longest time we respect a broker's `throttle_time_ms`; its quota window is 11 s by default.
+pub(crate) const THROTTLE: Duration = Duration::from_secs(60);
+
+/// Largest connect timeout that the growth of KIP-601 reaches.
+pub(crate) const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// What we wait on a connection beyond the broker's own timeout of a Produce request, else every
+/// slow acknowledgement would end as a disconnect.
+pub(crate) const PRODUCE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Topics whose metadata and queues we keep. Names can come from HTTP clients.
+pub(crate) const TOPICS: usize = 10_000;
+
+/// Partitions in one Metadata answer, gaps included: about what the largest clusters hold.
+pub(crate) const PARTITIONS_IN_ANSWER: usize = 200_000;
+
+/// Brokers in one Metadata answer; the largest known clusters have a few hundred.
+pub(crate) const BROKERS_IN_ANSWER: usize = 4_096;
+
+/// A topic that nobody used for this long leaves the metadata requests.
+pub(crate) const TOPIC_IDLE: Duration = Duration::from_secs(300);
+
+/// How long a topic may stay unknown: brokers learn of new topics at different times.
+pub(crate) const UNKNOWN_TOPIC: Duration = Duration::from_secs(5);
+
+/// How long a refused or unknown topic is refused again without a question to the broker.
+pub(crate) const NEGATIVE_ENTRY: Duration = Duration::from_secs(1);
+
+/// No known broker has answered for this long: start over from `bootstrap.servers` (KIP-899).
+pub(crate) const REBOOTSTRAP: Duration = Duration::from_secs(300);
+
+/// Longest topic name of a broker, bytes.
+pub(crate) const TOPIC_NAME_BYTES: usize = 249;
+
+/// Memory a record takes beside its key, value and headers, bytes: framing (at most 43), its
+/// ticket, and a batch header and settle cell in case it travels alone. It also bounds the number
+/// of records.
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// Memory a header takes beside its key and value, bytes: two lengths of at most 5.
+pub(crate) const HEADER_OVERHEAD_BYTES: usize = 10;
+
+/// One partition may hold 1/4 of `buffer.memory`, so that a dead leader cannot starve the others.
+pub(crate) const PARTITION_SHARE_DIVISOR: usize = 4;
+
+/// Attempts at a batch that a broker refuses for a reason we do not know.
+pub(crate) const UNEXPLAINED_ATTEMPTS: u32 = 3;
+
+/// A batch whose connection closed this often in a row without an answer is sent alone, so that it
+/// cannot take others with it.
+pub(crate) const SENT_ALONE_AFTER: u32 = 3;
+
+/// Bytes of a Produce request around the batches of one partition: index, length, tags, and its
+/// topic's name and array in the worst case.
+pub(crate) const PRODUCE_PARTITION_BYTES: usize = TOPIC_NAME_BYTES + 32;
+
+/// How long a batch takes records (or `linger.ms`, if that is longer). Its earliest deadline is
+/// everyone's, so while a broker is away a batch must not collect for minutes.
+pub(crate) const BATCH_AGE: Duration = Duration::from_secs(1);
+
+/// Memory from which a batch buffer starts to grow, bytes.
+pub(crate) const BATCH_BUFFER_BYTES: usize = 512;
+
+const _: () = assert!(HANDSHAKE_FRAME_BYTES < FRAME_BYTES);
+const _: () = assert!(PRODUCE_IN_FLIGHT < QUEUED_REQUESTS);

@@ -1,0 +1,245 @@
+//! Topic → partition → leader: one refresh at a time, and no more often than needed.
+
+mod cache;
+mod topic;
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::backoff::random;
+use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::calls::produce::LeaderHint;
+use crate::cluster::Cluster;
+use crate::connection::Connection;
+use crate::error::{Cause, Reason};
+use crate::limits::REBOOTSTRAP;
+use crate::lock::Lock;
+use crate::resolve::Endpoint;
+use cache::{Cache, Lookup};
+
+pub(crate) use cache::Leader;
+
+/// The handle; the refreshing itself is done by [`Metadata::run`] in a task of its own.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    cluster: Arc<Cluster>,
+    cache: Lock<Cache>,
+    wake: Notify,
+    rounds: watch::Sender<Round>,
+}
+
+/// A refresh that has ended, well or not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Round {
+    /// How many have been started up to and with this one.
+    number: u64,
+    failure: Option<Cause>,
+}
+
+impl Metadata {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
+        let cache = Lock::new(Cache::new(cluster.config.retry, cluster.config.metadata_age));
+        let rounds = watch::Sender::new(Round::default());
+        Arc::new(Self { cluster, cache, wake: Notify::new(), rounds })
+    }
+
+    /// Tells of every finished round.
+    pub(crate) fn rounds(&self) -> watch::Receiver<Round> {
+        self.rounds.subscribe()
+    }
+
+    /// The number of partitions of a topic, asked for if unknown. A topic may stay unknown for
+    /// 5 s, because brokers learn of new topics at different times.
+    pub(crate) async fn partitions(&self, topic: &str, deadline: Instant) -> Result<usize, Reason> {
+        let started = Instant::now();
+        let mut rounds = self.rounds();
+        let mut last = None;
+        loop {
+            let lookup = self.cache.lock().lookup(topic, started, Instant::now());
+            match lookup {
+                Lookup::Known(partitions) => return Ok(partitions),
+                Lookup::Refused(reason) => return Err(reason),
+                Lookup::Wanted => self.wake.notify_one(),
+            }
+            let Ok(round) = timeout_at(deadline, rounds.changed()).await else {
+                return Err(
+                    last.map_or(Reason::DeadlineExceeded { last: None }, Reason::Unreachable)
+                );
+            };
+            round.map_err(|_| Reason::Closed)?;
+            last = rounds.borrow_and_update().failure.clone();
+            if self.cluster.settings.shutdown.is_cancelled() {
+                return Err(Reason::Closed);
+            }
+        }
+    }
+
+    /// Who leads a partition now. Keeps the topic in use.
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Leader {
+        self.cache.lock().leader(topic, partition, Instant::now())
+    }
+
+    /// How many partitions a topic has, without asking anyone.
+    pub(crate) fn known_partitions(&self, topic: &str) -> Option<usize> {
+        self.cache.lock().partitions(topic)
+    }
+
+    /// What a complaint about what is known now must carry.
+    pub(crate) fn generation(&self) -> u64 {
+        self.cache.lock().generation()
+    }
+
+    /// Something learnt in `generation` turned out wrong: refresh, unless that has happened since.
+    pub(crate) fn complain(&self, generation: u64) {
+        if self.cache.lock().complain(generation, Instant::now()) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A refusal told who leads now (KIP-951); says whether that was news.
+    pub(crate) fn hint(&self, topic: &str, partition: i32, hint: &LeaderHint) -> bool {
+        let is_news = self.cache.lock().apply_hint(topic, partition, hint.id, hint.epoch);
+        if is_news && let Some(endpoint) = hint.endpoint.clone() {
+            self.cluster.learn_one(hint.id, endpoint);
+        }
+        is_news
+    }
+
+    /// Asks a broker now, and again until one answers. `Err` has the last failure.
+    pub(crate) async fn ask_now(&self, deadline: Instant) -> Result<(), Option<Cause>> {
+        let mut rounds = self.rounds();
+        let wanted = self.cache.lock().ask_now(Instant::now());
+        let mut last = None;
+        loop {
+            self.wake.notify_one();
+            match timeout_at(deadline, rounds.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(last),
+            }
+            let round = rounds.borrow_and_update().clone();
+            match round.failure {
+                None if round.number >= wanted => return Ok(()),
+                None => {}
+                failure => last = failure,
+            }
+        }
+    }
+
+    /// Refreshes when due, until the client is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let shutdown = self.cluster.settings.shutdown.clone();
+        let mut source = Source { cluster: self.cluster.clone(), current: None, answered: None };
+        let work = async {
+            loop {
+                let due = self.cache.lock().poll_due(Instant::now());
+                match due {
+                    Some(at) if at <= Instant::now() => self.round(&mut source).await,
+                    Some(at) => tokio::select! {
+                        () = sleep_until(at) => {}
+                        () = self.wake.notified() => {}
+                    },
+                    None => self.wake.notified().await,
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = shutdown.cancelled() => {}
+        }
+        self.rounds.send_modify(|round| round.failure = Some("the client is closed".into()));
+    }
+
+    async fn round(&self, source: &mut Source) {
+        let (number, topics) = self.cache.lock().start(Instant::now());
+        let answer = source.ask(topics).await;
+        let stats = &self.cluster.settings.stats;
+        let applied = answer.and_then(|(answer, by)| {
+            let brokers = answer.brokers.clone();
+            self.cache.lock().apply(answer, Instant::now()).map_err(Cause::from)?;
+            self.cluster.learn(brokers, by);
+            Ok(())
+        });
+        let failure = applied.err();
+        match &failure {
+            None => stats.metadata_refreshes.add(1),
+            Some(cause) => {
+                stats.metadata_failures.add(1);
+                tracing::warn!(%cause, "no metadata");
+                source.current = None;
+                self.cache.lock().fail(Instant::now(), random());
+            }
+        }
+        self.rounds.send_replace(Round { number, failure });
+    }
+}
+
+/// The connection that questions go out on.
+struct Source {
+    cluster: Arc<Cluster>,
+    current: Option<(Endpoint, Connection)>,
+    /// When a known broker answered last.
+    answered: Option<Instant>,
+}
+
+/// REBOOTSTRAP_REQUIRED (KIP-1102): the broker wants us to start over.
+const REBOOTSTRAP_REQUIRED: i16 = 129;
+
+impl Source {
+    async fn ask(&mut self, topics: Vec<Arc<str>>) -> Result<(MetadataAnswer, Endpoint), Cause> {
+        let call = AskMetadata { topics };
+        if let Some((endpoint, connection)) = self.current.take_if(|(_, c)| c.is_open())
+            && let Ok(answer) = self.ask_at(&call, endpoint, connection).await
+        {
+            return Ok(answer);
+        }
+        let mut last = Cause::from("no broker is known");
+        for endpoint in self.candidates() {
+            match self.cluster.connect(&endpoint, 0).await {
+                Ok(connection) => match self.ask_at(&call, endpoint, connection).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(cause) => last = cause,
+                },
+                Err(error) => last = error.cause(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_at(
+        &mut self,
+        call: &AskMetadata,
+        endpoint: Endpoint,
+        connection: Connection,
+    ) -> Result<(MetadataAnswer, Endpoint), Cause> {
+        let named = |what: String| Cause::from(format!("{endpoint}: {what}"));
+        let patience = self.cluster.config.request_timeout;
+        let reply = connection.submit(call, patience).await;
+        let reply = reply.map_err(|lost| named(lost.to_string()))?;
+        let answer = reply.answer().await.map_err(|lost| named(lost.to_string()))?;
+        if answer.code == REBOOTSTRAP_REQUIRED {
+            self.answered = None;
+        }
+        if answer.code != 0 {
+            return Err(named(Reason::of_code(answer.code).to_string()));
+        }
+        self.answered = Some(Instant::now());
+        self.current = Some((endpoint.clone(), connection));
+        Ok((answer, endpoint))
+    }
+
+    /// Bootstrap names the cluster; afterwards only advertised addresses count, until none of them
+    /// has answered for 5 minutes (KIP-899). The order is rotated, so that clients spread.
+    fn candidates(&self) -> Vec<Endpoint> {
+        let fresh = self.answered.is_some_and(|at| at.elapsed() < REBOOTSTRAP);
+        let advertised = if fresh { self.cluster.advertised() } else { Vec::new() };
+        let mut candidates = advertised;
+        if candidates.is_empty() {
+            candidates = self.cluster.config.bootstrap.clone();
+        }
+        let places = candidates.len().max(1) as u64;
+        candidates.rotate_left(usize::try_from(random() % places).unwrap_or(0));
+        candidates
+    }
+}

@@ -1,0 +1,230 @@
+//! What we believe about topics, and when to ask again (pure).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::topic::{Partition, State};
+use crate::backoff::{Backoff, random};
+use crate::calls::metadata::MetadataAnswer;
+use crate::error::Reason;
+use crate::limits::{NEGATIVE_ENTRY, TOPIC_IDLE, TOPICS, UNKNOWN_TOPIC};
+
+/// Topics in use, and the state of refreshing.
+#[derive(Debug)]
+pub(super) struct Cache {
+    topics: HashMap<Arc<str>, Entry>,
+    cluster_id: Option<String>,
+    /// Rounds that were applied. Complaints about an older one are out of date.
+    generation: u64,
+    started: u64,
+    /// Rounds in a row that left something open; they grow the pause.
+    streak: u32,
+    last_end: Option<Instant>,
+    last_answer: Option<Instant>,
+    next: Option<Instant>,
+    retry: Backoff,
+    max_age: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    last_used: Instant,
+    state: State,
+}
+
+/// Who leads a partition, and in which generation we learnt it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) id: Option<i32>,
+    pub(crate) generation: u64,
+}
+
+/// What the cache says about a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// It has so many partitions.
+    Known(usize),
+    Refused(Reason),
+    /// Nothing yet: a round is due.
+    Wanted,
+}
+
+impl Cache {
+    pub(super) fn new(retry: Backoff, max_age: Duration) -> Self {
+        Self {
+            topics: HashMap::new(),
+            cluster_id: None,
+            generation: 0,
+            started: 0,
+            streak: 0,
+            last_end: None,
+            last_answer: None,
+            next: None,
+            retry,
+            max_age,
+        }
+    }
+
+    /// A caller who waits since `since` wants to know the topic.
+    pub(super) fn lookup(&mut self, topic: &str, since: Instant, now: Instant) -> Lookup {
+        let unanswered = self.last_answer.is_none_or(|answer| answer <= since);
+        let Some(entry) = self.topics.get_mut(topic) else { return self.admit(topic, now) };
+        entry.last_used = now;
+        match &entry.state {
+            State::Known { partitions, .. } => return Lookup::Known(partitions.len()),
+            State::Refused { until, reason } if now < *until => {
+                return Lookup::Refused(reason.clone());
+            }
+            State::Refused { .. } => entry.state = State::Open,
+            State::Open if unanswered || now < since + UNKNOWN_TOPIC => {}
+            State::Open => {
+                let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
+                entry.state = State::Refused { until, reason: reason.clone() };
+                return Lookup::Refused(reason);
+            }
+        }
+        self.ask_again(now);
+        Lookup::Wanted
+    }
+
+    fn admit(&mut self, topic: &str, now: Instant) -> Lookup {
+        if self.topics.len() >= TOPICS {
+            self.forget_idle(now);
+        }
+        if self.topics.len() >= TOPICS {
+            return Lookup::Refused(Reason::TooManyTopics);
+        }
+        self.topics.insert(topic.into(), Entry { last_used: now, state: State::Open });
+        self.next = Some(now);
+        Lookup::Wanted
+    }
+
+    /// The leader of a partition; puts a forgotten topic back into use.
+    pub(super) fn leader(&mut self, topic: &str, partition: i32, now: Instant) -> Leader {
+        let generation = self.generation;
+        let Some(entry) = self.topics.get_mut(topic) else {
+            self.lookup(topic, now, now);
+            return Leader { id: None, generation };
+        };
+        entry.last_used = now;
+        let State::Known { partitions, .. } = &entry.state else {
+            return Leader { id: None, generation };
+        };
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        Leader { id: partitions.get(index).and_then(|p| p.leader), generation }
+    }
+
+    /// Rounds that were applied so far.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn partitions(&self, topic: &str) -> Option<usize> {
+        match &self.topics.get(topic)?.state {
+            State::Known { partitions, .. } => Some(partitions.len()),
+            _ => None,
+        }
+    }
+
+    /// Whether a refresh is due because of it.
+    pub(super) fn complain(&mut self, generation: u64, now: Instant) -> bool {
+        let fresh = generation >= self.generation;
+        if fresh {
+            self.ask_again(now);
+        }
+        fresh
+    }
+
+    /// Asks at once; gives the number of the first round that counts. One that has started by now
+    /// is joined.
+    pub(super) fn ask_now(&mut self, now: Instant) -> u64 {
+        self.next = Some(now);
+        self.started.max(1)
+    }
+
+    /// A new leader of a newer epoch counts at once; says whether it did.
+    pub(super) fn apply_hint(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        leader: i32,
+        epoch: i32,
+    ) -> bool {
+        let entry = self.topics.get_mut(topic);
+        let Some(State::Known { partitions, .. }) = entry.map(|entry| &mut entry.state) else {
+            return false;
+        };
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        match partitions.get_mut(index) {
+            Some(known) if known.epoch.is_none_or(|seen| epoch > seen) => {
+                *known = Partition { leader: Some(leader), epoch: Some(epoch) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When the next round is due.
+    pub(super) fn poll_due(&mut self, now: Instant) -> Option<Instant> {
+        let aged = self.last_end.map(|end| end + self.max_age);
+        let next = [self.next, aged].into_iter().flatten().min()?;
+        Some(next.max(now))
+    }
+
+    /// A round begins: its number, and the topics to ask for.
+    pub(super) fn start(&mut self, now: Instant) -> (u64, Vec<Arc<str>>) {
+        self.forget_idle(now);
+        self.next = None;
+        self.started += 1;
+        (self.started, self.topics.keys().cloned().collect())
+    }
+
+    /// A round ended without an answer.
+    pub(super) fn fail(&mut self, now: Instant, random: u64) {
+        self.last_end = Some(now);
+        self.streak = self.streak.saturating_add(1);
+        let pause = self.retry.after(self.streak, random);
+        self.next = Some(now + pause);
+    }
+
+    /// A round ended with an answer. Refused if it comes from another cluster.
+    pub(super) fn apply(&mut self, answer: MetadataAnswer, now: Instant) -> Result<(), String> {
+        if let (Some(ours), Some(theirs)) = (&self.cluster_id, &answer.cluster_id)
+            && ours != theirs
+        {
+            return Err(format!("the cluster was {ours} and is now {theirs}"));
+        }
+        self.cluster_id = answer.cluster_id.or(self.cluster_id.take());
+        (self.last_end, self.last_answer) = (Some(now), Some(now));
+        self.generation += 1;
+        for topic in answer.topics {
+            if let Some(entry) = self.topics.get_mut(topic.name.as_str()) {
+                entry.state.apply(topic, now);
+            }
+        }
+        let settled = self.topics.values().all(|entry| entry.state.is_settled());
+        self.streak = if settled { 0 } else { self.streak.saturating_add(1) };
+        if settled {
+            // Whatever was wanted meanwhile has been answered with it.
+            self.next = None;
+        }
+        Ok(())
+    }
+
+    /// Asks again after a pause that grows while answers leave something open.
+    fn ask_again(&mut self, now: Instant) {
+        let pause = self.retry.after(self.streak.max(1), random());
+        let earliest = self.last_end.map_or(now, |end| (end + pause).max(now));
+        self.next = Some(self.next.map_or(earliest, |next| next.min(earliest)));
+    }
+
+    fn forget_idle(&mut self, now: Instant) {
+        self.topics.retain(|_, entry| now < entry.last_used + TOPIC_IDLE);
+    }
+}
+
+#[cfg(test)]
+mod tests;

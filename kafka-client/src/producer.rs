@@ -1,0 +1,175 @@
+//! The handle: reserve memory, enqueue a record, await its outcome.
+
+mod accumulator;
+mod alarm;
+mod batch;
+mod clock;
+mod memory;
+mod partitioner;
+mod regroup;
+mod routing;
+mod sender;
+mod settle;
+mod topic;
+mod verdict;
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+pub use memory::Permit;
+pub use settle::Ticket;
+pub use topic::Topic;
+
+pub(crate) use batch::BatchLimits;
+pub(crate) use memory::Memory;
+pub(crate) use routing::Routing;
+pub(crate) use settle::Ledger;
+pub(crate) use topic::PartitionSettings;
+
+use crate::Lifetime;
+use crate::error::Reason;
+use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::outcome::Outcome;
+use crate::record_batch::Record;
+use topic::{TopicState, is_topic_name};
+
+/// Sends records. Cheap to clone; all producers of one client share its memory and connections.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    pub(crate) routing: Arc<Routing>,
+    pub(crate) settings: PartitionSettings,
+    pub(crate) lifetime: Arc<Lifetime>,
+}
+
+/// Bytes to reserve for a record: key, value, headers, and a fixed overhead for what the client
+/// keeps with it. The sum over all unsettled records is bounded by `buffer.memory`.
+pub fn record_size(record: &Record<'_>) -> usize {
+    let field = |field: Option<&[u8]>| field.map_or(0, <[u8]>::len);
+    let headers =
+        record.headers.iter().map(|(key, value)| key.len() + field(*value) + HEADER_OVERHEAD_BYTES);
+    RECORD_OVERHEAD_BYTES + field(record.key) + field(record.value) + headers.sum::<usize>()
+}
+
+impl Producer {
+    /// Finds a topic. If it is unknown, asks the brokers, for up to 5 s.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
+    /// [`Reason::TooManyTopics`]; [`Reason::Unreachable`] or [`Reason::DeadlineExceeded`] at the
+    /// deadline; [`Reason::Closed`].
+    pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
+        self.lifetime.check()?;
+        if let Some(topic) = self.routing.topic(name) {
+            return Ok(Topic(topic));
+        }
+        if !is_topic_name(name) {
+            return Err(Reason::InvalidTopic);
+        }
+        let partitions = self.routing.metadata.partitions(name, deadline).await?;
+        let make = || TopicState::new(name, self.settings.clone());
+        let topic = self.routing.topic_or(name, make)?;
+        topic.resize(partitions);
+        Ok(Topic(topic))
+    }
+
+    /// Waits in line for `bytes` of the producer's memory. Dropping the future takes nothing.
+    ///
+    /// # Errors
+    /// [`Reason::BufferFull`] at the deadline, [`Reason::TooLarge`] if `buffer.memory` is smaller,
+    /// [`Reason::Closed`].
+    pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
+        self.settings.ledger.memory.reserve(bytes, deadline).await
+    }
+
+    /// Takes memory if it is free and nobody waits for it.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Permit> {
+        self.settings.ledger.memory.try_reserve(bytes).ok()
+    }
+
+    /// Puts a record into the batch of its partition, and takes [`record_size`] out of the permit.
+    /// From here on the record belongs to the producer: dropping the ticket neither withdraws nor
+    /// delays it.
+    ///
+    /// A batch is settled as a whole, at the earliest deadline of its records at the latest: equal
+    /// patience for all records of a topic is best. A batch takes records for 1 s (or `linger.ms`)
+    /// at most, so that with equal patience nobody loses more than that.
+    ///
+    /// # Errors
+    /// The record was not enqueued: [`Reason::BufferFull`] (the permit is too small, or the
+    /// partition holds a quarter of `buffer.memory` already), [`Reason::NoSuchPartition`],
+    /// [`Reason::TooLarge`], [`Reason::InvalidRecord`], [`Reason::DeadlineExceeded`],
+    /// [`Reason::Closed`], or why the broker refused the topic less than 1 s ago.
+    pub fn enqueue(
+        &self,
+        permit: &mut Permit,
+        topic: &Topic,
+        record: Record<'_>,
+        deadline: Instant,
+    ) -> Result<Ticket, Reason> {
+        self.lifetime.check()?;
+        let now = Instant::now();
+        if record.timestamp_ms < 0 {
+            return Err(Reason::InvalidRecord("a negative timestamp".into()));
+        }
+        if deadline <= now {
+            return Err(Reason::DeadlineExceeded { last: None });
+        }
+        let bytes = record_size(&record);
+        let partition = topic.0.choose(&record, bytes, now)?;
+        permit.spend(bytes)?;
+        let mut queue = partition.queue.lock();
+        let pushed = queue.push(&record, bytes, deadline, now);
+        let (due, alarm) = (queue.poll_due(now), queue.poll_alarm());
+        partition.set_queued_bytes(queue.buffered());
+        drop(queue);
+        if due {
+            self.routing.schedule(&partition);
+        }
+        if let Some(at) = alarm {
+            self.routing.clock.set(at, &partition);
+        }
+        match pushed {
+            Ok((cell, index)) => Ok(Ticket { cell, index, timestamp_ms: record.timestamp_ms }),
+            Err(reason) => {
+                permit.refund(bytes);
+                topic.0.reconsider();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Sends one record and waits for its outcome: topic, memory, enqueue and ticket in one. While
+    /// its partition is full it waits too, without holding memory.
+    ///
+    /// Dropping the future before the record is enqueued withdraws it; afterwards that changes
+    /// nothing.
+    pub async fn send(&self, topic: &str, record: Record<'_>, deadline: Instant) -> Outcome {
+        match self.admit(topic, record, deadline).await {
+            Ok(ticket) => ticket.outcome().await,
+            Err(reason) => Outcome::NotWritten(reason),
+        }
+    }
+
+    async fn admit(
+        &self,
+        topic: &str,
+        record: Record<'_>,
+        deadline: Instant,
+    ) -> Result<Ticket, Reason> {
+        let topic = self.topic(topic, deadline).await?;
+        loop {
+            let mut room = std::pin::pin!(topic.0.room.notified());
+            room.as_mut().enable();
+            let mut permit = self.reserve(record_size(&record), deadline).await?;
+            match self.enqueue(&mut permit, &topic, record, deadline) {
+                Err(Reason::BufferFull) => drop(permit),
+                other => return other,
+            }
+            timeout_at(deadline, room).await.map_err(|_| Reason::BufferFull)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

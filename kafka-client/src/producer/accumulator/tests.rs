@@ -1,0 +1,325 @@
+//! Stories about one partition's queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::outcome::Outcome;
+use crate::producer::memory::Memory;
+use crate::producer::regroup::Regrouped;
+use crate::producer::settle::{Ledger, Ticket};
+use crate::record_batch;
+use crate::stats::Counters;
+
+const LIMITS: BatchLimits = BatchLimits {
+    batch_bytes: 1000,
+    batch_records: 5,
+    request_bytes: 4000,
+    buffer_bytes: 40_000,
+    linger: Duration::ZERO,
+};
+const RESERVED: usize = 200;
+
+struct Desk {
+    queue: Accumulator,
+    ledger: Arc<Ledger>,
+    start: Instant,
+}
+
+impl Desk {
+    fn new(limits: BatchLimits) -> Self {
+        let stats = Arc::<Counters>::default();
+        let ledger = Ledger::new(Memory::new(limits.buffer_bytes, stats.clone()), stats);
+        Self { queue: Accumulator::new(3, limits, ledger.clone()), ledger, start: Instant::now() }
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
+    fn push(&mut self, value: &[u8], deadline_ms: u64, now_ms: u64) -> Result<Ticket, Reason> {
+        let record = Record {
+            partition: None,
+            key: None,
+            value: Some(value),
+            headers: &[],
+            timestamp_ms: 5,
+        };
+        let (deadline, now) = (self.at(deadline_ms), self.at(now_ms));
+        let mut permit = self.ledger.memory.try_reserve(RESERVED)?;
+        let (cell, index) = self.queue.push(&record, RESERVED, deadline, now)?;
+        permit.spend(RESERVED)?;
+        Ok(Ticket { cell, index, timestamp_ms: 5 })
+    }
+
+    fn take(&mut self, now_ms: u64) -> Option<Shipment> {
+        match self.queue.take(self.at(now_ms), 4000, true) {
+            Taken::Batch { id, content, records, attempts } => {
+                Some(Shipment { id, bytes: content.seal(), records, attempts })
+            }
+            _ => None,
+        }
+    }
+
+    fn resend(&mut self, shipment: Shipment, at_ms: u64) {
+        let (at, cause) = (self.at(at_ms), "it broke".into());
+        self.queue.finish(shipment, Ending::Resend { at, cause });
+    }
+
+    fn buffered(&self) -> u64 {
+        self.ledger.stats.buffered_bytes.get()
+    }
+}
+
+fn written(offset: i64) -> Outcome {
+    Outcome::Written { partition: 3, offset: Some(offset), timestamp_ms: 5 }
+}
+
+fn ending_at(offset: i64) -> Ending {
+    Ending::Written { base_offset: Some(offset), log_append_ms: None }
+}
+
+fn late(last: Option<&str>) -> Reason {
+    Reason::DeadlineExceeded { last: last.map(Cause::from) }
+}
+
+#[tokio::test]
+async fn a_lone_record_waits_for_nothing() {
+    let mut desk = Desk::new(LIMITS);
+    let ticket = desk.push(b"a", 1000, 0).unwrap();
+    assert!(desk.queue.poll_due(desk.at(0)));
+    assert!(!desk.queue.poll_due(desk.at(0)), "it is due once");
+    let shipment = desk.take(0).unwrap();
+    desk.queue.finish(shipment, ending_at(7));
+    assert_eq!(ticket.outcome().await, written(7));
+    assert!(desk.queue.is_empty());
+    assert_eq!(desk.buffered(), 0);
+}
+
+#[test]
+fn records_gather_while_a_batch_is_in_flight() {
+    let mut desk = Desk::new(LIMITS);
+    let _first = desk.push(b"a", 1000, 0);
+    assert!(desk.queue.poll_due(desk.at(0)));
+    let first = desk.take(0).unwrap();
+    for _ in 0..3 {
+        desk.push(b"b", 1000, 1).unwrap();
+        assert!(!desk.queue.poll_due(desk.at(1)));
+    }
+    desk.queue.finish(first, ending_at(0));
+    assert!(desk.queue.poll_due(desk.at(2)));
+    assert_eq!(desk.take(2).unwrap().records, 3);
+}
+
+#[test]
+fn a_batch_is_full_by_records_or_by_bytes() {
+    let mut desk = Desk::new(LIMITS);
+    (0..7).for_each(|_| drop(desk.push(b"a", 1000, 0).unwrap()));
+    assert_eq!(desk.take(0).unwrap().records, 5);
+
+    let mut desk = Desk::new(LIMITS);
+    (0..3).for_each(|_| drop(desk.push(&[7; 450], 1000, 0).unwrap()));
+    let shipment = desk.take(0).unwrap();
+    assert_eq!(shipment.records, 2);
+    assert!(shipment.bytes.len() <= 1000);
+}
+
+#[test]
+fn a_large_record_is_a_batch_of_its_own_and_a_larger_one_is_refused() {
+    let mut desk = Desk::new(LIMITS);
+    let _small = desk.push(b"a", 1000, 0);
+    let _large = desk.push(&[7; 3000], 1000, 0).unwrap();
+    assert_eq!(desk.push(&[7; 4000], 1000, 0).unwrap_err(), Reason::TooLarge);
+    let first = desk.take(0).unwrap();
+    assert_eq!(first.records, 1);
+    desk.queue.finish(first, ending_at(0));
+    assert!(desk.take(0).unwrap().bytes.len() > 3000);
+}
+
+#[test]
+fn linger_waits_for_more_unless_the_client_closes() {
+    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
+    let _ticket = desk.push(b"a", 1000, 0);
+    assert!(!desk.queue.poll_due(desk.at(9)));
+    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(10)));
+    assert!(desk.queue.poll_due(desk.at(10)));
+    assert!(desk.take(10).is_some());
+
+    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
+    let _ticket = desk.push(b"a", 1000, 0);
+    desk.queue.drain();
+    assert!(desk.queue.poll_due(desk.at(1)));
+    assert_eq!(desk.push(b"b", 1000, 1).unwrap_err(), Reason::Closed);
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_not_written_at_its_deadline() {
+    let mut desk = Desk::new(LIMITS);
+    let ticket = desk.push(b"a", 100, 0).unwrap();
+    assert!(desk.queue.on_blocked(&"no route".into()));
+    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(100)));
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(ticket.outcome().await, Outcome::NotWritten(late(Some("no route"))));
+    assert_eq!(desk.buffered(), 0);
+    assert!(!desk.queue.on_blocked(&"no route".into()), "nothing waits any more");
+}
+
+#[tokio::test]
+async fn a_batch_in_flight_is_unknown_at_its_deadline_and_keeps_its_place() {
+    let mut desk = Desk::new(LIMITS);
+    let ticket = desk.push(b"a", 100, 0).unwrap();
+    let shipment = desk.take(0).unwrap();
+    let _next = desk.push(b"b", 900, 50);
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(ticket.outcome().await, Outcome::Unknown(late(None)));
+    assert!(!desk.queue.poll_due(desk.at(101)), "its request is still under way");
+    desk.queue.finish(shipment, ending_at(0));
+    assert!(desk.queue.poll_due(desk.at(102)));
+    assert_eq!(desk.buffered(), RESERVED as u64);
+}
+
+#[tokio::test]
+async fn doubt_from_an_earlier_attempt_decides_at_the_deadline() {
+    let mut desk = Desk::new(LIMITS);
+    let ticket = desk.push(b"a", 100, 0).unwrap();
+    let mut shipment = desk.take(0).unwrap();
+    shipment.attempts.maybe_written = true;
+    desk.resend(shipment, 50);
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(ticket.outcome().await, Outcome::Unknown(late(Some("it broke"))));
+
+    let mut desk = Desk::new(LIMITS);
+    let ticket = desk.push(b"a", 100, 0).unwrap();
+    let shipment = desk.take(0).unwrap();
+    desk.resend(shipment, 50);
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(ticket.outcome().await, Outcome::NotWritten(late(Some("it broke"))));
+}
+
+#[test]
+fn a_resent_batch_goes_first_unchanged_after_its_pause() {
+    let mut desk = Desk::new(LIMITS);
+    let _a = desk.push(b"a", 1000, 0);
+    let first = desk.take(0).unwrap();
+    let bytes = first.bytes.clone();
+    let _b = desk.push(b"b", 1000, 1);
+    desk.resend(first, 100);
+    assert!(!desk.queue.poll_due(desk.at(99)));
+    assert!(desk.queue.poll_due(desk.at(100)));
+    assert_eq!(desk.take(100).unwrap().bytes, bytes);
+}
+
+#[tokio::test]
+async fn the_earliest_deadline_is_that_of_the_batch() {
+    let mut desk = Desk::new(LIMITS);
+    let patient = desk.push(b"a", 1000, 0).unwrap();
+    let hasty = desk.push(b"b", 100, 0).unwrap();
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(hasty.outcome().await, Outcome::NotWritten(late(None)));
+    assert_eq!(patient.outcome().await, Outcome::NotWritten(late(None)));
+}
+
+#[tokio::test]
+async fn a_batch_takes_records_for_a_second_only() {
+    let mut desk = Desk::new(LIMITS);
+    let first = desk.push(b"a", 5000, 0).unwrap();
+    let second = desk.push(b"b", 6500, 1500).unwrap();
+    desk.queue.on_alarm(desk.at(5000));
+    assert_eq!(first.outcome().await, Outcome::NotWritten(late(None)));
+    let shipment = desk.take(5001).unwrap();
+    desk.queue.finish(shipment, ending_at(9));
+    assert_eq!(second.outcome().await, written(9));
+}
+
+#[test]
+fn one_partition_takes_a_quarter_of_the_memory() {
+    let mut desk = Desk::new(LIMITS);
+    let taken = (0..200).take_while(|_| desk.push(b"a", 1000, 0).is_ok()).count();
+    assert_eq!(taken * RESERVED, LIMITS.buffer_bytes / 4);
+    assert!(!desk.queue.poll_room());
+    let shipment = desk.take(0).unwrap();
+    desk.queue.finish(shipment, ending_at(0));
+    assert!(desk.queue.poll_room());
+    assert!(!desk.queue.poll_room(), "it is told once");
+}
+
+#[tokio::test]
+async fn a_halved_batch_keeps_its_order_and_its_tickets() {
+    let mut desk = Desk::new(LIMITS);
+    let tickets: Vec<_> = (0..5u8).map(|value| desk.push(&[value], 1000, 0).unwrap()).collect();
+    let shipment = desk.take(0).unwrap();
+    let halves = Regrouped::halves(&shipment.bytes).unwrap();
+    desk.queue.finish(shipment, Ending::Regroup(halves));
+    assert_eq!(desk.buffered(), 5 * RESERVED as u64);
+    for (offset, values) in [(10, &[0u8, 1, 2][..]), (20, &[3, 4])] {
+        let half = desk.take(1).unwrap();
+        assert_eq!(values_of(&half.bytes), values);
+        desk.queue.finish(half, ending_at(offset));
+    }
+    let mut outcomes = Vec::new();
+    for ticket in tickets {
+        outcomes.push(ticket.outcome().await);
+    }
+    assert_eq!(outcomes, [10, 11, 12, 20, 21].map(written));
+    assert_eq!(desk.buffered(), 0);
+}
+
+#[tokio::test]
+async fn a_record_at_fault_does_not_fail_its_neighbours() {
+    let mut desk = Desk::new(LIMITS);
+    let tickets: Vec<_> = (0..3u8).map(|value| desk.push(&[value], 1000, 0).unwrap()).collect();
+    let shipment = desk.take(0).unwrap();
+    let without = Regrouped::without(&shipment.bytes, &[(1, "no key".into())]).unwrap();
+    desk.queue.finish(shipment, Ending::Regroup(without));
+    let rest = desk.take(1).unwrap();
+    assert_eq!(values_of(&rest.bytes), [0, 2]);
+    desk.queue.finish(rest, ending_at(4));
+    let mut outcomes = Vec::new();
+    for ticket in tickets {
+        outcomes.push(ticket.outcome().await);
+    }
+    let refused = Outcome::NotWritten(Reason::InvalidRecord("no key".into()));
+    assert_eq!(outcomes, [written(4), refused, written(5)]);
+    assert_eq!(desk.buffered(), 0);
+}
+
+#[test]
+fn a_batch_that_closes_connections_travels_alone() {
+    let mut desk = Desk::new(LIMITS);
+    let _ticket = desk.push(b"a", 1000, 0);
+    let mut shipment = desk.take(0).unwrap();
+    let lost =
+        crate::connection::Lost { fault: crate::connection::Fault::Closed, handed_over: true };
+    let limits = crate::producer::verdict::RetryLimits {
+        retries: 9,
+        backoff: crate::backoff::Backoff { base: Duration::ZERO, max: Duration::ZERO },
+    };
+    for _ in 0..3 {
+        let _verdict =
+            crate::producer::verdict::judge_lost(&lost, &mut shipment.attempts, limits, 0);
+    }
+    desk.resend(shipment, 0);
+    let now = desk.at(1);
+    assert!(matches!(desk.queue.take(now, 4000, false), Taken::NoRoom));
+    assert!(matches!(desk.queue.take(now, 4000, true), Taken::Batch { .. }));
+}
+
+#[tokio::test]
+async fn giving_up_settles_each_batch_by_its_attempts() {
+    let mut desk = Desk::new(LIMITS);
+    let flying = desk.push(b"a", 1000, 0).unwrap();
+    let shipment = desk.take(0).unwrap();
+    let waiting = desk.push(b"b", 1000, 0).unwrap();
+    desk.queue.give_up(&Reason::Closed);
+    assert_eq!(flying.outcome().await, Outcome::Unknown(Reason::Closed));
+    assert_eq!(waiting.outcome().await, Outcome::NotWritten(Reason::Closed));
+    desk.queue.finish(shipment, ending_at(0));
+    assert_eq!(desk.buffered(), 0);
+}
+
+fn values_of(batch: &Bytes) -> Vec<u8> {
+    let (_, records) = record_batch::decode(batch).unwrap();
+    records.iter().flat_map(|record| record.value.clone().unwrap().to_vec()).collect()
+}

@@ -1,0 +1,100 @@
+//! A batch on its way: open, queued, or being sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::regroup::Regrouped;
+use super::settle::Claim;
+use super::verdict::Attempts;
+use crate::error::{Cause, Reason};
+use crate::record_batch::BatchBuilder;
+
+/// Bounds of the batches of every partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) batch_bytes: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) request_bytes: usize,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) linger: Duration,
+}
+
+/// Records that are sent and settled together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: u64,
+    pub(crate) content: Content,
+    pub(crate) attempts: Attempts,
+    pub(crate) claim: Claim,
+    /// The earliest deadline of its records: a batch is settled as a whole.
+    pub(crate) deadline: Instant,
+}
+
+/// The records of a batch.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Growing(BatchBuilder),
+    /// Sent before: not a byte changes any more.
+    Sealed(Bytes),
+}
+
+impl Content {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Growing(builder) => builder.len(),
+            Self::Sealed(bytes) => bytes.len(),
+        }
+    }
+
+    /// The final bytes. Checksums a growing batch, so it is done outside of locks.
+    pub(crate) fn seal(self) -> Bytes {
+        match self {
+            Self::Growing(builder) => builder.finish(),
+            Self::Sealed(bytes) => bytes,
+        }
+    }
+}
+
+/// The part of a batch that travels, while its claim stays with the partition.
+#[derive(Debug)]
+pub(crate) struct Shipment {
+    pub(crate) id: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) records: usize,
+    pub(crate) attempts: Attempts,
+}
+
+/// A batch whose request is under way. Its claim is gone when its deadline passed first: then only
+/// its place is taken.
+#[derive(Debug)]
+pub(crate) struct Flying {
+    pub(crate) id: u64,
+    pub(crate) claim: Option<Claim>,
+    pub(crate) deadline: Instant,
+}
+
+/// What a sender gets from a partition.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// To be sealed outside of the lock.
+    Batch {
+        id: u64,
+        content: Content,
+        records: usize,
+        attempts: Attempts,
+    },
+    /// Not into this request; the partition stays scheduled.
+    NoRoom,
+    Nothing,
+}
+
+/// How a shipment ended, for its partition.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Written { base_offset: Option<i64>, log_append_ms: Option<i64> },
+    GaveUp(Reason),
+    Resend { at: Instant, cause: Cause },
+    Regroup(Regrouped),
+}

@@ -1,0 +1,202 @@
+//! Brings due partitions to the sender of their leader, and keeps those that have none.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::sender::Sender;
+use super::topic::{Partition, TopicState};
+use super::verdict::RetryLimits;
+use crate::cluster::Cluster;
+use crate::error::{Cause, Reason};
+use crate::limits::TOPICS;
+use crate::lock::Lock;
+use crate::metadata::Metadata;
+
+/// Everything the tasks of one producer share.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) clock: Clock,
+    topics: Lock<HashMap<Arc<str>, Arc<TopicState>>>,
+    leaders: Lock<HashMap<i32, Arc<LeaderQueue>>>,
+    leaderless: Lock<Vec<Arc<Partition>>>,
+}
+
+/// Due partitions of one leader, in the order in which they became due.
+#[derive(Debug)]
+pub(crate) struct LeaderQueue {
+    pub(crate) broker: i32,
+    ready: Lock<VecDeque<Arc<Partition>>>,
+    pub(crate) wake: Notify,
+}
+
+impl Routing {
+    pub(crate) fn new(cluster: Arc<Cluster>, metadata: Arc<Metadata>) -> Arc<Self> {
+        Arc::new(Self {
+            cluster,
+            metadata,
+            clock: Clock::default(),
+            topics: Lock::default(),
+            leaders: Lock::default(),
+            leaderless: Lock::default(),
+        })
+    }
+
+    pub(crate) fn retry_limits(&self) -> RetryLimits {
+        let config = &self.cluster.config;
+        RetryLimits { retries: config.retries, backoff: config.retry }
+    }
+
+    /// The topic, if it is in use.
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicState>> {
+        self.topics.lock().get(name).cloned()
+    }
+
+    /// The topic, put into use by `make` if it is not.
+    pub(crate) fn topic_or(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> TopicState,
+    ) -> Result<Arc<TopicState>, Reason> {
+        let mut topics = self.topics.lock();
+        if let Some(topic) = topics.get(name) {
+            return Ok(topic.clone());
+        }
+        if topics.len() >= TOPICS {
+            topics.retain(|_, topic| !topic.is_unused());
+        }
+        if topics.len() >= TOPICS {
+            return Err(Reason::TooManyTopics);
+        }
+        let topic = Arc::new(make());
+        topics.insert(topic.name().clone(), topic.clone());
+        Ok(topic)
+    }
+
+    /// All partitions that may hold anything.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics.lock().values().flat_map(|topic| topic.all()).collect()
+    }
+
+    /// After any change to a partition's queue: makes sure that it is sent and woken in time.
+    pub(crate) fn attend(self: &Arc<Self>, partition: &Arc<Partition>) {
+        let now = tokio::time::Instant::now();
+        let mut queue = partition.queue.lock();
+        let (due, alarm, room) = (queue.poll_due(now), queue.poll_alarm(), queue.poll_room());
+        partition.set_queued_bytes(queue.buffered());
+        drop(queue);
+        if due {
+            self.schedule(partition);
+        }
+        if let Some(at) = alarm {
+            self.clock.set(at, partition);
+        }
+        if room {
+            partition.room.notify_waiters();
+        }
+    }
+
+    /// Gives a due partition to the sender of its leader.
+    pub(crate) fn schedule(self: &Arc<Self>, partition: &Arc<Partition>) {
+        let leader = self.metadata.leader(&partition.topic, partition.index);
+        partition.set_leader(leader.id.is_some());
+        if let Some(broker) = leader.id {
+            self.leader(broker).push(partition.clone());
+            return;
+        }
+        if !partition.queue.lock().on_blocked(&Cause::from("the partition has no leader")) {
+            return;
+        }
+        if let Some(topic) = self.topic(&partition.topic) {
+            topic.reconsider();
+        }
+        self.leaderless.lock().push(partition.clone());
+        self.metadata.complain(leader.generation);
+    }
+
+    /// The queue of a broker, with a sender behind it.
+    fn leader(self: &Arc<Self>, broker: i32) -> Arc<LeaderQueue> {
+        let mut leaders = self.leaders.lock();
+        let make = || {
+            let queue =
+                Arc::new(LeaderQueue { broker, ready: Lock::default(), wake: Notify::new() });
+            let sender = Sender::new(self.clone(), queue.clone());
+            self.cluster.settings.tasks.spawn(sender.run());
+            queue
+        };
+        leaders.entry(broker).or_insert_with(make).clone()
+    }
+
+    /// Follows the metadata until the client is closed: partitions are added, those that wait
+    /// with the wrong broker or with none move on.
+    pub(crate) async fn follow_metadata(self: Arc<Self>) {
+        let shutdown = self.cluster.settings.shutdown.clone();
+        let mut rounds = self.metadata.rounds();
+        while let Some(Ok(())) = shutdown.run_until_cancelled(rounds.changed()).await {
+            rounds.mark_unchanged();
+            let topics: Vec<_> = self.topics.lock().values().cloned().collect();
+            for topic in topics {
+                if let Some(count) = self.metadata.known_partitions(topic.name()) {
+                    topic.resize(count);
+                }
+            }
+            let leaders: Vec<_> = self.leaders.lock().values().cloned().collect();
+            let mut moved = std::mem::take(&mut *self.leaderless.lock());
+            for leader in leaders {
+                let is_elsewhere = |partition: &Arc<Partition>| {
+                    let now = self.metadata.leader(&partition.topic, partition.index);
+                    now.id != Some(leader.broker)
+                };
+                moved.extend(leader.take_if(is_elsewhere));
+            }
+            for partition in moved {
+                self.schedule(&partition);
+            }
+        }
+    }
+
+    /// Acts on alarms until the client is closed.
+    pub(crate) async fn follow_clock(self: Arc<Self>) {
+        let shutdown = self.cluster.settings.shutdown.clone();
+        while let Some(partition) = shutdown.run_until_cancelled(self.clock.next()).await {
+            partition.queue.lock().on_alarm(tokio::time::Instant::now());
+            self.attend(&partition);
+        }
+    }
+}
+
+impl LeaderQueue {
+    pub(crate) fn push(&self, partition: Arc<Partition>) {
+        self.ready.lock().push_back(partition);
+        self.wake.notify_one();
+    }
+
+    /// Back to the front: it was its turn, but there was no room.
+    pub(crate) fn push_front(&self, partition: Arc<Partition>) {
+        self.ready.lock().push_front(partition);
+    }
+
+    pub(crate) fn pop(&self) -> Option<Arc<Partition>> {
+        self.ready.lock().pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.lock().is_empty()
+    }
+
+    /// Tells everyone in line why nothing moves; who has nothing to send any more leaves.
+    pub(crate) fn on_blocked(&self, cause: &Cause) {
+        self.ready.lock().retain(|partition| partition.queue.lock().on_blocked(cause));
+    }
+
+    fn take_if(&self, is_taken: impl Fn(&Arc<Partition>) -> bool) -> Vec<Arc<Partition>> {
+        let mut ready = self.ready.lock();
+        let (taken, kept) = ready.drain(..).partition::<Vec<_>, _>(|p| is_taken(p));
+        *ready = kept.into();
+        taken
+    }
+}

@@ -1,0 +1,312 @@
+//! What an answer, or the lack of one, means for its batch (pure).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::calls::produce::Appended;
+use crate::connection::Lost;
+use crate::error::policy::{Class, class};
+use crate::error::{Cause, Reason};
+use crate::limits::{SENT_ALONE_AFTER, UNEXPLAINED_ATTEMPTS, UNKNOWN_TOPIC};
+
+/// What has been tried with a batch so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Attempts {
+    /// An attempt was handed over and did not end in a proof. It stays, whatever comes later.
+    pub(crate) maybe_written: bool,
+    /// Times it was sent again, for `retries`.
+    pub(crate) resent: u32,
+    /// Requests in a row that could not even be handed over.
+    unsent: u32,
+    /// Connections in a row that closed without an answer.
+    lost_in_row: u32,
+    unexplained: u32,
+    corrupt: u32,
+    /// Since when the leader says that it does not know the topic.
+    unknown_since: Option<Instant>,
+}
+
+/// How often and how fast to try again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RetryLimits {
+    pub(crate) retries: u32,
+    pub(crate) backoff: Backoff,
+}
+
+/// What to do with the batch now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Written {
+        base_offset: Option<i64>,
+        log_append_ms: Option<i64>,
+    },
+    /// Unchanged, after a pause.
+    Resend {
+        pause: Duration,
+        cause: Cause,
+        refresh: bool,
+    },
+    /// For good; `NotWritten` or `Unknown` follows from the attempts.
+    GiveUp {
+        reason: Reason,
+        topic_refused: bool,
+    },
+    /// In two halves.
+    Halve,
+    /// Without the records at fault, which are refused.
+    Without(Vec<(i32, String)>),
+}
+
+/// Judges an answer.
+pub(crate) fn judge(
+    answer: Appended,
+    attempts: &mut Attempts,
+    records: usize,
+    limits: RetryLimits,
+    now: Instant,
+    random: u64,
+) -> Verdict {
+    let class = class(answer.code);
+    attempts.maybe_written |= class.leaves_doubt(answer.base_offset);
+    (attempts.unsent, attempts.lost_in_row) = (0, 0);
+    if class != Class::UnknownTopic {
+        attempts.unknown_since = None;
+    }
+    let give_up = |reason| Verdict::GiveUp { reason, topic_refused: class == Class::TopicRefused };
+    let reason = Reason::of_code(answer.code);
+    match class {
+        Class::Done => Verdict::Written {
+            base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+            log_append_ms: answer.log_append_ms,
+        },
+        Class::Duplicate => Verdict::Written { base_offset: None, log_append_ms: None },
+        Class::Moved => attempts.resend(reason, true, limits, random),
+        Class::UnknownTopic => {
+            let since = *attempts.unknown_since.get_or_insert(now);
+            if now >= since + UNKNOWN_TOPIC {
+                Verdict::GiveUp { reason, topic_refused: true }
+            } else {
+                attempts.resend(reason, true, limits, random)
+            }
+        }
+        Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
+        // A batch that may be in the log already must not be taken apart.
+        Class::TooLarge | Class::BadRecord if attempts.maybe_written => give_up(reason),
+        Class::TooLarge if records > 1 => Verdict::Halve,
+        Class::BadRecord if !answer.faults.is_empty() => Verdict::Without(answer.faults),
+        Class::BadRecord if records > 1 => Verdict::Halve,
+        Class::Corrupt if attempts.corrupt == 0 => {
+            attempts.corrupt += 1;
+            attempts.resend(reason, false, limits, random)
+        }
+        Class::TooLarge
+        | Class::BadRecord
+        | Class::Corrupt
+        | Class::BadBatch
+        | Class::TopicRefused => give_up(reason),
+        Class::ClusterRefused => Verdict::Resend {
+            pause: limits.backoff.max,
+            cause: reason.to_string().into(),
+            refresh: false,
+        },
+        Class::Unexplained => {
+            attempts.unexplained += 1;
+            if attempts.unexplained >= UNEXPLAINED_ATTEMPTS {
+                give_up(reason)
+            } else {
+                attempts.resend(reason, true, limits, random)
+            }
+        }
+    }
+}
+
+/// Judges a request that got no answer.
+pub(crate) fn judge_lost(
+    lost: &Lost,
+    attempts: &mut Attempts,
+    limits: RetryLimits,
+    random: u64,
+) -> Verdict {
+    let cause: Cause = lost.to_string().into();
+    if lost.handed_over {
+        attempts.maybe_written = true;
+        attempts.unsent = 0;
+        attempts.lost_in_row += 1;
+        return attempts.resend(Reason::NoAnswer(cause), true, limits, random);
+    }
+    // Nothing reached the broker, so this was no attempt in the sense of `retries`.
+    attempts.unsent = attempts.unsent.saturating_add(1);
+    let pause = limits.backoff.after(attempts.unsent, random);
+    Verdict::Resend { pause, cause, refresh: true }
+}
+
+impl Attempts {
+    /// Whether it closed so many connections that it must not take other batches with it.
+    pub(crate) fn travels_alone(&self) -> bool {
+        self.lost_in_row >= SENT_ALONE_AFTER
+    }
+
+    fn resend(
+        &mut self,
+        reason: Reason,
+        refresh: bool,
+        limits: RetryLimits,
+        random: u64,
+    ) -> Verdict {
+        if self.resent >= limits.retries {
+            return Verdict::GiveUp { reason, topic_refused: false };
+        }
+        self.resent += 1;
+        let pause = limits.backoff.after(self.resent, random);
+        Verdict::Resend { pause, cause: reason.to_string().into(), refresh }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Fault;
+
+    const LIMITS: RetryLimits = RetryLimits {
+        retries: 5,
+        backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
+    };
+
+    fn answer(code: i16, base_offset: i64) -> Appended {
+        Appended { code, base_offset, log_append_ms: None, faults: vec![], leader: None }
+    }
+
+    fn after(attempts: &mut Attempts, code: i16, base_offset: i64) -> Verdict {
+        judge(answer(code, base_offset), attempts, 2, LIMITS, Instant::now(), 20)
+    }
+
+    fn is_resend(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Resend { .. })
+    }
+
+    #[test]
+    fn code_0_is_written_at_its_offset() {
+        let written = Verdict::Written { base_offset: Some(7), log_append_ms: None };
+        assert_eq!(after(&mut Attempts::default(), 0, 7), written);
+    }
+
+    #[test]
+    fn a_refusal_before_the_append_leaves_no_doubt() {
+        for code in [6, 5, 74, 75, 9, 56, 100, 103, 3, 19, 89, 2] {
+            let mut attempts = Attempts::default();
+            assert!(is_resend(&after(&mut attempts, code, -1)), "{code}");
+            assert!(!attempts.maybe_written, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_with_an_offset_is_no_proof() {
+        for code in [6, 3, 56] {
+            let mut attempts = Attempts::default();
+            assert!(is_resend(&after(&mut attempts, code, 0)), "{code}");
+            assert!(attempts.maybe_written, "{code}");
+        }
+    }
+
+    #[test]
+    fn doubt_outlives_later_refusals() {
+        let mut attempts = Attempts::default();
+        let lost = Lost { fault: Fault::Closed, handed_over: true };
+        assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
+        assert!(matches!(
+            after(&mut attempts, 29, -1),
+            Verdict::GiveUp { topic_refused: true, .. }
+        ));
+        assert!(attempts.maybe_written);
+    }
+
+    #[test]
+    fn what_was_never_handed_over_is_no_attempt() {
+        let mut attempts = Attempts::default();
+        let lost = Lost { fault: Fault::Closed, handed_over: false };
+        for _ in 0..20 {
+            assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
+        }
+        assert_eq!((attempts.maybe_written, attempts.resent), (false, 0));
+    }
+
+    #[test]
+    fn retries_are_bounded_and_pauses_grow() {
+        let mut attempts = Attempts::default();
+        let pauses: Vec<_> = (0..5)
+            .map(|_| match after(&mut attempts, 19, -1) {
+                Verdict::Resend { pause, .. } => pause.as_millis(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1000]);
+        let reason = Reason::Refused { code: 19, name: "NOT_ENOUGH_REPLICAS" };
+        let last = Verdict::GiveUp { reason, topic_refused: false };
+        assert_eq!(after(&mut attempts, 19, -1), last);
+    }
+
+    #[test]
+    fn only_a_batch_known_to_be_absent_is_taken_apart() {
+        for code in [10, 18, 87, 32] {
+            assert_eq!(after(&mut Attempts::default(), code, -1), Verdict::Halve);
+            let mut doubtful = Attempts { maybe_written: true, ..Attempts::default() };
+            assert!(matches!(after(&mut doubtful, code, -1), Verdict::GiveUp { .. }), "{code}");
+            let single = &mut Attempts::default();
+            let alone = judge(answer(code, -1), single, 1, LIMITS, Instant::now(), 0);
+            assert!(matches!(alone, Verdict::GiveUp { .. }), "{code}");
+        }
+    }
+
+    #[test]
+    fn records_at_fault_are_named() {
+        let faults = vec![(1, "no key".to_owned())];
+        let answer = Appended { faults: faults.clone(), ..answer(87, -1) };
+        let verdict = judge(answer, &mut Attempts::default(), 3, LIMITS, Instant::now(), 0);
+        assert_eq!(verdict, Verdict::Without(faults));
+    }
+
+    #[test]
+    fn damage_is_resent_once() {
+        let mut attempts = Attempts::default();
+        assert!(is_resend(&after(&mut attempts, 2, -1)));
+        assert!(matches!(after(&mut attempts, 2, -1), Verdict::GiveUp { .. }));
+    }
+
+    #[test]
+    fn an_unexplained_code_is_in_doubt_after_three_attempts() {
+        let mut attempts = Attempts::default();
+        assert!(is_resend(&after(&mut attempts, -1, -1)));
+        assert!(is_resend(&after(&mut attempts, 45, -1)));
+        assert!(matches!(after(&mut attempts, 999, -1), Verdict::GiveUp { .. }));
+        assert!(attempts.maybe_written);
+    }
+
+    #[test]
+    fn an_unknown_topic_is_given_5_seconds() {
+        let (mut attempts, start) = (Attempts::default(), Instant::now());
+        let limits = RetryLimits { retries: u32::MAX, ..LIMITS };
+        let mut at = |ms| {
+            let now = start + Duration::from_millis(ms);
+            judge(answer(3, -1), &mut attempts, 1, limits, now, 0)
+        };
+        assert!(is_resend(&at(0)));
+        assert!(is_resend(&at(4999)));
+        let reason = Reason::UnknownTopic;
+        assert_eq!(at(5000), Verdict::GiveUp { reason, topic_refused: true });
+    }
+
+    #[test]
+    fn every_code_has_a_verdict() {
+        for code in -2..=140 {
+            for doubt in [false, true] {
+                let mut attempts = Attempts { maybe_written: doubt, ..Attempts::default() };
+                let verdict = after(&mut attempts, code, -1);
+                let written = matches!(verdict, Verdict::Written { .. });
+                assert_eq!(written, code == 0 || code == 46, "{code}");
+                assert!(attempts.maybe_written >= doubt, "{code}");
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Batches of records (magic 2) to bytes and back, one batch per encode.
+//!
+//! The layout is that of Kafka's `DefaultRecordBatch`: a header of 61 bytes, then records made of
+//! zig-zag varints. Decoded keys, values and headers are slices of the bytes they came in.
+
+mod builder;
+mod header;
+mod record;
+mod varint;
+
+pub use builder::BatchBuilder;
+pub use header::{BatchHeader, HEADER_BYTES};
+pub use record::{Record, StoredRecord};
+
+use bytes::Bytes;
+
+/// Why bytes are not a batch we can read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Fewer bytes than the header, or than the length it declares.
+    #[error("a batch of {need} bytes was cut to {have}")]
+    Truncated {
+        /// Bytes that the batch has by its own account.
+        need: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A batch in a format older (or newer) than magic 2, which can be stepped over.
+    #[error("a batch at offset {offset} has the unsupported magic {magic}")]
+    UnsupportedMagic {
+        /// The magic byte.
+        magic: i8,
+        /// The offset it starts at.
+        offset: i64,
+        /// The first offset behind it.
+        next_offset: i64,
+    },
+    /// The length field is smaller than a header.
+    #[error("a batch declares the impossible length {0}")]
+    Length(i32),
+    /// The checksum does not fit the content.
+    #[error("a batch's checksum is {computed:#010x}, its header says {stored:#010x}")]
+    Checksum {
+        /// From the header.
+        stored: u32,
+        /// From the content.
+        computed: u32,
+    },
+    /// The records are compressed by a codec we do not read.
+    #[error("a batch is compressed with the unsupported codec {0}")]
+    Codec(i16),
+    /// A negative count, or one that cannot fit into the bytes there are.
+    #[error("{count} {what} cannot fit into {bytes} bytes")]
+    Count {
+        /// What was to be counted.
+        what: &'static str,
+        /// The count from the wire.
+        count: i64,
+        /// The bytes left.
+        bytes: usize,
+    },
+    /// A length that reaches beyond its record, or is negative where nothing may be missing.
+    #[error("a {what} of {length} bytes does not fit into {bytes}")]
+    Overrun {
+        /// What was to be read.
+        what: &'static str,
+        /// The length from the wire.
+        length: i64,
+        /// The bytes left.
+        bytes: usize,
+    },
+    /// A varint of more than 5 or 10 bytes, or with bits beyond its type.
+    #[error("a varint is too long")]
+    Varint,
+    /// Bytes behind the last field of a record, or behind the last record.
+    #[error("{0} bytes are left over")]
+    LeftOver(usize),
+    /// Offsets or timestamps that leave their type when a delta is added.
+    #[error("an offset or timestamp is out of range")]
+    Overflow,
+}
+
+/// Cuts `bytes` into whole batches. The last one may be incomplete, as Fetch allows: it is left
+/// out, and so is everything behind a length that cannot be.
+///
+/// # Errors
+/// [`BatchError::Length`] if a length field is impossible; the batches before it are returned by
+/// earlier calls of the iterator.
+pub fn batches(bytes: Bytes) -> impl Iterator<Item = Result<Bytes, BatchError>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || match header::batch_bytes(&rest) {
+        Ok(Some(len)) if len <= rest.len() => Some(Ok(rest.split_to(len))),
+        Ok(_) => None,
+        Err(error) => {
+            rest.clear();
+            Some(Err(error))
+        }
+    })
+}
+
+/// Reads the records of one whole batch, after checking its checksum.
+///
+/// # Errors
+/// Every [`BatchError`]; nothing in `batch` can make this panic or take more memory than a small
+/// multiple of its length.
+pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    header.verify(batch)?;
+    if header.codec() != 0 {
+        return Err(BatchError::Codec(header.codec()));
+    }
+    let body = batch.slice(HEADER_BYTES..header.total_bytes());
+    let records = record::decode_all(&header, body)?;
+    Ok((header, records))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Which version of which API this broker and we both speak.
+
+/// One API, and the versions of it that we can use.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Api {
+    pub(crate) key: i16,
+    pub(crate) name: &'static str,
+    pub(crate) least: i16,
+    pub(crate) most: i16,
+    /// From this version on the message uses compact lengths and tagged fields (KIP-482).
+    pub(crate) flexible: i16,
+}
+
+/// Floors are those of KIP-896, so one code path covers brokers 2.1 to 4.x; tops are the last
+/// versions that address topics by name.
+pub(crate) const PRODUCE: Api = Api { key: 0, name: "Produce", least: 3, most: 12, flexible: 9 };
+pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
+pub(crate) const API_VERSIONS: Api =
+    Api { key: 18, name: "ApiVersions", least: 0, most: 4, flexible: 3 };
+
+/// What a broker told about itself on this connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Versions(Vec<Range>);
+
+/// The versions of one API that a broker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) key: i16,
+    pub(crate) least: i16,
+    pub(crate) most: i16,
+}
+
+/// Broker and client have no version of an API in common.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the broker has {api} {theirs}, this client needs {least}–{most}")]
+pub(crate) struct NoCommonVersion {
+    pub(crate) api: &'static str,
+    pub(crate) theirs: String,
+    pub(crate) least: i16,
+    pub(crate) most: i16,
+}
+
+impl Versions {
+    pub(crate) fn new(ranges: Vec<Range>) -> Self {
+        Self(ranges)
+    }
+
+    /// The highest version that both sides have. Never a lower one: Kafka 4.0 advertises Produce
+    /// 0–2 and refuses them (KAFKA-18659).
+    pub(crate) fn highest(&self, api: &Api) -> Result<i16, NoCommonVersion> {
+        let theirs = self.0.iter().find(|range| range.key == api.key);
+        let common = theirs.map(|range| (range.least.max(api.least), range.most.min(api.most)));
+        match common {
+            Some((least, most)) if least <= most => Ok(most),
+            _ => Err(NoCommonVersion {
+                api: api.name,
+                theirs: theirs
+                    .map_or("not at all".into(), |range| format!("{}–{}", range.least, range.most)),
+                least: api.least,
+                most: api.most,
+            }),
+        }
+    }
+}
+
+impl Api {
+    pub(crate) fn is_flexible(&self, version: i16) -> bool {
+        version >= self.flexible
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(least: i16, most: i16) -> Versions {
+        Versions::new(vec![Range { key: 0, least, most }])
+    }
+
+    #[test]
+    fn the_highest_common_version_wins() {
+        assert_eq!(broker(0, 13).highest(&PRODUCE), Ok(12));
+        assert_eq!(broker(0, 7).highest(&PRODUCE), Ok(7));
+        assert_eq!(broker(3, 3).highest(&PRODUCE), Ok(3));
+    }
+
+    #[test]
+    fn no_overlap_names_api_and_both_ranges() {
+        let error = broker(0, 2).highest(&PRODUCE).unwrap_err().to_string();
+        assert_eq!(error, "the broker has Produce 0–2, this client needs 3–12");
+        let error = broker(14, 15).highest(&PRODUCE).unwrap_err().to_string();
+        assert!(error.contains("14–15"));
+        let error = broker(0, 2).highest(&METADATA).unwrap_err().to_string();
+        assert_eq!(error, "the broker has Metadata not at all, this client needs 4–13");
+    }
+}
