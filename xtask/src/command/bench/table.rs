@@ -1,0 +1,136 @@
+//! Medians of all rounds, as a table for people and as JSON for machines.
+
+use serde_json::{Value, json};
+
+use super::cell::Figures;
+
+/// Rows in the order in which they were first measured.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    target: &'static str,
+    connections: usize,
+    rounds: Vec<Figures>,
+}
+
+impl Table {
+    pub(super) fn add(&mut self, target: &'static str, connections: usize, figures: Figures) {
+        let same = |row: &&mut Row| row.target == target && row.connections == connections;
+        match self.rows.iter_mut().find(same) {
+            Some(row) => row.rounds.push(figures),
+            None => self.rows.push(Row { target, connections, rounds: vec![figures] }),
+        }
+    }
+
+    /// How many times the requests per second of another target one target has.
+    pub(super) fn ratio(&self, target: &str, other: &str, connections: usize) -> Option<f64> {
+        let rps = |name: &str| {
+            let row =
+                self.rows.iter().find(|row| row.target == name && row.connections == connections);
+            row.map(|row| row.median(|figures| figures.rps))
+        };
+        Some(rps(target)? / rps(other)?)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{:69}CPU time per request\n{:>11}  {:<26}{:>10}{:>9}{:>9}{:>9}{:>10}{:>8}\n",
+            "",
+            "connections",
+            "target",
+            "requests/s",
+            "p50 ms",
+            "p99 ms",
+            "Envoy µs",
+            "bridge µs",
+            "sum µs"
+        );
+        let mut connections = None;
+        for row in &self.rows {
+            if connections.replace(row.connections) != Some(row.connections) {
+                text.push('\n');
+            }
+            text.push_str(&row.text());
+        }
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        self.rows.iter().map(Row::json).collect()
+    }
+}
+
+impl Row {
+    fn median(&self, of: impl Fn(&Figures) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let upper = values.get(middle).copied().unwrap_or_default();
+        if values.len() % 2 == 1 {
+            return upper;
+        }
+        let lower = middle.checked_sub(1).and_then(|index| values.get(index));
+        lower.map_or(upper, |lower| (lower + upper) / 2.0)
+    }
+
+    fn text(&self) -> String {
+        let ms = |us: f64| us / 1000.0;
+        let other = self.median(|figures| figures.other);
+        let note = if other > 0.0 { format!("  {other:.0} other replies") } else { String::new() };
+        format!(
+            "{:>11}  {:<26}{:>10.0}{:>9.2}{:>9.2}{:>9.1}{:>10.1}{:>8.1}{note}\n",
+            self.connections,
+            self.target,
+            self.median(|figures| figures.rps),
+            ms(self.median(|figures| figures.p50_us)),
+            ms(self.median(|figures| figures.p99_us)),
+            self.median(|figures| figures.envoy_us),
+            self.median(|figures| figures.bridge_us),
+            self.median(|figures| figures.envoy_us + figures.bridge_us),
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "target": self.target,
+            "connections": self.connections,
+            "rounds": self.rounds.len(),
+            "requests_per_second": self.median(|figures| figures.rps),
+            "p50_us": self.median(|figures| figures.p50_us),
+            "p99_us": self.median(|figures| figures.p99_us),
+            "cpu_us_per_request": {
+                "envoy": self.median(|figures| figures.envoy_us),
+                "bridge": self.median(|figures| figures.bridge_us),
+                "sum": self.median(|figures| figures.envoy_us + figures.bridge_us),
+            },
+            "other_replies": self.median(|figures| figures.other),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(rps: f64) -> Figures {
+        Figures { rps, p50_us: 500.0, p99_us: 900.0, envoy_us: 20.0, bridge_us: 5.0, other: 0.0 }
+    }
+
+    #[test]
+    fn the_median_of_the_rounds_counts() {
+        let mut table = Table::default();
+        for rps in [10.0, 500.0, 30.0] {
+            table.add("a", 1, figures(rps));
+        }
+        table.add("b", 1, figures(10.0));
+        table.add("b", 1, figures(20.0));
+        assert_eq!(table.ratio("a", "b", 1), Some(2.0));
+        assert_eq!(table.ratio("a", "b", 32), None);
+        assert_eq!(table.json()[0]["cpu_us_per_request"]["sum"], 25.0);
+        assert_eq!(table.text().lines().filter(|line| line.contains("0.50")).count(), 2);
+    }
+}

@@ -1,0 +1,291 @@
+//! Envoy configurations for tests: many listeners, each with a filter configuration of its own.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+
+use crate::http::Address;
+use crate::ports;
+
+/// Listens, filters, and what stands behind the filter.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    name: String,
+    filter: Option<Value>,
+    vm_id: Option<String>,
+    buffer_limit_bytes: u32,
+    stream_idle_timeout_s: u32,
+    failure_policy: String,
+    stop_iteration: bool,
+    buffer_bytes: Option<u32>,
+    routes: Value,
+}
+
+/// A whole configuration; [`super::Envoy::start`] runs it.
+#[derive(Clone, Debug)]
+pub struct EnvoyConfig {
+    pub(super) concurrency: u32,
+    wasm: PathBuf,
+    listeners: Vec<Listener>,
+    clusters: Vec<(String, Address)>,
+}
+
+/// The text of a configuration, and the ports in it.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    pub(super) admin: u16,
+    /// Listener names with their ports.
+    pub(super) ports: Vec<(String, u16)>,
+}
+
+impl Listener {
+    /// The filter with a plugin configuration, before a route that answers 504: what passes by
+    /// the filter is never answered 200.
+    #[must_use]
+    pub fn filter(name: &str, configuration: Value) -> Self {
+        Self { filter: Some(configuration), ..Self::behind(name, 504, "bypassed") }
+    }
+
+    /// No filter; each request is answered 200 `ok` by Envoy itself.
+    #[must_use]
+    pub fn plain(name: &str) -> Self {
+        Self::behind(name, 200, "ok")
+    }
+
+    fn behind(name: &str, status: u16, body: &str) -> Self {
+        let reply = json!({"status": status, "body": {"inline_string": body}});
+        Self {
+            name: name.to_owned(),
+            filter: None,
+            vm_id: None,
+            buffer_limit_bytes: 2_097_152,
+            stream_idle_timeout_s: 30,
+            failure_policy: "FAIL_RELOAD".to_owned(),
+            stop_iteration: true,
+            buffer_bytes: None,
+            routes: json!([{"match": {"prefix": "/"}, "direct_response": reply}]),
+        }
+    }
+
+    /// Shares a VM with the other listeners of the same id and plugin; one's own otherwise.
+    #[must_use]
+    pub fn vm_id(mut self, id: &str) -> Self {
+        self.vm_id = Some(id.to_owned());
+        self
+    }
+
+    /// `per_connection_buffer_limit_bytes`; 2 MiB otherwise.
+    #[must_use]
+    pub fn buffer_limit_bytes(mut self, bytes: u32) -> Self {
+        self.buffer_limit_bytes = bytes;
+        self
+    }
+
+    /// `stream_idle_timeout`; 30 s otherwise.
+    #[must_use]
+    pub fn stream_idle_timeout_s(mut self, seconds: u32) -> Self {
+        self.stream_idle_timeout_s = seconds;
+        self
+    }
+
+    /// `FAIL_RELOAD` (as otherwise), `FAIL_CLOSED` or `FAIL_OPEN`.
+    #[must_use]
+    pub fn failure_policy(mut self, policy: &str) -> Self {
+        policy.clone_into(&mut self.failure_policy);
+        self
+    }
+
+    /// Leaves out `allow_on_headers_stop_iteration`.
+    #[must_use]
+    pub fn without_stop_iteration(mut self) -> Self {
+        self.stop_iteration = false;
+        self
+    }
+
+    /// Has Envoy read the whole body, up to this size, before anything answers. Without it an
+    /// answer that comes before the body's end costs the client its connection.
+    #[must_use]
+    pub fn buffered(mut self, bytes: u32) -> Self {
+        self.buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Replaces the routes, a JSON array of Envoy's `Route`.
+    #[must_use]
+    pub fn routes(mut self, routes: Value) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// Sends what passes the filter to a cluster.
+    #[must_use]
+    pub fn to_cluster(self, cluster: &str) -> Self {
+        let route = json!({"match": {"prefix": "/"}, "route": {"cluster": cluster}});
+        self.routes(json!([route]))
+    }
+
+    fn render(&self, port: u16, wasm: &str) -> Value {
+        let router = json!({"name": "envoy.filters.http.router", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
+        let wasm = self.filter.as_ref().map(|config| self.render_filter(config, wasm));
+        let buffer = self.buffer_bytes.map(buffer_filter);
+        let filters: Vec<Value> = buffer.into_iter().chain(wasm).chain([router]).collect();
+        let manager = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.\
+                      http_connection_manager.v3.HttpConnectionManager",
+            "codec_type": "AUTO",
+            "stat_prefix": self.name,
+            "stream_idle_timeout": format!("{}s", self.stream_idle_timeout_s),
+            "http_filters": filters,
+            "route_config": {"virtual_hosts": [
+                {"name": "all", "domains": ["*"], "routes": self.routes}]},
+        });
+        json!({
+            "name": self.name,
+            "address": socket_address(port),
+            "per_connection_buffer_limit_bytes": self.buffer_limit_bytes,
+            "filter_chains": [{"filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": manager}]}],
+        })
+    }
+
+    fn render_filter(&self, configuration: &Value, wasm: &str) -> Value {
+        let mut config = json!({
+            "name": "kafka-upstream",
+            "root_id": "kafka-upstream",
+            "failure_policy": self.failure_policy,
+            "vm_config": {
+                "vm_id": self.vm_id.as_deref().unwrap_or(&self.name),
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": wasm}},
+            },
+            "configuration": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": configuration.to_string(),
+            },
+        });
+        if let Some(fields) = config.as_object_mut() {
+            if self.stop_iteration {
+                fields.insert("allow_on_headers_stop_iteration".to_owned(), json!(true));
+            }
+            if self.failure_policy == "FAIL_RELOAD" {
+                let backoff = json!({"backoff": {"base_interval": "1s"}});
+                fields.insert("reload_config".to_owned(), backoff);
+            }
+        }
+        json!({"name": "envoy.filters.http.wasm", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": config}})
+    }
+}
+
+impl EnvoyConfig {
+    /// One worker, the filter at `wasm`, no listener and no cluster yet.
+    #[must_use]
+    pub fn new(wasm: impl Into<PathBuf>) -> Self {
+        Self { concurrency: 1, wasm: wasm.into(), listeners: Vec::new(), clusters: Vec::new() }
+    }
+
+    /// Sets the number of workers.
+    #[must_use]
+    pub fn concurrency(mut self, workers: u32) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Adds a listener on a free port; [`super::Envoy::port`] tells which.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Adds a cluster of one endpoint, with the timeouts and limits that suit a bridge.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, endpoint: impl Into<Address>) -> Self {
+        self.clusters.push((name.to_owned(), endpoint.into()));
+        self
+    }
+
+    /// Adds the clusters `host_bridge` (unix socket) and `host_bridge_tcp` of a bridge.
+    #[must_use]
+    pub fn bridge(self, bridge: &crate::bridge::Bridge) -> Self {
+        self.cluster("host_bridge", bridge.socket().as_path())
+            .cluster("host_bridge_tcp", bridge.port())
+    }
+
+    pub(super) fn render(&self) -> anyhow::Result<Rendered> {
+        ensure!(!self.listeners.is_empty(), "an Envoy without a listener does nothing");
+        let wasm = self.wasm.display().to_string();
+        let admin = ports::free()?;
+        let mut ports = Vec::new();
+        let mut listeners = Vec::new();
+        for listener in &self.listeners {
+            let port = ports::free()?;
+            ports.push((listener.name.clone(), port));
+            listeners.push(listener.render(port, &wasm));
+        }
+        let clusters: Vec<Value> =
+            self.clusters.iter().map(|(name, endpoint)| cluster(name, endpoint)).collect();
+        let config = json!({
+            "admin": {"address": socket_address(admin)},
+            "static_resources": {"listeners": listeners, "clusters": clusters},
+        });
+        Ok(Rendered { text: format!("{config:#}"), admin, ports })
+    }
+}
+
+fn buffer_filter(bytes: u32) -> Value {
+    json!({"name": "envoy.filters.http.buffer", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+        "max_request_bytes": bytes}})
+}
+
+fn cluster(name: &str, endpoint: &Address) -> Value {
+    let address = match endpoint {
+        Address::Tcp(tcp) => json!({"socket_address": {
+            "address": tcp.ip().to_string(), "port_value": tcp.port()}}),
+        Address::Unix(path) => json!({"pipe": {"path": path}}),
+    };
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [{
+            "max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
+                          HttpProtocolOptions",
+                "common_http_protocol_options": {"idle_timeout": "30s"},
+                "explicit_http_config": {"http_protocol_options": {}}}},
+        "load_assignment": {"cluster_name": name, "endpoints": [
+            {"lb_endpoints": [{"endpoint": {"address": address}}]}]},
+    })
+}
+
+fn socket_address(port: u16) -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_s_configuration_travels_as_a_string_of_json() {
+        let listener = Listener::filter("a", json!({"topic": "t"}));
+        let text = EnvoyConfig::new("/w.wasm").listener(listener).render().unwrap().text;
+        assert!(text.contains(r#""value": "{\"topic\":\"t\"}""#), "{text}");
+        assert!(text.contains(r#""allow_on_headers_stop_iteration": true"#));
+    }
+
+    #[test]
+    fn a_plain_listener_has_no_filter() {
+        let text = EnvoyConfig::new("/w").listener(Listener::plain("a")).render().unwrap().text;
+        assert!(!text.contains("wasm.v3.Wasm"));
+    }
+}
