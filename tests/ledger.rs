@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use xtask::load::{Ending, HangUp, Limit, Load, Report, Requests};
 
 const REQUESTS: u64 = 100_000;
+const ROUNDS: u64 = 5;
+/// Growth a request from which on it is a leak: an empty hash map takes more than that. Below it
+/// is the allocator's, whose peak differs from round to round.
+const LEAK_BYTES: u64 = 8;
 
 /// Requests whose body is their number.
 fn numbered() -> Requests {
@@ -61,7 +65,7 @@ async fn who_hangs_up_takes_nobodys_answer_and_leaves_nothing_behind() -> anyhow
         let mut memory = Vec::new();
         let mut answered = HashSet::new();
         let mut places = Vec::new();
-        for round in 0..3 {
+        for round in 0..ROUNDS {
             let load = Load::new(gateway.envoy.port(topic)?, numbered())
                 .first(round * 20_000)
                 .connections(1000)
@@ -92,7 +96,8 @@ async fn who_hangs_up_takes_nobodys_answer_and_leaves_nothing_behind() -> anyhow
             let found = at.get(&(place.partition, place.offset));
             assert_eq!(found, Some(&number.to_string()), "{place:?}");
         }
-        assert!(memory[2] <= memory[0], "the VM grows: {memory:?}");
+        let growth = memory.iter().max().unwrap_or(&0) - memory[0];
+        assert!(growth < LEAK_BYTES * (ROUNDS - 1) * 20_000, "the VM grows: {memory:?}");
     }
     assert!(gateway.gauge("client_gone").await? > 0, "nobody hung up in time");
     Ok(())
