@@ -217,7 +217,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_survive_any_cut(sizes in proptest::collection::vec(4usize..90, 1..9), cut in 1usize..30) {
+        fn frames_survive_any_cut(
+            sizes in proptest::collection::vec(4usize..90, 1..9), cut in 1usize..30,
+        ) {
             let mut stream = BytesMut::new();
             for size in &sizes {
                 stream.put_i32(*size as i32);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Largest frame we read, bytes: `socket.request.max.bytes` of a broker, which bounds what it sends.
+/// Largest frame we read, bytes: as much as a broker takes (`socket.request.max.bytes`).
 pub(crate) const FRAME_BYTES: usize = 100 * 1024 * 1024;
 
 /// Largest frame we read before the peer has proven to be a broker, bytes. An ApiVersions answer

@@ -68,10 +68,12 @@ impl Driver {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let used = self.wire.poll_write(now, &mut slices);
         let slices = slices.get(..used).unwrap_or_default();
+        let listens = self.has_handle && self.wire.has_room();
+        let writes = !slices.is_empty();
         tokio::select! {
-            request = self.requests.recv(), if self.has_handle && self.wire.has_room() => Event::Request(request),
-            written = writer.write_vectored(slices), if !slices.is_empty() => Event::Written(written),
-            read = reader.read_buf(self.decoder.spare()) => Event::Read(read),
+            request = self.requests.recv(), if listens => Event::Request(request),
+            done = writer.write_vectored(slices), if writes => Event::Written(done),
+            done = reader.read_buf(self.decoder.spare()) => Event::Read(done),
             () = sleep_until(wake) => Event::Time,
             () = self.condemned.cancelled() => Event::Condemned,
         }

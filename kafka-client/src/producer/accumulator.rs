@@ -236,8 +236,8 @@ impl Accumulator {
         }
     }
 
-    /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether anything
-    /// still waits; if not, the partition is no longer scheduled.
+    /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether
+    /// anything still waits; if not, the partition is no longer scheduled.
     pub(crate) fn on_blocked(&mut self, cause: &Cause) -> bool {
         self.last_cause = Some(cause.clone());
         self.scheduled = self.open.is_some() || !self.queue.is_empty();

@@ -1,4 +1,4 @@
-//! One leader's loop: takes a batch of each due partition, sends them together, settles the answers.
+//! One leader's loop: sends a batch of each due partition together, and settles the answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

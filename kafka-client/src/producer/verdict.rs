@@ -111,13 +111,10 @@ pub(crate) fn judge(
             cause: reason.to_string().into(),
             refresh: false,
         },
+        Class::Unexplained if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
         Class::Unexplained => {
             attempts.unexplained += 1;
-            if attempts.unexplained >= UNEXPLAINED_ATTEMPTS {
-                give_up(reason)
-            } else {
-                attempts.resend(reason, true, limits, random)
-            }
+            attempts.resend(reason, true, limits, random)
         }
     }
 }
