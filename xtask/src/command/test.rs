@@ -16,13 +16,13 @@ use super::Outcome;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leaves out what needs Kafka and Envoy
+    /// Leaves out what needs Kafka, Envoy or cargo-deny
     #[arg(long, conflicts_with = "only")]
     fast: bool,
     /// Runs only the end-to-end tests whose names have this in them
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
-    /// Also checks licences, sources and bans of all dependencies; builds cargo-deny first
+    /// With --fast: also checks the licences and sources of all dependencies, as a full run does
     #[arg(long)]
     deny: bool,
 }
@@ -52,7 +52,7 @@ async fn steps(options: &Options) -> anyhow::Result<Vec<Step>> {
         return Ok(vec![stories(Some(filter))]);
     }
     let mut steps = static_checks();
-    if options.deny {
+    if options.deny || !options.fast {
         steps.push(deny().await?);
     }
     steps.extend(unit_tests());
@@ -80,8 +80,8 @@ fn unit_tests() -> Vec<Step> {
     vec![
         cargo(
             "unit tests",
-            "test --no-fail-fast --workspace --exclude kafka-upstream --exclude kafka-upstream-tests \
-             --exclude xtask",
+            "test --no-fail-fast --workspace --exclude kafka-upstream \
+             --exclude kafka-upstream-tests --exclude xtask",
         ),
         cargo("unit tests, xtask", "test --package xtask --lib --bins"),
         cargo("rules of the source", "test --package kafka-upstream-tests --test tidy"),
@@ -113,7 +113,7 @@ fn stories(filter: Option<&String>) -> Step {
     step
 }
 
-/// Advisories are left to `cargo deny check advisories`, which needs GitHub.
+/// The first time this builds cargo-deny for some minutes. Advisories are left to `cargo deny check advisories`, which needs GitHub.
 async fn deny() -> anyhow::Result<Step> {
     let binary = tokio::task::spawn_blocking(tools::cargo_deny).await??;
     let arguments = words("check licenses bans sources");
@@ -166,14 +166,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_fast_run_needs_no_kafka() {
-        let options = Options { fast: true, only: None, deny: false };
+        let options = Options { fast: true, only: None };
         let names: Vec<_> = steps(&options).await.unwrap().iter().map(|step| step.name).collect();
         assert!(names.contains(&"unit tests") && !names.contains(&"end-to-end tests"));
     }
 
     #[tokio::test]
     async fn a_filter_runs_the_stories_alone() {
-        let options = Options { fast: false, only: Some("outage".to_owned()), deny: false };
+        let options = Options { fast: false, only: Some("outage".to_owned()) };
         let steps = steps(&options).await.unwrap();
         assert_eq!(steps.len(), 1);
         assert!(steps[0].shown().ends_with("-- --test-threads=1 outage"));
