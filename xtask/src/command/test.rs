@@ -22,9 +22,6 @@ pub(crate) struct Options {
     /// Runs only the end-to-end tests whose names have this in them
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
-    /// With --fast: also checks the licences and sources of all dependencies, as a full run does
-    #[arg(long)]
-    deny: bool,
 }
 
 /// A command that must succeed.
@@ -52,9 +49,6 @@ async fn steps(options: &Options) -> anyhow::Result<Vec<Step>> {
         return Ok(vec![stories(Some(filter))]);
     }
     let mut steps = static_checks();
-    if options.deny || !options.fast {
-        steps.push(deny().await?);
-    }
     steps.extend(unit_tests());
     if !options.fast {
         steps.extend(end_to_end()?);
@@ -113,7 +107,8 @@ fn stories(filter: Option<&String>) -> Step {
     step
 }
 
-/// The first time this builds cargo-deny for some minutes. Advisories are left to `cargo deny check advisories`, which needs GitHub.
+/// The first time this builds cargo-deny, for some minutes. Advisories are left to
+/// `cargo deny check advisories`, which needs GitHub.
 async fn deny() -> anyhow::Result<Step> {
     let binary = tokio::task::spawn_blocking(tools::cargo_deny).await??;
     let arguments = words("check licenses bans sources");
