@@ -51,6 +51,7 @@ async fn steps(options: &Options) -> anyhow::Result<Vec<Step>> {
     let mut steps = static_checks();
     steps.extend(unit_tests());
     if !options.fast {
+        steps.push(deny().await?);
         steps.extend(end_to_end()?);
     }
     Ok(steps)
