@@ -22,11 +22,11 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
 pub(super) async fn run_with(runner: &Runner, only_check: bool) -> anyhow::Result<Outcome> {
     let stack = Stack::example(KafkaVersion::V4_1, 1, runner).await?;
     let exchanges = check::exchange(&stack).await?;
-    if only_check {
-        return Ok(check::verdict(&exchanges));
-    }
     for exchange in &exchanges {
         println!("{}", show::side_by_side(exchange));
+    }
+    if only_check {
+        return Ok(check::verdict(&exchanges));
     }
     println!("{}", show::addresses(&stack)?);
     Ok(Outcome::Up(Box::new(stack)))
