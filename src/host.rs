@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "host calls are foreign functions that write through pointers")]
 
 use std::ptr::null_mut;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_upstream_core::config::Bridge;
 use kafka_upstream_core::outbox::Callout;
@@ -178,9 +178,31 @@ pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
         .map_err(|status| status as u32)
 }
 
-/// Time since 1970-01-01 UTC, from WASI's clock, which every host has.
-pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Time since 1970-01-01 UTC in ms, from WASI's clock, which every host has.
+pub(crate) fn timestamp_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A clock for deadlines: setting the machine's time does not move it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since its start.
+    pub(crate) fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Tells the host that the root whose `on_done` returned false may end.
+pub(crate) fn done() {
+    // SAFETY: no pointers.
+    unsafe { proxy_done() };
 }
 
 /// Random bytes from WASI.
@@ -245,6 +267,7 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_done() -> u32;
     fn proxy_register_shared_queue(name: *const u8, size: usize, id: *mut u32) -> u32;
     fn proxy_enqueue_shared_queue(id: u32, data: *const u8, size: usize) -> u32;
     fn proxy_dequeue_shared_queue(id: u32, data: *mut *mut u8, size: *mut usize) -> u32;

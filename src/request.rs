@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use kafka_upstream_core::body::{self, Announced};
 use kafka_upstream_core::capture::capture;
-use kafka_upstream_core::outbox::{Outbox, Settled};
+use kafka_upstream_core::outbox::{Outbox, Settled, StreamId};
 use kafka_upstream_core::outcome::{Code, Reply};
 use kafka_upstream_core::request::Request;
 use kafka_upstream_core::wire::Delivery;
@@ -30,7 +30,7 @@ enum Stage {
     /// The root's outbox has its record, or it has been answered.
     HandedOver,
     /// It makes its own callouts.
-    OnItsOwn { outbox: Box<Outbox>, token: Option<u32>, sequence: Option<u64> },
+    OnItsOwn { outbox: Box<Outbox>, bytes: usize, token: Option<u32>, sequence: Option<u64> },
 }
 
 impl RequestStream {
@@ -49,6 +49,10 @@ impl RequestStream {
             Reply::refused(Code::HostMismatch, "the host does not hand over the headers")
         })?;
         let request = Request::from_host(pairs);
+        if request.method == b"CONNECT" {
+            let error = "CONNECT opens a tunnel, which has no end to wait for";
+            return Err(Reply::refused(Code::BadRequest, error));
+        }
         let lengths = request.headers.iter().filter(|(name, _)| name == b"content-length");
         let announced = Announced::read(
             lengths.map(|(_, value)| value.as_slice()),
@@ -77,19 +81,14 @@ impl RequestStream {
             body::check_read(read.as_deref(), size)?;
             request.body = read.unwrap_or_default();
         }
-        let now = host::now();
-        let timestamp_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let record = capture(&self.state.borrow().settings, &request, timestamp_ms)?;
+        let record = capture(&self.state.borrow().settings, &request, host::timestamp_ms())?;
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        if state.settings.delivery == Delivery::Acked && state.queue.is_none() {
-            let mut outbox = Outbox::new(&state.settings, state.vm).map_err(no_outbox)?;
-            outbox.push(record, Some(self.id), now).map_err(not_queued)?;
-            self.stage = Stage::OnItsOwn { outbox: Box::new(outbox), token: None, sequence: None };
-            state.waiting.insert(self.id);
+        let waits = state.settings.delivery == Delivery::Acked;
+        if waits && state.queue.is_none() {
+            self.stage = go_alone(&mut state, self.id, record)?;
             return Ok(());
         }
-        let waits = state.settings.delivery == Delivery::Acked;
+        let now = state.clock.now();
         state.outbox.push(record, waits.then_some(self.id), now).map_err(not_queued)?;
         if waits {
             state.waiting.insert(self.id);
@@ -111,7 +110,7 @@ impl RequestStream {
 
     /// Without a root that can be woken: sends and answers in this request's own callbacks.
     fn proceed_alone(&mut self, mut settled: Vec<Settled>) {
-        let Stage::OnItsOwn { outbox, token, sequence } = &mut self.stage else { return };
+        let Stage::OnItsOwn { outbox, token, sequence, .. } = &mut self.stage else { return };
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         loop {
@@ -119,7 +118,7 @@ impl RequestStream {
                 host::answer(&reply);
                 return;
             }
-            let now = host::now();
+            let now = state.clock.now();
             let Some(callout) = outbox.poll_callout(now, &mut state.sequence) else {
                 // Nothing wakes a request later, so what cannot be sent again now is given up.
                 settled = outbox.expire(now + state.settings.delivery_timeout);
@@ -136,7 +135,7 @@ impl RequestStream {
                 }
                 Err(status) => {
                     let why = format!("the host refused the callout with status {status}");
-                    settled = outbox.on_refused(callout.sequence, &why, host::now());
+                    settled = outbox.on_refused(callout.sequence, &why, now);
                 }
             }
         }
@@ -151,18 +150,28 @@ impl Context for RequestStream {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let Stage::OnItsOwn { outbox, token: expected, sequence } = &mut self.stage else { return };
+        let Stage::OnItsOwn { outbox, token: expected, sequence, .. } = &mut self.stage else {
+            return;
+        };
         if *expected != Some(token) {
             return;
         }
         let end = CalloutEnd::read(num_headers, body_size);
-        self.state.borrow_mut().note_end(&end);
-        let settled = outbox.on_ended(*sequence, &end.as_ended(), host::now());
+        let now = {
+            let mut state = self.state.borrow_mut();
+            state.note_end(&end);
+            state.clock.now()
+        };
+        let settled = outbox.on_ended(*sequence, &end.as_ended(), now);
         self.proceed_alone(settled);
     }
 
     fn on_done(&mut self) -> bool {
-        self.state.borrow_mut().waiting.remove(&self.id);
+        let mut state = self.state.borrow_mut();
+        state.waiting.remove(&self.id);
+        if let Stage::OnItsOwn { bytes, .. } = &self.stage {
+            state.alone_bytes -= bytes;
+        }
         true
     }
 }
@@ -186,6 +195,19 @@ impl HttpContext for RequestStream {
         let step = self.collect(size, true);
         self.pause(step)
     }
+}
+
+/// Puts a record into an outbox of its own, within the limits that the root's queue has.
+fn go_alone(state: &mut State, stream: StreamId, record: Vec<u8>) -> Result<Stage, Reply> {
+    let bytes = record.len();
+    if !state.has_room_for(bytes) {
+        return Err(not_queued(Code::QueueFull));
+    }
+    let mut outbox = Outbox::new(&state.settings, state.vm).map_err(no_outbox)?;
+    outbox.push(record, Some(stream), state.clock.now()).map_err(not_queued)?;
+    state.waiting.insert(stream);
+    state.alone_bytes += bytes;
+    Ok(Stage::OnItsOwn { outbox: Box::new(outbox), bytes, token: None, sequence: None })
 }
 
 fn not_queued(code: Code) -> Reply {

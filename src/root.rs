@@ -3,10 +3,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use kafka_upstream_core::config::{Host, Settings};
 use kafka_upstream_core::limits::TICK_MS;
-use kafka_upstream_core::outbox::{Outbox, Settled};
+use kafka_upstream_core::outbox::{Depth, Outbox, Settled};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
@@ -18,11 +19,13 @@ use crate::state::{CalloutEnd, State};
 pub(crate) struct Root {
     id: u32,
     state: Option<Rc<RefCell<State>>>,
+    /// Since when the root only drains, by its state's clock.
+    ending: Option<Duration>,
 }
 
 impl Root {
     pub(crate) fn new(id: u32) -> Self {
-        Self { id, state: None }
+        Self { id, state: None, ending: None }
     }
 
     fn configure(&self, size: usize) -> Result<State, String> {
@@ -44,10 +47,9 @@ impl Root {
         }
         let (shortest, longest) = TICK_MS;
         let tenth = state.settings.batch.flush_timeout / 10;
-        host::set_tick_period(tenth.clamp(
-            std::time::Duration::from_millis(shortest),
-            std::time::Duration::from_millis(longest),
-        ));
+        host::set_tick_period(
+            tenth.clamp(Duration::from_millis(shortest), Duration::from_millis(longest)),
+        );
         Ok(state)
     }
 
@@ -63,10 +65,37 @@ impl Root {
                 }
             }
             host::act_for(self.id);
-            settled = state.borrow_mut().dispatch_due(host::now());
+            let mut state = state.borrow_mut();
+            let now = state.clock.now();
+            settled = state.dispatch_due(now);
             if settled.is_empty() {
                 return;
             }
+        }
+    }
+}
+
+impl Root {
+    /// Whether nothing is left to send, or the patience with it is over.
+    fn is_drained(&self) -> bool {
+        let (Some(state), Some(since)) = (&self.state, self.ending) else { return true };
+        let mut state = state.borrow_mut();
+        let left = state.outbox.depth().records;
+        let over = state.clock.now().saturating_sub(since) >= DRAIN_TIMEOUT;
+        if left > 0 && over {
+            host::log(Level::Error, &format!("event=drain_timeout records_lost={left}"));
+        }
+        if left == 0 || over {
+            state.metrics.report(Depth::default(), 0);
+        }
+        left == 0 || over
+    }
+
+    fn end_if_drained(&mut self) {
+        if self.ending.is_some() && self.is_drained() {
+            self.ending = None;
+            self.state = None;
+            host::done();
         }
     }
 }
@@ -81,8 +110,25 @@ impl Context for Root {
     ) {
         let Some(state) = &self.state else { return };
         let end = CalloutEnd::read(num_headers, body_size);
-        let settled = state.borrow_mut().end_callout(token, &end, host::now());
+        let settled = {
+            let mut state = state.borrow_mut();
+            let now = state.clock.now();
+            state.end_callout(token, &end, now)
+        };
         self.proceed(state, settled);
+        self.end_if_drained();
+    }
+
+    /// The host lets a root go once it is drained: what clients were told is queued still goes out.
+    fn on_done(&mut self) -> bool {
+        let Some(state) = &self.state else { return true };
+        {
+            let mut state = state.borrow_mut();
+            self.ending = Some(state.clock.now());
+            state.outbox.drain();
+        }
+        self.proceed(state, Vec::new());
+        self.is_drained()
     }
 }
 
@@ -109,11 +155,14 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let Some(state) = &self.state else { return };
-        let settled = state.borrow_mut().outbox.expire(host::now());
+        let settled = {
+            let mut state = state.borrow_mut();
+            let now = state.clock.now();
+            state.outbox.expire(now)
+        };
         self.proceed(state, settled);
-        let mut state = state.borrow_mut();
-        let (depth, waiting) = (state.outbox.depth(), state.waiting.len());
-        state.metrics.report(depth, waiting);
+        state.borrow_mut().report();
+        self.end_if_drained();
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -125,3 +174,6 @@ impl RootContext for Root {
         Some(Box::new(RequestStream::new(id, Rc::clone(state))))
     }
 }
+
+/// How long an ending root goes on sending: a bridge that is away must not hold the host for ever.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

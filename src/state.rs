@@ -9,7 +9,7 @@ use kafka_upstream_core::limits::REPLY_BYTES_MAX;
 use kafka_upstream_core::outbox::{Outbox, Settled, StreamId};
 use kafka_upstream_core::outcome::{Outcome, Reply};
 
-use crate::host::{self, Buffer, Level, Map};
+use crate::host::{self, Buffer, Clock, Level, Map};
 use crate::metrics::{Counter, Metrics};
 
 /// The state of one root.
@@ -23,6 +23,9 @@ pub(crate) struct State {
     /// Streams that are paused until their record is settled.
     pub(crate) waiting: HashSet<StreamId>,
     pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+    /// Bytes of the records of requests that make their own callouts.
+    pub(crate) alone_bytes: usize,
     /// The shared queue that wakes the root; none where the host has no such thing.
     pub(crate) queue: Option<u32>,
     pub(crate) wake_pending: bool,
@@ -40,6 +43,8 @@ impl State {
             sequence: 0,
             waiting: HashSet::new(),
             metrics: Metrics::define(),
+            clock: Clock::start(),
+            alone_bytes: 0,
             queue: None,
             wake_pending: false,
             callouts: HashMap::new(),
@@ -52,6 +57,13 @@ impl State {
         if let (false, Some(queue)) = (self.wake_pending, self.queue) {
             self.wake_pending = self.outbox.is_due(now) && host::wake(queue);
         }
+    }
+
+    /// Whether a request that makes its own callouts finds room, within the queue's limits.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let limits = self.settings.queue;
+        self.waiting.is_empty()
+            || (self.waiting.len() < limits.records && self.alone_bytes + bytes <= limits.bytes)
     }
 
     /// Dispatches what is due in the root's outbox; returns what is settled by a refusal.
@@ -71,6 +83,12 @@ impl State {
             }
         }
         settled
+    }
+
+    /// Brings the host's gauges up to date.
+    pub(crate) fn report(&mut self) {
+        let (depth, waiting) = (self.outbox.depth(), self.waiting.len());
+        self.metrics.report(depth, waiting);
     }
 
     /// Settles the callout that the host has just ended.

@@ -142,6 +142,51 @@ async fn a_profile_is_checked_before_it_is_registered() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn profiles_that_nobody_uses_make_room_for_new_ones() -> anyhow::Result<()> {
+    let parts = Parts::start().await?;
+    assert_eq!(parts.register().await?.status, 200);
+    let document = String::from_utf8(parts.profile.clone())?;
+    for linger in 1..=300 {
+        let other = document.replace("\"linger_ms\":0", &format!("\"linger_ms\":{linger}"));
+        let path = format!("/v1/profiles/{}", profile::hex(&profile::id(other.as_bytes())));
+        let reply = parts.put(&path, other.as_bytes()).await?;
+        assert_eq!(reply.status, 200, "{linger}: {}", reply.text());
+    }
+    let frame = parts.frame(1, &["one"])?;
+    assert_eq!(parts.produce(&frame).await?.status, 404, "the oldest is forgotten");
+    assert_eq!(parts.register().await?.status, 200);
+    assert_eq!(parts.produce(&frame).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_come_give_their_room_back() -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let parts = Parts::start().await?;
+    let head = format!(
+        "POST /v1/produce HTTP/1.1\r\nhost: b\r\ncontent-type: {}\r\ncontent-length: 16777216\r\n\r\n",
+        wire::BATCH_TYPE
+    );
+    let mut stalled = Vec::new();
+    for _ in 0..16 {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", parts.bridge.port()))?;
+        stream.write_all(head.as_bytes())?;
+        stalled.push(stream);
+    }
+    let full = async || anyhow::Ok(parts.register().await?.status);
+    xtask::process::wait_until("no room", Duration::from_secs(5), async || {
+        anyhow::ensure!(full().await? == 503, "there is room");
+        Ok(())
+    })
+    .await?;
+    xtask::process::wait_until("room again", Duration::from_secs(20), async || {
+        anyhow::ensure!(full().await? == 200, "there is no room");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_rest_route_writes_one_record_without_a_filter() -> anyhow::Result<()> {
     let parts = Parts::start().await?;
     let path = "/v1/clusters/default/topics/orders";

@@ -79,8 +79,8 @@ fn outcomes(body: Option<&[u8]>, records: usize) -> Verdict {
 /// before the request was sent proves that nothing was written.
 fn without_marker(ended: &Ended<'_>) -> Verdict {
     let text = text(ended.body);
-    let unsent = ended.status == Some(503)
-        && (ended.overloaded || UNSENT.iter().any(|reason| text.contains(reason)));
+    let reset = text.starts_with(RESET) && UNSENT.iter().any(|reason| text.contains(reason));
+    let unsent = ended.status == Some(503) && (ended.overloaded || reset || text == NO_HOST);
     if unsent {
         Verdict::NotWritten(Reason::new(Code::BridgeUnreachable, text))
     } else {
@@ -93,14 +93,17 @@ fn text(body: Option<&[u8]>) -> String {
     String::from_utf8_lossy(body.get(..512).unwrap_or(body)).into_owned()
 }
 
-/// Envoy's reset reasons for a request that never left, and its text for a cluster without hosts.
-const UNSENT: [&str; 6] = [
+/// How Envoy's replies to a reset begin.
+const RESET: &str = "upstream connect error or disconnect/reset before headers";
+/// Envoy's reply for a cluster without hosts.
+const NO_HOST: &str = "no healthy upstream";
+/// Envoy's reset reasons for a request that never left.
+const UNSENT: [&str; 5] = [
     "remote connection failure",
     "overflow",
     "local connection failure",
     "connection timeout",
     "remote refused stream reset",
-    "no healthy upstream",
 ];
 
 #[cfg(test)]
@@ -166,6 +169,7 @@ mod tests {
             (502, b"protocol error"),
             (200, b"hello"),
             (503, b"who knows"),
+            (503, b"integer overflow"),
         ] {
             assert_eq!(code(classify(&envoy(status, body), 1)).0, "unknown", "{status}");
         }

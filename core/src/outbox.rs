@@ -33,6 +33,7 @@ pub struct Outbox {
     queue: Queue,
     resend: VecDeque<Batch>,
     in_flight: BTreeMap<u64, Batch>,
+    draining: bool,
 }
 
 /// Where the profile stands with the bridge.
@@ -75,6 +76,7 @@ impl Outbox {
             queue: Queue::new(settings.queue),
             resend: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            draining: false,
         })
     }
 
@@ -177,15 +179,17 @@ impl Outbox {
             .into_iter()
             .partition::<VecDeque<_>, _>(|batch| batch.remaining(timeout, now).is_zero());
         self.resend = kept;
-        for batch in expired {
-            let outcome = batch.outcome(Reason::new(Code::DeadlineExceeded, "no reply in time"));
-            settled.extend(batch.entries.into_iter().map(|entry| entry.settle(outcome.clone())));
-        }
+        settled.extend(expired.into_iter().flat_map(|batch| self.give_up(batch)));
         for entry in self.queue.take_before(now.saturating_sub(timeout)) {
             let reason = Reason::new(Code::DeadlineExceeded, "the bridge took nothing in time");
-            settled.push(entry.settle(Outcome::NotWritten(reason)));
+            settled.extend(self.release(vec![entry.settle(Outcome::NotWritten(reason))]));
         }
-        self.release(settled)
+        settled
+    }
+
+    /// From now on no batch waits to be full: the root is about to end.
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// What is in the outbox.
@@ -213,7 +217,8 @@ impl Outbox {
             // Nothing overtakes a batch that waits to be sent again: a key's records stay in order.
             Delivery::Memory => {
                 self.resend.is_empty()
-                    && (self.queue.holds_a_full_batch(self.limits)
+                    && (self.draining
+                        || self.queue.holds_a_full_batch(self.limits)
                         || now.saturating_sub(oldest) >= self.limits.flush_timeout)
             }
         }
@@ -257,22 +262,32 @@ impl Outbox {
     }
 
     fn not_written(&mut self, batch: Batch, reason: &Reason, now: Duration) -> Vec<Settled> {
-        if self.delivery == Delivery::Memory {
-            return self.send_again(batch, now);
+        match (self.delivery, &batch.doubt) {
+            (Delivery::Memory, _) => self.send_again(batch, now),
+            // An earlier attempt is in doubt: only the bridge's word on it can end that.
+            (Delivery::Acked, Some(_)) => self.unknown(batch, reason.clone(), now),
+            (Delivery::Acked, None) => {
+                let outcomes = vec![Outcome::NotWritten(reason.clone()); batch.entries.len()];
+                self.settle(batch, outcomes, now)
+            }
         }
-        let outcomes = vec![Outcome::NotWritten(reason.clone()); batch.entries.len()];
-        self.settle(batch, outcomes, now)
     }
 
     /// A doubtful batch is sent again under its sequence: the bridge remembers what it answered.
     fn unknown(&mut self, mut batch: Batch, reason: Reason, now: Duration) -> Vec<Settled> {
-        batch.in_doubt = true;
+        batch.doubt.get_or_insert(reason);
         let retry_at = now + backoff(batch.attempts);
         if self.delivery == Delivery::Acked && batch.remaining(self.timeout, retry_at).is_zero() {
-            let outcomes = vec![Outcome::Unknown(reason); batch.entries.len()];
-            return self.settle(batch, outcomes, now);
+            return self.give_up(batch);
         }
         self.send_again(batch, now)
+    }
+
+    /// There is no time for another attempt.
+    fn give_up(&mut self, batch: Batch) -> Vec<Settled> {
+        let outcome = batch.outcome(Reason::new(Code::DeadlineExceeded, "no reply in time"));
+        let settle = |entry: Entry| entry.settle(outcome.clone());
+        self.release(batch.entries.into_iter().map(settle).collect())
     }
 
     fn send_again(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
@@ -289,8 +304,9 @@ impl Outbox {
             return self.settle(batch, vec![Outcome::NotWritten(reason)], now);
         }
         let half = batch.entries.split_off(batch.entries.len() / 2);
-        self.resend.push_front(Batch::new(half));
-        self.resend.push_front(Batch::new(batch.entries));
+        for entries in [half, batch.entries] {
+            self.resend.push_front(Batch { doubt: batch.doubt.clone(), ..Batch::new(entries) });
+        }
         Vec::new()
     }
 
@@ -310,7 +326,7 @@ impl Outbox {
             }
             settled.push(entry.settle(match outcome {
                 // An earlier attempt may have been written, whatever became of this one.
-                Outcome::NotWritten(reason) if batch.in_doubt => Outcome::Unknown(reason),
+                Outcome::NotWritten(reason) if batch.doubt.is_some() => Outcome::Unknown(reason),
                 other => other,
             }));
         }

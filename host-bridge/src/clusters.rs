@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kafka_client::Client;
+use kafka_client::{Client, Producer};
 use kafka_upstream_core::profile::Profile;
 use tokio::time::Instant;
 
@@ -17,10 +18,18 @@ pub(crate) struct Clusters {
     named: BTreeMap<String, Client>,
     allowed: BTreeSet<String>,
     by_config: Mutex<ByConfig>,
+    began: Instant,
 }
 
-/// Clients and the name of the cluster that each was made for.
-type ByConfig = HashMap<kafka_client::Config, (String, Client)>;
+type ByConfig = HashMap<kafka_client::Config, Arc<Shared>>;
+
+/// A client that all share who ask for the same settings.
+pub(crate) struct Shared {
+    cluster: String,
+    client: Client,
+    /// When it was last asked for, in ms after the start.
+    used_ms: AtomicU64,
+}
 
 /// Why a profile gets no producer.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +40,7 @@ pub(crate) enum Refusal {
     NotAllowed(String),
     #[error(transparent)]
     Property(#[from] kafka_client::PropertyError),
-    #[error("{PROFILES_MAX} different producers are in use")]
+    #[error("{CLIENTS_MAX} different producers are in use")]
     TooMany,
 }
 
@@ -43,6 +52,7 @@ impl Clusters {
             named: BTreeMap::new(),
             allowed: config.inline_bootstrap_servers.clone(),
             by_config: Mutex::new(HashMap::new()),
+            began: Instant::now(),
         };
         for (name, properties) in &config.clusters {
             let client =
@@ -50,7 +60,7 @@ impl Clusters {
                     field: format!("clusters.{name}"),
                     reason: refusal.to_string(),
                 })?;
-            clusters.named.insert(name.clone(), client);
+            clusters.named.insert(name.clone(), client.client.clone());
         }
         Ok(clusters)
     }
@@ -66,7 +76,7 @@ impl Clusters {
     }
 
     /// The client that a profile asks for, made if it is new.
-    pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Client, Refusal> {
+    pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Shared>, Refusal> {
         let (name, mut properties) = if profile.bootstrap_servers.is_empty() {
             let name = profile.cluster.as_deref().unwrap_or("default");
             let known = self.properties.get(name);
@@ -104,26 +114,37 @@ impl Clusters {
 
     /// Every client with its cluster's name; several may be of one cluster.
     pub(crate) fn clients(&self) -> Vec<(String, Client)> {
-        self.lock().values().cloned().collect()
+        let of = |shared: &Arc<Shared>| (shared.cluster.clone(), shared.client.clone());
+        self.lock().values().map(of).collect()
+    }
+
+    /// The producer of a client, which is in use now.
+    pub(crate) fn producer(&self, shared: &Shared) -> Producer {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        shared.used_ms.store(now, Relaxed);
+        shared.client.producer()
     }
 
     fn client(
         &self,
         cluster: &str,
         properties: &BTreeMap<String, String>,
-    ) -> Result<Client, Refusal> {
+    ) -> Result<Arc<Shared>, Refusal> {
         let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let config = kafka_client::Config::from_properties(pairs)?;
         let mut clients = self.lock();
-        if let Some((_, client)) = clients.get(&config) {
-            return Ok(client.clone());
+        if let Some(shared) = clients.get(&config) {
+            return Ok(Arc::clone(shared));
         }
-        if clients.len() == PROFILES_MAX {
+        if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
         let client = Client::new(config.clone());
-        clients.insert(config, (cluster.to_owned(), client.clone()));
-        Ok(client)
+        let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { cluster, client, used_ms });
+        self.producer(&shared);
+        clients.insert(config, Arc::clone(&shared));
+        Ok(shared)
     }
 
     fn allows(&self, server: &str) -> bool {
@@ -138,9 +159,18 @@ impl Clusters {
     }
 }
 
+/// Forgets the client that has not been used for longest, of those that hold no record: who needs
+/// it again registers again.
+fn forget_one(clients: &mut ByConfig) -> bool {
+    let idle = clients.iter().filter(|(_, shared)| shared.client.stats().buffered_bytes == 0);
+    let oldest = idle.min_by_key(|(_, shared)| shared.used_ms.load(Relaxed));
+    let Some(config) = oldest.map(|(config, _)| config.clone()) else { return false };
+    clients.remove(&config).is_some()
+}
+
 /// How clusters that filters name by their addresses are called.
 const INLINE: &str = "inline";
 /// Most clients at a time: each holds connections and memory.
-const PROFILES_MAX: usize = 256;
+const CLIENTS_MAX: usize = 256;
 /// Longest backoff between attempts, in ms, as Kafka's own default.
 const BACKOFF_MAX_MS: u32 = 1000;

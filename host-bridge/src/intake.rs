@@ -34,7 +34,7 @@ impl Room {
     ///
     /// # Errors
     /// The reply: 411 without a length, 413 above the limit, 503 when there is no room now, 400
-    /// when the body breaks off.
+    /// when the body breaks off, 408 when it does not arrive in time.
     pub(crate) async fn read(
         &self,
         body: Body,
@@ -53,10 +53,14 @@ impl Room {
             let error = "the bridge holds as many requests as it may";
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
         };
-        match Limited::new(body, limit).collect().await {
-            Ok(read) => Ok((read.to_bytes(), permit)),
-            Err(error) => {
+        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+            Ok(Ok(read)) => Ok((read.to_bytes(), permit)),
+            Ok(Err(error)) => {
                 Err(refusal(StatusCode::BAD_REQUEST, "body_broke_off", &error.to_string()))
+            }
+            Err(_) => {
+                let error = "the body did not arrive in time";
+                Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error))
             }
         }
     }
@@ -88,7 +92,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         |error: WireError| refusal(StatusCode::BAD_REQUEST, "bad_frame", &error.to_string());
     let batch = wire::decode_frame(&frame).map_err(bad_frame)?;
     let Head { profile, vm, sequence, budget_ms, .. } = batch.head;
-    let Some(producer) = bridge.profiles.get(&profile) else {
+    let Some(shared) = bridge.profiles.get(&profile) else {
         let error = "register the profile, then send the batch again";
         return Err(refusal(StatusCode::NOT_FOUND, "unknown_profile", error));
     };
@@ -104,6 +108,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         }
     };
     let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
+    let producer = bridge.clusters.producer(&shared);
     let enqueued = batches::enqueue(&producer, &batch.records, deadline).await;
     // From here on the records may be written, whether or not the filter waits: the outcomes must
     // be there when it asks again.
@@ -112,7 +117,8 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let outcomes = enqueued.outcomes().await;
         settling.metrics.batch_settled(&outcomes);
         let encoded = encode(&outcomes);
-        taken.answer(encoded.clone());
+        let kept = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::NotWritten(_)));
+        taken.answer(encoded.clone(), kept);
         encoded
     });
     settled
@@ -125,5 +131,7 @@ fn encode(outcomes: &[Outcome]) -> Bytes {
     wire::encode_outcomes(outcomes).unwrap_or_default().into()
 }
 
+/// How long a body may take: it comes from this machine, and holds its room meanwhile.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of request bodies at a time; more are answered "not now".
 const ROOM_BYTES: u32 = 256 * 1024 * 1024;

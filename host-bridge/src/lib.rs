@@ -17,7 +17,6 @@ mod routes;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -57,8 +56,9 @@ pub async fn run(
         metrics: Metrics::default(),
     });
     info!(listen = %listeners, "event=started");
-    listeners.serve(routes::router(Arc::clone(&bridge)), shutdown, config.drain_timeout).await;
-    bridge.clusters.close(Instant::now() + config.drain_timeout).await;
+    let routes = routes::router(Arc::clone(&bridge));
+    let deadline = listeners.serve(routes, shutdown, config.drain_timeout).await;
+    bridge.clusters.close(deadline).await;
     info!("event=stopped");
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,7 +16,8 @@ use hyper_util::service::TowerToHyperService;
 use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,7 +28,8 @@ pub struct Listeners(Vec<Listener>);
 
 enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// The socket, its path, and the file that the path named when it was bound.
+    Unix(UnixListener, PathBuf, (u64, u64)),
 }
 
 impl Listeners {
@@ -49,12 +52,13 @@ impl Listeners {
     }
 
     /// Serves until `shutdown`, then waits for requests under way, at most `drain_timeout`.
+    /// Returns the moment at which that time is over.
     pub(crate) async fn serve(
         self,
         router: Router,
         shutdown: CancellationToken,
         drain_timeout: Duration,
-    ) {
+    ) -> Instant {
         let server = Arc::new(Server {
             router,
             graceful: GracefulShutdown::new(),
@@ -65,11 +69,15 @@ impl Listeners {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
             accepting.spawn(async move { server.accept(listener, &shutdown).await });
         }
+        shutdown.cancelled().await;
+        let deadline = Instant::now() + drain_timeout;
         accepting.join_all().await;
-        let Some(server) = Arc::into_inner(server) else { return };
-        if tokio::time::timeout(drain_timeout, server.graceful.shutdown()).await.is_err() {
+        if let Some(server) = Arc::into_inner(server)
+            && timeout_at(deadline, server.graceful.shutdown()).await.is_err()
+        {
             warn!("event=drain_timeout effect=connections_cut");
         }
+        deadline
     }
 }
 
@@ -98,7 +106,9 @@ impl Server {
                 (Err(_), _) => break,
             }
         }
-        if let Listener::Unix(_, path) = listener {
+        if let Listener::Unix(_, path, bound) = listener
+            && file_id(&path).is_ok_and(|file| file == bound)
+        {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -112,12 +122,26 @@ impl Server {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
         let mut http2 = builder.http2();
         http2.timer(TokioTimer::new()).keep_alive_interval(idle).max_concurrent_streams(1024);
-        let service = TowerToHyperService::new(self.router.clone());
+        let (router, begun) = (TowerToHyperService::new(self.router.clone()), Notify::new());
+        let begun = Arc::new(begun);
+        let begins = Arc::clone(&begun);
+        let service = service_fn(move |request| {
+            begins.notify_one();
+            router.call(request)
+        });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = self.graceful.watch(connection);
+        let mut connection = Box::pin(self.graceful.watch(connection));
         tokio::spawn(async move {
-            // A peer that breaks off is told to nobody: its request got no answer, and says so.
-            let _ = connection.await;
+            // hyper's own timeouts begin only once it knows which HTTP the peer speaks. A peer that
+            // breaks off is told to nobody: its request got no answer, and says so.
+            let alive = tokio::select! {
+                _ = connection.as_mut() => false,
+                () = begun.notified() => true,
+                () = tokio::time::sleep(idle) => false,
+            };
+            if alive {
+                let _ = connection.await;
+            }
             drop(permit);
         });
     }
@@ -136,17 +160,27 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, ..) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
     let is_socket = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).await.is_err() {
-        std::fs::remove_file(path)?;
+    if is_socket {
+        // Only a refusal says that nobody listens; a busy listener answers otherwise.
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if UnixStream::connect(path).await.is_err_and(refused) {
+            std::fs::remove_file(path)?;
+        }
     }
-    Ok(Listener::Unix(UnixListener::bind(path)?, path.to_owned()))
+    let listener = UnixListener::bind(path)?;
+    Ok(Listener::Unix(listener, path.to_owned(), file_id(path)?))
+}
+
+/// Device and inode: another process may have put its own socket in the place of ours.
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 impl fmt::Display for Listen {
@@ -164,7 +198,7 @@ impl fmt::Display for Listeners {
             Listener::Tcp(tcp) => {
                 tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
             }
-            Listener::Unix(_, path) => format!("unix:{}", path.display()),
+            Listener::Unix(_, path, _) => format!("unix:{}", path.display()),
         });
         f.write_str(&names.collect::<Vec<_>>().join(","))
     }

@@ -1,27 +1,27 @@
 //! The producer profiles that filters registered, by their hash.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use kafka_client::Producer;
+use crate::clusters::Shared;
 
-/// Registered profiles. They are few: a filter has one, and equal filters share it.
+/// Registered profiles. They are few: a filter has one, and equal filters share it. A profile ends
+/// with its client; then it is unknown again, and the filter registers it again.
 #[derive(Default)]
-pub(crate) struct Profiles(RwLock<HashMap<[u8; 32], Producer>>);
+pub(crate) struct Profiles(RwLock<HashMap<[u8; 32], Weak<Shared>>>);
 
 impl Profiles {
-    pub(crate) fn get(&self, id: &[u8; 32]) -> Option<Producer> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    pub(crate) fn get(&self, id: &[u8; 32]) -> Option<Arc<Shared>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
     }
 
-    /// Registers a profile; false when there are too many.
-    pub(crate) fn put(&self, id: [u8; 32], producer: Producer) -> bool {
+    /// Registers a profile. When there are too many, all are forgotten: those in use come back.
+    pub(crate) fn put(&self, id: [u8; 32], shared: &Arc<Shared>) {
         let mut profiles = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let room = profiles.len() < PROFILES_MAX || profiles.contains_key(&id);
-        if room {
-            profiles.insert(id, producer);
+        if profiles.len() >= PROFILES_MAX {
+            profiles.clear();
         }
-        room
+        profiles.insert(id, Arc::downgrade(shared));
     }
 }
 

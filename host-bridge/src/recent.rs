@@ -18,7 +18,9 @@ pub(crate) struct Recent(Arc<Mutex<Answers>>);
 #[derive(Default)]
 struct Answers {
     by_id: HashMap<BatchId, watch::Receiver<Option<Bytes>>>,
-    oldest: VecDeque<(Instant, BatchId)>,
+    /// What is answered, oldest first, with the bytes of each answer.
+    answered: VecDeque<(Instant, BatchId, usize)>,
+    answered_bytes: usize,
 }
 
 /// What is known of a batch that arrives.
@@ -39,15 +41,12 @@ pub(crate) struct Taken {
 impl Recent {
     /// Looks a batch up, and takes it if it is new.
     pub(crate) fn take(&self, id: BatchId) -> Seen {
-        let now = Instant::now();
         let mut answers = self.lock();
         if let Some(answer) = answers.by_id.get(&id) {
             return Seen::Before(answer.clone());
         }
-        answers.forget(now);
         let (answer, receiver) = watch::channel(None);
         answers.by_id.insert(id, receiver);
-        answers.oldest.push_back((now, id));
         Seen::New(Taken { id, answer, recent: self.clone() })
     }
 
@@ -57,41 +56,55 @@ impl Recent {
 }
 
 impl Answers {
-    /// Forgets what is too old or too much, but nothing that is still under way.
-    fn forget(&mut self, now: Instant) {
-        while let Some((taken, id)) = self.oldest.front().copied() {
-            let under_way = self.by_id.get(&id).is_some_and(|answer| answer.borrow().is_none());
-            let spare = now - taken > KEPT_FOR || self.oldest.len() >= KEPT_MAX;
-            if under_way || !spare {
+    fn keep(&mut self, now: Instant, id: BatchId, bytes: usize) {
+        self.answered.push_back((now, id, bytes));
+        self.answered_bytes += bytes;
+        while let Some((since, id, bytes)) = self.answered.front().copied() {
+            let spare = now - since > KEPT_FOR
+                || self.answered.len() > KEPT_MAX
+                || self.answered_bytes > KEPT_BYTES;
+            if !spare {
                 return;
             }
-            self.oldest.pop_front();
+            self.answered.pop_front();
+            self.answered_bytes -= bytes;
             self.by_id.remove(&id);
         }
     }
 }
 
 impl Taken {
-    /// Answers the batch, now and whenever it is sent again.
-    pub(crate) fn answer(self, outcomes: Bytes) {
+    /// Answers the batch now, and if `kept` whenever it is sent again. An answer that nothing was
+    /// written needs no memory: the batch may be produced once more.
+    pub(crate) fn answer(self, outcomes: Bytes, kept: bool) {
+        let bytes = outcomes.len() + OVERHEAD_BYTES;
         self.answer.send_replace(Some(outcomes));
+        let mut answers = self.recent.lock();
+        match kept {
+            true => answers.keep(Instant::now(), self.id, bytes),
+            false => {
+                answers.by_id.remove(&self.id);
+            }
+        }
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         if self.answer.borrow().is_none() {
-            let mut answers = self.recent.lock();
-            answers.by_id.remove(&self.id);
-            answers.oldest.retain(|(_, id)| *id != self.id);
+            self.recent.lock().by_id.remove(&self.id);
         }
     }
 }
 
 /// Longer than a filter sends a batch again in acked mode at its default deadline.
 const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Most answers: about 20 MiB at 200 outcomes each, and half a minute of the highest load.
-const KEPT_MAX: usize = 16_384;
+/// Most answers.
+const KEPT_MAX: usize = 65_536;
+/// Most bytes of answers: half a minute of the highest load.
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
+/// What an answer takes besides its own bytes.
+const OVERHEAD_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -105,7 +118,7 @@ mod tests {
         let Seen::New(taken) = recent.take(ID) else { panic!("new") };
         let Seen::Before(mut early) = recent.take(ID) else { panic!("taken") };
         assert!(early.borrow().is_none());
-        taken.answer(Bytes::from_static(b"outcomes"));
+        taken.answer(Bytes::from_static(b"outcomes"), true);
         early.changed().await.unwrap();
         let Seen::Before(late) = recent.take(ID) else { panic!("answered") };
         assert_eq!(late.borrow().as_deref(), Some(&b"outcomes"[..]));
@@ -120,16 +133,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_answers_are_forgotten_but_not_what_is_under_way() {
+    async fn an_answer_that_nothing_was_written_is_not_kept() {
         let recent = Recent::default();
         let Seen::New(taken) = recent.take(ID) else { panic!("new") };
+        let Seen::Before(waiting) = recent.take(ID) else { panic!("taken") };
+        taken.answer(Bytes::from_static(b"no"), false);
+        assert_eq!(waiting.borrow().as_deref(), Some(&b"no"[..]), "who waits is answered");
+        assert!(matches!(recent.take(ID), Seen::New(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_bounded_in_time_and_bytes_whatever_is_under_way() {
+        let recent = Recent::default();
+        let Seen::New(_under_way) = recent.take(([2; 16], 0)) else { panic!("new") };
+        let answer = |sequence, bytes| {
+            let Seen::New(taken) = recent.take(([1; 16], sequence)) else { panic!("new") };
+            taken.answer(Bytes::from(vec![0; bytes]), true);
+            recent.lock().answered.len()
+        };
+        assert_eq!((answer(1, 0), answer(2, KEPT_BYTES / 2), answer(3, KEPT_BYTES / 2)), (1, 2, 1));
         tokio::time::advance(2 * KEPT_FOR).await;
-        let Seen::New(other) = recent.take(([1; 16], 8)) else { panic!("new") };
-        assert!(matches!(recent.take(ID), Seen::Before(_)));
-        taken.answer(Bytes::new());
-        other.answer(Bytes::new());
-        tokio::time::advance(2 * KEPT_FOR).await;
-        let Seen::New(_third) = recent.take(([1; 16], 9)) else { panic!("new") };
-        assert_eq!(recent.lock().by_id.len(), 1);
+        assert_eq!(answer(4, 0), 1);
+        assert!(matches!(recent.take(([2; 16], 0)), Seen::Before(_)));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use kafka_upstream_core::limits::BODY_BYTES_MAX;
@@ -19,9 +20,13 @@ use crate::reply::{from_core, refusal};
 /// mode. `kafka-key`, `kafka-partition` and `kafka-header-NAME` set the rest of the record.
 pub(crate) async fn produce(
     State(bridge): State<Arc<Bridge>>,
-    Path((cluster, topic)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request<Body>,
 ) -> Response<Body> {
+    let (cluster, topic) = match path {
+        Ok(Path(names)) => names,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, "bad_path", &error.body_text()),
+    };
     let (parts, body) = request.into_parts();
     let Some(client) = bridge.clusters.named(&cluster) else {
         let error = format!("cluster `{cluster}` is not in the bridge's configuration");

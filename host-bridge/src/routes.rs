@@ -55,11 +55,11 @@ async fn register(
     };
     match bridge.clusters.for_profile(&profile) {
         Err(refused) => unprocessable(&refused.to_string()),
-        Ok(client) if bridge.profiles.put(id, client.producer()) => {
+        Ok(shared) => {
+            bridge.profiles.put(id, &shared);
             tracing::info!(profile = sha256, "event=profile_registered");
             reply::json(StatusCode::OK, &json!({ "profile": sha256 }))
         }
-        Ok(_) => unprocessable("too many profiles are registered"),
     }
 }
 

@@ -67,7 +67,8 @@ impl Envoy {
         Self::launch(runner, "envoy.yaml", rendered, &[]).await
     }
 
-    /// Runs Envoy with the text of any YAML file; the ports are those in the text.
+    /// Runs Envoy with the text of any YAML file and more arguments; the ports are those in the
+    /// text.
     ///
     /// # Errors
     /// As [`Envoy::start`].
@@ -75,9 +76,10 @@ impl Envoy {
         yaml: &str,
         admin: u16,
         ports: Vec<(String, u16)>,
+        arguments: &[String],
     ) -> anyhow::Result<Self> {
         let rendered = Rendered { text: yaml.to_owned(), admin, ports };
-        Self::launch(&Runner::Direct, "envoy.yaml", rendered, &[]).await
+        Self::launch(&Runner::Direct, "envoy.yaml", rendered, arguments).await
     }
 
     async fn launch(

@@ -37,8 +37,8 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) attempts: u32,
     pub(super) not_before: Duration,
-    /// An attempt may have been written.
-    pub(super) in_doubt: bool,
+    /// Why an attempt may have been written, if one may.
+    pub(super) doubt: Option<Reason>,
     /// The profile was registered for this batch.
     pub(super) registered: bool,
 }
@@ -73,7 +73,7 @@ impl Batch {
             entries,
             attempts: 0,
             not_before: Duration::ZERO,
-            in_doubt: false,
+            doubt: None,
             registered: false,
         }
     }
@@ -86,9 +86,9 @@ impl Batch {
 
     /// The outcome of a batch that is given up for `reason`.
     pub(super) fn outcome(&self, reason: Reason) -> Outcome {
-        match self.in_doubt {
-            true => Outcome::Unknown(reason),
-            false => Outcome::NotWritten(reason),
+        match &self.doubt {
+            Some(doubt) => Outcome::Unknown(doubt.clone()),
+            None => Outcome::NotWritten(reason),
         }
     }
 }

@@ -167,8 +167,36 @@ fn doubt_outlives_a_later_refusal() {
     filter.no_reply(&first);
     filter.now += Duration::from_millis(50);
     let again = filter.poll().unwrap();
-    let settled = filter.outbox.on_refused(again.sequence, "no host", filter.now);
+    let refused = filter.outbox.on_refused(again.sequence, "no host", filter.now);
+    assert_eq!(refused, [], "the bridge may be back before the deadline");
+    filter.now += Duration::from_millis(100);
+    let third = filter.poll().unwrap();
+    assert_eq!((third.sequence, third.body.len()), (first.sequence, first.body.len()));
+    let settled = filter.outcomes(&third, &[not(Code::KafkaUnreachable)]);
     assert_eq!(told(&settled), [(1, "unknown")]);
+}
+
+#[test]
+fn doubt_outlives_a_split() {
+    let mut filter = Filter::new(ACKED);
+    (1..3).for_each(|stream| filter.push(stream).unwrap());
+    let whole = filter.poll().unwrap();
+    filter.no_reply(&whole);
+    filter.now += Duration::from_millis(50);
+    let again = filter.poll().unwrap();
+    filter.reply(&again, 413, b"{}");
+    let half = filter.poll().unwrap();
+    let settled = filter.outcomes(&half, &[not(Code::KafkaUnreachable)]);
+    assert_eq!(told(&settled), [(1, "unknown")]);
+}
+
+#[test]
+fn a_drain_waits_for_no_full_batch() {
+    let mut filter = Filter::new(MEMORY);
+    filter.push(1).unwrap();
+    assert_eq!(filter.poll(), None);
+    filter.outbox.drain();
+    assert_eq!(streams(&filter.poll().unwrap()), [1]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub struct Listener {
     failure_policy: String,
     stop_iteration: bool,
     buffer_bytes: Option<u32>,
+    port: Option<u16>,
     routes: Value,
 }
 
@@ -65,6 +66,7 @@ impl Listener {
             failure_policy: "FAIL_RELOAD".to_owned(),
             stop_iteration: true,
             buffer_bytes: None,
+            port: None,
             routes: json!([{"match": {"prefix": "/"}, "direct_response": reply}]),
         }
     }
@@ -109,6 +111,13 @@ impl Listener {
     #[must_use]
     pub fn buffered(mut self, bytes: u32) -> Self {
         self.buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Listens on this port instead of a free one.
+    #[must_use]
+    pub fn on_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -217,6 +226,14 @@ impl EnvoyConfig {
             .cluster("host_bridge_tcp", bridge.port())
     }
 
+    /// The configuration as Envoy would read it, to be changed further.
+    ///
+    /// # Errors
+    /// When there is no listener, or no free port.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.render()?.text)?)
+    }
+
     pub(super) fn render(&self) -> anyhow::Result<Rendered> {
         ensure!(!self.listeners.is_empty(), "an Envoy without a listener does nothing");
         let wasm = self.wasm.display().to_string();
@@ -224,7 +241,7 @@ impl EnvoyConfig {
         let mut ports = Vec::new();
         let mut listeners = Vec::new();
         for listener in &self.listeners {
-            let port = ports::free()?;
+            let port = listener.port.map_or_else(ports::free, Ok)?;
             ports.push((listener.name.clone(), port));
             listeners.push(listener.render(port, &wasm));
         }
