@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use self::batch::{Batch, Entry, backoff};
 pub use self::batch::{Callout, Settled, StreamId};
+pub use self::queue::Depth;
 use self::queue::Queue;
 use crate::callout::{self, Ended, Verdict};
 use crate::config::{BatchLimits, Settings};
@@ -45,17 +46,6 @@ enum Registration {
     Needed,
     /// It is on its way.
     InFlight,
-}
-
-/// Gauges of an outbox.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Records queued, in flight or to be sent again.
-    pub records: usize,
-    /// Their encoded bytes.
-    pub bytes: usize,
-    /// Batches in flight.
-    pub in_flight: usize,
 }
 
 impl Outbox {

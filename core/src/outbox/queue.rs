@@ -7,6 +7,17 @@ use super::batch::Entry;
 use crate::config::{BatchLimits, QueueLimits};
 use crate::outcome::Code;
 
+/// Gauges of an outbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Records queued, in flight or to be sent again.
+    pub records: usize,
+    /// Their encoded bytes.
+    pub bytes: usize,
+    /// Batches in flight.
+    pub in_flight: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     limits: QueueLimits,
