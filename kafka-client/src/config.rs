@@ -1,5 +1,6 @@
 //! Kafka's property names become checked settings.
 
+mod compression;
 mod property;
 
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 pub use property::PropertyError;
 
 use crate::backoff::Backoff;
+use crate::record_batch::Compression;
 use crate::resolve::Endpoint;
+use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
 use property::{Property, nearest};
 
 /// Checked settings of one client. Equal settings compare equal, so that callers can share a
@@ -31,6 +34,8 @@ pub struct Config {
     pub(crate) reconnect: Backoff,
     pub(crate) metadata_age: Duration,
     pub(crate) partitioner: Partitioner,
+    codec: Codec,
+    levels: Levels,
 }
 
 /// How many replicas must have a batch before the broker answers.
@@ -56,7 +61,10 @@ const NAMES: &[&str] = &[
     BOOTSTRAP,
     "buffer.memory",
     "client.id",
-    "compression.type",
+    GZIP_LEVEL,
+    LZ4_LEVEL,
+    COMPRESSION_TYPE,
+    ZSTD_LEVEL,
     "connections.max.idle.ms",
     "delivery.timeout.ms",
     "linger.ms",
@@ -109,6 +117,11 @@ impl Config {
         self.delivery_timeout
     }
 
+    /// How batches are compressed.
+    pub(crate) fn compression(&self) -> Compression {
+        self.levels.of(self.codec)
+    }
+
     fn defaults() -> Self {
         Self {
             bootstrap: Vec::new(),
@@ -128,6 +141,8 @@ impl Config {
             reconnect: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
             metadata_age: Duration::from_secs(300),
             partitioner: Partitioner::Murmur2Random,
+            codec: Codec::None,
+            levels: Levels::default(),
         }
     }
 
@@ -157,7 +172,8 @@ impl Config {
             "reconnect.backoff.max.ms" => self.reconnect.max = property.millis(0, DAY_MS)?,
             "metadata.max.age.ms" => self.metadata_age = property.millis(1000, DAY_MS)?,
             "partitioner" => self.partitioner = property.choice(PARTITIONERS)?,
-            "compression.type" => none_only(property)?,
+            COMPRESSION_TYPE => self.codec = property.choice(CODECS)?,
+            GZIP_LEVEL | LZ4_LEVEL | ZSTD_LEVEL => self.levels.set(property)?,
             "security.protocol" => plaintext_only(property)?,
             _ => {}
         }
@@ -221,16 +237,6 @@ fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
         Ok(property.value.to_owned())
     } else {
         Err(property.invalid("at most 249 bytes without control characters".into()))
-    }
-}
-
-fn none_only(property: Property<'_>) -> Result<(), PropertyError> {
-    match property.value {
-        "none" => Ok(()),
-        "gzip" | "snappy" | "lz4" | "zstd" => {
-            Err(property.unsupported("this version writes `none` only"))
-        }
-        _ => Err(property.invalid("one of none, gzip, snappy, lz4, zstd".into())),
     }
 }
 
@@ -298,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_kafka_knows_and_we_do_not_says_so() {
-        for (name, value) in [("compression.type", "lz4"), ("security.protocol", "SASL_SSL")] {
+        for (name, value) in [(LZ4_LEVEL, "12"), ("security.protocol", "SASL_SSL")] {
             let error = with(name, value).unwrap_err();
             assert!(matches!(error, PropertyError::Unsupported { .. }), "{error}");
         }

@@ -51,6 +51,9 @@ pub enum Reason {
     /// The broker (or this client) does not take this record; its neighbours are not affected.
     #[error("the record is invalid: {0}")]
     InvalidRecord(Cause),
+    /// A broker is too old for what is configured, as for `compression.type=zstd` before Kafka 2.1.
+    #[error("the broker does not know what is configured: {0}")]
+    Unsupported(Cause),
     /// The broker refused with this code.
     #[error("the broker refused with {name} ({code})")]
     Refused {
@@ -81,6 +84,7 @@ impl Reason {
             | Self::NoSuchPartition { .. }
             | Self::TooLarge
             | Self::InvalidRecord(_)
+            | Self::Unsupported(_)
             | Self::Unauthorized { .. } => true,
             Self::Refused { code, .. } => matches!(
                 policy::class(*code),

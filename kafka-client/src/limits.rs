@@ -89,5 +89,22 @@ pub(crate) const BATCH_AGE: Duration = Duration::from_secs(1);
 /// Memory from which a batch buffer starts to grow, bytes.
 pub(crate) const BATCH_BUFFER_BYTES: usize = 512;
 
+/// Bytes of one batch's records when they are decompressed: far beyond what clients batch, and a
+/// bound for what a small frame can make of itself.
+pub(crate) const INFLATED_BATCH_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes that a slow codec may compress on an IO task, about 2 ms of gzip; more goes to a thread.
+pub(crate) const COMPRESSED_INLINE_BYTES: usize = 64 * 1024;
+
+/// The highest zstd level that keeps up with an IO task.
+pub(crate) const ZSTD_INLINE_LEVEL: i32 = 6;
+
+/// Batches that are compressed on threads at a time, per client.
+pub(crate) const COMPRESSION_THREADS: usize = 4;
+
+/// Memory that an encoder keeps for its output, bytes: a batch of `batch.size` by default, should
+/// it not shrink in any codec.
+pub(crate) const ENCODER_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+
 const _: () = assert!(HANDSHAKE_FRAME_BYTES < FRAME_BYTES);
 const _: () = assert!(PRODUCE_IN_FLIGHT < QUEUED_REQUESTS);

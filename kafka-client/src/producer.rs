@@ -8,6 +8,7 @@ mod memory;
 mod partitioner;
 mod regroup;
 mod routing;
+mod sealer;
 mod sender;
 mod settle;
 mod topic;

@@ -1,18 +1,23 @@
 //! Batches of records (magic 2) to bytes and back, one batch per encode.
 //!
 //! The layout is that of Kafka's `DefaultRecordBatch`: a header of 61 bytes, then records made of
-//! zig-zag varints. Decoded keys, values and headers are slices of the bytes they came in.
+//! zig-zag varints. Decoded keys, values and headers are slices of the bytes they came in, or of
+//! what these were decompressed to.
 
 mod builder;
+mod compression;
 mod header;
 mod record;
 mod varint;
 
 pub use builder::BatchBuilder;
+pub use compression::{Compression, Encoder};
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use record::{Record, StoredRecord};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+use crate::limits::INFLATED_BATCH_BYTES;
 
 /// Why bytes are not a batch we can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +54,20 @@ pub enum BatchError {
     /// The records are compressed by a codec we do not read.
     #[error("a batch is compressed with the unsupported codec {0}")]
     Codec(i16),
+    /// The records are not what their codec makes.
+    #[error("a batch's {codec} data cannot be read: {what}")]
+    Compressed {
+        /// The codec.
+        codec: &'static str,
+        /// What the codec says.
+        what: String,
+    },
+    /// The records take more bytes than allowed once they are decompressed.
+    #[error("a batch's records are more than {limit} bytes")]
+    Inflated {
+        /// Bytes allowed.
+        limit: usize,
+    },
     /// A negative count, or one that cannot fit into the bytes there are.
     #[error("{count} {what} cannot fit into {bytes} bytes")]
     Count {
@@ -98,20 +117,42 @@ pub fn batches(bytes: Bytes) -> impl Iterator<Item = Result<Bytes, BatchError>> 
     })
 }
 
-/// Reads the records of one whole batch, after checking its checksum.
+/// Reads the records of one whole batch, after checking its checksum. Decompressed, they may take
+/// up to 64 MiB.
 ///
 /// # Errors
-/// Every [`BatchError`]; nothing in `batch` can make this panic or take more memory than a small
-/// multiple of its length.
+/// Every [`BatchError`]; nothing in `batch` can make this panic.
 pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
+    decode_within(batch, INFLATED_BATCH_BYTES)
+}
+
+/// As [`decode`], for records of up to `limit` bytes: decompression stops at the first byte beyond.
+///
+/// # Errors
+/// As [`decode`]; [`BatchError::Inflated`] names the limit.
+pub fn decode_within(
+    batch: &Bytes,
+    limit: usize,
+) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
     let header = BatchHeader::parse(batch)?;
     header.verify(batch)?;
-    if header.codec() != 0 {
-        return Err(BatchError::Codec(header.codec()));
-    }
     let body = batch.slice(HEADER_BYTES..header.total_bytes());
+    let body = compression::decode(header.codec(), &body, limit)?;
     let records = record::decode_all(&header, body)?;
     Ok((header, records))
+}
+
+/// A finished batch with its records compressed; `None` if it is compressed already, or would not
+/// become smaller.
+pub fn compress(batch: &Bytes, encoder: &mut Encoder) -> Option<Bytes> {
+    let mut header = BatchHeader::parse(batch).ok().filter(|header| header.codec() == 0)?;
+    let (bits, records) = encoder.encode(batch.get(HEADER_BYTES..header.total_bytes())?)?;
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + records.len());
+    bytes.resize(HEADER_BYTES, 0);
+    bytes.extend_from_slice(records);
+    header.attributes |= bits;
+    header.seal(&mut bytes);
+    Some(bytes.freeze())
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ stats! {
     batches_split,
     /// Produce requests sent.
     produce_requests,
-    /// Bytes of records in Produce requests.
+    /// Bytes of batches in Produce requests, as they are sent.
     produce_bytes,
     /// Gauge: bytes reserved by records that are not settled.
     buffered_bytes,

@@ -14,6 +14,8 @@ pub(crate) struct Api {
 /// Floors are those of KIP-896, so one code path covers brokers 2.1 to 4.x; tops are the last
 /// versions that address topics by name.
 pub(crate) const PRODUCE: Api = Api { key: 0, name: "Produce", least: 3, most: 12, flexible: 9 };
+/// From this version of Produce on, brokers read zstd (KIP-110).
+pub(crate) const PRODUCE_WITH_ZSTD: i16 = 7;
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
 pub(crate) const API_VERSIONS: Api =
     Api { key: 18, name: "ApiVersions", least: 0, most: 4, flexible: 3 };

@@ -1,5 +1,7 @@
 //! One property at a time: text to a value within its bounds.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Why properties are not a configuration.
@@ -58,7 +60,10 @@ pub(super) struct Property<'a> {
 }
 
 impl Property<'_> {
-    pub(super) fn number(self, least: u64, most: u64) -> Result<u64, PropertyError> {
+    pub(super) fn number<T>(self, least: T, most: T) -> Result<T, PropertyError>
+    where
+        T: Copy + Display + FromStr + PartialOrd,
+    {
         let number = self.value.parse().ok().filter(|n| (least..=most).contains(n));
         number.ok_or_else(|| self.invalid(format!("a whole number in {least}..={most}")))
     }

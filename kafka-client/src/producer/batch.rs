@@ -41,18 +41,11 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// Bytes of the batch, a growing one's as if it were not compressed.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Growing(builder) => builder.len(),
             Self::Sealed(bytes) => bytes.len(),
-        }
-    }
-
-    /// The final bytes. Checksums a growing batch, so it is done outside of locks.
-    pub(crate) fn seal(self) -> Bytes {
-        match self {
-            Self::Growing(builder) => builder.finish(),
-            Self::Sealed(bytes) => bytes,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::clock::Clock;
 use super::sender::Sender;
@@ -11,7 +11,7 @@ use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
 use crate::cluster::Cluster;
 use crate::error::{Cause, Reason};
-use crate::limits::TOPICS;
+use crate::limits::{COMPRESSION_THREADS, TOPICS};
 use crate::lock::Lock;
 use crate::metadata::Metadata;
 
@@ -24,6 +24,8 @@ pub(crate) struct Routing {
     topics: Lock<HashMap<Arc<str>, Arc<TopicState>>>,
     leaders: Lock<HashMap<i32, Arc<LeaderQueue>>>,
     leaderless: Lock<Vec<Arc<Partition>>>,
+    /// A place for each batch that is compressed on a thread.
+    pub(crate) compression_threads: Semaphore,
 }
 
 /// Due partitions of one leader, in the order in which they became due.
@@ -43,6 +45,7 @@ impl Routing {
             topics: Lock::default(),
             leaders: Lock::default(),
             leaderless: Lock::default(),
+            compression_threads: Semaphore::new(COMPRESSION_THREADS),
         })
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
 use super::batch::{Ending, Shipment, Taken};
 use super::regroup::Regrouped;
 use super::routing::{LeaderQueue, Routing};
+use super::sealer::Sealer;
 use super::topic::Partition;
 use super::verdict::{Verdict, judge, judge_lost};
 use crate::backoff::random;
@@ -20,11 +21,14 @@ use crate::config::Acks;
 use crate::connection::{Connection, Fault, Lost};
 use crate::error::Reason;
 use crate::limits::{PRODUCE_IN_FLIGHT, PRODUCE_PARTITION_BYTES, PRODUCE_PATIENCE};
+use crate::record_batch::Compression;
+use crate::versions::PRODUCE_WITH_ZSTD;
 
 pub(crate) struct Sender {
     routing: Arc<Routing>,
     queue: Arc<LeaderQueue>,
     link: Link,
+    sealer: Sealer,
     requests: JoinSet<()>,
 }
 
@@ -33,7 +37,8 @@ type Shipments = Vec<(Arc<Partition>, Shipment)>;
 impl Sender {
     pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
         let link = Link::new(routing.cluster.clone(), queue.broker);
-        Self { routing, queue, link, requests: JoinSet::new() }
+        let sealer = Sealer::new(routing.cluster.config.compression());
+        Self { routing, queue, link, sealer, requests: JoinSet::new() }
     }
 
     /// Sends until the client is closed.
@@ -75,14 +80,47 @@ impl Sender {
                 return;
             }
         };
-        let shipments = self.collect();
+        if let Some(reason) = self.refusal(&connection) {
+            self.refuse(reason);
+            yield_now().await;
+            return;
+        }
+        let shipments = self.collect().await;
         if !shipments.is_empty() {
             self.ship(connection, shipments).await;
         }
     }
 
-    /// One batch of each due partition, until the request is full.
-    fn collect(&self) -> Shipments {
+    /// Why this broker cannot take what we are configured to write.
+    fn refusal(&self, connection: &Connection) -> Option<Reason> {
+        let version = connection.version::<Append>().ok()?;
+        let compression = self.routing.cluster.config.compression();
+        let is_too_old = matches!(compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD;
+        is_too_old.then(|| {
+            let what = format!(
+                "compression.type=zstd needs Produce {PRODUCE_WITH_ZSTD}, broker {} has {version}",
+                self.queue.broker
+            );
+            Reason::Unsupported(what.into())
+        })
+    }
+
+    /// Gives up the next batch; no other codec is taken in its place.
+    fn refuse(&self, reason: Reason) {
+        let Some(partition) = self.queue.pop() else { return };
+        let mut queue = partition.queue.lock();
+        let taken = queue.take(Instant::now(), usize::MAX, true);
+        if let Taken::Batch { id, records, attempts, .. } = taken {
+            let shipment = Shipment { id, bytes: Bytes::new(), records, attempts };
+            queue.finish(shipment, Ending::GaveUp(reason));
+        }
+        drop(queue);
+        self.routing.attend(&partition);
+    }
+
+    /// One batch of each due partition, until the request is full. What a batch takes in it is
+    /// known when it is compressed; whether it is tried follows from its size before.
+    async fn collect(&mut self) -> Shipments {
         let mut room = self.routing.cluster.config.request_bytes;
         let mut shipments = Vec::new();
         while let Some(partition) = self.queue.pop() {
@@ -102,7 +140,7 @@ impl Sender {
                 Taken::Batch { id, content, records, attempts } => {
                     self.routing.attend(&partition);
                     let travels_alone = attempts.travels_alone();
-                    let bytes = content.seal();
+                    let bytes = self.sealer.seal(content, &self.routing.compression_threads).await;
                     room = room.saturating_sub(bytes.len() + PRODUCE_PARTITION_BYTES);
                     shipments.push((partition, Shipment { id, bytes, records, attempts }));
                     if travels_alone {

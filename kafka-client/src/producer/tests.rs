@@ -212,23 +212,66 @@ async fn a_fault_of_one_topic_stays_with_it() {
 }
 
 #[tokio::test]
-async fn a_batch_too_large_is_sent_in_halves() {
+async fn a_batch_too_large_is_sent_in_halves_which_are_compressed_again() {
+    for (codec, bits) in [("none", 0), ("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)] {
+        let scripted = Scripted::start().await;
+        let client = client_with(&scripted, &[("compression.type", codec)]);
+        let (producer, deadline) = (client.producer(), patiently());
+        let topic = producer.topic("orders", deadline).await.unwrap();
+        scripted.script(vec![Act::RefuseOver(2); 10]);
+        let mut permit = producer.try_reserve(100_000).unwrap();
+        let values = ["a", "b", "c", "d", "e"].map(|value| value.repeat(2000));
+        let mut tickets = Vec::new();
+        for value in &values {
+            tickets.push(producer.enqueue(&mut permit, &topic, record(value), deadline).unwrap());
+        }
+        drop(permit);
+        for (offset, ticket) in (0..).zip(tickets) {
+            assert_eq!(ticket.outcome().await, written(Some(offset)), "{codec}");
+        }
+        assert_eq!(scripted.log("orders", 0), values, "{codec}");
+        let codecs = scripted.codecs();
+        assert!(codecs.len() > 2 && codecs.iter().all(|found| *found == bits), "{codecs:?}");
+        assert_eq!(client.stats().buffered_bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn large_batches_of_slow_codecs_arrive_in_order() {
+    for (codec, level) in
+        [("gzip", ("compression.gzip.level", "9")), ("zstd", ("compression.zstd.level", "12"))]
+    {
+        let scripted = Scripted::start().await;
+        let client = client_with(&scripted, &[("compression.type", codec), level]);
+        let values: Vec<_> = (0..20).map(|n| format!("{n} ").repeat(40_000)).collect();
+        for value in &values {
+            assert!(matches!(send(&client, value).await, Outcome::Written { .. }));
+        }
+        assert_eq!(scripted.log("orders", 0), values);
+        assert!(client.stats().produce_bytes < 100_000, "{}", client.stats().produce_bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_read_zstd_gets_no_other_codec() {
     let scripted = Scripted::start().await;
-    let client = client(&scripted);
-    let (producer, deadline) = (client.producer(), patiently());
-    let topic = producer.topic("orders", deadline).await.unwrap();
-    scripted.script(vec![Act::RefuseOver(2); 10]);
-    let mut permit = producer.try_reserve(10_000).unwrap();
-    let mut tickets = Vec::new();
-    for value in ["a", "b", "c", "d", "e"] {
-        tickets.push(producer.enqueue(&mut permit, &topic, record(value), deadline).unwrap());
+    scripted.speak_produce_up_to(6);
+    let client = client_with(&scripted, &[("compression.type", "zstd")]);
+    match send(&client, &"a".repeat(1000)).await {
+        Outcome::NotWritten(reason @ Reason::Unsupported(_)) => {
+            let told = reason.to_string();
+            assert!(told.contains("zstd needs Produce 7, broker 1 has 6"), "{told}");
+            assert!(reason.is_permanent());
+        }
+        other => panic!("{other:?}"),
     }
-    drop(permit);
-    for (offset, ticket) in (0..).zip(tickets) {
-        assert_eq!(ticket.outcome().await, written(Some(offset)));
-    }
-    assert_eq!(scripted.log("orders", 0), ["a", "b", "c", "d", "e"]);
-    assert_eq!(client.stats().buffered_bytes, 0);
+    assert_eq!((scripted.produced_at(), client.stats().buffered_bytes), (vec![], 0));
+    let lz4 = client_with(&scripted, &[("compression.type", "lz4")]);
+    assert_eq!(send(&lz4, &"a".repeat(1000)).await, written(Some(0)));
+    scripted.speak_produce_up_to(7);
+    let newer = client_with(&scripted, &[("compression.type", "zstd")]);
+    assert_eq!(send(&newer, &"a".repeat(1000)).await, written(Some(1)));
+    assert_eq!(scripted.codecs(), [3, 4]);
 }
 
 #[tokio::test]

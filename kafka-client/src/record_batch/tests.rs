@@ -165,9 +165,17 @@ fn an_old_message_format_can_be_stepped_over() {
 }
 
 #[test]
-fn a_compressed_batch_is_named_as_such() {
+fn a_wrong_codec_is_told() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"value"), usize::MAX));
-    let batch = resealed(&builder.finish(), |bytes| bytes[22] |= 3);
-    assert_eq!(decode(&batch), Err(BatchError::Codec(3)));
+    let batch = builder.finish();
+    for (codec, name) in [(1, "gzip"), (2, "snappy"), (3, "lz4"), (4, "zstd")] {
+        let error = decode(&resealed(&batch, |bytes| bytes[22] |= codec)).unwrap_err();
+        let expected = |codec| codec == name;
+        assert!(
+            matches!(error, BatchError::Compressed { codec, .. } if expected(codec)),
+            "{error}"
+        );
+    }
+    assert_eq!(decode(&resealed(&batch, |bytes| bytes[22] |= 5)), Err(BatchError::Codec(5)));
 }

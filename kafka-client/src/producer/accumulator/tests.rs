@@ -57,7 +57,11 @@ impl Desk {
     fn take(&mut self, now_ms: u64) -> Option<Shipment> {
         match self.queue.take(self.at(now_ms), 4000, true) {
             Taken::Batch { id, content, records, attempts } => {
-                Some(Shipment { id, bytes: content.seal(), records, attempts })
+                let bytes = match content {
+                    Content::Growing(builder) => builder.finish(),
+                    Content::Sealed(bytes) => bytes,
+                };
+                Some(Shipment { id, bytes, records, attempts })
             }
             _ => None,
         }

@@ -64,6 +64,10 @@ struct State {
     script: VecDeque<Act>,
     logs: BTreeMap<(String, i32), Vec<String>>,
     produced_at: Vec<i32>,
+    /// The codec of each batch that arrived.
+    codecs: Vec<i16>,
+    /// The highest version of Produce, if it is not ours.
+    produce_most: Option<i16>,
 }
 
 impl Scripted {
@@ -116,6 +120,16 @@ impl Scripted {
         self.state.lock().produced_at.clone()
     }
 
+    /// The codec of each batch that arrived.
+    pub(super) fn codecs(&self) -> Vec<i16> {
+        self.state.lock().codecs.clone()
+    }
+
+    /// Makes the brokers as old as this version of Produce.
+    pub(super) fn speak_produce_up_to(&self, version: i16) {
+        self.state.lock().produce_most = Some(version);
+    }
+
     async fn serve(self: Arc<Self>, id: i32, mut stream: TcpStream) {
         while let Ok(length) = stream.read_i32().await {
             let mut frame = vec![0; usize::try_from(length).unwrap()];
@@ -150,11 +164,13 @@ impl Scripted {
     }
 
     fn versions(&self) -> ApiVersionsResponse {
+        let produce_most = self.state.lock().produce_most;
         let keys = APIS.map(|api| {
+            let most = produce_most.filter(|_| api.key == PRODUCE.key).unwrap_or(api.most);
             ApiVersion::default()
                 .with_api_key(api.key)
                 .with_min_version(api.least)
-                .with_max_version(api.most)
+                .with_max_version(most)
         });
         ApiVersionsResponse::default().with_api_keys(keys.to_vec())
     }
@@ -234,7 +250,8 @@ impl Scripted {
         index: i32,
         batch: &Bytes,
     ) -> Option<PartitionProduceResponse> {
-        let (_, records) = record_batch::decode(batch).unwrap();
+        let (header, records) = record_batch::decode(batch).unwrap();
+        self.state.lock().codecs.push(header.codec());
         let answer = PartitionProduceResponse::default().with_index(index).with_base_offset(-1);
         let code = match act {
             Act::Refuse(code) => *code,

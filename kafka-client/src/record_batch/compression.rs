@@ -1,0 +1,153 @@
+//! The codecs of a batch: levels on the way out, a limit in bytes on the way in.
+//!
+//! Framing is Kafka's: gzip with one or several members, Snappy in xerial's frame (or raw, as
+//! librdkafka writes it), LZ4 frames of independent blocks, zstd frames.
+
+mod gzip;
+mod lz4;
+mod snappy;
+mod zstd;
+
+use std::fmt;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+
+use super::BatchError;
+use crate::limits::{COMPRESSED_INLINE_BYTES, ENCODER_BUFFER_BYTES, ZSTD_INLINE_LEVEL};
+
+/// How batches are compressed: `compression.type`, with the codec's level (KIP-390).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Level 1 (fast) to 9 (small).
+    Gzip(u32),
+    /// In xerial's frame, as Java writes it.
+    Snappy,
+    /// The fast compressor only.
+    Lz4,
+    /// Level −131,072 (fast) to 22 (small). Brokers before 2.1 do not read it.
+    Zstd(i32),
+}
+
+impl Compression {
+    /// Whether compressing as many bytes would hold up an IO task for too long.
+    pub(crate) fn takes_long(self, bytes: usize) -> bool {
+        let is_slow = match self {
+            Self::Gzip(_) => true,
+            Self::Zstd(level) => level > ZSTD_INLINE_LEVEL,
+            Self::None | Self::Snappy | Self::Lz4 => false,
+        };
+        is_slow && bytes > COMPRESSED_INLINE_BYTES
+    }
+
+    /// The codec's bits in a batch's attributes.
+    fn bits(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip(_) => gzip::BITS,
+            Self::Snappy => snappy::BITS,
+            Self::Lz4 => lz4::BITS,
+            Self::Zstd(_) => zstd::BITS,
+        }
+    }
+
+    fn context(self) -> Option<io::Result<Context>> {
+        match self {
+            Self::None => None,
+            Self::Gzip(level) => Some(Ok(Box::new(gzip::Encoder::new(level)))),
+            Self::Snappy => Some(Ok(Box::new(snappy::Encoder::new()))),
+            Self::Lz4 => Some(Ok(Box::new(lz4::Encoder::new()))),
+            Self::Zstd(level) => Some(zstd::Encoder::new(level).map(|e| Box::new(e) as Context)),
+        }
+    }
+}
+
+/// What one codec keeps from batch to batch.
+type Context = Box<dyn Encode>;
+
+/// The way out of one codec.
+trait Encode: Send {
+    /// Appends the whole of `plain` to `out`, compressed, and is ready for the next.
+    fn encode(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// Compresses batch after batch with the same contexts and buffers, which are made at its first
+/// use.
+pub struct Encoder {
+    compression: Compression,
+    context: Option<Context>,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder that has allocated nothing yet.
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, context: None, buffer: Vec::new() }
+    }
+
+    /// The codec's bits and the compressed bytes; `None` unless there are fewer than in `plain`.
+    pub(super) fn encode(&mut self, plain: &[u8]) -> Option<(i16, &[u8])> {
+        if self.context.is_none() {
+            self.context = self.compression.context()?.map_err(not_compressed).ok();
+        }
+        let context = self.context.as_mut()?;
+        self.buffer.clear();
+        self.buffer.shrink_to(ENCODER_BUFFER_BYTES);
+        if let Err(error) = context.encode(plain, &mut self.buffer) {
+            not_compressed(error);
+            // Nobody knows what it holds now.
+            self.context = None;
+            return None;
+        }
+        let compressed = self.buffer.as_slice();
+        (compressed.len() < plain.len()).then_some((self.compression.bits(), compressed))
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}
+
+/// A codec fails on the way out only for want of memory; the batch can still leave as it is.
+fn not_compressed(error: io::Error) {
+    tracing::warn!(%error, "a batch is sent without compression");
+}
+
+/// Decompresses the records of a batch to at most `limit` bytes.
+pub(super) fn decode(bits: i16, compressed: &Bytes, limit: usize) -> Result<Bytes, BatchError> {
+    match bits {
+        0 if compressed.len() > limit => Err(BatchError::Inflated { limit }),
+        0 => Ok(compressed.clone()),
+        gzip::BITS => gzip::decode(compressed, limit),
+        snappy::BITS => snappy::decode(compressed, limit),
+        lz4::BITS => lz4::decode(compressed, limit),
+        zstd::BITS => zstd::decode(compressed, limit),
+        other => Err(BatchError::Codec(other)),
+    }
+}
+
+/// Reads all there is, and stops at the first byte beyond `limit`. Memory grows with the bytes
+/// that come.
+fn read_within(codec: &'static str, plain: impl Read, limit: usize) -> Result<Bytes, BatchError> {
+    let mut bytes = Vec::new();
+    plain
+        .take((limit as u64).saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(codec, &error))?;
+    if bytes.len() > limit {
+        return Err(BatchError::Inflated { limit });
+    }
+    Ok(bytes.into())
+}
+
+fn unreadable(codec: &'static str, error: &dyn fmt::Display) -> BatchError {
+    BatchError::Compressed { codec, what: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;
