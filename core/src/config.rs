@@ -104,6 +104,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Compression;
     use serde_json::{Value, json};
 
     fn parse(fields: Value) -> Result<Settings, String> {
@@ -124,6 +125,7 @@ mod tests {
         assert_eq!(settings.batch.flush_timeout, Duration::from_secs(1));
         assert_eq!((settings.queue.records, settings.queue.bytes), (50_000, 64 << 20));
         assert_eq!((settings.profile.acks, settings.profile.retries), (1, 10));
+        assert_eq!(settings.profile.compression, Compression::None);
         assert_eq!(settings.max_body_bytes, 1_048_576);
         assert_eq!(settings, parse(json!({ "forward_uri": null, "cluster": null })).unwrap());
     }
@@ -174,11 +176,24 @@ mod tests {
                 "error_handling.return_error_mesage: unknown field, \
                  did you mean `return_error_message`?",
             ),
+            (
+                json!({"compression_type": "brotli"}),
+                "compression_type: unknown variant `brotli`, \
+                 expected one of `none`, `gzip`, `snappy`, `lz4`, `zstd`",
+            ),
             (json!({"host": "nginx"}), "host: unknown variant `nginx`, expected `auto` or `envoy`"),
             (json!({"cluster": "a/b"}), "cluster: must be 1 to 64 characters of a-z A-Z 0-9 . _ -"),
         ];
         for (fields, message) in faults {
             assert_eq!(parse(fields.clone()).unwrap_err(), message, "{fields}");
+        }
+    }
+
+    #[test]
+    fn every_codec_has_the_name_it_is_written_with() {
+        for name in ["none", "gzip", "snappy", "lz4", "zstd"] {
+            let settings = parse(json!({ "compression_type": name })).unwrap();
+            assert_eq!(settings.profile.compression.name(), name);
         }
     }
 

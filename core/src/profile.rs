@@ -21,6 +21,8 @@ pub struct Profile {
     pub retry_backoff_ms: u32,
     /// Which partitioner chooses.
     pub partitioner: Partitioner,
+    /// `compression.type`.
+    pub compression: Compression,
     /// `linger.ms`.
     pub linger_ms: u32,
 }
@@ -43,6 +45,37 @@ impl Partitioner {
         match self {
             Self::Murmur2Random => "murmur2_random",
             Self::ConsistentRandom => "consistent_random",
+        }
+    }
+}
+
+/// How batches are compressed on their way to Kafka.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// zstd, which Kong's plugin does not have.
+    Zstd,
+}
+
+impl Compression {
+    /// The name in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
         }
     }
 }

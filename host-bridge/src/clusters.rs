@@ -95,6 +95,7 @@ impl Clusters {
             ("retries", profile.retries.to_string()),
             ("retry.backoff.ms", profile.retry_backoff_ms.to_string()),
             ("retry.backoff.max.ms", profile.retry_backoff_ms.max(BACKOFF_MAX_MS).to_string()),
+            ("compression.type", profile.compression.name().to_owned()),
             ("linger.ms", profile.linger_ms.to_string()),
             ("partitioner", profile.partitioner.name().to_owned()),
         ] {

@@ -155,6 +155,7 @@ fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
             100,
         )?,
         partitioner: raw.partitioner.unwrap_or_default(),
+        compression: raw.compression_type.unwrap_or_default(),
         linger_ms: number("linger", raw.linger, (0, 3_600_000), 0)?,
     })
 }

@@ -32,6 +32,7 @@ pub(super) struct Raw {
     pub(super) delivery: Option<Delivery>,
     pub(super) group_commit: Option<bool>,
     pub(super) partitioner: Option<crate::profile::Partitioner>,
+    pub(super) compression_type: Option<crate::profile::Compression>,
     pub(super) linger: Option<i64>,
     pub(super) max_body_bytes: Option<i64>,
     pub(super) delivery_timeout: Option<i64>,
