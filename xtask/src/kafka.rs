@@ -2,6 +2,7 @@
 
 mod admin;
 mod broker;
+mod dump;
 mod properties;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::run_dir::RunDir;
 use crate::tools;
 pub use crate::tools::KafkaVersion;
 use broker::{Broker, Java};
+pub use dump::DumpedBatch;
 
 /// Longest time until every broker is in the cluster's metadata.
 const START: Duration = Duration::from_secs(90);

@@ -75,6 +75,27 @@ impl Broker {
         Ok(command)
     }
 
+    /// The segments of a topic's partitions, in order of their names.
+    pub(super) fn segments(&self, topic: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let mut segments = Vec::new();
+        for entry in fs::read_dir(self.dir.join("data"))? {
+            let folder = entry?;
+            let name = folder.file_name();
+            let of = name.to_str().and_then(|name| name.rsplit_once('-')).map(|(of, _)| of);
+            if of != Some(topic) {
+                continue;
+            }
+            for entry in fs::read_dir(folder.path())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    segments.push(path);
+                }
+            }
+        }
+        segments.sort();
+        Ok(segments)
+    }
+
     fn properties(&self) -> PathBuf {
         self.dir.join("server.properties")
     }
@@ -90,7 +111,7 @@ pub(super) fn run_format(mut command: Command) -> anyhow::Result<()> {
     bail!("cannot format Kafka's storage: {}", String::from_utf8_lossy(&text));
 }
 
-fn java_command(java: &Java) -> anyhow::Result<Command> {
+pub(super) fn java_command(java: &Java) -> anyhow::Result<Command> {
     let libs = java.libs.to_str().context("the path of Kafka's jars is not UTF-8")?;
     let mut command = Command::new(&java.binary);
     command.args(["-cp", &format!("{libs}/*")]);
