@@ -1,5 +1,6 @@
 //! How long to wait before the next attempt: exponential with jitter (KIP-580).
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
@@ -23,9 +24,31 @@ impl Backoff {
     }
 }
 
+thread_local! {
+    static SEED: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
+}
+
 /// A number nobody can foresee well enough to synchronise clients with; not for secrets.
 pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    let state = SEED.get().wrapping_add(GOLDEN);
+    SEED.set(state);
+    mix(state)
+}
+
+/// Lets this thread's numbers follow from `seed`, so that a simulation can be run again.
+#[cfg(feature = "fake_broker")]
+pub(crate) fn seed_this_thread(seed: u64) {
+    SEED.set(seed);
+}
+
+/// 2⁶⁴ divided by the golden ratio: the step of SplitMix64.
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The output function of SplitMix64.
+pub(crate) fn mix(state: u64) -> u64 {
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

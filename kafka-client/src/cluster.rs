@@ -1,16 +1,17 @@
 //! The brokers of one cluster, and how to reach them.
 
 mod link;
+mod network;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 pub(crate) use link::Link;
+pub(crate) use network::Network;
 
 use crate::config::Config;
 use crate::connection::{Connection, Settings};
@@ -26,12 +27,13 @@ use crate::versions::API_VERSIONS;
 pub(crate) struct Cluster {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
+    network: Network,
     directory: Lock<Directory>,
 }
 
 #[derive(Debug, Default)]
 struct Directory {
-    brokers: HashMap<i32, Endpoint>,
+    brokers: BTreeMap<i32, Endpoint>,
     /// Who told us these addresses; for the message when one cannot be reached.
     named_by: Option<Endpoint>,
 }
@@ -56,8 +58,8 @@ impl ConnectError {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: Config, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { config, settings, directory: Lock::default() })
+    pub(crate) fn new(config: Config, settings: Settings, network: Network) -> Arc<Self> {
+        Arc::new(Self { config, settings, network, directory: Lock::default() })
     }
 
     /// Takes over the addresses that `named_by` advertised.
@@ -134,38 +136,35 @@ impl Cluster {
         patience: Duration,
         version: i16,
     ) -> Result<Connection, ConnectError> {
+        let unreachable =
+            |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
         let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
-        let mut stream = dial(endpoint, patience).await?;
-        let handshake = Handshake::new(&self.settings.client_id, version).map_err(failed)?;
-        let (versions, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
-            .await
-            .unwrap_or(Err(HandshakeError::Timeout(patience)))
-            .map_err(failed)?;
-        Ok(Connection::start(stream, decoder, versions, &self.settings))
-    }
-}
-
-async fn dial(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, ConnectError> {
-    let unreachable = |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
-    let addresses = timeout(patience, endpoint.addresses())
-        .await
-        .map_err(|_| unreachable("the name server does not answer".into()))?
-        .map_err(|error| unreachable(error.to_string()))?;
-    let mut last = "the name has no address".to_owned();
-    for address in addresses {
-        match timeout(patience, dial_address(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no connection within {} ms", patience.as_millis()),
+        match &self.network {
+            Network::Sockets => {
+                let stream = network::dial(endpoint, patience).await.map_err(unreachable)?;
+                self.shake_hands(stream, patience, version).await.map_err(failed)
+            }
+            #[cfg(feature = "fake_broker")]
+            Network::Memory(brokers) => {
+                let stream = brokers.dial(endpoint).map_err(unreachable)?;
+                self.shake_hands(stream, patience, version).await.map_err(failed)
+            }
         }
     }
-    Err(unreachable(last))
-}
 
-async fn dial_address(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A request waits for nothing, and a vanished peer is noticed even when we are idle.
-    socket.set_nodelay(true)?;
-    socket.set_keepalive(true)?;
-    socket.connect(address).await
+    async fn shake_hands<S>(
+        &self,
+        mut stream: S,
+        patience: Duration,
+        version: i16,
+    ) -> Result<Connection, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = Handshake::new(&self.settings.client_id, version)?;
+        let (versions, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
+            .await
+            .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
+        Ok(Connection::start(stream, decoder, versions, &self.settings))
+    }
 }

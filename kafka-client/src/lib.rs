@@ -9,6 +9,8 @@ mod cluster;
 mod config;
 mod connection;
 mod error;
+#[cfg(feature = "fake_broker")]
+pub mod fake_broker;
 mod frame;
 mod handshake;
 mod limits;
@@ -37,7 +39,7 @@ pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use stats::Stats;
 
-use cluster::Cluster;
+use cluster::{Cluster, Network};
 use connection::Settings;
 use metadata::Metadata;
 use producer::{BatchLimits, Ledger, Memory, PartitionSettings, Routing};
@@ -62,6 +64,10 @@ impl Client {
     ///
     /// Must be called inside a tokio runtime with IO and time enabled.
     pub fn new(config: Config) -> Client {
+        Self::on(config, Network::Sockets)
+    }
+
+    pub(crate) fn on(config: Config, network: Network) -> Client {
         let stats = Arc::new(Counters::default());
         let settings = Settings {
             client_id: config.client_id.as_str().into(),
@@ -81,7 +87,7 @@ impl Client {
         let ledger = Ledger::new(memory, stats);
         let partitioner = config.partitioner;
         let tasks = settings.tasks.clone();
-        let cluster = Cluster::new(config, settings);
+        let cluster = Cluster::new(config, settings, network);
         let metadata = Metadata::new(cluster.clone());
         let routing = Routing::new(cluster, metadata.clone());
         tasks.spawn(metadata.run());

@@ -1,0 +1,254 @@
+//! Brokers in this process that speak real bytes and fail on command.
+//!
+//! A [`FakeCluster`] is driven by the tokio clock. Clients made by [`FakeCluster::client`] reach it
+//! through streams in memory, which a paused clock can drive; others through
+//! [`FakeCluster::listen`].
+
+mod answers;
+mod dice;
+mod faults;
+mod leadership;
+mod log;
+mod produce;
+mod sequences;
+mod serve;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+pub use dice::Dice;
+pub use faults::{Fault, Trace, When};
+pub use leadership::Leader;
+pub use sequences::WithoutState;
+
+use crate::backoff::seed_this_thread;
+use crate::cluster::Network;
+use crate::lock::Lock;
+use crate::record_batch::{BatchHeader, StoredRecord};
+use crate::resolve::Endpoint;
+use crate::{Client, Config};
+use state::State;
+
+/// The key of Produce.
+pub const PRODUCE: i16 = 0;
+/// The key of Metadata.
+pub const METADATA: i16 = 3;
+/// The key of ApiVersions.
+pub const API_VERSIONS: i16 = 18;
+/// The key of InitProducerId.
+pub const INIT_PRODUCER_ID: i16 = 22;
+
+/// How a cluster behaves when nothing is made to fail.
+#[derive(Debug, Clone)]
+pub struct FakeSettings {
+    /// Brokers 1 to n.
+    pub brokers: i32,
+    /// Of the dice that faults and delays are thrown with.
+    pub seed: u64,
+    /// Longest time until a broker hears of a leader change.
+    pub metadata_delay: Duration,
+    /// Whether a refusal names the new leader (KIP-951).
+    pub leader_hints: bool,
+    /// How producers without state are treated.
+    pub without_state: WithoutState,
+    /// Largest batch, bytes (`message.max.bytes`).
+    pub batch_bytes: usize,
+    /// Bytes that a stream in memory holds in each direction.
+    pub stream_bytes: usize,
+}
+
+/// A Produce request's batch that reached a broker.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// When it was executed.
+    pub at: Instant,
+    /// Who executed it.
+    pub broker: i32,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// As in the request.
+    pub acks: i16,
+    /// The batch as it was on the wire.
+    pub batch: Bytes,
+    /// Its header, if it has one that can be read.
+    pub header: Option<BatchHeader>,
+    /// What the broker did with it.
+    pub fate: Fate,
+}
+
+/// What a broker did with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Appended at this offset.
+    Appended(i64),
+    /// It was in the log already, at this offset.
+    Duplicate(i64),
+    /// Refused with this code; nothing was appended.
+    Refused(i16),
+    /// Not executed.
+    Dropped,
+}
+
+/// A cluster. Cheap to clone. Its tasks end with their connections, with [`FakeCluster::kill`], or
+/// with the runtime.
+#[derive(Debug, Clone)]
+pub struct FakeCluster {
+    state: Arc<Lock<State>>,
+}
+
+impl Default for FakeSettings {
+    fn default() -> Self {
+        Self {
+            brokers: 1,
+            seed: 0,
+            metadata_delay: Duration::ZERO,
+            leader_hints: true,
+            without_state: WithoutState::default(),
+            batch_bytes: 1_048_588,
+            stream_bytes: 64 * 1024,
+        }
+    }
+}
+
+impl FakeCluster {
+    /// A cluster without topics, all brokers up.
+    pub fn new(settings: FakeSettings) -> Self {
+        Self { state: Arc::new(Lock::new(State::new(settings))) }
+    }
+
+    /// The addresses of all brokers, for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        self.state.lock().addresses().join(",")
+    }
+
+    /// A client whose connections are streams in memory. Seeds the jitter of this thread's clients
+    /// with the cluster's seed.
+    ///
+    /// Must be called inside a tokio runtime with time enabled.
+    pub fn client(&self, config: Config) -> Client {
+        seed_this_thread(self.state.lock().settings.seed);
+        Client::on(config, Network::Memory(self.clone()))
+    }
+
+    /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn listen(&self) -> std::io::Result<()> {
+        let brokers = self.state.lock().broker_ids();
+        for broker in brokers {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            self.state.lock().move_to(broker, "127.0.0.1", listener.local_addr()?.port());
+            let cluster = self.clone();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    cluster.take(broker, stream);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Creates a topic with these leaders, one partition each.
+    pub fn create_topic(&self, name: &str, leaders: &[i32]) {
+        self.state.lock().create_topic(name, leaders);
+    }
+
+    /// Who really leads a partition.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
+        self.state.lock().partition(topic, partition).map(|partition| partition.leadership.now())
+    }
+
+    /// A new leader, or none, in a new epoch. Brokers hear of it one by one, within the metadata
+    /// delay.
+    pub fn lead(&self, topic: &str, partition: i32, leader: Option<i32>) {
+        self.state.lock().lead(topic, partition, leader);
+    }
+
+    /// A broker goes down: its connections close, new ones are refused, and what it had read but
+    /// not executed is lost. Its partitions keep it as their leader until [`FakeCluster::lead`].
+    pub fn kill(&self, broker: i32) {
+        self.state.lock().kill(broker);
+    }
+
+    /// A broker is back.
+    pub fn restart(&self, broker: i32) {
+        self.state.lock().restart(broker);
+    }
+
+    /// A broker restarts with other versions of an API; none if `most` is below `least`.
+    pub fn upgrade(&self, broker: i32, api: i16, least: i16, most: i16) {
+        let mut state = self.state.lock();
+        state.kill(broker);
+        state.set_versions(broker, api, least, most);
+        state.restart(broker);
+    }
+
+    /// Makes requests of an API fail.
+    pub fn arm(&self, api: i16, when: When, fault: Fault) {
+        self.state.lock().faults.arm(api, when, fault);
+    }
+
+    /// From now on nothing is made to fail; what is failing already goes on.
+    pub fn disarm(&self) {
+        self.state.lock().faults.disarm();
+    }
+
+    /// A partition forgets all its producers, as after `producer.id.expiration.ms`.
+    pub fn expire_producers(&self, topic: &str, partition: i32) {
+        if let Some(partition) = self.state.lock().partition_mut(topic, partition) {
+            partition.log.producers.forget();
+        }
+    }
+
+    /// A partition loses every batch that reaches beyond `end`, as after an unclean election.
+    pub fn truncate(&self, topic: &str, partition: i32, end: i64) {
+        if let Some(partition) = self.state.lock().partition_mut(topic, partition) {
+            partition.log.truncate(end);
+        }
+    }
+
+    /// The records of a partition, in order.
+    pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
+        let state = self.state.lock();
+        state.partition(topic, partition).map_or_else(Vec::new, |found| found.log.records())
+    }
+
+    /// Every batch that reached a broker, in order of execution.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.state.lock().arrivals.clone()
+    }
+
+    /// Requests of an API that reached a broker, malformed ones and those that failed included.
+    pub fn requests(&self, api: i16) -> u64 {
+        self.state.lock().requests.get(&api).copied().unwrap_or(0)
+    }
+
+    /// Connections that brokers have open.
+    pub fn connections(&self) -> usize {
+        self.state.lock().connections
+    }
+
+    /// A stream to the broker at an address.
+    pub(crate) fn dial(&self, endpoint: &Endpoint) -> Result<DuplexStream, String> {
+        let (broker, room) = {
+            let state = self.state.lock();
+            let broker = state.broker_at(&endpoint.host, endpoint.port);
+            (broker.ok_or("connection refused")?, state.settings.stream_bytes)
+        };
+        let (ours, theirs) = tokio::io::duplex(room);
+        self.take(broker, theirs);
+        Ok(ours)
+    }
+}
+
+#[cfg(test)]
+mod tests;

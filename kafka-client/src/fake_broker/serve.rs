@@ -1,0 +1,230 @@
+//! One connection to a fake broker: requests in, answers out, and what goes wrong between.
+
+use std::future::pending;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
+};
+use kafka_protocol::protocol::{Decodable, HeaderVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
+
+use super::answers::{self, encode};
+use super::faults::{Fault, Trace};
+use super::produce::Produce;
+use super::state::State;
+use super::{API_VERSIONS, FakeCluster, INIT_PRODUCER_ID, METADATA, PRODUCE};
+
+/// One request, and what is to go wrong with it.
+struct Request {
+    api: i16,
+    version: i16,
+    correlation: i32,
+    frame: Bytes,
+    fault: Option<Fault>,
+}
+
+/// What follows from a request.
+enum Reply {
+    Answer(BytesMut),
+    /// acks 0.
+    Nothing,
+    Close,
+}
+
+/// Bytes of API key, version and correlation id.
+const HEAD_BYTES: usize = 8;
+/// Largest request, bytes (`socket.request.max.bytes`).
+const REQUEST_BYTES: usize = 100 * 1024 * 1024;
+
+const UNSUPPORTED_VERSION: i16 = 35;
+
+impl FakeCluster {
+    /// Serves a stream until either side closes it, or the broker goes down.
+    pub(super) fn take<S>(&self, broker: i32, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(running) = self.state.lock().running(broker) else { return };
+        let cluster = self.clone();
+        cluster.state.lock().connections += 1;
+        tokio::spawn(async move {
+            running.run_until_cancelled(cluster.serve(broker, stream)).await;
+            cluster.state.lock().connections -= 1;
+        });
+    }
+
+    /// `None` is a closed connection.
+    async fn serve<S>(&self, broker: i32, mut stream: S) -> Option<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            let request = self.read(&mut stream).await?;
+            let fault = request.fault.clone();
+            match fault {
+                Some(Fault::CloseBefore) => {
+                    drop_batches(&mut self.state.lock(), broker, &request);
+                    return None;
+                }
+                Some(Fault::SlowStart(pause)) => sleep(pause).await,
+                _ => {}
+            }
+            let reply = execute(&mut self.state.lock(), broker, &request);
+            let answer = match reply {
+                Reply::Answer(answer) => answer,
+                Reply::Nothing => continue,
+                Reply::Close => return None,
+            };
+            match fault {
+                Some(Fault::CloseAfter) => return None,
+                Some(Fault::NoAnswer) => pending().await,
+                Some(Fault::SlowAnswer(pause)) => sleep(pause).await,
+                _ => {}
+            }
+            let bytes = self.frame(answer, fault.as_ref());
+            if fault == Some(Fault::CutAnswer) {
+                stream.write_all(bytes.get(..bytes.len() / 2)?).await.ok()?;
+                return None;
+            }
+            stream.write_all(&bytes).await.ok()?;
+            if let Some(Fault::Throttle(pause)) = fault {
+                sleep(pause).await;
+            }
+        }
+    }
+
+    async fn read<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Option<Request> {
+        let length = usize::try_from(stream.read_i32().await.ok()?).ok()?;
+        if !(HEAD_BYTES..=REQUEST_BYTES).contains(&length) {
+            return None;
+        }
+        let (api, version) = (stream.read_i16().await.ok()?, stream.read_i16().await.ok()?);
+        let correlation = stream.read_i32().await.ok()?;
+        let fault = self.state.lock().strike(api);
+        let mut rest = vec![0; length - HEAD_BYTES];
+        match fault {
+            Some(Fault::HalfOpen) => pending().await,
+            Some(Fault::CutRequest) => {
+                let half = rest.len() / 2;
+                stream.read_exact(rest.get_mut(..half)?).await.ok()?;
+                return None;
+            }
+            _ => {}
+        }
+        stream.read_exact(&mut rest).await.ok()?;
+        let mut frame = BytesMut::with_capacity(length);
+        frame.put_i16(api);
+        frame.put_i16(version);
+        frame.put_i32(correlation);
+        frame.put_slice(&rest);
+        Some(Request { api, version, correlation, frame: frame.freeze(), fault })
+    }
+
+    /// The bytes of an answer with its length, right or wrong.
+    fn frame(&self, mut answer: BytesMut, fault: Option<&Fault>) -> BytesMut {
+        match fault {
+            Some(Fault::WrongCorrelation) => {
+                if let Some(last) = answer.get_mut(3) {
+                    *last = last.wrapping_add(1);
+                }
+            }
+            Some(Fault::ShortBody) => answer.truncate((answer.len() / 2).max(4)),
+            Some(Fault::Garbage) => {
+                let dice = &mut self.state.lock().dice;
+                let noise = |byte: &mut u8| *byte = u8::try_from(dice.between(0, 255)).unwrap_or(0);
+                answer.iter_mut().skip(4).for_each(noise);
+            }
+            _ => {}
+        }
+        let length = match fault {
+            Some(Fault::NegativeLength) => -1,
+            Some(Fault::HugeLength) => i32::MAX,
+            _ => i32::try_from(answer.len()).unwrap_or(i32::MAX),
+        };
+        let mut bytes = BytesMut::with_capacity(answer.len() + 4);
+        bytes.put_i32(length);
+        bytes.put_slice(&answer);
+        bytes
+    }
+}
+
+/// Executes a request. What does not decode closes the connection, as at a real broker.
+fn execute(state: &mut State, broker: i32, request: &Request) -> Reply {
+    let Request { api, version, correlation, fault, .. } = request;
+    if !state.executes(broker, *api, *version) {
+        if *api != API_VERSIONS {
+            return Reply::Close;
+        }
+        let response = answers::api_versions(state, broker, UNSUPPORTED_VERSION);
+        return encode(&response, 0, *correlation).map_or(Reply::Close, Reply::Answer);
+    }
+    if *api == PRODUCE {
+        return produce(state, broker, request).unwrap_or(Reply::Close);
+    }
+    let code = match fault {
+        Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
+        _ => 0,
+    };
+    let pause = throttle(fault.as_ref());
+    let answer = match *api {
+        API_VERSIONS => body::<ApiVersionsRequest>(request).and_then(|_| {
+            let mut response = answers::api_versions(state, broker, code);
+            response.throttle_time_ms = if *version >= 1 { pause } else { 0 };
+            encode(&response, *version, *correlation)
+        }),
+        METADATA => body::<MetadataRequest>(request).and_then(|asked| {
+            let mut response = answers::metadata(state, broker, &asked, *version, code);
+            response.throttle_time_ms = if *version >= 3 { pause } else { 0 };
+            encode(&response, *version, *correlation)
+        }),
+        INIT_PRODUCER_ID => body::<InitProducerIdRequest>(request).and_then(|asked| {
+            let mut response = answers::init_producer_id(state, &asked, code);
+            response.throttle_time_ms = pause;
+            encode(&response, *version, *correlation)
+        }),
+        _ => None,
+    };
+    answer.map_or(Reply::Close, Reply::Answer)
+}
+
+fn produce(state: &mut State, broker: i32, request: &Request) -> Option<Reply> {
+    let asked = body::<ProduceRequest>(request)?;
+    let (version, fault) = (request.version, request.fault.as_ref());
+    let mut response = Produce { state, broker, version, fault }.execute(&asked);
+    response.throttle_time_ms = throttle(fault);
+    if asked.acks != 0 {
+        return encode(&response, version, request.correlation).map(Reply::Answer);
+    }
+    // Without an answer, closing is the only way to tell of a refusal.
+    let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let closes = matches!(fault, Some(Fault::CloseAfter | Fault::CutAnswer));
+    let refused = answers.any(|answer| answer.error_code != 0);
+    Some(if closes || refused { Reply::Close } else { Reply::Nothing })
+}
+
+/// What was on the wire is recorded even if nobody executes it.
+fn drop_batches(state: &mut State, broker: i32, request: &Request) {
+    if request.api == PRODUCE && state.executes(broker, PRODUCE, request.version) {
+        let (version, fault) = (request.version, request.fault.as_ref());
+        let asked = body::<ProduceRequest>(request).unwrap_or_default();
+        Produce { state, broker, version, fault }.execute(&asked);
+    }
+}
+
+fn body<R: Decodable + HeaderVersion>(request: &Request) -> Option<R> {
+    let mut frame = request.frame.clone();
+    RequestHeader::decode(&mut frame, R::header_version(request.version)).ok()?;
+    let body = R::decode(&mut frame, request.version).ok()?;
+    frame.is_empty().then_some(body)
+}
+
+fn throttle(fault: Option<&Fault>) -> i32 {
+    let pause = match fault {
+        Some(Fault::Throttle(pause)) => *pause,
+        _ => Duration::ZERO,
+    };
+    i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
+}

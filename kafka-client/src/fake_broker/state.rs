@@ -1,0 +1,181 @@
+//! Everything a fake cluster knows.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::faults::{Fault, Faults};
+use super::leadership::Leadership;
+use super::log::Log;
+use super::{API_VERSIONS, Arrival, Dice, FakeSettings, INIT_PRODUCER_ID, METADATA, PRODUCE};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) settings: FakeSettings,
+    pub(super) dice: Dice,
+    pub(super) faults: Faults,
+    pub(super) brokers: BTreeMap<i32, Broker>,
+    pub(super) topics: BTreeMap<String, Topic>,
+    pub(super) arrivals: Vec<Arrival>,
+    pub(super) requests: BTreeMap<i16, u64>,
+    pub(super) connections: usize,
+    pub(super) next_producer_id: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Least and most version of each API that it advertises.
+    pub(super) versions: BTreeMap<i16, (i16, i16)>,
+    /// Ends its connections; `None` while it is down.
+    running: Option<CancellationToken>,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) id: u128,
+    pub(super) partitions: Vec<Partition>,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) leadership: Leadership,
+    pub(super) log: Log,
+}
+
+/// What a broker of Kafka 4 advertises: versions below the least that it executes included
+/// (KAFKA-18659).
+const ADVERTISED: [(i16, (i16, i16)); 4] =
+    [(PRODUCE, (0, 12)), (METADATA, (0, 13)), (API_VERSIONS, (0, 4)), (INIT_PRODUCER_ID, (0, 5))];
+
+/// Versions that are advertised for old clients' sake and refused.
+const EXECUTED_FROM: [(i16, i16); 1] = [(PRODUCE, 3)];
+
+impl State {
+    pub(super) fn new(settings: FakeSettings) -> Self {
+        let broker = |id: i32| Broker {
+            host: format!("broker-{id}"),
+            port: 9092,
+            versions: BTreeMap::from(ADVERTISED),
+            running: Some(CancellationToken::new()),
+        };
+        Self {
+            dice: Dice::new(settings.seed),
+            faults: Faults::default(),
+            brokers: (1..=settings.brokers).map(|id| (id, broker(id))).collect(),
+            topics: BTreeMap::new(),
+            arrivals: Vec::new(),
+            requests: BTreeMap::new(),
+            connections: 0,
+            next_producer_id: 1000,
+            settings,
+        }
+    }
+
+    pub(super) fn broker_ids(&self) -> Vec<i32> {
+        self.brokers.keys().copied().collect()
+    }
+
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let address = |broker: &Broker| format!("{}:{}", broker.host, broker.port);
+        self.brokers.values().map(address).collect()
+    }
+
+    /// The broker at an address, if it is up.
+    pub(super) fn broker_at(&self, host: &str, port: u16) -> Option<i32> {
+        let at = |broker: &Broker| broker.host == host && broker.port == port && broker.is_up();
+        self.brokers.iter().find(|(_, broker)| at(broker)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn move_to(&mut self, broker: i32, host: &str, port: u16) {
+        if let Some(broker) = self.brokers.get_mut(&broker) {
+            (broker.host, broker.port) = (host.to_owned(), port);
+        }
+    }
+
+    /// What ends a connection to the broker; `None` while it is down.
+    pub(super) fn running(&self, broker: i32) -> Option<CancellationToken> {
+        self.brokers.get(&broker)?.running.as_ref().map(CancellationToken::child_token)
+    }
+
+    pub(super) fn kill(&mut self, broker: i32) {
+        if let Some(running) = self.brokers.get_mut(&broker).and_then(|it| it.running.take()) {
+            running.cancel();
+        }
+    }
+
+    pub(super) fn restart(&mut self, broker: i32) {
+        if let Some(broker) = self.brokers.get_mut(&broker) {
+            broker.running.get_or_insert_with(CancellationToken::new);
+        }
+    }
+
+    pub(super) fn set_versions(&mut self, broker: i32, api: i16, least: i16, most: i16) {
+        if let Some(broker) = self.brokers.get_mut(&broker) {
+            broker.versions.insert(api, (least, most));
+            broker.versions.retain(|_, (least, most)| least <= most);
+        }
+    }
+
+    /// Whether the broker executes this version of an API.
+    pub(super) fn executes(&self, broker: i32, api: i16, version: i16) -> bool {
+        let advertised = self.brokers.get(&broker).and_then(|it| it.versions.get(&api));
+        let from = EXECUTED_FROM.iter().find(|(key, _)| *key == api).map_or(0, |(_, from)| *from);
+        advertised.is_some_and(|(least, most)| (*least.max(&from)..=*most).contains(&version))
+    }
+
+    pub(super) fn create_topic(&mut self, name: &str, leaders: &[i32]) {
+        let partition = |leader: &i32| Partition {
+            leadership: Leadership::new(Some(*leader).filter(|id| *id >= 0)),
+            log: Log::default(),
+        };
+        let id = u128::from(self.dice.any()) + 1;
+        let partitions = leaders.iter().map(partition).collect();
+        self.topics.insert(name.to_owned(), Topic { id, partitions });
+    }
+
+    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
+        self.topics.get(topic)?.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
+        self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn lead(&mut self, topic: &str, index: i32, leader: Option<i32>) {
+        let (now, longest) = (Instant::now(), self.settings.metadata_delay);
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let mut heard_at = BTreeMap::new();
+        for broker in self.broker_ids() {
+            let delay = std::time::Duration::from_millis(self.dice.between(0, longest));
+            heard_at.insert(broker, now + delay);
+        }
+        if let Some(partition) = self.partition_mut(topic, index) {
+            partition.leadership.change(leader, heard_at);
+        }
+    }
+
+    /// A broker other than the leader takes over, if one is up.
+    pub(super) fn move_leader(&mut self, topic: &str, index: i32) {
+        let now = self.partition(topic, index).and_then(|it| it.leadership.now().id);
+        let is_other = |(id, broker): &(&i32, &Broker)| Some(**id) != now && broker.is_up();
+        let others: Vec<i32> = self.brokers.iter().filter(is_other).map(|(id, _)| *id).collect();
+        if let Some(next) = self.dice.pick(&others).copied() {
+            self.lead(topic, index, Some(next));
+        }
+    }
+
+    /// A request has arrived: counted, and perhaps struck by a fault.
+    pub(super) fn strike(&mut self, api: i16) -> Option<Fault> {
+        *self.requests.entry(api).or_insert(0) += 1;
+        self.faults.strike(api, &mut self.dice)
+    }
+}
+
+impl Broker {
+    pub(super) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+}
