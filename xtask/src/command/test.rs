@@ -112,7 +112,7 @@ fn stories(filter: Option<&String>) -> Step {
 /// `cargo deny check advisories`, which needs GitHub.
 async fn deny() -> anyhow::Result<Step> {
     let binary = tokio::task::spawn_blocking(tools::cargo_deny).await??;
-    let arguments = words("check licenses bans sources");
+    let arguments = words("--workspace check licenses bans sources");
     Ok(Step { name: "dependencies", program: binary.into_os_string(), arguments })
 }
 
