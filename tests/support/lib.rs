@@ -93,6 +93,13 @@ impl Gateway {
                 let gauge = self.gauge(name).await?;
                 ensure!(gauge == 0, "{name} is {gauge}");
             }
+            // Gauges follow with the next tick, counters at once.
+            let queued = self.gauge("requests_queued").await?;
+            let mut settled = 0;
+            for name in ["records_written", "records_not_written", "records_unknown"] {
+                settled += self.gauge(name).await?;
+            }
+            ensure!(settled >= queued, "{settled} of {queued} queued records are settled");
             Ok(())
         })
         .await
