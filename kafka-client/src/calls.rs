@@ -1,6 +1,7 @@
 //! One API call each, all of the same shape: what is asked, and what the answer must look like.
 
 pub(crate) mod api_versions;
+pub(crate) mod init_producer_id;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 
@@ -91,6 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::api_versions::AskVersions;
+    use super::init_producer_id::AskProducerId;
     use super::metadata::AskMetadata;
     use super::produce::Append;
     use super::*;
@@ -108,6 +110,7 @@ mod tests {
             survives::<AskVersions>(&bytes);
             survives::<AskMetadata>(&bytes);
             survives::<Append>(&bytes);
+            survives::<AskProducerId>(&bytes);
         }
 
         /// Mostly zeros: deep into the arrays, where counts are found.
@@ -123,6 +126,7 @@ mod tests {
             survives::<AskVersions>(&bytes);
             survives::<AskMetadata>(&bytes);
             survives::<Append>(&bytes);
+            survives::<AskProducerId>(&bytes);
         }
     }
 }

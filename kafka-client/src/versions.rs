@@ -17,6 +17,8 @@ pub(crate) const PRODUCE: Api = Api { key: 0, name: "Produce", least: 3, most: 1
 /// From this version of Produce on, brokers read zstd (KIP-110).
 pub(crate) const PRODUCE_WITH_ZSTD: i16 = 7;
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
+pub(crate) const INIT_PRODUCER_ID: Api =
+    Api { key: 22, name: "InitProducerId", least: 0, most: 4, flexible: 2 };
 pub(crate) const API_VERSIONS: Api =
     Api { key: 18, name: "ApiVersions", least: 0, most: 4, flexible: 3 };
 
