@@ -13,6 +13,7 @@ use tokio::time::timeout;
 pub(crate) use link::Link;
 pub(crate) use network::Network;
 
+use crate::backoff::random;
 use crate::config::Config;
 use crate::connection::{Connection, Settings};
 use crate::error::Cause;
@@ -74,9 +75,14 @@ impl Cluster {
         self.directory.lock().brokers.insert(id, endpoint);
     }
 
-    /// All advertised addresses.
-    pub(crate) fn advertised(&self) -> Vec<Endpoint> {
-        self.directory.lock().brokers.values().cloned().collect()
+    /// All advertised addresses, or those of the bootstrap servers while none is known.
+    pub(crate) fn anyone(&self) -> Vec<Endpoint> {
+        let advertised: Vec<_> = self.directory.lock().brokers.values().cloned().collect();
+        if advertised.is_empty() { self.bootstrap() } else { rotated(advertised) }
+    }
+
+    pub(crate) fn bootstrap(&self) -> Vec<Endpoint> {
+        rotated(self.config.bootstrap.clone())
     }
 
     /// Connects to a broker at its advertised address. `failures` in a row lengthen the timeout
@@ -167,4 +173,11 @@ impl Cluster {
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
         Ok(Connection::start(stream, decoder, versions, &self.settings))
     }
+}
+
+/// From a random place on, so that clients spread.
+fn rotated(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let places = endpoints.len().max(1) as u64;
+    endpoints.rotate_left(usize::try_from(random() % places).unwrap_or(0));
+    endpoints
 }

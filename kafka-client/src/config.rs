@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use property::PropertyError;
 
 use crate::backoff::Backoff;
+use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 use crate::resolve::Endpoint;
 use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
@@ -20,6 +21,9 @@ pub struct Config {
     pub(crate) bootstrap: Vec<Endpoint>,
     pub(crate) client_id: String,
     pub(crate) acks: Acks,
+    /// As given; without a word it follows from `acks`.
+    idempotence: Option<bool>,
+    pub(crate) in_flight: usize,
     pub(crate) request_timeout: Duration,
     pub(crate) delivery_timeout: Duration,
     pub(crate) linger: Duration,
@@ -67,7 +71,9 @@ const NAMES: &[&str] = &[
     ZSTD_LEVEL,
     "connections.max.idle.ms",
     "delivery.timeout.ms",
+    "enable.idempotence",
     "linger.ms",
+    "max.in.flight.requests.per.connection",
     "max.request.size",
     "metadata.max.age.ms",
     "partitioner",
@@ -92,6 +98,10 @@ impl Config {
     ///
     /// Beyond Kafka's: `partitioner` is `murmur2_random` (default; Java's) or `consistent_random`
     /// (librdkafka's), `batch.records` bounds the records of a batch (1–1,000,000, default 10,000).
+    /// `enable.idempotence` is true with `acks=all` unless set to false, and refused with other
+    /// acks. `max.in.flight.requests.per.connection` (1–5, default 5) bounds requests per broker,
+    /// and with idempotence batches per partition; without it a partition has one in flight, so
+    /// that a retry reorders nothing.
     /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
     /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
     ///
@@ -122,11 +132,18 @@ impl Config {
         self.levels.of(self.codec)
     }
 
+    /// Whether batches carry an identity by which brokers recognise duplicates.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.idempotence.unwrap_or(self.acks == Acks::All)
+    }
+
     fn defaults() -> Self {
         Self {
             bootstrap: Vec::new(),
             client_id: "kafka-upstream".to_owned(),
             acks: Acks::All,
+            idempotence: None,
+            in_flight: PRODUCE_IN_FLIGHT,
             request_timeout: Duration::from_secs(30),
             delivery_timeout: Duration::from_secs(120),
             linger: Duration::ZERO,
@@ -151,6 +168,10 @@ impl Config {
             BOOTSTRAP => self.bootstrap = endpoints(property)?,
             "client.id" => self.client_id = client_id(property)?,
             "acks" => self.acks = property.choice(ACKS)?,
+            "enable.idempotence" => self.idempotence = Some(property.choice(BOOLEANS)?),
+            "max.in.flight.requests.per.connection" => {
+                self.in_flight = property.size(1, PRODUCE_IN_FLIGHT as u64)?;
+            }
             "request.timeout.ms" => self.request_timeout = property.millis(1, INT_MAX)?,
             "delivery.timeout.ms" => self.delivery_timeout = property.millis(1, INT_MAX)?,
             "linger.ms" => self.linger = property.millis(0, DAY_MS)?,
@@ -192,8 +213,14 @@ impl Config {
             conflict("retry.backoff.ms", "retry.backoff.max.ms")
         } else if self.reconnect.base > self.reconnect.max {
             conflict("reconnect.backoff.ms", "reconnect.backoff.max.ms")
+        } else if self.idempotence == Some(true) && self.acks != Acks::All {
+            Err(PropertyError::Unsupported {
+                name: "enable.idempotence",
+                value: "true".to_owned(),
+                why: "it needs acks=all",
+            })
         } else {
-            Ok(self)
+            Ok(Self { idempotence: Some(self.is_idempotent()), ..self })
         }
     }
 }
@@ -208,6 +235,8 @@ impl Acks {
         }
     }
 }
+
+const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 const ACKS: &[(&str, Acks)] =
     &[("0", Acks::None), ("1", Acks::Leader), ("-1", Acks::All), ("all", Acks::All)];
@@ -293,6 +322,20 @@ mod tests {
         );
         assert!(with("acks", "2").unwrap_err().to_string().contains("one of 0, 1, -1, all"));
         assert!(with("retries", "-1").is_err());
+    }
+
+    #[test]
+    fn idempotence_follows_from_acks_unless_it_is_set() {
+        assert!(with("acks", "all").unwrap().is_idempotent());
+        assert!(!with("acks", "1").unwrap().is_idempotent());
+        assert!(!with("enable.idempotence", "false").unwrap().is_idempotent());
+        assert_eq!(with("enable.idempotence", "true"), with("acks", "all"));
+        for acks in ["0", "1"] {
+            let both = [(BOOTSTRAP, "a:1"), ("enable.idempotence", "true"), ("acks", acks)];
+            let error = Config::from_properties(both).unwrap_err().to_string();
+            assert_eq!(error, "`enable.idempotence=true` is not supported: it needs acks=all");
+        }
+        assert!(with("max.in.flight.requests.per.connection", "6").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod driver;
 mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -93,10 +93,15 @@ pub(crate) struct Settings {
     pub(crate) tasks: TaskTracker,
 }
 
+/// Connections that were opened so far.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// The handle. Requests are answered in order; dropping the handle ends the connection once its
 /// last request is answered.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Its number among all of this process.
+    serial: u64,
     queue: mpsc::Sender<Outgoing>,
     versions: Versions,
     client_id: Arc<str>,
@@ -129,7 +134,13 @@ impl Connection {
         };
         settings.tasks.spawn(driver.run(stream, settings.stats.clone()));
         let client_id = settings.client_id.clone();
-        Self { queue, versions, client_id, correlation: AtomicI32::new(1), condemned }
+        let serial = OPENED.fetch_add(1, Relaxed);
+        Self { serial, queue, versions, client_id, correlation: AtomicI32::new(1), condemned }
+    }
+
+    /// Tells connections apart, however often one is made anew.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     pub(crate) fn is_open(&self) -> bool {

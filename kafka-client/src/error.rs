@@ -123,6 +123,9 @@ pub enum NotReady {
     /// The question was answered by an error, or by nobody; the text names the last cause.
     #[error("the cluster does not answer: {0}")]
     Unreachable(Cause),
+    /// The brokers answer, but give no producer id, without which there is no idempotence.
+    #[error("no producer id: {0}")]
+    NoProducerId(Cause),
     /// The time given was over before anything was known.
     #[error("no answer in time")]
     Timeout,

@@ -82,6 +82,7 @@ impl Client {
             request_bytes: config.request_bytes,
             buffer_bytes: config.buffer_bytes,
             linger: config.linger,
+            idempotent_in_flight: config.is_idempotent().then_some(config.in_flight),
         };
         let memory = Memory::new(config.buffer_bytes, stats.clone());
         let ledger = Ledger::new(memory, stats);
@@ -93,20 +94,28 @@ impl Client {
         tasks.spawn(metadata.run());
         tasks.spawn(routing.clone().follow_metadata());
         tasks.spawn(routing.clone().follow_clock());
+        if let Some(producer_id) = &routing.producer_id {
+            tasks.spawn(producer_id.clone().run());
+            tasks.spawn(routing.clone().follow_producer_id(producer_id.clone()));
+        }
         let lifetime = Lifetime { routing: routing.clone(), closed: AtomicBool::new(false) };
         let settings = PartitionSettings { limits, partitioner, ledger };
         Client { producer: Producer { routing, settings, lifetime: Arc::new(lifetime) } }
     }
 
     /// Whether the cluster answers: a broker is asked now, for its metadata without topics, and
-    /// others if it does not answer.
+    /// others if it does not answer. With idempotence also whether there is a producer id.
     ///
     /// # Errors
     /// [`NotReady`] with the last cause, after at most `within`.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
         self.producer.lifetime.check().map_err(|_| NotReady::Closed)?;
-        let asked = self.producer.routing.metadata.ask_now(Instant::now() + within).await;
-        asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))
+        let (routing, deadline) = (&self.producer.routing, Instant::now() + within);
+        let asked = routing.metadata.ask_now(deadline).await;
+        asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))?;
+        let Some(producer_id) = &routing.producer_id else { return Ok(()) };
+        let held = producer_id.ready(deadline).await;
+        held.map_err(|last| last.map_or(NotReady::Timeout, NotReady::NoProducerId))
     }
 
     /// A handle to the producer of this client.

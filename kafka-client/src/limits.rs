@@ -16,12 +16,13 @@ pub(crate) const READ_STEP_BYTES: usize = 64 * 1024;
 /// Requests that wait in front of one connection; more callers wait for a place.
 pub(crate) const QUEUED_REQUESTS: usize = 64;
 
-/// Produce requests in flight per broker: the broker works on one at a time, the rest hides the
-/// round trip.
+/// Produce requests in flight per broker, at most: the broker works on one at a time, the rest
+/// hides the round trip. Batches of one partition too, with idempotence: a broker remembers the
+/// last 5 of a producer. Without it there is one, because a retry would overtake its successor.
 pub(crate) const PRODUCE_IN_FLIGHT: usize = 5;
 
-/// Batches in flight per partition. More than one would let a retry overtake its successor.
-pub(crate) const PARTITION_IN_FLIGHT: usize = 1;
+/// How long a broker may still execute what it had read from a connection that is closed.
+pub(crate) const LATE_APPEND: Duration = Duration::from_secs(1);
 
 /// Slices handed to one vectored write; the kernel takes at most 1,024.
 pub(crate) const WRITE_SLICES: usize = 64;

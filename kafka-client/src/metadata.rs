@@ -81,9 +81,9 @@ impl Metadata {
         self.cache.lock().leader(topic, partition, Instant::now())
     }
 
-    /// How many partitions a topic has, without asking anyone.
-    pub(crate) fn known_partitions(&self, topic: &str) -> Option<usize> {
-        self.cache.lock().partitions(topic)
+    /// A topic's id and its number of partitions, without asking anyone.
+    pub(crate) fn known(&self, topic: &str) -> Option<(u128, usize)> {
+        self.cache.lock().known(topic)
     }
 
     /// What a complaint about what is known now must carry.
@@ -230,16 +230,9 @@ impl Source {
     }
 
     /// Bootstrap names the cluster; afterwards only advertised addresses count, until none of them
-    /// has answered for 5 minutes (KIP-899). The order is rotated, so that clients spread.
+    /// has answered for 5 minutes (KIP-899).
     fn candidates(&self) -> Vec<Endpoint> {
         let fresh = self.answered.is_some_and(|at| at.elapsed() < REBOOTSTRAP);
-        let advertised = if fresh { self.cluster.advertised() } else { Vec::new() };
-        let mut candidates = advertised;
-        if candidates.is_empty() {
-            candidates = self.cluster.config.bootstrap.clone();
-        }
-        let places = candidates.len().max(1) as u64;
-        candidates.rotate_left(usize::try_from(random() % places).unwrap_or(0));
-        candidates
+        if fresh { self.cluster.anyone() } else { self.cluster.bootstrap() }
     }
 }

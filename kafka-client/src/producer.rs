@@ -2,14 +2,18 @@
 
 mod accumulator;
 mod alarm;
+mod answers;
 mod batch;
 mod clock;
+mod identity;
+mod line;
 mod memory;
 mod partitioner;
 mod regroup;
 mod routing;
 mod sealer;
 mod sender;
+mod sequence;
 mod settle;
 mod topic;
 mod verdict;
@@ -70,7 +74,8 @@ impl Producer {
         let partitions = self.routing.metadata.partitions(name, deadline).await?;
         let make = || TopicState::new(name, self.settings.clone());
         let topic = self.routing.topic_or(name, make)?;
-        topic.resize(partitions);
+        let (id, partitions) = self.routing.metadata.known(name).unwrap_or((0, partitions));
+        topic.follow(id, partitions);
         Ok(Topic(topic))
     }
 

@@ -8,12 +8,14 @@ mod builder;
 mod compression;
 mod header;
 mod record;
+mod stamp;
 mod varint;
 
 pub use builder::BatchBuilder;
 pub use compression::{Compression, Encoder};
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use record::{Record, StoredRecord};
+pub use stamp::{Stamp, sequence_after};
 
 use bytes::{Bytes, BytesMut};
 

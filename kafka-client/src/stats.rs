@@ -37,6 +37,10 @@ stats! {
     batches_resent,
     /// Batches cut into smaller ones after a refusal.
     batches_split,
+    /// Times a partition began a new producer epoch or id, because sequences had become void.
+    producer_resets,
+    /// Times a broker's log was found to lack records that it had acknowledged.
+    sequence_losses,
     /// Produce requests sent.
     produce_requests,
     /// Bytes of batches in Produce requests, as they are sent.

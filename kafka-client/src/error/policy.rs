@@ -27,6 +27,12 @@ pub(crate) enum Class {
     TopicRefused,
     /// The whole cluster refuses us: slow retries until the deadline.
     ClusterRefused,
+    /// A gap before the batch, in the broker's view.
+    OutOfOrder,
+    /// The broker has forgotten the producer.
+    Forgotten,
+    /// The broker does not take this producer id in this epoch.
+    WrongIdentity,
     /// A code that tells us nothing: resend a few times, in doubt.
     Unexplained,
 }
@@ -45,7 +51,14 @@ const PRODUCE: &[(Class, &[i16])] = &[
     (Class::BadBatch, &[76, 43, 21, 42, 35]),
     (Class::TopicRefused, &[29, 17, 44]),
     (Class::ClusterRefused, &[31, 58]),
+    (Class::OutOfOrder, &[45]),
+    (Class::Forgotten, &[59]),
+    (Class::WrongIdentity, &[47, 49, 90]),
 ];
+
+/// Codes of InitProducerId that pass by themselves: the coordinator is loading, away or elsewhere,
+/// or busy with this id.
+const IDENTITY_RETRIED: &[i16] = &[14, 15, 16, 51];
 
 /// The class of an error code in a Produce answer.
 pub(crate) fn class(code: i16) -> Class {
@@ -53,6 +66,11 @@ pub(crate) fn class(code: i16) -> Class {
         .iter()
         .find(|(_, codes)| codes.contains(&code))
         .map_or(Class::Unexplained, |(class, _)| *class)
+}
+
+/// Whether a refused InitProducerId is asked again soon. Any other refusal is asked again slowly.
+pub(crate) fn is_identity_retried(code: i16) -> bool {
+    IDENTITY_RETRIED.contains(&code)
 }
 
 impl Class {
@@ -95,6 +113,9 @@ mod tests {
             (-1, true, true),
             (19, false, true),
             (29, false, true),
+            (45, false, true),
+            (59, false, true),
+            (47, false, true),
         ] {
             assert_eq!(class(code).leaves_doubt(-1), without_offset, "{code} without an offset");
             assert_eq!(class(code).leaves_doubt(0), with_offset, "{code} with an offset");

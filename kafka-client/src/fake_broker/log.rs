@@ -105,7 +105,7 @@ mod tests {
                 Record { partition: None, key: None, value, headers: &[], timestamp_ms: 5 };
             assert!(builder.push_within(&record, 1000));
         }
-        builder.finish()
+        builder.finish(crate::record_batch::Stamp::NONE)
     }
 
     #[test]

@@ -116,7 +116,7 @@ mod tests {
     use crate::record_batch::BatchBuilder;
 
     fn batch(epoch: i16, first: i32, records: i32) -> BatchHeader {
-        let empty = BatchBuilder::with_capacity(0).finish();
+        let empty = BatchBuilder::with_capacity(0).finish(crate::record_batch::Stamp::NONE);
         BatchHeader {
             producer_id: 7,
             producer_epoch: epoch,

@@ -88,7 +88,7 @@ impl Peer {
         let record =
             Record { partition: None, key: None, value: Some(b"v"), headers: &[], timestamp_ms: 5 };
         assert!(builder.push_within(&record, 1000));
-        let mut batch = builder.finish().to_vec();
+        let mut batch = builder.finish(crate::record_batch::Stamp::NONE).to_vec();
         batch[43..51].copy_from_slice(&id.to_be_bytes());
         batch[51..53].copy_from_slice(&epoch.to_be_bytes());
         batch[53..57].copy_from_slice(&sequence.to_be_bytes());

@@ -122,9 +122,10 @@ impl Cache {
         self.generation
     }
 
-    pub(super) fn partitions(&self, topic: &str) -> Option<usize> {
+    /// A topic's id and its number of partitions.
+    pub(super) fn known(&self, topic: &str) -> Option<(u128, usize)> {
         match &self.topics.get(topic)?.state {
-            State::Known { partitions, .. } => Some(partitions.len()),
+            State::Known { id, partitions } => Some((*id, partitions.len())),
             _ => None,
         }
     }

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::regroup::Regrouped;
+use super::sequence::Trouble;
 use super::settle::Claim;
 use super::verdict::Attempts;
 use crate::error::{Cause, Reason};
-use crate::record_batch::BatchBuilder;
+use crate::record_batch::{BatchBuilder, Stamp};
 
 /// Bounds of the batches of every partition.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,8 @@ pub(crate) struct BatchLimits {
     pub(crate) request_bytes: usize,
     pub(crate) buffer_bytes: usize,
     pub(crate) linger: Duration,
+    /// Batches of one partition in flight, with idempotence.
+    pub(crate) idempotent_in_flight: Option<usize>,
 }
 
 /// Records that are sent and settled together.
@@ -27,17 +30,22 @@ pub(crate) struct Batch {
     pub(crate) id: u64,
     pub(crate) content: Content,
     pub(crate) attempts: Attempts,
-    pub(crate) claim: Claim,
+    /// Gone when its deadline passed while it was in flight: then only its place is taken.
+    pub(crate) claim: Option<Claim>,
     /// The earliest deadline of its records: a batch is settled as a whole.
     pub(crate) deadline: Instant,
+    /// When it was opened, or the end of the pause that its last failure demands.
+    pub(crate) not_before: Instant,
 }
 
 /// The records of a batch.
 #[derive(Debug)]
 pub(crate) enum Content {
     Growing(BatchBuilder),
-    /// Sent before: not a byte changes any more.
+    /// Sent before: under the same stamp not a byte changes any more.
     Sealed(Bytes),
+    /// In flight.
+    Away,
 }
 
 impl Content {
@@ -46,6 +54,7 @@ impl Content {
         match self {
             Self::Growing(builder) => builder.len(),
             Self::Sealed(bytes) => bytes.len(),
+            Self::Away => 0,
         }
     }
 }
@@ -59,15 +68,6 @@ pub(crate) struct Shipment {
     pub(crate) attempts: Attempts,
 }
 
-/// A batch whose request is under way. Its claim is gone when its deadline passed first: then only
-/// its place is taken.
-#[derive(Debug)]
-pub(crate) struct Flying {
-    pub(crate) id: u64,
-    pub(crate) claim: Option<Claim>,
-    pub(crate) deadline: Instant,
-}
-
 /// What a sender gets from a partition.
 #[derive(Debug)]
 pub(crate) enum Taken {
@@ -77,6 +77,7 @@ pub(crate) enum Taken {
         content: Content,
         records: usize,
         attempts: Attempts,
+        stamp: Stamp,
     },
     /// Not into this request; the partition stays scheduled.
     NoRoom,
@@ -88,6 +89,17 @@ pub(crate) enum Taken {
 pub(crate) enum Ending {
     Written { base_offset: Option<i64>, log_append_ms: Option<i64> },
     GaveUp(Reason),
-    Resend { at: Instant, cause: Cause },
+    Resend { at: Instant, cause: Cause, why: Again },
     Regroup(Regrouped),
+}
+
+/// Why a shipment is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// An answer says so.
+    Refused,
+    /// There will be no answer; the connection was closed then.
+    CutOff(Instant),
+    /// An answer that means what the partition's state makes of it.
+    Trouble(Trouble),
 }

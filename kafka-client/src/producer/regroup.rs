@@ -61,8 +61,7 @@ impl Regrouped {
     pub(crate) fn into_batches(
         self,
         old: Claim,
-        partition: i32,
-        deadline: Instant,
+        (deadline, not_before): (Instant, Instant),
         last_id: &mut u64,
     ) -> Vec<Batch> {
         let lost = Slot::Refused(Reason::InvalidRecord("lost in regrouping".into()));
@@ -75,7 +74,7 @@ impl Regrouped {
         let mut batches = Vec::with_capacity(self.groups.len());
         let mut handed_on = 0;
         for (builder, members) in self.groups {
-            let cell = Cell::new(partition);
+            let cell = Cell::new(old.cell.partition());
             let mut claim = Claim::new(cell.clone(), old.ledger());
             claim.records = members.len();
             claim.reserved = share(old.reserved, members.len(), self.records);
@@ -84,7 +83,8 @@ impl Regrouped {
             let content = Content::Growing(builder);
             let attempts = Attempts::default();
             *last_id += 1;
-            batches.push(Batch { id: *last_id, content, attempts, claim, deadline });
+            let (id, claim) = (*last_id, Some(claim));
+            batches.push(Batch { id, content, attempts, claim, deadline, not_before });
         }
         old.moved(slots, handed_on);
         batches

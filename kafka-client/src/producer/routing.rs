@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 
 use super::clock::Clock;
+use super::identity::ProducerId;
 use super::sender::Sender;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
@@ -26,6 +27,9 @@ pub(crate) struct Routing {
     leaderless: Lock<Vec<Arc<Partition>>>,
     /// A place for each batch that is compressed on a thread.
     pub(crate) compression_threads: Semaphore,
+    /// With idempotence: the id, and those that wait for one.
+    pub(crate) producer_id: Option<Arc<ProducerId>>,
+    unidentified: Lock<Vec<Arc<Partition>>>,
 }
 
 /// Due partitions of one leader, in the order in which they became due.
@@ -38,7 +42,10 @@ pub(crate) struct LeaderQueue {
 
 impl Routing {
     pub(crate) fn new(cluster: Arc<Cluster>, metadata: Arc<Metadata>) -> Arc<Self> {
+        let is_idempotent = cluster.config.is_idempotent();
         Arc::new(Self {
+            producer_id: is_idempotent.then(|| ProducerId::new(cluster.clone())),
+            unidentified: Lock::default(),
             cluster,
             metadata,
             clock: Clock::default(),
@@ -51,7 +58,8 @@ impl Routing {
 
     pub(crate) fn retry_limits(&self) -> RetryLimits {
         let config = &self.cluster.config;
-        RetryLimits { retries: config.retries, backoff: config.retry }
+        let (retries, idempotent) = (config.retries, config.is_idempotent());
+        RetryLimits { retries, idempotent, backoff: config.retry }
     }
 
     /// The topic, if it is in use.
@@ -71,6 +79,9 @@ impl Routing {
         }
         if topics.len() >= TOPICS {
             topics.retain(|_, topic| !topic.is_unused());
+            // With the queues their sequences are forgotten, so nobody may begin the id again.
+            let forgot = topics.len() < TOPICS;
+            self.producer_id.iter().filter(|_| forgot).for_each(|id| id.retire());
         }
         if topics.len() >= TOPICS {
             return Err(Reason::TooManyTopics);
@@ -105,6 +116,9 @@ impl Routing {
 
     /// Gives a due partition to the sender of its leader.
     pub(crate) fn schedule(self: &Arc<Self>, partition: &Arc<Partition>) {
+        if !self.identify(partition) {
+            return;
+        }
         let leader = self.metadata.leader(&partition.topic, partition.index);
         partition.set_leader(leader.id.is_some());
         if let Some(broker) = leader.id {
@@ -119,6 +133,27 @@ impl Routing {
         }
         self.leaderless.lock().push(partition.clone());
         self.metadata.complain(leader.generation);
+    }
+
+    /// Sees to it that batches have an identity before they are sent; without one they wait.
+    fn identify(&self, partition: &Arc<Partition>) -> bool {
+        let Some(producer_id) = &self.producer_id else { return true };
+        let mut queue = partition.queue.lock();
+        if queue.identify(None) {
+            return true;
+        }
+        queue.spent_id().into_iter().for_each(|spent| producer_id.discard(spent));
+        // Parked before the question, so that an answer that comes meanwhile is not missed.
+        self.unidentified.lock().push(partition.clone());
+        let waits = match producer_id.held() {
+            Ok(held) => !queue.identify(Some(held)),
+            Err(cause) => queue.on_blocked(&cause),
+        };
+        let ready = queue.identify(None);
+        if !waits || ready {
+            self.unidentified.lock().retain(|other| !Arc::ptr_eq(other, partition));
+        }
+        ready
     }
 
     /// The queue of a broker, with a sender behind it.
@@ -143,8 +178,8 @@ impl Routing {
             rounds.mark_unchanged();
             let topics: Vec<_> = self.topics.lock().values().cloned().collect();
             for topic in topics {
-                if let Some(count) = self.metadata.known_partitions(topic.name()) {
-                    topic.resize(count);
+                if let Some((id, count)) = self.metadata.known(topic.name()) {
+                    topic.follow(id, count);
                 }
             }
             let leaders: Vec<_> = self.leaders.lock().values().cloned().collect();
@@ -159,6 +194,16 @@ impl Routing {
             for partition in moved {
                 self.schedule(&partition);
             }
+        }
+    }
+
+    /// Lets those go on that wait for a producer id, until the client is closed.
+    pub(crate) async fn follow_producer_id(self: Arc<Self>, producer_id: Arc<ProducerId>) {
+        let shutdown = self.cluster.settings.shutdown.clone();
+        let mut changes = producer_id.changes();
+        while let Some(true) = shutdown.run_until_cancelled(changes.next()).await {
+            let waiting = std::mem::take(&mut *self.unidentified.lock());
+            waiting.iter().for_each(|partition| self.schedule(partition));
         }
     }
 

@@ -1,26 +1,23 @@
 //! One leader's loop: sends a batch of each due partition together, and settles the answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
+use super::answers::{Answers, unreadable};
 use super::batch::{Ending, Shipment, Taken};
-use super::regroup::Regrouped;
 use super::routing::{LeaderQueue, Routing};
 use super::sealer::Sealer;
 use super::topic::Partition;
-use super::verdict::{Verdict, judge, judge_lost};
-use crate::backoff::random;
-use crate::calls::produce::{Append, AppendAnswer, Appended, TopicBatches};
+use crate::calls::produce::{Append, TopicBatches};
 use crate::cluster::Link;
 use crate::config::Acks;
-use crate::connection::{Connection, Fault, Lost};
+use crate::connection::Connection;
 use crate::error::Reason;
-use crate::limits::{PRODUCE_IN_FLIGHT, PRODUCE_PARTITION_BYTES, PRODUCE_PATIENCE};
+use crate::limits::{PRODUCE_PARTITION_BYTES, PRODUCE_PATIENCE};
 use crate::record_batch::Compression;
 use crate::versions::PRODUCE_WITH_ZSTD;
 
@@ -32,7 +29,7 @@ pub(crate) struct Sender {
     requests: JoinSet<()>,
 }
 
-type Shipments = Vec<(Arc<Partition>, Shipment)>;
+pub(super) type Shipments = Vec<(Arc<Partition>, Shipment)>;
 
 impl Sender {
     pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
@@ -56,10 +53,11 @@ impl Sender {
 
     /// Waits until there is something to send, and a place for one more request.
     async fn work(&mut self) {
-        while self.queue.is_empty() || self.requests.len() >= PRODUCE_IN_FLIGHT {
+        let most = self.routing.cluster.config.in_flight;
+        while self.queue.is_empty() || self.requests.len() >= most {
             if self.requests.is_empty() {
                 self.queue.wake.notified().await;
-            } else if self.requests.len() >= PRODUCE_IN_FLIGHT {
+            } else if self.requests.len() >= most {
                 self.requests.join_next().await;
             } else {
                 tokio::select! {
@@ -81,11 +79,11 @@ impl Sender {
             }
         };
         if let Some(reason) = self.refusal(&connection) {
-            self.refuse(reason);
+            self.refuse(reason, connection.serial());
             yield_now().await;
             return;
         }
-        let shipments = self.collect().await;
+        let shipments = self.collect(connection.serial()).await;
         if !shipments.is_empty() {
             self.ship(connection, shipments).await;
         }
@@ -106,10 +104,10 @@ impl Sender {
     }
 
     /// Gives up the next batch; no other codec is taken in its place.
-    fn refuse(&self, reason: Reason) {
+    fn refuse(&self, reason: Reason, connection: u64) {
         let Some(partition) = self.queue.pop() else { return };
         let mut queue = partition.queue.lock();
-        let taken = queue.take(Instant::now(), usize::MAX, true);
+        let taken = queue.take(Instant::now(), usize::MAX, true, connection);
         if let Taken::Batch { id, records, attempts, .. } = taken {
             let shipment = Shipment { id, bytes: Bytes::new(), records, attempts };
             queue.finish(shipment, Ending::GaveUp(reason));
@@ -120,16 +118,25 @@ impl Sender {
 
     /// One batch of each due partition, until the request is full. What a batch takes in it is
     /// known when it is compressed; whether it is tried follows from its size before.
-    async fn collect(&mut self) -> Shipments {
+    ///
+    /// The order in which batches are stamped here is the order in which they are written:
+    /// requests are queued one by one.
+    async fn collect(&mut self, connection: u64) -> Shipments {
         let mut room = self.routing.cluster.config.request_bytes;
         let mut shipments = Vec::new();
+        let mut present = HashSet::new();
         while let Some(partition) = self.queue.pop() {
+            if present.contains(&Arc::as_ptr(&partition).addr()) {
+                // It is due again already, but a request takes one batch of it.
+                self.queue.push_front(partition);
+                break;
+            }
             let fits = room.saturating_sub(PRODUCE_PARTITION_BYTES);
             let taken = {
                 let mut queue = partition.queue.lock();
                 // Read under the lock: with an older time a record enqueued meanwhile would look
                 // as if it came from the future, not due yet.
-                queue.take(Instant::now(), fits, shipments.is_empty())
+                queue.take(Instant::now(), fits, shipments.is_empty(), connection)
             };
             match taken {
                 Taken::Nothing => self.routing.attend(&partition),
@@ -137,12 +144,22 @@ impl Sender {
                     self.queue.push_front(partition);
                     break;
                 }
-                Taken::Batch { id, content, records, attempts } => {
-                    self.routing.attend(&partition);
+                Taken::Batch { id, content, records, attempts, stamp } => {
                     let travels_alone = attempts.travels_alone();
-                    let bytes = self.sealer.seal(content, &self.routing.compression_threads).await;
-                    room = room.saturating_sub(bytes.len() + PRODUCE_PARTITION_BYTES);
-                    shipments.push((partition, Shipment { id, bytes, records, attempts }));
+                    let threads = &self.routing.compression_threads;
+                    let bytes = self.sealer.seal(content, stamp, threads).await;
+                    let sealed = bytes.is_ok();
+                    let bytes = bytes.unwrap_or_default();
+                    let shipment = Shipment { id, bytes, records, attempts };
+                    if sealed {
+                        room = room.saturating_sub(shipment.bytes.len() + PRODUCE_PARTITION_BYTES);
+                        present.insert(Arc::as_ptr(&partition).addr());
+                        shipments.push((partition.clone(), shipment));
+                    } else {
+                        let ending = Ending::GaveUp(unreadable());
+                        partition.queue.lock().finish(shipment, ending);
+                    }
+                    self.routing.attend(&partition);
                     if travels_alone {
                         break;
                     }
@@ -199,113 +216,4 @@ fn by_topic(shipments: &Shipments) -> Vec<TopicBatches> {
         batches.push((partition.index, shipment.bytes.clone()));
     }
     topics.into_iter().map(|(topic, batches)| (topic.clone(), batches)).collect()
-}
-
-/// What is to be done when a request has ended.
-struct Answers {
-    routing: Arc<Routing>,
-    connection: Arc<Connection>,
-    /// What was known of the cluster when the request was sent.
-    generation: u64,
-    shipments: Shipments,
-}
-
-impl Answers {
-    /// acks 0: the socket took it, or not.
-    fn taken(mut self, taken: Result<(), Lost>) {
-        for (partition, shipment) in std::mem::take(&mut self.shipments) {
-            match &taken {
-                Ok(()) => {
-                    let ending = Ending::Written { base_offset: None, log_append_ms: None };
-                    self.end(&partition, shipment, ending);
-                }
-                Err(lost) => self.lost(&partition, shipment, lost),
-            }
-        }
-    }
-
-    fn answered(mut self, answer: Result<AppendAnswer, Lost>) {
-        let shipments = std::mem::take(&mut self.shipments);
-        match answer {
-            Ok(mut answer) => {
-                for (partition, shipment) in shipments {
-                    match answer.take(&partition.topic, partition.index) {
-                        Some(appended) => self.appended(&partition, shipment, appended),
-                        None => {
-                            self.connection.condemn();
-                            let lost = Lost { fault: Fault::Incomplete, handed_over: true };
-                            self.lost(&partition, shipment, &lost);
-                        }
-                    }
-                }
-            }
-            Err(lost) => {
-                for (partition, shipment) in shipments {
-                    self.lost(&partition, shipment, &lost);
-                }
-            }
-        }
-    }
-
-    fn appended(&self, partition: &Arc<Partition>, mut shipment: Shipment, appended: Appended) {
-        let code = appended.code;
-        let hint = appended.leader.as_ref();
-        let is_news = hint.is_some_and(|hint| {
-            self.routing.metadata.hint(&partition.topic, partition.index, hint)
-        });
-        let limits = self.routing.retry_limits();
-        let (records, now) = (shipment.records, Instant::now());
-        let mut verdict = judge(appended, &mut shipment.attempts, records, limits, now, random());
-        if let (true, Verdict::Resend { pause, .. }) = (is_news, &mut verdict) {
-            // The new leader is known: there is nothing to wait for.
-            *pause = Duration::ZERO;
-        }
-        if code != 0 {
-            tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict);
-        }
-        self.carry_out(partition, shipment, verdict);
-    }
-
-    fn lost(&self, partition: &Arc<Partition>, mut shipment: Shipment, lost: &Lost) {
-        let limits = self.routing.retry_limits();
-        let verdict = judge_lost(lost, &mut shipment.attempts, limits, random());
-        self.carry_out(partition, shipment, verdict);
-    }
-
-    fn carry_out(&self, partition: &Arc<Partition>, shipment: Shipment, verdict: Verdict) {
-        let ending = match verdict {
-            Verdict::Written { base_offset, log_append_ms } => {
-                Ending::Written { base_offset, log_append_ms }
-            }
-            Verdict::Resend { pause, cause, refresh } => {
-                if refresh {
-                    self.routing.metadata.complain(self.generation);
-                }
-                Ending::Resend { at: Instant::now() + pause, cause }
-            }
-            Verdict::GiveUp { reason, topic_refused } => {
-                if topic_refused && let Some(topic) = self.routing.topic(&partition.topic) {
-                    topic.refuse(reason.clone(), Instant::now());
-                }
-                Ending::GaveUp(reason)
-            }
-            Verdict::Halve => self.regroup(Regrouped::halves(&shipment.bytes)),
-            Verdict::Without(faults) => {
-                let without = Regrouped::without(&shipment.bytes, &faults);
-                self.regroup(without.or_else(|| Regrouped::halves(&shipment.bytes)))
-            }
-        };
-        self.end(partition, shipment, ending);
-    }
-
-    fn regroup(&self, regrouped: Option<Regrouped>) -> Ending {
-        self.routing.cluster.settings.stats.batches_split.add(1);
-        let unreadable = || Ending::GaveUp(Reason::InvalidRecord("the batch is unreadable".into()));
-        regrouped.map_or_else(unreadable, Ending::Regroup)
-    }
-
-    fn end(&self, partition: &Arc<Partition>, shipment: Shipment, ending: Ending) {
-        partition.queue.lock().finish(shipment, ending);
-        self.routing.attend(partition);
-    }
 }

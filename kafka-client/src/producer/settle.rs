@@ -43,6 +43,10 @@ impl Cell {
         Arc::new(Self { partition, settled: OnceLock::new(), wake: Notify::new() })
     }
 
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
     fn settle(&self, settlement: Settlement) {
         if self.settled.set(settlement).is_ok() {
             self.wake.notify_waiters();

@@ -1,6 +1,9 @@
 //! Stories about records on their way into a scripted cluster.
 
 mod broker;
+mod idempotence;
+mod model;
+mod rules;
 
 use std::time::Duration;
 
@@ -86,9 +89,9 @@ async fn acks_0_is_written_when_the_socket_took_it() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_sent_again_in_order() {
+async fn without_idempotence_a_lost_answer_duplicates_in_order() {
     let scripted = Scripted::start().await;
-    let client = client(&scripted);
+    let client = client_with(&scripted, &[("enable.idempotence", "false")]);
     scripted.script([Act::CloseBefore, Act::Refuse(19), Act::CloseAfter, Act::Forget]);
     let (producer, deadline) = (client.producer(), patiently());
     let topic = producer.topic("orders", deadline).await.unwrap();

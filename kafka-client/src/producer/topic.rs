@@ -55,6 +55,8 @@ struct View {
     partitions: Vec<Arc<Partition>>,
     /// Partitions that exist now: fewer than we have queues for after a topic was recreated.
     count: usize,
+    /// Which topic of this name it is; 0 from brokers before 2.8.
+    id: u128,
     sticky: Sticky,
     /// The broker refused the topic: no record is taken until then.
     refused: Option<(Instant, Reason)>,
@@ -109,9 +111,12 @@ impl TopicState {
     }
 
     /// Follows the metadata: the queues of new partitions are made, none is thrown away.
-    pub(crate) fn resize(&self, count: usize) {
+    pub(crate) fn follow(&self, id: u128, count: usize) {
         let mut view = self.view.lock();
-        view.count = count;
+        if view.id != 0 && id != 0 && view.id != id {
+            view.partitions.iter().for_each(|partition| partition.queue.lock().on_recreated());
+        }
+        (view.id, view.count) = (id, count);
         for index in view.partitions.len()..count {
             let index = i32::try_from(index).unwrap_or(i32::MAX);
             let partition = Partition {

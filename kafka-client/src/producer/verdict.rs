@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::sequence::Trouble;
 use crate::backoff::Backoff;
 use crate::calls::produce::Appended;
 use crate::connection::Lost;
@@ -32,6 +33,8 @@ pub(crate) struct Attempts {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryLimits {
     pub(crate) retries: u32,
+    /// Whether batches have stamps.
+    pub(crate) idempotent: bool,
     pub(crate) backoff: Backoff,
 }
 
@@ -52,6 +55,12 @@ pub(crate) enum Verdict {
     GiveUp {
         reason: Reason,
         topic_refused: bool,
+    },
+    /// Unchanged or under a new stamp, as the partition's state decides.
+    Trouble {
+        trouble: Trouble,
+        pause: Duration,
+        cause: Cause,
     },
     /// In two halves.
     Halve,
@@ -76,21 +85,21 @@ pub(crate) fn judge(
     }
     let give_up = |reason| Verdict::GiveUp { reason, topic_refused: class == Class::TopicRefused };
     let reason = Reason::of_code(answer.code);
+    if let Some(trouble) = trouble_of(class).filter(|_| limits.idempotent) {
+        return attempts.trouble(trouble, reason, limits, random);
+    }
     match class {
         Class::Done => Verdict::Written {
             base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
             log_append_ms: answer.log_append_ms,
         },
         Class::Duplicate => Verdict::Written { base_offset: None, log_append_ms: None },
-        Class::Moved => attempts.resend(reason, true, limits, random),
-        Class::UnknownTopic => {
-            let since = *attempts.unknown_since.get_or_insert(now);
-            if now >= since + UNKNOWN_TOPIC {
-                Verdict::GiveUp { reason, topic_refused: true }
-            } else {
-                attempts.resend(reason, true, limits, random)
-            }
+        Class::UnknownTopic
+            if now >= *attempts.unknown_since.get_or_insert(now) + UNKNOWN_TOPIC =>
+        {
+            Verdict::GiveUp { reason, topic_refused: true }
         }
+        Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
         // A batch that may be in the log already must not be taken apart.
         Class::TooLarge | Class::BadRecord if attempts.maybe_written => give_up(reason),
@@ -111,11 +120,21 @@ pub(crate) fn judge(
             cause: reason.to_string().into(),
             refresh: false,
         },
-        Class::Unexplained if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
-        Class::Unexplained => {
+        _ if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
+        _ => {
             attempts.unexplained += 1;
             attempts.resend(reason, true, limits, random)
         }
+    }
+}
+
+/// Refusals whose meaning depends on what else is under way. Without stamps they explain nothing.
+fn trouble_of(class: Class) -> Option<Trouble> {
+    match class {
+        Class::OutOfOrder => Some(Trouble::OutOfOrder),
+        Class::Forgotten => Some(Trouble::Forgotten),
+        Class::WrongIdentity => Some(Trouble::WrongIdentity),
+        _ => None,
     }
 }
 
@@ -145,6 +164,19 @@ impl Attempts {
         self.lost_in_row >= SENT_ALONE_AFTER
     }
 
+    fn trouble(
+        &mut self,
+        trouble: Trouble,
+        reason: Reason,
+        limits: RetryLimits,
+        random: u64,
+    ) -> Verdict {
+        match self.resend(reason, false, limits, random) {
+            Verdict::Resend { pause, cause, .. } => Verdict::Trouble { trouble, pause, cause },
+            other => other,
+        }
+    }
+
     fn resend(
         &mut self,
         reason: Reason,
@@ -168,6 +200,7 @@ mod tests {
 
     const LIMITS: RetryLimits = RetryLimits {
         retries: 5,
+        idempotent: false,
         backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
     };
 
@@ -292,6 +325,26 @@ mod tests {
         assert!(is_resend(&at(4999)));
         let reason = Reason::UnknownTopic;
         assert_eq!(at(5000), Verdict::GiveUp { reason, topic_refused: true });
+    }
+
+    #[test]
+    fn troubles_of_sequence_and_identity_are_left_to_the_partition() {
+        let limits = RetryLimits { idempotent: true, ..LIMITS };
+        for (code, expected) in [
+            (45, Trouble::OutOfOrder),
+            (59, Trouble::Forgotten),
+            (47, Trouble::WrongIdentity),
+            (49, Trouble::WrongIdentity),
+            (90, Trouble::WrongIdentity),
+        ] {
+            let mut attempts = Attempts::default();
+            let verdict = judge(answer(code, -1), &mut attempts, 2, limits, Instant::now(), 20);
+            match verdict {
+                Verdict::Trouble { trouble, .. } => assert_eq!(trouble, expected, "{code}"),
+                other => panic!("{code}: {other:?}"),
+            }
+            assert!(!attempts.maybe_written, "{code} is a refusal");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::record::{self, Deltas};
-use super::{BatchHeader, HEADER_BYTES, Record};
+use super::{BatchHeader, HEADER_BYTES, Record, Stamp};
 
 /// An open batch without compression.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ impl BatchBuilder {
         true
     }
 
-    /// Completes the header and the checksum, for a producer without an id.
-    pub fn finish(mut self) -> Bytes {
+    /// Completes the header and the checksum.
+    pub fn finish(mut self, stamp: Stamp) -> Bytes {
         let header = BatchHeader {
             base_offset: 0,
             length: 0,
@@ -72,9 +72,9 @@ impl BatchBuilder {
             last_offset_delta: (self.records - 1).max(0),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
+            producer_id: stamp.producer_id,
+            producer_epoch: stamp.producer_epoch,
+            base_sequence: stamp.base_sequence,
             records: self.records,
         };
         header.seal(&mut self.bytes);

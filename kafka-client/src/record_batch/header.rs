@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::BatchError;
+use super::{BatchError, Stamp};
 
 /// Bytes of a batch before its first record.
 pub const HEADER_BYTES: usize = 61;
@@ -82,6 +82,15 @@ impl BatchHeader {
     pub fn next_offset(&self) -> Result<i64, BatchError> {
         let beyond = i64::from(self.last_offset_delta) + 1;
         self.base_offset.checked_add(beyond).ok_or(BatchError::Overflow)
+    }
+
+    /// Whose batch it is.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            producer_id: self.producer_id,
+            producer_epoch: self.producer_epoch,
+            base_sequence: self.base_sequence,
+        }
     }
 
     /// 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.

@@ -33,7 +33,7 @@ fn build(parts: &[Parts]) -> (Bytes, usize) {
         foreseen = builder.len_with(&record);
         assert!(builder.push_within(&record, usize::MAX));
     }
-    (builder.finish(), foreseen)
+    (builder.finish(Stamp::NONE), foreseen)
 }
 
 fn record(value: &[u8]) -> Record<'_> {
@@ -105,7 +105,7 @@ proptest! {
 fn decoded_values_are_slices_of_the_frame() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"a value"), usize::MAX));
-    let batch = builder.finish();
+    let batch = builder.finish(Stamp::NONE);
     let (_, records) = decode(&batch).unwrap();
     let value = records[0].value.as_ref().unwrap();
     assert!(batch.as_ptr_range().contains(&value.as_ptr()));
@@ -123,7 +123,7 @@ fn a_full_batch_takes_no_more_but_an_empty_one_takes_any_record() {
 fn a_flipped_bit_fails_the_checksum() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"value"), usize::MAX));
-    let mut bytes = builder.finish().to_vec();
+    let mut bytes = builder.finish(Stamp::NONE).to_vec();
     *bytes.last_mut().unwrap() ^= 1;
     assert!(matches!(decode(&bytes.into()), Err(BatchError::Checksum { .. })));
 }
@@ -132,7 +132,7 @@ fn a_flipped_bit_fails_the_checksum() {
 fn log_append_time_is_the_time_of_every_record() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"value"), usize::MAX));
-    let stamped = resealed(&builder.finish(), |bytes| {
+    let stamped = resealed(&builder.finish(Stamp::NONE), |bytes| {
         bytes[22] |= 0b1000;
         bytes[35..43].copy_from_slice(&77i64.to_be_bytes());
     });
@@ -143,7 +143,7 @@ fn log_append_time_is_the_time_of_every_record() {
 fn an_empty_compacted_batch_still_tells_the_next_offset() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"value"), usize::MAX));
-    let emptied = resealed(&builder.finish().slice(..HEADER_BYTES), |bytes| {
+    let emptied = resealed(&builder.finish(Stamp::NONE).slice(..HEADER_BYTES), |bytes| {
         bytes[0..8].copy_from_slice(&100i64.to_be_bytes());
         bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
         bytes[23..27].copy_from_slice(&9i32.to_be_bytes());
@@ -168,7 +168,7 @@ fn an_old_message_format_can_be_stepped_over() {
 fn a_wrong_codec_is_told() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"value"), usize::MAX));
-    let batch = builder.finish();
+    let batch = builder.finish(Stamp::NONE);
     for (codec, name) in [(1, "gzip"), (2, "snappy"), (3, "lz4"), (4, "zstd")] {
         let error = decode(&resealed(&batch, |bytes| bytes[22] |= codec)).unwrap_err();
         let expected = |codec| codec == name;

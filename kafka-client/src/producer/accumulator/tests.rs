@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::outcome::Outcome;
+use crate::producer::batch::Again;
 use crate::producer::memory::Memory;
 use crate::producer::regroup::Regrouped;
 use crate::producer::settle::{Ledger, Ticket};
@@ -19,7 +20,9 @@ const LIMITS: BatchLimits = BatchLimits {
     request_bytes: 4000,
     buffer_bytes: 40_000,
     linger: Duration::ZERO,
+    idempotent_in_flight: None,
 };
+const CONNECTION: u64 = 1;
 const RESERVED: usize = 200;
 
 struct Desk {
@@ -55,11 +58,12 @@ impl Desk {
     }
 
     fn take(&mut self, now_ms: u64) -> Option<Shipment> {
-        match self.queue.take(self.at(now_ms), 4000, true) {
-            Taken::Batch { id, content, records, attempts } => {
+        match self.queue.take(self.at(now_ms), 4000, true, CONNECTION) {
+            Taken::Batch { id, content, records, attempts, stamp } => {
                 let bytes = match content {
-                    Content::Growing(builder) => builder.finish(),
-                    Content::Sealed(bytes) => bytes,
+                    Content::Growing(builder) => builder.finish(stamp),
+                    Content::Sealed(bytes) => stamp.put(bytes).unwrap(),
+                    Content::Away => panic!("it is in flight"),
                 };
                 Some(Shipment { id, bytes, records, attempts })
             }
@@ -69,7 +73,7 @@ impl Desk {
 
     fn resend(&mut self, shipment: Shipment, at_ms: u64) {
         let (at, cause) = (self.at(at_ms), "it broke".into());
-        self.queue.finish(shipment, Ending::Resend { at, cause });
+        self.queue.finish(shipment, Ending::Resend { at, cause, why: Again::Refused });
     }
 
     fn buffered(&self) -> u64 {
@@ -298,6 +302,7 @@ fn a_batch_that_closes_connections_travels_alone() {
         crate::connection::Lost { fault: crate::connection::Fault::Closed, handed_over: true };
     let limits = crate::producer::verdict::RetryLimits {
         retries: 9,
+        idempotent: false,
         backoff: crate::backoff::Backoff { base: Duration::ZERO, max: Duration::ZERO },
     };
     for _ in 0..3 {
@@ -306,8 +311,8 @@ fn a_batch_that_closes_connections_travels_alone() {
     }
     desk.resend(shipment, 0);
     let now = desk.at(1);
-    assert!(matches!(desk.queue.take(now, 4000, false), Taken::NoRoom));
-    assert!(matches!(desk.queue.take(now, 4000, true), Taken::Batch { .. }));
+    assert!(matches!(desk.queue.take(now, 4000, false, CONNECTION), Taken::NoRoom));
+    assert!(matches!(desk.queue.take(now, 4000, true, CONNECTION), Taken::Batch { .. }));
 }
 
 #[tokio::test]

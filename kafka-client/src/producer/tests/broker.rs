@@ -12,19 +12,20 @@ use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, ProduceResponse, ProducerId, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use super::rules::Rules;
 use crate::lock::Lock;
-use crate::record_batch;
-use crate::versions::{API_VERSIONS, Api, METADATA, PRODUCE};
+use crate::record_batch::{self, Stamp};
+use crate::versions::{API_VERSIONS, Api, INIT_PRODUCER_ID, METADATA, PRODUCE};
 
-const APIS: [&Api; 3] = [&PRODUCE, &METADATA, &API_VERSIONS];
+const APIS: [&Api; 4] = [&PRODUCE, &METADATA, &API_VERSIONS, &INIT_PRODUCER_ID];
 
 /// What a broker does with the next Produce request; without a script it appends.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub(super) enum Act {
     Hold(Arc<Notify>),
     /// Appends, and forgets the partitions in the answer.
     Forget,
+    /// Appends, and answers with bytes that are no answer.
+    Garble,
 }
 
 /// The brokers and what they have seen.
@@ -62,7 +65,10 @@ struct State {
     /// Of all leaders: it grows with each change.
     epoch: i32,
     script: VecDeque<Act>,
-    logs: BTreeMap<(String, i32), Vec<String>>,
+    logs: BTreeMap<(String, i32), Rules>,
+    /// Codes of the refusals of a producer id that come first.
+    refused_ids: VecDeque<i16>,
+    producer_ids: i64,
     produced_at: Vec<i32>,
     /// The codec of each batch that arrived.
     codecs: Vec<i16>,
@@ -112,7 +118,28 @@ impl Scripted {
 
     /// The values appended to a partition, in order.
     pub(super) fn log(&self, topic: &str, partition: i32) -> Vec<String> {
-        self.state.lock().logs.get(&(topic.to_owned(), partition)).cloned().unwrap_or_default()
+        let state = self.state.lock();
+        state
+            .logs
+            .get(&(topic.to_owned(), partition))
+            .map(|rules| rules.log.clone())
+            .unwrap_or_default()
+    }
+
+    /// The stamps of all batches that came for a partition of `orders`.
+    pub(super) fn stamps(&self, partition: i32) -> Vec<Stamp> {
+        let state = self.state.lock();
+        let rules = state.logs.get(&("orders".to_owned(), partition));
+        rules.map(|rules| rules.stamps.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn refuse_ids(&self, codes: impl IntoIterator<Item = i16>) {
+        self.state.lock().refused_ids.extend(codes);
+    }
+
+    /// How many producer ids were given.
+    pub(super) fn producer_ids(&self) -> i64 {
+        self.state.lock().producer_ids
     }
 
     /// The broker of each Produce request.
@@ -143,14 +170,16 @@ impl Scripted {
             let mut body = BytesMut::new();
             match header.request_api_key {
                 18 => self.versions().encode(&mut body, version).unwrap(),
+                22 => self.producer_id().encode(&mut body, version).unwrap(),
                 3 => self.metadata(&mut frame, version).encode(&mut body, version).unwrap(),
                 _ => {
                     let request = ProduceRequest::decode(&mut frame, version).unwrap();
-                    let Some(answer) = self.produce(id, &request).await else { return };
-                    if request.acks == 0 {
-                        continue;
+                    let Ok(answer) = self.produce(id, &request).await else { return };
+                    match answer {
+                        Some(_) if request.acks == 0 => continue,
+                        Some(answer) => answer.encode(&mut body, version).unwrap(),
+                        None => body.put_slice(&[0xff; 7]),
                     }
-                    answer.encode(&mut body, version).unwrap();
                 }
             }
             let mut answer = BytesMut::new();
@@ -173,6 +202,16 @@ impl Scripted {
                 .with_max_version(most)
         });
         ApiVersionsResponse::default().with_api_keys(keys.to_vec())
+    }
+
+    fn producer_id(&self) -> InitProducerIdResponse {
+        let mut state = self.state.lock();
+        let answer = InitProducerIdResponse::default();
+        if let Some(code) = state.refused_ids.pop_front() {
+            return answer.with_error_code(code);
+        }
+        state.producer_ids += 1;
+        answer.with_producer_id(ProducerId(state.producer_ids)).with_producer_epoch(0)
     }
 
     fn metadata(&self, frame: &mut Bytes, version: i16) -> MetadataResponse {
@@ -201,24 +240,29 @@ impl Scripted {
         MetadataResponse::default().with_brokers(brokers.collect()).with_topics(topics.collect())
     }
 
-    /// `None` closes the connection.
-    async fn produce(&self, id: i32, request: &ProduceRequest) -> Option<ProduceResponse> {
+    /// `None` is garbage, `Err` closes the connection.
+    async fn produce(
+        &self,
+        id: i32,
+        request: &ProduceRequest,
+    ) -> Result<Option<ProduceResponse>, ()> {
         let act = {
             let mut state = self.state.lock();
             state.produced_at.push(id);
             state.script.pop_front().unwrap_or(Act::Append)
         };
         if matches!(act, Act::CloseBefore) {
-            return None;
+            return Err(());
         }
         let answer = self.answer(&act, request);
         match act {
-            Act::CloseAfter => return None,
+            Act::CloseAfter => return Err(()),
+            Act::Garble => return Ok(None),
             Act::Silence => std::future::pending().await,
             Act::Hold(open) => open.notified().await,
             _ => {}
         }
-        Some(answer)
+        Ok(Some(answer))
     }
 
     fn answer(&self, act: &Act, request: &ProduceRequest) -> ProduceResponse {
@@ -264,14 +308,16 @@ impl Scripted {
             }
             _ => 0,
         };
+        let mut state = self.state.lock();
+        let rules = state.logs.entry((topic.to_owned(), index)).or_default();
         if code != 0 {
+            rules.see(batch);
             return Some(answer.with_error_code(code));
         }
-        let mut state = self.state.lock();
-        let log = state.logs.entry((topic.to_owned(), index)).or_default();
-        let base = i64::try_from(log.len()).unwrap();
-        let value = |value: Bytes| String::from_utf8(value.to_vec()).unwrap();
-        log.extend(records.into_iter().map(|record| value(record.value.unwrap())));
-        (!matches!(act, Act::Forget)).then(|| answer.with_base_offset(base))
+        let answer = match rules.append(batch) {
+            Ok(base) => answer.with_base_offset(base),
+            Err(code) => answer.with_error_code(code),
+        };
+        (!matches!(act, Act::Forget)).then_some(answer)
     }
 }

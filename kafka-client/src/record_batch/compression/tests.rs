@@ -158,7 +158,7 @@ fn batch_of(values: &[&[u8]]) -> Bytes {
         let record = Record { partition: None, key: None, value, headers: &[], timestamp_ms: 5 };
         assert!(builder.push_within(&record, usize::MAX));
     }
-    builder.finish()
+    builder.finish(crate::record_batch::Stamp::NONE)
 }
 
 #[test]

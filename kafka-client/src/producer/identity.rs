@@ -1,0 +1,164 @@
+//! The client's producer id: asked once, and again only when it is used up.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::backoff::random;
+use crate::calls::init_producer_id::{AskProducerId, Identity};
+use crate::cluster::Cluster;
+use crate::error::policy::is_identity_retried;
+use crate::error::{Cause, Reason};
+
+/// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
+#[derive(Debug)]
+pub(crate) struct ProducerId {
+    cluster: Arc<Cluster>,
+    state: watch::Sender<State>,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Identity>,
+    /// Why the last attempt to get one failed.
+    failure: Option<Cause>,
+}
+
+/// Wakes whoever waits for an id, at each success and failure.
+pub(crate) struct Changes(watch::Receiver<State>);
+
+impl Changes {
+    /// `false` when nothing can change any more.
+    pub(crate) async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+/// Why there is no producer id.
+enum Failure {
+    /// It may work in a moment.
+    Passing(Cause),
+    /// Someone must do something about it; we keep asking, slowly.
+    Refused(Cause),
+}
+
+impl ProducerId {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
+        Arc::new(Self { cluster, state: watch::Sender::default(), wanted: Notify::new() })
+    }
+
+    /// The id to use; if there is none, it is asked for, and the cause of the last failure given.
+    pub(crate) fn held(&self) -> Result<Identity, Cause> {
+        let state = self.state.borrow();
+        state.held.ok_or_else(|| {
+            self.wanted.notify_one();
+            state.failure.clone().unwrap_or_else(|| "there is no producer id yet".into())
+        })
+    }
+
+    /// This id must not be given to anyone any more.
+    pub(crate) fn discard(&self, producer_id: i64) {
+        self.state.send_if_modified(|state| {
+            state.held.take_if(|held| held.producer_id == producer_id).is_some()
+        });
+    }
+
+    /// As [`ProducerId::discard`], for whatever id is held: what was sent under it is forgotten.
+    pub(crate) fn retire(&self) {
+        self.state.send_modify(|state| state.held = None);
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(self.state.subscribe())
+    }
+
+    /// Waits until an id is held. `Err` has the last failure.
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), Option<Cause>> {
+        let mut changes = self.state.subscribe();
+        loop {
+            let failure = match self.held() {
+                Ok(_) => return Ok(()),
+                Err(_) => changes.borrow_and_update().failure.clone(),
+            };
+            let changed = timeout_at(deadline, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Asks when an id is wanted, until the client is closed.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let shutdown = self.cluster.settings.shutdown.clone();
+        shutdown
+            .run_until_cancelled(async {
+                loop {
+                    self.wanted.notified().await;
+                    if self.state.borrow().held.is_none() {
+                        self.obtain().await;
+                    }
+                }
+            })
+            .await;
+    }
+
+    async fn obtain(&self) {
+        let retry = self.cluster.config.retry;
+        let mut failures = 0;
+        loop {
+            let failure = match self.ask().await {
+                Ok(held) => {
+                    tracing::debug!(producer_id = held.producer_id, "producer id");
+                    self.state.send_replace(State { held: Some(held), failure: None });
+                    return;
+                }
+                Err(failure) => failure,
+            };
+            failures += 1;
+            let (cause, pause) = match failure {
+                Failure::Passing(cause) => (cause, retry.after(failures, random())),
+                Failure::Refused(cause) => (cause, retry.max),
+            };
+            tracing::warn!(%cause, "no producer id");
+            self.state.send_replace(State { held: None, failure: Some(cause) });
+            sleep(pause).await;
+        }
+    }
+
+    /// Any broker can answer, because there is no transactional id.
+    async fn ask(&self) -> Result<Identity, Failure> {
+        let mut last = Failure::Passing("no broker is known".into());
+        for endpoint in self.cluster.anyone() {
+            let connection = match self.cluster.connect(&endpoint, 0).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    last = Failure::Passing(error.cause());
+                    continue;
+                }
+            };
+            let patience = self.cluster.config.request_timeout;
+            let answer = match connection.submit(&AskProducerId, patience).await {
+                Ok(reply) => reply.answer().await,
+                Err(lost) => Err(lost),
+            };
+            match answer {
+                Ok(Ok(identity)) => return Ok(identity),
+                Ok(Err(code)) => last = refused(code),
+                Err(lost) => last = Failure::Passing(format!("{endpoint}: {lost}").into()),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn refused(code: i16) -> Failure {
+    let cause = format!("the broker gives no producer id: {}", Reason::of_code(code));
+    if is_identity_retried(code) {
+        Failure::Passing(cause.into())
+    } else {
+        Failure::Refused(cause.into())
+    }
+}

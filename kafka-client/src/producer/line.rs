@@ -1,0 +1,257 @@
+//! One partition's closed batches, waiting or in flight, in the order of their records (pure).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::batch::{Again, Batch, Content, Ending, Shipment, Taken};
+use super::sequence::{Finding, Sequence, Turn};
+use super::settle::Claim;
+use crate::calls::init_producer_id::Identity;
+use crate::error::Reason;
+use crate::record_batch::Stamp;
+use crate::stats::Counters;
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    batches: VecDeque<Batch>,
+    flying: usize,
+    /// Without it one batch is in flight, and duplicates are possible.
+    sequence: Option<Sequence>,
+    last_id: u64,
+    stats: Arc<Counters>,
+}
+
+/// What may be sent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Nothing,
+    /// This batch, not before a time.
+    Batch {
+        id: u64,
+        at: Instant,
+    },
+    /// What is still open: nothing that is closed comes before it.
+    Open,
+}
+
+impl Line {
+    pub(crate) fn new(sequence: Option<Sequence>, stats: Arc<Counters>) -> Self {
+        Self { batches: VecDeque::new(), flying: 0, sequence, last_id: 0, stats }
+    }
+
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(crate) fn push(&mut self, batch: Batch) {
+        self.batches.push_back(batch);
+    }
+
+    pub(crate) fn next(&self) -> Next {
+        let of = |batch: &Batch| Next::Batch { id: batch.id, at: batch.not_before };
+        let Some(sequence) = &self.sequence else {
+            let front = self.batches.front().map_or(Next::Open, of);
+            return if self.flying > 0 { Next::Nothing } else { front };
+        };
+        match sequence.turn() {
+            Turn::Wait => Next::Nothing,
+            Turn::Again { id, not_before } => self.get(id).map_or(Next::Nothing, |batch| {
+                let at = not_before.map_or(batch.not_before, |at| at.max(batch.not_before));
+                Next::Batch { id, at }
+            }),
+            Turn::New | Turn::Identify => {
+                let unstamped = self.batches.iter().find(|batch| !sequence.holds(batch.id));
+                unstamped.map_or(Next::Open, of)
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Batch> {
+        self.batches.iter().find(|batch| batch.id == id)
+    }
+
+    /// Whether requests of this partition may go over the connection now.
+    pub(crate) fn bind(&mut self, connection: u64) -> bool {
+        self.sequence.as_mut().is_none_or(|sequence| sequence.bind(connection))
+    }
+
+    /// Takes a producer id if one is needed; says whether there is one.
+    pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
+        let ready = self.sequence.as_mut().is_none_or(|sequence| sequence.identify(offered));
+        self.follow_findings();
+        ready
+    }
+
+    /// The producer id that must be replaced before anything can be sent.
+    pub(crate) fn spent_id(&self) -> Option<i64> {
+        self.sequence.as_ref()?.spent_id()
+    }
+
+    /// Sends a batch off, under the stamp that its place in the request gives it.
+    pub(crate) fn depart(&mut self, id: u64) -> Taken {
+        let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) else {
+            return Taken::Nothing;
+        };
+        let Some(claim) = &mut batch.claim else { return Taken::Nothing };
+        let records = claim.records;
+        let stamp = match &mut self.sequence {
+            None => Some(Stamp::NONE),
+            Some(sequence) => sequence.again(id).or_else(|| sequence.stamp(id, records)),
+        };
+        let Some(stamp) = stamp else { return Taken::Nothing };
+        claim.in_doubt = true;
+        self.flying += 1;
+        let content = std::mem::replace(&mut batch.content, Content::Away);
+        Taken::Batch { id, content, records, attempts: batch.attempts.clone(), stamp }
+    }
+
+    /// The request of a shipment is over. Gives the bytes that are free now.
+    pub(crate) fn finish(&mut self, shipment: Shipment, ending: Ending) -> usize {
+        let Some(place) = self.batches.iter().position(|batch| batch.id == shipment.id) else {
+            return 0;
+        };
+        self.flying -= 1;
+        let Shipment { id, bytes, attempts, .. } = shipment;
+        let doubtful = attempts.maybe_written;
+        let is_written = matches!(ending, Ending::Written { .. });
+        let mut freed = 0;
+        match ending {
+            Ending::Resend { at, why, .. } => {
+                if let Some(batch) = self.batches.get_mut(place) {
+                    (batch.content, batch.attempts) = (Content::Sealed(bytes), attempts);
+                    batch.not_before = at;
+                    batch.claim.iter_mut().for_each(|claim| claim.in_doubt = doubtful);
+                    if batch.claim.is_none() {
+                        self.batches.remove(place);
+                    }
+                }
+                self.tell_again(id, doubtful, why);
+            }
+            // Settled at its deadline already: a late answer only counts for the sequences.
+            settled => {
+                freed += self.settle(place, doubtful, settled);
+                match &mut self.sequence {
+                    Some(sequence) if is_written => sequence.on_written(id),
+                    Some(sequence) => sequence.on_void(id, doubtful),
+                    None => {}
+                }
+            }
+        }
+        freed + self.follow_findings()
+    }
+
+    fn tell_again(&mut self, id: u64, doubtful: bool, why: Again) {
+        let Some(sequence) = &mut self.sequence else { return };
+        match why {
+            Again::Refused => sequence.on_retry(id, doubtful, None),
+            Again::CutOff(at) => sequence.on_retry(id, doubtful, Some(at)),
+            Again::Trouble(trouble) => sequence.on_trouble(id, trouble, doubtful),
+        }
+    }
+
+    fn settle(&mut self, place: usize, doubtful: bool, ending: Ending) -> usize {
+        let Some(batch) = self.batches.remove(place) else { return 0 };
+        let Some(mut claim) = batch.claim else { return 0 };
+        claim.in_doubt = doubtful;
+        let mut freed = claim.reserved;
+        match ending {
+            Ending::Written { base_offset, log_append_ms } => {
+                claim.written(base_offset, log_append_ms);
+            }
+            Ending::GaveUp(reason) => claim.give_up(reason),
+            Ending::Regroup(regrouped) => {
+                let times = (batch.deadline, batch.not_before);
+                let batches = regrouped.into_batches(claim, times, &mut self.last_id);
+                for batch in batches.into_iter().rev() {
+                    freed -= batch.claim.as_ref().map_or(0, |claim| claim.reserved);
+                    self.batches.insert(place, batch);
+                }
+            }
+            Ending::Resend { .. } => {}
+        }
+        freed
+    }
+
+    /// Settles what is past its deadline. Gives the bytes that are free now.
+    pub(crate) fn expire(&mut self, now: Instant, reason: &Reason) -> usize {
+        let mut freed = 0;
+        let late = |batch: &Batch| batch.deadline <= now && batch.claim.is_some();
+        while let Some(place) = self.batches.iter().position(late) {
+            let Some(batch) = self.batches.get_mut(place) else { break };
+            let (id, doubtful) = (batch.id, batch.attempts.maybe_written);
+            if let Some(claim) = batch.claim.take() {
+                freed += claim.reserved;
+                claim.give_up(reason.clone());
+            }
+            let is_flying = matches!(batch.content, Content::Away);
+            if !is_flying {
+                self.batches.remove(place);
+            }
+            match &mut self.sequence {
+                Some(sequence) if is_flying => sequence.abandon(id),
+                Some(sequence) => sequence.on_void(id, doubtful),
+                None => {}
+            }
+        }
+        freed + self.follow_findings()
+    }
+
+    /// The topic was created again under its old name.
+    pub(crate) fn on_recreated(&mut self) -> usize {
+        self.sequence.iter_mut().for_each(Sequence::on_recreated);
+        self.follow_findings()
+    }
+
+    fn follow_findings(&mut self) -> usize {
+        let mut freed = 0;
+        while let Some(finding) = self.sequence.as_mut().and_then(Sequence::poll_finding) {
+            match finding {
+                Finding::Absent(id) => {
+                    if let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) {
+                        batch.attempts.maybe_written = false;
+                        batch.claim.iter_mut().for_each(|claim| claim.in_doubt = false);
+                    }
+                }
+                Finding::Unprovable(id) => {
+                    let place = self.batches.iter().position(|batch| batch.id == id);
+                    let lost = Reason::NoAnswer("the broker cannot tell any more".into());
+                    let settle = |place| self.settle(place, true, Ending::GaveUp(lost));
+                    freed += place.map_or(0, settle);
+                }
+                Finding::Loss => {
+                    tracing::warn!("acknowledged records are gone from a broker's log");
+                    self.stats.sequence_losses.add(1);
+                }
+                Finding::Reset => self.stats.producer_resets.add(1),
+            }
+        }
+        freed
+    }
+
+    /// Forgets all batches; gives their claims.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Claim> {
+        self.flying = 0;
+        self.batches.drain(..).filter_map(|batch| batch.claim)
+    }
+
+    /// Deadlines of what is not settled.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.batches.iter().filter(|batch| batch.claim.is_some()).map(|batch| batch.deadline)
+    }
+
+    pub(crate) fn is_flying(&self) -> bool {
+        self.flying > 0
+    }
+
+    /// Whether a batch waits to be sent.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.batches.len() > self.flying
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+}

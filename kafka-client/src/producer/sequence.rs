@@ -1,0 +1,238 @@
+//! One partition's idempotence: what may be sent under which stamp, and what an ending means (pure).
+//!
+//! A range of sequences that was given out is spent, whatever became of its batch. Whatever leaves
+//! a hole in the sequences leads to a new epoch, which starts at 0; before that each batch that may
+//! be in the log is sent once more under its old stamp, because a broker recognises duplicates
+//! within an epoch only.
+
+mod entry;
+mod reset;
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use crate::calls::init_producer_id::Identity;
+use crate::record_batch::{Stamp, sequence_after};
+use entry::{Entry, Standing};
+
+pub(crate) use entry::{Finding, Trouble, Turn};
+
+/// The state of one partition. Batches are known by the ids that their queue gives them.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Batches that may be unsettled at a time; a broker remembers five.
+    window: u64,
+    identity: Option<Identity>,
+    /// The sequence of the next record.
+    next: i32,
+    phase: Phase,
+    /// Stamped and unsettled, in the order of their sequences.
+    line: VecDeque<Entry>,
+    /// Batches stamped so far.
+    serial: u64,
+    /// The last batch that left the line and may be in the log.
+    last_logged: u64,
+    /// The batch before which the broker, unexpectedly, misses others.
+    gap: Option<u64>,
+    /// What the requests in flight are on.
+    connection: Option<u64>,
+    rebinding: bool,
+    findings: VecDeque<Finding>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing of this epoch is acknowledged: one batch at a time. A broker takes *any* first
+    /// sequence of a producer it does not know (KAFKA-14359); with two in flight and the first
+    /// refused, the second would be appended.
+    Fresh,
+    /// As many as the window allows.
+    Open,
+    /// After a refusal, a lost answer or with a new leader: one at a time until one is
+    /// acknowledged.
+    Recovering,
+    /// A range is void: probes only, then a new identity.
+    Resetting(Renewal),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Renewal {
+    Epoch,
+    ProducerId,
+}
+
+impl Sequence {
+    pub(crate) fn new(window: usize) -> Self {
+        Self {
+            window: window as u64,
+            identity: None,
+            next: 0,
+            phase: Phase::Fresh,
+            line: VecDeque::new(),
+            serial: 0,
+            last_logged: 0,
+            gap: None,
+            connection: None,
+            rebinding: false,
+            findings: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn turn(&self) -> Turn {
+        if self.rebinding {
+            return Turn::Wait;
+        }
+        let waiting = self.line.iter().find(|entry| entry.standing == Standing::Waiting);
+        let again = |entry: &Entry| Turn::Again { id: entry.id, not_before: None };
+        match self.phase {
+            Phase::Open => match (waiting, self.line.front()) {
+                (Some(entry), _) => again(entry),
+                // Counted from the oldest, so that the broker still remembers it.
+                (None, Some(head)) if self.serial + 1 - head.serial >= self.window => Turn::Wait,
+                (None, _) => Turn::New,
+            },
+            _ if self.is_flying() => Turn::Wait,
+            Phase::Resetting(_) => self.probe().unwrap_or(Turn::Identify),
+            Phase::Fresh | Phase::Recovering if self.identity.is_none() => Turn::Identify,
+            Phase::Fresh | Phase::Recovering => waiting.map_or(Turn::New, again),
+        }
+    }
+
+    /// Requests go over one connection at a time: says whether this one may be used now.
+    pub(crate) fn bind(&mut self, connection: u64) -> bool {
+        if self.connection == Some(connection) {
+            return true;
+        }
+        if self.is_flying() {
+            self.rebinding = true;
+            return false;
+        }
+        self.connection = Some(connection);
+        self.recover();
+        true
+    }
+
+    /// Takes an identity if one is needed. Says whether the partition has one.
+    pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
+        if self.turn() != Turn::Identify {
+            return true;
+        }
+        match offered.filter(|offered| self.spent_id() != Some(offered.producer_id)) {
+            Some(offered) => {
+                self.begin(offered);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The producer id that must be replaced before anything can be sent.
+    pub(crate) fn spent_id(&self) -> Option<i64> {
+        let held = self.identity.map(|identity| identity.producer_id);
+        held.filter(|_| self.phase == Phase::Resetting(Renewal::ProducerId))
+    }
+
+    /// The next range, when the turn is [`Turn::New`]; `None` at any other time.
+    pub(crate) fn stamp(&mut self, id: u64, records: usize) -> Option<Stamp> {
+        let identity = self.identity.filter(|_| self.turn() == Turn::New)?;
+        let stamp = Stamp {
+            producer_id: identity.producer_id,
+            producer_epoch: identity.epoch,
+            base_sequence: self.next,
+        };
+        self.next = sequence_after(self.next, records);
+        self.serial += 1;
+        self.line.push_back(Entry {
+            id,
+            serial: self.serial,
+            stamp,
+            standing: Standing::Flying,
+            doubtful: false,
+            cut_off: None,
+            abandoned: false,
+        });
+        Some(stamp)
+    }
+
+    /// The stamp of a batch that is sent again.
+    pub(crate) fn again(&mut self, id: u64) -> Option<Stamp> {
+        let is_probe = matches!(self.phase, Phase::Resetting(_));
+        let entry = self.line.iter_mut().find(|entry| entry.id == id)?;
+        entry.standing = if is_probe { Standing::Probing } else { Standing::Flying };
+        Some(entry.stamp)
+    }
+
+    /// Whether the batch has a stamp.
+    pub(crate) fn holds(&self, id: u64) -> bool {
+        self.line.iter().any(|entry| entry.id == id)
+    }
+
+    /// Proven to be in the log.
+    pub(crate) fn on_written(&mut self, id: u64) {
+        if self.leave(id, true) && matches!(self.phase, Phase::Fresh | Phase::Recovering) {
+            self.phase = Phase::Open;
+        }
+        self.advance();
+    }
+
+    /// To be sent again unchanged. `cut_off` is when its connection was closed without an answer.
+    pub(crate) fn on_retry(&mut self, id: u64, doubtful: bool, cut_off: Option<Instant>) {
+        let Some(entry) = self.line.iter_mut().find(|entry| entry.id == id) else { return };
+        entry.doubtful |= doubtful;
+        entry.cut_off = cut_off.or(entry.cut_off);
+        entry.standing = Standing::Waiting;
+        if entry.abandoned {
+            return self.on_void(id, doubtful);
+        }
+        self.recover();
+        self.advance();
+    }
+
+    /// The batch will not be sent again under this stamp: refused for good, expired or regrouped.
+    pub(crate) fn on_void(&mut self, id: u64, doubtful: bool) {
+        if self.leave(id, doubtful) {
+            self.reset(Renewal::Epoch);
+        }
+        self.advance();
+    }
+
+    /// Settled at its deadline while it was in flight.
+    pub(crate) fn abandon(&mut self, id: u64) {
+        self.line.iter_mut().filter(|entry| entry.id == id).for_each(|e| e.abandoned = true);
+    }
+
+    /// The topic was created again: its log knows nothing of our sequences.
+    pub(crate) fn on_recreated(&mut self) {
+        if self.identity.is_some() && (self.phase != Phase::Fresh || !self.line.is_empty()) {
+            self.reset(Renewal::Epoch);
+            self.advance();
+        }
+    }
+
+    pub(crate) fn poll_finding(&mut self) -> Option<Finding> {
+        self.findings.pop_front()
+    }
+
+    fn recover(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Recovering;
+        }
+    }
+
+    fn leave(&mut self, id: u64, may_be_logged: bool) -> bool {
+        let place = self.line.iter().position(|entry| entry.id == id);
+        let Some(entry) = place.and_then(|place| self.line.remove(place)) else { return false };
+        if may_be_logged || entry.doubtful {
+            self.last_logged = self.last_logged.max(entry.serial);
+        }
+        true
+    }
+
+    fn is_flying(&self) -> bool {
+        self.line.iter().any(Entry::is_flying)
+    }
+}
+
+#[cfg(test)]
+mod tests;
