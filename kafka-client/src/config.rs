@@ -101,7 +101,9 @@ impl Config {
     /// `enable.idempotence` is true with `acks=all` unless set to false, and refused with other
     /// acks. `max.in.flight.requests.per.connection` (1–5, default 5) bounds requests per broker,
     /// and with idempotence batches per partition; without it a partition has one in flight, so
-    /// that a retry reorders nothing.
+    /// that a retry reorders nothing. A broker that restarts forgets producers whose records are
+    /// older than its `producer.id.expiration.ms` (a day) by their own timestamps: retries of such
+    /// records across a restart may duplicate, as with every Kafka client.
     /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
     /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
     ///
