@@ -63,7 +63,7 @@ fn batch(records: u64) -> Bytes {
         let record = Record { partition: None, key: None, value, headers: &[], timestamp_ms: 5 };
         builder.push_within(&record, usize::MAX);
     }
-    builder.finish()
+    builder.finish(kafka_client::record_batch::Stamp::NONE)
 }
 
 /// MB/s in the best of some rounds: the others were disturbed.
