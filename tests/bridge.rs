@@ -147,7 +147,7 @@ async fn profiles_that_nobody_uses_make_room_for_new_ones() -> anyhow::Result<()
     assert_eq!(parts.register().await?.status, 200);
     let document = String::from_utf8(parts.profile.clone())?;
     for linger in 1..=300 {
-        let other = document.replace("\"linger_ms\":0", &format!("\"linger_ms\":{linger}"));
+        let other = document.replace("{}", &format!("{{\"linger.ms\":\"{linger}\"}}"));
         let path = format!("/v1/profiles/{}", profile::hex(&profile::id(other.as_bytes())));
         let reply = parts.put(&path, other.as_bytes()).await?;
         assert_eq!(reply.status, 200, "{linger}: {}", reply.text());

@@ -104,8 +104,9 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Compression;
+    use crate::profile::PROPERTIES;
     use serde_json::{Value, json};
+    use std::collections::BTreeMap;
 
     fn parse(fields: Value) -> Result<Settings, String> {
         let mut config = json!({ "bridge": "host_bridge", "topic": "orders" });
@@ -124,8 +125,7 @@ mod tests {
         assert_eq!((settings.batch.records, settings.batch.bytes), (200, 1_048_576));
         assert_eq!(settings.batch.flush_timeout, Duration::from_secs(1));
         assert_eq!((settings.queue.records, settings.queue.bytes), (50_000, 64 << 20));
-        assert_eq!((settings.profile.acks, settings.profile.retries), (1, 10));
-        assert_eq!(settings.profile.compression, Compression::None);
+        assert_eq!(settings.profile.properties, BTreeMap::new());
         assert_eq!(settings.max_body_bytes, 1_048_576);
         assert_eq!(settings, parse(json!({ "forward_uri": null, "cluster": null })).unwrap());
     }
@@ -193,8 +193,27 @@ mod tests {
     fn every_codec_has_the_name_it_is_written_with() {
         for name in ["none", "gzip", "snappy", "lz4", "zstd"] {
             let settings = parse(json!({ "compression_type": name })).unwrap();
-            assert_eq!(settings.profile.compression.name(), name);
+            assert_eq!(settings.profile.properties["compression.type"], name);
         }
+    }
+
+    #[test]
+    fn what_is_written_of_the_producer_becomes_kafkas_properties() {
+        let settings = parse(json!({
+            "producer_request_acks": -1,
+            "producer_request_timeout": 3000,
+            "producer_request_limits_messages_per_request": 100,
+            "producer_request_limits_bytes_per_request": 500_000,
+            "producer_request_retries_max_attempts": 3,
+            "producer_request_retries_backoff_timeout": 50,
+            "compression_type": "zstd",
+            "partitioner": "consistent_random",
+            "linger": 5,
+        }));
+        let properties = settings.unwrap().profile.properties;
+        assert!(properties.keys().eq(PROPERTIES.iter()), "{properties:?}");
+        let values = ["-1", "100", "500000", "zstd", "5", "consistent_random", "3000", "3", "50"];
+        assert!(properties.values().eq(values.iter()), "{properties:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The producer profile: what the bridge needs to make the producer that a filter asked for.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -11,21 +13,28 @@ pub struct Profile {
     pub cluster: Option<String>,
     /// Inline `host:port` addresses, which the bridge's policy must allow.
     pub bootstrap_servers: Vec<String>,
-    /// `acks`: 0, 1 or -1.
-    pub acks: i16,
-    /// `request.timeout.ms`.
-    pub request_timeout_ms: u32,
-    /// `retries`.
-    pub retries: u32,
-    /// `retry.backoff.ms`.
-    pub retry_backoff_ms: u32,
-    /// Which partitioner chooses.
-    pub partitioner: Partitioner,
-    /// `compression.type`.
-    pub compression: Compression,
-    /// `linger.ms`.
-    pub linger_ms: u32,
+    /// What the plugin's configuration says of the producer, by Kafka's property names, each one
+    /// of [`PROPERTIES`]. What it does not say is the cluster's, else [`DEFAULTS`].
+    pub properties: BTreeMap<String, String>,
 }
+
+/// Every property that a profile may set.
+pub const PROPERTIES: [&str; 9] = [
+    "acks",
+    "batch.records",
+    "batch.size",
+    "compression.type",
+    "linger.ms",
+    "partitioner",
+    "request.timeout.ms",
+    "retries",
+    "retry.backoff.ms",
+];
+
+/// Kong's defaults where they differ from Kafka's: they hold where neither the plugin's
+/// configuration nor the cluster's says otherwise.
+pub const DEFAULTS: [(&str, &str); 3] =
+    [("acks", "1"), ("request.timeout.ms", "2000"), ("retries", "10")];
 
 /// How a key becomes a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kafka_client::{Client, Producer};
-use kafka_upstream_core::profile::Profile;
+use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError, is_loopback};
 
 /// The clients of this process.
 pub(crate) struct Clusters {
-    properties: BTreeMap<String, BTreeMap<String, String>>,
+    properties: BTreeMap<String, Properties>,
     named: BTreeMap<String, Client>,
     allowed: BTreeSet<String>,
     by_config: Mutex<ByConfig>,
     began: Instant,
 }
 
+type Properties = BTreeMap<String, String>;
 type ByConfig = HashMap<kafka_client::Config, Arc<Shared>>;
 
 /// A client that all share who ask for the same settings.
@@ -38,6 +39,8 @@ pub(crate) enum Refusal {
     UnknownCluster(String),
     #[error("bootstrap_servers: `{0}` is neither loopback nor in inline_bootstrap_servers")]
     NotAllowed(String),
+    #[error("properties: a profile cannot set `{0}`")]
+    NotOfAProfile(String),
     #[error(transparent)]
     Property(#[from] kafka_client::PropertyError),
     #[error("{CLIENTS_MAX} different producers are in use")]
@@ -77,6 +80,12 @@ impl Clusters {
 
     /// The client that a profile asks for, made if it is new.
     pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Shared>, Refusal> {
+        let (cluster, properties) = self.properties(profile)?;
+        self.client(cluster, &properties)
+    }
+
+    /// What a profile sets, over what its cluster sets, over the defaults.
+    fn properties<'a>(&self, profile: &'a Profile) -> Result<(&'a str, Properties), Refusal> {
         let (name, mut properties) = if profile.bootstrap_servers.is_empty() {
             let name = profile.cluster.as_deref().unwrap_or("default");
             let known = self.properties.get(name);
@@ -89,19 +98,22 @@ impl Clusters {
             let servers = profile.bootstrap_servers.join(",");
             (INLINE, BTreeMap::from([("bootstrap.servers".to_owned(), servers)]))
         };
-        for (property, value) in [
-            ("acks", profile.acks.to_string()),
-            ("request.timeout.ms", profile.request_timeout_ms.to_string()),
-            ("retries", profile.retries.to_string()),
-            ("retry.backoff.ms", profile.retry_backoff_ms.to_string()),
-            ("retry.backoff.max.ms", profile.retry_backoff_ms.max(BACKOFF_MAX_MS).to_string()),
-            ("compression.type", profile.compression.name().to_owned()),
-            ("linger.ms", profile.linger_ms.to_string()),
-            ("partitioner", profile.partitioner.name().to_owned()),
-        ] {
-            properties.insert(property.to_owned(), value);
+        let idempotent = properties.get("enable.idempotence").is_some_and(|value| value == "true");
+        for (property, value) in DEFAULTS {
+            if idempotent && property == "acks" {
+                continue;
+            }
+            properties.entry(property.to_owned()).or_insert_with(|| value.to_owned());
         }
-        self.client(name, &properties)
+        for (property, value) in &profile.properties {
+            if !PROPERTIES.contains(&property.as_str()) {
+                return Err(Refusal::NotOfAProfile(property.clone()));
+            }
+            properties.insert(property.clone(), value.clone());
+        }
+        raise(&mut properties, "retry.backoff.max.ms", "retry.backoff.ms", BACKOFF_MAX_MS);
+        raise(&mut properties, "max.request.size", "batch.size", REQUEST_BYTES);
+        Ok((name, properties))
     }
 
     /// Drains every client, all at once.
@@ -126,11 +138,7 @@ impl Clusters {
         shared.client.producer()
     }
 
-    fn client(
-        &self,
-        cluster: &str,
-        properties: &BTreeMap<String, String>,
-    ) -> Result<Arc<Shared>, Refusal> {
+    fn client(&self, cluster: &str, properties: &Properties) -> Result<Arc<Shared>, Refusal> {
         let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let config = kafka_client::Config::from_properties(pairs)?;
         let mut clients = self.lock();
@@ -160,6 +168,14 @@ impl Clusters {
     }
 }
 
+/// A filter that asks for more than the cluster's own bound, or Kafka's default, gets it.
+fn raise(properties: &mut Properties, bound: &str, property: &str, default: u64) {
+    let number = |name: &str| properties.get(name).and_then(|value| value.parse::<u64>().ok());
+    if let Some(wanted) = number(property).filter(|n| *n > number(bound).unwrap_or(default)) {
+        properties.insert(bound.to_owned(), wanted.to_string());
+    }
+}
+
 /// Forgets the client that has not been used for longest, of those that hold no record: who needs
 /// it again registers again.
 fn forget_one(clients: &mut ByConfig) -> bool {
@@ -173,5 +189,56 @@ fn forget_one(clients: &mut ByConfig) -> bool {
 const INLINE: &str = "inline";
 /// Most clients at a time: each holds connections and memory.
 const CLIENTS_MAX: usize = 256;
-/// Longest backoff between attempts, in ms, as Kafka's own default.
-const BACKOFF_MAX_MS: u32 = 1000;
+/// `retry.backoff.max.ms` unless it is configured.
+const BACKOFF_MAX_MS: u64 = 1000;
+/// `max.request.size` unless it is configured.
+const REQUEST_BYTES: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(cluster: &str, profile: &[(&str, &str)]) -> Result<Properties, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("[clusters.default]\n{cluster}")).unwrap();
+        let args = crate::Args { config: Some(file.path().to_owned()), ..Default::default() };
+        let config = Config::load(&args, std::iter::empty()).unwrap();
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        let properties = profile.iter().map(owned).collect();
+        let profile = Profile { cluster: None, bootstrap_servers: Vec::new(), properties };
+        let clusters = Clusters::new(&config).unwrap();
+        let checked = clusters.for_profile(&profile).map_err(|refusal| refusal.to_string());
+        checked.map(|_| clusters.properties(&profile).unwrap().1)
+    }
+
+    const SERVER: &str = "bootstrap.servers = '127.0.0.1:1'\n";
+
+    #[tokio::test]
+    async fn the_plugin_wins_over_the_cluster_and_that_over_kongs_defaults() {
+        let cluster = format!("{SERVER}acks = 'all'\nlinger.ms = 7\nretries = 99");
+        let properties = properties(&cluster, &[("linger.ms", "3")]).unwrap();
+        let value = |name: &str| properties[name].as_str();
+        assert_eq!((value("acks"), value("linger.ms"), value("retries")), ("all", "3", "99"));
+        assert_eq!(value("request.timeout.ms"), "2000");
+    }
+
+    #[tokio::test]
+    async fn what_the_plugin_may_not_ask_for_is_named() {
+        let error = properties(SERVER, &[("bootstrap.servers", "10.0.0.1:1")]).unwrap_err();
+        assert_eq!(error, "properties: a profile cannot set `bootstrap.servers`");
+        let idempotent = format!("{SERVER}enable.idempotence = true");
+        assert_eq!(properties(&idempotent, &[]).unwrap().get("acks"), None);
+        let error = properties(&idempotent, &[("acks", "1")]).unwrap_err();
+        assert_eq!(error, "`enable.idempotence=true` is not supported: it needs acks=all");
+    }
+
+    #[tokio::test]
+    async fn a_larger_batch_or_pause_raises_the_bound_that_it_would_break() {
+        let asked = [("batch.size", "8000000"), ("retry.backoff.ms", "5000")];
+        let raised = properties(SERVER, &asked).unwrap();
+        assert_eq!(raised["max.request.size"], "8000000");
+        assert_eq!(raised["retry.backoff.max.ms"], "5000");
+        let small = properties(SERVER, &[("batch.size", "1000")]).unwrap();
+        assert_eq!(small.get("max.request.size"), None);
+    }
+}

@@ -1,6 +1,7 @@
 //! `GET /metrics`: counters of the bridge and of its Kafka clients, for Prometheus.
 
 use axum::http::StatusCode;
+use kafka_client::Stats;
 use kafka_upstream_core::outcome::Outcome;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -83,25 +84,49 @@ impl Metrics {
 /// What the Kafka clients count, read at the scrape and added up by cluster.
 fn clients(clusters: &Clusters) -> Registry {
     let mut registry = Registry::with_prefix("host_bridge_kafka");
-    let gauge = |registry: &mut Registry, name: &str, help: &str| {
+    let clients: Vec<_> = clusters
+        .clients()
+        .into_iter()
+        .map(|(cluster, client)| (Cluster { cluster }, client.stats()))
+        .collect();
+    for (name, help, value) in GAUGES {
         let family = Family::<Cluster, Gauge>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-    let buffered = gauge(&mut registry, "buffered_bytes", "Bytes of records that are not settled");
-    let connections = gauge(&mut registry, "connections_open", "Open connections to brokers");
-    let requests = gauge(&mut registry, "produce_requests", "Produce requests sent so far");
-    let resent = gauge(&mut registry, "batches_resent", "Record batches sent again so far");
-    for (cluster, client) in clusters.clients() {
-        let (label, stats) = (Cluster { cluster }, client.stats());
-        for (family, value) in [
-            (&buffered, stats.buffered_bytes),
-            (&connections, stats.connections_open),
-            (&requests, stats.produce_requests),
-            (&resent, stats.batches_resent),
-        ] {
-            family.get_or_create(&label).inc_by(i64::try_from(value).unwrap_or(i64::MAX));
+        for (label, stats) in &clients {
+            let value = i64::try_from(value(stats)).unwrap_or(i64::MAX);
+            family.get_or_create(label).inc_by(value);
         }
+        registry.register(*name, *help, family);
+    }
+    for (name, help, value) in COUNTERS {
+        let family = Family::<Cluster, Counter>::default();
+        for (label, stats) in &clients {
+            family.get_or_create(label).inc_by(value(stats));
+        }
+        registry.register(*name, *help, family);
     }
     registry
 }
+
+/// Name, help and where the value is.
+type Row = (&'static str, &'static str, fn(&Stats) -> u64);
+
+const GAUGES: &[Row] = &[
+    ("buffered_bytes", "Bytes of records that are not settled", |stats| stats.buffered_bytes),
+    ("connections_open", "Open connections to brokers", |stats| stats.connections_open),
+];
+
+const COUNTERS: &[Row] = &[
+    ("produce_requests", "Produce requests sent", |stats| stats.produce_requests),
+    ("produce_bytes", "Bytes of batches sent, compressed", |stats| stats.produce_bytes),
+    ("batches_sent", "Record batches sent, resends included", |stats| stats.batches_sent),
+    ("batches_resent", "Record batches sent again", |stats| stats.batches_resent),
+    ("batches_split", "Record batches cut after a refusal", |stats| stats.batches_split),
+    ("producer_resets", "New producer epochs or ids of a partition", |stats| stats.producer_resets),
+    ("sequence_losses", "Times a broker's log lacked records that it had acknowledged", |stats| {
+        stats.sequence_losses
+    }),
+    ("connections_opened", "Connections made", |stats| stats.connections_opened),
+    ("connect_failures", "Attempts to connect that failed", |stats| stats.connect_failures),
+    ("metadata_failures", "Rounds without a Metadata answer", |stats| stats.metadata_failures),
+    ("throttled_answers", "Answers that asked for a pause", |stats| stats.throttled_answers),
+];

@@ -1,12 +1,13 @@
 //! Turns the written configuration into settings: defaults, ranges, fields that exclude another.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{self, Raw};
 use super::{BatchLimits, Bridge, ConfigError, QueueLimits, Settings};
 use crate::format::kong::Forward;
 use crate::limits;
-use crate::profile::Profile;
+use crate::profile::{Compression, Partitioner, Profile};
 use crate::wire::Delivery;
 
 pub(super) fn settings(raw: Raw) -> Result<Settings, ConfigError> {
@@ -83,18 +84,13 @@ fn delivery(raw: &Raw) -> Result<Delivery, ConfigError> {
 
 fn batch(raw: &Raw) -> Result<BatchLimits, ConfigError> {
     Ok(BatchLimits {
-        records: number(
-            "producer_request_limits_messages_per_request",
+        records: size(
+            BATCH_RECORDS,
             raw.producer_request_limits_messages_per_request,
-            (1, limits::FRAME_RECORDS_MAX),
+            RECORDS,
             200,
         )?,
-        bytes: number(
-            "producer_request_limits_bytes_per_request",
-            raw.producer_request_limits_bytes_per_request,
-            (1, limits::FRAME_BYTES_MAX / 2),
-            1_048_576,
-        )?,
+        bytes: size(BATCH_BYTES, raw.producer_request_limits_bytes_per_request, BYTES, 1_048_576)?,
         flush_timeout: millis(
             "producer_async_flush_timeout",
             raw.producer_async_flush_timeout,
@@ -135,29 +131,51 @@ fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
     Ok(Profile {
         cluster: name("cluster", raw.cluster.clone(), 64)?,
         bootstrap_servers,
-        acks: number("producer_request_acks", raw.producer_request_acks, (-1, 1), 1)?,
-        request_timeout_ms: number(
+        properties: properties(raw)?,
+    })
+}
+
+/// The producer's properties that are written down, by Kafka's names.
+fn properties(raw: &Raw) -> Result<BTreeMap<String, String>, ConfigError> {
+    let numbers = [
+        ("acks", "producer_request_acks", raw.producer_request_acks, (-1, 1)),
+        ("batch.records", BATCH_RECORDS, raw.producer_request_limits_messages_per_request, RECORDS),
+        ("batch.size", BATCH_BYTES, raw.producer_request_limits_bytes_per_request, BYTES),
+        ("linger.ms", "linger", raw.linger, (0, HOUR_MS)),
+        (
+            "request.timeout.ms",
             "producer_request_timeout",
             raw.producer_request_timeout,
-            (1, 3_600_000),
-            2000,
-        )?,
-        retries: number(
+            (1, HOUR_MS),
+        ),
+        (
+            "retries",
             "producer_request_retries_max_attempts",
             raw.producer_request_retries_max_attempts,
             (0, 1_000_000),
-            10,
-        )?,
-        retry_backoff_ms: number(
+        ),
+        (
+            "retry.backoff.ms",
             "producer_request_retries_backoff_timeout",
             raw.producer_request_retries_backoff_timeout,
-            (1, 3_600_000),
-            100,
-        )?,
-        partitioner: raw.partitioner.unwrap_or_default(),
-        compression: raw.compression_type.unwrap_or_default(),
-        linger_ms: number("linger", raw.linger, (0, 3_600_000), 0)?,
-    })
+            (1, HOUR_MS),
+        ),
+    ];
+    let mut properties = BTreeMap::new();
+    for (property, path, value, range) in numbers {
+        if value.is_some() {
+            let number: i64 = number(path, value, range, 0)?;
+            properties.insert(property.to_owned(), number.to_string());
+        }
+    }
+    let names = [
+        ("compression.type", raw.compression_type.map(Compression::name)),
+        ("partitioner", raw.partitioner.map(Partitioner::name)),
+    ];
+    for (property, name) in names {
+        properties.extend(name.map(|name| (property.to_owned(), name.to_owned())));
+    }
+    Ok(properties)
 }
 
 fn address(index: usize, server: &raw::Server) -> Result<String, ConfigError> {
@@ -171,6 +189,16 @@ fn address(index: usize, server: &raw::Server) -> Result<String, ConfigError> {
     let port: u16 = number(&path("port"), Some(port), (1, u16::MAX), 0)?;
     let bracketed = host.contains(':') && !host.starts_with('[');
     Ok(if bracketed { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+fn size(
+    path: &str,
+    value: Option<i64>,
+    range: (i64, i64),
+    default: i64,
+) -> Result<usize, ConfigError> {
+    let size = number(path, value, range, default)?;
+    Ok(usize::try_from(size).unwrap_or(usize::MAX))
 }
 
 fn millis(
@@ -217,6 +245,14 @@ fn visible(path: &str, value: &str) -> Result<(), ConfigError> {
 fn required(path: &str) -> ConfigError {
     fault(path, "is required")
 }
+
+const BATCH_RECORDS: &str = "producer_request_limits_messages_per_request";
+const BATCH_BYTES: &str = "producer_request_limits_bytes_per_request";
+/// What a frame holds.
+const RECORDS: (i64, i64) = (1, limits::FRAME_RECORDS_MAX as i64);
+/// Half of a frame, so that a batch which is almost full takes one more record.
+const BYTES: (i64, i64) = (1, limits::FRAME_BYTES_MAX as i64 / 2);
+const HOUR_MS: i64 = 3_600_000;
 
 fn fault(path: &str, reason: &str) -> ConfigError {
     ConfigError { path: path.to_owned(), reason: reason.to_owned() }
