@@ -1,5 +1,6 @@
 //! The brokers of one cluster, and how to reach them.
 
+pub(crate) mod anyone;
 mod link;
 mod network;
 

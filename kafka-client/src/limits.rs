@@ -55,6 +55,9 @@ pub(crate) const UNKNOWN_TOPIC: Duration = Duration::from_secs(5);
 /// How long a refused or unknown topic is refused again without a question to the broker.
 pub(crate) const NEGATIVE_ENTRY: Duration = Duration::from_secs(1);
 
+/// When a question that any broker can answer has waited this long, another broker is asked too.
+pub(crate) const SLOW_ANSWER: Duration = Duration::from_secs(1);
+
 /// No known broker has answered for this long: start over from `bootstrap.servers` (KIP-899).
 pub(crate) const REBOOTSTRAP: Duration = Duration::from_secs(300);
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::backoff::random;
 use crate::calls::metadata::{AskMetadata, MetadataAnswer};
 use crate::calls::produce::LeaderHint;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, anyone};
 use crate::connection::Connection;
 use crate::error::{Cause, Reason};
 use crate::limits::REBOOTSTRAP;
@@ -188,41 +188,15 @@ const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 impl Source {
     async fn ask(&mut self, topics: Vec<Arc<str>>) -> Result<(MetadataAnswer, Endpoint), Cause> {
-        let call = AskMetadata { topics };
-        if let Some((endpoint, connection)) = self.current.take_if(|(_, c)| c.is_open())
-            && let Ok(answer) = self.ask_at(&call, endpoint, connection).await
-        {
-            return Ok(answer);
-        }
-        let mut last = Cause::from("no broker is known");
-        for endpoint in self.candidates() {
-            match self.cluster.connect(&endpoint, 0).await {
-                Ok(connection) => match self.ask_at(&call, endpoint, connection).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(cause) => last = cause,
-                },
-                Err(error) => last = error.cause(),
-            }
-        }
-        Err(last)
-    }
-
-    async fn ask_at(
-        &mut self,
-        call: &AskMetadata,
-        endpoint: Endpoint,
-        connection: Connection,
-    ) -> Result<(MetadataAnswer, Endpoint), Cause> {
-        let named = |what: String| Cause::from(format!("{endpoint}: {what}"));
-        let patience = self.cluster.config.request_timeout;
-        let reply = connection.submit(call, patience).await;
-        let reply = reply.map_err(|lost| named(lost.to_string()))?;
-        let answer = reply.answer().await.map_err(|lost| named(lost.to_string()))?;
+        let open = self.current.take().filter(|(_, connection)| connection.is_open());
+        let open = open.map(|(endpoint, connection)| (endpoint, Some(connection)));
+        let others = self.candidates().into_iter().map(|endpoint| (endpoint, None));
+        let places = open.into_iter().chain(others);
+        let (answer, endpoint, connection) =
+            anyone::ask(&self.cluster, AskMetadata { topics }, places, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
             self.answered = None;
-        }
-        if answer.code != 0 {
-            return Err(named(Reason::of_code(answer.code).to_string()));
+            return Err(refused(&endpoint, answer.code));
         }
         self.answered = Some(Instant::now());
         self.current = Some((endpoint.clone(), connection));
@@ -235,4 +209,16 @@ impl Source {
         let fresh = self.answered.is_some_and(|at| at.elapsed() < REBOOTSTRAP);
         if fresh { self.cluster.anyone() } else { self.cluster.bootstrap() }
     }
+}
+
+/// Who asks us to start over is heard, whatever the others say.
+fn judge(endpoint: &Endpoint, answer: MetadataAnswer) -> Result<MetadataAnswer, Cause> {
+    match answer.code {
+        0 | REBOOTSTRAP_REQUIRED => Ok(answer),
+        code => Err(refused(endpoint, code)),
+    }
+}
+
+fn refused(endpoint: &Endpoint, code: i16) -> Cause {
+    format!("{endpoint}: {}", Reason::of_code(code)).into()
 }

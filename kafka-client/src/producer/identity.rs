@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::random;
 use crate::calls::init_producer_id::{AskProducerId, Identity};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
 
@@ -130,27 +130,16 @@ impl ProducerId {
 
     /// Any broker can answer, because there is no transactional id.
     async fn ask(&self) -> Result<Identity, Failure> {
-        let mut last = Failure::Passing("no broker is known".into());
-        for endpoint in self.cluster.anyone() {
-            let connection = match self.cluster.connect(&endpoint, 0).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    last = Failure::Passing(error.cause());
-                    continue;
-                }
-            };
-            let patience = self.cluster.config.request_timeout;
-            let answer = match connection.submit(&AskProducerId, patience).await {
-                Ok(reply) => reply.answer().await,
-                Err(lost) => Err(lost),
-            };
-            match answer {
-                Ok(Ok(identity)) => return Ok(identity),
-                Ok(Err(code)) => last = refused(code),
-                Err(lost) => last = Failure::Passing(format!("{endpoint}: {lost}").into()),
-            }
-        }
-        Err(last)
+        let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
+        let asked =
+            anyone::ask(&self.cluster, AskProducerId, places, |_, answer| answer.map_err(refused));
+        asked.await.map(|(identity, _, _)| identity)
+    }
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Self::Passing(cause)
     }
 }
 
