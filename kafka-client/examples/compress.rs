@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use kafka_client::Record;
-use kafka_client::record_batch::{BatchBuilder, Compression, Encoder, compress, decode};
+use kafka_client::record_batch::{BatchBuilder, Compression, Encoder, compress, decode_all};
 
 /// How often and how long each direction of each row is measured.
 const ROUNDS: u32 = 40;
@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
             let mut encoder = Encoder::new(compression);
             let packed = compress(&batch, &mut encoder).context("the batch does not shrink")?;
             let out = rate(batch.len(), || compress(&batch, &mut encoder).is_some());
-            let back = rate(batch.len(), || decode(&packed).is_ok());
+            let back = rate(batch.len(), || decode_all(&packed).is_ok());
             let ratio = packed.len() as f64 / batch.len() as f64;
             println!("{records:>7}  {name:<8}  {out:>9.0}  {back:>9.0}  {ratio:>6.2}");
         }

@@ -76,7 +76,9 @@ fn take_message<M: Decodable>(
 ) -> Result<M, String> {
     let dialect = Dialect { version, flexible: api.is_flexible(version) };
     shape::check(body, table, dialect).map_err(|error| error.to_string())?;
-    M::decode(body, version).map_err(|error| error.to_string())
+    let message = M::decode(body, version).map_err(|error| error.to_string())?;
+    // The table and the message would be out of step, and the check of the counts worth nothing.
+    if body.has_remaining() { Err(format!("{} bytes left over", body.len())) } else { Ok(message) }
 }
 
 fn pause(throttle_time_ms: i32) -> Duration {

@@ -46,6 +46,12 @@ pub(crate) const PARTITIONS_IN_ANSWER: usize = 200_000;
 /// Brokers in one Metadata answer; the largest known clusters have a few hundred.
 pub(crate) const BROKERS_IN_ANSWER: usize = 4_096;
 
+/// How many times the bytes of an answer it may take in memory when it is decoded, and how much
+/// beyond that, bytes: 10,000 topics and 200,000 partitions with the shortest names and no replicas
+/// take as much.
+pub(crate) const ANSWER_GROWTH: usize = 4;
+pub(crate) const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
 /// A topic that nobody used for this long leaves the metadata requests.
 pub(crate) const TOPIC_IDLE: Duration = Duration::from_secs(300);
 
@@ -96,6 +102,9 @@ pub(crate) const BATCH_BUFFER_BYTES: usize = 512;
 /// Bytes of one batch's records when they are decompressed: far beyond what clients batch, and a
 /// bound for what a small frame can make of itself.
 pub(crate) const INFLATED_BATCH_BYTES: usize = 64 * 1024 * 1024;
+
+/// Memory from which the buffer for a decompressed batch doubles, bytes.
+pub(crate) const INFLATED_FIRST_BYTES: usize = 16 * 1024;
 
 /// Bytes that a slow codec may compress on an IO task, about 2 ms of gzip; more goes to a thread.
 pub(crate) const COMPRESSED_INLINE_BYTES: usize = 64 * 1024;

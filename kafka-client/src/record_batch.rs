@@ -9,13 +9,15 @@ mod compression;
 mod header;
 mod record;
 mod stamp;
+mod stored;
 mod varint;
 
 pub use builder::BatchBuilder;
 pub use compression::{Compression, Encoder};
 pub use header::{BatchHeader, HEADER_BYTES};
-pub use record::{Record, StoredRecord};
+pub use record::Record;
 pub use stamp::{Stamp, sequence_after};
+pub use stored::{Headers, Records, StoredRecord};
 
 use bytes::{Bytes, BytesMut};
 
@@ -119,12 +121,12 @@ pub fn batches(bytes: Bytes) -> impl Iterator<Item = Result<Bytes, BatchError>> 
     })
 }
 
-/// Reads the records of one whole batch, after checking its checksum. Decompressed, they may take
-/// up to 64 MiB.
+/// Opens one whole batch after checking its checksum; its records are read as they are asked for.
+/// Decompressed, they may take up to 64 MiB.
 ///
 /// # Errors
 /// Every [`BatchError`]; nothing in `batch` can make this panic.
-pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
+pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Records), BatchError> {
     decode_within(batch, INFLATED_BATCH_BYTES)
 }
 
@@ -132,16 +134,22 @@ pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Vec<StoredRecord>), BatchEr
 ///
 /// # Errors
 /// As [`decode`]; [`BatchError::Inflated`] names the limit.
-pub fn decode_within(
-    batch: &Bytes,
-    limit: usize,
-) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
+pub fn decode_within(batch: &Bytes, limit: usize) -> Result<(BatchHeader, Records), BatchError> {
     let header = BatchHeader::parse(batch)?;
     header.verify(batch)?;
     let body = batch.slice(HEADER_BYTES..header.total_bytes());
     let body = compression::decode(header.codec(), &body, limit)?;
-    let records = record::decode_all(&header, body)?;
-    Ok((header, records))
+    Ok((header, Records::new(&header, body)?))
+}
+
+/// As [`decode`], with all records in a list. For bytes of our own: a peer could make the list 15
+/// times as large as its batch.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_all(batch: &Bytes) -> Result<(BatchHeader, Vec<StoredRecord>), BatchError> {
+    let (header, records) = decode(batch)?;
+    Ok((header, records.collect::<Result<_, _>>()?))
 }
 
 /// A finished batch with its records compressed; `None` if it is compressed already, or would not

@@ -10,6 +10,9 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
 }
 
+/// Longest host name, bytes (RFC 1035).
+pub(crate) const HOST_BYTES: usize = 255;
+
 impl Endpoint {
     /// Reads `host:port`, `[ipv6]:port` or `ipv6:port`, with an optional `protocol://` before it,
     /// as Kafka's own clients do.
@@ -24,7 +27,7 @@ impl Endpoint {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let clean = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
         let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
-        (!bare.is_empty() && bare.len() <= 255 && bare.chars().all(clean))
+        (!bare.is_empty() && bare.len() <= HOST_BYTES && bare.chars().all(clean))
             .then(|| Self { host: bare.to_owned(), port })
     }
 

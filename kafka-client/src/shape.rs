@@ -1,14 +1,21 @@
-//! Checks that every array count of a response fits into the bytes left, before it is decoded.
+//! Checks what a response will take in memory, before it is decoded.
 //!
 //! `kafka-protocol` 0.18 reserves memory for as many elements as a count says, so that ten bytes
-//! can abort the process. Tables of the responses we read are in `calls`.
+//! can abort the process; every count must fit into the bytes left. An element can still be many
+//! times as large as its bytes, so the elements are also added up. Tables of the responses we read
+//! are in `calls`.
+
+use crate::limits::{ANSWER_BYTES, ANSWER_GROWTH};
 
 /// A structure of the protocol: fields in order, then tagged fields in flexible versions.
 #[derive(Debug)]
 pub(crate) struct Struct {
     pub(crate) fields: &'static [Field],
-    /// Known tagged fields that contain arrays; all others are stepped over.
+    /// All tagged fields that `kafka-protocol` knows: it reads them by their kind, whatever size
+    /// they declare. Others are stepped over.
     pub(crate) tagged: &'static [(u32, Kind)],
+    /// Memory it takes, as it is decoded and in our own types; bytes.
+    pub(crate) memory: usize,
 }
 
 /// A field, and the versions that have it.
@@ -57,6 +64,8 @@ pub(crate) enum ShapeError {
     Length,
     #[error("{0} bytes left over")]
     LeftOver(usize),
+    #[error("more than {0} bytes of memory")]
+    Memory(u64),
 }
 
 /// How lengths are written in the version at hand.
@@ -68,21 +77,31 @@ pub(crate) struct Dialect {
 
 /// Checks a whole body. It recurses as deep as the table, never as deep as the bytes.
 pub(crate) fn check(body: &[u8], shape: &Struct, dialect: Dialect) -> Result<(), ShapeError> {
-    let mut walk = Walk { rest: body, dialect };
-    walk.structure(shape)?;
+    let memory = ANSWER_BYTES as u64 + ANSWER_GROWTH as u64 * body.len() as u64;
+    let mut walk = Walk { rest: body, dialect, memory };
+    walk.structure(shape).map_err(|error| match error {
+        ShapeError::Memory(_) => ShapeError::Memory(memory),
+        other => other,
+    })?;
     if walk.rest.is_empty() { Ok(()) } else { Err(ShapeError::LeftOver(walk.rest.len())) }
 }
 
 /// Steps over the tagged fields at the end of a flexible response header.
 pub(crate) fn skip_tagged_fields(body: &[u8]) -> Result<&[u8], ShapeError> {
-    let mut walk = Walk { rest: body, dialect: Dialect { version: 0, flexible: true } };
+    let dialect = Dialect { version: 0, flexible: true };
+    let mut walk = Walk { rest: body, dialect, memory: u64::MAX };
     walk.tagged(&[])?;
     Ok(walk.rest)
 }
 
+/// An unknown tagged field is kept in a map, which begins with a node for eleven of them.
+const TAGGED_BYTES: usize = 512;
+
 struct Walk<'a> {
     rest: &'a [u8],
     dialect: Dialect,
+    /// Bytes that may still be taken.
+    memory: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -103,15 +122,20 @@ impl<'a> Walk<'a> {
             }
             Kind::Ints => {
                 let count = self.length(ArrayLength)?;
-                self.take(count.saturating_mul(4)).map(drop)
+                self.take(count.saturating_mul(4))?;
+                self.spend(count, size_of::<i32>())
             }
-            Kind::One(shape) => self.structure(shape),
+            Kind::One(shape) => {
+                self.spend(1, shape.memory)?;
+                self.structure(shape)
+            }
             Kind::List(shape) => {
                 let count = self.length(ArrayLength)?;
                 let least = shape.least_bytes(self.dialect).max(1);
                 if count > (self.rest.len() / least) as u64 {
                     return Err(ShapeError::Count { count, bytes: self.rest.len() });
                 }
+                self.spend(count, shape.memory)?;
                 (0..count).try_for_each(|_| self.structure(shape))
             }
         }
@@ -122,14 +146,23 @@ impl<'a> Walk<'a> {
             let tag = self.unsigned()?;
             let size = self.unsigned()?;
             let content = self.take(size.into())?;
-            if let Some((_, kind)) = known.iter().find(|(known, _)| *known == tag) {
-                let mut inner = Walk { rest: content, dialect: self.dialect };
-                inner.kind(kind)?;
-                if !inner.rest.is_empty() {
-                    return Err(ShapeError::LeftOver(inner.rest.len()));
-                }
+            let Some((_, kind)) = known.iter().find(|(known, _)| *known == tag) else {
+                self.spend(1, TAGGED_BYTES)?;
+                continue;
+            };
+            let mut inner = Walk { rest: content, ..*self };
+            inner.kind(kind)?;
+            self.memory = inner.memory;
+            if !inner.rest.is_empty() {
+                return Err(ShapeError::LeftOver(inner.rest.len()));
             }
         }
+        Ok(())
+    }
+
+    fn spend(&mut self, count: u64, each: usize) -> Result<(), ShapeError> {
+        let left = self.memory.checked_sub(count.saturating_mul(each as u64));
+        self.memory = left.ok_or(ShapeError::Memory(0))?;
         Ok(())
     }
 
@@ -209,10 +242,11 @@ mod tests {
     use super::*;
 
     const ROW: Struct =
-        Struct { fields: &[always(Kind::Fixed(2)), always(Kind::Text)], tagged: &[] };
+        Struct { fields: &[always(Kind::Fixed(2)), always(Kind::Text)], tagged: &[], memory: 1000 };
     const TABLE: Struct = Struct {
         fields: &[since(1, Kind::Ints), always(Kind::List(&ROW))],
         tagged: &[(7, Kind::List(&ROW))],
+        memory: 0,
     };
     const CLASSIC: Dialect = Dialect { version: 0, flexible: false };
     const FLEXIBLE: Dialect = Dialect { version: 1, flexible: true };
@@ -238,6 +272,18 @@ mod tests {
     fn null_is_not_negative() {
         assert_eq!(check(&[0xff; 4], &TABLE, CLASSIC), Ok(()));
         assert_eq!(check(&[0xff, 0xff, 0xff, 0xfe], &TABLE, CLASSIC), Err(ShapeError::Negative));
+    }
+
+    #[test]
+    fn elements_that_are_much_larger_than_their_bytes_are_refused() {
+        let rows = |count: u32| {
+            let row = [0; 4].repeat(count as usize);
+            check(&[&count.to_be_bytes()[..], &row].concat(), &TABLE, CLASSIC)
+        };
+        let room = ANSWER_BYTES as u32 / 1000;
+        assert_eq!(rows(room), Ok(()));
+        let memory = ShapeError::Memory(ANSWER_BYTES as u64 + 4 * (4 + 4 * 2 * u64::from(room)));
+        assert_eq!(rows(2 * room), Err(memory));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -26,14 +29,25 @@ pub(crate) struct VersionsAnswer {
 /// as version 0.
 pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
 
-const KEY: Struct =
-    Struct { fields: &[always(Fixed(2)), always(Fixed(2)), always(Fixed(2))], tagged: &[] };
-const FEATURE: Struct =
-    Struct { fields: &[always(Text), always(Fixed(2)), always(Fixed(2))], tagged: &[] };
+const KEY: Struct = Struct {
+    fields: &[always(Fixed(2)), always(Fixed(2)), always(Fixed(2))],
+    tagged: &[],
+    memory: size_of::<ApiVersion>() + size_of::<Range>(),
+};
+const FEATURE: Struct = Struct {
+    fields: &[always(Text), always(Fixed(2)), always(Fixed(2))],
+    tagged: &[],
+    memory: max(size_of::<SupportedFeatureKey>(), size_of::<FinalizedFeatureKey>()),
+};
 const ANSWER: Struct = Struct {
     fields: &[always(Fixed(2)), always(List(&KEY)), since(1, Fixed(4))],
-    tagged: &[(0, List(&FEATURE)), (2, List(&FEATURE))],
+    tagged: &[(0, List(&FEATURE)), (1, Fixed(8)), (2, List(&FEATURE)), (3, Fixed(1))],
+    memory: 0,
 };
+
+const fn max(one: usize, other: usize) -> usize {
+    if one > other { one } else { other }
+}
 
 impl Call for AskVersions {
     type Answer = VersionsAnswer;
@@ -67,8 +81,6 @@ impl Call for AskVersions {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::api_versions_response::{ApiVersion, SupportedFeatureKey};
-
     use super::*;
     use crate::calls::{decode, encode};
 
@@ -102,6 +114,21 @@ mod tests {
         let response = response().with_error_code(35).with_api_keys(vec![key]);
         let (got, _) = decode::<AskVersions>(4, answer(0, &response)).unwrap();
         assert_eq!((got.code, got.versions.highest(&API_VERSIONS)), (35, Ok(2)));
+    }
+
+    /// `kafka-protocol` reads 8 bytes for tag 1 whatever size it declares, so that the next tag
+    /// begins elsewhere than its size says: here, at a count of 2³² − 2 features.
+    #[test]
+    fn a_tagged_field_that_lies_about_its_size_is_an_error() {
+        for (tag, bytes) in [(1, 8), (3, 1)] {
+            let mut body = vec![0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 2, tag, 0, 9];
+            let hidden = [0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+            let filler = vec![0; usize::max(bytes, 2) - 2];
+            body.push((filler.len() + hidden.len()) as u8);
+            body.extend_from_slice(&filler);
+            body.extend_from_slice(&hidden);
+            assert!(decode::<AskVersions>(3, body.into()).is_err(), "tag {tag}");
+        }
     }
 
     #[test]

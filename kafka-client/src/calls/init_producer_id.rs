@@ -28,6 +28,7 @@ pub(crate) struct Identity {
 const ANSWER: Struct = Struct {
     fields: &[always(Fixed(4)), always(Fixed(2)), always(Fixed(8)), always(Fixed(2))],
     tagged: &[],
+    memory: 0,
 };
 
 impl Call for AskProducerId {

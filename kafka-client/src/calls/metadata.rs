@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER};
-use crate::resolve::Endpoint;
+use crate::resolve::{Endpoint, HOST_BYTES};
 use crate::shape::Kind::{Fixed, Ints, List, Text};
 use crate::shape::{Field, Struct, always, since};
 use crate::versions::{Api, METADATA};
@@ -53,6 +55,7 @@ pub(crate) struct PartitionAnswer {
 const BROKER: Struct = Struct {
     fields: &[always(Fixed(4)), always(Text), always(Fixed(4)), since(1, Text)],
     tagged: &[],
+    memory: size_of::<MetadataResponseBroker>() + size_of::<(i32, Endpoint)>() + HOST_BYTES,
 };
 const PARTITION: Struct = Struct {
     fields: &[
@@ -65,6 +68,7 @@ const PARTITION: Struct = Struct {
         since(5, Ints),
     ],
     tagged: &[],
+    memory: size_of::<MetadataResponsePartition>() + size_of::<PartitionAnswer>(),
 };
 const TOPIC: Struct = Struct {
     fields: &[
@@ -76,6 +80,7 @@ const TOPIC: Struct = Struct {
         since(8, Fixed(4)),
     ],
     tagged: &[],
+    memory: size_of::<MetadataResponseTopic>() + size_of::<TopicAnswer>(),
 };
 const ANSWER: Struct = Struct {
     fields: &[
@@ -88,6 +93,7 @@ const ANSWER: Struct = Struct {
         since(13, Fixed(2)),
     ],
     tagged: &[],
+    memory: 0,
 };
 
 impl Call for AskMetadata {
@@ -153,9 +159,6 @@ fn checked(topic: &MetadataResponseTopic, room: &mut usize) -> Result<TopicAnswe
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::BrokerId;
-    use kafka_protocol::messages::metadata_response::{
-        MetadataResponseBroker, MetadataResponsePartition,
-    };
 
     use super::*;
     use crate::calls::{decode, encode};

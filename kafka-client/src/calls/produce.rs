@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use kafka_protocol::messages::ProduceResponse;
-use kafka_protocol::messages::produce_response::{NodeEndpoint, PartitionProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
 
 use super::{Call, pause, take_message};
 use crate::frame::{FrameWriter, put_unsigned};
-use crate::resolve::Endpoint;
+use crate::resolve::{Endpoint, HOST_BYTES};
 use crate::shape::Kind::{Fixed, List, One, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{Api, PRODUCE};
@@ -55,8 +57,15 @@ pub(crate) struct LeaderHint {
     pub(crate) endpoint: Option<Endpoint>,
 }
 
-const FAULT: Struct = Struct { fields: &[always(Fixed(4)), always(Text)], tagged: &[] };
-const LEADER: Struct = Struct { fields: &[always(Fixed(4)), always(Fixed(4))], tagged: &[] };
+const FAULT: Struct = Struct {
+    fields: &[always(Fixed(4)), always(Text)],
+    tagged: &[],
+    memory: size_of::<BatchIndexAndErrorMessage>() + size_of::<(i32, String)>(),
+};
+/// Its node's address is copied for each partition.
+const LEADER: Struct =
+    Struct { fields: &[always(Fixed(4)), always(Fixed(4))], tagged: &[], memory: HOST_BYTES };
+/// A table of answers may have more than twice as many places.
 const PARTITION: Struct = Struct {
     fields: &[
         always(Fixed(4)),
@@ -68,14 +77,23 @@ const PARTITION: Struct = Struct {
         since(8, Text),
     ],
     tagged: &[(0, One(&LEADER))],
+    memory: size_of::<PartitionProduceResponse>() + 3 * size_of::<(i32, Appended)>(),
 };
-const TOPIC: Struct = Struct { fields: &[always(Text), always(List(&PARTITION))], tagged: &[] };
+const TOPIC: Struct = Struct {
+    fields: &[always(Text), always(List(&PARTITION))],
+    tagged: &[],
+    memory: size_of::<TopicProduceResponse>() + 3 * size_of::<(String, HashMap<i32, Appended>)>(),
+};
 const NODE: Struct = Struct {
     fields: &[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)],
     tagged: &[],
+    memory: size_of::<NodeEndpoint>() + 3 * size_of::<(i32, &NodeEndpoint)>(),
 };
-const ANSWER: Struct =
-    Struct { fields: &[always(List(&TOPIC)), since(1, Fixed(4))], tagged: &[(0, List(&NODE))] };
+const ANSWER: Struct = Struct {
+    fields: &[always(List(&TOPIC)), since(1, Fixed(4))],
+    tagged: &[(0, List(&NODE))],
+    memory: 0,
+};
 
 impl Call for Append {
     type Answer = AppendAnswer;
@@ -107,11 +125,14 @@ impl Call for Append {
 
     fn take(version: i16, mut body: Bytes) -> Result<(AppendAnswer, Duration), String> {
         let message: ProduceResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
+        let nodes = message.node_endpoints.iter().map(|node| (node.node_id.0, node)).collect();
         let mut answer = AppendAnswer::default();
+        answer.partitions.reserve(message.responses.len());
         for topic in &message.responses {
             let partitions = answer.partitions.entry(topic.name.to_string()).or_default();
+            partitions.reserve(topic.partition_responses.len());
             for partition in &topic.partition_responses {
-                let appended = appended(partition, &message.node_endpoints);
+                let appended = appended(partition, &nodes);
                 partitions.insert(partition.index, appended);
             }
         }
@@ -126,13 +147,13 @@ impl AppendAnswer {
     }
 }
 
-fn appended(partition: &PartitionProduceResponse, nodes: &[NodeEndpoint]) -> Appended {
+fn appended(partition: &PartitionProduceResponse, nodes: &HashMap<i32, &NodeEndpoint>) -> Appended {
     let faults = partition.record_errors.iter().map(|fault| {
         let message = fault.batch_index_error_message.as_ref().map(ToString::to_string);
         (fault.batch_index, message.unwrap_or_default())
     });
     let leader = &partition.current_leader;
-    let node = nodes.iter().find(|node| node.node_id == leader.leader_id);
+    let node = nodes.get(&leader.leader_id.0);
     Appended {
         code: partition.error_code,
         base_offset: partition.base_offset,

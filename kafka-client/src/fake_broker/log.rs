@@ -38,7 +38,7 @@ pub(super) fn check(bytes: &Bytes) -> Result<Checked, i16> {
     let (Some(Ok(batch)), None) = (batches.next(), batches.next()) else {
         return Err(INVALID_RECORD);
     };
-    let (header, records) = record_batch::decode(&batch).map_err(|error| match error {
+    let (header, records) = record_batch::decode_all(&batch).map_err(|error| match error {
         BatchError::Checksum { .. } => CORRUPT_MESSAGE,
         BatchError::Codec(_) => UNSUPPORTED_COMPRESSION_TYPE,
         _ => INVALID_RECORD,

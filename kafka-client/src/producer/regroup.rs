@@ -22,7 +22,7 @@ pub(crate) struct Regrouped {
 impl Regrouped {
     /// Two halves. `None` if our own bytes cannot be read back, which would be a fault of ours.
     pub(crate) fn halves(bytes: &Bytes) -> Option<Self> {
-        let (_, records) = record_batch::decode(bytes).ok()?;
+        let (_, records) = record_batch::decode_all(bytes).ok()?;
         let middle = records.len().div_ceil(2);
         let group = |range: std::ops::Range<usize>| {
             let members = records.get(range.clone()).unwrap_or_default();
@@ -34,7 +34,7 @@ impl Regrouped {
 
     /// Without the records at `faults`; at least one of them must be in the batch.
     pub(crate) fn without(bytes: &Bytes, faults: &[(i32, String)]) -> Option<Self> {
-        let (_, records) = record_batch::decode(bytes).ok()?;
+        let (_, records) = record_batch::decode_all(bytes).ok()?;
         let fault = |index: usize| {
             faults.iter().find(|(at, _)| usize::try_from(*at).is_ok_and(|at| at == index))
         };
@@ -107,7 +107,8 @@ fn share(bytes: usize, members: usize, all: usize) -> usize {
 fn rebuild<'a>(records: impl Iterator<Item = &'a StoredRecord>) -> BatchBuilder {
     let mut builder = BatchBuilder::with_capacity(0);
     for stored in records {
-        let headers: Vec<_> = stored.headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
+        let owned: Vec<_> = stored.headers.iter().collect();
+        let headers: Vec<_> = owned.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
         let record = Record {
             partition: None,
             key: stored.key.as_deref(),

@@ -56,7 +56,7 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record_batch::{BatchBuilder, BatchHeader, Record, decode};
+    use crate::record_batch::{BatchBuilder, BatchHeader, Record, decode_all};
 
     fn content(value: &[u8]) -> Content {
         let record = Record {
@@ -80,7 +80,7 @@ mod tests {
                 let value = b"abcdefgh".repeat(bytes / 8);
                 let batch = sealer.seal(content(&value), Stamp::NONE, &threads).await.unwrap();
                 assert!(batch.len() < bytes / 2, "{compression:?}");
-                let (_, records) = decode(&batch).unwrap();
+                let (_, records) = decode_all(&batch).unwrap();
                 assert_eq!(records[0].value.as_deref(), Some(&value[..]));
             }
         }

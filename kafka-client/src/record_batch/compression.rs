@@ -14,7 +14,9 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use super::BatchError;
-use crate::limits::{COMPRESSED_INLINE_BYTES, ENCODER_BUFFER_BYTES, ZSTD_INLINE_LEVEL};
+use crate::limits::{
+    COMPRESSED_INLINE_BYTES, ENCODER_BUFFER_BYTES, INFLATED_FIRST_BYTES, ZSTD_INLINE_LEVEL,
+};
 
 /// How batches are compressed: `compression.type`, with the codec's level (KIP-390).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -132,13 +134,19 @@ pub(super) fn decode(bits: i16, compressed: &Bytes, limit: usize) -> Result<Byte
 }
 
 /// Reads all there is, and stops at the first byte beyond `limit`. Memory grows with the bytes
-/// that come.
+/// that come: it doubles, but never beyond the limit.
 fn read_within(codec: &'static str, plain: impl Read, limit: usize) -> Result<Bytes, BatchError> {
     let mut bytes = Vec::new();
-    plain
-        .take((limit as u64).saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(codec, &error))?;
+    let most = limit.saturating_add(1);
+    let mut plain = plain.take(most as u64);
+    loop {
+        let room = bytes.len().max(INFLATED_FIRST_BYTES).min(most - bytes.len());
+        bytes.reserve_exact(room);
+        let read = plain.by_ref().take(room as u64).read_to_end(&mut bytes);
+        if read.map_err(|error| unreadable(codec, &error))? < room || bytes.len() == most {
+            break;
+        }
+    }
     if bytes.len() > limit {
         return Err(BatchError::Inflated { limit });
     }

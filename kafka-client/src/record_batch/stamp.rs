@@ -49,7 +49,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record_batch::{BatchBuilder, Record, decode};
+    use crate::record_batch::{BatchBuilder, Record, decode_all};
 
     fn batch(stamp: Stamp) -> Bytes {
         let mut builder = BatchBuilder::with_capacity(0);
@@ -77,7 +77,7 @@ mod tests {
             let stamped = to.put(kept.clone()).unwrap();
             assert_eq!(stamped, batch(to));
             assert_eq!(kept, batch(from), "a copy that is still being sent does not change");
-            assert_eq!(decode(&stamped).unwrap().0.stamp(), to);
+            assert_eq!(decode_all(&stamped).unwrap().0.stamp(), to);
         }
     }
 

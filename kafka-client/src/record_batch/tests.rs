@@ -53,7 +53,7 @@ proptest! {
     fn what_goes_in_comes_out(parts in parts()) {
         let (batch, foreseen) = build(&parts);
         prop_assert_eq!(batch.len(), foreseen);
-        let (header, records) = decode(&batch).unwrap();
+        let (header, records) = decode_all(&batch).unwrap();
         prop_assert_eq!(header.next_offset().unwrap(), parts.len() as i64);
         prop_assert_eq!(header.max_timestamp, parts.iter().map(|p| p.3).max().unwrap());
         prop_assert_eq!(records.len(), parts.len());
@@ -63,7 +63,7 @@ proptest! {
             prop_assert_eq!(record.key.as_deref(), part.0.as_deref());
             prop_assert_eq!(record.value.as_deref(), part.1.as_deref());
             let headers: Vec<_> = record.headers.iter()
-                .map(|(k, v)| (k.to_vec(), v.as_ref().map(|v| v.to_vec()))).collect();
+                .map(|(k, v)| (k.to_vec(), v.map(|v| v.to_vec()))).collect();
             prop_assert_eq!(&headers, &part.2);
         }
     }
@@ -71,9 +71,9 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from(bytes);
-        let _ = decode(&bytes);
+        let _ = decode_all(&bytes);
         for batch in batches(bytes).take(400) {
-            let _ = batch.map(|batch| decode(&batch));
+            let _ = batch.map(|batch| decode_all(&batch));
         }
     }
 
@@ -83,17 +83,17 @@ proptest! {
     ) {
         let (batch, _) = build(&parts);
         let at = at.min(batch.len() - 1);
-        let _ = decode(&resealed(&batch, |bytes| bytes[at] = byte));
+        let _ = decode_all(&resealed(&batch, |bytes| bytes[at] = byte));
         let recounted = resealed(&batch, |b| b[57..61].copy_from_slice(&count.to_be_bytes()));
         let agrees = usize::try_from(count).is_ok_and(|count| count == parts.len());
-        prop_assert_eq!(decode(&recounted).is_ok(), agrees);
+        prop_assert_eq!(decode_all(&recounted).is_ok(), agrees);
     }
 
     #[test]
     fn a_cut_batch_is_left_out(parts in parts(), cut in 0usize..10_000) {
         let (batch, _) = build(&parts);
         let cut = cut % batch.len();
-        prop_assert!(decode(&batch.slice(..cut)).is_err());
+        prop_assert!(decode_all(&batch.slice(..cut)).is_err());
         let mut twice = batch.to_vec();
         twice.extend_from_slice(&batch[..cut]);
         let whole: Vec<_> = batches(twice.into()).collect();
@@ -106,7 +106,7 @@ fn decoded_values_are_slices_of_the_frame() {
     let mut builder = BatchBuilder::with_capacity(0);
     assert!(builder.push_within(&record(b"a value"), usize::MAX));
     let batch = builder.finish(Stamp::NONE);
-    let (_, records) = decode(&batch).unwrap();
+    let (_, records) = decode_all(&batch).unwrap();
     let value = records[0].value.as_ref().unwrap();
     assert!(batch.as_ptr_range().contains(&value.as_ptr()));
 }
@@ -125,7 +125,7 @@ fn a_flipped_bit_fails_the_checksum() {
     assert!(builder.push_within(&record(b"value"), usize::MAX));
     let mut bytes = builder.finish(Stamp::NONE).to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    assert!(matches!(decode(&bytes.into()), Err(BatchError::Checksum { .. })));
+    assert!(matches!(decode_all(&bytes.into()), Err(BatchError::Checksum { .. })));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn log_append_time_is_the_time_of_every_record() {
         bytes[22] |= 0b1000;
         bytes[35..43].copy_from_slice(&77i64.to_be_bytes());
     });
-    assert_eq!(decode(&stamped).unwrap().1[0].timestamp_ms, 77);
+    assert_eq!(decode_all(&stamped).unwrap().1[0].timestamp_ms, 77);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_empty_compacted_batch_still_tells_the_next_offset() {
         bytes[23..27].copy_from_slice(&9i32.to_be_bytes());
         bytes[57..61].copy_from_slice(&0i32.to_be_bytes());
     });
-    let (header, records) = decode(&emptied).unwrap();
+    let (header, records) = decode_all(&emptied).unwrap();
     assert_eq!((header.next_offset(), records.len()), (Ok(110), 0));
 }
 
@@ -161,7 +161,7 @@ fn an_old_message_format_can_be_stepped_over() {
     bytes[16] = 1;
     let error = BatchError::UnsupportedMagic { magic: 1, offset: 42, next_offset: 43 };
     let messages: Vec<_> = batches(bytes.into()).collect();
-    assert_eq!(decode(messages[0].as_ref().unwrap()), Err(error));
+    assert_eq!(decode_all(messages[0].as_ref().unwrap()), Err(error));
 }
 
 #[test]
@@ -170,12 +170,12 @@ fn a_wrong_codec_is_told() {
     assert!(builder.push_within(&record(b"value"), usize::MAX));
     let batch = builder.finish(Stamp::NONE);
     for (codec, name) in [(1, "gzip"), (2, "snappy"), (3, "lz4"), (4, "zstd")] {
-        let error = decode(&resealed(&batch, |bytes| bytes[22] |= codec)).unwrap_err();
+        let error = decode_all(&resealed(&batch, |bytes| bytes[22] |= codec)).unwrap_err();
         let expected = |codec| codec == name;
         assert!(
             matches!(error, BatchError::Compressed { codec, .. } if expected(codec)),
             "{error}"
         );
     }
-    assert_eq!(decode(&resealed(&batch, |bytes| bytes[22] |= 5)), Err(BatchError::Codec(5)));
+    assert_eq!(decode_all(&resealed(&batch, |bytes| bytes[22] |= 5)), Err(BatchError::Codec(5)));
 }

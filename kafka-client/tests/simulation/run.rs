@@ -214,7 +214,7 @@ impl World {
         let wire: Vec<_> = arrivals
             .iter()
             .filter_map(|arrival| {
-                let (header, records) = record_batch::decode(&arrival.batch).ok()?;
+                let (header, records) = record_batch::decode_all(&arrival.batch).ok()?;
                 Some(Travelled {
                     place: (arrival.topic.clone(), arrival.partition),
                     producer: header.producer_id,

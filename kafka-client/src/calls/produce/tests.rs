@@ -2,9 +2,7 @@
 
 use bytes::BytesMut;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, TopicProduceResponse,
-};
+use kafka_protocol::messages::produce_response::LeaderIdAndEpoch;
 use kafka_protocol::messages::{BrokerId, ProduceRequest, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::collection::vec;

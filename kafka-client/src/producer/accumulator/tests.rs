@@ -329,6 +329,6 @@ async fn giving_up_settles_each_batch_by_its_attempts() {
 }
 
 fn values_of(batch: &Bytes) -> Vec<u8> {
-    let (_, records) = record_batch::decode(batch).unwrap();
+    let (_, records) = record_batch::decode_all(batch).unwrap();
     records.iter().flat_map(|record| record.value.clone().unwrap().to_vec()).collect()
 }

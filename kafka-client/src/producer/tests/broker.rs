@@ -294,7 +294,7 @@ impl Scripted {
         index: i32,
         batch: &Bytes,
     ) -> Option<PartitionProduceResponse> {
-        let (header, records) = record_batch::decode(batch).unwrap();
+        let (header, records) = record_batch::decode_all(batch).unwrap();
         self.state.lock().codecs.push(header.codec());
         let answer = PartitionProduceResponse::default().with_index(index).with_base_offset(-1);
         let code = match act {

@@ -57,7 +57,7 @@ impl Rules {
 
     /// A batch has arrived, to be appended or refused: no sequence may mean two things.
     pub(in crate::producer) fn see(&mut self, batch: &Bytes) -> Vec<StoredRecord> {
-        let (header, records) = record_batch::decode(batch).unwrap();
+        let (header, records) = record_batch::decode_all(batch).unwrap();
         let stamp = header.stamp();
         self.stamps.push(stamp);
         for (place, record) in records.iter().enumerate().filter(|_| stamp != Stamp::NONE) {

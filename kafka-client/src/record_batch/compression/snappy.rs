@@ -73,6 +73,9 @@ fn append(block: &[u8], plain: &mut Vec<u8>, limit: usize) -> Result<(), BatchEr
     if bytes > block.len().saturating_mul(MOST_EXPANSION) {
         return Err(unreadable("snappy", &format!("{} bytes declare {bytes}", block.len())));
     }
+    if plain.capacity() - from < bytes {
+        plain.reserve_exact(from.min(limit - from).max(bytes));
+    }
     plain.resize(from + bytes, 0);
     let room = plain.get_mut(from..).unwrap_or_default();
     raw::Decoder::new().decompress(block, room).map_err(|e| unreadable("snappy", &e))?;
