@@ -8,6 +8,8 @@ mod calls;
 mod cluster;
 mod config;
 mod connection;
+#[cfg(feature = "fake_broker")]
+pub mod decoders;
 mod error;
 #[cfg(feature = "fake_broker")]
 pub mod fake_broker;

@@ -9,8 +9,8 @@ pub(crate) const FRAME_BYTES: usize = 100 * 1024 * 1024;
 /// is about 1 KiB.
 pub(crate) const HANDSHAKE_FRAME_BYTES: usize = 512 * 1024;
 
-/// How much a read buffer grows at once, bytes. Memory follows what has arrived, not what a length
-/// field promises.
+/// How much a read buffer grows at least, bytes. It doubles, and holds the old buffer while it does:
+/// memory is 3 times what has arrived at most, whatever a length field promises.
 pub(crate) const READ_STEP_BYTES: usize = 64 * 1024;
 
 /// Requests that wait in front of one connection; more callers wait for a place.
@@ -100,7 +100,9 @@ pub(crate) const BATCH_AGE: Duration = Duration::from_secs(1);
 pub(crate) const BATCH_BUFFER_BYTES: usize = 512;
 
 /// Bytes of one batch's records when they are decompressed: far beyond what clients batch, and a
-/// bound for what a small frame can make of itself.
+/// bound for what a small frame can make of itself. Reading takes up to twice as much, because the
+/// buffer doubles; with zstd a window of as many bytes comes to it, and with LZ4 two blocks of up to
+/// 8 MiB. The records themselves take nothing: they are slices, read one by one.
 pub(crate) const INFLATED_BATCH_BYTES: usize = 64 * 1024 * 1024;
 
 /// Memory from which the buffer for a decompressed batch doubles, bytes.

@@ -118,7 +118,8 @@ impl<'a> Walk<'a> {
             Kind::Fixed(bytes) => self.take(*bytes as u64).map(drop),
             Kind::Text => {
                 let len = self.length(TextLength)?;
-                self.take(len).map(drop)
+                self.take(len)?;
+                self.spend(len, 1)
             }
             Kind::Ints => {
                 let count = self.length(ArrayLength)?;

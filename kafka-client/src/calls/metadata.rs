@@ -125,12 +125,15 @@ impl Call for AskMetadata {
             }
         }
         let mut room = PARTITIONS_IN_ANSWER;
-        let topics = message.topics.iter().map(|topic| checked(topic, &mut room));
+        let mut topics = Vec::with_capacity(message.topics.len());
+        for topic in &message.topics {
+            topics.push(checked(topic, &mut room)?);
+        }
         let answer = MetadataAnswer {
             code: message.error_code,
             cluster_id: message.cluster_id.as_ref().map(ToString::to_string),
             brokers,
-            topics: topics.collect::<Result<_, _>>()?,
+            topics,
         };
         Ok((answer, pause(message.throttle_time_ms)))
     }

@@ -1,0 +1,105 @@
+//! Everything that reads a broker's bytes, callable one by one, for tests that throw bytes at it.
+
+use bytes::Bytes;
+
+use crate::calls::api_versions::AskVersions;
+use crate::calls::init_producer_id::AskProducerId;
+use crate::calls::metadata::AskMetadata;
+use crate::calls::produce::Append;
+use crate::calls::{self, Call};
+use crate::frame::Decoder;
+use crate::handshake::Handshake;
+use crate::limits;
+use crate::versions::{API_VERSIONS, Api, INIT_PRODUCER_ID, METADATA, PRODUCE};
+
+/// How many times its bytes an answer may take when it is read.
+pub const ANSWER_GROWTH: usize = limits::ANSWER_GROWTH;
+/// How much it may take beyond that, bytes.
+pub const ANSWER_BYTES: usize = limits::ANSWER_BYTES;
+/// The largest frame before the handshake is done, bytes.
+pub const HANDSHAKE_FRAME_BYTES: usize = limits::HANDSHAKE_FRAME_BYTES;
+/// How much a stream's buffer grows at once, bytes.
+pub const READ_STEP_BYTES: usize = limits::READ_STEP_BYTES;
+
+/// The reader of an API's answers in one version.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers {
+    api: &'static Api,
+    /// The version.
+    pub version: i16,
+}
+
+impl Answers {
+    /// The readers of all answers, in all versions that are spoken.
+    pub fn all() -> Vec<Self> {
+        [&API_VERSIONS, &METADATA, &PRODUCE, &INIT_PRODUCER_ID]
+            .into_iter()
+            .flat_map(|api| (api.least..=api.most).map(|version| Self { api, version }))
+            .collect()
+    }
+
+    /// The API's key.
+    pub fn key(&self) -> i16 {
+        self.api.key
+    }
+
+    /// Whether the version has compact lengths and tagged fields.
+    pub fn is_flexible(&self) -> bool {
+        self.api.is_flexible(self.version)
+    }
+
+    /// Reads a frame, and drops what it says.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(&self, frame: Bytes) -> Result<(), String> {
+        match self.api.key {
+            key if key == API_VERSIONS.key => read::<AskVersions>(self.version, frame),
+            key if key == METADATA.key => read::<AskMetadata>(self.version, frame),
+            key if key == PRODUCE.key => read::<Append>(self.version, frame),
+            _ => read::<AskProducerId>(self.version, frame),
+        }
+    }
+}
+
+fn read<C: Call>(version: i16, frame: Bytes) -> Result<(), String> {
+    calls::decode::<C>(version, frame).map(drop).map_err(|malformed| malformed.to_string())
+}
+
+/// Cuts a stream into frames of at most `limit` bytes, which arrives in `parts`; gives their
+/// lengths.
+///
+/// # Errors
+/// What is wrong with a length.
+pub fn frames<'a>(
+    limit: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<usize>, String> {
+    let mut decoder = Decoder::new(limit);
+    let mut lengths = Vec::new();
+    for part in parts {
+        decoder.spare().extend_from_slice(part);
+        while let Some(frame) = decoder.poll_frame().map_err(|error| error.to_string())? {
+            lengths.push(frame.len());
+        }
+    }
+    Ok(lengths)
+}
+
+/// Lives through a handshake in which the broker says `bytes`; whether it came to an end.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn handshake(bytes: &[u8]) -> Result<bool, String> {
+    let mut handshake = Handshake::new("test", API_VERSIONS.most).map_err(|e| e.to_string())?;
+    let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
+    for part in bytes.chunks(READ_STEP_BYTES) {
+        decoder.spare().extend_from_slice(part);
+        while let Some(frame) = decoder.poll_frame().map_err(|error| error.to_string())? {
+            if handshake.on_frame(frame).map_err(|error| error.to_string())?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
