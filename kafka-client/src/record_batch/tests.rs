@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod golden;
+mod pitfalls;
+
 type Field = Option<Vec<u8>>;
 type Parts = (Field, Field, Vec<(Vec<u8>, Field)>, i64);
 

@@ -42,6 +42,8 @@ pub fn read(batch: &Bytes, limit: usize) -> Result<usize, BatchError> {
 }
 
 type Field = Option<Vec<u8>>;
+/// Key, value and headers.
+type Parts = (Field, Field, Vec<(Vec<u8>, Field)>);
 
 fn sound() -> impl Strategy<Value = Bytes> {
     let field = || option::of(vec(any::<u8>(), 0..30));
@@ -49,7 +51,7 @@ fn sound() -> impl Strategy<Value = Bytes> {
     vec((field(), field(), headers), 1..20).prop_map(|records| built(&records))
 }
 
-fn built(records: &[(Field, Field, Vec<(Vec<u8>, Field)>)]) -> Bytes {
+fn built(records: &[Parts]) -> Bytes {
     let mut builder = BatchBuilder::with_capacity(0);
     for (key, value, headers) in records {
         let headers: Vec<_> = headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
