@@ -58,6 +58,7 @@ fn no_bomb_takes_more_than_twice_its_limit() {
         for limit in [0, 1, KIB, MIB, 7 * MIB, 8 * MIB] {
             let (result, peak) = within_bound(codec, &bomb, limit);
             assert_eq!(result, Err(BatchError::Inflated { limit }), "codec {codec}");
+            assert!(peak <= 2 * limit + MIB, "codec {codec}: {peak} for a limit of {limit}");
             if limit == 8 * MIB {
                 let factor = peak as f64 / limit as f64;
                 println!("codec {codec}: {} bytes to the limit, peak {factor:.2}", bomb.len());
