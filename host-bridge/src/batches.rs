@@ -1,5 +1,8 @@
 //! Sends the records of a batch, and gathers their outcomes in the batch's order.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
 use kafka_client::{Producer, Reason, Ticket, Topic, record_size};
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
@@ -16,20 +19,17 @@ pub(crate) async fn enqueue(
     records: &[Record<'_>],
     deadline: Instant,
 ) -> Enqueued {
-    let mut topics: Vec<(&str, Result<Topic, Reason>)> = Vec::new();
-    for record in records {
-        if !topics.iter().any(|(name, _)| *name == record.topic) {
-            topics.push((record.topic, producer.topic(record.topic, deadline).await));
-        }
-    }
+    let names: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
+    // All at once: one that is unknown takes seconds.
+    let found = names.iter().map(async |name| (*name, producer.topic(name, deadline).await));
+    let topics: BTreeMap<&str, Result<Topic, Reason>> = join_all(found).await.into_iter().collect();
     let bytes = records.iter().map(|record| record_size(&kafka_record(record))).sum();
     let mut permit = match producer.reserve(bytes, deadline).await {
         Ok(permit) => permit,
         Err(reason) => return Enqueued(records.iter().map(|_| Err(reason.clone())).collect()),
     };
     let mut enqueue = |record: &Record<'_>| {
-        let found = topics.iter().find(|(name, _)| *name == record.topic);
-        let topic = found.map_or(Err(Reason::UnknownTopic), |(_, topic)| topic.clone())?;
+        let topic = topics.get(record.topic).cloned().unwrap_or(Err(Reason::UnknownTopic))?;
         producer.enqueue(&mut permit, &topic, kafka_record(record), deadline)
     };
     Enqueued(records.iter().map(&mut enqueue).collect())

@@ -96,7 +96,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let error = "register the profile, then send the batch again";
         return Err(refusal(StatusCode::NOT_FOUND, "unknown_profile", error));
     };
-    let taken = match bridge.recent.take((vm, sequence)) {
+    let taken = match bridge.recent.take((vm, sequence, profile)) {
         Seen::New(taken) => taken,
         Seen::Before(mut answer) => {
             bridge.metrics.batch_repeated();

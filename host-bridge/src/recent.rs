@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A batch: the VM that sent it, and its number there.
-pub(crate) type BatchId = ([u8; 16], u64);
+/// A batch: the VM that sent it, its number there, and its producer's profile.
+pub(crate) type BatchId = ([u8; 16], u64, [u8; 32]);
 
 /// Answers by batch, oldest first.
 #[derive(Clone, Default)]
@@ -110,7 +110,7 @@ const OVERHEAD_BYTES: usize = 256;
 mod tests {
     use super::*;
 
-    const ID: BatchId = ([1; 16], 7);
+    const ID: BatchId = ([1; 16], 7, [0; 32]);
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_new_once_and_then_answered_from_memory() {
@@ -130,6 +130,7 @@ mod tests {
         let Seen::New(taken) = recent.take(ID) else { panic!("new") };
         drop(taken);
         assert!(matches!(recent.take(ID), Seen::New(_)));
+        assert!(matches!(recent.take(([1; 16], 7, [1; 32])), Seen::New(_)), "another profile's");
     }
 
     #[tokio::test(start_paused = true)]
@@ -145,15 +146,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_are_bounded_in_time_and_bytes_whatever_is_under_way() {
         let recent = Recent::default();
-        let Seen::New(_under_way) = recent.take(([2; 16], 0)) else { panic!("new") };
+        let Seen::New(_under_way) = recent.take(([2; 16], 0, [0; 32])) else { panic!("new") };
         let answer = |sequence, bytes| {
-            let Seen::New(taken) = recent.take(([1; 16], sequence)) else { panic!("new") };
+            let Seen::New(taken) = recent.take(([1; 16], sequence, [0; 32])) else { panic!("new") };
             taken.answer(Bytes::from(vec![0; bytes]), true);
             recent.lock().answered.len()
         };
         assert_eq!((answer(1, 0), answer(2, KEPT_BYTES / 2), answer(3, KEPT_BYTES / 2)), (1, 2, 1));
         tokio::time::advance(2 * KEPT_FOR).await;
         assert_eq!(answer(4, 0), 1);
-        assert!(matches!(recent.take(([2; 16], 0)), Seen::Before(_)));
+        assert!(matches!(recent.take(([2; 16], 0, [0; 32])), Seen::Before(_)));
     }
 }
