@@ -169,10 +169,10 @@ impl Cluster {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = Handshake::new(&self.settings.client_id, version)?;
-        let (versions, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
+        let (welcome, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
             .await
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
-        Ok(Connection::start(stream, decoder, versions, &self.settings))
+        Ok(Connection::start(stream, decoder, welcome, &self.settings))
     }
 }
 

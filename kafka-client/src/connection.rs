@@ -10,12 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::{self, Call};
 use crate::error::Malformed;
 use crate::frame::{Decoder, Frame, FrameError};
+use crate::handshake::Welcome;
 use crate::limits::{FRAME_BYTES, QUEUED_REQUESTS};
 use crate::stats::Counters;
 use crate::versions::{NoCommonVersion, Versions};
@@ -114,7 +116,7 @@ impl Connection {
     pub(crate) fn start<S>(
         stream: S,
         mut decoder: Decoder,
-        versions: Versions,
+        welcome: Welcome,
         settings: &Settings,
     ) -> Self
     where
@@ -123,7 +125,10 @@ impl Connection {
         decoder.raise_limit(FRAME_BYTES);
         let (queue, requests) = mpsc::channel(QUEUED_REQUESTS);
         let condemned = settings.shutdown.child_token();
-        let wire = Wire::new(settings.idle, tokio::time::Instant::now(), settings.stats.clone());
+        let Welcome { versions, pause } = welcome;
+        let now = Instant::now();
+        let mut wire = Wire::new(settings.idle, now, settings.stats.clone());
+        wire.hold(pause, now);
         let driver = driver::Driver {
             decoder,
             wire,

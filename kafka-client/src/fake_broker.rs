@@ -232,6 +232,12 @@ impl FakeCluster {
         self.state.lock().requests.get(&api).copied().unwrap_or(0)
     }
 
+    /// The broker of each write that came on a connection while its client had been told to pause
+    /// (KIP-219).
+    pub fn impatient(&self) -> Vec<i32> {
+        self.state.lock().impatient.clone()
+    }
+
     /// Connections that brokers have open.
     pub fn connections(&self) -> usize {
         self.state.lock().connections

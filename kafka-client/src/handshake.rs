@@ -31,6 +31,14 @@ pub(crate) enum HandshakeError {
     Timeout(Duration),
 }
 
+/// What the broker said when the handshake was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    pub(crate) versions: Versions,
+    /// For how long it wants to be left alone (KIP-219).
+    pub(crate) pause: Duration,
+}
+
 /// The handshake of one connection (pure): requests out, frames in.
 #[derive(Debug)]
 pub(crate) struct Handshake {
@@ -54,16 +62,16 @@ impl Handshake {
         self.outbox.take()
     }
 
-    /// A frame arrived; answers with the broker's versions when the handshake is done.
-    pub(crate) fn on_frame(&mut self, frame: Bytes) -> Result<Option<Versions>, HandshakeError> {
+    /// A frame arrived; answers with what the broker said when the handshake is done.
+    pub(crate) fn on_frame(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
         let id = frame.get(..CORRELATION_BYTES).map(|mut id| id.get_i32());
         if id != Some(self.correlation) {
             return Err(HandshakeError::Malformed("an answer to another request".into()));
         }
-        let (answer, _) = calls::decode::<AskVersions>(self.version, frame)
+        let (answer, pause) = calls::decode::<AskVersions>(self.version, frame)
             .map_err(|malformed| HandshakeError::Malformed(malformed.to_string()))?;
         match answer.code {
-            0 => Ok(Some(answer.versions)),
+            0 => Ok(Some(Welcome { versions: answer.versions, pause })),
             UNSUPPORTED_VERSION if self.version > 0 => {
                 let common = answer.versions.highest(&API_VERSIONS).unwrap_or(0);
                 // A broker that refuses a version and names it again gets the oldest one.
@@ -88,7 +96,7 @@ impl Handshake {
 pub(crate) async fn drive<S>(
     stream: &mut S,
     mut handshake: Handshake,
-) -> Result<(Versions, Decoder), HandshakeError>
+) -> Result<(Welcome, Decoder), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -98,8 +106,8 @@ where
             write(stream, frame).await?;
         }
         while let Some(frame) = decoder.poll_frame()? {
-            if let Some(versions) = handshake.on_frame(frame)? {
-                return Ok((versions, decoder));
+            if let Some(welcome) = handshake.on_frame(frame)? {
+                return Ok((welcome, decoder));
             }
             if let Some(frame) = handshake.poll_transmit() {
                 write(stream, frame).await?;
@@ -157,8 +165,8 @@ mod tests {
     fn a_newer_broker_is_done_after_one_answer() {
         let mut handshake = Handshake::new("me", 4).unwrap();
         assert!(handshake.poll_transmit().is_some());
-        let versions = handshake.on_frame(answer(1, 4, 0, 4)).unwrap().unwrap();
-        assert_eq!(versions.highest(&API_VERSIONS), Ok(4));
+        let welcome = handshake.on_frame(answer(1, 4, 0, 4)).unwrap().unwrap();
+        assert_eq!(welcome.versions.highest(&API_VERSIONS), Ok(4));
     }
 
     #[test]

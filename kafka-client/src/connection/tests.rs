@@ -6,7 +6,6 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::time::Instant;
 
 use super::*;
 use crate::calls::api_versions::AskVersions;
@@ -34,8 +33,9 @@ fn desk(room: usize) -> Desk {
         tasks: TaskTracker::new(),
     };
     let versions = Versions::new(vec![Range { key: 18, least: 0, most: 0 }]);
+    let welcome = Welcome { versions, pause: Duration::ZERO };
     let decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
-    let connection = Arc::new(Connection::start(ours, decoder, versions, &settings));
+    let connection = Arc::new(Connection::start(ours, decoder, welcome, &settings));
     Desk { connection, broker, stats, shutdown }
 }
 

@@ -102,12 +102,17 @@ impl Wire {
             awaiting.waiter.lost(Lost { fault: fault.clone(), handed_over: true });
             return Err(fault);
         }
-        let pause = awaiting.waiter.answered(frame)?.min(THROTTLE);
+        let pause = awaiting.waiter.answered(frame)?;
+        self.hold(pause, now);
+        Ok(())
+    }
+
+    /// The broker asks to be left alone.
+    pub(super) fn hold(&mut self, pause: Duration, now: Instant) {
         if !pause.is_zero() {
             self.stats.throttled_answers.add(1);
-            self.held_until = self.held_until.max(Some(now + pause));
+            self.held_until = self.held_until.max(Some(now + pause.min(THROTTLE)));
         }
-        Ok(())
     }
 
     /// When to call [`Wire::on_timeout`] at the latest.

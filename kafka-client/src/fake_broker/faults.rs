@@ -40,7 +40,7 @@ pub enum Fault {
     Garbage,
     /// Executes, and leaves the last partition out of the answer.
     MissingPartition,
-    /// Executes, answers with `throttle_time_ms`, and stops reading for as long (KIP-219).
+    /// Executes, answers with `throttle_time_ms`, and works on nothing for as long (KIP-219).
     Throttle(Duration),
     /// Before a Produce is executed, another broker becomes leader of its partitions.
     MoveLeader,

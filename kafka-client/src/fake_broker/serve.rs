@@ -3,13 +3,13 @@
 use std::future::pending;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::answers::{self, encode};
 use super::faults::{Fault, Trace};
@@ -34,6 +34,8 @@ enum Reply {
     Close,
 }
 
+/// Bytes of the length in front of a request.
+const LENGTH_BYTES: usize = 4;
 /// Bytes of API key, version and correlation id.
 const HEAD_BYTES: usize = 8;
 /// Largest request, bytes (`socket.request.max.bytes`).
@@ -61,8 +63,9 @@ impl FakeCluster {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut heard = BytesMut::new();
         loop {
-            let request = self.read(&mut stream).await?;
+            let request = self.read(&mut stream, &mut heard).await?;
             let fault = request.fault.clone();
             match fault {
                 Some(Fault::CloseBefore) => {
@@ -91,36 +94,59 @@ impl FakeCluster {
             }
             stream.write_all(&bytes).await.ok()?;
             if let Some(Fault::Throttle(pause)) = fault {
-                sleep(pause).await;
+                self.rest(broker, &mut stream, &mut heard, pause, request.tells_pause()).await;
             }
         }
     }
 
-    async fn read<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Option<Request> {
-        let length = usize::try_from(stream.read_i32().await.ok()?).ok()?;
+    /// Takes the next request from what was `heard`, reading as much as it needs.
+    async fn read<S>(&self, stream: &mut S, heard: &mut BytesMut) -> Option<Request>
+    where
+        S: AsyncRead + Unpin,
+    {
+        fill(stream, heard, LENGTH_BYTES).await?;
+        let length = usize::try_from(heard.get_i32()).ok()?;
         if !(HEAD_BYTES..=REQUEST_BYTES).contains(&length) {
             return None;
         }
-        let (api, version) = (stream.read_i16().await.ok()?, stream.read_i16().await.ok()?);
-        let correlation = stream.read_i32().await.ok()?;
+        fill(stream, heard, HEAD_BYTES).await?;
+        let mut head = heard.get(..HEAD_BYTES)?;
+        let (api, version, correlation) = (head.get_i16(), head.get_i16(), head.get_i32());
         let fault = self.state.lock().strike(api);
-        let mut rest = vec![0; length - HEAD_BYTES];
         match fault {
             Some(Fault::HalfOpen) => pending().await,
             Some(Fault::CutRequest) => {
-                let half = rest.len() / 2;
-                stream.read_exact(rest.get_mut(..half)?).await.ok()?;
+                fill(stream, heard, HEAD_BYTES + (length - HEAD_BYTES) / 2).await?;
                 return None;
             }
             _ => {}
         }
-        stream.read_exact(&mut rest).await.ok()?;
-        let mut frame = BytesMut::with_capacity(length);
-        frame.put_i16(api);
-        frame.put_i16(version);
-        frame.put_i32(correlation);
-        frame.put_slice(&rest);
-        Some(Request { api, version, correlation, frame: frame.freeze(), fault })
+        fill(stream, heard, length).await?;
+        let frame = heard.split_to(length).freeze();
+        Some(Request { api, version, correlation, frame, fault })
+    }
+
+    /// Works on nothing for as long as the client was told to pause, and counts what it sends all
+    /// the same. What was under way when it was told comes at once.
+    async fn rest<S>(
+        &self,
+        broker: i32,
+        stream: &mut S,
+        heard: &mut BytesMut,
+        pause: Duration,
+        is_told: bool,
+    ) where
+        S: AsyncRead + Unpin,
+    {
+        let (since, until) = (Instant::now(), Instant::now() + pause);
+        while let Ok(Ok(1..)) = timeout_at(until, stream.read_buf(heard)).await {
+            let now = Instant::now();
+            if is_told && since < now && now < until {
+                self.state.lock().impatient.push(broker);
+            }
+        }
+        // Hanging up does not shorten it: what was heard is still worked on.
+        sleep_until(until).await;
     }
 
     /// The bytes of an answer with its length, right or wrong.
@@ -151,6 +177,25 @@ impl FakeCluster {
     }
 }
 
+impl Request {
+    /// Whether the answer has a place for `throttle_time_ms`.
+    fn tells_pause(&self) -> bool {
+        self.api != API_VERSIONS || self.version >= 1
+    }
+}
+
+/// Reads until so many bytes are heard, and no more. `None` is a closed connection.
+async fn fill<S>(stream: &mut S, heard: &mut BytesMut, length: usize) -> Option<()>
+where
+    S: AsyncRead + Unpin,
+{
+    while let Some(missing) = length.checked_sub(heard.len()).filter(|missing| *missing > 0) {
+        let read = (&mut *stream).take(missing as u64).read_buf(heard).await;
+        read.ok().filter(|read| *read > 0)?;
+    }
+    Some(())
+}
+
 /// Executes a request. What does not decode closes the connection, as at a real broker.
 fn execute(state: &mut State, broker: i32, request: &Request) -> Reply {
     let Request { api, version, correlation, fault, .. } = request;
@@ -172,7 +217,7 @@ fn execute(state: &mut State, broker: i32, request: &Request) -> Reply {
     let answer = match *api {
         API_VERSIONS => body::<ApiVersionsRequest>(request).and_then(|_| {
             let mut response = answers::api_versions(state, broker, code);
-            response.throttle_time_ms = if *version >= 1 { pause } else { 0 };
+            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
             encode(&response, *version, *correlation)
         }),
         METADATA => body::<MetadataRequest>(request).and_then(|asked| {

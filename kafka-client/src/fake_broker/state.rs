@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) arrivals: Vec<Arrival>,
     pub(super) requests: BTreeMap<i16, u64>,
     pub(super) connections: usize,
+    /// Brokers that were sent something while their client had been told to pause.
+    pub(super) impatient: Vec<i32>,
     pub(super) next_producer_id: i64,
 }
 
@@ -69,6 +71,7 @@ impl State {
             arrivals: Vec::new(),
             requests: BTreeMap::new(),
             connections: 0,
+            impatient: Vec::new(),
             next_producer_id: 1000,
             settings,
         }

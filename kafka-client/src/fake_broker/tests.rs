@@ -196,6 +196,31 @@ async fn a_killed_broker_is_used_again_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_throttled_broker_is_left_alone() {
+    let pause = Duration::from_secs(5);
+    for api in [API_VERSIONS, PRODUCE] {
+        let cluster = cluster(1);
+        cluster.arm(api, When::Nth(1), Fault::Throttle(pause));
+        let (client, started) = (cluster.client(config(&cluster)), Instant::now());
+        assert_eq!(offset(send(&client, "a").await), 0);
+        assert_eq!(offset(send(&client, "b").await), 1);
+        assert!(cluster.impatient().is_empty(), "{api}");
+        assert!(started.elapsed() >= pause, "{api}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_throttled_broker_is_sent_is_counted() {
+    let cluster = cluster(1);
+    cluster.arm(PRODUCE, When::Nth(1), Fault::Throttle(Duration::from_secs(5)));
+    let mut peer = Peer::of(&cluster);
+    assert_eq!(peer.produce(7, 0, 0).await, (0, 0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(peer.produce(7, 0, 1).await, (0, 1), "it is worked on later all the same");
+    assert!(!cluster.impatient().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn versions_are_asked_on_every_connection() {
     let cluster = cluster(1);
     let client = cluster.client(config(&cluster));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub(crate) type Place = (String, i32);
 
 /// Everything that is known after a run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
     /// In the order in which they were enqueued.
     pub(crate) records: Vec<Sent>,
@@ -17,6 +17,8 @@ pub(crate) struct History {
     pub(crate) logs: BTreeMap<Place, Vec<(i64, u64)>>,
     /// Every batch that reached a broker.
     pub(crate) wire: Vec<Travelled>,
+    /// Brokers that were sent something while they had asked for a pause.
+    pub(crate) impatient: Vec<i32>,
     /// Partitions that took nothing although the cluster was well again.
     pub(crate) wedged: Vec<Place>,
     pub(crate) promise: Promise,
@@ -35,7 +37,7 @@ pub(crate) enum Promise {
 }
 
 /// One record, and what its sender heard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) id: u64,
     pub(crate) topic: String,
@@ -62,8 +64,11 @@ pub(crate) enum Heard {
 }
 
 /// A batch as it was on the wire.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Travelled {
+    /// When a broker executed it, in ms since the start.
+    pub(crate) at_ms: u128,
+    pub(crate) broker: i32,
     pub(crate) place: Place,
     pub(crate) producer: i64,
     pub(crate) epoch: i16,
@@ -73,7 +78,7 @@ pub(crate) struct Travelled {
 }
 
 /// What should be zero after the client was closed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
     pub(crate) buffered_bytes: u64,
     pub(crate) connections: u64,
@@ -131,6 +136,10 @@ pub(crate) enum Violation {
     Anonymous {
         place: Place,
     },
+    /// A request was sent within the throttle time of its broker.
+    Impatient {
+        broker: i32,
+    },
     /// A partition takes no records.
     Wedged {
         place: Place,
@@ -156,6 +165,7 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
     if history.promise != Promise::AtLeastOnce {
         check_identities(history, &mut found);
     }
+    found.extend(history.impatient.iter().map(|broker| Violation::Impatient { broker: *broker }));
     found.extend(history.wedged.iter().map(|place| Violation::Wedged { place: place.clone() }));
     let Leftovers { buffered_bytes, connections } = history.leftovers;
     if buffered_bytes > 0 || connections > 0 {
@@ -219,7 +229,7 @@ fn check_strays(history: &History, found: &mut Vec<Violation>) {
 fn check_identities(history: &History, found: &mut Vec<Violation>) {
     let mut batches: HashMap<_, &Bytes> = HashMap::new();
     let mut records: HashMap<_, u64> = HashMap::new();
-    for Travelled { place, producer, epoch, sequence, bytes, ids } in &history.wire {
+    for Travelled { place, producer, epoch, sequence, bytes, ids, .. } in &history.wire {
         if *producer < 0 || *epoch < 0 || *sequence < 0 {
             found.push(Violation::Anonymous { place: place.clone() });
             continue;

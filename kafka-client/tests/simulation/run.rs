@@ -216,6 +216,8 @@ impl World {
             .filter_map(|arrival| {
                 let (header, records) = record_batch::decode_all(&arrival.batch).ok()?;
                 Some(Travelled {
+                    at_ms: arrival.at.duration_since(self.started).as_millis(),
+                    broker: arrival.broker,
                     place: (arrival.topic.clone(), arrival.partition),
                     producer: header.producer_id,
                     epoch: header.producer_epoch,
@@ -232,6 +234,7 @@ impl World {
             records: self.book.lock().unwrap().clone(),
             logs: self.logs(),
             wire,
+            impatient: self.cluster.impatient(),
             wedged: Vec::new(),
             promise: match (is_identified, self.scenario.forgets) {
                 (false, _) => Promise::AtLeastOnce,

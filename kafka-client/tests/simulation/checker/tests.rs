@@ -17,7 +17,8 @@ fn written(offset: i64) -> Heard {
 
 fn travelled(sequence: i32, bytes: &'static [u8], ids: &[u64]) -> Travelled {
     let bytes = Bytes::from_static(bytes);
-    Travelled { place: place(), producer: 7, epoch: 0, sequence, bytes, ids: ids.to_vec() }
+    let (place, ids) = (place(), ids.to_vec());
+    Travelled { at_ms: 0, broker: 1, place, producer: 7, epoch: 0, sequence, bytes, ids }
 }
 
 /// Records 1 and 2 in two batches, the second sent twice; 3 refused, 4 unknown and written.
@@ -38,6 +39,7 @@ fn clean() -> History {
             travelled(1, b"two", &[2]),
             travelled(2, b"four", &[4]),
         ],
+        impatient: Vec::new(),
         wedged: Vec::new(),
         promise: Promise::ExactlyOnce,
         leftovers: Leftovers::default(),
@@ -163,6 +165,12 @@ fn a_stamped_batch_never_changes() {
 fn an_idempotent_producer_has_a_name() {
     let anonymous = Violation::Anonymous { place: place() };
     assert_eq!(found(|history| history.wire[3].producer = -1), [anonymous]);
+}
+
+#[test]
+fn a_throttled_broker_is_left_alone() {
+    let impatient = Violation::Impatient { broker: 2 };
+    assert_eq!(found(|history| history.impatient.push(2)), [impatient]);
 }
 
 #[test]
