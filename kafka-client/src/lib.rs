@@ -18,6 +18,7 @@ mod handshake;
 mod limits;
 mod lock;
 mod metadata;
+mod news;
 mod outcome;
 mod producer;
 pub mod record_batch;

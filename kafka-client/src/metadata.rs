@@ -5,7 +5,7 @@ mod topic;
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::random;
@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::error::{Cause, Reason};
 use crate::limits::REBOOTSTRAP;
 use crate::lock::Lock;
+use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
 use cache::{Cache, Lookup};
 
@@ -27,7 +28,7 @@ pub(crate) struct Metadata {
     cluster: Arc<Cluster>,
     cache: Lock<Cache>,
     wake: Notify,
-    rounds: watch::Sender<Round>,
+    rounds: News<Round>,
 }
 
 /// A refresh that has ended, well or not.
@@ -41,13 +42,12 @@ pub(crate) struct Round {
 impl Metadata {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
         let cache = Lock::new(Cache::new(cluster.config.retry, cluster.config.metadata_age));
-        let rounds = watch::Sender::new(Round::default());
-        Arc::new(Self { cluster, cache, wake: Notify::new(), rounds })
+        Arc::new(Self { cluster, cache, wake: Notify::new(), rounds: News::default() })
     }
 
     /// Tells of every finished round.
-    pub(crate) fn rounds(&self) -> watch::Receiver<Round> {
-        self.rounds.subscribe()
+    pub(crate) fn rounds(&self) -> Reader<'_, Round> {
+        self.rounds.reader()
     }
 
     /// The number of partitions of a topic, asked for if unknown. A topic may stay unknown for
@@ -63,13 +63,12 @@ impl Metadata {
                 Lookup::Refused(reason) => return Err(reason),
                 Lookup::Wanted => self.wake.notify_one(),
             }
-            let Ok(round) = timeout_at(deadline, rounds.changed()).await else {
+            let Ok(round) = timeout_at(deadline, rounds.next()).await else {
                 return Err(
                     last.map_or(Reason::DeadlineExceeded { last: None }, Reason::Unreachable)
                 );
             };
-            round.map_err(|_| Reason::Closed)?;
-            last = rounds.borrow_and_update().failure.clone();
+            last = round.failure;
             if self.cluster.settings.shutdown.is_cancelled() {
                 return Err(Reason::Closed);
             }
@@ -114,11 +113,7 @@ impl Metadata {
         let mut last = None;
         loop {
             self.wake.notify_one();
-            match timeout_at(deadline, rounds.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(last),
-            }
-            let round = rounds.borrow_and_update().clone();
+            let Ok(round) = timeout_at(deadline, rounds.next()).await else { return Err(last) };
             match round.failure {
                 None if round.number >= wanted => return Ok(()),
                 None => {}
@@ -137,6 +132,7 @@ impl Metadata {
                 match due {
                     Some(at) if at <= Instant::now() => self.round(&mut source).await,
                     Some(at) => tokio::select! {
+                        biased;
                         () = sleep_until(at) => {}
                         () = self.wake.notified() => {}
                     },
@@ -144,11 +140,8 @@ impl Metadata {
                 }
             }
         };
-        tokio::select! {
-            () = work => {}
-            () = shutdown.cancelled() => {}
-        }
-        self.rounds.send_modify(|round| round.failure = Some("the client is closed".into()));
+        shutdown.run_until_cancelled(work).await;
+        self.rounds.change(|round| round.failure.replace("the client is closed".into()).is_none());
     }
 
     async fn round(&self, source: &mut Source) {
@@ -171,7 +164,7 @@ impl Metadata {
                 self.cache.lock().fail(Instant::now(), random());
             }
         }
-        self.rounds.send_replace(Round { number, failure });
+        self.rounds.replace(Round { number, failure });
     }
 }
 

@@ -70,12 +70,14 @@ impl Driver {
         let slices = slices.get(..used).unwrap_or_default();
         let listens = self.has_handle && self.wire.has_room();
         let writes = !slices.is_empty();
+        // Nothing starves what is below it: requests are bounded, and so are the answers to them.
         tokio::select! {
+            biased;
+            () = self.condemned.cancelled() => Event::Condemned,
             request = self.requests.recv(), if listens => Event::Request(request),
             done = writer.write_vectored(slices), if writes => Event::Written(done),
             done = reader.read_buf(self.decoder.spare()) => Event::Read(done),
             () = sleep_until(wake) => Event::Time,
-            () = self.condemned.cancelled() => Event::Condemned,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What we believe about topics, and when to ask again (pure).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::limits::{NEGATIVE_ENTRY, TOPIC_IDLE, TOPICS, UNKNOWN_TOPIC};
 /// Topics in use, and the state of refreshing.
 #[derive(Debug)]
 pub(super) struct Cache {
-    topics: HashMap<Arc<str>, Entry>,
+    topics: BTreeMap<Arc<str>, Entry>,
     cluster_id: Option<String>,
     /// Rounds that were applied. Complaints about an older one are out of date.
     generation: u64,
@@ -55,7 +55,7 @@ pub(super) enum Lookup {
 impl Cache {
     pub(super) fn new(retry: Backoff, max_age: Duration) -> Self {
         Self {
-            topics: HashMap::new(),
+            topics: BTreeMap::new(),
             cluster_id: None,
             generation: 0,
             started: 0,

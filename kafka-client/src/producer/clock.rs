@@ -52,6 +52,7 @@ impl Clock {
             };
             match next {
                 Some(at) => tokio::select! {
+                    biased;
                     () = sleep_until(at) => {}
                     () = self.earlier.notified() => {}
                 },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::random;
@@ -10,30 +10,21 @@ use crate::calls::init_producer_id::{AskProducerId, Identity};
 use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
+use crate::news::{News, Reader};
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
 #[derive(Debug)]
 pub(crate) struct ProducerId {
     cluster: Arc<Cluster>,
-    state: watch::Sender<State>,
+    state: News<State>,
     wanted: Notify,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
     held: Option<Identity>,
     /// Why the last attempt to get one failed.
     failure: Option<Cause>,
-}
-
-/// Wakes whoever waits for an id, at each success and failure.
-pub(crate) struct Changes(watch::Receiver<State>);
-
-impl Changes {
-    /// `false` when nothing can change any more.
-    pub(crate) async fn next(&mut self) -> bool {
-        self.0.changed().await.is_ok()
-    }
 }
 
 /// Why there is no producer id.
@@ -46,48 +37,42 @@ enum Failure {
 
 impl ProducerId {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
-        Arc::new(Self { cluster, state: watch::Sender::default(), wanted: Notify::new() })
+        Arc::new(Self { cluster, state: News::default(), wanted: Notify::new() })
     }
 
     /// The id to use; if there is none, it is asked for, and the cause of the last failure given.
     pub(crate) fn held(&self) -> Result<Identity, Cause> {
-        let state = self.state.borrow();
+        let state = self.state.latest();
         state.held.ok_or_else(|| {
             self.wanted.notify_one();
-            state.failure.clone().unwrap_or_else(|| "there is no producer id yet".into())
+            state.failure.unwrap_or_else(|| "there is no producer id yet".into())
         })
     }
 
     /// This id must not be given to anyone any more.
     pub(crate) fn discard(&self, producer_id: i64) {
-        self.state.send_if_modified(|state| {
-            state.held.take_if(|held| held.producer_id == producer_id).is_some()
-        });
+        self.state
+            .change(|state| state.held.take_if(|held| held.producer_id == producer_id).is_some());
     }
 
     /// As [`ProducerId::discard`], for whatever id is held: what was sent under it is forgotten.
     pub(crate) fn retire(&self) {
-        self.state.send_modify(|state| state.held = None);
+        self.state.change(|state| state.held.take().is_some());
     }
 
-    /// Tells of every change from now on.
-    pub(crate) fn changes(&self) -> Changes {
-        Changes(self.state.subscribe())
+    /// Tells of each success and failure from now on.
+    pub(crate) fn changes(&self) -> Reader<'_, State> {
+        self.state.reader()
     }
 
     /// Waits until an id is held. `Err` has the last failure.
     pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), Option<Cause>> {
-        let mut changes = self.state.subscribe();
-        loop {
-            let failure = match self.held() {
-                Ok(_) => return Ok(()),
-                Err(_) => changes.borrow_and_update().failure.clone(),
-            };
-            let changed = timeout_at(deadline, changes.changed()).await;
-            if !matches!(changed, Ok(Ok(()))) {
-                return Err(failure);
-            }
+        let mut changes = self.state.reader();
+        while self.held().is_err() {
+            let changed = timeout_at(deadline, changes.next()).await;
+            changed.map_err(|_| self.state.latest().failure)?;
         }
+        Ok(())
     }
 
     /// Asks when an id is wanted, until the client is closed.
@@ -97,7 +82,7 @@ impl ProducerId {
             .run_until_cancelled(async {
                 loop {
                     self.wanted.notified().await;
-                    if self.state.borrow().held.is_none() {
+                    if self.state.latest().held.is_none() {
                         self.obtain().await;
                     }
                 }
@@ -112,7 +97,7 @@ impl ProducerId {
             let failure = match self.ask().await {
                 Ok(held) => {
                     tracing::debug!(producer_id = held.producer_id, "producer id");
-                    self.state.send_replace(State { held: Some(held), failure: None });
+                    self.state.replace(State { held: Some(held), failure: None });
                     return;
                 }
                 Err(failure) => failure,
@@ -123,7 +108,7 @@ impl ProducerId {
                 Failure::Refused(cause) => (cause, retry.max),
             };
             tracing::warn!(%cause, "no producer id");
-            self.state.send_replace(State { held: None, failure: Some(cause) });
+            self.state.replace(State { held: None, failure: Some(cause) });
             sleep(pause).await;
         }
     }

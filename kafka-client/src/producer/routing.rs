@@ -1,6 +1,6 @@
 //! Brings due partitions to the sender of their leader, and keeps those that have none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
@@ -22,8 +22,8 @@ pub(crate) struct Routing {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) clock: Clock,
-    topics: Lock<HashMap<Arc<str>, Arc<TopicState>>>,
-    leaders: Lock<HashMap<i32, Arc<LeaderQueue>>>,
+    topics: Lock<BTreeMap<Arc<str>, Arc<TopicState>>>,
+    leaders: Lock<BTreeMap<i32, Arc<LeaderQueue>>>,
     leaderless: Lock<Vec<Arc<Partition>>>,
     /// A place for each batch that is compressed on a thread.
     pub(crate) compression_threads: Semaphore,
@@ -174,8 +174,7 @@ impl Routing {
     pub(crate) async fn follow_metadata(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
         let mut rounds = self.metadata.rounds();
-        while let Some(Ok(())) = shutdown.run_until_cancelled(rounds.changed()).await {
-            rounds.mark_unchanged();
+        while shutdown.run_until_cancelled(rounds.next()).await.is_some() {
             let topics: Vec<_> = self.topics.lock().values().cloned().collect();
             for topic in topics {
                 if let Some((id, count)) = self.metadata.known(topic.name()) {
@@ -201,7 +200,7 @@ impl Routing {
     pub(crate) async fn follow_producer_id(self: Arc<Self>, producer_id: Arc<ProducerId>) {
         let shutdown = self.cluster.settings.shutdown.clone();
         let mut changes = producer_id.changes();
-        while let Some(true) = shutdown.run_until_cancelled(changes.next()).await {
+        while shutdown.run_until_cancelled(changes.next()).await.is_some() {
             let waiting = std::mem::take(&mut *self.unidentified.lock());
             waiting.iter().for_each(|partition| self.schedule(partition));
         }

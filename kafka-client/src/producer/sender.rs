@@ -61,6 +61,7 @@ impl Sender {
                 self.requests.join_next().await;
             } else {
                 tokio::select! {
+                    biased;
                     () = self.queue.wake.notified() => {}
                     _ = self.requests.join_next() => {}
                 }
