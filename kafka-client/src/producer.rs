@@ -37,6 +37,7 @@ use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::outcome::Outcome;
 use crate::record_batch::Record;
+use settle::all_settled;
 use topic::{TopicState, is_topic_name};
 
 /// Sends records. Cheap to clone; all producers of one client share its memory and connections.
@@ -155,6 +156,18 @@ impl Producer {
             Ok(ticket) => ticket.outcome().await,
             Err(reason) => Outcome::NotWritten(reason),
         }
+    }
+
+    /// Waits until every record that was enqueued before this call is settled, and lets it go
+    /// without lingering. Records enqueued later are not waited for. Each has its deadline, so this
+    /// ends.
+    pub async fn flush(&self) {
+        let mut cells = Vec::new();
+        for partition in self.routing.partitions() {
+            cells.extend(partition.queue.lock().flush());
+            self.routing.attend(&partition);
+        }
+        all_settled(cells).await;
     }
 
     async fn admit(

@@ -224,6 +224,12 @@ impl Accumulator {
         self.scheduled
     }
 
+    /// Lets what is here go without lingering; gives the cells in which its outcomes will be.
+    pub(crate) fn flush(&mut self) -> Vec<Arc<Cell>> {
+        self.close_open();
+        self.line.cells().collect()
+    }
+
     /// Refuses new records, and lets those that are here go without lingering.
     pub(crate) fn drain(&mut self) {
         self.mode = Mode::Draining;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::batch::{Again, Batch, Content, Ending, Shipment, Taken};
 use super::sequence::{Finding, Sequence, Turn};
-use super::settle::Claim;
+use super::settle::{Cell, Claim};
 use crate::calls::init_producer_id::Identity;
 use crate::error::Reason;
 use crate::record_batch::Stamp;
@@ -235,6 +235,11 @@ impl Line {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Claim> {
         self.flying = 0;
         self.batches.drain(..).filter_map(|batch| batch.claim)
+    }
+
+    /// Where the outcomes of what is not settled will be.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Arc<Cell>> {
+        self.batches.iter().filter_map(|batch| Some(batch.claim.as_ref()?.cell.clone()))
     }
 
     /// Deadlines of what is not settled.

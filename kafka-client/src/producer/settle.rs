@@ -67,6 +67,21 @@ impl Cell {
     }
 }
 
+/// Waits for batches, and for those in which their records went on.
+pub(crate) async fn all_settled(mut cells: Vec<Arc<Cell>>) {
+    while let Some(cell) = cells.pop() {
+        if let Settlement::Moved(slots) = cell.wait().await {
+            for slot in slots.iter() {
+                let Slot::In { cell, .. } = slot else { continue };
+                // Records of one batch are neighbours.
+                if !cells.last().is_some_and(|last| Arc::ptr_eq(last, cell)) {
+                    cells.push(cell.clone());
+                }
+            }
+        }
+    }
+}
+
 /// The right to hear what became of one enqueued record. Dropping it changes nothing: the record
 /// belongs to the producer.
 #[derive(Debug)]

@@ -86,6 +86,13 @@ mod tests {
         assert!(STAMP.put(Bytes::from_static(b"short")).is_err());
     }
 
+    #[test]
+    fn after_2_31_minus_1_comes_0() {
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 1), i32::MAX);
+        assert_eq!(sequence_after(i32::MAX - 4, 10), 5);
+    }
+
     proptest! {
         /// Around the wrap every step is by one, and 0 follows 2³¹ − 1.
         #[test]

@@ -86,6 +86,21 @@ fn a_refresh_never_forgets() {
 }
 
 #[test]
+fn a_refresh_never_forgets_who_asks_meanwhile() {
+    let mut desk = Desk::new();
+    desk.lookup(0);
+    let (_, asked) = desk.cache.start(desk.at(1));
+    assert_eq!(asked, [Arc::from("orders")]);
+    let now = desk.at(2);
+    assert_eq!(desk.cache.lookup("late", now, now), Lookup::Wanted);
+    let topics = vec![orders(1, &[(0, 7, 3)])];
+    desk.cache.apply(MetadataAnswer { topics, ..MetadataAnswer::default() }, desk.at(3)).unwrap();
+    assert!(desk.due(3));
+    let (_, asked) = desk.cache.start(desk.at(3));
+    assert_eq!(asked, [Arc::from("late"), Arc::from("orders")]);
+}
+
+#[test]
 fn an_older_leader_epoch_is_ignored() {
     let mut desk = Desk::new();
     desk.lookup(0);

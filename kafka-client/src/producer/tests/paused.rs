@@ -1,0 +1,124 @@
+//! Stories on a paused clock, with brokers in memory.
+
+use super::*;
+use crate::fake_broker::{
+    Arrival, FakeCluster, FakeSettings, Fault, INIT_PRODUCER_ID, METADATA, PRODUCE, When,
+};
+use crate::record_batch::Stamp;
+
+const PAUSE: Duration = Duration::from_secs(3);
+
+fn cluster() -> FakeCluster {
+    let cluster = FakeCluster::new(FakeSettings::default());
+    cluster.create_topic("orders", &[1]);
+    cluster
+}
+
+fn client(cluster: &FakeCluster, properties: &[(&str, &str)]) -> Client {
+    let bootstrap = cluster.bootstrap();
+    let own = [("bootstrap.servers", bootstrap.as_str())];
+    let all = own.into_iter().chain(properties.iter().copied());
+    cluster.client(Config::from_properties(all).unwrap())
+}
+
+async fn enqueue(client: &Client, value: &str) -> Ticket {
+    let (producer, deadline) = (client.producer(), patiently());
+    let topic = producer.topic("orders", deadline).await.unwrap();
+    let mut permit = producer.try_reserve(record_size(&record(value))).unwrap();
+    producer.enqueue(&mut permit, &topic, record(value), deadline).unwrap()
+}
+
+fn stamps(cluster: &FakeCluster) -> Vec<Stamp> {
+    let stamp = |arrival: &Arrival| arrival.header.unwrap().stamp();
+    cluster.arrivals().iter().map(stamp).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_waits_for_earlier_records_only() {
+    let cluster = cluster();
+    let client = client(&cluster, &[("linger.ms", "20000"), ("batch.records", "2")]);
+    cluster.arm(PRODUCE, When::Nth(1), Fault::SlowAnswer(PAUSE));
+    let (started, mut earlier) = (Instant::now(), Vec::new());
+    for value in ["a", "b", "c"] {
+        earlier.push(enqueue(&client, value).await);
+    }
+    let flushing = tokio::spawn({
+        let producer = client.producer();
+        async move { producer.flush().await }
+    });
+    tokio::time::sleep(PAUSE / 3).await;
+    let later = enqueue(&client, "d").await;
+    flushing.await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), PAUSE.as_secs(), "an open batch does not linger");
+    for (offset, ticket) in (0..).zip(earlier) {
+        assert_eq!(ticket.outcome().await, written(Some(offset)));
+    }
+    assert_eq!(started.elapsed().as_secs(), PAUSE.as_secs());
+    assert_eq!(later.outcome().await, written(Some(3)));
+    assert!(started.elapsed() > Duration::from_secs(20), "what comes later lingers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_follows_records_into_other_batches() {
+    let settings = FakeSettings { batch_bytes: 250, ..FakeSettings::default() };
+    let cluster = FakeCluster::new(settings);
+    cluster.create_topic("orders", &[1]);
+    let client = client(&cluster, &[("linger.ms", "20000")]);
+    for _ in 0..8 {
+        drop(enqueue(&client, &"x".repeat(50)).await);
+    }
+    client.producer().flush().await;
+    assert_eq!(cluster.log("orders", 0).len(), 8);
+    assert_eq!((client.stats().records_written, client.stats().buffered_bytes), (8, 0));
+    client.producer().flush().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn flush_ends_at_the_deadlines() {
+    let cluster = cluster();
+    let client = client(&cluster, &[]);
+    let ticket = enqueue(&client, "a").await;
+    cluster.kill(1);
+    client.producer().flush().await;
+    assert!(!matches!(ticket.outcome().await, Outcome::Written { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recreated_topic_starts_over() {
+    let cluster = cluster();
+    let client = client(&cluster, &[("metadata.max.age.ms", "1000")]);
+    for offset in 0..2 {
+        assert_eq!(send(&client, "old").await, written(Some(offset)));
+    }
+    cluster.create_topic("orders", &[1]);
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(send(&client, "new").await, written(Some(0)));
+    let stamps: Vec<_> =
+        stamps(&cluster).iter().map(|it| (it.producer_epoch, it.base_sequence)).collect();
+    assert_eq!(stamps, [(0, 0), (0, 1), (1, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_has_a_deadline() {
+    for api in [METADATA, INIT_PRODUCER_ID, PRODUCE] {
+        let cluster = cluster();
+        cluster.arm(api, When::Nth(1), Fault::NoAnswer);
+        let client = client(&cluster, &[("request.timeout.ms", "1000")]);
+        let started = Instant::now();
+        assert_eq!(send(&client, "a").await, written(Some(0)), "{api}");
+        let took = started.elapsed().as_millis();
+        assert!((1000..5000).contains(&took), "{api} took {took} ms");
+        assert_eq!(cluster.log("orders", 0).len(), 1, "{api}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_memory_spends_the_deadline() {
+    let cluster = cluster();
+    let client = client(&cluster, &[]);
+    let _all = client.producer().try_reserve(64 * 1024 * 1024).unwrap();
+    let (started, within) = (Instant::now(), Instant::now() + PAUSE);
+    let outcome = client.producer().send("orders", record("a"), within).await;
+    assert_eq!(outcome, Outcome::NotWritten(Reason::BufferFull));
+    assert_eq!(started.elapsed().as_secs(), PAUSE.as_secs());
+}
