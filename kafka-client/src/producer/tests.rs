@@ -71,9 +71,14 @@ async fn two_hundred_sends_make_three_requests() {
     for number in 0..200 {
         let client = client.clone();
         sends.spawn(async move { send(&client, &number.to_string()).await });
+        // The sender has its turn after each record.
+        tokio::task::yield_now().await;
+        while scripted.produced_at().len() < 2 {
+            tokio::task::yield_now().await;
+        }
     }
     let all = 200 * record_size(&record("0")) as u64;
-    while client.stats().buffered_bytes < all || scripted.produced_at().len() < 2 {
+    while client.stats().buffered_bytes < all {
         tokio::task::yield_now().await;
     }
     answer.notify_one();
