@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod func_e;
+mod planted;
 mod show;
 mod test;
 mod up;
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     FuncE(func_e::Options),
     /// Runs every check: format, lints, unit tests, end-to-end tests
     Test(test::Options),
+    /// Breaks the Kafka client on purpose, patch by patch, and shows that the tests notice
+    Planted(planted::Options),
     /// Measures throughput, latency and CPU time per request
     Bench(bench::Options),
 }
@@ -44,6 +47,7 @@ impl Command {
             Self::Up(options) => up::run(&options).await,
             Self::FuncE(options) => func_e::run(&options).await,
             Self::Test(options) => test::run(&options).await,
+            Self::Planted(options) => planted::run(&options).await,
             Self::Bench(options) => bench::run(&options).await,
         }
     }
