@@ -16,7 +16,7 @@ use super::Outcome;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leaves out what needs Kafka, Envoy or cargo-deny
+    /// Leaves out planted bugs, and what needs Kafka, Envoy or cargo-deny
     #[arg(long, conflicts_with = "only")]
     fast: bool,
     /// Runs only the end-to-end tests whose names have this in them
@@ -51,6 +51,7 @@ async fn steps(options: &Options) -> anyhow::Result<Vec<Step>> {
     let mut steps = static_checks();
     steps.extend(unit_tests());
     if !options.fast {
+        steps.push(own("planted bugs", "planted")?);
         steps.push(deny().await?);
         steps.extend(end_to_end()?);
     }
@@ -84,18 +85,18 @@ fn unit_tests() -> Vec<Step> {
 }
 
 fn end_to_end() -> anyhow::Result<Vec<Step>> {
-    let own = env::current_exe().context("cannot tell where this program is")?;
-    let check = |name, command: &str| Step {
-        name,
-        program: own.clone().into_os_string(),
-        arguments: words(&format!("{command} --check")),
-    };
     Ok(vec![
         cargo("parts", "test --package xtask --test * -- --test-threads=1"),
         stories(None),
-        check("func-e", "func-e"),
-        check("demo", "demo"),
+        own("func-e", "func-e --check")?,
+        own("demo", "demo --check")?,
     ])
+}
+
+/// Another command of this program.
+fn own(name: &'static str, arguments: &str) -> anyhow::Result<Step> {
+    let program = env::current_exe().context("cannot tell where this program is")?;
+    Ok(Step { name, program: program.into_os_string(), arguments: words(arguments) })
 }
 
 /// The end-to-end tests, one at a time: each has the machine for itself.
