@@ -152,7 +152,11 @@ impl Producer {
     /// Dropping the future before the record is enqueued withdraws it; afterwards that changes
     /// nothing.
     pub async fn send(&self, topic: &str, record: Record<'_>, deadline: Instant) -> Outcome {
-        match self.admit(topic, record, deadline).await {
+        let put = match self.topic(topic, deadline).await {
+            Ok(topic) => self.put(&topic, record, deadline).await,
+            Err(reason) => Err(reason),
+        };
+        match put {
             Ok(ticket) => ticket.outcome().await,
             Err(reason) => Outcome::NotWritten(reason),
         }
@@ -170,18 +174,25 @@ impl Producer {
         all_settled(cells).await;
     }
 
-    async fn admit(
+    /// Enqueues one record as soon as there is room for it: memory and enqueue in one. For many
+    /// records one after the other, whose tickets are heard later or by another task.
+    ///
+    /// Dropping the future before the record is enqueued withdraws it.
+    ///
+    /// # Errors
+    /// As [`Producer::reserve`] and [`Producer::enqueue`]; [`Reason::BufferFull`] only at the
+    /// deadline.
+    pub async fn put(
         &self,
-        topic: &str,
+        topic: &Topic,
         record: Record<'_>,
         deadline: Instant,
     ) -> Result<Ticket, Reason> {
-        let topic = self.topic(topic, deadline).await?;
         loop {
             let mut room = std::pin::pin!(topic.0.room.notified());
             room.as_mut().enable();
             let mut permit = self.reserve(record_size(&record), deadline).await?;
-            match self.enqueue(&mut permit, &topic, record, deadline) {
+            match self.enqueue(&mut permit, topic, record, deadline) {
                 Err(Reason::BufferFull) => drop(permit),
                 other => return other,
             }

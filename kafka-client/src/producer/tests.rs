@@ -300,6 +300,25 @@ async fn a_dropped_ticket_changes_nothing() {
 }
 
 #[tokio::test]
+async fn putting_waits_for_room_and_keeps_the_order() {
+    let scripted = Scripted::start().await;
+    let small = [("buffer.memory", "65536"), ("max.request.size", "16384"), ("batch.size", "8192")];
+    let client = client_with(&scripted, &small);
+    let (producer, deadline) = (client.producer(), patiently());
+    let topic = producer.topic("orders", deadline).await.unwrap();
+    let values: Vec<String> = (0..200).map(|number| format!("{number:01000}")).collect();
+    let mut tickets = Vec::new();
+    for value in &values {
+        tickets.push(producer.put(&topic, record(value), deadline).await.unwrap());
+        assert!(client.stats().buffered_bytes <= 16_384, "a quarter of buffer.memory");
+    }
+    for (offset, ticket) in (0..).zip(tickets) {
+        assert_eq!(ticket.outcome().await, written(Some(offset)));
+    }
+    assert_eq!(scripted.log("orders", 0), values);
+}
+
+#[tokio::test]
 async fn closing_drains_and_then_refuses() {
     let scripted = Scripted::start().await;
     let client = client_with(&scripted, &[("linger.ms", "60000")]);

@@ -1,7 +1,10 @@
-//! `bench`: measures what a request costs.
+//! `bench`: measures what a request costs, and what a record does.
 
 mod cell;
+mod client;
 mod envoy;
+mod produce_with;
+mod statistics;
 mod table;
 
 use std::env;
@@ -16,22 +19,31 @@ use super::Outcome;
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
-    host: Host,
+    subject: Subject,
+    /// Measures this build, as it is: for the test of these commands
+    #[arg(long, global = true, hide = true)]
+    as_built: bool,
 }
 
-/// The gateway that is measured.
+/// What is measured.
 #[derive(Subcommand)]
-enum Host {
+enum Subject {
     /// Envoy alone, the filter alone, and each way of delivery
     Envoy(envoy::Options),
+    /// Our Kafka client beside librdkafka and Java's: records per second, and per CPU second
+    Client(client::Options),
+    #[command(hide = true)]
+    ProduceWith(produce_with::Options),
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && !options.as_built {
         return in_release().await;
     }
-    match &options.host {
-        Host::Envoy(options) => envoy::run(options).await,
+    match &options.subject {
+        Subject::Envoy(options) => envoy::run(options).await,
+        Subject::Client(options) => client::run(options).await,
+        Subject::ProduceWith(options) => produce_with::run(options).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bench envoy`: five ways to answer, as listeners of the same Envoy with one worker.
+//! `bench envoy`: six ways to answer, as listeners of the same Envoy with one worker.
 
 use std::fs;
 use std::time::Duration;
@@ -111,11 +111,13 @@ fn targets() -> anyhow::Result<Vec<Target>> {
         "producer_async_flush_timeout": 3_600_000,
         "delivery_timeout": DELIVERY_MS,
     });
+    let acks_all = json!({"producer_async": false, "producer_request_acks": -1});
     Ok(vec![
         target("Envoy alone", 200, None),
         target("filter, replies at once", 503, Some(refused)),
         target("memory", 200, Some(json!({"producer_async": true}))),
         target(GROUP_COMMIT, 200, Some(json!({"producer_async": false}))),
+        target("acked, acks all", 200, Some(acks_all)),
         target(ONE_EACH, 200, Some(one_each)),
     ])
 }

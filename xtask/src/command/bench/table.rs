@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cell::Figures;
+use super::statistics::median;
 
 /// Rows in the order in which they were first measured.
 #[derive(Debug, Default)]
@@ -66,15 +67,7 @@ impl Table {
 
 impl Row {
     fn median(&self, of: impl Fn(&Figures) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let upper = values.get(middle).copied().unwrap_or_default();
-        if values.len() % 2 == 1 {
-            return upper;
-        }
-        let lower = middle.checked_sub(1).and_then(|index| values.get(index));
-        lower.map_or(upper, |lower| (lower + upper) / 2.0)
+        median(self.rounds.iter().map(of))
     }
 
     fn text(&self) -> String {
