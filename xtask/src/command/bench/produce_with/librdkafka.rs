@@ -14,8 +14,9 @@ use super::{Options, Payloads};
 /// Records between two looks at the reports.
 const REPORTS_EVERY: u64 = 1000;
 
-/// How long to wait for reports when the queue is full.
-const FULL: Duration = Duration::from_millis(1);
+/// How long to wait for reports when the queue is full. rdkafka spins through the last millisecond
+/// of every wait, so a short one would be charged to librdkafka; the queue lasts longer than this.
+const FULL: Duration = Duration::from_millis(100);
 
 /// Longest wait for the last reports.
 const FLUSH: Duration = Duration::from_secs(120);
