@@ -188,10 +188,17 @@ impl Producer {
         record: Record<'_>,
         deadline: Instant,
     ) -> Result<Ticket, Reason> {
+        let bytes = record_size(&record);
+        if let Some(mut permit) = self.try_reserve(bytes) {
+            match self.enqueue(&mut permit, topic, record, deadline) {
+                Err(Reason::BufferFull) => {}
+                other => return other,
+            }
+        }
         loop {
             let mut room = std::pin::pin!(topic.0.room.notified());
             room.as_mut().enable();
-            let mut permit = self.reserve(record_size(&record), deadline).await?;
+            let mut permit = self.reserve(bytes, deadline).await?;
             match self.enqueue(&mut permit, topic, record, deadline) {
                 Err(Reason::BufferFull) => drop(permit),
                 other => return other,
