@@ -5,6 +5,7 @@ mod broker;
 mod dump;
 mod properties;
 mod readers;
+mod replicas;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::tools;
 pub use crate::tools::KafkaVersion;
 use broker::{Broker, Java};
 pub use dump::DumpedBatch;
+pub use replicas::Replicas;
 
 /// Longest time until every broker is in the cluster's metadata.
 const START: Duration = Duration::from_secs(90);
@@ -24,7 +26,7 @@ const START: Duration = Duration::from_secs(90);
 /// How long a broker may take to hand over its leaderships and end.
 const STOP: Duration = Duration::from_secs(30);
 
-/// A cluster whose brokers are also its controllers; it ends when this is dropped.
+/// A cluster whose brokers are its controllers too; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Kafka {
     version: KafkaVersion,
@@ -53,12 +55,26 @@ impl Kafka {
         brokers: usize,
         properties: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::start_voting(version, brokers, brokers, properties).await
+    }
+
+    /// As [`Kafka::start_with`], with controllers in the first `controllers` brokers alone: the
+    /// others can then be down together without the cluster losing its majority.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn start_voting(
+        version: KafkaVersion,
+        brokers: usize,
+        controllers: usize,
+        properties: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let java = tokio::task::spawn_blocking(move || -> anyhow::Result<Java> {
             Ok(Java { binary: tools::java()?, libs: tools::kafka_libs(version)? })
         })
         .await??;
         let dir = RunDir::new("kafka")?;
-        let brokers = broker::prepare(brokers, dir.path(), properties)?;
+        let brokers = broker::prepare(brokers, controllers, dir.path(), properties)?;
         let mut cluster = Self { version, brokers, dir };
         cluster.format(&java).await?;
         for broker in &mut cluster.brokers {
@@ -81,6 +97,11 @@ impl Kafka {
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self.brokers.iter().map(Broker::address).collect();
         addresses.join(",")
+    }
+
+    /// The brokers that run and are not frozen.
+    fn answering(&self) -> Vec<String> {
+        self.brokers.iter().filter(|broker| broker.answers()).map(Broker::address).collect()
     }
 
     /// The `host:port` of broker `id`, counted from 1.
@@ -152,6 +173,7 @@ impl Kafka {
     /// When it does not run.
     pub fn freeze_broker(&mut self, id: usize) -> anyhow::Result<()> {
         self.process(id)?.freeze();
+        self.broker_mut(id)?.frozen = true;
         Ok(())
     }
 
@@ -161,6 +183,7 @@ impl Kafka {
     /// When it does not run.
     pub fn thaw_broker(&mut self, id: usize) -> anyhow::Result<()> {
         self.process(id)?.thaw();
+        self.broker_mut(id)?.frozen = false;
         Ok(())
     }
 
@@ -173,6 +196,16 @@ impl Kafka {
         let process = self.process(id)?;
         let wait = || admin::is_in_cluster(&address, id);
         process.wait_ready("to join its cluster", START, wait).await
+    }
+
+    /// Checks that every broker that was started still runs: for when a wait was in vain.
+    ///
+    /// # Errors
+    /// When one has ended by itself; its log's end is shown.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        let mut running = self.brokers.iter_mut().filter_map(|broker| broker.process.as_mut());
+        let ended = running.find_map(|process| (!process.is_running()).then_some(process));
+        ended.map_or(Ok(()), |process| Err(process.failure("ended by itself")))
     }
 
     /// Writes each broker's properties and empty storage.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -12,7 +12,7 @@ use super::Kafka;
 use crate::process::wait_until;
 
 /// Longest wait for one answer.
-const REPLY: Duration = Duration::from_secs(4);
+pub(super) const REPLY: Duration = Duration::from_secs(4);
 
 /// Longest wait until a new topic has its leaders.
 const LEADERS: Duration = Duration::from_secs(30);
@@ -37,20 +37,29 @@ impl Kafka {
         replication: i32,
         configs: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        let replicas = TopicReplication::Fixed(replication);
-        let mut topic = NewTopic::new(name, partitions, replicas);
-        for (key, value) in configs {
-            topic = topic.set(key, value);
-        }
-        let admin = self.admin()?;
+        self.create_topics(&[name], partitions, replication, configs).await
+    }
+
+    /// As [`Kafka::create_topic_with`], for topics that are alike.
+    ///
+    /// # Errors
+    /// As [`Kafka::create_topic`].
+    pub async fn create_topics(
+        &self,
+        names: &[&str],
+        partitions: i32,
+        replication: i32,
+        configs: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let topic = |name| {
+            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication));
+            configs.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        };
+        let topics: Vec<_> = names.iter().copied().map(topic).collect();
         let options = AdminOptions::new().operation_timeout(Some(LEADERS));
-        let results = admin.create_topics([&topic], &options).await?;
-        first(results).with_context(|| format!("cannot create topic {name}"))?;
-        let bootstrap = self.bootstrap();
-        wait_until(&format!("the leaders of topic {name}"), LEADERS, || {
-            has_leaders(&bootstrap, name, partitions)
-        })
-        .await
+        let results = self.admin()?.create_topics(&topics, &options).await?;
+        succeeded(results).with_context(|| format!("cannot create {names:?}"))?;
+        self.wait_for_leaders(names, partitions).await
     }
 
     /// Removes a topic.
@@ -60,25 +69,36 @@ impl Kafka {
     pub async fn delete_topic(&self, name: &str) -> anyhow::Result<()> {
         let options = AdminOptions::new().operation_timeout(Some(LEADERS));
         let results = self.admin()?.delete_topics(&[name], &options).await?;
-        first(results).with_context(|| format!("cannot delete topic {name}"))
+        succeeded(results).with_context(|| format!("cannot delete topic {name}"))
     }
 
-    /// The id of the broker that leads a partition.
+    /// Raises the number of partitions of topics, and waits until each has a leader.
     ///
     /// # Errors
-    /// When there is no leader, or no answer.
-    pub async fn leader_of(&self, topic: &str, partition: i32) -> anyhow::Result<usize> {
-        let leaders = leaders(&self.bootstrap(), topic).await?;
-        let leader = leaders
-            .iter()
-            .find(|(found, _)| *found == partition)
-            .with_context(|| format!("{topic} has no partition {partition}"))?
-            .1;
-        usize::try_from(leader).map_err(|_| anyhow!("{topic}/{partition} has no leader now"))
+    /// When Kafka refuses, for instance because there are more already.
+    pub async fn add_partitions(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
+        let count = usize::try_from(partitions)?;
+        let all: Vec<_> = names.iter().map(|name| NewPartitions::new(name, count)).collect();
+        let options = AdminOptions::new().operation_timeout(Some(LEADERS));
+        let results = self.admin()?.create_partitions(&all, &options).await?;
+        succeeded(results).with_context(|| format!("cannot add partitions to {names:?}"))?;
+        self.wait_for_leaders(names, partitions).await
+    }
+
+    async fn wait_for_leaders(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
+        wait_until(&format!("the leaders of {names:?}"), LEADERS, async || {
+            for name in names {
+                let replicas = self.replicas_of(name).await?;
+                let led = replicas.iter().filter(|replica| replica.leader.is_some()).count();
+                ensure!(i32::try_from(led) == Ok(partitions), "{name} has {led} leaders");
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
-        Ok(config(&self.bootstrap()).create()?)
+        Ok(config(&self.answering().join(",")).create()?)
     }
 }
 
@@ -97,27 +117,7 @@ pub(super) async fn is_in_cluster(address: &str, id: usize) -> anyhow::Result<()
     .await?
 }
 
-async fn has_leaders(bootstrap: &str, topic: &str, partitions: i32) -> anyhow::Result<()> {
-    let leaders = leaders(bootstrap, topic).await?;
-    let led = leaders.iter().filter(|(_, leader)| *leader >= 0).count();
-    ensure!(i32::try_from(led) == Ok(partitions), "{led} of {partitions} have a leader");
-    Ok(())
-}
-
-/// Each partition with its leader; -1 stands for none.
-async fn leaders(bootstrap: &str, topic: &str) -> anyhow::Result<Vec<(i32, i32)>> {
-    let consumer: BaseConsumer = config(bootstrap).create()?;
-    let topic = topic.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let metadata = consumer.fetch_metadata(Some(&topic), REPLY)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let found = found.with_context(|| format!("no topic {topic}"))?;
-        Ok(found.partitions().iter().map(|part| (part.id(), part.leader())).collect())
-    })
-    .await?
-}
-
-fn config(bootstrap: &str) -> ClientConfig {
+pub(super) fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
     // What librdkafka would log while a broker is down is expected here.
@@ -125,12 +125,12 @@ fn config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-fn first<T>(
-    results: Vec<Result<T, (String, rdkafka::types::RDKafkaErrorCode)>>,
+fn succeeded(
+    results: Vec<Result<String, (String, rdkafka::types::RDKafkaErrorCode)>>,
 ) -> anyhow::Result<()> {
-    match results.into_iter().next() {
-        Some(Ok(_)) => Ok(()),
-        Some(Err((_, code))) => bail!("{code}"),
-        None => bail!("no answer"),
-    }
+    ensure!(!results.is_empty(), "no answer");
+    results.into_iter().try_for_each(|result| match result {
+        Ok(_) => Ok(()),
+        Err((name, code)) => bail!("{name}: {code}"),
+    })
 }

@@ -23,29 +23,38 @@ pub(super) struct Java {
 #[derive(Debug)]
 pub(super) struct Broker {
     pub(super) process: Option<Process>,
+    /// Whether it runs without answering.
+    pub(super) frozen: bool,
+    is_alone: bool,
     id: usize,
     port: u16,
     dir: PathBuf,
 }
 
-/// Brokers 1 to `count` with their ports chosen and their properties written.
+/// Brokers 1 to `count` with their ports chosen and their properties written; the first
+/// `controllers` of them are controllers too.
 pub(super) fn prepare(
     count: usize,
+    controllers: usize,
     dir: &Path,
     extra: &[(&str, &str)],
 ) -> anyhow::Result<Vec<Broker>> {
-    anyhow::ensure!(count > 0, "a cluster has at least one broker");
-    let mut voters = Vec::new();
+    let possible = (1..=count).contains(&controllers);
+    anyhow::ensure!(possible, "{controllers} controllers among {count} brokers");
+    let mut nodes = Vec::new();
     let mut brokers = Vec::new();
     for id in 1..=count {
-        let broker =
-            Broker { process: None, id, port: ports::free()?, dir: dir.join(id.to_string()) };
+        let node = properties::Node { id, port: ports::free()?, controller: ports::free()? };
+        let dir = dir.join(id.to_string());
+        let (port, is_alone) = (node.port, count == 1);
+        let broker = Broker { process: None, frozen: false, is_alone, id, port, dir };
         fs::create_dir_all(&broker.dir)?;
-        voters.push(properties::Voter { id, port: ports::free()? });
+        nodes.push(node);
         brokers.push(broker);
     }
-    for (broker, voter) in brokers.iter().zip(&voters) {
-        let text = properties::render(voter, broker.port, &voters, &broker.dir.join("data"), extra);
+    for (broker, node) in brokers.iter().zip(&nodes) {
+        let data = broker.dir.join("data");
+        let text = properties::render(node, &nodes, controllers, &data, extra);
         fs::write(broker.properties(), text)?;
     }
     Ok(brokers)
@@ -56,12 +65,25 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Whether it may be expected to answer.
+    pub(super) fn answers(&self) -> bool {
+        self.process.is_some() && !self.frozen
+    }
+
     pub(super) fn spawn(&mut self, java: &Java) -> anyhow::Result<()> {
         let mut command = java_command(java)?;
-        command.args(["-Xms256m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
+        command.args(["-Xms256m", "-Xmx512m"]);
+        if self.is_alone {
+            command.args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
+        } else {
+            // They share the processors, and are killed and started again: a quick start matters
+            // more than fast code.
+            command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        }
         command.arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
         command.arg("kafka.Kafka").arg(self.properties());
         let name = format!("kafka broker {}", self.id);
+        self.frozen = false;
         self.process = Some(Process::spawn(&name, command, &self.dir.join("broker.log"))?);
         Ok(())
     }
@@ -78,14 +100,8 @@ impl Broker {
     /// The segments of a topic's partitions, in order of their names.
     pub(super) fn segments(&self, topic: &str) -> anyhow::Result<Vec<PathBuf>> {
         let mut segments = Vec::new();
-        for entry in fs::read_dir(self.dir.join("data"))? {
-            let folder = entry?;
-            let name = folder.file_name();
-            let of = name.to_str().and_then(|name| name.rsplit_once('-')).map(|(of, _)| of);
-            if of != Some(topic) {
-                continue;
-            }
-            for entry in fs::read_dir(folder.path())? {
+        for (_, folder) in self.logs(topic)? {
+            for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
                 if path.extension().is_some_and(|extension| extension == "log") {
                     segments.push(path);
@@ -94,6 +110,21 @@ impl Broker {
         }
         segments.sort();
         Ok(segments)
+    }
+
+    /// The partitions that it has of a topic, with their folders.
+    pub(super) fn logs(&self, topic: &str) -> anyhow::Result<Vec<(i32, PathBuf)>> {
+        let mut logs = Vec::new();
+        for entry in fs::read_dir(self.dir.join("data"))? {
+            let folder = entry?;
+            let name = folder.file_name();
+            if let Some((of, partition)) = name.to_str().and_then(|name| name.rsplit_once('-'))
+                && of == topic
+            {
+                logs.push((partition.parse()?, folder.path()));
+            }
+        }
+        Ok(logs)
     }
 
     fn properties(&self) -> PathBuf {

@@ -1,6 +1,8 @@
 //! Kafka's own word on what is in a log, by its tool `DumpLogSegments`.
 
+use std::path::Path;
 use std::process::Command;
+use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 
@@ -11,6 +13,16 @@ use crate::tools;
 /// A batch in a log, as Kafka describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpedBatch {
+    /// The partition that it is in.
+    pub partition: i32,
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// Who wrote it, -1 without idempotence.
+    pub producer_id: i64,
+    /// The epoch of the producer id, or -1.
+    pub producer_epoch: i16,
+    /// The sequence of its first record, or -1.
+    pub base_sequence: i32,
     /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub codec: String,
     /// Bytes in the log, header included.
@@ -51,12 +63,22 @@ fn run(mut command: Command) -> anyhow::Result<String> {
 
 fn parse(text: &str) -> anyhow::Result<Vec<DumpedBatch>> {
     let mut batches: Vec<DumpedBatch> = Vec::new();
+    let mut partition = None;
     for line in text.lines() {
-        if line.starts_with("baseOffset: ") {
+        if let Some(path) = line.strip_prefix("Dumping ") {
+            partition = partition_of(path);
+        } else if line.starts_with("baseOffset: ") {
             ensure!(field(line, "isvalid") == Some("true"), "not valid: {line}");
-            let codec = field(line, "compresscodec").context("no codec")?.to_owned();
-            let bytes = field(line, "size").context("no size")?.parse()?;
-            batches.push(DumpedBatch { codec, bytes, values: Vec::new() });
+            batches.push(DumpedBatch {
+                partition: partition.context("a batch of no partition")?,
+                base_offset: number(line, "baseOffset")?,
+                producer_id: number(line, "producerId")?,
+                producer_epoch: number(line, "producerEpoch")?,
+                base_sequence: number(line, "baseSequence")?,
+                codec: field(line, "compresscodec").context("no codec")?.to_owned(),
+                bytes: number(line, "size")?,
+                values: Vec::new(),
+            });
         } else if line.starts_with("| offset: ") {
             let (_, value) = line.split_once(" payload: ").context("a record without a value")?;
             let batch = batches.last_mut().context("a record without a batch")?;
@@ -64,6 +86,20 @@ fn parse(text: &str) -> anyhow::Result<Vec<DumpedBatch>> {
         }
     }
     Ok(batches)
+}
+
+/// The number at the end of the folder of a segment.
+fn partition_of(path: &str) -> Option<i32> {
+    let folder = Path::new(path).parent()?.file_name()?.to_str()?;
+    folder.rsplit_once('-')?.1.parse().ok()
+}
+
+fn number<T>(line: &str, name: &str) -> anyhow::Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let text = field(line, name).with_context(|| format!("no {name}: {line}"))?;
+    text.parse().with_context(|| format!("{name} is {text}"))
 }
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -77,10 +113,10 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "\
-Dumping /d/orders-0/00000000000000000000.log
+Dumping /d/my-orders-3/00000000000000000000.log
 Log starting offset: 0
-baseOffset: 0 lastOffset: 1 count: 2 baseSequence: -1 lastSequence: -1 producerId: -1 \
-producerEpoch: -1 partitionLeaderEpoch: 0 isTransactional: false isControl: false \
+baseOffset: 40 lastOffset: 41 count: 2 baseSequence: 5 lastSequence: 6 producerId: 9 \
+producerEpoch: 2 partitionLeaderEpoch: 0 isTransactional: false isControl: false \
 deleteHorizonMs: OptionalLong.empty position: 0 CreateTime: 5 size: 77 magic: 2 \
 compresscodec: lz4 crc: 2 isvalid: true
 | offset: 0 CreateTime: 5 keySize: -1 valueSize: 1 sequence: -1 headerKeys: [] payload: a b
@@ -90,7 +126,16 @@ compresscodec: lz4 crc: 2 isvalid: true
     #[test]
     fn batches_and_their_records_are_understood() {
         let values = vec!["a b".to_owned(), "c".to_owned()];
-        let batch = DumpedBatch { codec: "lz4".to_owned(), bytes: 77, values };
+        let batch = DumpedBatch {
+            partition: 3,
+            base_offset: 40,
+            producer_id: 9,
+            producer_epoch: 2,
+            base_sequence: 5,
+            codec: "lz4".to_owned(),
+            bytes: 77,
+            values,
+        };
         assert_eq!(parse(OUTPUT).unwrap(), [batch]);
         assert!(parse(&OUTPUT.replace("isvalid: true", "isvalid: false")).is_err());
     }

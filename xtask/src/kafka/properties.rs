@@ -1,31 +1,39 @@
-//! The `server.properties` of a broker that is also a controller.
+//! The `server.properties` of a broker, which may be a controller too.
 
 use std::fmt::Write;
 use std::path::Path;
 
-/// A broker in its role as controller.
+/// A broker and its ports.
 #[derive(Debug)]
-pub(super) struct Voter {
+pub(super) struct Node {
     pub(super) id: usize,
     pub(super) port: u16,
+    /// Where it listens if it is a controller.
+    pub(super) controller: u16,
 }
 
 /// Renders the file; a key in `extra` replaces the built-in one, because the last line wins.
 pub(super) fn render(
-    own: &Voter,
-    port: u16,
-    voters: &[Voter],
+    own: &Node,
+    nodes: &[Node],
+    controllers: usize,
     data: &Path,
     extra: &[(&str, &str)],
 ) -> String {
+    let voters = nodes.iter().take(controllers);
     let quorum: Vec<String> =
-        voters.iter().map(|voter| format!("{}@127.0.0.1:{}", voter.id, voter.port)).collect();
-    let replicas = voters.len().min(3);
+        voters.map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller)).collect();
+    let replicas = nodes.len().min(3);
+    let (mut roles, mut listener) = ("broker", String::new());
+    if own.id <= controllers {
+        roles = "broker,controller";
+        listener = format!(",CONTROLLER://127.0.0.1:{}", own.controller);
+    }
     let mut text = format!(
-        "process.roles=broker,controller\n\
+        "process.roles={roles}\n\
          node.id={id}\n\
          controller.quorum.voters={quorum}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port}{listener}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
@@ -39,7 +47,7 @@ pub(super) fn render(
          transaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n",
         id = own.id,
-        controller = own.port,
+        port = own.port,
         quorum = quorum.join(","),
         data = data.display(),
     );
@@ -56,14 +64,28 @@ pub(super) fn render(
 mod tests {
     use super::*;
 
+    fn rendered(own: usize, controllers: usize) -> String {
+        let nodes =
+            [1, 2, 3].map(|id| Node { id, port: 90 + id as u16, controller: 10 + id as u16 });
+        render(&nodes[own - 1], &nodes, controllers, Path::new("/d"), &[("log.dirs", "/e")])
+    }
+
     #[test]
     fn three_brokers_vote_and_replicate() {
-        let voters = [(1, 11), (2, 12), (3, 13)].map(|(id, port)| Voter { id, port });
-        let text = render(&voters[1], 92, &voters, Path::new("/d"), &[("log.dirs", "/e")]);
-        assert!(text.contains("node.id=2\n"));
+        let text = rendered(2, 3);
+        assert!(text.contains("process.roles=broker,controller\nnode.id=2\n"));
         assert!(text.contains("voters=1@127.0.0.1:11,2@127.0.0.1:12,3@127.0.0.1:13\n"));
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:92,CONTROLLER://127.0.0.1:12\n"));
         assert!(text.contains("offsets.topic.replication.factor=3\n"));
         assert!(text.ends_with("log.dirs=/e\n"));
+    }
+
+    #[test]
+    fn a_broker_alone_has_no_vote() {
+        let text = rendered(2, 1);
+        assert!(text.contains("process.roles=broker\n"));
+        assert!(text.contains("voters=1@127.0.0.1:11\n"));
+        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:92\n"));
+        assert!(rendered(1, 1).contains("process.roles=broker,controller\n"));
     }
 }
