@@ -1,5 +1,9 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
+pub mod cluster;
+pub mod judge;
+pub mod produce;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -42,13 +46,25 @@ impl Gateway {
         workers: u32,
         listeners: &[(&str, Value)],
     ) -> anyhow::Result<Self> {
-        let kafka = Kafka::start(version, 1).await?;
+        let large = [("max.message.bytes", "16777216")];
+        Self::start_with(Kafka::start(version, 1).await?, workers, (1, &large), listeners).await
+    }
+
+    /// As `start`, on a Kafka that runs, with the replication factor and configs of its topics.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_with(
+        kafka: Kafka,
+        workers: u32,
+        (replicas, configs): (i32, &[(&str, &str)]),
+        listeners: &[(&str, Value)],
+    ) -> anyhow::Result<Self> {
         let settings = Settings::to(kafka.bootstrap()).property("max.request.size", "16777216");
         let bridge = Bridge::start(settings).await?;
         let mut config = EnvoyConfig::new(build::filter()?).concurrency(workers).bridge(&bridge);
         for (topic, fields) in listeners {
-            let large = [("max.message.bytes", "16777216")];
-            kafka.create_topic_with(topic, 3, 1, &large).await?;
+            kafka.create_topic_with(topic, 3, replicas, configs).await?;
             config = config.listener(Listener::filter(topic, configuration(topic, fields)));
         }
         Ok(Self { envoy: Envoy::start(config).await?, bridge, kafka })

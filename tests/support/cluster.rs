@@ -1,0 +1,87 @@
+//! Faults of one broker after the other, each over only when every replica is back.
+
+use anyhow::Context;
+use xtask::kafka::Kafka;
+
+/// Configs of a topic that survives the loss of any one broker.
+pub const REPLICATED: [(&str, &str); 1] = [("min.insync.replicas", "2")];
+
+/// What can happen to a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL, and started again.
+    Kill,
+    /// SIGSTOP until others lead its partitions, then SIGCONT.
+    Freeze,
+    /// Stopped in good order, and started again.
+    Bounce,
+}
+
+/// Does it to the leader of a partition, and waits until the cluster of three is whole again.
+///
+/// # Errors
+/// When the cluster does not follow in time.
+pub async fn strike(
+    kafka: &mut Kafka,
+    fault: Fault,
+    (topic, partition): (&str, i32),
+) -> anyhow::Result<()> {
+    let victim = kafka.leader_of(topic, partition).await?;
+    let struck = strike_broker(kafka, fault, victim).await;
+    if struck.is_err() {
+        kafka.check()?;
+    }
+    struck.with_context(|| format!("{fault:?} of broker {victim}"))
+}
+
+async fn strike_broker(kafka: &mut Kafka, fault: Fault, victim: usize) -> anyhow::Result<()> {
+    match fault {
+        Fault::Kill => kafka.kill_broker(victim)?,
+        Fault::Freeze => kafka.freeze_broker(victim)?,
+        Fault::Bounce => kafka.stop_broker(victim).await?,
+    }
+    without(kafka, victim).await?;
+    match fault {
+        Fault::Freeze => kafka.thaw_broker(victim)?,
+        Fault::Kill | Fault::Bounce => kafka.start_broker(victim).await?,
+    }
+    whole(kafka).await
+}
+
+/// Waits until each partition has three replicas in sync.
+///
+/// # Errors
+/// When one does not come back in time.
+pub async fn whole(kafka: &Kafka) -> anyhow::Result<()> {
+    kafka.wait_for_replicas("all replicas", |found| found.in_sync.len() == 3).await
+}
+
+/// Waits until a broker neither leads nor follows anywhere.
+///
+/// # Errors
+/// When the cluster does not notice in time.
+pub async fn without(kafka: &Kafka, id: usize) -> anyhow::Result<()> {
+    kafka
+        .wait_for_replicas("new leaders", |found| {
+            found.leader.is_some_and(|leader| leader != id) && !found.in_sync.contains(&id)
+        })
+        .await
+}
+
+/// Makes two tests of each story, one for each version of Kafka.
+#[macro_export]
+macro_rules! on_both_versions {
+    ($($name:ident: $story:path;)+) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_kafka_3_9() -> anyhow::Result<()> {
+                $story(xtask::kafka::KafkaVersion::V3_9).await
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_kafka_4_1() -> anyhow::Result<()> {
+                $story(xtask::kafka::KafkaVersion::V4_1).await
+            }
+        })+
+    };
+}
