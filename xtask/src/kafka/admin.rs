@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::Kafka;
+use super::replicas::{Replicas, ask};
 use crate::process::wait_until;
 
 /// Longest wait for one answer.
@@ -87,10 +88,14 @@ impl Kafka {
 
     async fn wait_for_leaders(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
         wait_until(&format!("the leaders of {names:?}"), LEADERS, async || {
-            for name in names {
-                let replicas = self.replicas_of(name).await?;
-                let led = replicas.iter().filter(|replica| replica.leader.is_some()).count();
-                ensure!(i32::try_from(led) == Ok(partitions), "{name} has {led} leaders");
+            // Brokers learn of a topic one after the other.
+            for address in self.answering() {
+                let replicas = ask(&address, None).await?;
+                for name in names {
+                    let is_led = |found: &&Replicas| found.topic == *name && found.leader.is_some();
+                    let led = replicas.iter().filter(is_led).count();
+                    ensure!(i32::try_from(led) == Ok(partitions), "{name} has {led} leaders");
+                }
             }
             Ok(())
         })

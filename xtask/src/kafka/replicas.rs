@@ -103,7 +103,7 @@ fn epoch(line: &str) -> anyhow::Result<(i32, i64)> {
 }
 
 /// The partitions of a topic, or of all; of a topic that is unknown there are none.
-async fn ask(bootstrap: &str, topic: Option<&str>) -> anyhow::Result<Vec<Replicas>> {
+pub(super) async fn ask(bootstrap: &str, topic: Option<&str>) -> anyhow::Result<Vec<Replicas>> {
     let consumer: BaseConsumer = config(bootstrap).create()?;
     let topic = topic.map(str::to_owned);
     tokio::task::spawn_blocking(move || {
