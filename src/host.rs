@@ -62,6 +62,14 @@ pub(crate) fn detect() -> Detected {
     if status == NOT_FOUND { Detected::Envoy } else { Detected::Other(status) }
 }
 
+/// A property of the stream, by its path with a NUL between its parts; none when it has none.
+pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
+    // SAFETY: `path` lives through the call; the answer, if there is one, is taken over.
+    let (status, value) =
+        returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) });
+    (status == OK).then_some(value)
+}
+
 /// A header map; none when the host does not hand it over or its lengths do not fit.
 pub(crate) fn headers(map: Map) -> Option<Vec<pairs::Pair>> {
     // SAFETY: the host writes through both pointers or not at all.

@@ -48,7 +48,10 @@ impl RequestStream {
         let pairs = host::headers(Map::Request).ok_or_else(|| {
             Reply::refused(Code::HostMismatch, "the host does not hand over the headers")
         })?;
-        let request = Request::from_host(pairs);
+        let mut request = Request::from_host(pairs);
+        if self.state.borrow().settings.expressions.use_source() {
+            request.source_address = host::property(b"source\0address").unwrap_or_default();
+        }
         if request.method == b"CONNECT" {
             let error = "CONNECT opens a tunnel, which has no end to wait for";
             return Err(Reply::refused(Code::BadRequest, error));

@@ -1,7 +1,7 @@
 //! From a complete request to an encoded record.
 
 use crate::config::Settings;
-use crate::format::kong;
+use crate::format::{self, Message};
 use crate::outcome::{Code, Reply};
 use crate::record::Record;
 use crate::request::Request;
@@ -16,18 +16,34 @@ pub fn capture(
     request: &Request,
     timestamp_ms: i64,
 ) -> Result<Vec<u8>, Reply> {
-    let value = kong::encode(request, settings.forward)
-        .map_err(|error| Reply::refused(Code::BadRequest, &error.to_string()))?;
+    let kong_message = format::kong_message(settings, request).map_err(bad_request)?;
+    let message = format::encode(settings, request, kong_message.as_deref(), timestamp_ms)
+        .map_err(bad_request)?;
+    let headers = message.headers.iter();
     let record = Record {
-        topic: &settings.topic,
-        partition: None,
+        topic: topic(settings, &message)?,
+        partition: message.partition,
         timestamp_ms,
-        key: None,
-        value: Some(&value),
-        headers: Vec::new(),
+        key: message.key.as_deref(),
+        value: message.value.as_deref(),
+        headers: headers.map(|(name, value)| (&**name, value.as_deref())).collect(),
     };
-    wire::encode_record(&record)
-        .map_err(|error| Reply::refused(Code::BadRequest, &error.to_string()))
+    wire::encode_record(&record).map_err(bad_request)
+}
+
+/// The topic of a message. What a request can choose must be allowed.
+fn topic<'a>(settings: &'a Settings, message: &'a Message<'_>) -> Result<&'a str, Reply> {
+    match message.topic.as_deref() {
+        Some(topic) if topic != settings.topic => {
+            let error = "one or more target topics are not in the allowed topics list";
+            Err(Reply::refused(Code::TopicNotAllowed, error))
+        }
+        _ => Ok(&settings.topic),
+    }
+}
+
+fn bad_request(error: impl std::fmt::Display) -> Reply {
+    Reply::refused(Code::BadRequest, &error.to_string())
 }
 
 #[cfg(test)]

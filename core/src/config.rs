@@ -1,10 +1,13 @@
 //! The plugin configuration, checked: only this form travels further.
 
 mod check;
+mod messages;
 mod raw;
 
 use std::time::Duration;
 
+use crate::expression::Expressions;
+use crate::format::MessageFormat;
 use crate::format::kong::Forward;
 use crate::profile::Profile;
 use crate::wire::Delivery;
@@ -20,6 +23,10 @@ pub struct Settings {
     pub topic: String,
     /// Which parts of the request are in the message.
     pub forward: Forward,
+    /// What a request becomes.
+    pub message_format: MessageFormat,
+    /// Expressions that make parts of the record.
+    pub expressions: Expressions,
     /// What a 200 promises.
     pub delivery: Delivery,
     /// Whether what queues in one turn of the event loop shares a callout.

@@ -32,6 +32,17 @@ pub const TOPIC_BYTES_MAX: usize = 249;
 pub const BOUNDARY_BYTES_MAX: usize = 70;
 /// Header pairs of one multipart part: a browser sends at most three.
 pub const PART_HEADERS_MAX: usize = 16;
+/// Longest expression in bytes: about fifty lines.
+pub const EXPRESSION_BYTES_MAX: usize = 4096;
+/// Deepest nesting of an expression; each level takes its part of a VM's stack.
+pub const EXPRESSION_DEPTH_MAX: u16 = 48;
+/// Nodes that an expression's text may become.
+pub const EXPRESSION_NODES_MAX: usize = 2000;
+/// Steps of one evaluation: a node, an element, or 128 bytes that are made or looked at: some
+/// ten milliseconds at most, and no more than 16 MiB.
+pub const EXPRESSION_COST_MAX: usize = 100_000;
+/// Values in a JSON body that an expression can look at; each takes about 100 bytes.
+pub const EXPRESSION_VALUES_MAX: usize = 100_000;
 /// Seconds in `Retry-After` of a 503.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// Idle seconds after which the bridge closes a connection: longer than any gateway's pool.

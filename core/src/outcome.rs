@@ -105,6 +105,8 @@ codes! {
     Unauthorized = "unauthorized", 502;
     /// The filter and its host do not fit together.
     HostMismatch = "host_mismatch", 503;
+    /// The request asks for a topic that it may not write to.
+    TopicNotAllowed = "topic_not_allowed", 502;
 }
 
 impl Code {
@@ -112,7 +114,8 @@ impl Code {
     /// of this kind: an operator can mend it, and until then the queue keeps the record.
     #[must_use]
     pub const fn is_permanent(self) -> bool {
-        !matches!(self.status(), 502 | 503) || matches!(self, Self::Rejected)
+        !matches!(self.status(), 502 | 503)
+            || matches!(self, Self::Rejected | Self::TopicNotAllowed)
     }
 }
 

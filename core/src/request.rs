@@ -9,6 +9,10 @@ pub struct Request {
     pub method: Vec<u8>,
     /// The path with its query string, as sent.
     pub target: Vec<u8>,
+    /// The scheme, as the host tells it; empty where it does not.
+    pub scheme: Vec<u8>,
+    /// Address and port of the client's connection; empty unless it was asked for.
+    pub source_address: Vec<u8>,
     /// Headers in order of arrival, without pseudo-headers; `host` holds the authority.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The whole body.
@@ -25,6 +29,7 @@ impl Request {
             match name.as_slice() {
                 b":method" => request.method = value,
                 b":path" => request.target = value,
+                b":scheme" => request.scheme = value,
                 b":authority" => authority = Some(value),
                 _ if name.starts_with(b":") => {}
                 _ => {
@@ -43,6 +48,12 @@ impl Request {
     #[must_use]
     pub fn header(&self, name: &[u8]) -> Option<&[u8]> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The path without its query string.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.target.split(|byte| *byte == b'?').next().unwrap_or_default()
     }
 
     /// The query string without its `?`, empty when there is none.
@@ -81,7 +92,8 @@ mod tests {
             pair("X-One", "1"),
         ]);
         assert_eq!(request.method, b"POST");
-        assert_eq!(request.query(), b"b=c?d");
+        assert_eq!((request.path(), request.query()), (&b"/a"[..], &b"b=c?d"[..]));
+        assert_eq!(request.scheme, b"http");
         assert_eq!(request.headers, [pair("x-one", "1"), pair("host", "example.org")]);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{self, Raw};
-use super::{BatchLimits, Bridge, ConfigError, QueueLimits, Settings};
+use super::{BatchLimits, Bridge, ConfigError, QueueLimits, Settings, messages};
 use crate::format::kong::Forward;
 use crate::limits;
 use crate::profile::{Compression, Partitioner, Profile};
@@ -15,6 +15,8 @@ pub(super) fn settings(raw: Raw) -> Result<Settings, ConfigError> {
         host: raw.host.unwrap_or_default(),
         bridge: bridge(&raw)?,
         forward: forward(&raw)?,
+        expressions: messages::expressions(&raw)?,
+        message_format: messages::format(&raw)?,
         delivery: delivery(&raw)?,
         group_commit: raw.group_commit.unwrap_or(true),
         max_body_bytes: number(
@@ -254,6 +256,6 @@ const RECORDS: (i64, i64) = (1, limits::FRAME_RECORDS_MAX as i64);
 const BYTES: (i64, i64) = (1, limits::FRAME_BYTES_MAX as i64 / 2);
 const HOUR_MS: i64 = 3_600_000;
 
-fn fault(path: &str, reason: &str) -> ConfigError {
+pub(super) fn fault(path: &str, reason: &str) -> ConfigError {
     ConfigError { path: path.to_owned(), reason: reason.to_owned() }
 }

@@ -37,6 +37,13 @@ pub(super) struct Raw {
     pub(super) max_body_bytes: Option<i64>,
     pub(super) delivery_timeout: Option<i64>,
     pub(super) error_handling: Option<ErrorHandling>,
+    pub(super) message_format: Option<crate::format::MessageFormat>,
+    pub(super) message_expression: Option<String>,
+    pub(super) topic_expression: Option<String>,
+    pub(super) key_expression: Option<String>,
+    pub(super) partition_expression: Option<String>,
+    pub(super) record_headers_expression: Option<String>,
+    pub(super) message_by_lua_functions: Option<Vec<String>>,
 }
 
 /// `delivery`.

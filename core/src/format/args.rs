@@ -30,6 +30,16 @@ impl<'a> Args<'a> {
         self.0.entry(name).or_default().0.push(Value::Text(value));
     }
 
+    /// Names in order, each with its values in order of arrival; an argument without `=` is none.
+    pub fn into_groups(self) -> impl Iterator<Item = (Cow<'a, str>, Vec<Option<Cow<'a, str>>>)> {
+        let text = |value| match value {
+            Value::Flag => None,
+            Value::Text(text) => Some(text),
+        };
+        let groups = self.0.into_iter();
+        groups.map(move |(name, values)| (name, values.0.into_iter().map(text).collect()))
+    }
+
     /// Parses `application/x-www-form-urlencoded` bytes (WHATWG URL, 5.1). `what` names them in
     /// the error.
     ///

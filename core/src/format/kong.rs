@@ -138,6 +138,7 @@ mod tests {
             target: b"/kafka?a=1&a=2&b".to_vec(),
             headers: headers.into_iter().collect(),
             body: body.to_vec(),
+            ..Request::default()
         }
     }
 
@@ -152,7 +153,7 @@ mod tests {
             method: b"GET".to_vec(),
             target: b"/kafka".to_vec(),
             headers: vec![(b"host".to_vec(), b"h".to_vec())],
-            body: vec![],
+            ..Request::default()
         };
         let expected = concat!(
             r#"{"body_base64":true,"headers":{"host":"h"},"uri_args":{},"uri":"/kafka","#,

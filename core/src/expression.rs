@@ -1,0 +1,120 @@
+//! Expressions in CEL, the Common Expression Language, over a request: what they make of a record.
+//!
+//! The crate `cel` reads the language. What is evaluated is our own form of it, so that a request
+//! can cost no more than `EXPRESSION_COST_MAX` steps, whatever it holds.
+
+mod compile;
+mod convert;
+mod cost;
+mod evaluate;
+mod functions;
+mod input;
+mod json;
+mod node;
+mod operators;
+mod results;
+mod strings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use input::Input;
+
+use crate::config::ConfigError;
+use evaluate::Evaluation;
+use node::Node;
+
+/// The expressions of a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expressions {
+    /// `message_expression`: the value.
+    pub message: Option<Expression>,
+    /// `topic_expression`.
+    pub topic: Option<Expression>,
+    /// `key_expression`.
+    pub key: Option<Expression>,
+    /// `partition_expression`.
+    pub partition: Option<Expression>,
+    /// `record_headers_expression`.
+    pub headers: Option<Expression>,
+}
+
+/// A compiled expression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression {
+    field: &'static str,
+    source: String,
+    node: Node,
+    uses: Uses,
+}
+
+// A number that is written down is never NaN.
+impl Eq for Expression {}
+
+/// What an expression names that costs something to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Uses {
+    message: bool,
+    source: bool,
+}
+
+/// Why an expression has no result for a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct ExpressionError {
+    /// The configuration's field.
+    pub field: &'static str,
+    /// What the request has otherwise than the expression expects.
+    pub reason: String,
+}
+
+impl Expression {
+    /// Compiles the expression of a configuration's field.
+    ///
+    /// # Errors
+    /// The field, and what is wrong at which line and column.
+    pub fn compile(field: &'static str, source: &str) -> Result<Self, ConfigError> {
+        match compile::compile(source) {
+            Ok((node, uses)) => Ok(Self { field, source: source.to_owned(), node, uses }),
+            Err(reason) => Err(ConfigError { path: field.to_owned(), reason }),
+        }
+    }
+
+    /// The text of the expression.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Evaluates it and takes its result.
+    fn result<'a, T>(
+        &'a self,
+        input: &Input<'a>,
+        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::Fault>,
+    ) -> Result<T, ExpressionError> {
+        let mut evaluation = Evaluation::new(input);
+        let value = evaluation.value(&self.node);
+        value
+            .and_then(|value| take(value, &mut evaluation.budget))
+            .map_err(|fault| ExpressionError { field: self.field, reason: fault.to_string() })
+    }
+}
+
+impl Expressions {
+    fn all(&self) -> impl Iterator<Item = &Expression> {
+        let all = [&self.message, &self.topic, &self.key, &self.partition, &self.headers];
+        all.into_iter().flatten()
+    }
+
+    /// Whether one of them names `message`.
+    #[must_use]
+    pub fn use_message(&self) -> bool {
+        self.all().any(|expression| expression.uses.message)
+    }
+
+    /// Whether one of them names `source`.
+    #[must_use]
+    pub fn use_source(&self) -> bool {
+        self.all().any(|expression| expression.uses.source)
+    }
+}

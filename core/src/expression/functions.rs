@@ -1,0 +1,167 @@
+//! The functions that an expression can call, and CEL's operators among them.
+
+use std::cmp::Ordering;
+
+use super::cost::{Budget, Fault};
+use super::operators::{self, Arithmetic};
+use super::value::Value;
+use super::{convert, strings};
+
+/// How a function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `f(x)`
+    Global,
+    /// `x.f()`
+    Method,
+}
+
+macro_rules! functions {
+    ($($variant:ident: $name:literal $style:ident $count:literal,)*) => {
+        /// A function with one count of arguments; a method's target is its first.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Function { $($variant,)* }
+
+        const TABLE: &[(&str, Style, usize, Function)] =
+            &[$(($name, Style::$style, $count, Function::$variant),)*];
+    };
+}
+
+functions! {
+    Add: "_+_" Global 2,
+    Subtract: "_-_" Global 2,
+    Multiply: "_*_" Global 2,
+    Divide: "_/_" Global 2,
+    Modulo: "_%_" Global 2,
+    Negate: "-_" Global 1,
+    Not: "!_" Global 1,
+    Equal: "_==_" Global 2,
+    NotEqual: "_!=_" Global 2,
+    Less: "_<_" Global 2,
+    LessEqual: "_<=_" Global 2,
+    Greater: "_>_" Global 2,
+    GreaterEqual: "_>=_" Global 2,
+    In: "@in" Global 2,
+    Index: "_[_]" Global 2,
+    SizeOf: "size" Global 1,
+    Size: "size" Method 1,
+    Type: "type" Global 1,
+    Dyn: "dyn" Global 1,
+    Int: "int" Global 1,
+    UInt: "uint" Global 1,
+    Double: "double" Global 1,
+    String: "string" Global 1,
+    Bytes: "bytes" Global 1,
+    Contains: "contains" Method 2,
+    StartsWith: "startsWith" Method 2,
+    EndsWith: "endsWith" Method 2,
+    LowerAscii: "lowerAscii" Method 1,
+    UpperAscii: "upperAscii" Method 1,
+    Trim: "trim" Method 1,
+    Replace: "replace" Method 3,
+    Split: "split" Method 2,
+    Substring: "substring" Method 2,
+    SubstringTo: "substring" Method 3,
+    IndexOf: "indexOf" Method 2,
+    LastIndexOf: "lastIndexOf" Method 2,
+    Join: "join" Method 1,
+    JoinWith: "join" Method 2,
+    Base64Encode: "base64.encode" Global 1,
+    Base64Decode: "base64.decode" Global 1,
+}
+
+impl Function {
+    /// The function of a name, called in a style with a count of arguments.
+    pub(super) fn find(name: &str, style: Style, count: usize) -> Result<Self, String> {
+        let mut named = TABLE.iter().filter(|(known, ..)| *known == name).peekable();
+        if named.peek().is_none() {
+            return Err(match name {
+                "matches" => "`matches` is not there: there are no regular expressions".to_owned(),
+                _ => format!("there is no function `{name}`"),
+            });
+        }
+        let fits = |(_, known, arguments, _): &&(_, Style, usize, _)| {
+            *known == style && *arguments == count
+        };
+        match named.find(fits) {
+            Some((.., function)) => Ok(*function),
+            None => Err(format!("`{name}` is not called like this")),
+        }
+    }
+
+    /// Calls it. The arguments are as many as `find` was told.
+    pub(super) fn call<'a>(
+        self,
+        arguments: &[Value<'a>],
+        budget: &mut Budget,
+    ) -> Result<Value<'a>, Fault> {
+        match arguments {
+            [one] => self.call_one(one, budget),
+            [one, two] => self.call_two(one, two, budget),
+            [one, two, three] => match self {
+                Self::Replace => strings::replace(one, two, three, budget),
+                _ => strings::substring(one, two, Some(three), budget),
+            },
+            _ => Err(Fault::new("a function got another count of arguments")),
+        }
+    }
+
+    fn call_one<'a>(self, value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+        match self {
+            Self::Negate => operators::negate(value),
+            Self::Not => match value {
+                Value::Bool(bool) => Ok(Value::Bool(!bool)),
+                other => Err(Fault::new(format!("`!` is not for {}", other.type_name()))),
+            },
+            Self::Size | Self::SizeOf => strings::size(value, budget),
+            Self::Type => Ok(Value::Type(value.type_name())),
+            Self::Int => convert::int(value),
+            Self::UInt => convert::uint(value),
+            Self::Double => convert::double(value),
+            Self::String => convert::string(value, budget),
+            Self::Bytes => convert::bytes(value, budget),
+            Self::LowerAscii => strings::map(value, str::to_ascii_lowercase, budget),
+            Self::UpperAscii => strings::map(value, str::to_ascii_uppercase, budget),
+            Self::Trim => strings::trim(value, budget),
+            Self::Join => strings::join(value, "", budget),
+            Self::Base64Encode => convert::base64_encode(value, budget),
+            Self::Base64Decode => convert::base64_decode(value, budget),
+            _ => Ok(value.clone()),
+        }
+    }
+
+    fn call_two<'a>(
+        self,
+        left: &Value<'a>,
+        right: &Value<'a>,
+        budget: &mut Budget,
+    ) -> Result<Value<'a>, Fault> {
+        match self {
+            Self::Add => operators::add(left, right, budget),
+            Self::Subtract => operators::arithmetic(Arithmetic::Subtract, left, right),
+            Self::Multiply => operators::arithmetic(Arithmetic::Multiply, left, right),
+            Self::Divide => operators::arithmetic(Arithmetic::Divide, left, right),
+            Self::Modulo => operators::arithmetic(Arithmetic::Modulo, left, right),
+            Self::Equal => operators::equal(left, right, budget).map(Value::Bool),
+            Self::NotEqual => operators::equal(left, right, budget).map(|is| Value::Bool(!is)),
+            Self::Less | Self::LessEqual | Self::Greater | Self::GreaterEqual => {
+                let order = operators::order(left, right, budget)?;
+                Ok(Value::Bool(order.is_some_and(|order| self.holds(order))))
+            }
+            Self::In => operators::contains(right, left, budget).map(Value::Bool),
+            Self::Index => operators::index(left, right, budget),
+            Self::Substring => strings::substring(left, right, None, budget),
+            Self::JoinWith => strings::join(left, strings::text(right, "join")?, budget),
+            _ => strings::two(self, left, right, budget),
+        }
+    }
+
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Less => order.is_lt(),
+            Self::LessEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            _ => order.is_ge(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What an expression sees: the request and Kong's message, each part made when it is asked for.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::cost::{Budget, Fault};
+use super::json;
+use super::node::Field;
+use super::value::{Key, Map, Repeats, Shared, Value};
+use crate::format::args::Args;
+use crate::request::{Request, header_text};
+use crate::time::rfc3339;
+
+/// The variables of one request's expressions.
+#[derive(Debug)]
+pub struct Input<'a> {
+    request: &'a Request,
+    kong_message: Option<&'a [u8]>,
+    timestamp_ms: i64,
+    message: OnceCell<Value<'a>>,
+}
+
+impl<'a> Input<'a> {
+    /// `kong_message` is there when an expression names `message`; `timestamp_ms` is now, in ms
+    /// since 1970-01-01 UTC.
+    #[must_use]
+    pub fn new(request: &'a Request, kong_message: Option<&'a [u8]>, timestamp_ms: i64) -> Self {
+        Self { request, kong_message, timestamp_ms, message: OnceCell::new() }
+    }
+
+    pub(super) fn field(&self, field: Field, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+        let request = self.request;
+        Ok(match field {
+            Field::Method => latin(&request.method),
+            Field::Uri => latin(&request.target),
+            Field::Path => latin(request.path()),
+            Field::Host => header(request, b"host"),
+            Field::Scheme => latin(&request.scheme),
+            Field::ContentType => header(request, b"content-type"),
+            Field::Id => header(request, b"x-request-id"),
+            Field::Time => Value::text(rfc3339(self.timestamp_ms)),
+            Field::BodyBytes => Value::Bytes(Shared::Borrowed(&request.body)),
+            Field::Body => {
+                budget.pay_bytes(request.body.len())?;
+                let text = std::str::from_utf8(&request.body).map_err(|_| {
+                    Fault::new(
+                        "`request.body` is not valid UTF-8, `request.body_bytes` can be used",
+                    )
+                })?;
+                Value::String(Shared::Borrowed(text))
+            }
+            Field::Query => self.query(budget)?,
+            Field::Headers => self.headers(budget)?,
+        })
+    }
+
+    /// All fields; one that this request has not as text is left out.
+    pub(super) fn request(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+        let mut entries = Vec::new();
+        for field in Field::ALL {
+            match self.field(*field, budget) {
+                Ok(value) => entries.push((name(field.name()), value)),
+                Err(Fault::Failed(_)) => {}
+                Err(Fault::Exhausted) => return Err(Fault::Exhausted),
+            }
+        }
+        Ok(map(entries))
+    }
+
+    pub(super) fn source(&self) -> Result<Value<'a>, Fault> {
+        Ok(map(vec![(name("address"), self.address())]))
+    }
+
+    pub(super) fn address(&self) -> Value<'a> {
+        latin(&self.request.source_address)
+    }
+
+    pub(super) fn message(&self) -> Result<Value<'a>, Fault> {
+        if let Some(message) = self.message.get() {
+            return Ok(message.clone());
+        }
+        let text = self.kong_message.ok_or_else(|| Fault::new("there is no message"))?;
+        let message = json::read(text)?;
+        Ok(self.message.get_or_init(|| message).clone())
+    }
+
+    fn query(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+        let query = self.request.query();
+        budget.pay_bytes(query.len() * SORTING)?;
+        let args = Args::parse(query, "query string");
+        let args = args.map_err(|error| Fault::new(error.to_string()))?;
+        let mut entries = Vec::new();
+        for (name, values) in args.into_groups() {
+            let value = |text: Option<Cow<'a, str>>| text.map_or(Value::Bool(true), text_value);
+            let values: Vec<_> = values.into_iter().map(value).collect();
+            budget.pay(1 + values.len())?;
+            entries.push((text_key(name), one_or_list(values)));
+        }
+        Ok(map(entries))
+    }
+
+    fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+        let mut groups: BTreeMap<Cow<'a, str>, Vec<Value<'a>>> = BTreeMap::new();
+        for (name, value) in &self.request.headers {
+            budget.pay(1)?;
+            budget.pay_bytes(name.len() * SORTING + value.len())?;
+            groups.entry(header_text(name)).or_default().push(latin(value));
+        }
+        let entries = groups.into_iter();
+        Ok(map(entries.map(|(name, values)| (text_key(name), one_or_list(values))).collect()))
+    }
+}
+
+/// A name is compared with about this many others before it has its place.
+const SORTING: usize = 16;
+
+fn header<'a>(request: &'a Request, name: &[u8]) -> Value<'a> {
+    latin(request.header(name).unwrap_or_default())
+}
+
+fn latin(bytes: &[u8]) -> Value<'_> {
+    text_value(header_text(bytes))
+}
+
+fn text_value(text: Cow<'_, str>) -> Value<'_> {
+    match text {
+        Cow::Borrowed(text) => Value::String(Shared::Borrowed(text)),
+        Cow::Owned(text) => Value::text(text),
+    }
+}
+
+fn text_key(text: Cow<'_, str>) -> Key<'_> {
+    Key::String(match text {
+        Cow::Borrowed(text) => Shared::Borrowed(text),
+        Cow::Owned(text) => Shared::Owned(Rc::new(text)),
+    })
+}
+
+fn name<'a>(name: &'static str) -> Key<'a> {
+    Key::String(Shared::Borrowed(name))
+}
+
+/// As in Kong's message: a list only where a name is there more than once.
+fn one_or_list(mut values: Vec<Value<'_>>) -> Value<'_> {
+    match values.len() {
+        1 => values.pop().unwrap_or(Value::Null),
+        _ => Value::list(values),
+    }
+}
+
+fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
+    Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
+}

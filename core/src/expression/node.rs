@@ -1,0 +1,107 @@
+//! A compiled expression: names are resolved, macros are loops, nothing is left to look up.
+
+use super::functions::Function;
+use super::value::{Shared, Value};
+
+/// One node; its children are evaluated left to right.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    Literal(Literal),
+    /// `request` as a whole, or one of its fields.
+    Request(Option<Field>),
+    /// `source` as a whole.
+    Source,
+    /// `source.address`.
+    Address,
+    /// `message`: Kong's message.
+    Message,
+    /// A loop's variable: 0 is the innermost loop's.
+    Local(usize),
+    Select(Box<Node>, String),
+    Has(Box<Node>, String),
+    And(Box<(Node, Node)>),
+    Or(Box<(Node, Node)>),
+    Conditional(Box<(Node, Node, Node)>),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+    Loop(Box<Loop>),
+    Call(Function, Vec<Node>),
+}
+
+/// What is written down.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Literal {
+    Null,
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Double(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+    Type(&'static str),
+}
+
+impl Literal {
+    pub(super) fn value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(bool) => Value::Bool(*bool),
+            Self::Int(int) => Value::Int(*int),
+            Self::UInt(uint) => Value::UInt(*uint),
+            Self::Double(double) => Value::Double(*double),
+            Self::Text(text) => Value::String(Shared::Borrowed(text)),
+            Self::Bytes(bytes) => Value::Bytes(Shared::Borrowed(bytes)),
+            Self::Type(name) => Value::Type(name),
+        }
+    }
+}
+
+/// A comprehension: one of CEL's macros over the elements of a list or the keys of a map.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Loop {
+    pub(super) range: Node,
+    pub(super) step: Step,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    All(Node),
+    Exists(Node),
+    ExistsOne(Node),
+    /// `map` and `filter`: the items of the elements for which the guard holds.
+    Collect {
+        guard: Option<Node>,
+        item: Node,
+    },
+}
+
+macro_rules! fields {
+    ($($variant:ident = $name:literal,)*) => {
+        /// A field of `request`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Field { $($variant,)* }
+
+        impl Field {
+            pub(super) const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            pub(super) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+fields! {
+    Body = "body",
+    BodyBytes = "body_bytes",
+    ContentType = "content_type",
+    Headers = "headers",
+    Host = "host",
+    Id = "id",
+    Method = "method",
+    Path = "path",
+    Query = "query",
+    Scheme = "scheme",
+    Time = "time",
+    Uri = "uri",
+}

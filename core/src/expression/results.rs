@@ -1,0 +1,131 @@
+//! What the result of each expression becomes in the record.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::cost::{Budget, Fault};
+use super::json;
+use super::value::{Key, Shared, Value};
+use super::{ExpressionError, Expressions, Input};
+use crate::format::{Message, MessageHeader};
+
+impl Expressions {
+    /// Puts the results into a message, in place of what its format has put there; headers are
+    /// added to the format's.
+    ///
+    /// # Errors
+    /// The field whose expression has no result for this request, or one of a wrong type.
+    pub fn apply<'a>(
+        &'a self,
+        input: &Input<'a>,
+        message: &mut Message<'a>,
+    ) -> Result<(), ExpressionError> {
+        if let Some(expression) = &self.message {
+            message.value = expression.result(input, value)?;
+        }
+        if let Some(expression) = &self.topic {
+            message.topic = Some(expression.result(input, topic)?);
+        }
+        if let Some(expression) = &self.key {
+            message.key = expression.result(input, key)?;
+        }
+        if let Some(expression) = &self.partition {
+            message.partition = expression.result(input, partition)?;
+        }
+        if let Some(expression) = &self.headers {
+            message.headers.extend(expression.result(input, headers)?);
+        }
+        Ok(())
+    }
+}
+
+type Bytes<'a> = Cow<'a, [u8]>;
+
+/// Strings and bytes as they are, null as a record without a value, anything else as JSON.
+fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>, Fault> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(_) | Value::Bytes(_) => bytes(value, "a string").map(Some),
+        other => {
+            let mut out = Vec::new();
+            json::write(&other, &mut out, budget)?;
+            Ok(Some(Cow::Owned(out)))
+        }
+    }
+}
+
+fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, Fault> {
+    match value {
+        Value::String(text) => Ok(cow(text)),
+        other => Err(expected("a string", &other)),
+    }
+}
+
+fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, Fault> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Int(int) => Ok(Some(Cow::Owned(int.to_string().into_bytes()))),
+        Value::UInt(uint) => Ok(Some(Cow::Owned(uint.to_string().into_bytes()))),
+        other => bytes(other, "a string, bytes, an int or null").map(Some),
+    }
+}
+
+fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, Fault> {
+    let number = match value {
+        Value::Null => return Ok(None),
+        Value::Int(int) => i32::try_from(int).ok(),
+        Value::UInt(uint) => i32::try_from(uint).ok(),
+        other => return Err(expected("an int or null", &other)),
+    };
+    let number = number.filter(|number| *number >= 0);
+    number.map(Some).ok_or_else(|| Fault::new(format!("must be 0 to {}", i32::MAX)))
+}
+
+/// A map of names to a value, to a list of them, or to null.
+fn headers<'a>(value: Value<'a>, _: &mut Budget) -> Result<Vec<MessageHeader<'a>>, Fault> {
+    let map = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Map(map) => map,
+        other => return Err(expected("a map or null", &other)),
+    };
+    let wanted = "a string, bytes, a list of them or null";
+    let mut headers = Vec::with_capacity(map.entries().len());
+    for (name, value) in map.entries() {
+        let Key::String(name) = name else {
+            return Err(Fault::new("a header's name must be a string"));
+        };
+        let name = || bytes(Value::String(name.clone()), "a string");
+        match value {
+            Value::Null => headers.push((name()?, None)),
+            Value::List(values) => {
+                for value in values.iter() {
+                    headers.push((name()?, Some(bytes(value.clone(), wanted)?)));
+                }
+            }
+            other => headers.push((name()?, Some(bytes(other.clone(), wanted)?))),
+        }
+    }
+    Ok(headers)
+}
+
+fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, Fault> {
+    match value {
+        Value::String(Shared::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
+        Value::String(Shared::Owned(text)) => {
+            Ok(Cow::Owned(Rc::unwrap_or_clone(text).into_bytes()))
+        }
+        Value::Bytes(bytes) => Ok(cow(bytes)),
+        other => Err(expected(wanted, &other)),
+    }
+}
+
+fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: Shared<'_, T>) -> Cow<'_, T> {
+    match shared {
+        Shared::Borrowed(content) => Cow::Borrowed(content),
+        Shared::Owned(content) => Cow::Owned(Rc::unwrap_or_clone(content)),
+    }
+}
+
+fn expected(wanted: &str, value: &Value<'_>) -> Fault {
+    Fault::new(format!("must be {wanted}, is {}", value.type_name()))
+}
