@@ -140,6 +140,16 @@ pub fn configuration(topic: &str, fields: &Value) -> Value {
     config
 }
 
+/// Fields with those of `acked` mode added.
+#[must_use]
+pub fn acked(fields: &Value) -> Value {
+    let mut acked = json!({ "producer_async": false });
+    if let (Some(acked), Some(fields)) = (acked.as_object_mut(), fields.as_object()) {
+        acked.extend(fields.clone());
+    }
+    acked
+}
+
 /// A POST of plain text.
 #[must_use]
 pub fn text(body: &str) -> Request {

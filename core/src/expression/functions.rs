@@ -165,3 +165,9 @@ impl Function {
         }
     }
 }
+
+/// The names that can be called, operators included.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, ..)| *name)
+}

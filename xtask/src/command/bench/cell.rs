@@ -7,7 +7,7 @@ use xtask::load::{Limit, Load, Report, Requests};
 use xtask::process::wait_until;
 use xtask::stack::Stack;
 
-use super::envoy::{BODY_BYTES, Target};
+use super::envoy::Target;
 
 /// Longest wait until records that were answered from memory have gone to Kafka.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -41,8 +41,8 @@ pub(super) struct Figures {
 
 pub(super) async fn measure(stack: &mut Stack, cell: &Cell<'_>) -> anyhow::Result<Figures> {
     let port = stack.envoy.port(cell.target.name)?;
-    let body = vec![b'x'; BODY_BYTES];
-    let requests = Requests::post("/bench", "text/plain", move |_| body.clone());
+    let (content_type, body) = cell.target.content();
+    let requests = Requests::post("/bench", content_type, move |_| body.clone());
     let load =
         Load::new(port, requests).connections(cell.connections).limit(Limit::Duration(cell.time));
     let before = cpu(stack)?;

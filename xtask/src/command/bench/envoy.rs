@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 //! `bench envoy`: six ways to answer, as listeners of the same Envoy with one worker.
+=======
+//! `bench envoy`: ways to answer, as listeners of the same Envoy with one worker.
+>>>>>>> 97c6a3f (Stories of every message format, of hostile requests, and of a VM's memory; expressions have a page whose examples are run)
 
 use std::fs;
 use std::time::Duration;
@@ -21,7 +25,7 @@ const CONNECTIONS: [usize; 3] = [1, 32, 256];
 const PARTITIONS: i32 = 6;
 
 /// Bytes of each request's body.
-pub(super) const BODY_BYTES: usize = 200;
+const BODY_BYTES: usize = 200;
 
 /// What Envoy alone may buffer, so that it reads each body whole as the filter does.
 const BUFFER_BYTES: u32 = 65_536;
@@ -34,6 +38,10 @@ const ONE_CALLOUT_PER_REQUEST: &str = r#"{"producer_async": false, "group_commit
 
 const GROUP_COMMIT: &str = "acked, group commit";
 const ONE_EACH: &str = "acked, a callout a request";
+const EVENTS: &str = "acked, cloudevents";
+
+/// A structured event without the end of its data.
+const EVENT: &str = r#"{"id":"1","source":"/bench","specversion":"1.0","type":"bench","data":""#;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -119,10 +127,29 @@ fn targets() -> anyhow::Result<Vec<Target>> {
         target(GROUP_COMMIT, 200, Some(json!({"producer_async": false}))),
         target("acked, acks all", 200, Some(acks_all)),
         target(ONE_EACH, 200, Some(one_each)),
+        target("acked, body", 200, Some(json!({"message_format": "body"}))),
+        target(EVENTS, 200, Some(json!({"message_format": "cloudevents"}))),
+        target(
+            "acked, expression",
+            200,
+            Some(json!({
+                "message_expression": "{'text': request.body, 'path': request.path}",
+                "key_expression": "request.headers['content-length']",
+            })),
+        ),
     ])
 }
 
 impl Target {
+    /// What is sent: a content type, and a body of `BODY_BYTES`.
+    pub(super) fn content(&self) -> (&'static str, Vec<u8>) {
+        if self.name != EVENTS {
+            return ("text/plain", vec![b'x'; BODY_BYTES]);
+        }
+        let padding = "x".repeat(BODY_BYTES.saturating_sub(EVENT.len() + 2));
+        ("application/cloudevents+json", format!("{EVENT}{padding}\"}}").into_bytes())
+    }
+
     fn listener(&self) -> Listener {
         match &self.config {
             Some(config) => Listener::filter(self.name, config.clone()),
