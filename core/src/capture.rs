@@ -49,6 +49,7 @@ fn bad_request(error: impl std::fmt::Display) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_request_becomes_a_record_of_the_configured_topic() {
@@ -69,5 +70,77 @@ mod tests {
         let reply = capture(&settings, &request, 7).unwrap_err();
         assert_eq!(reply.status, 400);
         assert!(String::from_utf8(reply.body).unwrap().contains("column 1"));
+    }
+
+    /// A configuration of each format, and one with every expression.
+    fn formats() -> Vec<Settings> {
+        [
+            r#""forward_uri":true,"forward_headers":true,"forward_method":true"#,
+            r#""message_format":"body""#,
+            r#""message_format":"cloudevents""#,
+            r#""message_expression":"request.body_bytes","key_expression":"request.uri",
+               "topic_expression":"'orders'","partition_expression":"size(request.query)",
+               "record_headers_expression":"{'h':request.headers.map(k,k),'m':request.path}""#,
+            r#""message_expression":"message","key_expression":"has(message.body)?source.address:null""#,
+        ]
+        .map(|fields| format!(r#"{{"bridge":"b","topic":"orders",{fields}}}"#))
+        .iter()
+        .map(|config| Settings::parse(config.as_bytes()).unwrap())
+        .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_becomes_a_record_or_a_400_in_every_format(
+            method in prop::collection::vec(any::<u8>(), 0..8),
+            target in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..32),
+                "/[a-z]{0,3}\\?([a-z%&=f0]{0,3}=?[a-z%&+]{0,3}&?){0,5}".prop_map(String::into_bytes),
+            ],
+            headers in prop::collection::vec(
+                (
+                    "ce-[a-z]{0,3}|content-type|ce-id|ce-source|ce-type|x-[a-z]{0,3}|host",
+                    prop_oneof![
+                        prop::collection::vec(any::<u8>(), 0..16),
+                        "application/(json|cloudevents\\+json|x-www-form-urlencoded)|1\\.0|%41"
+                            .prop_map(String::into_bytes),
+                    ],
+                ),
+                0..8,
+            ),
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..64),
+                "[\\[\\]{}\",:0-9a-z\\\\%&=]{0,40}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let mut request = Request { method, target, body, ..Request::default() };
+            request.headers.push((b"ce-specversion".to_vec(), b"1.0".to_vec()));
+            request.headers.extend(headers.into_iter().map(|(n, v)| (n.into_bytes(), v)));
+            for (at, settings) in formats().iter().enumerate() {
+                match capture(settings, &request, 7) {
+                    Ok(record) => {
+                        let head = wire::Head {
+                            profile: [0; 32],
+                            vm: [0; 16],
+                            sequence: 0,
+                            delivery: wire::Delivery::Acked,
+                            budget_ms: 1,
+                        };
+                        let one = [record.as_slice()];
+                        let frame = wire::encode_frame(&head, one.into_iter()).unwrap();
+                        let batch = wire::decode_frame(&frame).unwrap();
+                        let record = &batch.records[0];
+                        prop_assert_eq!((record.topic, record.timestamp_ms), ("orders", 7));
+                        if (1..=3).contains(&at) {
+                            prop_assert_eq!(record.value.unwrap_or_default(), &request.body);
+                        }
+                    }
+                    Err(reply) => {
+                        prop_assert_eq!(reply.status, 400);
+                        prop_assert!(reply.body.len() < 2000);
+                    }
+                }
+            }
+        }
     }
 }
