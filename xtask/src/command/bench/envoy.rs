@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! `bench envoy`: six ways to answer, as listeners of the same Envoy with one worker.
-=======
 //! `bench envoy`: ways to answer, as listeners of the same Envoy with one worker.
->>>>>>> 97c6a3f (Stories of every message format, of hostile requests, and of a VM's memory; expressions have a page whose examples are run)
 
 use std::fs;
 use std::time::Duration;
