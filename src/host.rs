@@ -39,6 +39,7 @@ pub(crate) enum Buffer {
 pub(crate) enum MetricType {
     Counter = 0,
     Gauge = 1,
+    Histogram = 2,
 }
 
 /// What the host that runs us is.
@@ -169,10 +170,24 @@ pub(crate) fn add_to_metric(id: u32, delta: i64) {
     unsafe { proxy_increment_metric(id, delta) };
 }
 
+pub(crate) fn record_in_metric(id: u32, value: u64) {
+    // SAFETY: no pointers. As above.
+    unsafe { proxy_record_metric(id, value) };
+}
+
+/// Lets the paused stream go on that the effective context belongs to.
+pub(crate) fn resume() {
+    // SAFETY: no pointers.
+    let status = unsafe { proxy_continue_stream(REQUEST_STREAM) };
+    if status != OK {
+        log(Level::Error, &format!("event=resume_refused by={status}"));
+    }
+}
+
 /// Dispatches a callout through the SDK, which must learn its token to route the reply. Its
 /// wrapper panics on other statuses than 0, 2 and 10, and those are all that its callers meet.
 pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
-    let bearer = bridge.token.as_ref().map(|token| format!("Bearer {token}"));
+    let bearer = bridge.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
     let mut headers = vec![
         (":method", callout.method),
         (":scheme", "http"),
@@ -239,6 +254,8 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> (u32, Vec<u8>
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+/// The request's direction of a stream.
+const REQUEST_STREAM: u32 = 0;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -282,4 +299,6 @@ unsafe extern "C" {
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, delta: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
 }

@@ -1,6 +1,9 @@
-//! The filter's counters and gauges, in the host's own statistics.
+//! The filter's counters, gauges and histograms, in the host's own statistics.
+
+use std::cell::Cell;
 
 use kafka_upstream_core::outbox::Depth;
+use kafka_upstream_core::outcome::Code;
 
 use crate::host::{self, MetricType};
 
@@ -21,19 +24,41 @@ pub(crate) enum Counter {
     ClientGone,
     /// Callouts dispatched.
     Callouts,
+    /// Batches sent again.
+    Resends,
+    /// Memory mode: records that clients were told are queued, and that will not be written.
+    Dropped,
+}
+
+/// What became of a request; with the codes these are the values of the label `outcome`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ended {
+    /// The promise of the delivery mode holds.
+    Sent,
+    /// It is none of the filter's requests, or cannot be tapped.
+    Passed,
+    /// It was answered, or its copy given up, for this reason.
+    Failed(Code),
 }
 
 /// The metrics of one root.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    counters: [Option<u32>; 7],
-    gauges: [(Option<u32>, i64); 5],
+    counters: [Option<u32>; 9],
+    histograms: [Option<u32>; 2],
+    /// Defined when first counted, so that a host shows those that happened.
+    requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
 }
+
+/// What one set of settings has told the gauges so far: workers and rules share a gauge, so each
+/// adds its own share.
+#[derive(Debug)]
+pub(crate) struct Gauges([(Option<u32>, i64); 5]);
 
 impl Metrics {
     pub(crate) fn define() -> Self {
         let counter = |name: &str| host::define_metric(MetricType::Counter, name);
-        let gauge = |name: &str| (host::define_metric(MetricType::Gauge, name), 0);
+        let histogram = |name: &str| host::define_metric(MetricType::Histogram, name);
         Self {
             counters: [
                 counter("kafka_upstream_requests_queued"),
@@ -43,14 +68,14 @@ impl Metrics {
                 counter("kafka_upstream_requests_refused"),
                 counter("kafka_upstream_client_gone"),
                 counter("kafka_upstream_callouts"),
+                counter("kafka_upstream_resends"),
+                counter("kafka_upstream_records_dropped"),
             ],
-            gauges: [
-                gauge("kafka_upstream_queue_records"),
-                gauge("kafka_upstream_queue_bytes"),
-                gauge("kafka_upstream_batches_in_flight"),
-                gauge("kafka_upstream_streams_waiting"),
-                gauge("kafka_upstream_memory_bytes"),
+            histograms: [
+                histogram("kafka_upstream_batch_records"),
+                histogram("kafka_upstream_callout_ms"),
             ],
+            requests: [const { Cell::new(None) }; 2 + Code::ALL.len()],
         }
     }
 
@@ -60,12 +85,57 @@ impl Metrics {
         }
     }
 
-    /// Tells the gauges what changed since the last report: workers share a gauge, so each adds its
-    /// own share.
-    pub(crate) fn report(&mut self, depth: Depth, waiting: usize) {
-        let memory = host::memory_bytes();
-        let values = [depth.records, depth.bytes, depth.in_flight, waiting, memory];
-        for ((id, last), value) in self.gauges.iter_mut().zip(values) {
+    /// Counts a request by what became of it.
+    pub(crate) fn count_request(&self, ended: Ended) {
+        let (slot, outcome) = match ended {
+            Ended::Sent => (0, "sent"),
+            Ended::Passed => (1, "passed"),
+            Ended::Failed(code) => (2 + code as usize, code.name()),
+        };
+        let Some(slot) = self.requests.get(slot) else { return };
+        if slot.get().is_none() {
+            // Envoy makes a label of it where its `stats_tags` say so.
+            let name = format!("kafka_upstream_requests.outcome.{outcome}");
+            slot.set(host::define_metric(MetricType::Counter, &name));
+        }
+        if let Some(id) = slot.get() {
+            host::add_to_metric(id, 1);
+        }
+    }
+
+    /// A batch goes out.
+    pub(crate) fn note_batch(&self, records: usize) {
+        self.record(0, records as u64);
+    }
+
+    /// A callout took so long.
+    pub(crate) fn note_callout(&self, millis: u128) {
+        self.record(1, u64::try_from(millis).unwrap_or(u64::MAX));
+    }
+
+    fn record(&self, histogram: usize, value: u64) {
+        if let Some(Some(id)) = self.histograms.get(histogram) {
+            host::record_in_metric(*id, value);
+        }
+    }
+}
+
+impl Gauges {
+    pub(crate) fn define() -> Self {
+        let gauge = |name: &str| (host::define_metric(MetricType::Gauge, name), 0);
+        Self([
+            gauge("kafka_upstream_queue_records"),
+            gauge("kafka_upstream_queue_bytes"),
+            gauge("kafka_upstream_batches_in_flight"),
+            gauge("kafka_upstream_streams_waiting"),
+            gauge("kafka_upstream_memory_bytes"),
+        ])
+    }
+
+    /// Tells what changed since the last report. `memory_bytes` is for one of a VM to tell.
+    pub(crate) fn report(&mut self, depth: Depth, waiting: usize, memory_bytes: usize) {
+        let values = [depth.records, depth.bytes, depth.in_flight, waiting, memory_bytes];
+        for ((id, last), value) in self.0.iter_mut().zip(values) {
             let value = value as i64;
             if let (Some(id), true) = (id, value != *last) {
                 host::add_to_metric(*id, value - *last);

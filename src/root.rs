@@ -5,38 +5,64 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use kafka_upstream_core::config::{Host, Settings};
+use kafka_upstream_core::config::{Host, Plugin, Settings};
 use kafka_upstream_core::limits::TICK_MS;
-use kafka_upstream_core::outbox::{Depth, Outbox, Settled};
+use kafka_upstream_core::outbox::{Outbox, Settled};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use crate::host::{self, Buffer, Detected, Level};
+use crate::host::{self, Buffer, Clock, Detected, Level};
+use crate::metrics::Metrics;
 use crate::request::RequestStream;
 use crate::state::{CalloutEnd, State};
 
 /// One plugin configuration in one VM.
 pub(crate) struct Root {
     id: u32,
-    state: Option<Rc<RefCell<State>>>,
-    /// Since when the root only drains, by its state's clock.
-    ending: Option<Duration>,
+    routes: Option<Rc<Routes>>,
+    /// Since when the root only drains.
+    ending: Option<Clock>,
+}
+
+/// Which requests go where.
+pub(crate) struct Routes {
+    pub(crate) plugin: Plugin,
+    /// A state for each of the plugin's settings.
+    pub(crate) states: Vec<Rc<RefCell<State>>>,
+    pub(crate) metrics: Rc<Metrics>,
 }
 
 impl Root {
     pub(crate) fn new(id: u32) -> Self {
-        Self { id, state: None, ending: None }
+        Self { id, routes: None, ending: None }
     }
 
-    fn configure(&self, size: usize) -> Result<State, String> {
+    fn configure(&self, size: usize) -> Result<Routes, String> {
         let config = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
-        let settings = Settings::parse(&config).map_err(|error| error.to_string())?;
-        if let (Host::Auto, Detected::Other(status)) = (settings.host, host::detect()) {
+        let plugin = Plugin::parse(&config).map_err(|error| error.to_string())?;
+        if let (Host::Auto, Detected::Other(status)) = (plugin.host, host::detect()) {
             return Err(format!("host: not Envoy, the only host so far (detection gave {status})"));
         }
+        let metrics = Rc::new(Metrics::define());
+        let mut states = Vec::new();
+        for settings in &plugin.settings {
+            let state = self.state(settings.clone(), Rc::clone(&metrics))?;
+            states.push(Rc::new(RefCell::new(state)));
+        }
+        let (shortest, longest) = TICK_MS;
+        let flush = plugin.settings.iter().map(|settings| settings.batch.flush_timeout).min();
+        host::set_tick_period(
+            (flush.unwrap_or_default() / 10)
+                .clamp(Duration::from_millis(shortest), Duration::from_millis(longest)),
+        );
+        Ok(Routes { plugin, states, metrics })
+    }
+
+    fn state(&self, settings: Settings, metrics: Rc<Metrics>) -> Result<State, String> {
+        // A state has an id and a queue of its own: to the bridge it is a VM of its own.
         let vm = host::random().map_err(|error| format!("no random bytes: {error}"))?;
         let outbox = Outbox::new(&settings, vm).map_err(|error| error.to_string())?;
-        let mut state = State::new(settings, vm, outbox);
+        let mut state = State::new(settings, vm, outbox, metrics);
         if state.settings.group_commit {
             // A name that another VM registers too would take the wake-ups away.
             let name = format!("kafka-upstream-{}-{:032x}", self.id, u128::from_be_bytes(vm));
@@ -45,11 +71,6 @@ impl Root {
                 host::log(Level::Warn, "event=no_wake_up effect=one_callout_per_request");
             }
         }
-        let (shortest, longest) = TICK_MS;
-        let tenth = state.settings.batch.flush_timeout / 10;
-        host::set_tick_period(
-            tenth.clamp(Duration::from_millis(shortest), Duration::from_millis(longest)),
-        );
         Ok(state)
     }
 
@@ -57,11 +78,11 @@ impl Root {
     fn proceed(&self, state: &RefCell<State>, mut settled: Vec<Settled>) {
         loop {
             for one in settled {
-                let reply = state.borrow_mut().reply_to(&one);
-                if let Some((stream, reply)) = reply
+                let concluded = state.borrow_mut().conclude(one);
+                if let Some((stream, end)) = concluded
                     && host::act_for(stream)
                 {
-                    host::answer(&reply);
+                    end.perform();
                 }
             }
             host::act_for(self.id);
@@ -73,20 +94,22 @@ impl Root {
             }
         }
     }
-}
 
-impl Root {
+    fn states(&self) -> &[Rc<RefCell<State>>] {
+        self.routes.as_ref().map_or(&[], |routes| &routes.states)
+    }
+
     /// Whether nothing is left to send, or the patience with it is over.
     fn is_drained(&self) -> bool {
-        let (Some(state), Some(since)) = (&self.state, self.ending) else { return true };
-        let mut state = state.borrow_mut();
-        let left = state.outbox.depth().records;
-        let over = state.clock.now().saturating_sub(since) >= DRAIN_TIMEOUT;
+        let Some(since) = self.ending else { return true };
+        let states = self.states();
+        let left: usize = states.iter().map(|state| state.borrow().outbox.depth().records).sum();
+        let over = since.now() >= DRAIN_TIMEOUT;
         if left > 0 && over {
             host::log(Level::Error, &format!("event=drain_timeout records_lost={left}"));
         }
         if left == 0 || over {
-            state.metrics.report(Depth::default(), 0);
+            states.iter().for_each(|state| state.borrow_mut().report_end());
         }
         left == 0 || over
     }
@@ -94,7 +117,7 @@ impl Root {
     fn end_if_drained(&mut self) {
         if self.ending.is_some() && self.is_drained() {
             self.ending = None;
-            self.state = None;
+            self.routes = None;
             host::done();
         }
     }
@@ -108,26 +131,27 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let Some(state) = &self.state else { return };
         let end = CalloutEnd::read(num_headers, body_size);
-        let settled = {
-            let mut state = state.borrow_mut();
-            let now = state.clock.now();
-            state.end_callout(token, &end, now)
-        };
-        self.proceed(state, settled);
+        for state in self.states() {
+            let settled = state.borrow_mut().end_callout(token, &end);
+            if let Some(settled) = settled {
+                self.proceed(state, settled);
+                break;
+            }
+        }
         self.end_if_drained();
     }
 
     /// The host lets a root go once it is drained: what clients were told is queued still goes out.
     fn on_done(&mut self) -> bool {
-        let Some(state) = &self.state else { return true };
-        {
-            let mut state = state.borrow_mut();
-            self.ending = Some(state.clock.now());
-            state.outbox.drain();
+        if self.routes.is_none() {
+            return true;
         }
-        self.proceed(state, Vec::new());
+        self.ending = Some(Clock::start());
+        for state in self.states() {
+            state.borrow_mut().outbox.drain();
+            self.proceed(state, Vec::new());
+        }
         self.is_drained()
     }
 }
@@ -135,8 +159,8 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         match self.configure(size) {
-            Ok(state) => {
-                self.state = Some(Rc::new(RefCell::new(state)));
+            Ok(routes) => {
+                self.routes = Some(Rc::new(routes));
                 true
             }
             Err(reason) => {
@@ -147,21 +171,25 @@ impl RootContext for Root {
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        let Some(state) = &self.state else { return };
         while host::take_wake_up(queue) {}
+        let Some(routes) = &self.routes else { return };
+        let woken = routes.states.iter().find(|state| state.borrow().queue == Some(queue));
+        let Some(state) = woken else { return };
         state.borrow_mut().wake_pending = false;
         self.proceed(state, Vec::new());
     }
 
     fn on_tick(&mut self) {
-        let Some(state) = &self.state else { return };
-        let settled = {
-            let mut state = state.borrow_mut();
-            let now = state.clock.now();
-            state.outbox.expire(now)
-        };
-        self.proceed(state, settled);
-        state.borrow_mut().report();
+        let mut memory_bytes = host::memory_bytes();
+        for state in self.states() {
+            let settled = {
+                let mut state = state.borrow_mut();
+                let now = state.clock.now();
+                state.outbox.expire(now)
+            };
+            self.proceed(state, settled);
+            state.borrow_mut().report(std::mem::take(&mut memory_bytes));
+        }
         self.end_if_drained();
     }
 
@@ -170,8 +198,8 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        let state = self.state.as_ref()?;
-        Some(Box::new(RequestStream::new(id, Rc::clone(state))))
+        let routes = self.routes.as_ref()?;
+        Some(Box::new(RequestStream::new(id, Rc::clone(routes))))
     }
 }
 

@@ -1,18 +1,21 @@
-//! What a root and its requests share: the outbox, who waits for it, and how it is woken.
+//! What a root and the requests of one rule share: the outbox, who waits for it, and how it is
+//! woken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use kafka_upstream_core::callout::Ended;
-use kafka_upstream_core::config::Settings;
+use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::limits::REPLY_BYTES_MAX;
-use kafka_upstream_core::outbox::{Outbox, Settled, StreamId};
+use kafka_upstream_core::outbox::{Callout, Depth, Outbox, Settled, StreamId};
 use kafka_upstream_core::outcome::{Outcome, Reply};
+use kafka_upstream_core::waiting::{Answer, Waiting};
 
 use crate::host::{self, Buffer, Clock, Level, Map};
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{self, Counter, Gauges, Metrics};
 
-/// The state of one root.
+/// The state of one set of settings in one root.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) settings: Settings,
@@ -21,8 +24,9 @@ pub(crate) struct State {
     /// Batches sent by this VM.
     pub(crate) sequence: u64,
     /// Streams that are paused until their record is settled.
-    pub(crate) waiting: HashSet<StreamId>,
-    pub(crate) metrics: Metrics,
+    pub(crate) waiting: Waiting,
+    pub(crate) metrics: Rc<Metrics>,
+    gauges: Gauges,
     pub(crate) clock: Clock,
     /// Bytes of the records of requests that make their own callouts.
     pub(crate) alone_bytes: usize,
@@ -30,19 +34,32 @@ pub(crate) struct State {
     pub(crate) queue: Option<u32>,
     pub(crate) wake_pending: bool,
     /// Callouts under way, by token.
-    callouts: HashMap<u32, Option<u64>>,
+    callouts: HashMap<u32, Sent>,
     bridge_is_well: bool,
 }
 
+/// A callout under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) sequence: Option<u64>,
+    at: Duration,
+}
+
 impl State {
-    pub(crate) fn new(settings: Settings, vm: [u8; 16], outbox: Outbox) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        vm: [u8; 16],
+        outbox: Outbox,
+        metrics: Rc<Metrics>,
+    ) -> Self {
         Self {
             settings,
             vm,
             outbox,
             sequence: 0,
-            waiting: HashSet::new(),
-            metrics: Metrics::define(),
+            waiting: Waiting::default(),
+            metrics,
+            gauges: Gauges::define(),
             clock: Clock::start(),
             alone_bytes: 0,
             queue: None,
@@ -70,60 +87,95 @@ impl State {
     pub(crate) fn dispatch_due(&mut self, now: Duration) -> Vec<Settled> {
         let mut settled = Vec::new();
         while let Some(callout) = self.outbox.poll_callout(now, &mut self.sequence) {
-            self.metrics.count(Counter::Callouts);
-            match host::dispatch(&self.settings.bridge, &callout) {
-                Ok(token) => {
-                    self.callouts.insert(token, callout.sequence);
+            match self.dispatch(&callout, now) {
+                Ok((token, sent)) => {
+                    self.callouts.insert(token, sent);
                 }
-                Err(status) => {
-                    let why = format!("the host refused the callout with status {status}");
-                    self.note_health(false, &why);
-                    settled.extend(self.outbox.on_refused(callout.sequence, &why, now));
-                }
+                Err(why) => settled.extend(self.outbox.on_refused(callout.sequence, &why, now)),
             }
         }
         settled
     }
 
-    /// Brings the host's gauges up to date.
-    pub(crate) fn report(&mut self) {
-        let (depth, waiting) = (self.outbox.depth(), self.waiting.len());
-        self.metrics.report(depth, waiting);
-    }
-
-    /// Settles the callout that the host has just ended.
-    pub(crate) fn end_callout(
+    /// Dispatches a callout.
+    ///
+    /// # Errors
+    /// Why the host refused it.
+    pub(crate) fn dispatch(
         &mut self,
-        token: u32,
-        end: &CalloutEnd,
+        callout: &Callout,
         now: Duration,
-    ) -> Vec<Settled> {
-        let Some(sequence) = self.callouts.remove(&token) else { return Vec::new() };
-        self.note_end(end);
-        self.outbox.on_ended(sequence, &end.as_ended(), now)
+    ) -> Result<(u32, Sent), String> {
+        self.metrics.count(Counter::Callouts);
+        if callout.records > 0 {
+            self.metrics.note_batch(callout.records);
+        }
+        if callout.again {
+            self.metrics.count(Counter::Resends);
+        }
+        let token = host::dispatch(&self.settings.bridge, callout).map_err(|status| {
+            let why = format!("the host refused the callout with status {status}");
+            self.note_health(false, &why);
+            why
+        })?;
+        Ok((token, Sent { sequence: callout.sequence, at: now }))
     }
 
-    /// Counts an outcome and says how to answer the stream that waits for it, if it still does.
-    pub(crate) fn reply_to(&mut self, settled: &Settled) -> Option<(StreamId, Reply)> {
+    /// Brings the host's gauges up to date. `memory_bytes` is zero for all states of a root but one.
+    pub(crate) fn report(&mut self, memory_bytes: usize) {
+        let (depth, waiting) = (self.outbox.depth(), self.waiting.len());
+        self.gauges.report(depth, waiting, memory_bytes);
+    }
+
+    /// Takes this state's share out of the host's gauges: it ends.
+    pub(crate) fn report_end(&mut self) {
+        self.gauges.report(Depth::default(), 0, 0);
+    }
+
+    /// Settles the callout that the host has just ended; none when it is not of this state.
+    pub(crate) fn end_callout(&mut self, token: u32, end: &CalloutEnd) -> Option<Vec<Settled>> {
+        let sent = self.callouts.remove(&token)?;
+        let now = self.note_end(sent, end);
+        Some(self.outbox.on_ended(sent.sequence, &end.as_ended(), now))
+    }
+
+    /// Counts an outcome, and says how the stream ends, if this was all it waited for.
+    pub(crate) fn conclude(&mut self, settled: Settled) -> Option<(StreamId, StreamEnd)> {
+        let written = matches!(settled.outcome, Outcome::Written { .. });
         self.metrics.count(match settled.outcome {
             Outcome::Written { .. } => Counter::Written,
             Outcome::NotWritten(_) => Counter::NotWritten,
             Outcome::Unknown(_) => Counter::Unknown,
         });
-        let stream = settled.stream?;
-        if !self.waiting.remove(&stream) {
-            self.metrics.count(Counter::ClientGone);
+        if settled.stream.is_none() {
+            if !written {
+                self.metrics.count(Counter::Dropped);
+            }
             return None;
         }
-        let settings = &self.settings;
-        let reply = Reply::of(&settled.outcome, &settings.topic, settings.return_error_message);
-        Some((stream, reply))
+        let (stream, reply, written) = match self.waiting.settle(settled, &self.settings.replies) {
+            Answer::Now { stream, reply, written } => (stream, reply, written),
+            Answer::NotYet => return None,
+            Answer::Nobody => {
+                self.metrics.count(Counter::ClientGone);
+                return None;
+            }
+        };
+        self.metrics.count_request(reply.code.map_or(metrics::Ended::Sent, metrics::Ended::Failed));
+        let resumes = self.settings.mode == Mode::Tap && written;
+        Some((stream, if resumes { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))
     }
 
-    /// Logs when the bridge stops to answer as it should, and when it does so again.
-    pub(crate) fn note_end(&mut self, end: &CalloutEnd) {
+    /// Logs when the bridge stops to answer as it should, and when it does so again. Returns now.
+    pub(crate) fn note_end(&mut self, sent: Sent, end: &CalloutEnd) -> Duration {
+        let now = self.clock.now();
+        self.metrics.note_callout(now.saturating_sub(sent.at).as_millis());
         let well = end.marker.is_some() && matches!(end.status, Some(200 | 404));
-        self.note_health(well, &end.describe());
+        // The text is made only where it is logged.
+        if well != self.bridge_is_well {
+            self.note_health(well, &end.describe());
+        }
+        now
     }
 
     fn note_health(&mut self, well: bool, what: &str) {
@@ -137,6 +189,25 @@ impl State {
             false => {
                 host::log(Level::Warn, &format!("event=bridge_failing bridge={target} {what}"));
             }
+        }
+    }
+}
+
+/// How a paused stream ends, as far as the filter is concerned.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// The client gets this.
+    Answered(Reply),
+    /// The request goes on to what stands behind the filter.
+    GoesOn,
+}
+
+impl StreamEnd {
+    /// Acts on the stream that host calls act on now.
+    pub(crate) fn perform(&self) {
+        match self {
+            Self::Answered(reply) => host::answer(reply),
+            Self::GoesOn => host::resume(),
         }
     }
 }

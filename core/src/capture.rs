@@ -1,45 +1,63 @@
-//! From a complete request to an encoded record.
+//! From a complete request to an encoded record, or one for each topic that the client named.
 
 use crate::config::Settings;
-use crate::format::{self, Message};
+use crate::format;
 use crate::outcome::{Code, Reply};
 use crate::record::Record;
 use crate::request::Request;
 use crate::wire;
 
-/// Captures a request as an encoded record. `timestamp_ms` is now, in ms since 1970-01-01 UTC.
+/// The encoded records of a request: one, and more where it goes to several topics.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// The first.
+    pub first: Vec<u8>,
+    /// The others, in the client's order.
+    pub more: Vec<Vec<u8>>,
+}
+
+impl From<Vec<u8>> for Captured {
+    fn from(first: Vec<u8>) -> Self {
+        Self { first, more: Vec::new() }
+    }
+}
+
+/// Captures a request as encoded records. `timestamp_ms` is now, in ms since 1970-01-01 UTC.
 ///
 /// # Errors
-/// The reply for a request that cannot become a message.
+/// The reply for a request that cannot become a message, or names a topic that is not allowed.
 pub fn capture(
     settings: &Settings,
     request: &Request,
     timestamp_ms: i64,
-) -> Result<Vec<u8>, Reply> {
+) -> Result<Captured, Reply> {
     let kong_message = format::kong_message(settings, request).map_err(bad_request)?;
     let message = format::encode(settings, request, kong_message.as_deref(), timestamp_ms)
         .map_err(bad_request)?;
-    let headers = message.headers.iter();
-    let record = Record {
-        topic: topic(settings, &message)?,
+    let targets = &settings.targets;
+    let topics = match message.topic.as_deref() {
+        Some(topic) => targets.one_topic(&settings.topic, topic)?,
+        None => targets.topics(&settings.topic, request.query())?,
+    };
+    let key = if message.key.is_none() { targets.key(request.query()) } else { None };
+    let taken = settings.record_headers.of(request);
+    let taken = taken.iter().map(|(name, value)| (*name, Some(value.as_ref())));
+    let own = message.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+    let mut record = Record {
+        topic: topics.first,
         partition: message.partition,
         timestamp_ms,
-        key: message.key.as_deref(),
+        key: message.key.as_deref().or(key.as_deref()),
         value: message.value.as_deref(),
-        headers: headers.map(|(name, value)| (&**name, value.as_deref())).collect(),
+        headers: taken.chain(own).collect(),
     };
-    wire::encode_record(&record).map_err(bad_request)
-}
-
-/// The topic of a message. What a request can choose must be allowed.
-fn topic<'a>(settings: &'a Settings, message: &'a Message<'_>) -> Result<&'a str, Reply> {
-    match message.topic.as_deref() {
-        Some(topic) if topic != settings.topic => {
-            let error = "one or more target topics are not in the allowed topics list";
-            Err(Reply::refused(Code::TopicNotAllowed, error))
-        }
-        _ => Ok(&settings.topic),
+    let first = wire::encode_record(&record).map_err(bad_request)?;
+    let mut captured = Captured { first, more: Vec::new() };
+    for topic in topics.more {
+        record.topic = topic;
+        captured.more.push(wire::encode_record(&record).map_err(bad_request)?);
     }
+    Ok(captured)
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Reply {
@@ -65,7 +83,8 @@ mod tests {
             headers: vec![],
         };
         let record = capture(&settings, &request, 7).unwrap();
-        assert_eq!(record, wire::encode_record(&expected).unwrap());
+        let first = wire::encode_record(&expected).unwrap();
+        assert_eq!(record, Captured { first, more: vec![] });
         request.body = b"{".to_vec();
         let reply = capture(&settings, &request, 7).unwrap_err();
         assert_eq!(reply.status, 400);
@@ -126,7 +145,7 @@ mod tests {
                             delivery: wire::Delivery::Acked,
                             budget_ms: 1,
                         };
-                        let one = [record.as_slice()];
+                        let one = [record.first.as_slice()];
                         let frame = wire::encode_frame(&head, one.into_iter()).unwrap();
                         let batch = wire::decode_frame(&frame).unwrap();
                         let record = &batch.records[0];
@@ -142,5 +161,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_topic_that_the_client_names_gets_the_record_with_its_key_and_headers() {
+        let settings = Settings::parse(
+            br#"{"bridge":"b","topic":"orders","topics_query_arg":"to","allowed_topics":["a"],
+                "key_query_arg":"key","headers":{"include_headers":["x-tag"]}}"#,
+        );
+        let request = Request {
+            target: b"/?to=a,orders&key=k%201".to_vec(),
+            headers: vec![(b"x-tag".to_vec(), b"1".to_vec())],
+            ..Request::default()
+        };
+        let captured = capture(&settings.unwrap(), &request, 7).unwrap();
+        let mut expected = Record {
+            topic: "a",
+            partition: None,
+            timestamp_ms: 7,
+            key: Some(b"k 1"),
+            value: Some(br#"{"body_base64":true,"body_args":{},"body":""}"#),
+            headers: vec![(b"x-tag", Some(b"1"))],
+        };
+        assert_eq!(captured.first, wire::encode_record(&expected).unwrap());
+        expected.topic = "orders";
+        assert_eq!(captured.more, [wire::encode_record(&expected).unwrap()]);
     }
 }

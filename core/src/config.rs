@@ -1,26 +1,43 @@
 //! The plugin configuration, checked: only this form travels further.
 
 mod check;
+mod check_access;
+mod check_parts;
 mod messages;
+mod parse;
+mod plugin;
 mod raw;
+#[cfg(feature = "schema")]
+pub mod schema;
+mod sections;
 
 use std::time::Duration;
 
+pub use self::plugin::{Plugin, Rule};
 use crate::expression::Expressions;
 use crate::format::MessageFormat;
 use crate::format::kong::Forward;
 use crate::profile::Profile;
+use crate::record_headers::RecordHeaders;
+pub use crate::record_headers::Repeated;
+use crate::reply::Replies;
+use crate::secret::Secret;
+use crate::targets::Targets;
 use crate::wire::Delivery;
 
-/// A filter's checked settings.
+/// A filter's checked settings for the requests that they are meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The host that the filter must run in.
-    pub host: Host,
+    /// Whether the filter answers, or the request goes on.
+    pub mode: Mode,
     /// Where callouts go and how they name themselves.
     pub bridge: Bridge,
-    /// The topic of every record.
+    /// The topic of every record that the client names no other for.
     pub topic: String,
+    /// What of a record's place the client may choose.
+    pub targets: Targets,
+    /// Which headers a record has.
+    pub record_headers: RecordHeaders,
     /// Which parts of the request are in the message.
     pub forward: Forward,
     /// What a request becomes.
@@ -35,12 +52,14 @@ pub struct Settings {
     pub max_body_bytes: u64,
     /// How long a record may take from its capture to its outcome.
     pub delivery_timeout: Duration,
-    /// Whether a reply tells the real reason of a failure.
-    pub return_error_message: bool,
+    /// How clients are answered.
+    pub replies: Replies,
     /// When a batch is full and when it is due.
     pub batch: BatchLimits,
     /// How much the filter queues.
     pub queue: QueueLimits,
+    /// When requests are refused because deliveries fail; none where they never are.
+    pub gating: Option<Gating>,
     /// What the bridge needs to make a producer.
     pub profile: Profile,
 }
@@ -48,12 +67,25 @@ pub struct Settings {
 /// `host`: which host the filter must find itself in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Host {
     /// Whichever is detected.
     #[default]
     Auto,
     /// Envoy, without asking.
     Envoy,
+}
+
+/// `mode`: what becomes of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Mode {
+    /// The filter answers it.
+    #[default]
+    Terminate,
+    /// It goes on: in `acked` delivery once its copy is written, in `memory` at once.
+    Tap,
 }
 
 /// Where callouts go.
@@ -64,7 +96,7 @@ pub struct Bridge {
     /// `:authority` of callouts.
     pub authority: String,
     /// Bearer token of callouts.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 /// When a batch goes out.
@@ -87,6 +119,17 @@ pub struct QueueLimits {
     pub bytes: usize,
 }
 
+/// When memory mode answers 503 because deliveries fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gating {
+    /// Batches that fail in a row until then.
+    pub failures: u32,
+    /// Time between attempts from then on.
+    pub probe_interval: Duration,
+    /// Batches that succeed in a row until requests are taken again.
+    pub recoveries: u32,
+}
+
 /// Why a configuration was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
@@ -98,13 +141,13 @@ pub struct ConfigError {
 }
 
 impl Settings {
-    /// Parses and checks a plugin configuration.
+    /// Parses and checks a plugin configuration without regard to its `match`.
     ///
     /// # Errors
     /// The first fault: its path, and what would be right. Unknown fields are faults and name the
     /// nearest known field.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        check::settings(raw::parse(json)?)
+        check::settings(parse::parse(json)?)
     }
 }
 
@@ -216,11 +259,28 @@ mod tests {
             "compression_type": "zstd",
             "partitioner": "consistent_random",
             "linger": 5,
+            "timeout": 4000,
+            "keepalive": 60_000,
+            "keepalive_enabled": true,
         }));
         let properties = settings.unwrap().profile.properties;
         assert!(properties.keys().eq(PROPERTIES.iter()), "{properties:?}");
-        let values = ["-1", "100", "500000", "zstd", "5", "consistent_random", "3000", "3", "50"];
+        let values = [
+            "-1",
+            "100",
+            "500000",
+            "zstd",
+            "60000",
+            "5",
+            "consistent_random",
+            "3000",
+            "3",
+            "50",
+            "4000",
+        ];
         assert!(properties.values().eq(values.iter()), "{properties:?}");
+        let unused = parse(json!({ "keepalive": 5000 })).unwrap();
+        assert_eq!(unused, parse(json!({ "keepalive_enabled": false })).unwrap());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::request::Request;
 /// `message_format`: what a request becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum MessageFormat {
     /// Kong's JSON object.
     Kong,

@@ -1,6 +1,7 @@
 //! Everything the filter and host-bridge decide alike: configuration, message formats, batching,
 //! outcomes and the bytes between them, without clocks, sockets or host calls.
 
+pub mod access;
 pub mod body;
 pub mod callout;
 pub mod capture;
@@ -8,11 +9,19 @@ pub mod config;
 pub mod expression;
 pub mod format;
 pub mod limits;
+pub mod matching;
 pub mod outbox;
 pub mod outcome;
 pub mod pairs;
 pub mod profile;
+pub mod query;
 pub mod record;
+pub mod record_headers;
+pub mod registry;
+pub mod reply;
 pub mod request;
+pub mod secret;
+pub mod targets;
 pub mod time;
+pub mod waiting;
 pub mod wire;

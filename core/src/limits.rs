@@ -45,6 +45,8 @@ pub const EXPRESSION_COST_MAX: usize = 100_000;
 pub const EXPRESSION_VALUES_MAX: usize = 100_000;
 /// Seconds in `Retry-After` of a 503.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// Longest body of `success_response` in bytes: it is copied into every reply.
+pub const SUCCESS_BYTES_MAX: usize = 64 * 1024;
 /// Idle seconds after which the bridge closes a connection: longer than any gateway's pool.
 pub const BRIDGE_IDLE_SECONDS: u64 = 75;
 

@@ -5,16 +5,20 @@
 //! reads no clock: `now` is the time since some fixed moment.
 
 mod batch;
+mod health;
 mod queue;
+mod settle;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use self::batch::{Batch, Entry, backoff};
+use self::batch::{Batch, Entry};
 pub use self::batch::{Callout, Settled, StreamId};
+use self::health::Health;
 pub use self::queue::Depth;
 use self::queue::Queue;
 use crate::callout::{self, Ended, Verdict};
+use crate::capture::Captured;
 use crate::config::{BatchLimits, Settings};
 use crate::limits;
 use crate::outcome::{Code, Outcome, Reason};
@@ -35,6 +39,9 @@ pub struct Outbox {
     resend: VecDeque<Batch>,
     in_flight: BTreeMap<u64, Batch>,
     draining: bool,
+    health: Health,
+    /// The bridge has refused the profile, and not taken it since.
+    profile_refused: bool,
 }
 
 /// Where the profile stands with the bridge.
@@ -67,23 +74,47 @@ impl Outbox {
             resend: VecDeque::new(),
             in_flight: BTreeMap::new(),
             draining: false,
+            health: Health::new(settings.gating.filter(|_| settings.delivery == Delivery::Memory)),
+            profile_refused: false,
         })
     }
 
-    /// Queues an encoded record. `stream` waits for its outcome; none where nobody does.
+    /// Queues the records of a request, all or none. `stream` waits for their outcomes; none where
+    /// nobody does.
     ///
     /// # Errors
-    /// Why it was not queued: it is too large for a frame, or the queue is full.
+    /// Why they were not queued: one is too large for a frame, the queue is full, or, in memory
+    /// mode, what is queued would not be delivered.
     pub fn push(
         &mut self,
-        record: Vec<u8>,
+        records: impl Into<Captured>,
         stream: Option<StreamId>,
         now: Duration,
     ) -> Result<(), Code> {
-        if record.len() > limits::RECORD_BYTES_MAX {
+        let Captured { first, more } = records.into();
+        let mut lengths = std::iter::once(&first).chain(&more).map(Vec::len);
+        if lengths.any(|length| length > limits::RECORD_BYTES_MAX) {
             return Err(Code::RecordTooLarge);
         }
-        self.queue.push(Entry { record, stream, since: now })
+        if self.delivery == Delivery::Memory {
+            self.check_health(now)?;
+        }
+        self.queue
+            .check_room(1 + more.len(), first.len() + more.iter().map(Vec::len).sum::<usize>())?;
+        for record in std::iter::once(first).chain(more) {
+            self.queue.push(Entry { record, stream, since: now });
+        }
+        Ok(())
+    }
+
+    fn check_health(&mut self, now: Duration) -> Result<(), Code> {
+        if self.profile_refused {
+            return Err(Code::ProfileRefused);
+        }
+        match self.health.admits(self.queue.held().0, now) {
+            true => Ok(()),
+            false => Err(Code::DeliveryFailing),
+        }
     }
 
     /// Whether `poll_callout` would give a callout now.
@@ -116,7 +147,7 @@ impl Outbox {
             *sequence += 1;
             *sequence
         });
-        let callout = Callout::produce(number, self.frame(number, &batch, now));
+        let callout = Callout::produce(&batch, self.frame(number, &batch, now));
         self.in_flight.insert(number, batch);
         Some(callout)
     }
@@ -143,7 +174,10 @@ impl Outbox {
         let Some(sequence) = sequence else {
             self.registration = Registration::Held;
             return match callout::classify_registration(ended) {
-                None => Vec::new(),
+                None => {
+                    self.profile_refused = false;
+                    Vec::new()
+                }
                 Some(reason) => self.registration_failed(&reason, now),
             };
         };
@@ -229,107 +263,6 @@ impl Outbox {
         let records = batch.entries.iter().map(|entry| entry.record.as_slice());
         // Encoding a head cannot fail; if it did, the bridge would refuse the empty frame.
         (wire::encode_frame(&head, records).unwrap_or_default(), budget)
-    }
-
-    fn register_for(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
-        if batch.registered {
-            let reason = Reason::new(Code::BridgeRefused, "it forgot the profile at once");
-            return self.not_written(batch, &reason, now);
-        }
-        batch.registered = true;
-        self.resend.push_front(batch);
-        if self.registration == Registration::Held {
-            self.registration = Registration::Needed;
-        }
-        Vec::new()
-    }
-
-    /// A registration that failed fails what waits for it; the next batch tries again.
-    fn registration_failed(&mut self, reason: &Reason, now: Duration) -> Vec<Settled> {
-        self.registration = Registration::Held;
-        let waiting = std::mem::take(&mut self.resend);
-        waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()
-    }
-
-    fn not_written(&mut self, batch: Batch, reason: &Reason, now: Duration) -> Vec<Settled> {
-        match (self.delivery, &batch.doubt) {
-            (Delivery::Memory, _) => self.send_again(batch, now),
-            // An earlier attempt is in doubt: only the bridge's word on it can end that.
-            (Delivery::Acked, Some(_)) => self.unknown(batch, reason.clone(), now),
-            (Delivery::Acked, None) => {
-                let outcomes = vec![Outcome::NotWritten(reason.clone()); batch.entries.len()];
-                self.settle(batch, outcomes, now)
-            }
-        }
-    }
-
-    /// A doubtful batch is sent again under its sequence: the bridge remembers what it answered.
-    fn unknown(&mut self, mut batch: Batch, reason: Reason, now: Duration) -> Vec<Settled> {
-        batch.doubt.get_or_insert(reason);
-        let retry_at = now + backoff(batch.attempts);
-        if self.delivery == Delivery::Acked && batch.remaining(self.timeout, retry_at).is_zero() {
-            return self.give_up(batch);
-        }
-        self.send_again(batch, now)
-    }
-
-    /// There is no time for another attempt.
-    fn give_up(&mut self, batch: Batch) -> Vec<Settled> {
-        let outcome = batch.outcome(Reason::new(Code::DeadlineExceeded, "no reply in time"));
-        let settle = |entry: Entry| entry.settle(outcome.clone());
-        self.release(batch.entries.into_iter().map(settle).collect())
-    }
-
-    fn send_again(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
-        batch.not_before = now + backoff(batch.attempts);
-        batch.attempts += 1;
-        batch.registered = false;
-        self.resend.push_front(batch);
-        Vec::new()
-    }
-
-    fn split(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
-        if batch.entries.len() == 1 {
-            let reason = Reason::new(Code::RecordTooLarge, "a frame above the bridge's limit");
-            return self.settle(batch, vec![Outcome::NotWritten(reason)], now);
-        }
-        let half = batch.entries.split_off(batch.entries.len() / 2);
-        for entries in [half, batch.entries] {
-            self.resend.push_front(Batch { doubt: batch.doubt.clone(), ..Batch::new(entries) });
-        }
-        Vec::new()
-    }
-
-    /// Gives each record its outcome. In memory mode the client has its 200 already: what was not
-    /// written, but may yet be, goes out again as a new batch, before everything younger.
-    fn settle(&mut self, batch: Batch, outcomes: Vec<Outcome>, now: Duration) -> Vec<Settled> {
-        let (mut settled, mut again) = (Vec::new(), Vec::new());
-        for (entry, outcome) in batch.entries.into_iter().zip(outcomes) {
-            let reason = match &outcome {
-                Outcome::Written { .. } => None,
-                Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Some(reason),
-            };
-            let lasting = reason.is_none_or(|reason| reason.code.is_permanent());
-            if self.delivery == Delivery::Memory && !lasting {
-                again.push(entry);
-                continue;
-            }
-            settled.push(entry.settle(match outcome {
-                // An earlier attempt may have been written, whatever became of this one.
-                Outcome::NotWritten(reason) if batch.doubt.is_some() => Outcome::Unknown(reason),
-                other => other,
-            }));
-        }
-        if !again.is_empty() {
-            let attempts = batch.attempts;
-            self.send_again(Batch { attempts, ..Batch::new(again) }, now);
-        }
-        self.release(settled)
-    }
-
-    fn release(&mut self, settled: Vec<Settled>) -> Vec<Settled> {
-        settled.iter().for_each(|one| self.queue.release(one.bytes));
-        settled
     }
 }
 

@@ -1,8 +1,9 @@
-//! What became of a record, and the one HTTP reply that says so.
+//! What became of a record, and the fixed names of all that can go wrong.
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{REASON_BYTES_MAX, RETRY_AFTER_SECONDS};
+use crate::limits::REASON_BYTES_MAX;
+pub use crate::reply::Reply;
 
 /// What became of a record. Each record ends as exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,8 +106,10 @@ codes! {
     Unauthorized = "unauthorized", 502;
     /// The filter and its host do not fit together.
     HostMismatch = "host_mismatch", 503;
-    /// The request asks for a topic that it may not write to.
+    /// A topic that the client named is not in `allowed_topics`.
     TopicNotAllowed = "topic_not_allowed", 502;
+    /// Deliveries fail, and `producer_async_health_gating` refuses to queue more.
+    DeliveryFailing = "delivery_failing", 503;
 }
 
 impl Code {
@@ -119,124 +122,9 @@ impl Code {
     }
 }
 
-/// A complete HTTP reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers in order.
-    pub headers: Vec<(&'static str, String)>,
-    /// A JSON document.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The promise of the delivery mode holds; nothing is known of the place in Kafka.
-    #[must_use]
-    pub fn sent() -> Self {
-        let headers = vec![("content-type", JSON.to_owned())];
-        Self { status: 200, headers, body: br#"{"message":"message sent"}"#.to_vec() }
-    }
-
-    /// A request that was refused before a record was made of it. `error` speaks of the request
-    /// alone, so it is always told.
-    #[must_use]
-    pub fn refused(code: Code, error: &str) -> Self {
-        Self::failure(code.status(), code, Some(error))
-    }
-
-    /// The reply for what became of a record of `topic`; `reveal` puts the real reason into it.
-    #[must_use]
-    pub fn of(outcome: &Outcome, topic: &str, reveal: bool) -> Self {
-        match outcome {
-            Outcome::Written { partition, offset } => {
-                let mut reply = Self::sent();
-                reply.headers.push(("kafka-topic", topic.to_owned()));
-                reply.headers.push(("kafka-partition", partition.to_string()));
-                if let Some(offset) = offset {
-                    reply.headers.push(("kafka-offset", offset.to_string()));
-                }
-                reply
-            }
-            Outcome::NotWritten(reason) => {
-                Self::failure(reason.code.status(), reason.code, shown(reason, reveal))
-            }
-            Outcome::Unknown(reason) => Self::failure(504, reason.code, shown(reason, reveal)),
-        }
-    }
-
-    fn failure(status: u16, code: Code, error: Option<&str>) -> Self {
-        let message = match status {
-            400 => "Bad Request",
-            413 => "Payload Too Large",
-            502 => "Bad Gateway",
-            503 => "Service Unavailable",
-            _ => "Gateway Timeout",
-        };
-        let error = error.or(match status {
-            502 => Some("could not send message to topic"),
-            503 => Some("the message was not written and can be sent again"),
-            504 => Some("the message may have been written"),
-            _ => None,
-        });
-        let mut headers =
-            vec![("content-type", JSON.to_owned()), ("kafka-error", code.name().to_owned())];
-        if status == 503 {
-            headers.push(("retry-after", RETRY_AFTER_SECONDS.to_string()));
-        }
-        let body = Failure { message, error: error.unwrap_or(code.name()) };
-        Self { status, headers, body: serde_json::to_vec(&body).unwrap_or_default() }
-    }
-}
-
-/// The body of a reply that is not a success, in Kong's order.
-#[derive(Serialize)]
-struct Failure<'a> {
-    message: &'static str,
-    error: &'a str,
-}
-
-fn shown(reason: &Reason, reveal: bool) -> Option<&str> {
-    (reveal && !reason.detail.is_empty()).then_some(&reason.detail)
-}
-
-const JSON: &str = "application/json";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
-        reply.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
-    }
-
-    #[test]
-    fn only_a_written_record_is_a_200() {
-        let written = Outcome::Written { partition: 3, offset: Some(42) };
-        let reply = Reply::of(&written, "orders", false);
-        assert_eq!((reply.status, &reply.body[..]), (200, &br#"{"message":"message sent"}"#[..]));
-        assert_eq!(header(&reply, "kafka-offset"), Some("42"));
-        for code in Code::ALL {
-            let reason = Reason::new(*code, "why");
-            let not = Reply::of(&Outcome::NotWritten(reason.clone()), "orders", false);
-            assert!(matches!(not.status, 400 | 413 | 502 | 503), "{code:?}");
-            assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
-            assert_eq!(Reply::of(&Outcome::Unknown(reason), "orders", false).status, 504);
-            assert_eq!(header(&not, "kafka-error"), Some(code.name()));
-        }
-    }
-
-    #[test]
-    fn the_reason_is_told_only_when_asked_for() {
-        let reason = Reason::new(Code::Rejected, "broker 10.0.0.1 said no");
-        let hidden = Reply::of(&Outcome::NotWritten(reason.clone()), "orders", false);
-        assert_eq!(
-            String::from_utf8(hidden.body).unwrap(),
-            r#"{"message":"Bad Gateway","error":"could not send message to topic"}"#
-        );
-        let told = Reply::of(&Outcome::NotWritten(reason), "orders", true);
-        assert!(String::from_utf8(told.body).unwrap().contains("10.0.0.1"));
-    }
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {

@@ -5,30 +5,47 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::access::{Authentication, Security};
+use crate::registry::SchemaRegistry;
+
 /// Settings of a producer. Filters with equal profiles share one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// A cluster of the bridge's configuration; none means inline servers, or `default`.
     pub cluster: Option<String>,
+    /// Filters share a producer when this name is equal too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
     /// Inline `host:port` addresses, which the bridge's policy must allow.
     pub bootstrap_servers: Vec<String>,
     /// What the plugin's configuration says of the producer, by Kafka's property names, each one
     /// of [`PROPERTIES`]. What it does not say is the cluster's, else [`DEFAULTS`].
     pub properties: BTreeMap<String, String>,
+    /// SASL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
+    /// Where schemas are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<SchemaRegistry>,
 }
 
 /// Every property that a profile may set.
-pub const PROPERTIES: [&str; 9] = [
+pub const PROPERTIES: [&str; 11] = [
     "acks",
     "batch.records",
     "batch.size",
     "compression.type",
+    "connections.max.idle.ms",
     "linger.ms",
     "partitioner",
     "request.timeout.ms",
     "retries",
     "retry.backoff.ms",
+    "socket.connection.setup.timeout.ms",
 ];
 
 /// Kong's defaults where they differ from Kafka's: they hold where neither the plugin's
@@ -39,6 +56,7 @@ pub const DEFAULTS: [(&str, &str); 3] =
 /// How a key becomes a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Partitioner {
     /// As Java's: murmur2 of the key.
     #[default]
@@ -61,6 +79,7 @@ impl Partitioner {
 /// How batches are compressed on their way to Kafka.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Compression {
     /// Not at all.
     #[default]

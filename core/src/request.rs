@@ -56,6 +56,17 @@ impl Request {
         self.target.split(|byte| *byte == b'?').next().unwrap_or_default()
     }
 
+    /// Whether its body ends only with its connection: CONNECT, and upgrades of HTTP/1.1.
+    #[must_use]
+    pub fn opens_a_tunnel(&self) -> bool {
+        let asks = |value: &[u8]| {
+            let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        };
+        self.method == b"CONNECT"
+            || (self.header(b"upgrade").is_some() && self.header(b"connection").is_some_and(asks))
+    }
+
     /// The query string without its `?`, empty when there is none.
     #[must_use]
     pub fn query(&self) -> &[u8] {
@@ -95,6 +106,17 @@ mod tests {
         assert_eq!((request.path(), request.query()), (&b"/a"[..], &b"b=c?d"[..]));
         assert_eq!(request.scheme, b"http");
         assert_eq!(request.headers, [pair("x-one", "1"), pair("host", "example.org")]);
+    }
+
+    #[test]
+    fn a_tunnel_is_known_by_its_method_or_its_upgrade() {
+        let opens = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| pair(name, value)).collect();
+            Request::from_host(pairs).opens_a_tunnel()
+        };
+        assert!(opens(&[(":method", "CONNECT")]));
+        assert!(opens(&[("Upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]));
+        assert!(!opens(&[(":method", "GET"), ("connection", "keep-alive"), ("upgrade", "h2c")]));
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub fn encode_record(record: &Record<'_>) -> Result<Vec<u8>, WireError> {
     postcard::to_allocvec(record).map_err(|reason| malformed("record", reason))
 }
 
+/// The topic of an encoded record: it stands first. Empty when the bytes are no record.
+#[must_use]
+pub fn topic(record: &[u8]) -> &str {
+    postcard::take_from_bytes(record).map_or("", |(topic, _)| topic)
+}
+
 /// Puts encoded records behind their head.
 ///
 /// # Errors
@@ -199,6 +205,12 @@ mod tests {
     fn a_frame_decodes_to_what_was_encoded() {
         let bytes = frame(&records());
         assert_eq!(decode_frame(&bytes).unwrap(), Batch { head: head(), records: records() });
+    }
+
+    #[test]
+    fn the_topic_of_an_encoded_record_can_be_read_alone() {
+        let encoded = encode_record(&records()[1]).unwrap();
+        assert_eq!((topic(&encoded), topic(b"\xff")), ("orders", ""));
     }
 
     #[test]

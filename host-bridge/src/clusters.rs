@@ -22,7 +22,8 @@ pub(crate) struct Clusters {
 }
 
 type Properties = BTreeMap<String, String>;
-type ByConfig = HashMap<kafka_client::Config, Arc<Shared>>;
+/// Clients by the name that filters give them, if they do, and by their settings.
+type ByConfig = HashMap<(Option<String>, kafka_client::Config), Arc<Shared>>;
 
 /// A client that all share who ask for the same settings.
 pub(crate) struct Shared {
@@ -39,6 +40,8 @@ pub(crate) enum Refusal {
     UnknownCluster(String),
     #[error("bootstrap_servers: `{0}` is neither loopback nor in inline_bootstrap_servers")]
     NotAllowed(String),
+    #[error("{0}: this version of the bridge cannot do that, {1}")]
+    NotServed(&'static str, &'static str),
     #[error("properties: a profile cannot set `{0}`")]
     NotOfAProfile(String),
     #[error(transparent)]
@@ -59,7 +62,7 @@ impl Clusters {
         };
         for (name, properties) in &config.clusters {
             let client =
-                clusters.client(name, properties).map_err(|refusal| ConfigError::Field {
+                clusters.client(name, None, properties).map_err(|refusal| ConfigError::Field {
                     field: format!("clusters.{name}"),
                     reason: refusal.to_string(),
                 })?;
@@ -80,8 +83,9 @@ impl Clusters {
 
     /// The client that a profile asks for, made if it is new.
     pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Shared>, Refusal> {
+        check_served(profile)?;
         let (cluster, properties) = self.properties(profile)?;
-        self.client(cluster, &properties)
+        self.client(cluster, profile.cluster_name.clone(), &properties)
     }
 
     /// What a profile sets, over what its cluster sets, over the defaults.
@@ -138,21 +142,27 @@ impl Clusters {
         shared.client.producer()
     }
 
-    fn client(&self, cluster: &str, properties: &Properties) -> Result<Arc<Shared>, Refusal> {
+    fn client(
+        &self,
+        cluster: &str,
+        own_name: Option<String>,
+        properties: &Properties,
+    ) -> Result<Arc<Shared>, Refusal> {
         let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let config = kafka_client::Config::from_properties(pairs)?;
+        let key = (own_name, config);
         let mut clients = self.lock();
-        if let Some(shared) = clients.get(&config) {
+        if let Some(shared) = clients.get(&key) {
             return Ok(Arc::clone(shared));
         }
         if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
-        let client = Client::new(config.clone());
+        let client = Client::new(key.1.clone());
         let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
         let shared = Arc::new(Shared { cluster, client, used_ms });
         self.producer(&shared);
-        clients.insert(config, Arc::clone(&shared));
+        clients.insert(key, Arc::clone(&shared));
         Ok(shared)
     }
 
@@ -165,6 +175,20 @@ impl Clusters {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ByConfig> {
         self.by_config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a filter asks for and nobody would do must not look done.
+fn check_served(profile: &Profile) -> Result<(), Refusal> {
+    let ssl = profile.security.as_ref().is_some_and(|security| security.ssl == Some(true));
+    let asked = [
+        (profile.authentication.is_some(), "authentication", "it has no SASL"),
+        (ssl, "security.ssl", "it has no TLS to brokers"),
+        (profile.schema_registry.is_some(), "schema_registry.confluent", "it asks no registry"),
+    ];
+    match asked.into_iter().find(|(is_asked, ..)| *is_asked) {
+        Some((_, field, why)) => Err(Refusal::NotServed(field, why)),
+        None => Ok(()),
     }
 }
 
@@ -205,7 +229,7 @@ mod tests {
         let config = Config::load(&args, std::iter::empty()).unwrap();
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         let properties = profile.iter().map(owned).collect();
-        let profile = Profile { cluster: None, bootstrap_servers: Vec::new(), properties };
+        let profile = Profile { properties, ..Profile::default() };
         let clusters = Clusters::new(&config).unwrap();
         let checked = clusters.for_profile(&profile).map_err(|refusal| refusal.to_string());
         checked.map(|_| clusters.properties(&profile).unwrap().1)
@@ -240,5 +264,42 @@ mod tests {
         assert_eq!(raised["retry.backoff.max.ms"], "5000");
         let small = properties(SERVER, &[("batch.size", "1000")]).unwrap();
         assert_eq!(small.get("max.request.size"), None);
+    }
+
+    fn clusters() -> Clusters {
+        let servers = Some("127.0.0.1:1".to_owned());
+        let args = crate::Args { bootstrap_servers: servers, ..Default::default() };
+        Clusters::new(&Config::load(&args, std::iter::empty()).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn filters_with_equal_names_and_settings_share_a_producer() {
+        let clusters = clusters();
+        let shared = |name: Option<&str>, linger: &str| {
+            let properties = BTreeMap::from([("linger.ms".to_owned(), linger.to_owned())]);
+            let cluster_name = name.map(str::to_owned);
+            let profile = Profile { cluster_name, properties, ..Profile::default() };
+            clusters.for_profile(&profile).unwrap()
+        };
+        assert!(Arc::ptr_eq(&shared(Some("a"), "1"), &shared(Some("a"), "1")));
+        assert!(Arc::ptr_eq(&shared(None, "1"), &shared(None, "1")));
+        assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(Some("a"), "2")));
+        assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(Some("b"), "1")));
+        assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(None, "1")));
+    }
+
+    #[tokio::test]
+    async fn what_the_bridge_cannot_do_yet_is_refused_by_its_field() {
+        let clusters = clusters();
+        for (fields, field) in [
+            (r#""authentication":{"mechanism":"GSSAPI"}"#, "authentication"),
+            (r#""security":{"ssl":true}"#, "security.ssl"),
+            (r#""schema_registry":{"confluent":{"url":"http://r"}}"#, "schema_registry.confluent"),
+        ] {
+            let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);
+            let profile: Profile = serde_json::from_str(&document).unwrap();
+            let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{field}: this version of the bridge")), "{error}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use kafka_upstream_core::limits::BODY_BYTES_MAX;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
 use kafka_upstream_core::record::{Header, Record};
+use kafka_upstream_core::reply::Replies;
 use tokio::time::Instant;
 
 use crate::Bridge;
@@ -55,7 +56,8 @@ pub(crate) async fn produce(
     let outcomes = enqueued.outcomes().await;
     bridge.metrics.batch_settled(&outcomes);
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
-    from_core(Reply::of(&outcomes.into_iter().next().unwrap_or_else(none), &topic, true))
+    let outcome = outcomes.into_iter().next().unwrap_or_else(none);
+    from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))
 }
 
 fn partition(headers: &HeaderMap) -> Result<Option<i32>, Reply> {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::raw::{self, Raw};
-use super::{BatchLimits, Bridge, ConfigError, QueueLimits, Settings, messages};
+use super::{BatchLimits, Bridge, ConfigError, Gating, QueueLimits, Settings};
+use super::{check_access, check_parts, messages, sections};
 use crate::format::kong::Forward;
 use crate::limits;
 use crate::profile::{Compression, Partitioner, Profile};
@@ -12,7 +13,7 @@ use crate::wire::Delivery;
 
 pub(super) fn settings(raw: Raw) -> Result<Settings, ConfigError> {
     Ok(Settings {
-        host: raw.host.unwrap_or_default(),
+        mode: raw.mode.unwrap_or_default(),
         bridge: bridge(&raw)?,
         forward: forward(&raw)?,
         expressions: messages::expressions(&raw)?,
@@ -26,16 +27,14 @@ pub(super) fn settings(raw: Raw) -> Result<Settings, ConfigError> {
             limits::BODY_BYTES_DEFAULT,
         )?,
         delivery_timeout: millis("delivery_timeout", raw.delivery_timeout, (1, 3_600_000), 10_000)?,
-        return_error_message: raw
-            .error_handling
-            .as_ref()
-            .and_then(|handling| handling.return_error_message)
-            .unwrap_or(false),
+        replies: check_parts::replies(&raw)?,
+        targets: check_parts::targets(&raw)?,
+        record_headers: check_parts::record_headers(&raw)?,
         batch: batch(&raw)?,
         queue: queue(&raw)?,
+        gating: gating(&raw)?,
         profile: profile(&raw)?,
-        topic: name("topic", raw.topic, limits::TOPIC_BYTES_MAX)?
-            .ok_or_else(|| required("topic"))?,
+        topic: topic("topic", raw.topic)?.ok_or_else(|| required("topic"))?,
     })
 }
 
@@ -49,7 +48,7 @@ fn bridge(raw: &Raw) -> Result<Bridge, ConfigError> {
         visible(field, value)?;
     }
     if let Some(token) = &raw.bridge_token {
-        visible("bridge_token", token)?;
+        visible("bridge_token", token.expose())?;
     }
     Ok(Bridge { target, authority, token: raw.bridge_token.clone() })
 }
@@ -119,9 +118,39 @@ fn queue(raw: &Raw) -> Result<QueueLimits, ConfigError> {
     })
 }
 
+/// None where the filter does not gate; the ranges hold all the same.
+fn gating(raw: &Raw) -> Result<Option<Gating>, ConfigError> {
+    let gating = Gating {
+        failures: number(
+            "producer_async_health_failure_threshold",
+            raw.producer_async_health_failure_threshold,
+            (1, 100),
+            3,
+        )?,
+        probe_interval: millis(
+            "producer_async_health_probe_interval",
+            raw.producer_async_health_probe_interval,
+            (100, 600_000),
+            5000,
+        )?,
+        recoveries: number(
+            "producer_async_health_recovery_threshold",
+            raw.producer_async_health_recovery_threshold,
+            (1, 100),
+            1,
+        )?,
+    };
+    Ok(raw.producer_async_health_gating.unwrap_or(false).then_some(gating))
+}
+
 fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
-    if raw.cluster.is_some() && raw.bootstrap_servers.is_some() {
-        return Err(fault("cluster", "excludes bootstrap_servers"));
+    let excluded = [
+        ("bootstrap_servers", raw.bootstrap_servers.is_some()),
+        ("authentication", raw.authentication.is_some()),
+        ("security", raw.security.is_some()),
+    ];
+    if let (true, Some((field, _))) = (raw.cluster.is_some(), excluded.iter().find(|(_, is)| *is)) {
+        return Err(fault("cluster", &format!("excludes {field}")));
     }
     let mut bootstrap_servers = Vec::new();
     for (index, server) in raw.bootstrap_servers.iter().flatten().enumerate() {
@@ -132,15 +161,26 @@ fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
     }
     Ok(Profile {
         cluster: name("cluster", raw.cluster.clone(), 64)?,
+        cluster_name: check_access::cluster_name(raw)?,
         bootstrap_servers,
         properties: properties(raw)?,
+        authentication: check_access::authentication(raw)?,
+        security: check_access::security(raw)?,
+        schema_registry: check_access::schema_registry(raw)?,
     })
 }
 
 /// The producer's properties that are written down, by Kafka's names.
 fn properties(raw: &Raw) -> Result<BTreeMap<String, String>, ConfigError> {
+    let keepalive = match raw.keepalive_enabled {
+        Some(true) => Some(raw.keepalive.unwrap_or(60_000)),
+        _ => None,
+    };
+    number("keepalive", raw.keepalive, (1000, DAY_MS), 0)?;
     let numbers = [
         ("acks", "producer_request_acks", raw.producer_request_acks, (-1, 1)),
+        ("connections.max.idle.ms", "keepalive", keepalive, (1000, DAY_MS)),
+        ("socket.connection.setup.timeout.ms", "timeout", raw.timeout, (1, DAY_MS)),
         ("batch.records", BATCH_RECORDS, raw.producer_request_limits_messages_per_request, RECORDS),
         ("batch.size", BATCH_BYTES, raw.producer_request_limits_bytes_per_request, BYTES),
         ("linger.ms", "linger", raw.linger, (0, HOUR_MS)),
@@ -180,7 +220,7 @@ fn properties(raw: &Raw) -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(properties)
 }
 
-fn address(index: usize, server: &raw::Server) -> Result<String, ConfigError> {
+fn address(index: usize, server: &sections::Server) -> Result<String, ConfigError> {
     let path = |field| format!("bootstrap_servers[{index}].{field}");
     let host = server.host.as_deref().ok_or_else(|| required(&path("host")))?;
     let port = server.port.ok_or_else(|| required(&path("port")))?;
@@ -212,7 +252,12 @@ fn millis(
     number(path, value, range, default).map(Duration::from_millis)
 }
 
-fn number<T>(path: &str, value: Option<i64>, range: (T, T), default: T) -> Result<T, ConfigError>
+pub(super) fn number<T>(
+    path: &str,
+    value: Option<i64>,
+    range: (T, T),
+    default: T,
+) -> Result<T, ConfigError>
 where
     T: TryFrom<i64> + PartialOrd + Copy + std::fmt::Display,
 {
@@ -222,6 +267,11 @@ where
         .ok()
         .filter(|number| (low..=high).contains(number))
         .ok_or_else(|| fault(path, &format!("must be {low} to {high}, is {value}")))
+}
+
+/// A topic's name.
+pub(super) fn topic(path: &str, value: Option<String>) -> Result<Option<String>, ConfigError> {
+    name(path, value, limits::TOPIC_BYTES_MAX)
 }
 
 /// A topic's or cluster's name, in the characters that Kafka allows for topics.
@@ -237,14 +287,14 @@ fn name(path: &str, value: Option<String>, most: usize) -> Result<Option<String>
 }
 
 /// What goes into a header of a callout: a control character would fail the whole call.
-fn visible(path: &str, value: &str) -> Result<(), ConfigError> {
+pub(super) fn visible(path: &str, value: &str) -> Result<(), ConfigError> {
     match value.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(()),
         false => Err(fault(path, "must be visible ASCII")),
     }
 }
 
-fn required(path: &str) -> ConfigError {
+pub(super) fn required(path: &str) -> ConfigError {
     fault(path, "is required")
 }
 
@@ -255,6 +305,7 @@ const RECORDS: (i64, i64) = (1, limits::FRAME_RECORDS_MAX as i64);
 /// Half of a frame, so that a batch which is almost full takes one more record.
 const BYTES: (i64, i64) = (1, limits::FRAME_BYTES_MAX as i64 / 2);
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 86_400_000;
 
 pub(super) fn fault(path: &str, reason: &str) -> ConfigError {
     ConfigError { path: path.to_owned(), reason: reason.to_owned() }

@@ -1,103 +1,228 @@
-//! The plugin configuration as it is written: every field may be absent or null.
+//! The plugin configuration as it is written: every field may be absent or null. The schema and the
+//! reference of the configuration are made of these types and their comments.
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::sections::{ErrorHandling, Headers, Rule, Server, SuccessResponse};
+use crate::access::{Authentication, Security};
+use crate::registry::SchemaRegistry;
+use crate::secret::Secret;
 
-/// The fields; names, units and defaults are Kong's where Kong has them.
-#[derive(Debug, Deserialize)]
+/// Settings of the filter; names, units and defaults are Kong's where Kong has them.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct Raw {
+    /// Where callouts go: on Envoy the name of a cluster. Required.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) bridge: Option<String>,
+    /// `:authority` of the filter's calls to the bridge.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "host-bridge", "x-new" = true)))]
     pub(super) bridge_authority: Option<String>,
-    pub(super) bridge_token: Option<String>,
+    /// Bearer token of these calls.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) bridge_token: Option<Secret>,
+    /// The host that the filter must find itself in.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "auto", "x-new" = true)))]
     pub(super) host: Option<super::Host>,
+    /// Which requests are captured, and how; the first rule that fits counts, and a request that
+    /// fits none passes by the filter. Without it every request is captured.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) r#match: Option<Vec<Rule>>,
+    /// `terminate` answers the client; `tap` produces a copy and lets the request go on.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "terminate", "x-new" = true)))]
+    pub(super) mode: Option<super::Mode>,
+    /// A cluster of the bridge's configuration; excludes `bootstrap_servers`, `authentication` and
+    /// `security`. With neither it nor `bootstrap_servers`: `default`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) cluster: Option<String>,
+    /// Producers are shared by filters with equal names and connection settings; without a name, by
+    /// those with equal settings.
+    pub(super) cluster_name: Option<String>,
+    /// Brokers to begin with; loopback, or allowed by the bridge's `inline_bootstrap_servers`.
     pub(super) bootstrap_servers: Option<Vec<Server>>,
+    /// `socket.connection.setup.timeout.ms`: longest time to connect to a broker, in ms; without it
+    /// the cluster's.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400_000)))]
+    pub(super) timeout: Option<i64>,
+    /// `connections.max.idle.ms`: idle time after which a connection to a broker closes, in ms;
+    /// only with `keepalive_enabled`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1000, max = 86_400_000), extend("default" = 60_000))
+    )]
+    pub(super) keepalive: Option<i64>,
+    /// Whether `keepalive` counts; else the cluster's `connections.max.idle.ms` does.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub(super) keepalive_enabled: Option<bool>,
+    /// SASL to the brokers. This version of host-bridge refuses it.
+    pub(super) authentication: Option<Authentication>,
+    /// TLS to the brokers. This version of host-bridge refuses it.
+    pub(super) security: Option<Security>,
+    /// Topic of every record that names no other. Required.
     pub(super) topic: Option<String>,
+    /// The query argument with a list of topics, commas between: each gets the record.
+    pub(super) topics_query_arg: Option<String>,
+    /// Topics that `topics_query_arg` may name, besides `topic`; one that is not allowed fails the
+    /// whole request with 502.
+    pub(super) allowed_topics: Option<Vec<String>>,
+    /// The query argument with the record's key; a request without it has no key.
+    pub(super) key_query_arg: Option<String>,
+    /// Whether the message has `method`; one of `forward_*` must be true.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) forward_method: Option<bool>,
+    /// Whether the message has `uri` and `uri_args`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) forward_uri: Option<bool>,
+    /// Whether the message has `headers`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) forward_headers: Option<bool>,
+    /// Whether the message has `body`, `body_args` and `body_base64`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true)))]
     pub(super) forward_body: Option<bool>,
+    /// Which of the request's headers become headers of the record.
+    pub(super) headers: Option<Headers>,
+    /// `acks`: 0, 1, or -1 for all in-sync replicas. Like the other settings of the producer:
+    /// without it the cluster's, and only then the default.
+    #[cfg_attr(feature = "schema", schemars(range(min = -1, max = 1), extend("default" = 1)))]
     pub(super) producer_request_acks: Option<i64>,
+    /// `request.timeout.ms`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 3_600_000), extend("default" = 2000))
+    )]
     pub(super) producer_request_timeout: Option<i64>,
+    /// A batch of the filter goes out with so many records; where it is set, `batch.records` of the
+    /// producer too.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10_000), extend("default" = 200)))]
     pub(super) producer_request_limits_messages_per_request: Option<i64>,
+    /// A batch of the filter goes out at this size; where it is set, `batch.size` of the producer
+    /// too.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 8_388_608), extend("default" = 1_048_576))
+    )]
     pub(super) producer_request_limits_bytes_per_request: Option<i64>,
+    /// `retries`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 1_000_000), extend("default" = 10))
+    )]
     pub(super) producer_request_retries_max_attempts: Option<i64>,
+    /// `retry.backoff.ms`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 3_600_000), extend("default" = 100))
+    )]
     pub(super) producer_request_retries_backoff_timeout: Option<i64>,
+    /// True: `delivery` is `memory`; false: `acked`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true)))]
     pub(super) producer_async: Option<bool>,
+    /// `memory`: longest wait of a record for its batch, in ms.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 3_600_000), extend("default" = 1000))
+    )]
     pub(super) producer_async_flush_timeout: Option<i64>,
+    /// Records that one worker holds; one more is answered 503.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 10_000_000), extend("default" = 50_000))
+    )]
     pub(super) producer_async_buffering_limits_messages_in_memory: Option<i64>,
+    /// Bytes of records that one worker holds.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 1_073_741_824), extend("default" = 67_108_864, "x-new" = true))
+    )]
     pub(super) producer_async_buffering_limits_bytes_in_memory: Option<i64>,
+    /// `memory`: answer 503 while deliveries fail, instead of queueing.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub(super) producer_async_health_gating: Option<bool>,
+    /// So many batches in a row must fail until requests are answered 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100), extend("default" = 3)))]
+    pub(super) producer_async_health_failure_threshold: Option<i64>,
+    /// Meanwhile what is queued is tried again after this time, in ms.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 100, max = 600_000), extend("default" = 5000))
+    )]
+    pub(super) producer_async_health_probe_interval: Option<i64>,
+    /// So many batches in a row must succeed until requests are taken again.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100), extend("default" = 1)))]
+    pub(super) producer_async_health_recovery_threshold: Option<i64>,
+    /// Accepted for Kong's sake: the bridge has one producer, which batches under load.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    #[expect(dead_code, reason = "the bridge's producer is of this kind already")]
+    pub(super) new_kafka_async_producer: Option<bool>,
+    /// What a 200 says: `memory`, the record is queued; `acked`, Kafka has acknowledged it.
+    /// `producer_async` by name.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) delivery: Option<Delivery>,
+    /// `acked`: what queues in one turn of the event loop shares a callout; false makes one each,
+    /// and does not ask again for a lost reply.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true, "x-new" = true)))]
     pub(super) group_commit: Option<bool>,
-    pub(super) partitioner: Option<crate::profile::Partitioner>,
+    /// How batches are compressed; a batch that does not shrink goes without.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "none")))]
     pub(super) compression_type: Option<crate::profile::Compression>,
+    /// How a key becomes a partition: as Java's clients do, or as librdkafka and Kong do.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "murmur2_random", "x-new" = true)))]
+    pub(super) partitioner: Option<crate::profile::Partitioner>,
+    /// `linger.ms`: records that arrive while a batch is in flight share the next one anyway.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 3_600_000), extend("default" = 0, "x-new" = true))
+    )]
     pub(super) linger: Option<i64>,
-    pub(super) max_body_bytes: Option<i64>,
-    pub(super) delivery_timeout: Option<i64>,
+    /// A schema registry that checks keys and values. This version of host-bridge refuses it.
+    pub(super) schema_registry: Option<SchemaRegistry>,
+    /// How much a failure tells.
     pub(super) error_handling: Option<ErrorHandling>,
+    /// What the record's value is: Kong's message, the raw body, a CloudEvent, or the result of
+    /// `message_expression`, which it follows from.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "kong", "x-new" = true)))]
     pub(super) message_format: Option<crate::format::MessageFormat>,
+    /// CEL that gives the value.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) message_expression: Option<String>,
+    /// CEL that gives the topic, which must be `topic` or one of `allowed_topics`; wins over
+    /// `topics_query_arg`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) topic_expression: Option<String>,
+    /// CEL that gives the key; wins over `key_query_arg`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) key_expression: Option<String>,
+    /// CEL that gives the partition.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) partition_expression: Option<String>,
+    /// CEL that gives headers of the record, besides `headers`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) record_headers_expression: Option<String>,
+    /// Refused: there is no Lua here; `message_expression` makes messages.
     pub(super) message_by_lua_functions: Option<Vec<String>>,
+    /// What a client is told when the promise holds.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) success_response: Option<SuccessResponse>,
+    /// A larger body is answered 413.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 8_388_608), extend("default" = 1_048_576, "x-new" = true))
+    )]
+    pub(super) max_body_bytes: Option<i64>,
+    /// `acked`: time from capture to outcome, in ms.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 3_600_000), extend("default" = 10_000, "x-new" = true))
+    )]
+    pub(super) delivery_timeout: Option<i64>,
 }
 
 /// `delivery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) enum Delivery {
     Memory,
     Acked,
-}
-
-/// An entry of `bootstrap_servers`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Server {
-    pub(super) host: Option<String>,
-    pub(super) port: Option<i64>,
-}
-
-/// `error_handling`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ErrorHandling {
-    pub(super) return_error_message: Option<bool>,
-}
-
-/// Reads the document; the first fault is told with its path.
-pub(super) fn parse(json: &[u8]) -> Result<Raw, ConfigError> {
-    let mut document = serde_json::Deserializer::from_slice(json);
-    let raw = serde_path_to_error::deserialize(&mut document).map_err(|error| {
-        // A document that ends too early has no path.
-        let path = error.path().to_string().replace('?', ".");
-        fault(&path, &error.into_inner().to_string())
-    })?;
-    document.end().map_err(|error| fault(".", &error.to_string()))?;
-    Ok(raw)
-}
-
-/// serde lists the known names in its message: the nearest of them is what was meant.
-fn fault(path: &str, message: &str) -> ConfigError {
-    let message = message.split(" at line ").next().unwrap_or(message);
-    let mut names = message.split('`').skip(1).step_by(2);
-    if !message.starts_with("unknown field") {
-        return ConfigError { path: path.to_owned(), reason: message.to_owned() };
-    }
-    let unknown = names.next().unwrap_or_default();
-    let nearest = names
-        .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
-        .min()
-        .filter(|(distance, known)| *distance <= known.len().div_ceil(3));
-    let reason = match nearest {
-        Some((_, known)) => format!("unknown field, did you mean `{known}`?"),
-        None => "unknown field".to_owned(),
-    };
-    let parent = path.strip_suffix(unknown).unwrap_or(path).trim_end_matches('.');
-    let path = if parent.is_empty() { unknown.to_owned() } else { format!("{parent}.{unknown}") };
-    ConfigError { path, reason }
 }

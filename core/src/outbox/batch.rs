@@ -25,8 +25,16 @@ pub struct Settled {
     pub stream: Option<StreamId>,
     /// What it is told.
     pub outcome: Outcome,
-    /// Bytes of the encoded record.
-    pub bytes: usize,
+    /// The encoded record.
+    pub record: Vec<u8>,
+}
+
+impl Settled {
+    /// The record's topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        wire::topic(&self.record)
+    }
 }
 
 /// Records that travel together.
@@ -48,6 +56,10 @@ pub(super) struct Batch {
 pub struct Callout {
     /// The batch that it carries; none for a registration.
     pub sequence: Option<u64>,
+    /// How many records it carries.
+    pub records: usize,
+    /// Whether they were sent before.
+    pub again: bool,
     /// HTTP method.
     pub method: &'static str,
     /// Request target.
@@ -62,7 +74,7 @@ pub struct Callout {
 
 impl Entry {
     pub(super) fn settle(self, outcome: Outcome) -> Settled {
-        Settled { stream: self.stream, outcome, bytes: self.record.len() }
+        Settled { stream: self.stream, outcome, record: self.record }
     }
 }
 
@@ -97,6 +109,8 @@ impl Callout {
     pub(super) fn register(id: &[u8; 32], document: Vec<u8>) -> Self {
         Self {
             sequence: None,
+            records: 0,
+            again: false,
             method: "PUT",
             path: format!("/v1/profiles/{}", profile::hex(id)),
             content_type: "application/json",
@@ -105,9 +119,11 @@ impl Callout {
         }
     }
 
-    pub(super) fn produce(sequence: u64, (body, budget): (Vec<u8>, Duration)) -> Self {
+    pub(super) fn produce(batch: &Batch, (body, budget): (Vec<u8>, Duration)) -> Self {
         Self {
-            sequence: Some(sequence),
+            sequence: batch.sequence,
+            records: batch.entries.len(),
+            again: batch.attempts > 0,
             method: "POST",
             path: "/v1/produce".to_owned(),
             content_type: wire::BATCH_TYPE,

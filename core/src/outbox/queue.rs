@@ -33,18 +33,19 @@ impl Queue {
         Self { limits, waiting, waiting_bytes: 0, held_records: 0, held_bytes: 0 }
     }
 
-    /// Takes a record in. One record is always accepted by an empty queue.
-    pub(super) fn push(&mut self, entry: Entry) -> Result<(), Code> {
-        let bytes = self.held_bytes + entry.record.len();
-        let full = self.held_records >= self.limits.records || bytes > self.limits.bytes;
-        if full && self.held_records > 0 {
-            return Err(Code::QueueFull);
-        }
+    /// Whether so many records of so many bytes have room. An empty queue has it for every request.
+    pub(super) fn check_room(&self, records: usize, bytes: usize) -> Result<(), Code> {
+        let full = self.held_records + records > self.limits.records
+            || self.held_bytes + bytes > self.limits.bytes;
+        if full && self.held_records > 0 { Err(Code::QueueFull) } else { Ok(()) }
+    }
+
+    /// Takes a record in.
+    pub(super) fn push(&mut self, entry: Entry) {
         self.held_records += 1;
-        self.held_bytes = bytes;
+        self.held_bytes += entry.record.len();
         self.waiting_bytes += entry.record.len();
         self.waiting.push_back(entry);
-        Ok(())
     }
 
     /// When the oldest waiting record was pushed.

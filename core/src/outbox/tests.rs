@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Callout, Depth, Outbox, Settled};
 use crate::callout::Ended;
+use crate::capture::Captured;
 use crate::config::Settings;
+use crate::limits::RECORD_BYTES_MAX;
 use crate::outcome::{Code, Outcome, Reason};
 use crate::record::Record;
 use crate::wire;
@@ -292,6 +294,60 @@ fn a_frame_that_is_too_large_is_halved() {
 #[test]
 fn a_record_above_a_frame_is_refused() {
     let mut filter = Filter::new(ACKED);
-    let record = vec![0; crate::limits::RECORD_BYTES_MAX + 1];
+    let record = vec![0; RECORD_BYTES_MAX + 1];
     assert_eq!(filter.outbox.push(record, None, START), Err(Code::RecordTooLarge));
+}
+
+#[test]
+fn the_records_of_one_request_are_queued_all_or_none() {
+    let limits = r#","producer_async_buffering_limits_messages_in_memory":3"#;
+    let mut filter = Filter::new(&[ACKED, limits].concat());
+    let two = || Captured { first: vec![0], more: vec![vec![1]] };
+    assert_eq!(filter.outbox.push(two(), Some(1), START), Ok(()));
+    assert_eq!(filter.outbox.push(two(), Some(2), START), Err(Code::QueueFull));
+    assert_eq!(filter.outbox.depth().records, 2);
+    let large = Captured { first: vec![0], more: vec![vec![0; RECORD_BYTES_MAX + 1]] };
+    assert_eq!(filter.outbox.push(large, Some(2), START), Err(Code::RecordTooLarge));
+    assert_eq!(filter.outbox.depth().records, 2);
+}
+
+#[test]
+fn while_deliveries_fail_memory_mode_refuses_and_tries_what_it_holds_in_intervals() {
+    let gating = r#","producer_async_flush_timeout":1,"producer_async_health_gating":true,
+        "producer_async_health_failure_threshold":2,"producer_async_health_probe_interval":3000"#;
+    let mut filter = Filter::new(&[MEMORY, gating].concat());
+    filter.push(1).unwrap();
+    filter.now += Duration::from_millis(1);
+    let first = filter.poll().unwrap();
+    filter.no_reply(&first);
+    filter.push(2).unwrap();
+    filter.now += Duration::from_millis(50);
+    let second = filter.poll().unwrap();
+    let refused = filter.outcomes(&second, &[not(Code::KafkaUnreachable)]);
+    assert_eq!(refused, []);
+    assert_eq!(filter.push(3), Err(Code::DeliveryFailing));
+    filter.now += Duration::from_millis(2999);
+    assert_eq!(filter.poll(), None, "not before the interval");
+    filter.now += Duration::from_millis(1);
+    let probe = filter.poll().unwrap();
+    filter.outcomes(&probe, &[written(0)]);
+    filter.push(3).unwrap();
+    filter.now += Duration::from_millis(1);
+    assert_eq!(streams(&filter.poll().unwrap()), [2, 3], "nothing that was taken is lost");
+}
+
+#[test]
+fn a_profile_that_the_bridge_refuses_is_no_promise_in_memory_mode() {
+    let flush = r#","producer_async_flush_timeout":1"#;
+    let mut filter = Filter::new(&[MEMORY, flush].concat());
+    filter.push(1).unwrap();
+    for (status, then) in [(422, Err(Code::ProfileRefused)), (200, Ok(()))] {
+        filter.now += Duration::from_secs(1);
+        let produce = filter.poll().unwrap();
+        filter.reply(&produce, 404, b"{}");
+        let register = filter.poll().unwrap();
+        assert_eq!(register.method, "PUT");
+        filter.reply(&register, status, b"{}");
+        assert_eq!(filter.push(2), then);
+    }
 }

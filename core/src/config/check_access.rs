@@ -1,0 +1,266 @@
+//! Checks how a producer gets access to Kafka and to a schema registry. Whether the bridge can
+//! serve that is for the bridge to say.
+
+use super::ConfigError;
+use super::check::{fault, number, required};
+use super::raw::Raw;
+use crate::access::{Authentication, Mechanism, OAuthBearer, Security};
+use crate::registry::{Confluent, GrantType, RegistryMode, SchemaRegistry, SchemaVersion, Subject};
+
+pub(super) fn cluster_name(raw: &Raw) -> Result<Option<String>, ConfigError> {
+    match &raw.cluster_name {
+        Some(name) if !(1..=255).contains(&name.len()) || name.chars().any(char::is_control) => {
+            Err(fault("cluster_name", "must be 1 to 255 bytes without control characters"))
+        }
+        name => Ok(name.clone()),
+    }
+}
+
+pub(super) fn authentication(raw: &Raw) -> Result<Option<Authentication>, ConfigError> {
+    let Some(set) = raw.authentication.clone().filter(asks_for_sasl) else { return Ok(None) };
+    let path = |field: &str| format!("authentication.{field}");
+    let mechanism = set.mechanism.ok_or_else(|| required(&path("mechanism")))?;
+    let scram = matches!(mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha512);
+    if scram || mechanism == Mechanism::Plain {
+        need("authentication", "user", set.user.is_some())?;
+        need("authentication", "password", set.password.is_some())?;
+    }
+    if set.tokenauth == Some(true) && !scram {
+        return Err(fault(&path("tokenauth"), "needs SCRAM-SHA-256 or SCRAM-SHA-512"));
+    }
+    if mechanism == Mechanism::OAuthBearer {
+        let none = OAuthBearer::default();
+        let oauth = set.oauthbearer.as_ref().unwrap_or(&none);
+        let section = path("oauthbearer");
+        need(&section, "token_endpoint_url", oauth.token_endpoint_url.is_some())?;
+        need(&section, "client_id", oauth.client_id.is_some())?;
+        need(&section, "client_secret", oauth.client_secret.is_some())?;
+        url(&path("oauthbearer.token_endpoint_url"), oauth.token_endpoint_url.as_deref())?;
+    }
+    Ok(Some(set))
+}
+
+pub(super) fn security(raw: &Raw) -> Result<Option<Security>, ConfigError> {
+    let Some(set) = raw.security.clone() else { return Ok(None) };
+    if set.certificate_id.is_some() && set.ssl != Some(true) {
+        return Err(fault("security.certificate_id", "needs security.ssl"));
+    }
+    Ok(Some(set).filter(|set| set.ssl == Some(true)))
+}
+
+pub(super) fn schema_registry(raw: &Raw) -> Result<Option<SchemaRegistry>, ConfigError> {
+    let confluent = raw.schema_registry.as_ref().and_then(|registry| registry.confluent.as_ref());
+    let Some(set) = confluent.cloned().filter(asks_for_schemas) else { return Ok(None) };
+    need(REGISTRY, "url", set.url.is_some())?;
+    url(&format!("{REGISTRY}.url"), set.url.as_deref())?;
+    number(&format!("{REGISTRY}.ttl"), set.ttl, (0, 3600), 0)?;
+    registry_authentication(&set)?;
+    subject("key_schema", set.key_schema.as_ref())?;
+    subject("value_schema", set.value_schema.as_ref())?;
+    Ok(Some(SchemaRegistry { confluent: Some(set) }))
+}
+
+/// Kong writes every field with its default: only what has none says that a section is meant.
+fn asks_for_sasl(set: &Authentication) -> bool {
+    let oauth = set.oauthbearer.as_ref().is_some_and(|oauth| oauth.token_endpoint_url.is_some());
+    set.strategy.is_some()
+        || set.mechanism.is_some()
+        || set.user.is_some()
+        || set.password.is_some()
+        || oauth
+}
+
+fn asks_for_schemas(set: &Confluent) -> bool {
+    let subjects = [&set.key_schema, &set.value_schema];
+    let mode = set.authentication.as_ref().and_then(|authentication| authentication.mode);
+    set.url.is_some()
+        || mode.is_some_and(|mode| mode != RegistryMode::None)
+        || subjects.into_iter().flatten().any(|subject| *subject != defaults(subject))
+}
+
+fn defaults(subject: &Subject) -> Subject {
+    Subject { payload_encoding: subject.payload_encoding, ..Subject::default() }
+}
+
+fn registry_authentication(confluent: &Confluent) -> Result<(), ConfigError> {
+    let section = format!("{REGISTRY}.authentication");
+    let authentication = confluent.authentication.clone().unwrap_or_default();
+    match authentication.mode.unwrap_or(RegistryMode::None) {
+        RegistryMode::None => {}
+        RegistryMode::Basic => {
+            let (section, basic) = (format!("{section}.basic"), authentication.basic);
+            let basic = basic.unwrap_or_default();
+            need(&section, "username", basic.username.is_some())?;
+            need(&section, "password", basic.password.is_some())?;
+        }
+        RegistryMode::OAuth2 => {
+            let section = format!("{section}.oauth2");
+            let oauth2 = authentication.oauth2.unwrap_or_default();
+            need(&section, "token_endpoint", oauth2.token_endpoint.is_some())?;
+            url(&format!("{section}.token_endpoint"), oauth2.token_endpoint.as_deref())?;
+            if oauth2.grant_type == Some(GrantType::Password) {
+                need(&section, "username", oauth2.username.is_some())?;
+                need(&section, "password", oauth2.password.is_some())?;
+            }
+        }
+    }
+    let client = authentication.oauth2_client.unwrap_or_default();
+    let section = format!("{section}.oauth2_client");
+    number(&format!("{section}.timeout"), client.timeout, (0, 2_147_483_646), 0)?;
+    let version = client.http_version.and_then(|version| version.as_f64()).unwrap_or(1.1);
+    if version != 1.0 && version != 1.1 {
+        return Err(fault(&format!("{section}.http_version"), "must be 1.0 or 1.1"));
+    }
+    Ok(())
+}
+
+fn subject(field: &str, subject: Option<&Subject>) -> Result<(), ConfigError> {
+    let section = format!("{REGISTRY}.{field}");
+    let Some(subject) = subject.filter(|subject| **subject != defaults(subject)) else {
+        return Ok(());
+    };
+    need(&section, "subject_name", subject.subject_name.is_some())?;
+    match &subject.schema_version {
+        None => Err(required(&format!("{section}.schema_version"))),
+        Some(SchemaVersion::Text(text)) if text != "latest" && text.parse::<u32>().is_err() => {
+            let reason = "must be `latest` or a version number";
+            Err(fault(&format!("{section}.schema_version"), reason))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn need(section: &str, field: &str, is_there: bool) -> Result<(), ConfigError> {
+    if is_there { Ok(()) } else { Err(required(&format!("{section}.{field}"))) }
+}
+
+fn url(path: &str, url: Option<&str>) -> Result<(), ConfigError> {
+    let rest = url.map(|url| url.strip_prefix("https://").or(url.strip_prefix("http://")));
+    match rest {
+        None => Ok(()),
+        Some(Some(rest)) if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(())
+        }
+        Some(_) => Err(fault(path, "must begin with http:// or https:// and be visible ASCII")),
+    }
+}
+
+const REGISTRY: &str = "schema_registry.confluent";
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Settings;
+
+    fn parse(fields: &str) -> Result<Settings, String> {
+        let config = format!(r#"{{"bridge":"b","topic":"t",{fields}}}"#);
+        Settings::parse(config.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn confluent(fields: &str) -> Result<Settings, String> {
+        parse(&format!(r#""schema_registry":{{"confluent":{{{fields}}}}}"#))
+    }
+
+    #[test]
+    fn what_access_needs_is_named() {
+        for (fields, error) in [
+            (r#""authentication":{"user":"u"}"#, "authentication.mechanism: is required"),
+            (
+                r#""authentication":{"mechanism":"PLAIN","user":"u"}"#,
+                "authentication.password: is required",
+            ),
+            (
+                r#""authentication":{"mechanism":"PLAIN","user":"u","password":"p","tokenauth":true}"#,
+                "authentication.tokenauth: needs SCRAM-SHA-256 or SCRAM-SHA-512",
+            ),
+            (
+                r#""authentication":{"mechanism":"OAUTHBEARER"}"#,
+                "authentication.oauthbearer.token_endpoint_url: is required",
+            ),
+            (
+                r#""authentication":{"mechanism":"SCRAM"}"#,
+                "authentication.mechanism: unknown variant `SCRAM`, expected one of `PLAIN`, \
+                 `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`, `AWS_MSK_IAM`, `GSSAPI`",
+            ),
+            (r#""security":{"certificate_id":"a"}"#, "security.certificate_id: needs security.ssl"),
+            (r#""security":{"sll":true}"#, "security.sll: unknown field, did you mean `ssl`?"),
+            (
+                r#""cluster":"a","authentication":{"mechanism":"GSSAPI"}"#,
+                "cluster: excludes authentication",
+            ),
+            (
+                r#""cluster_name":"""#,
+                "cluster_name: must be 1 to 255 bytes without control characters",
+            ),
+            (r#""keepalive":5"#, "keepalive: must be 1000 to 86400000, is 5"),
+        ] {
+            assert_eq!(parse(fields).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn what_a_registry_needs_is_named() {
+        for (fields, error) in [
+            (r#""authentication":{"mode":"basic"}"#, "url: is required"),
+            (r#""value_schema":{"subject_name":"s"}"#, "url: is required"),
+            (r#""url":"ftp://x""#, "url: must begin with http:// or https:// and be visible ASCII"),
+            (r#""url":"http://r","ttl":3601"#, "ttl: must be 0 to 3600, is 3601"),
+            (
+                r#""url":"http://r","authentication":{"mode":"basic","basic":{"username":"u"}}"#,
+                "authentication.basic.password: is required",
+            ),
+            (
+                r#""url":"http://r","authentication":{"mode":"oauth2"}"#,
+                "authentication.oauth2.token_endpoint: is required",
+            ),
+            (
+                r#""url":"http://r","authentication":{"oauth2_client":{"http_version":2}}"#,
+                "authentication.oauth2_client.http_version: must be 1.0 or 1.1",
+            ),
+            (
+                r#""url":"http://r","value_schema":{"subject_name":"s"}"#,
+                "value_schema.schema_version: is required",
+            ),
+            (
+                r#""url":"http://r","key_schema":{"subject_name":"s","schema_version":"new"}"#,
+                "key_schema.schema_version: must be `latest` or a version number",
+            ),
+        ] {
+            let expected = format!("schema_registry.confluent.{error}");
+            assert_eq!(confluent(fields).unwrap_err(), expected);
+        }
+        let right = r#""url":"http://r","value_schema":{"subject_name":"s","schema_version":3}"#;
+        assert!(confluent(right).unwrap().profile.schema_registry.is_some());
+    }
+
+    #[test]
+    fn sections_that_hold_defaults_alone_are_no_sections() {
+        let defaults = r#""authentication":{"user":null,"tokenauth":false,
+                "oauthbearer":{"token_endpoint_tls_verify":true}},
+            "security":{"ssl":false,"ssl_verify":true},
+            "schema_registry":{"confluent":{"url":null,"ssl_verify":true,
+                "authentication":{"mode":"none"},"value_schema":{"payload_encoding":"avro_json"}}}"#;
+        assert_eq!(parse(defaults), parse(r#""mode":null"#));
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let fields = r#""bridge_token":"hunter2","authentication":{"mechanism":"PLAIN",
+            "user":"hunter2","password":"hunter2"},"schema_registry":{"confluent":{
+            "url":"http://r","authentication":{"mode":"basic","basic":{"username":"hunter2",
+            "password":"hunter2"}}}}"#;
+        let settings = parse(fields).unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        let document = String::from_utf8(settings.profile.to_json().unwrap()).unwrap();
+        assert!(document.contains("hunter2"), "the bridge needs it");
+        for misplaced in [
+            r#""authentication":"hunter2""#,
+            r#""authentication":{"password":["hunter2"]}"#,
+            r#""authentication":{"tokenauth":"hunter2"}"#,
+            r#""bridge_token":{"a":"hunter2"}"#,
+            r#""schema_registry":{"confluent":{"authentication":{"basic":"hunter2"}}}"#,
+        ] {
+            let error = parse(misplaced).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

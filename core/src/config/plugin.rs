@@ -1,0 +1,220 @@
+//! The whole configuration of a plugin: one set of settings, or one for each rule of `match`.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::check::{self, fault};
+use super::parse::parse;
+use super::raw::Raw;
+use super::sections;
+use super::{ConfigError, Host, Settings};
+use crate::matching::{Condition, HostPattern, PathCondition};
+
+/// A plugin's checked configuration.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// The host that the filter must run in.
+    pub host: Host,
+    /// Which requests are captured, first match first; one that captures all without `match`.
+    pub rules: Vec<Rule>,
+    /// The settings of rules; equal ones are here once, and share a queue.
+    pub settings: Vec<Settings>,
+}
+
+/// A rule of `match`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Which requests it is for.
+    pub condition: Condition,
+    /// The position of its settings.
+    pub settings: usize,
+}
+
+impl Plugin {
+    /// Parses and checks a plugin configuration.
+    ///
+    /// # Errors
+    /// As [`Settings::parse`]; of a rule the path begins with `match`.
+    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
+        let raw: Raw = parse(json)?;
+        let host = raw.host.unwrap_or_default();
+        let Some(rules) = &raw.r#match else {
+            let rule = Rule { condition: Condition::default(), settings: 0 };
+            return Ok(Self { host, rules: vec![rule], settings: vec![check::settings(raw)?] });
+        };
+        if !(1..=RULES_MAX).contains(&rules.len()) {
+            return Err(fault("match", &format!("must have 1 to {RULES_MAX} rules")));
+        }
+        let conditions: Vec<_> = rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| condition(&format!("match[{index}]"), rule))
+            .collect::<Result<_, _>>()?;
+        check::settings(raw)?;
+        let merged = settings_of_rules(json)?;
+        let mut plugin = Self { host, rules: Vec::new(), settings: Vec::new() };
+        for (condition, own) in conditions.into_iter().zip(merged) {
+            let known = plugin.settings.iter().position(|settings| *settings == own);
+            let settings = known.unwrap_or(plugin.settings.len());
+            if known.is_none() {
+                plugin.settings.push(own);
+            }
+            plugin.rules.push(Rule { condition, settings });
+        }
+        Ok(plugin)
+    }
+
+    /// The settings for a request, by their position; none where it passes by.
+    #[must_use]
+    pub fn settings_for(&self, method: &[u8], target: &[u8], authority: &[u8]) -> Option<usize> {
+        let fits = |rule: &&Rule| rule.condition.fits(method, target, authority);
+        self.rules.iter().find(fits).map(|rule| rule.settings)
+    }
+}
+
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// The document with the fields of each rule's `config` over its own, read once more.
+fn settings_of_rules(json: &[u8]) -> Result<Vec<Settings>, ConfigError> {
+    let mut base: Fields = parse(json)?;
+    let rules = base.remove("match").unwrap_or_default();
+    let rules: Vec<Fields> = parse(rules.get().as_bytes())?;
+    let one = |(index, mut rule): (usize, Fields)| {
+        let own = rule.remove("config").unwrap_or_default();
+        let own: Option<Fields> = parse(own.get().as_bytes())?;
+        let mut merged = base.clone();
+        let own = own.unwrap_or_default();
+        merged.extend(own.clone());
+        let document = serde_json::to_vec(&merged).map_err(|e| fault("match", &e.to_string()))?;
+        Settings::parse(&document).map_err(|error| {
+            let field = error.path.split(['.', '[']).next().unwrap_or_default();
+            let path = match own.contains_key(field) {
+                true => format!("match[{index}].config.{}", error.path),
+                false => error.path,
+            };
+            ConfigError { path, reason: error.reason }
+        })
+    };
+    rules.into_iter().enumerate().map(one).collect()
+}
+
+fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError> {
+    let own = rule.config.as_deref();
+    for (field, is_there) in [
+        ("host", own.is_some_and(|own| own.host.is_some())),
+        ("match", own.is_some_and(|own| own.r#match.is_some())),
+    ] {
+        if is_there {
+            return Err(fault(&format!("{path}.config.{field}"), "is the same for all rules"));
+        }
+    }
+    let listed = |field: &str, list: &Option<Vec<String>>| match list {
+        Some(list) if list.is_empty() || list.iter().any(String::is_empty) => {
+            Err(fault(&format!("{path}.{field}"), "must not be empty, nor have an empty entry"))
+        }
+        list => Ok(list.clone().unwrap_or_default()),
+    };
+    let hosts = listed("hosts", &rule.hosts)?;
+    let wrong = |host: &String| host.strip_prefix("*.").unwrap_or(host).contains(['*', '/']);
+    if let Some(host) = hosts.iter().find(|host| wrong(host)) {
+        let reason = format!("`{host}` is neither a host name nor `*.` and one");
+        return Err(fault(&format!("{path}.hosts"), &reason));
+    }
+    Ok(Condition {
+        path: path_condition(path, rule)?,
+        methods: listed("methods", &rule.methods)?,
+        hosts: hosts.iter().map(|host| HostPattern::new(host)).collect(),
+    })
+}
+
+fn path_condition(path: &str, rule: &sections::Rule) -> Result<PathCondition, ConfigError> {
+    let rooted = |field: &str, text: &String| match text.starts_with('/') {
+        true => Ok(text.clone()),
+        false => Err(fault(&format!("{path}.{field}"), "must begin with /")),
+    };
+    match (&rule.path, &rule.path_prefix, &rule.path_regex) {
+        (None, None, None) => Ok(PathCondition::Any),
+        (Some(whole), None, None) => rooted("path", whole).map(PathCondition::Exact),
+        (None, Some(prefix), None) => rooted("path_prefix", prefix).map(PathCondition::Prefix),
+        (None, None, Some(regex)) => PathCondition::regex(regex)
+            .map_err(|error| fault(&format!("{path}.path_regex"), &error)),
+        _ => Err(fault(path, "has more than one of path, path_prefix, path_regex")),
+    }
+}
+
+/// Most rules: each is tried for each request, and has a queue of its own.
+const RULES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(rules: &str) -> Result<Plugin, String> {
+        let config = format!(r#"{{"bridge":"b","topic":"t","linger":5,"match":{rules}}}"#);
+        Plugin::parse(config.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_says_what_differs() {
+        let plugin = plugin(
+            r#"[{"path":"/a","methods":["POST"],"config":{"topic":"a","mode":"tap"}},
+                {"path_prefix":"/a"}, {"hosts":["h"],"config":null}]"#,
+        );
+        let plugin = plugin.unwrap();
+        let topic = |method: &str, target: &str, host: &str| {
+            let found = plugin.settings_for(method.as_bytes(), target.as_bytes(), host.as_bytes());
+            found.map(|index| (plugin.settings[index].topic.as_str(), plugin.settings[index].mode))
+        };
+        assert_eq!(topic("POST", "/a?b", "x"), Some(("a", super::super::Mode::Tap)));
+        assert_eq!(topic("GET", "/a", "x"), Some(("t", super::super::Mode::Terminate)));
+        assert_eq!(topic("GET", "/b", "h:80"), Some(("t", super::super::Mode::Terminate)));
+        assert_eq!(topic("GET", "/b", "x"), None);
+        assert_eq!(plugin.settings.len(), 2, "equal settings share a queue");
+        assert_eq!(plugin.settings[0].profile.properties["linger.ms"], "5");
+    }
+
+    #[test]
+    fn without_rules_every_request_is_captured() {
+        let plugin = Plugin::parse(br#"{"bridge":"b","topic":"t"}"#).unwrap();
+        assert_eq!(plugin.settings_for(b"GET", b"/", b""), Some(0));
+    }
+
+    #[test]
+    fn each_fault_of_a_rule_names_its_field() {
+        for (rules, error) in [
+            ("[]", "match: must have 1 to 64 rules"),
+            (r#"[{"pth":"/"}]"#, "match[0].pth: unknown field, did you mean `path`?"),
+            (
+                r#"[{},{"config":{"topicc":"x"}}]"#,
+                "match[1].config.topicc: unknown field, did you mean `topic`?",
+            ),
+            (
+                r#"[{"config":{"topic":"a b"}}]"#,
+                "match[0].config.topic: must be 1 to 249 characters of a-z A-Z 0-9 . _ -",
+            ),
+            (r#"[{"config":{"match":[]}}]"#, "match[0].config.match: is the same for all rules"),
+            (r#"[{"config":{"host":"auto"}}]"#, "match[0].config.host: is the same for all rules"),
+            (r#"[{"path":"a"}]"#, "match[0].path: must begin with /"),
+            (
+                r#"[{"path":"/a","path_prefix":"/b"}]"#,
+                "match[0]: has more than one of path, path_prefix, path_regex",
+            ),
+            (r#"[{"methods":[]}]"#, "match[0].methods: must not be empty, nor have an empty entry"),
+            (
+                r#"[{"hosts":["a*"]}]"#,
+                "match[0].hosts: `a*` is neither a host name nor `*.` and one",
+            ),
+            (
+                r#"[{"config":{"headers":{"include_headers":[""]}}}]"#,
+                "match[0].config.headers.include_headers[0]: must not be empty",
+            ),
+        ] {
+            assert_eq!(plugin(rules).unwrap_err(), error);
+        }
+        let regex = plugin(r#"[{"path_regex":"("}]"#).unwrap_err();
+        assert!(regex.starts_with("match[0].path_regex: "), "{regex}");
+        let config = br#"{"bridge":"b","topic":"a b","match":[{}]}"#;
+        assert_eq!(Plugin::parse(config).unwrap_err().path, "topic");
+    }
+}

@@ -1,0 +1,136 @@
+//! What becomes of a batch whose callout has ended: settled, or kept to be sent again.
+
+use std::time::Duration;
+
+use super::batch::{Batch, Entry, Settled, backoff};
+use super::{Outbox, Registration};
+use crate::outcome::{Code, Outcome, Reason};
+use crate::wire::Delivery;
+
+impl Outbox {
+    pub(super) fn register_for(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
+        if batch.registered {
+            let reason = Reason::new(Code::BridgeRefused, "it forgot the profile at once");
+            return self.not_written(batch, &reason, now);
+        }
+        batch.registered = true;
+        self.resend.push_front(batch);
+        if self.registration == Registration::Held {
+            self.registration = Registration::Needed;
+        }
+        Vec::new()
+    }
+
+    /// A registration that failed fails what waits for it; the next batch tries again.
+    pub(super) fn registration_failed(&mut self, reason: &Reason, now: Duration) -> Vec<Settled> {
+        self.registration = Registration::Held;
+        self.profile_refused = reason.code == Code::ProfileRefused;
+        let waiting = std::mem::take(&mut self.resend);
+        waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()
+    }
+
+    pub(super) fn not_written(
+        &mut self,
+        batch: Batch,
+        reason: &Reason,
+        now: Duration,
+    ) -> Vec<Settled> {
+        match (self.delivery, &batch.doubt) {
+            (Delivery::Memory, _) => {
+                self.health.on_failed(now);
+                self.send_again(batch, now)
+            }
+            // An earlier attempt is in doubt: only the bridge's word on it can end that.
+            (Delivery::Acked, Some(_)) => self.unknown(batch, reason.clone(), now),
+            (Delivery::Acked, None) => {
+                let outcomes = vec![Outcome::NotWritten(reason.clone()); batch.entries.len()];
+                self.settle(batch, outcomes, now)
+            }
+        }
+    }
+
+    /// A doubtful batch is sent again under its sequence: the bridge remembers what it answered.
+    pub(super) fn unknown(
+        &mut self,
+        mut batch: Batch,
+        reason: Reason,
+        now: Duration,
+    ) -> Vec<Settled> {
+        batch.doubt.get_or_insert(reason);
+        let retry_at = now + backoff(batch.attempts);
+        if self.delivery == Delivery::Acked && batch.remaining(self.timeout, retry_at).is_zero() {
+            return self.give_up(batch);
+        }
+        self.health.on_failed(now);
+        self.send_again(batch, now)
+    }
+
+    /// There is no time for another attempt.
+    pub(super) fn give_up(&mut self, batch: Batch) -> Vec<Settled> {
+        let outcome = batch.outcome(Reason::new(Code::DeadlineExceeded, "no reply in time"));
+        let settle = |entry: Entry| entry.settle(outcome.clone());
+        self.release(batch.entries.into_iter().map(settle).collect())
+    }
+
+    fn send_again(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
+        batch.not_before = now + self.health.pause().unwrap_or(backoff(batch.attempts));
+        batch.attempts += 1;
+        batch.registered = false;
+        self.resend.push_front(batch);
+        Vec::new()
+    }
+
+    pub(super) fn split(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
+        if batch.entries.len() == 1 {
+            let reason = Reason::new(Code::RecordTooLarge, "a frame above the bridge's limit");
+            return self.settle(batch, vec![Outcome::NotWritten(reason)], now);
+        }
+        let half = batch.entries.split_off(batch.entries.len() / 2);
+        for entries in [half, batch.entries] {
+            self.resend.push_front(Batch { doubt: batch.doubt.clone(), ..Batch::new(entries) });
+        }
+        Vec::new()
+    }
+
+    /// Gives each record its outcome. In memory mode the client has its 200 already: what was not
+    /// written, but may yet be, goes out again as a new batch, before everything younger.
+    pub(super) fn settle(
+        &mut self,
+        batch: Batch,
+        outcomes: Vec<Outcome>,
+        now: Duration,
+    ) -> Vec<Settled> {
+        let (mut settled, mut again) = (Vec::new(), Vec::new());
+        for (entry, outcome) in batch.entries.into_iter().zip(outcomes) {
+            let reason = match &outcome {
+                Outcome::Written { .. } => None,
+                Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Some(reason),
+            };
+            let lasting = reason.is_none_or(|reason| reason.code.is_permanent());
+            if self.delivery == Delivery::Memory && !lasting {
+                again.push(entry);
+                continue;
+            }
+            settled.push(entry.settle(match outcome {
+                // An earlier attempt may have been written, whatever became of this one.
+                Outcome::NotWritten(reason) if batch.doubt.is_some() => Outcome::Unknown(reason),
+                other => other,
+            }));
+        }
+        let written = |one: &Settled| matches!(one.outcome, Outcome::Written { .. });
+        match again.is_empty() || settled.iter().any(written) {
+            true => self.health.on_delivered(),
+            false => self.health.on_failed(now),
+        }
+        if !again.is_empty() {
+            let attempts = batch.attempts;
+            self.send_again(Batch { attempts, ..Batch::new(again) }, now);
+        }
+        self.release(settled)
+    }
+
+    pub(super) fn release(&mut self, settled: Vec<Settled>) -> Vec<Settled> {
+        settled.iter().for_each(|one| self.queue.release(one.record.len()));
+        settled
+    }
+}

@@ -1,0 +1,277 @@
+//! The one HTTP reply of a request: what became of its record, or of all its records.
+
+use serde::Serialize;
+
+use crate::limits::RETRY_AFTER_SECONDS;
+use crate::outcome::{Code, Outcome, Reason};
+
+/// A complete HTTP reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Why it is not a success; none where it is.
+    pub code: Option<Code>,
+    /// Headers in order.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; a JSON document unless the configuration has another for successes.
+    pub body: Vec<u8>,
+}
+
+/// How a filter answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// What a client is told when the promise of the delivery mode holds.
+    pub success: Success,
+    /// Whether replies tell the real reason of a failure.
+    pub reveal: bool,
+}
+
+/// `success_response`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Success {
+    /// HTTP status, 200 to 299.
+    pub status: u16,
+    /// `content-type`; none where there is no body.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: String,
+}
+
+impl Default for Success {
+    fn default() -> Self {
+        let body = r#"{"message":"message sent"}"#.to_owned();
+        Self { status: 200, content_type: Some(JSON.to_owned()), body }
+    }
+}
+
+impl Replies {
+    /// The promise of the delivery mode holds; nothing is known of the place in Kafka.
+    #[must_use]
+    pub fn sent(&self) -> Reply {
+        let Success { status, content_type, body } = &self.success;
+        let content_type = content_type.iter().map(|kind| ("content-type", kind.clone()));
+        let (headers, body) = (content_type.collect(), body.clone().into());
+        Reply { status: *status, code: None, headers, body }
+    }
+
+    /// The reply for what became of a record of `topic`.
+    #[must_use]
+    pub fn of(&self, outcome: &Outcome, topic: &str) -> Reply {
+        match outcome {
+            Outcome::Written { partition, offset } => {
+                let mut reply = self.sent();
+                reply.headers.push(("kafka-topic", topic.to_owned()));
+                reply.headers.push(("kafka-partition", partition.to_string()));
+                if let Some(offset) = offset {
+                    reply.headers.push(("kafka-offset", offset.to_string()));
+                }
+                reply
+            }
+            Outcome::NotWritten(reason) | Outcome::Unknown(reason) => {
+                Reply::failure(status(outcome), reason.code, self.shown(reason), &[])
+            }
+        }
+    }
+
+    /// The reply for a request with a record for each of several topics: a success only when all
+    /// are written, else the worst of them. Where one record is written and another may be sent
+    /// again, that is 504 and not 503, whose promise is that nothing was written.
+    #[must_use]
+    pub fn of_several(&self, outcomes: &[(&str, Outcome)]) -> Reply {
+        let failed = outcomes.iter().filter(|(_, outcome)| status(outcome) != 200);
+        let worst = failed.max_by_key(|(_, outcome)| severity(status(outcome)));
+        let Some((_, worst)) = worst else { return self.sent() };
+        let (Outcome::NotWritten(reason) | Outcome::Unknown(reason)) = worst else {
+            return self.sent();
+        };
+        let any_written = outcomes.iter().any(|(_, outcome)| status(outcome) == 200);
+        let code = match status(worst) {
+            503 if any_written => 504,
+            other => other,
+        };
+        let lines: Vec<_> = outcomes.iter().map(|(topic, outcome)| line(topic, outcome)).collect();
+        let lines = if self.reveal { lines.as_slice() } else { &[] };
+        Reply::failure(code, reason.code, self.shown(reason), lines)
+    }
+
+    fn shown<'a>(&self, reason: &'a Reason) -> Option<&'a str> {
+        (self.reveal && !reason.detail.is_empty()).then_some(&reason.detail)
+    }
+}
+
+impl Reply {
+    /// A request that was refused before a record was made of it. `error` speaks of the request
+    /// alone, so it is always told.
+    #[must_use]
+    pub fn refused(code: Code, error: &str) -> Self {
+        Self::failure(code.status(), code, Some(error), &[])
+    }
+
+    fn failure(status: u16, code: Code, error: Option<&str>, topics: &[Line<'_>]) -> Self {
+        let message = match status {
+            400 => "Bad Request",
+            413 => "Payload Too Large",
+            502 => "Bad Gateway",
+            503 => "Service Unavailable",
+            _ => "Gateway Timeout",
+        };
+        let error = error.or(match status {
+            502 => Some("could not send message to topic"),
+            503 => Some("the message was not written and can be sent again"),
+            504 => Some("the message may have been written"),
+            _ => None,
+        });
+        let mut headers =
+            vec![("content-type", JSON.to_owned()), ("kafka-error", code.name().to_owned())];
+        if status == 503 {
+            headers.push(("retry-after", RETRY_AFTER_SECONDS.to_string()));
+        }
+        let body = Failure { message, error: error.unwrap_or(code.name()), topics };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        Self { status, code: Some(code), headers, body }
+    }
+}
+
+/// The status that speaks of one record.
+fn status(outcome: &Outcome) -> u16 {
+    match outcome {
+        Outcome::Written { .. } => 200,
+        Outcome::NotWritten(reason) => reason.code.status(),
+        Outcome::Unknown(_) => 504,
+    }
+}
+
+/// Which of two failures is worse: what may be written, then what will never be, then what can be
+/// sent again.
+const fn severity(status: u16) -> u8 {
+    match status {
+        504 => 3,
+        503 => 0,
+        502 => 2,
+        _ => 1,
+    }
+}
+
+/// The body of a reply that is not a success, in Kong's order.
+#[derive(Serialize)]
+struct Failure<'a> {
+    message: &'static str,
+    error: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    topics: &'a [Line<'a>],
+}
+
+/// What became of the record of one of several topics.
+#[derive(Serialize)]
+struct Line<'a> {
+    topic: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+fn line<'a>(topic: &'a str, outcome: &'a Outcome) -> Line<'a> {
+    let status = status(outcome);
+    let place = Line { topic, status, partition: None, offset: None, code: None, error: None };
+    match outcome {
+        Outcome::Written { partition, offset } => {
+            Line { partition: Some(*partition), offset: *offset, ..place }
+        }
+        Outcome::NotWritten(reason) | Outcome::Unknown(reason) => {
+            Line { code: Some(reason.code.name()), error: Some(&reason.detail), ..place }
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+        reply.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn only_a_written_record_is_a_200() {
+        let replies = Replies::default();
+        let written = Outcome::Written { partition: 3, offset: Some(42) };
+        let reply = replies.of(&written, "orders");
+        assert_eq!((reply.status, &reply.body[..]), (200, &br#"{"message":"message sent"}"#[..]));
+        assert_eq!(header(&reply, "kafka-offset"), Some("42"));
+        for code in Code::ALL {
+            let reason = Reason::new(*code, "why");
+            let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
+            assert!(matches!(not.status, 400 | 413 | 502 | 503), "{code:?}");
+            assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
+            assert_eq!(replies.of(&Outcome::Unknown(reason), "orders").status, 504);
+            assert_eq!(header(&not, "kafka-error"), Some(code.name()));
+        }
+    }
+
+    #[test]
+    fn the_reason_is_told_only_when_asked_for() {
+        let replies = Replies::default();
+        let told = Replies { reveal: true, ..Replies::default() };
+        let reason = Reason::new(Code::Rejected, "broker 10.0.0.1 said no");
+        let hidden = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
+        assert_eq!(
+            String::from_utf8(hidden.body).unwrap(),
+            r#"{"message":"Bad Gateway","error":"could not send message to topic"}"#
+        );
+        let told = told.of(&Outcome::NotWritten(reason), "orders");
+        assert!(String::from_utf8(told.body).unwrap().contains("10.0.0.1"));
+    }
+
+    fn told(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {
+        let reply = Replies { reveal, ..Replies::default() }.of_several(outcomes);
+        (reply.status, String::from_utf8(reply.body).unwrap())
+    }
+
+    #[test]
+    fn several_records_have_one_reply_a_success_only_when_all_are_written() {
+        let written = || Outcome::Written { partition: 1, offset: Some(7) };
+        let not = |code| Outcome::NotWritten(Reason::new(code, "why"));
+        let unknown = Outcome::Unknown(Reason::new(Code::BadReply, "who knows"));
+        let status = |outcomes: &[Outcome]| {
+            let named: Vec<_> = outcomes.iter().map(|outcome| ("t", outcome.clone())).collect();
+            told(&named, false).0
+        };
+        assert_eq!(status(&[written(), written()]), 200);
+        let (later, never) = (not(Code::KafkaUnreachable), not(Code::UnknownTopic));
+        assert_eq!(status(&[later.clone(), later.clone()]), 503);
+        assert_eq!(status(&[written(), later.clone()]), 504, "503 would say: nothing is written");
+        assert_eq!(status(&[written(), never.clone()]), 502);
+        assert_eq!(status(&[later, never.clone()]), 502);
+        assert_eq!(status(&[not(Code::RecordTooLarge), written()]), 413);
+        assert_eq!(status(&[never.clone(), unknown]), 504);
+        let (_, body) = told(&[("a", written()), ("b", never.clone())], true);
+        assert_eq!(
+            body,
+            concat!(
+                r#"{"message":"Bad Gateway","error":"why","topics":["#,
+                r#"{"topic":"a","status":200,"partition":1,"offset":7},"#,
+                r#"{"topic":"b","status":502,"code":"unknown_topic","error":"why"}]}"#
+            )
+        );
+        assert!(!told(&[("a", written()), ("b", never)], false).1.contains("topics"));
+    }
+
+    #[test]
+    fn a_success_is_told_as_the_configuration_says() {
+        let success = Success { status: 202, content_type: None, body: "ok".to_owned() };
+        let replies = Replies { success, reveal: false };
+        let reply = replies.of(&Outcome::Written { partition: 0, offset: None }, "orders");
+        assert_eq!((reply.status, &reply.body[..]), (202, &b"ok"[..]));
+        assert_eq!(header(&reply, "content-type"), None);
+        assert_eq!(header(&reply, "kafka-topic"), Some("orders"));
+    }
+}
