@@ -4,6 +4,8 @@ mod check;
 mod check_access;
 mod check_parts;
 mod messages;
+#[cfg(test)]
+mod kong_examples;
 mod parse;
 mod plugin;
 mod raw;

@@ -2,10 +2,12 @@
 
 mod compression;
 mod property;
+mod reference;
 
 use std::time::Duration;
 
 pub use property::PropertyError;
+pub use reference::{PropertyDoc, properties};
 
 use crate::backoff::Backoff;
 use crate::limits::PRODUCE_IN_FLIGHT;

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Config, PropertyError};
+pub use config::{Config, PropertyDoc, PropertyError, properties};
 pub use error::{Cause, NotReady, Reason};
 pub use outcome::Outcome;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};

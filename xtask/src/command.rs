@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod func_e;
+mod generate;
 mod planted;
 mod show;
 mod test;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Planted(planted::Options),
     /// Measures throughput, latency and CPU time per request
     Bench(bench::Options),
+    /// Writes the files that are made of the code: schema, Kong's meta file, reference
+    Generate,
 }
 
 /// How a command ended.
@@ -49,6 +52,7 @@ impl Command {
             Self::Test(options) => test::run(&options).await,
             Self::Planted(options) => planted::run(&options).await,
             Self::Bench(options) => bench::run(&options).await,
+            Self::Generate => generate::run(),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod build;
 pub mod envoy;
+pub mod generate;
 pub mod http;
 pub mod kafka;
 pub mod load;

@@ -249,6 +249,9 @@ impl EnvoyConfig {
             self.clusters.iter().map(|(name, endpoint)| cluster(name, endpoint)).collect();
         let config = json!({
             "admin": {"address": socket_address(admin)},
+            "stats_config": {"stats_tags": [
+                {"tag_name": "outcome", "regex": "(\\.outcome\\.(\\w+))$"}]},
+            "stats_flush_interval": "1s",
             "static_resources": {"listeners": listeners, "clusters": clusters},
         });
         Ok(Rendered { text: format!("{config:#}"), admin, ports })

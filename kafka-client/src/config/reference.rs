@@ -1,0 +1,79 @@
+//! Every property with its default and what is allowed, for a reference that cannot differ from the
+//! code.
+
+use super::property::PropertyError;
+use super::{BOOTSTRAP, Config, NAMES};
+
+/// A property as a reference shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertyDoc {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// What holds without it; `–` where it is required.
+    pub default: &'static str,
+    /// What may stand there, in the words of the error that says so.
+    pub allowed: String,
+}
+
+/// Every property that [`Config::from_properties`] knows, by name.
+#[must_use]
+pub fn properties() -> Vec<PropertyDoc> {
+    let doc = |name: &&'static str| {
+        let default = DEFAULTS.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+        let refused = Config::from_properties([(BOOTSTRAP, "h:1"), (name, "\u{1}")]);
+        let allowed = match refused {
+            Err(PropertyError::Invalid { expected, .. }) => expected,
+            _ => String::new(),
+        };
+        PropertyDoc { name, default: default.unwrap_or("–"), allowed }
+    };
+    NAMES.iter().map(doc).collect()
+}
+
+const DEFAULTS: [(&str, &str); 25] = [
+    ("acks", "all"),
+    ("batch.records", "10000"),
+    ("batch.size", "1000000"),
+    ("buffer.memory", "67108864"),
+    ("client.id", "kafka-upstream"),
+    ("compression.gzip.level", "6"),
+    ("compression.lz4.level", "9"),
+    ("compression.type", "none"),
+    ("compression.zstd.level", "3"),
+    ("connections.max.idle.ms", "540000"),
+    ("delivery.timeout.ms", "120000"),
+    ("enable.idempotence", "true"),
+    ("linger.ms", "0"),
+    ("max.in.flight.requests.per.connection", "5"),
+    ("max.request.size", "4194304"),
+    ("metadata.max.age.ms", "300000"),
+    ("partitioner", "murmur2_random"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("reconnect.backoff.ms", "50"),
+    ("request.timeout.ms", "30000"),
+    ("retries", "2147483647"),
+    ("retry.backoff.max.ms", "1000"),
+    ("retry.backoff.ms", "100"),
+    ("security.protocol", "PLAINTEXT"),
+    ("socket.connection.setup.timeout.ms", "10000"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_property_has_its_real_default_and_says_what_is_allowed() {
+        let plain = Config::from_properties([(BOOTSTRAP, "h:1")]).unwrap();
+        let all = properties();
+        assert_eq!(all.len(), NAMES.len());
+        for PropertyDoc { name, default, allowed } in all {
+            assert!(!allowed.is_empty(), "{name}");
+            if name == BOOTSTRAP {
+                continue;
+            }
+            let with = Config::from_properties([(BOOTSTRAP, "h:1"), (name, default)]);
+            assert_eq!(with.as_ref(), Ok(&plain), "{name}");
+        }
+    }
+}
