@@ -67,65 +67,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 
 /// Every field of Kong's schema 3.16 but `message_by_lua_functions`, set.
 fn every_field() -> Value {
-    let subject = |encoding: &str| json!({ "subject_name": "s", "schema_version": "3", "payload_encoding": encoding });
-    json!({
-        "allowed_topics": ["a", "b"],
-        "authentication": {
-            "strategy": "sasl", "mechanism": "OAUTHBEARER", "user": "u", "password": "p",
-            "tokenauth": false,
-            "oauthbearer": {
-                "token_endpoint_url": "https://idp/token", "client_id": "c", "client_secret": "s",
-                "scopes": ["kafka"], "extensions": { "logicalCluster": "lkc-1" },
-                "token_endpoint_tls_verify": true,
-            },
-        },
-        "bootstrap_servers": [{ "host": "broker", "port": 9092 }],
-        "cluster_name": "main",
-        "compression_type": "lz4",
-        "error_handling": { "return_error_message": true },
-        "forward_body": true, "forward_headers": true, "forward_method": true, "forward_uri": true,
-        "headers": {
-            "forward_http_headers_as_record_headers": true, "forward_all_by_default": false,
-            "include_headers": ["x-a"], "exclude_headers": ["x-b"],
-            "name_mappings": { "x-a": "a" }, "repeated_headers_behavior": "take_first",
-        },
-        "keepalive": 60000, "keepalive_enabled": true, "key_query_arg": "key",
-        "new_kafka_async_producer": true,
-        "producer_async": true, "producer_async_flush_timeout": 1000,
-        "producer_async_buffering_limits_messages_in_memory": 50000,
-        "producer_async_health_gating": true, "producer_async_health_failure_threshold": 3,
-        "producer_async_health_probe_interval": 5000, "producer_async_health_recovery_threshold": 1,
-        "producer_request_acks": -1, "producer_request_timeout": 2000,
-        "producer_request_limits_bytes_per_request": 1048576,
-        "producer_request_limits_messages_per_request": 200,
-        "producer_request_retries_backoff_timeout": 100,
-        "producer_request_retries_max_attempts": 10,
-        "schema_registry": { "confluent": {
-            "url": "https://registry", "ttl": 60, "ssl_verify": true,
-            "authentication": {
-                "mode": "oauth2", "basic": { "username": "u", "password": "p" },
-                "logical_cluster_id": "lsrc-1", "identity_pool_id": "pool-1",
-                "oauth2": {
-                    "token_endpoint": "https://idp/token", "grant_type": "password",
-                    "client_id": "c", "client_secret": "s", "username": "u", "password": "p",
-                    "scopes": ["openid"], "audience": ["a"],
-                    "token_headers": { "x-a": "1" }, "token_post_args": { "b": "2" },
-                },
-                "oauth2_client": {
-                    "auth_method": "client_secret_jwt", "client_secret_jwt_alg": "HS256",
-                    "http_proxy": "http://p", "http_proxy_authorization": "Basic x",
-                    "http_version": 1.1, "https_proxy": "http://p",
-                    "https_proxy_authorization": "Basic x", "keep_alive": true, "no_proxy": "a,b",
-                    "ssl_verify": true, "timeout": 10000,
-                },
-            },
-            "key_schema": subject("avro_json"), "value_schema": subject("simple_json"),
-        } },
-        "security": { "ssl": true, "ssl_verify": true, "certificate_id": "client" },
-        "timeout": 10000,
-        "topic": "t",
-        "topics_query_arg": "topics",
-    })
+    serde_json::from_str(include_str!("kong_every_field.json")).unwrap()
 }
 
 fn parse(mut config: Value) -> Settings {
