@@ -189,7 +189,7 @@ impl RequestStream {
                 }
                 continue;
             };
-            match state.dispatch(&callout, now) {
+            match state.send(&callout, now) {
                 Ok(sent) => {
                     own.callout = Some(sent);
                     return;

@@ -87,7 +87,7 @@ impl State {
     pub(crate) fn dispatch_due(&mut self, now: Duration) -> Vec<Settled> {
         let mut settled = Vec::new();
         while let Some(callout) = self.outbox.poll_callout(now, &mut self.sequence) {
-            match self.dispatch(&callout, now) {
+            match self.send(&callout, now) {
                 Ok((token, sent)) => {
                     self.callouts.insert(token, sent);
                 }
@@ -101,11 +101,7 @@ impl State {
     ///
     /// # Errors
     /// Why the host refused it.
-    pub(crate) fn dispatch(
-        &mut self,
-        callout: &Callout,
-        now: Duration,
-    ) -> Result<(u32, Sent), String> {
+    pub(crate) fn send(&mut self, callout: &Callout, now: Duration) -> Result<(u32, Sent), String> {
         self.metrics.count(Counter::Callouts);
         if callout.records > 0 {
             self.metrics.note_batch(callout.records);

@@ -24,8 +24,8 @@ fn listeners() -> Vec<(&'static str, Value)> {
             "producer_async": false, "topics_query_arg": "to",
             "allowed_topics": ["second", "third", "missing"],
         });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            fields[name] = value.clone();
+        if let (Some(fields), Some(more)) = (fields.as_object_mut(), more.as_object()) {
+            fields.extend(more.clone());
         }
         fields
     };
@@ -107,12 +107,10 @@ async fn a_missing_topic_is_the_worst(gateway: &Gateway) -> anyhow::Result<()> {
     assert!(!hidden.text().contains("topics"), "{}", hidden.text());
     let told = gateway.send("second", post("/?to=second,missing")).await?;
     let body = told.json()?;
-    assert_eq!((told.status, &body["topics"][0]["topic"]), (502, &json!("second")));
-    assert_eq!(
-        (&body["topics"][0]["status"], &body["topics"][1]["status"]),
-        (&json!(200), &json!(502))
-    );
-    assert_eq!(body["topics"][1]["code"], "unknown_topic");
+    let line = |place: &str| body.pointer(&format!("/topics/{place}")).cloned();
+    assert_eq!((told.status, line("0/topic")), (502, Some(json!("second"))));
+    assert_eq!((line("0/status"), line("1/status")), (Some(json!(200)), Some(json!(502))));
+    assert_eq!(line("1/code"), Some(json!("unknown_topic")));
     Ok(())
 }
 
@@ -123,7 +121,7 @@ async fn a_key_decides_the_partition(gateway: &Gateway) -> anyhow::Result<()> {
         assert_eq!(reply.status, 200, "{}", reply.text());
         partitions.push(reply.header("kafka-partition").context("no partition")?.to_owned());
     }
-    assert_eq!(partitions[0], partitions[1]);
+    assert_eq!(partitions.first(), partitions.get(1));
     let records = gateway.records("keyed").await?;
     let mut keys: Vec<_> = records.iter().map(|record| record.key.as_deref()).collect();
     keys.sort_unstable();
@@ -146,20 +144,20 @@ async fn headers_become_record_headers(gateway: &Gateway) -> anyhow::Result<()> 
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     let listed = gateway.records("listed").await?;
-    let mut listed = headers(&listed[0]);
+    let mut listed = headers(listed.first().context("no record")?);
     let id = listed.pop().context("no header")?;
     // Envoy gives requests from outside an id of its own.
     assert_eq!((id.0, id.1.len()), ("x-request-id", 36));
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(listed, [("x-tag", "1"), ("x-tag", "2"), ("tenant", "acme"), trace]);
     let all = gateway.records("all").await?;
-    let all = headers(&all[0]);
+    let all = headers(all.first().context("no record")?);
     let tags: Vec<_> = all.iter().filter(|(name, _)| *name == "x-tag").collect();
     assert_eq!(tags, [&("x-tag", "1,2")]);
     assert!(all.contains(&trace) && all.contains(&("content-type", "text/plain")), "{all:?}");
     assert!(!all.iter().any(|(name, _)| *name == "authorization" || *name == "host"), "{all:?}");
     let once = gateway.records("once").await?;
-    assert_eq!(headers(&once[0]), [("x-tag", "1")]);
+    assert_eq!(headers(once.first().context("no record")?), [("x-tag", "1")]);
     let reply = gateway.send("first", request()).await?;
     let records = gateway.records("first").await?;
     assert_eq!(headers(record_of(&records, &reply, "first")?), [], "as Kong, by default none");

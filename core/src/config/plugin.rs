@@ -77,12 +77,12 @@ type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// The document with the fields of each rule's `config` over its own, read once more.
 fn settings_of_rules(json: &[u8]) -> Result<Vec<Settings>, ConfigError> {
-    let mut base: Fields = parse(json)?;
+    let mut base: Fields = read(json)?;
     let rules = base.remove("match").unwrap_or_default();
-    let rules: Vec<Fields> = parse(rules.get().as_bytes())?;
+    let rules: Vec<Fields> = read(rules.get().as_bytes())?;
     let one = |(index, mut rule): (usize, Fields)| {
         let own = rule.remove("config").unwrap_or_default();
-        let own: Option<Fields> = parse(own.get().as_bytes())?;
+        let own: Option<Fields> = read(own.get().as_bytes())?;
         let mut merged = base.clone();
         let own = own.unwrap_or_default();
         merged.extend(own.clone());
@@ -97,6 +97,11 @@ fn settings_of_rules(json: &[u8]) -> Result<Vec<Settings>, ConfigError> {
         })
     };
     rules.into_iter().enumerate().map(one).collect()
+}
+
+/// What has been parsed once already: no fault is left whose path would matter.
+fn read<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, ConfigError> {
+    serde_json::from_slice(json).map_err(|error| fault("match", &error.to_string()))
 }
 
 fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError> {
