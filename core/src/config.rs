@@ -3,9 +3,9 @@
 mod check;
 mod check_access;
 mod check_parts;
-mod messages;
 #[cfg(test)]
 mod kong_examples;
+mod messages;
 mod parse;
 mod plugin;
 mod raw;
