@@ -183,7 +183,11 @@ impl Outbox {
         };
         let Some(batch) = self.in_flight.remove(&sequence) else { return Vec::new() };
         match callout::classify(ended, batch.entries.len()) {
-            Verdict::Outcomes(outcomes) => self.settle(batch, outcomes, now),
+            Verdict::Outcomes(outcomes) => {
+                // Another VM may have registered the same profile since.
+                self.profile_refused = false;
+                self.settle(batch, outcomes, now)
+            }
             Verdict::UnknownProfile => self.register_for(batch, now),
             Verdict::TooLarge => self.split(batch, now),
             Verdict::NotWritten(reason) => self.not_written(batch, &reason, now),

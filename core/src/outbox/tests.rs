@@ -351,3 +351,20 @@ fn a_profile_that_the_bridge_refuses_is_no_promise_in_memory_mode() {
         assert_eq!(filter.push(2), then);
     }
 }
+
+#[test]
+fn a_refused_profile_that_another_vm_registers_later_is_taken_again() {
+    let flush = r#","producer_async_flush_timeout":1"#;
+    let mut filter = Filter::new(&[MEMORY, flush].concat());
+    filter.push(1).unwrap();
+    filter.now += Duration::from_secs(1);
+    let produce = filter.poll().unwrap();
+    filter.reply(&produce, 404, b"{}");
+    let register = filter.poll().unwrap();
+    filter.reply(&register, 422, b"{}");
+    assert_eq!(filter.push(2), Err(Code::ProfileRefused));
+    filter.now += Duration::from_secs(1);
+    let again = filter.poll().unwrap();
+    filter.outcomes(&again, &[written(1)]);
+    assert_eq!(filter.push(2), Ok(()));
+}
