@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::cost::{Budget, Fault};
 use super::value::{Shared, Value};
 
-pub(super) fn int<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn int<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    pay_parsing(value, budget)?;
     let int = match value {
         Value::Int(int) => Some(*int),
         Value::UInt(uint) => i64::try_from(*uint).ok(),
@@ -18,7 +19,8 @@ pub(super) fn int<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
     int.map(Value::Int).ok_or_else(|| refused("int", value))
 }
 
-pub(super) fn uint<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn uint<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    pay_parsing(value, budget)?;
     let uint = match value {
         Value::Int(int) => u64::try_from(*int).ok(),
         Value::UInt(uint) => Some(*uint),
@@ -37,7 +39,8 @@ pub(super) fn uint<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "CEL's double() is the nearest double")]
-pub(super) fn double<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn double<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    pay_parsing(value, budget)?;
     let double = match value {
         Value::Int(int) => Some(*int as f64),
         Value::UInt(uint) => Some(*uint as f64),
@@ -96,6 +99,14 @@ pub(super) fn base64_decode<'a>(
     budget.pay_bytes(text.len())?;
     let bytes = STANDARD.decode(text.as_bytes());
     bytes.map(Value::bytes).map_err(|_| Fault::new("`base64.decode`: the text is not base64"))
+}
+
+/// Digits are read to the last, however many there are: a digit takes longer than a copied byte.
+fn pay_parsing(value: &Value<'_>, budget: &mut Budget) -> Result<(), Fault> {
+    match value {
+        Value::String(text) => budget.pay_bytes(text.len().saturating_mul(4)),
+        _ => Ok(()),
+    }
 }
 
 fn refused(function: &str, value: &Value<'_>) -> Fault {

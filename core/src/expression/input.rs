@@ -19,7 +19,7 @@ pub struct Input<'a> {
     request: &'a Request,
     kong_message: Option<&'a [u8]>,
     timestamp_ms: i64,
-    message: OnceCell<Value<'a>>,
+    message: OnceCell<Result<Value<'a>, Fault>>,
 }
 
 impl<'a> Input<'a> {
@@ -33,13 +33,13 @@ impl<'a> Input<'a> {
     pub(super) fn field(&self, field: Field, budget: &mut Budget) -> Result<Value<'a>, Fault> {
         let request = self.request;
         Ok(match field {
-            Field::Method => latin(&request.method),
-            Field::Uri => latin(&request.target),
-            Field::Path => latin(request.path()),
-            Field::Host => header(request, b"host"),
-            Field::Scheme => latin(&request.scheme),
-            Field::ContentType => header(request, b"content-type"),
-            Field::Id => header(request, b"x-request-id"),
+            Field::Method => paid(&request.method, budget)?,
+            Field::Uri => paid(&request.target, budget)?,
+            Field::Path => paid(request.path(), budget)?,
+            Field::Host => header(request, b"host", budget)?,
+            Field::Scheme => paid(&request.scheme, budget)?,
+            Field::ContentType => header(request, b"content-type", budget)?,
+            Field::Id => header(request, b"x-request-id", budget)?,
             Field::Time => Value::text(rfc3339(self.timestamp_ms)),
             Field::BodyBytes => Value::Bytes(Shared::Borrowed(&request.body)),
             Field::Body => {
@@ -78,12 +78,10 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn message(&self) -> Result<Value<'a>, Fault> {
-        if let Some(message) = self.message.get() {
-            return Ok(message.clone());
-        }
-        let text = self.kong_message.ok_or_else(|| Fault::new("there is no message"))?;
-        let message = json::read(text)?;
-        Ok(self.message.get_or_init(|| message).clone())
+        // A document that is refused is read once, too: `||` may ask for it again and again.
+        let read =
+            || json::read(self.kong_message.ok_or_else(|| Fault::new("there is no message"))?);
+        self.message.get_or_init(read).clone()
     }
 
     fn query(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
@@ -116,8 +114,14 @@ impl<'a> Input<'a> {
 /// A name is compared with about this many others before it has its place.
 const SORTING: usize = 16;
 
-fn header<'a>(request: &'a Request, name: &[u8]) -> Value<'a> {
-    latin(request.header(name).unwrap_or_default())
+fn header<'a>(request: &'a Request, name: &[u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    paid(request.header(name).unwrap_or_default(), budget)
+}
+
+/// What is not UTF-8 is copied, twice as long at most.
+fn paid<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    budget.pay_bytes(bytes.len().saturating_mul(2))?;
+    Ok(latin(bytes))
 }
 
 fn latin(bytes: &[u8]) -> Value<'_> {
@@ -152,4 +156,18 @@ fn one_or_list(mut values: Vec<Value<'_>>) -> Value<'_> {
 
 fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
     Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_cannot_be_read_is_read_once() {
+        let request = Request::default();
+        let input = Input::new(&request, Some(b"{"), 0);
+        let first = input.message().unwrap_err();
+        assert!(input.message.get().is_some_and(Result::is_err));
+        assert_eq!(input.message().unwrap_err(), first);
+    }
 }

@@ -82,7 +82,7 @@ fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, Fault> {
 }
 
 /// A map of names to a value, to a list of them, or to null.
-fn headers<'a>(value: Value<'a>, _: &mut Budget) -> Result<Vec<MessageHeader<'a>>, Fault> {
+fn headers<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Vec<MessageHeader<'a>>, Fault> {
     let map = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Map(map) => map,
@@ -94,15 +94,19 @@ fn headers<'a>(value: Value<'a>, _: &mut Budget) -> Result<Vec<MessageHeader<'a>
         let Key::String(name) = name else {
             return Err(Fault::new("a header's name must be a string"));
         };
-        let name = || bytes(Value::String(name.clone()), "a string");
-        match value {
-            Value::Null => headers.push((name()?, None)),
-            Value::List(values) => {
-                for value in values.iter() {
-                    headers.push((name()?, Some(bytes(value.clone(), wanted)?)));
-                }
-            }
-            other => headers.push((name()?, Some(bytes(other.clone(), wanted)?))),
+        let values = match value {
+            Value::List(values) => values,
+            other => std::slice::from_ref(other),
+        };
+        for content in values {
+            // One value can be there many times, and is copied each time.
+            budget.pay(1)?;
+            budget.pay_bytes(name.len() + length(content))?;
+            let content = match (content, value) {
+                (Value::Null, Value::Null) => None,
+                _ => Some(bytes(content.clone(), wanted)?),
+            };
+            headers.push((bytes(Value::String(name.clone()), "a string")?, content));
         }
     }
     Ok(headers)
@@ -116,6 +120,14 @@ fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, Fault> {
         }
         Value::Bytes(bytes) => Ok(cow(bytes)),
         other => Err(expected(wanted, &other)),
+    }
+}
+
+fn length(value: &Value<'_>) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 

@@ -222,6 +222,40 @@ fn no_expression_takes_more_than_its_budget() {
     assert_eq!(stopped, GREEDY.into_iter().collect(), "each meets a request that is too much");
 }
 
+/// A long text that one step names is as long to read each time.
+#[test]
+fn what_is_read_again_is_paid_for_again() {
+    let digits = request("POST", "/", &[], "0".repeat(1_000_000).as_bytes());
+    let target = Request { target: vec![0xff; 60_000], ..Request::default() };
+    let twenty = "[0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9]";
+    for (source, request, bytes) in [
+        ("[request.body].all(s, TWENTY.exists(i, int(s) > i))", &digits, 1_000_000),
+        ("[request.body].all(s, TWENTY.exists(i, uint(s) > i))", &digits, 1_000_000),
+        ("[request.body].all(s, TWENTY.exists(i, double(s) > i))", &digits, 1_000_000),
+        ("TWENTY.exists(i, request.uri == '')", &target, 60_000),
+        ("TWENTY.exists(i, request.path == '')", &target, 60_000),
+    ] {
+        let (result, cost) = evaluate(&source.replace("TWENTY", twenty), request);
+        let exhausted = result.is_err_and(|error| error.starts_with("costs more than"));
+        assert!(exhausted || cost > 20 * bytes / 128, "{source}: {cost}");
+    }
+}
+
+#[test]
+fn one_value_in_many_headers_is_paid_for_each_time() {
+    let headers = "{'h': [request.body + 'a'].map(s, [1,2,3,4,5,6,7,8,9,0].map(i, s))[0]}";
+    let settings = format!(
+        r#"{{"bridge":"b","topic":"t","message_format":"body",
+            "record_headers_expression":"{headers}"}}"#
+    );
+    let settings = crate::config::Settings::parse(settings.as_bytes()).unwrap();
+    let status = |bytes: usize| {
+        let request = Request { body: vec![b'x'; bytes], ..Request::default() };
+        crate::capture::capture(&settings, &request, 7).map_err(|reply| reply.status).err()
+    };
+    assert_eq!((status(1000), status(2_000_000)), (None, Some(400)));
+}
+
 #[test]
 fn a_body_of_too_many_values_or_levels_is_refused_only_where_it_is_looked_at() {
     let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
