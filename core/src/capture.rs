@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::format;
+use crate::limits;
 use crate::outcome::{Code, Reply};
 use crate::record::Record;
 use crate::request::Request;
@@ -52,6 +53,13 @@ pub fn capture(
         headers: taken.chain(own).collect(),
     };
     let first = wire::encode_record(&record).map_err(bad_request)?;
+    // A queue that is empty takes every request, and so bounds none: a client that names every
+    // topic with a large body would take the worker's memory.
+    let most = settings.queue.bytes.max(limits::RECORD_BYTES_MAX);
+    if !topics.more.is_empty() && first.len().saturating_mul(1 + topics.more.len()) > most {
+        let error = "the message, once for each topic, is larger than the queue";
+        return Err(Reply::refused(Code::RecordTooLarge, error));
+    }
     let mut captured = Captured { first, more: Vec::new() };
     for topic in topics.more {
         record.topic = topic;
@@ -186,5 +194,26 @@ mod tests {
         assert_eq!(captured.first, wire::encode_record(&expected).unwrap());
         expected.topic = "orders";
         assert_eq!(captured.more, [wire::encode_record(&expected).unwrap()]);
+    }
+
+    #[test]
+    fn a_large_body_for_many_topics_is_refused_before_it_is_copied() {
+        let topics: Vec<_> = (0..70).map(|at| format!("\"t{at}\"")).collect();
+        let config = format!(
+            r#"{{"bridge":"b","topic":"orders","topics_query_arg":"to","message_format":"body",
+                "allowed_topics":[{}]}}"#,
+            topics.join(",")
+        );
+        let settings = Settings::parse(config.as_bytes()).unwrap();
+        let to = |count| topics[..count].join(",").replace('"', "");
+        let status = |count| {
+            let request = Request {
+                target: format!("/?to={}", to(count)).into_bytes(),
+                body: vec![b'x'; 1 << 20],
+                ..Request::default()
+            };
+            capture(&settings, &request, 7).map_err(|reply| reply.status).err()
+        };
+        assert_eq!((status(60), status(70)), (None, Some(413)));
     }
 }
