@@ -1,6 +1,8 @@
 //! Whether a request is one of those that a rule is for.
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
+
+use crate::limits::REGEX_BYTES_MAX;
 
 /// What a rule names; all of it must fit.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +45,8 @@ impl PathCondition {
     /// What is wrong with it.
     pub fn regex(text: &str) -> Result<Self, String> {
         // By itself first: `a)|(b` is none, but would be one between the brackets.
-        let whole = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+        let build = |text: &str| RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
+        let whole = build(text).and_then(|_| build(&format!("^(?:{text})$")));
         whole.map(Self::Regex).map_err(|error| error.to_string())
     }
 
@@ -70,6 +73,15 @@ impl HostPattern {
             Some(below) => Self::Below(below.to_owned()),
             None => Self::Exact(text),
         }
+    }
+
+    /// Whether a text is one that some request's host can fit.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let in_brackets = name.starts_with('[') && name.ends_with(']');
+        let part = |c: char| c.is_ascii_graphic() && !matches!(c, '*' | '/' | '@' | '?' | '#');
+        !name.is_empty() && name.chars().all(part) && (in_brackets || !name.contains(':'))
     }
 
     fn fits(&self, host: &[u8]) -> bool {
@@ -156,5 +168,8 @@ mod tests {
     fn a_regular_expression_takes_linear_time() {
         let evil = PathCondition::regex("(/a*)*b").unwrap();
         assert!(!evil.fits(&[b"/".as_slice(), &[b'a'; 20_000]].concat()));
+        // Each byte of a path is tried with each of its states.
+        assert!(PathCondition::regex("(a{0,1000}){0,100}").is_err());
+        assert!(PathCondition::regex("/v[0-9]{1,9}/[a-z0-9-]{1,64}(/items)?").is_ok());
     }
 }
