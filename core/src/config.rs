@@ -191,6 +191,7 @@ mod tests {
             (json!({"topic": ""}), "topic: must be 1 to 249 characters of a-z A-Z 0-9 . _ -"),
             (json!({"topic": "a b"}), "topic: must be 1 to 249 characters of a-z A-Z 0-9 . _ -"),
             (json!({"topic": null}), "topic: is required"),
+            (json!({"topic": ".."}), "topic: must be neither . nor .."),
             (json!({"bridge": ""}), "bridge: must not be empty"),
             (json!({"bridge_token": "a\nb"}), "bridge_token: must be visible ASCII"),
             (json!({"producer_request_acks": 2}), "producer_request_acks: must be -1 to 1, is 2"),

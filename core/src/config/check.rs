@@ -271,7 +271,10 @@ where
 
 /// A topic's name.
 pub(super) fn topic(path: &str, value: Option<String>) -> Result<Option<String>, ConfigError> {
-    name(path, value, limits::TOPIC_BYTES_MAX)
+    match value.as_deref() {
+        Some("." | "..") => Err(fault(path, "must be neither . nor ..")),
+        _ => name(path, value, limits::TOPIC_BYTES_MAX),
+    }
 }
 
 /// A topic's or cluster's name, in the characters that Kafka allows for topics.

@@ -38,7 +38,9 @@ pub(super) fn record_headers(raw: &Raw) -> Result<RecordHeaders, ConfigError> {
         if to.is_empty() {
             return Err(fault(&path, "must not be empty"));
         }
-        mapped.insert(header_name(&path, name)?, to.clone());
+        if mapped.insert(header_name(&path, name)?, to.clone()).is_some() {
+            return Err(fault(&path, "is there twice: names are compared in lower case"));
+        }
     }
     Ok(RecordHeaders {
         selection: selection(headers, include, exclude),
@@ -130,6 +132,10 @@ mod tests {
             (
                 r#""headers":{"name_mappings":{"a":""}}"#,
                 "headers.name_mappings.a: must not be empty",
+            ),
+            (
+                r#""headers":{"name_mappings":{"A":"b","a":"c"}}"#,
+                "headers.name_mappings.a: is there twice: names are compared in lower case",
             ),
             (
                 r#""headers":{"exclude_header":[]}"#,

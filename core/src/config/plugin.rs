@@ -121,20 +121,29 @@ fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError
         list => Ok(list.clone().unwrap_or_default()),
     };
     let hosts = listed("hosts", &rule.hosts)?;
-    let wrong = |host: &String| host.strip_prefix("*.").unwrap_or(host).contains(['*', '/']);
-    if let Some(host) = hosts.iter().find(|host| wrong(host)) {
-        let reason = format!("`{host}` is neither a host name nor `*.` and one");
+    if let Some(host) = hosts.iter().find(|host| !HostPattern::is_one(host)) {
+        let reason = format!("`{host}` is neither a host name without a port nor `*.` and one");
         return Err(fault(&format!("{path}.hosts"), &reason));
+    }
+    let methods = listed("methods", &rule.methods)?;
+    let upper_case = |c: char| c.is_ascii_graphic() && !c.is_ascii_lowercase();
+    if let Some(method) = methods.iter().find(|method| !method.chars().all(upper_case)) {
+        let reason = format!("`{method}` is no request's method: they are in upper case");
+        return Err(fault(&format!("{path}.methods"), &reason));
     }
     Ok(Condition {
         path: path_condition(path, rule)?,
-        methods: listed("methods", &rule.methods)?,
+        methods,
         hosts: hosts.iter().map(|host| HostPattern::new(host)).collect(),
     })
 }
 
 fn path_condition(path: &str, rule: &sections::Rule) -> Result<PathCondition, ConfigError> {
     let rooted = |field: &str, text: &String| match text.starts_with('/') {
+        // No path has one, so no request would ever fit.
+        true if text.contains(['?', '#']) => {
+            Err(fault(&format!("{path}.{field}"), "must not have a query string or a fragment"))
+        }
         true => Ok(text.clone()),
         false => Err(fault(&format!("{path}.{field}"), "must begin with /")),
     };
@@ -202,13 +211,25 @@ mod tests {
             (r#"[{"config":{"host":"auto"}}]"#, "match[0].config.host: is the same for all rules"),
             (r#"[{"path":"a"}]"#, "match[0].path: must begin with /"),
             (
+                r#"[{"path_prefix":"/a?b=c"}]"#,
+                "match[0].path_prefix: must not have a query string or a fragment",
+            ),
+            (
                 r#"[{"path":"/a","path_prefix":"/b"}]"#,
                 "match[0]: has more than one of path, path_prefix, path_regex",
             ),
             (r#"[{"methods":[]}]"#, "match[0].methods: must not be empty, nor have an empty entry"),
             (
+                r#"[{"methods":["GET","post"]}]"#,
+                "match[0].methods: `post` is no request's method: they are in upper case",
+            ),
+            (
                 r#"[{"hosts":["a*"]}]"#,
-                "match[0].hosts: `a*` is neither a host name nor `*.` and one",
+                "match[0].hosts: `a*` is neither a host name without a port nor `*.` and one",
+            ),
+            (
+                r#"[{"hosts":["a","b:80"]}]"#,
+                "match[0].hosts: `b:80` is neither a host name without a port nor `*.` and one",
             ),
             (
                 r#"[{"config":{"headers":{"include_headers":[""]}}}]"#,
