@@ -27,7 +27,8 @@ pub(crate) struct Accumulator {
     line: Line,
     /// Bytes reserved by all of them.
     buffered: usize,
-    /// Bytes of the last full batch: how large the next buffer is made.
+    /// Bytes of the last batch that was closed: how large the next buffer is made. A batch that
+    /// stays small takes no more than its predecessor then, however long it waits.
     expected: usize,
     alarm: Alarm,
     /// In the queue of a sender, or waiting for a leader.
@@ -84,7 +85,8 @@ impl Accumulator {
         if is_young && let Some(place) = self.push_open(record, reserved, deadline) {
             return Ok(place);
         }
-        let builder = BatchBuilder::with_capacity(self.expected.max(BATCH_BUFFER_BYTES));
+        let expected = self.open.as_ref().map_or(self.expected, |open| open.content.len());
+        let builder = BatchBuilder::with_capacity(expected);
         if builder.len_with(record) + PRODUCE_PARTITION_BYTES > self.limits.request_bytes {
             return Err(Reason::TooLarge);
         }
@@ -123,7 +125,10 @@ impl Accumulator {
     }
 
     fn close_open(&mut self) {
-        self.open.take().into_iter().for_each(|batch| self.line.push(batch));
+        if let Some(batch) = self.open.take() {
+            self.expected = batch.content.len();
+            self.line.push(batch);
+        }
     }
 
     /// Whether the partition must be given to its leader's sender now. Says so once, until
@@ -183,7 +188,6 @@ impl Accumulator {
         if self.open.as_ref().is_some_and(|open| open.id == id) {
             self.close_open();
         }
-        self.expected = bytes;
         self.line.depart(id)
     }
 
@@ -264,10 +268,13 @@ impl Accumulator {
             Next::Nothing => None,
             Next::Batch { at, .. } => Some(at),
             Next::Open => {
-                let since = self.open.as_ref()?.not_before;
+                let open = self.open.as_ref()?;
+                let since = open.not_before;
+                let patience = open.deadline.saturating_duration_since(since);
                 match self.mode {
                     Mode::Open if self.limits.linger.is_zero() && self.line.is_flying() => None,
-                    Mode::Open => Some(since + self.limits.linger),
+                    // A quarter of its patience is left for the way to Kafka.
+                    Mode::Open => Some(since + self.limits.linger.min(patience - patience / 4)),
                     Mode::Draining => Some(since),
                 }
             }

@@ -2,12 +2,13 @@
 
 use tokio::time::Instant;
 
-/// The earliest deadline in a partition, and the alarm that is set for it.
+/// The earliest deadline in a partition, and the alarms that are set for it.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
     /// Not later than any deadline; exact after [`Alarm::recount`].
     earliest: Option<Instant>,
-    set: Option<Instant>,
+    /// Those that have not rung, the next one last.
+    set: Vec<Instant>,
 }
 
 impl Alarm {
@@ -25,16 +26,16 @@ impl Alarm {
     /// to wake.
     pub(crate) fn poll(&mut self, due: Option<Instant>) -> Option<Instant> {
         let wanted = [self.earliest, due].into_iter().flatten().min()?;
-        if self.set.is_some_and(|set| set <= wanted) {
+        if self.set.last().is_some_and(|set| *set <= wanted) {
             return None;
         }
-        self.set = Some(wanted);
+        self.set.push(wanted);
         Some(wanted)
     }
 
     /// Time has passed; says whether a deadline may have.
     pub(crate) fn ring(&mut self, now: Instant) -> bool {
-        self.set = self.set.filter(|set| now < *set);
+        while self.set.pop_if(|set| *set <= now).is_some() {}
         self.earliest.is_some_and(|earliest| earliest <= now)
     }
 }
@@ -55,7 +56,7 @@ mod tests {
         assert_eq!(alarm.poll(Some(at(150))), None);
         assert_eq!(alarm.poll(Some(at(50))), Some(at(50)));
         assert!(!alarm.ring(at(50)));
-        assert_eq!(alarm.poll(None), Some(at(100)));
+        assert_eq!(alarm.poll(None), None, "the one for the deadline has not rung yet");
         assert!(alarm.ring(at(100)));
         alarm.recount([at(200)].into_iter());
         assert_eq!(alarm.poll(None), Some(at(200)));

@@ -49,6 +49,14 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::Growing(builder) => builder.capacity(),
+            Self::Sealed(_) | Self::Away => self.len(),
+        }
+    }
+
     /// Bytes of the batch, a growing one's as if it were not compressed.
     pub(crate) fn len(&self) -> usize {
         match self {

@@ -247,6 +247,12 @@ impl Line {
         self.batches.iter().filter(|batch| batch.claim.is_some()).map(|batch| batch.deadline)
     }
 
+    /// Bytes that the batches take in memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.batches.iter().map(|batch| batch.content.capacity()).sum()
+    }
+
     pub(crate) fn is_flying(&self) -> bool {
         self.flying > 0
     }

@@ -27,6 +27,11 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether no record was added.
     pub fn is_empty(&self) -> bool {
         self.records == 0

@@ -332,3 +332,44 @@ fn values_of(batch: &Bytes) -> Vec<u8> {
     let (_, records) = record_batch::decode_all(batch).unwrap();
     records.iter().flat_map(|record| record.value.clone().unwrap().to_vec()).collect()
 }
+
+#[test]
+fn an_alarm_for_each_linger_adds_none_for_the_deadline() {
+    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(5), ..LIMITS });
+    let mut alarms = Vec::new();
+    for round in 0..100 {
+        let now = 10 * round;
+        drop(desk.push(b"a", 60_000 + now, now).unwrap());
+        alarms.extend(desk.queue.poll_alarm());
+        desk.queue.on_alarm(desk.at(now + 5));
+        let shipment = desk.take(now + 5).unwrap();
+        desk.queue.finish(shipment, ending_at(7));
+        alarms.extend(desk.queue.poll_alarm());
+    }
+    let of_deadlines = alarms.iter().filter(|at| **at >= desk.at(60_000)).count();
+    assert_eq!((alarms.len() - of_deadlines, of_deadlines), (100, 1));
+}
+
+#[test]
+fn no_record_lingers_until_its_deadline() {
+    let mut desk = Desk::new(BatchLimits { linger: Duration::from_secs(20), ..LIMITS });
+    let _patient = desk.push(b"a", 100_000, 0).unwrap();
+    assert!(!desk.queue.poll_due(desk.at(19_999)));
+    let _hasty = desk.push(b"b", 10_000, 0).unwrap();
+    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(7500)));
+    assert!(!desk.queue.poll_due(desk.at(7499)));
+    assert!(desk.queue.poll_due(desk.at(7500)));
+}
+
+#[test]
+fn small_batches_after_a_large_one_take_little_memory() {
+    let limits = BatchLimits { batch_bytes: 100_000, request_bytes: 200_000, ..LIMITS };
+    let mut desk = Desk::new(BatchLimits { buffer_bytes: 1_000_000, ..limits });
+    drop(desk.push(&[7; 90_000], 500_000, 0).unwrap());
+    let _away = desk.take(0).unwrap();
+    for second in 1..=100 {
+        drop(desk.push(b"a", 500_000, 1000 * second).unwrap());
+    }
+    let kept = desk.queue.line.capacity();
+    assert!(kept < 120_000, "{kept} bytes for 100 small batches");
+}
