@@ -18,11 +18,14 @@ impl Backoff {
         if failures == 0 {
             return Duration::ZERO;
         }
-        let doubled = self.base.saturating_mul(1 << (failures - 1).min(20));
+        let doubled = self.base.max(LEAST).saturating_mul(1 << (failures - 1).min(20));
         let percent = 80 + u32::try_from(random % 41).unwrap_or(0);
-        doubled.min(self.max).saturating_mul(percent) / 100
+        doubled.min(self.max.max(LEAST)).saturating_mul(percent) / 100
     }
 }
+
+/// Even who wants no pauses must not ask a broker as fast as it refuses.
+const LEAST: Duration = Duration::from_millis(1);
 
 thread_local! {
     static SEED: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
@@ -63,6 +66,15 @@ mod tests {
         let pauses: Vec<_> = (0..6).map(|n| BACKOFF.after(n, 20).as_millis()).collect();
         assert_eq!(pauses, [0, 100, 200, 400, 800, 1000]);
         assert_eq!(BACKOFF.after(u32::MAX, 20).as_millis(), 1000);
+    }
+
+    #[test]
+    fn a_pause_is_never_zero() {
+        let none = Backoff { base: Duration::ZERO, max: Duration::ZERO };
+        let growing = Backoff { max: BACKOFF.max, ..none };
+        assert_eq!(none.after(0, 20), Duration::ZERO);
+        assert_eq!([1, 9].map(|failures| none.after(failures, 20).as_millis()), [1, 1]);
+        assert_eq!([1, 9].map(|failures| growing.after(failures, 20).as_millis()), [1, 256]);
     }
 
     #[test]
