@@ -20,8 +20,6 @@ use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
 use cache::{Cache, Lookup};
 
-pub(crate) use cache::Leader;
-
 /// The handle; the refreshing itself is done by [`Metadata::run`] in a task of its own.
 #[derive(Debug)]
 pub(crate) struct Metadata {
@@ -76,7 +74,7 @@ impl Metadata {
     }
 
     /// Who leads a partition now. Keeps the topic in use.
-    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Leader {
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
         self.cache.lock().leader(topic, partition, Instant::now())
     }
 

@@ -35,13 +35,6 @@ struct Entry {
     state: State,
 }
 
-/// Who leads a partition, and in which generation we learnt it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Leader {
-    pub(crate) id: Option<i32>,
-    pub(crate) generation: u64,
-}
-
 /// What the cache says about a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
@@ -93,28 +86,25 @@ impl Cache {
     fn admit(&mut self, topic: &str, now: Instant) -> Lookup {
         if self.topics.len() >= TOPICS {
             self.forget_idle(now);
+            self.forget_doubtful(now);
         }
         if self.topics.len() >= TOPICS {
             return Lookup::Refused(Reason::TooManyTopics);
         }
         self.topics.insert(topic.into(), Entry { last_used: now, state: State::Open });
-        self.next = Some(now);
+        self.ask_within(self.retry.after(self.streak.min(1), random()), now);
         Lookup::Wanted
     }
 
     /// The leader of a partition; puts a forgotten topic back into use.
-    pub(super) fn leader(&mut self, topic: &str, partition: i32, now: Instant) -> Leader {
-        let generation = self.generation;
+    pub(super) fn leader(&mut self, topic: &str, partition: i32, now: Instant) -> Option<i32> {
         let Some(entry) = self.topics.get_mut(topic) else {
             self.lookup(topic, now, now);
-            return Leader { id: None, generation };
+            return None;
         };
         entry.last_used = now;
-        let State::Known { partitions, .. } = &entry.state else {
-            return Leader { id: None, generation };
-        };
-        let index = usize::try_from(partition).unwrap_or(usize::MAX);
-        Leader { id: partitions.get(index).and_then(|p| p.leader), generation }
+        let State::Known { partitions, .. } = &entry.state else { return None };
+        partitions.get(usize::try_from(partition).ok()?)?.leader
     }
 
     /// Rounds that were applied so far.
@@ -217,9 +207,23 @@ impl Cache {
 
     /// Asks again after a pause that grows while answers leave something open.
     fn ask_again(&mut self, now: Instant) {
-        let pause = self.retry.after(self.streak.max(1), random());
+        self.ask_within(self.retry.after(self.streak.max(1), random()), now);
+    }
+
+    /// Asks `pause` after the last round at the earliest, however many want to know.
+    fn ask_within(&mut self, pause: Duration, now: Instant) {
         let earliest = self.last_end.map_or(now, |end| (end + pause).max(now));
         self.next = Some(self.next.map_or(earliest, |next| next.min(earliest)));
+    }
+
+    /// Names that nobody is known to have: they must not keep a real topic out. Who still waits for
+    /// one asks again.
+    fn forget_doubtful(&mut self, now: Instant) {
+        self.topics.retain(|_, entry| match entry.state {
+            State::Known { .. } => true,
+            State::Open => now < entry.last_used + UNKNOWN_TOPIC,
+            State::Refused { .. } => false,
+        });
     }
 
     fn forget_idle(&mut self, now: Instant) {

@@ -120,8 +120,8 @@ impl Routing {
             return;
         }
         let leader = self.metadata.leader(&partition.topic, partition.index);
-        partition.set_leader(leader.id.is_some());
-        if let Some(broker) = leader.id {
+        partition.set_leader(leader.is_some());
+        if let Some(broker) = leader {
             self.leader(broker).push(partition.clone());
             return;
         }
@@ -132,7 +132,8 @@ impl Routing {
             topic.reconsider();
         }
         self.leaderless.lock().push(partition.clone());
-        self.metadata.complain(leader.generation);
+        // Of what is known by now: an answer that came since we looked found nobody here.
+        self.metadata.complain(self.metadata.generation());
     }
 
     /// Sees to it that batches have an identity before they are sent; without one they wait.
@@ -186,7 +187,7 @@ impl Routing {
             for leader in leaders {
                 let is_elsewhere = |partition: &Arc<Partition>| {
                     let now = self.metadata.leader(&partition.topic, partition.index);
-                    now.id != Some(leader.broker)
+                    now != Some(leader.broker)
                 };
                 moved.extend(leader.take_if(is_elsewhere));
             }

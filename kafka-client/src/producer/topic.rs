@@ -116,6 +116,10 @@ impl TopicState {
         if view.id != 0 && id != 0 && view.id != id {
             view.partitions.iter().for_each(|partition| partition.queue.lock().on_recreated());
         }
+        if view.count != count {
+            // The partition in use may be gone.
+            view.sticky.reconsider();
+        }
         (view.id, view.count) = (id, count);
         for index in view.partitions.len()..count {
             let index = i32::try_from(index).unwrap_or(i32::MAX);
@@ -167,11 +171,13 @@ impl Partition {
         self.has_leader.store(has_leader, Relaxed);
     }
 
+    pub(crate) fn has_leader(&self) -> bool {
+        self.has_leader.load(Relaxed)
+    }
+
     fn load(&self) -> Load {
-        Load {
-            queued_bytes: self.queued_bytes.load(Relaxed),
-            has_leader: self.has_leader.load(Relaxed),
-        }
+        let queued_bytes = self.queued_bytes.load(Relaxed);
+        Load { queued_bytes, has_leader: self.has_leader() }
     }
 }
 

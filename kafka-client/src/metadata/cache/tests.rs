@@ -36,7 +36,7 @@ impl Desk {
 
     fn leader(&mut self, partition: i32) -> Option<i32> {
         let now = self.start;
-        self.cache.leader("orders", partition, now).id
+        self.cache.leader("orders", partition, now)
     }
 
     fn due(&mut self, ms: u64) -> bool {
@@ -210,7 +210,7 @@ fn knowledge_is_refreshed_by_age_while_it_is_used() {
     let (_, topics) = desk.cache.start(desk.at(300_001));
     assert!(topics.is_empty(), "nobody used it for 5 minutes");
     assert_eq!(desk.leader(0), None);
-    assert!(desk.due(0), "and when it is used again, it is asked for");
+    assert!(desk.due(1), "and when it is used again, it is asked for");
 }
 
 #[test]
@@ -234,4 +234,37 @@ fn the_number_of_topics_is_bounded() {
     assert_eq!(desk.cache.lookup("one more", now, now), Lookup::Refused(Reason::TooManyTopics));
     let later = desk.at(300_000);
     assert_eq!(desk.cache.lookup("one more", later, later), Lookup::Wanted);
+}
+
+#[test]
+fn names_that_no_broker_knows_keep_no_topic_out() {
+    let mut desk = Desk::new();
+    desk.lookup(0);
+    desk.answer(1, vec![orders(1, &[(0, 7, 0)])]);
+    let now = desk.at(2);
+    for number in 1..TOPICS {
+        desk.cache.lookup(&number.to_string(), now, now);
+    }
+    let later = desk.at(5001);
+    desk.cache.lookup("1", now, later);
+    assert_eq!(desk.cache.lookup("real", later, later), Lookup::Refused(Reason::TooManyTopics));
+    let later = desk.at(5002);
+    assert_eq!(desk.cache.lookup("real", later, later), Lookup::Wanted);
+    assert_eq!(desk.cache.known("orders"), Some((1, 1)), "what is known stays");
+    assert_eq!(desk.cache.topics.len(), 3, "and whom someone waits for");
+}
+
+#[test]
+fn ever_new_names_do_not_hurry_the_questions() {
+    let mut desk = Desk::new();
+    let mut rounds = 0;
+    for ms in 0..10_000 {
+        let now = desk.at(ms);
+        desk.cache.lookup(&ms.to_string(), now, now);
+        if desk.due(ms) {
+            desk.answer(ms, vec![]);
+            rounds += 1;
+        }
+    }
+    assert!((80..130).contains(&rounds), "{rounds} rounds in 10 s");
 }

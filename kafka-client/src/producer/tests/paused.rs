@@ -122,3 +122,71 @@ async fn waiting_for_memory_spends_the_deadline() {
     assert_eq!(outcome, Outcome::NotWritten(Reason::BufferFull));
     assert_eq!(started.elapsed().as_secs(), PAUSE.as_secs());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_shrinks_loses_no_record_without_a_key() {
+    let cluster = cluster();
+    let client = client(&cluster, &[("metadata.max.age.ms", "1000")]);
+    for partitions in [8, 1, 8, 1, 8, 1, 8, 1, 8, 1] {
+        cluster.create_topic("orders", &vec![1; partitions]);
+        tokio::time::sleep(PAUSE).await;
+        let anywhere = Record { partition: None, ..record("a") };
+        let outcome = client.producer().send("orders", anywhere, within(1000)).await;
+        assert!(matches!(outcome, Outcome::Written { .. }), "{partitions}: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_backoff_a_missing_leader_is_not_asked_for_all_the_time() {
+    let cluster = cluster();
+    let none = [("retry.backoff.ms", "0"), ("retry.backoff.max.ms", "0")];
+    let client = client(&cluster, &none);
+    assert_eq!(send(&client, "a").await, written(Some(0)));
+    cluster.lead("orders", 0, None);
+    let outcome = client.producer().send("orders", record("b"), within(1000)).await;
+    assert!(matches!(outcome, Outcome::NotWritten(_)), "{outcome:?}");
+    assert!(cluster.requests(METADATA) < 1500, "{}", cluster.requests(METADATA));
+}
+
+/// A round that ends while a partition is on its way to those without a leader has not seen it.
+#[test]
+fn a_partition_that_is_parked_late_hears_of_its_leader() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let inside = runtime.enter();
+    let cluster = cluster();
+    let client = client(&cluster, &[("acks", "1")]);
+    let learn = |leader| {
+        cluster.lead("orders", 0, leader);
+        runtime.block_on(async {
+            assert_eq!(client.ready(PAUSE).await, Ok(()));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    assert_eq!(runtime.block_on(send(&client, "a")), written(Some(0)));
+    learn(None);
+    let routing = client.producer().routing.clone();
+    let partition = routing.partitions().remove(0);
+    let mut queue = partition.queue.lock();
+    let (cell, index) = queue.push(&record("b"), 0, within(10_000), Instant::now()).unwrap();
+    assert!(queue.poll_due(Instant::now()));
+    let parking = std::thread::spawn({
+        let (routing, partition) = (routing.clone(), partition.clone());
+        let runtime = runtime.handle().clone();
+        move || {
+            let _inside = runtime.enter();
+            routing.schedule(&partition);
+        }
+    });
+    // It has seen that nobody leads, and waits for the lock to say so.
+    while partition.has_leader() {
+        std::thread::yield_now();
+    }
+    learn(Some(1));
+    drop(queue);
+    parking.join().unwrap();
+    let outcome = runtime.block_on(Ticket { cell, index, timestamp_ms: 5 }.outcome());
+    assert_eq!(outcome, written(Some(1)));
+    drop(inside);
+}
