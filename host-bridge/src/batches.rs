@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
-use kafka_client::{Producer, Reason, Ticket, Topic, record_size};
+use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ pub(crate) async fn enqueue(
     let found = names.iter().map(async |name| (*name, producer.topic(name, deadline).await));
     let topics: BTreeMap<&str, Result<Topic, Reason>> = join_all(found).await.into_iter().collect();
     let bytes = records.iter().map(|record| record_size(&kafka_record(record))).sum();
-    let mut permit = match producer.reserve(bytes, deadline).await {
+    let mut permit = match room(producer, bytes, deadline).await {
         Ok(permit) => permit,
         Err(reason) => return Enqueued(records.iter().map(|_| Err(reason.clone())).collect()),
     };
@@ -33,6 +33,15 @@ pub(crate) async fn enqueue(
         producer.enqueue(&mut permit, &topic, kafka_record(record), deadline)
     };
     Enqueued(records.iter().map(&mut enqueue).collect())
+}
+
+/// Memory for a whole batch. One that is larger than all the memory there is gets none: each record
+/// takes what is free, and only one that can never fit is too large.
+async fn room(producer: &Producer, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
+    match producer.reserve(bytes, deadline).await {
+        Err(Reason::TooLarge) => producer.reserve(0, deadline).await,
+        other => other,
+    }
 }
 
 impl Enqueued {
@@ -56,5 +65,40 @@ fn kafka_record<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
         value: record.value,
         headers: &record.headers,
         timestamp_ms: record.timestamp_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kafka_client::Config;
+    use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+    use kafka_upstream_core::outcome::Code;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_larger_than_the_memory_is_taken_as_far_as_it_fits() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let bootstrap = cluster.bootstrap();
+        let small = [("batch.size", "60000"), ("max.request.size", "65536")];
+        let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "65536")];
+        let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
+        let (value, headers) = (Some(&b"0123456789"[..]), Vec::new());
+        let (topic, partition, timestamp_ms, key) = ("orders", None, 5, None);
+        let record = Record { topic, partition, timestamp_ms, key, value, headers };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let enqueued = enqueue(&client.producer(), &vec![record; 1000], deadline).await;
+        let outcomes = enqueued.outcomes().await;
+        let is_written = |outcome: &&Outcome| matches!(outcome, Outcome::Written { .. });
+        let written = outcomes.iter().filter(is_written).count();
+        assert!(written > 100, "{written} of 1000");
+        let is_full = |outcome: &&Outcome| match outcome {
+            Outcome::NotWritten(reason) => reason.code == Code::QueueFull,
+            _ => false,
+        };
+        assert_eq!(outcomes.iter().filter(is_full).count(), 1000 - written);
     }
 }

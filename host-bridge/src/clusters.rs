@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, is_loopback};
 /// The clients of this process.
 pub(crate) struct Clusters {
     properties: BTreeMap<String, Properties>,
-    named: BTreeMap<String, Client>,
+    named: BTreeMap<String, Arc<Shared>>,
     allowed: BTreeSet<String>,
     by_config: Mutex<ByConfig>,
     began: Instant,
@@ -61,24 +61,24 @@ impl Clusters {
             began: Instant::now(),
         };
         for (name, properties) in &config.clusters {
-            let client =
+            let shared =
                 clusters.client(name, None, properties).map_err(|refusal| ConfigError::Field {
                     field: format!("clusters.{name}"),
                     reason: refusal.to_string(),
                 })?;
-            clusters.named.insert(name.clone(), client.client.clone());
+            clusters.named.insert(name.clone(), shared);
         }
         Ok(clusters)
     }
 
     /// A cluster by its configured name.
     pub(crate) fn named(&self, name: &str) -> Option<&Client> {
-        self.named.get(name)
+        self.named.get(name).map(|shared| &shared.client)
     }
 
     /// All configured clusters.
-    pub(crate) fn all(&self) -> &BTreeMap<String, Client> {
-        &self.named
+    pub(crate) fn all(&self) -> impl Iterator<Item = (String, Client)> {
+        self.named.iter().map(|(name, shared)| (name.clone(), shared.client.clone()))
     }
 
     /// The client that a profile asks for, made if it is new.
@@ -200,10 +200,13 @@ fn raise(properties: &mut Properties, bound: &str, property: &str, default: u64)
     }
 }
 
-/// Forgets the client that has not been used for longest, of those that hold no record: who needs
-/// it again registers again.
+/// Forgets the client that has not been used for longest, of those that hold no record, have no
+/// name and are not about to be used: who needs it again registers again.
 fn forget_one(clients: &mut ByConfig) -> bool {
-    let idle = clients.iter().filter(|(_, shared)| shared.client.stats().buffered_bytes == 0);
+    let is_idle = |shared: &Arc<Shared>| {
+        Arc::strong_count(shared) == 1 && shared.client.stats().buffered_bytes == 0
+    };
+    let idle = clients.iter().filter(|(_, shared)| is_idle(shared));
     let oldest = idle.min_by_key(|(_, shared)| shared.used_ms.load(Relaxed));
     let Some(config) = oldest.map(|(config, _)| config.clone()) else { return false };
     clients.remove(&config).is_some()
@@ -254,6 +257,22 @@ mod tests {
         assert_eq!(properties(&idempotent, &[]).unwrap().get("acks"), None);
         let error = properties(&idempotent, &[("acks", "1")]).unwrap_err();
         assert_eq!(error, "`enable.idempotence=true` is not supported: it needs acks=all");
+    }
+
+    #[tokio::test]
+    async fn a_named_cluster_is_never_forgotten() {
+        let environment = [("HOST_BRIDGE_CLUSTERS__DEFAULT__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
+        let owned = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::load(&crate::Args::default(), owned.into_iter()).unwrap();
+        let clusters = Clusters::new(&config).unwrap();
+        for linger in 1..=CLIENTS_MAX {
+            let properties = Properties::from([("linger.ms".to_owned(), linger.to_string())]);
+            let profile = Profile { properties, ..Profile::default() };
+            clusters.for_profile(&profile).unwrap();
+        }
+        assert_eq!(clusters.clients().len(), CLIENTS_MAX);
+        let named = &clusters.named["default"];
+        assert!(clusters.lock().values().any(|shared| Arc::ptr_eq(shared, named)));
     }
 
     #[tokio::test]

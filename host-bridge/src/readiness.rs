@@ -15,7 +15,7 @@ use crate::reply::json;
 /// not.
 pub(crate) async fn readyz(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
     let mut asking = tokio::task::JoinSet::new();
-    for (name, client) in bridge.clusters.all().clone() {
+    for (name, client) in bridge.clusters.all() {
         asking.spawn(async move { (name, client.ready(PATIENCE).await) });
     }
     let (mut ready, mut clusters) = (true, Map::new());
