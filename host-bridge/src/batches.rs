@@ -20,8 +20,10 @@ pub(crate) async fn enqueue(
     deadline: Instant,
 ) -> Enqueued {
     let names: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
-    // All at once: one that is unknown takes seconds.
-    let found = names.iter().map(async |name| (*name, producer.topic(name, deadline).await));
+    // All at once: one that is unknown takes seconds. It leaves the others half of the time.
+    let now = Instant::now();
+    let asked = if names.len() > 1 { now + deadline.duration_since(now) / 2 } else { deadline };
+    let found = names.iter().map(async |name| (*name, producer.topic(name, asked).await));
     let topics: BTreeMap<&str, Result<Topic, Reason>> = join_all(found).await.into_iter().collect();
     let bytes = records.iter().map(|record| record_size(&kafka_record(record))).sum();
     let mut permit = match room(producer, bytes, deadline).await {
@@ -78,6 +80,26 @@ mod tests {
 
     use super::*;
 
+    fn record(topic: &str) -> Record<'_> {
+        let (value, headers) = (Some(&b"0123456789"[..]), Vec::new());
+        Record { topic, partition: None, timestamp_ms: 5, key: None, value, headers }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_topic_leaves_the_others_their_time() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let bootstrap = cluster.bootstrap();
+        let properties = [("bootstrap.servers", &*bootstrap)];
+        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let records = [record("orders"), record("nowhere")];
+        let enqueued = enqueue(&client.producer(), &records, deadline).await;
+        let outcomes = enqueued.outcomes().await;
+        assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+        assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_batch_larger_than_the_memory_is_taken_as_far_as_it_fits() {
         let cluster = FakeCluster::new(FakeSettings::default());
@@ -86,11 +108,8 @@ mod tests {
         let small = [("batch.size", "60000"), ("max.request.size", "65536")];
         let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "65536")];
         let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
-        let (value, headers) = (Some(&b"0123456789"[..]), Vec::new());
-        let (topic, partition, timestamp_ms, key) = ("orders", None, 5, None);
-        let record = Record { topic, partition, timestamp_ms, key, value, headers };
         let deadline = Instant::now() + Duration::from_secs(10);
-        let enqueued = enqueue(&client.producer(), &vec![record; 1000], deadline).await;
+        let enqueued = enqueue(&client.producer(), &vec![record("orders"); 1000], deadline).await;
         let outcomes = enqueued.outcomes().await;
         let is_written = |outcome: &&Outcome| matches!(outcome, Outcome::Written { .. });
         let written = outcomes.iter().filter(is_written).count();

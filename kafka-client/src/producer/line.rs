@@ -178,24 +178,19 @@ impl Line {
     /// Settles what is past its deadline. Gives the bytes that are free now.
     pub(crate) fn expire(&mut self, now: Instant, reason: &Reason) -> usize {
         let mut freed = 0;
-        let late = |batch: &Batch| batch.deadline <= now && batch.claim.is_some();
-        while let Some(place) = self.batches.iter().position(late) {
-            let Some(batch) = self.batches.get_mut(place) else { break };
-            let (id, doubtful) = (batch.id, batch.attempts.maybe_written);
-            if let Some(claim) = batch.claim.take() {
-                freed += claim.reserved;
-                claim.give_up(reason.clone());
-            }
+        let sequence = &mut self.sequence;
+        self.batches.retain_mut(|batch| {
+            let Some(claim) = batch.claim.take_if(|_| batch.deadline <= now) else { return true };
+            freed += claim.reserved;
+            claim.give_up(reason.clone());
             let is_flying = matches!(batch.content, Content::Away);
-            if !is_flying {
-                self.batches.remove(place);
-            }
-            match &mut self.sequence {
-                Some(sequence) if is_flying => sequence.abandon(id),
-                Some(sequence) => sequence.on_void(id, doubtful),
+            match sequence {
+                Some(sequence) if is_flying => sequence.abandon(batch.id),
+                Some(sequence) => sequence.on_void(batch.id, batch.attempts.maybe_written),
                 None => {}
             }
-        }
+            is_flying
+        });
         freed + self.follow_findings()
     }
 

@@ -373,3 +373,16 @@ fn small_batches_after_a_large_one_take_little_memory() {
     let kept = desk.queue.line.capacity();
     assert!(kept < 120_000, "{kept} bytes for 100 small batches");
 }
+
+#[test]
+fn late_batches_behind_patient_ones_expire_in_one_pass() {
+    let limits = BatchLimits { batch_records: 1, buffer_bytes: 64 * 1024 * 1024, ..LIMITS };
+    let mut desk = Desk::new(limits);
+    for number in 0..60_000 {
+        drop(desk.push(b"a", if number < 30_000 { 9000 } else { 1000 }, 0).unwrap());
+    }
+    let started = std::time::Instant::now();
+    desk.queue.on_alarm(desk.at(1000));
+    assert_eq!(desk.buffered(), 30_000 * RESERVED as u64);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
