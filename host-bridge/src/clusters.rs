@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(error, "`enable.idempotence=true` is not supported: it needs acks=all");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_named_cluster_is_never_forgotten() {
         let environment = [("HOST_BRIDGE_CLUSTERS__DEFAULT__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
         let owned = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -268,6 +268,7 @@ mod tests {
         for linger in 1..=CLIENTS_MAX {
             let properties = Properties::from([("linger.ms".to_owned(), linger.to_string())]);
             let profile = Profile { properties, ..Profile::default() };
+            tokio::time::advance(std::time::Duration::from_millis(1)).await;
             clusters.for_profile(&profile).unwrap();
         }
         assert_eq!(clusters.clients().len(), CLIENTS_MAX);
