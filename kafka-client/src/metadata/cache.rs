@@ -75,6 +75,7 @@ impl Cache {
             State::Open if unanswered || now < since + UNKNOWN_TOPIC => {}
             State::Open => {
                 let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
+                tracing::warn!(topic, "no broker knows this topic; none is created");
                 entry.state = State::Refused { until, reason: reason.clone() };
                 return Lookup::Refused(reason);
             }
