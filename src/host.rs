@@ -42,33 +42,31 @@ pub(crate) enum MetricType {
     Histogram = 2,
 }
 
-/// What the host that runs us is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detected {
-    Envoy,
-    Other(u32),
-}
-
 pub(crate) fn log(level: Level, message: &str) {
     // SAFETY: the host reads `message` during the call.
     unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
 }
 
-/// Asks for a property that Envoy does not have (NotFound), nginx hosts have in one spelling each.
-pub(crate) fn detect() -> Detected {
-    let path = b"ngx\0nginx_version";
-    // SAFETY: `path` lives through the call; the answer, if there is one, is taken over.
-    let (status, _) =
-        returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) });
-    if status == NOT_FOUND { Detected::Envoy } else { Detected::Other(status) }
+/// The status of a read of a property; no property of ours fails for another reason than the host.
+pub(crate) fn property_status(path: &[u8]) -> u32 {
+    read_property(path).0
 }
 
 /// A property of the stream, by its path with a NUL between its parts; none when it has none.
 pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
-    // SAFETY: `path` lives through the call; the answer, if there is one, is taken over.
-    let (status, value) =
-        returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) });
+    let (status, value) = read_property(path);
     (status == OK).then_some(value)
+}
+
+fn read_property(path: &[u8]) -> (u32, Vec<u8>) {
+    // SAFETY: `path` lives through the call; the answer, if there is one, is taken over.
+    returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Sets a property of the stream; false when the host refuses.
+pub(crate) fn set_property(path: &[u8], value: &[u8]) -> bool {
+    // SAFETY: both slices live through the call.
+    OK == unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) }
 }
 
 /// A header map; none when the host does not hand it over or its lengths do not fit.
@@ -193,10 +191,11 @@ pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
         (":scheme", "http"),
         (":authority", bridge.authority.as_str()),
         (":path", callout.path.as_str()),
-        ("content-type", callout.content_type),
     ];
+    let body = (!callout.body.is_empty()).then_some(callout.body.as_slice());
+    headers.extend(body.map(|_| ("content-type", callout.content_type)));
     headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
-    let (target, body) = (bridge.target.as_str(), Some(callout.body.as_slice()));
+    let target = bridge.target.as_str();
     proxy_wasm::hostcalls::dispatch_http_call(target, headers, body, vec![], callout.timeout)
         .map_err(|status| status as u32)
 }
@@ -253,7 +252,6 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> (u32, Vec<u8>
 }
 
 const OK: u32 = 0;
-const NOT_FOUND: u32 = 1;
 /// The request's direction of a stream.
 const REQUEST_STREAM: u32 = 0;
 
@@ -265,6 +263,12 @@ unsafe extern "C" {
         path_size: usize,
         data: *mut *mut u8,
         size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
     ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_value(

@@ -3,10 +3,13 @@
 
 #![expect(missing_docs, reason = "the SDK's macro exports a function without documentation")]
 
+mod headers;
 mod host;
 mod metrics;
+mod own;
 mod request;
 mod root;
+mod routes;
 mod state;
 
 proxy_wasm::main! {{

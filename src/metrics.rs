@@ -10,16 +10,12 @@ use crate::host::{self, MetricType};
 /// Counters; each counts records or requests since the host started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Counter {
-    /// Memory mode: requests answered 200 because their record is queued.
-    Queued,
     /// Records that Kafka acknowledged.
     Written,
     /// Records that were surely not written.
     NotWritten,
     /// Records that may have been written.
     Unknown,
-    /// Requests that were refused before a record was made of them.
-    Refused,
     /// Answers that nobody waited for any more.
     ClientGone,
     /// Callouts dispatched.
@@ -28,6 +24,8 @@ pub(crate) enum Counter {
     Resends,
     /// Memory mode: records that clients were told are queued, and that will not be written.
     Dropped,
+    /// Requests with more headers than the host hands over.
+    HeadersTruncated,
 }
 
 /// What became of a request; with the codes these are the values of the label `outcome`.
@@ -44,7 +42,7 @@ pub(crate) enum Ended {
 /// The metrics of one root.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    counters: [Option<u32>; 9],
+    counters: [Option<u32>; 8],
     histograms: [Option<u32>; 2],
     /// Defined when first counted, so that a host shows those that happened.
     requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
@@ -61,15 +59,14 @@ impl Metrics {
         let histogram = |name: &str| host::define_metric(MetricType::Histogram, name);
         Self {
             counters: [
-                counter("kafka_upstream_requests_queued"),
                 counter("kafka_upstream_records_written"),
                 counter("kafka_upstream_records_not_written"),
                 counter("kafka_upstream_records_unknown"),
-                counter("kafka_upstream_requests_refused"),
                 counter("kafka_upstream_client_gone"),
                 counter("kafka_upstream_callouts"),
                 counter("kafka_upstream_resends"),
                 counter("kafka_upstream_records_dropped"),
+                counter("kafka_upstream_headers_truncated"),
             ],
             histograms: [
                 histogram("kafka_upstream_batch_records"),

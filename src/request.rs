@@ -1,27 +1,30 @@
 //! One request: collects it, captures it as a record, and pauses it until it is answered.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use kafka_upstream_core::body::{self, Announced};
 use kafka_upstream_core::capture::{Captured, capture};
-use kafka_upstream_core::config::Mode;
-use kafka_upstream_core::outbox::{Outbox, Settled, StreamId};
+use kafka_upstream_core::config::{Mode, Settings};
+use kafka_upstream_core::gateway::AtHeaders;
+use kafka_upstream_core::outbox::Settled;
 use kafka_upstream_core::outcome::{Code, Reply};
 use kafka_upstream_core::request::Request;
 use kafka_upstream_core::wire::Delivery;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::host::{self, Buffer, Map};
-use crate::metrics::{Counter, Ended};
-use crate::root::Routes;
-use crate::state::{CalloutEnd, Sent, State};
+use crate::headers::Head;
+use crate::host::{self, Buffer};
+use crate::metrics::Ended;
+use crate::own::Own;
+use crate::routes::{Routes, Shared};
+use crate::state::{CalloutEnd, StreamEnd};
 
 /// A request's stream.
 pub(crate) struct RequestStream {
     id: u32,
-    routes: Rc<Routes>,
+    /// None where the filter could not be configured.
+    routes: Option<Rc<Routes>>,
     stage: Stage,
 }
 
@@ -30,9 +33,9 @@ enum Stage {
     /// Nothing of it is here.
     New,
     /// Its headers are here, its body is not yet complete.
-    Collecting { state: Shared, request: Request, announced: Announced, body_bytes: u64 },
+    Collecting(Box<Collecting>),
     /// The root's outbox has its records, and the stream is paused.
-    Waiting { state: Shared },
+    Waiting(Shared),
     /// It has been answered.
     Answered,
     /// It goes on to what stands behind the filter.
@@ -41,13 +44,12 @@ enum Stage {
     OnItsOwn { state: Shared, own: Box<Own> },
 }
 
-type Shared = Rc<RefCell<State>>;
-
-/// What a request needs that makes its own callouts.
-struct Own {
-    outbox: Outbox,
-    bytes: usize,
-    callout: Option<(u32, Sent)>,
+struct Collecting {
+    state: Shared,
+    request: Request,
+    announced: Announced,
+    /// Bytes of its body so far; none before the first body callback.
+    body_bytes: Option<u64>,
 }
 
 /// Why the filter has no record of a request.
@@ -57,105 +59,152 @@ struct Refused {
     goes_on: bool,
 }
 
+impl From<Reply> for Refused {
+    fn from(reply: Reply) -> Self {
+        Self { reply, goes_on: false }
+    }
+}
+
 impl RequestStream {
-    pub(crate) fn new(id: u32, routes: Rc<Routes>) -> Self {
+    pub(crate) fn new(id: u32, routes: Option<Rc<Routes>>) -> Self {
         Self { id, routes, stage: Stage::New }
     }
 
-    /// Carries out a step; whether the stream pauses follows from where the request is then.
-    fn act(&mut self, step: Result<(), Refused>) -> Action {
-        match step {
-            Ok(()) => self.proceed_alone(Vec::new()),
+    /// Carries out a step. Whether the stream pauses follows from where the request is then: held
+    /// back without a callout or an answer, one of nginx's workers would hang or die.
+    fn act(&mut self, step: impl FnOnce(&mut Self, &Routes) -> Result<(), Refused>) -> Action {
+        let Some(routes) = self.routes.clone() else {
+            host::answer(&Reply::refused(Code::HostMismatch, "the filter is not configured"));
+            self.stage = Stage::Answered;
+            return Action::Pause;
+        };
+        match step(self, &routes) {
+            Ok(()) => self.proceed_alone(&routes, Vec::new()),
             Err(Refused { reply, goes_on }) => {
                 if let Some(code) = reply.code {
-                    self.routes.metrics.count_request(Ended::Failed(code));
+                    routes.metrics.count_request(Ended::Failed(code));
                 }
-                self.routes.metrics.count(Counter::Refused);
                 self.stage = if goes_on { Stage::Passing } else { Stage::Answered };
                 if !goes_on {
                     host::answer(&reply);
                 }
             }
         }
-        if matches!(self.stage, Stage::Passing) { Action::Continue } else { Action::Pause }
+        match self.stage {
+            Stage::Passing => Action::Continue,
+            Stage::Collecting(_) if routes.gateway.has_one_body_callback() => Action::Continue,
+            _ => Action::Pause,
+        }
     }
 
-    fn start(&mut self, ended: bool) -> Result<(), Refused> {
-        let pairs = host::headers(Map::Request).ok_or_else(|| {
-            let error = "the host does not hand over the headers";
-            Refused { reply: Reply::refused(Code::HostMismatch, error), goes_on: false }
-        })?;
-        let mut request = Request::from_host(pairs);
-        let authority = request.header(b"host").unwrap_or_default();
-        let plugin = &self.routes.plugin;
-        let found = plugin.settings_for(&request.method, &request.target, authority);
-        let state = found.and_then(|index| self.routes.states.get(index)).cloned();
-        let Some(state) = state else {
-            self.pass();
+    fn start(&mut self, routes: &Routes, ended: bool) -> Result<(), Refused> {
+        if !routes.is_at_home() {
+            return Err(Reply::refused(Code::HostMismatch, "host: this is another one").into());
+        }
+        let gateway = routes.gateway;
+        let head = Head::read(gateway, &routes.metrics)?;
+        let Request { method, target, .. } = &head.request;
+        let authority = head.request.header(b"host").unwrap_or_default();
+        let found = routes.plugin.settings_for(method, target, authority);
+        let Some(state) = found.and_then(|index| routes.states.get(index)).cloned() else {
+            self.pass(routes);
             return Ok(());
         };
-        if state.borrow().settings.expressions.use_source() {
-            request.source_address = host::property(b"source\0address").unwrap_or_default();
-        }
-        let (mode, most) = {
-            let settings = &state.borrow().settings;
-            (settings.mode, settings.max_body_bytes)
-        };
+        let settings = &Rc::clone(&state.borrow().settings);
+        let request = head.complete(gateway, settings).map_err(|reply| refused(settings, reply))?;
         if request.opens_a_tunnel() {
-            if mode == Mode::Tap {
-                self.pass();
+            if settings.mode == Mode::Tap {
+                self.pass(routes);
                 return Ok(());
             }
             let error = "a tunnel has no end to wait for";
-            return Err(refused(&state, Reply::refused(Code::BadRequest, error)));
+            return Err(refused(settings, Reply::refused(Code::BadRequest, error)));
         }
         let lengths = request.headers.iter().filter(|(name, _)| name == b"content-length");
-        let announced = Announced::read(lengths.map(|(_, value)| value.as_slice()), most)
-            .map_err(|reply| refused(&state, reply))?;
-        self.stage = Stage::Collecting { state, request, announced, body_bytes: 0 };
-        if ended { self.finish(0) } else { Ok(()) }
-    }
-
-    fn pass(&mut self) {
-        self.routes.metrics.count_request(Ended::Passed);
-        self.stage = Stage::Passing;
-    }
-
-    fn collect(&mut self, size: u64, ended: bool) -> Result<(), Refused> {
-        let Stage::Collecting { state, announced, body_bytes, .. } = &mut self.stage else {
-            return Ok(());
-        };
-        *body_bytes = size;
-        let most = state.borrow().settings.max_body_bytes;
-        announced.check(size, ended, most).map_err(|reply| refused(state, reply))?;
-        if ended { self.finish(size) } else { Ok(()) }
-    }
-
-    /// The request is complete: it is captured, whether or not its client still waits.
-    fn finish(&mut self, size: u64) -> Result<(), Refused> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Answered);
-        let Stage::Collecting { state, mut request, .. } = stage else { return Ok(()) };
-        let captured = body_of(&mut request, size)
-            .and_then(|()| capture(&state.borrow().settings, &request, host::timestamp_ms()));
-        let captured = captured.map_err(|reply| refused(&state, reply))?;
-        self.stage = self.hand_over(&state, captured).map_err(|reply| refused(&state, reply))?;
+        let lengths = lengths.map(|(_, value)| value.as_slice());
+        let announced = Announced::read(lengths, settings.max_body_bytes)
+            .map_err(|reply| refused(settings, reply))?;
+        let next = gateway.at_headers(ended, &request, || host::property(b"request\0protocol"));
+        let shared = Rc::clone(&state);
+        let collecting = Collecting { state: shared, request, announced, body_bytes: None };
+        self.stage = Stage::Collecting(Box::new(collecting));
+        match next {
+            AtHeaders::Capture => return self.finish(routes, 0),
+            AtHeaders::Hold => {
+                routes.await_body(self.id, settings.delivery_timeout, promises_nothing(settings));
+            }
+            AtHeaders::AskForBody if !host::set_property(b"wasm_process_req_body", b"1") => {
+                let error = "the host does not take the wish for the body";
+                return Err(refused(settings, Reply::refused(Code::HostMismatch, error)));
+            }
+            AtHeaders::AskForBody | AtHeaders::GoOn => {}
+        }
         Ok(())
     }
 
-    fn hand_over(&self, shared: &Shared, captured: Captured) -> Result<Stage, Reply> {
-        let mut state = shared.borrow_mut();
-        let waits = state.settings.delivery == Delivery::Acked;
-        if waits && state.queue.is_none() {
-            let own = Box::new(go_alone(&mut state, self.id, captured)?);
-            return Ok(Stage::OnItsOwn { state: Rc::clone(shared), own });
+    fn pass(&mut self, routes: &Routes) {
+        routes.metrics.count_request(Ended::Passed);
+        self.stage = Stage::Passing;
+    }
+
+    fn collect(&mut self, routes: &Routes, size: Option<u64>, ended: bool) -> Result<(), Refused> {
+        let Stage::Collecting(collecting) = &mut self.stage else { return Ok(()) };
+        let state = Rc::clone(&collecting.state);
+        let settings = &Rc::clone(&state.borrow().settings);
+        let begins = collecting.body_bytes.is_none();
+        let whole = routes.gateway.has_one_body_callback();
+        if begins && !whole && !routes.body_began(self.id) {
+            // The root has answered it, or let it go on.
+            let goes_on = promises_nothing(settings);
+            self.stage = if goes_on { Stage::Passing } else { Stage::Answered };
+            return Ok(());
         }
+        let size = size.or(collecting.body_bytes).unwrap_or_default();
+        collecting.body_bytes = Some(size);
+        if ended || whole {
+            return self.finish(routes, size);
+        }
+        body::within(size, settings.max_body_bytes).map_err(|reply| refused(settings, reply))
+    }
+
+    /// The request is complete: it is captured, whether or not its client still waits.
+    fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Refused> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Answered);
+        let Stage::Collecting(collecting) = stage else { return Ok(()) };
+        let Collecting { state, mut request, announced, .. } = *collecting;
+        let captured = {
+            let settings = &Rc::clone(&state.borrow().settings);
+            let read = |size| host::buffer(Buffer::RequestBody, size);
+            let captured = announced.take(size, settings.max_body_bytes, read).and_then(|body| {
+                request.body = body;
+                capture(settings, &request, host::timestamp_ms())
+            });
+            captured.map_err(|reply| refused(settings, reply))?
+        };
+        let stage = self.hand_over(routes, &state, captured);
+        self.stage = stage.map_err(|reply| refused(&state.borrow().settings, reply))?;
+        Ok(())
+    }
+
+    fn hand_over(
+        &self,
+        routes: &Routes,
+        shared: &Shared,
+        captured: Captured,
+    ) -> Result<Stage, Reply> {
+        let mut state = shared.borrow_mut();
+        let delivery = state.settings.delivery;
+        if !routes.gateway.queues_in_root(delivery, state.queue.is_some()) {
+            let own = Own::new(&mut state, self.id, captured).map_err(not_queued)?;
+            return Ok(Stage::OnItsOwn { state: Rc::clone(shared), own: Box::new(own) });
+        }
+        let waits = delivery == Delivery::Acked;
         let (now, records) = (state.clock.now(), 1 + captured.more.len());
         state.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
         let stage = if waits {
             state.waiting.insert(self.id, records);
-            Stage::Waiting { state: Rc::clone(shared) }
+            Stage::Waiting(Rc::clone(shared))
         } else {
-            state.metrics.count(Counter::Queued);
             state.metrics.count_request(Ended::Sent);
             match state.settings.mode {
                 Mode::Tap => Stage::Passing,
@@ -169,34 +218,18 @@ impl RequestStream {
         Ok(stage)
     }
 
-    /// Without a root that can be woken: sends and answers in this request's own callbacks.
-    fn proceed_alone(&mut self, mut settled: Vec<Settled>) {
+    /// Without a root that sends for it: sends and answers in this request's own callbacks.
+    fn proceed_alone(&mut self, routes: &Routes, settled: Vec<Settled>) {
         let Stage::OnItsOwn { state, own } = &mut self.stage else { return };
-        let mut state = state.borrow_mut();
-        loop {
-            for one in settled {
-                if let Some((_, end)) = state.conclude(one) {
-                    end.perform();
-                    return;
-                }
+        let end = own.proceed(&mut state.borrow_mut(), routes.gateway, settled);
+        self.stage = match end {
+            None => return,
+            Some(StreamEnd::GoesOn) => Stage::Passing,
+            Some(StreamEnd::Answered(reply)) => {
+                host::answer(&reply);
+                Stage::Answered
             }
-            let now = state.clock.now();
-            let Some(callout) = own.outbox.poll_callout(now, &mut state.sequence) else {
-                // Nothing wakes a request later, so what cannot be sent again now is given up.
-                settled = own.outbox.expire(now + state.settings.delivery_timeout);
-                if settled.is_empty() {
-                    return;
-                }
-                continue;
-            };
-            match state.send(&callout, now) {
-                Ok(sent) => {
-                    own.callout = Some(sent);
-                    return;
-                }
-                Err(why) => settled = own.outbox.on_refused(callout.sequence, &why, now),
-            }
-        }
+        };
     }
 }
 
@@ -208,25 +241,25 @@ impl Context for RequestStream {
         body_size: usize,
         _num_trailers: usize,
     ) {
+        let Some(routes) = self.routes.clone() else { return };
         let Stage::OnItsOwn { state, own } = &mut self.stage else { return };
-        let Some((_, sent)) = own.callout.take_if(|(expected, _)| *expected == token) else {
-            return;
-        };
-        let end = CalloutEnd::read(num_headers, body_size);
-        let now = state.borrow_mut().note_end(sent, &end);
-        let settled = own.outbox.on_ended(sent.sequence, &end.as_ended(), now);
-        self.proceed_alone(settled);
+        let end = CalloutEnd::read(routes.gateway, num_headers, body_size);
+        let settled = own.end_callout(&mut state.borrow_mut(), token, &end);
+        let Some(settled) = settled else { return };
+        self.proceed_alone(&routes, settled);
+        if matches!(self.stage, Stage::Passing) && !routes.gateway.resumes_by_itself() {
+            host::resume();
+        }
     }
 
     fn on_done(&mut self) -> bool {
         match &self.stage {
-            Stage::Waiting { state } => {
+            Stage::Waiting(state) => {
                 state.borrow_mut().waiting.remove(self.id);
             }
-            Stage::OnItsOwn { state, own } => {
-                let mut state = state.borrow_mut();
-                state.waiting.remove(self.id);
-                state.alone_bytes -= own.bytes;
+            Stage::OnItsOwn { state, own } => own.forget(&mut state.borrow_mut(), self.id),
+            Stage::Collecting(_) => {
+                self.routes.iter().for_each(|routes| _ = routes.body_began(self.id));
             }
             _ => {}
         }
@@ -236,54 +269,25 @@ impl Context for RequestStream {
 
 impl HttpContext for RequestStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
-        let step = self.start(end_of_stream);
-        self.act(step)
+        self.act(|request, routes| request.start(routes, end_of_stream))
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        let step = self.collect(body_size as u64, end_of_stream);
-        self.act(step)
+        self.act(|request, routes| request.collect(routes, Some(body_size as u64), end_of_stream))
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        let size = match &self.stage {
-            Stage::Collecting { body_bytes, .. } => *body_bytes,
-            _ => 0,
-        };
-        let step = self.collect(size, true);
-        self.act(step)
+        self.act(|request, routes| request.collect(routes, None, true))
     }
 }
 
-/// Puts records into an outbox of their own, within the limits that the root's queue has.
-fn go_alone(state: &mut State, stream: StreamId, captured: Captured) -> Result<Own, Reply> {
-    let records = 1 + captured.more.len();
-    let bytes = captured.first.len() + captured.more.iter().map(Vec::len).sum::<usize>();
-    if !state.has_room_for(bytes) {
-        return Err(not_queued(Code::QueueFull));
-    }
-    let mut outbox = Outbox::new(&state.settings, state.vm).map_err(no_outbox)?;
-    outbox.push(captured, Some(stream), state.clock.now()).map_err(not_queued)?;
-    state.waiting.insert(stream, records);
-    state.alone_bytes += bytes;
-    Ok(Own { outbox, bytes, callout: None })
+fn refused(settings: &Settings, reply: Reply) -> Refused {
+    Refused { reply, goes_on: promises_nothing(settings) }
 }
 
-/// Reads the whole body, whose size the host has told.
-fn body_of(request: &mut Request, size: u64) -> Result<(), Reply> {
-    if size > 0 {
-        let read = host::buffer(Buffer::RequestBody, usize::try_from(size).unwrap_or(usize::MAX));
-        body::check_read(read.as_deref(), size)?;
-        request.body = read.unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// A tap in memory mode promises nothing: what cannot be copied goes on without a copy.
-fn refused(state: &Shared, reply: Reply) -> Refused {
-    let settings = &state.borrow().settings;
-    let goes_on = settings.mode == Mode::Tap && settings.delivery == Delivery::Memory;
-    Refused { reply, goes_on }
+/// A tap in memory mode: what cannot be copied goes on without a copy.
+fn promises_nothing(settings: &Settings) -> bool {
+    settings.mode == Mode::Tap && settings.delivery == Delivery::Memory
 }
 
 fn not_queued(code: Code) -> Reply {
@@ -293,8 +297,4 @@ fn not_queued(code: Code) -> Reply {
         Code::ProfileRefused => Reply::refused(code, "the bridge refuses this configuration"),
         _ => Reply::refused(code, "the queue is full: nothing was written, send it again later"),
     }
-}
-
-fn no_outbox(error: impl std::fmt::Display) -> Reply {
-    Reply::refused(Code::HostMismatch, &error.to_string())
 }

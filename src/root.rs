@@ -5,65 +5,69 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use kafka_upstream_core::config::{Host, Plugin, Settings};
+use kafka_upstream_core::config::{Plugin, Settings};
+use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::TICK_MS;
 use kafka_upstream_core::outbox::{Outbox, Settled};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
-use crate::host::{self, Buffer, Clock, Detected, Level};
+use crate::host::{self, Buffer, Clock, Level};
 use crate::metrics::Metrics;
 use crate::request::RequestStream;
-use crate::state::{CalloutEnd, State};
+use crate::routes::{Routes, Shared};
+use crate::state::{CalloutEnd, State, StreamEnd};
 
 /// One plugin configuration in one VM.
 pub(crate) struct Root {
     id: u32,
+    /// The host said that the VM starts: it does not say so again when it goes on after a trap.
+    vm_started: bool,
     routes: Option<Rc<Routes>>,
     /// Since when the root only drains.
     ending: Option<Clock>,
 }
 
-/// Which requests go where.
-pub(crate) struct Routes {
-    pub(crate) plugin: Plugin,
-    /// A state for each of the plugin's settings.
-    pub(crate) states: Vec<Rc<RefCell<State>>>,
-    pub(crate) metrics: Rc<Metrics>,
-}
-
 impl Root {
     pub(crate) fn new(id: u32) -> Self {
-        Self { id, routes: None, ending: None }
+        Self { id, vm_started: false, routes: None, ending: None }
     }
 
     fn configure(&self, size: usize) -> Result<Routes, String> {
         let config = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
         let plugin = Plugin::parse(&config).map_err(|error| error.to_string())?;
-        if let (Host::Auto, Detected::Other(status)) = (plugin.host, host::detect()) {
-            return Err(format!("host: not Envoy, the only host so far (detection gave {status})"));
-        }
+        let (gateway, is_certain) = gateway(&plugin)?;
         let metrics = Rc::new(Metrics::define());
         let mut states = Vec::new();
         for settings in &plugin.settings {
-            let state = self.state(settings.clone(), Rc::clone(&metrics))?;
+            let target = &settings.bridge.target;
+            gateway.check_target(target).map_err(|why| format!("bridge: `{target}` {why}"))?;
+            let wakes = is_certain && gateway.can_wake_root() && settings.group_commit;
+            let state = self.state(settings.clone(), wakes, Rc::clone(&metrics))?;
             states.push(Rc::new(RefCell::new(state)));
         }
-        let (shortest, longest) = TICK_MS;
-        let flush = plugin.settings.iter().map(|settings| settings.batch.flush_timeout).min();
-        host::set_tick_period(
-            (flush.unwrap_or_default() / 10)
-                .clamp(Duration::from_millis(shortest), Duration::from_millis(longest)),
-        );
-        Ok(Routes { plugin, states, metrics })
+        // WasmX goes on with its tick after a trap, and would trap again on a second one.
+        if gateway.has_ticks() && (gateway != Gateway::Wasmx || self.vm_started) {
+            let flush = plugin.settings.iter().map(|settings| settings.batch.flush_timeout).min();
+            let (shortest, longest) = TICK_MS;
+            let (shortest, longest) =
+                (Duration::from_millis(shortest), Duration::from_millis(longest));
+            host::set_tick_period((flush.unwrap_or_default() / 10).clamp(shortest, longest));
+        }
+        Ok(Routes::new(plugin, gateway, states, metrics))
     }
 
-    fn state(&self, settings: Settings, metrics: Rc<Metrics>) -> Result<State, String> {
+    fn state(
+        &self,
+        settings: Settings,
+        wakes: bool,
+        metrics: Rc<Metrics>,
+    ) -> Result<State, String> {
         // A state has an id and a queue of its own: to the bridge it is a VM of its own.
         let vm = host::random().map_err(|error| format!("no random bytes: {error}"))?;
         let outbox = Outbox::new(&settings, vm).map_err(|error| error.to_string())?;
-        let mut state = State::new(settings, vm, outbox, metrics);
-        if state.settings.group_commit {
+        let mut state = State::new(Rc::new(settings), outbox, metrics);
+        if wakes {
             // A name that another VM registers too would take the wake-ups away.
             let name = format!("kafka-upstream-{}-{:032x}", self.id, u128::from_be_bytes(vm));
             state.queue = host::register_queue(&name);
@@ -74,28 +78,35 @@ impl Root {
         Ok(state)
     }
 
-    /// Answers what is settled, then sends what is due, until neither leaves anything.
-    fn proceed(&self, state: &RefCell<State>, mut settled: Vec<Settled>) {
+    /// Answers what is settled, then, where `dispatches`, sends what is due, until neither leaves
+    /// anything.
+    fn proceed(&self, state: &RefCell<State>, mut settled: Vec<Settled>, dispatches: bool) {
         loop {
             for one in settled {
                 let concluded = state.borrow_mut().conclude(one);
                 if let Some((stream, end)) = concluded
                     && host::act_for(stream)
                 {
-                    end.perform();
+                    match end {
+                        StreamEnd::Answered(reply) => host::answer(&reply),
+                        StreamEnd::GoesOn => host::resume(),
+                    }
                 }
             }
             host::act_for(self.id);
             let mut state = state.borrow_mut();
             let now = state.clock.now();
-            settled = state.dispatch_due(now);
+            settled = match dispatches {
+                true => state.dispatch_due(now),
+                false => Vec::new(),
+            };
             if settled.is_empty() {
                 return;
             }
         }
     }
 
-    fn states(&self) -> &[Rc<RefCell<State>>] {
+    fn states(&self) -> &[Shared] {
         self.routes.as_ref().map_or(&[], |routes| &routes.states)
     }
 
@@ -131,11 +142,12 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let end = CalloutEnd::read(num_headers, body_size);
+        let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return };
+        let end = CalloutEnd::read(gateway, num_headers, body_size);
         for state in self.states() {
             let settled = state.borrow_mut().end_callout(token, &end);
             if let Some(settled) = settled {
-                self.proceed(state, settled);
+                self.proceed(state, settled, gateway.root_dispatches_any_time());
                 break;
             }
         }
@@ -144,19 +156,22 @@ impl Context for Root {
 
     /// The host lets a root go once it is drained: what clients were told is queued still goes out.
     fn on_done(&mut self) -> bool {
-        if self.routes.is_none() {
-            return true;
-        }
+        let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return true };
         self.ending = Some(Clock::start());
         for state in self.states() {
             state.borrow_mut().outbox.drain();
-            self.proceed(state, Vec::new());
+            self.proceed(state, Vec::new(), gateway.root_dispatches_any_time());
         }
         self.is_drained()
     }
 }
 
 impl RootContext for Root {
+    fn on_vm_start(&mut self, _size: usize) -> bool {
+        self.vm_started = true;
+        true
+    }
+
     fn on_configure(&mut self, size: usize) -> bool {
         match self.configure(size) {
             Ok(routes) => {
@@ -172,11 +187,10 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, queue: u32) {
         while host::take_wake_up(queue) {}
-        let Some(routes) = &self.routes else { return };
-        let woken = routes.states.iter().find(|state| state.borrow().queue == Some(queue));
+        let woken = self.states().iter().find(|state| state.borrow().queue == Some(queue));
         let Some(state) = woken else { return };
         state.borrow_mut().wake_pending = false;
-        self.proceed(state, Vec::new());
+        self.proceed(state, Vec::new(), true);
     }
 
     fn on_tick(&mut self) {
@@ -187,8 +201,12 @@ impl RootContext for Root {
                 let now = state.clock.now();
                 state.outbox.expire(now)
             };
-            self.proceed(state, settled);
+            self.proceed(state, settled, true);
             state.borrow_mut().report(std::mem::take(&mut memory_bytes));
+        }
+        if let Some(routes) = &self.routes {
+            routes.refuse_bodiless();
+            host::act_for(self.id);
         }
         self.end_if_drained();
     }
@@ -198,8 +216,24 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        let routes = self.routes.as_ref()?;
-        Some(Box::new(RequestStream::new(id, Rc::clone(routes))))
+        Some(Box::new(RequestStream::new(id, self.routes.clone())))
+    }
+}
+
+/// The gateway that the filter is in, or is told it is in, and whether nothing speaks against it.
+/// WasmX logs an error when it is asked, so it is not where its name is given.
+fn gateway(plugin: &Plugin) -> Result<(Gateway, bool), String> {
+    let told = plugin.host.gateway();
+    if told == Some(Gateway::Wasmx) {
+        return Ok((Gateway::Wasmx, true));
+    }
+    let status = host::property_status(b"ngx\0nginx_version");
+    match (told, Gateway::of_probe(status)) {
+        (Some(told), found) => Ok((told, found.is_none_or(|found| found == told))),
+        (None, Some(found)) => Ok((found, true)),
+        (None, None) => Err(format!(
+            "host: neither Envoy nor WasmX nor APISIX was detected (status {status}); name one"
+        )),
     }
 }
 

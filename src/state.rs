@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use kafka_upstream_core::callout::Ended;
+use kafka_upstream_core::callout::{self, Ended};
 use kafka_upstream_core::config::{Mode, Settings};
+use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::REPLY_BYTES_MAX;
-use kafka_upstream_core::outbox::{Callout, Depth, Outbox, Settled, StreamId};
+use kafka_upstream_core::outbox::{Callout, Depth, Outbox, Purpose, Settled, StreamId};
 use kafka_upstream_core::outcome::{Outcome, Reply};
 use kafka_upstream_core::waiting::{Answer, Waiting};
+use kafka_upstream_core::wire::Delivery;
 
 use crate::host::{self, Buffer, Clock, Level, Map};
 use crate::metrics::{self, Counter, Gauges, Metrics};
@@ -18,8 +20,7 @@ use crate::metrics::{self, Counter, Gauges, Metrics};
 /// The state of one set of settings in one root.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) settings: Settings,
-    pub(crate) vm: [u8; 16],
+    pub(crate) settings: Rc<Settings>,
     pub(crate) outbox: Outbox,
     /// Batches sent by this VM.
     pub(crate) sequence: u64,
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     /// Bytes of the records of requests that make their own callouts.
     pub(crate) alone_bytes: usize,
+    /// The bridge did not answer the last question of a request that makes its own callouts.
+    pub(crate) suspect: bool,
     /// The shared queue that wakes the root; none where the host has no such thing.
     pub(crate) queue: Option<u32>,
     pub(crate) wake_pending: bool,
@@ -41,20 +44,14 @@ pub(crate) struct State {
 /// A callout under way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    pub(crate) sequence: Option<u64>,
+    pub(crate) purpose: Purpose,
     at: Duration,
 }
 
 impl State {
-    pub(crate) fn new(
-        settings: Settings,
-        vm: [u8; 16],
-        outbox: Outbox,
-        metrics: Rc<Metrics>,
-    ) -> Self {
+    pub(crate) fn new(settings: Rc<Settings>, outbox: Outbox, metrics: Rc<Metrics>) -> Self {
         Self {
             settings,
-            vm,
             outbox,
             sequence: 0,
             waiting: Waiting::default(),
@@ -62,6 +59,7 @@ impl State {
             gauges: Gauges::define(),
             clock: Clock::start(),
             alone_bytes: 0,
+            suspect: false,
             queue: None,
             wake_pending: false,
             callouts: HashMap::new(),
@@ -91,7 +89,7 @@ impl State {
                 Ok((token, sent)) => {
                     self.callouts.insert(token, sent);
                 }
-                Err(why) => settled.extend(self.outbox.on_refused(callout.sequence, &why, now)),
+                Err(why) => settled.extend(self.outbox.on_refused(callout.purpose, &why, now)),
             }
         }
         settled
@@ -114,7 +112,7 @@ impl State {
             self.note_health(false, &why);
             why
         })?;
-        Ok((token, Sent { sequence: callout.sequence, at: now }))
+        Ok((token, Sent { purpose: callout.purpose, at: now }))
     }
 
     /// Brings the host's gauges up to date. `memory_bytes` is zero for all states of a root but one.
@@ -132,25 +130,27 @@ impl State {
     pub(crate) fn end_callout(&mut self, token: u32, end: &CalloutEnd) -> Option<Vec<Settled>> {
         let sent = self.callouts.remove(&token)?;
         let now = self.note_end(sent, end);
-        Some(self.outbox.on_ended(sent.sequence, &end.as_ended(), now))
+        Some(self.outbox.on_ended(sent.purpose, &end.as_ended(), now))
     }
 
     /// Counts an outcome, and says how the stream ends, if this was all it waited for.
     pub(crate) fn conclude(&mut self, settled: Settled) -> Option<(StreamId, StreamEnd)> {
-        let written = matches!(settled.outcome, Outcome::Written { .. });
-        self.metrics.count(match settled.outcome {
-            Outcome::Written { .. } => Counter::Written,
-            Outcome::NotWritten(_) => Counter::NotWritten,
-            Outcome::Unknown(_) => Counter::Unknown,
-        });
+        let counter = match settled.outcome {
+            Outcome::Written { .. } => Some(Counter::Written),
+            Outcome::NotWritten(_) => Some(Counter::NotWritten),
+            Outcome::Unknown(_) => Some(Counter::Unknown),
+            // The bridge counts it when it is written.
+            Outcome::Queued => None,
+        };
+        counter.into_iter().for_each(|counter| self.metrics.count(counter));
         if settled.stream.is_none() {
-            if !written {
+            if !settled.outcome.is_kept() {
                 self.metrics.count(Counter::Dropped);
             }
             return None;
         }
-        let (stream, reply, written) = match self.waiting.settle(settled, &self.settings.replies) {
-            Answer::Now { stream, reply, written } => (stream, reply, written),
+        let (stream, reply, kept) = match self.waiting.settle(settled, &self.settings.replies) {
+            Answer::Now { stream, reply, kept } => (stream, reply, kept),
             Answer::NotYet => return None,
             Answer::Nobody => {
                 self.metrics.count(Counter::ClientGone);
@@ -158,7 +158,9 @@ impl State {
             }
         };
         self.metrics.count_request(reply.code.map_or(metrics::Ended::Sent, metrics::Ended::Failed));
-        let resumes = self.settings.mode == Mode::Tap && written;
+        // A tap in memory mode promises nothing.
+        let promises_nothing = self.settings.delivery == Delivery::Memory;
+        let resumes = self.settings.mode == Mode::Tap && (kept || promises_nothing);
         Some((stream, if resumes { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))
     }
 
@@ -166,10 +168,14 @@ impl State {
     pub(crate) fn note_end(&mut self, sent: Sent, end: &CalloutEnd) -> Duration {
         let now = self.clock.now();
         self.metrics.note_callout(now.saturating_sub(sent.at).as_millis());
-        let well = end.marker.is_some() && matches!(end.status, Some(200 | 404));
+        let ended = end.as_ended();
+        let well = callout::is_alive(&ended) || callout::knows_no_profile(&ended);
+        if well || sent.purpose == Purpose::Probe {
+            self.suspect = !well;
+        }
         // The text is made only where it is logged.
         if well != self.bridge_is_well {
-            self.note_health(well, &end.describe());
+            self.note_health(well, &callout::why(&ended));
         }
         now
     }
@@ -198,19 +204,11 @@ pub(crate) enum StreamEnd {
     GoesOn,
 }
 
-impl StreamEnd {
-    /// Acts on the stream that host calls act on now.
-    pub(crate) fn perform(&self) {
-        match self {
-            Self::Answered(reply) => host::answer(reply),
-            Self::GoesOn => host::resume(),
-        }
-    }
-}
-
 /// The end of a callout, read from the host.
 #[derive(Debug)]
 pub(crate) struct CalloutEnd {
+    gateway: Gateway,
+    dispatch_status: Option<Vec<u8>>,
     status: Option<u16>,
     marker: Option<Vec<u8>>,
     overloaded: bool,
@@ -219,34 +217,39 @@ pub(crate) struct CalloutEnd {
 
 impl CalloutEnd {
     /// Reads what the host has of the reply, within its limits.
-    pub(crate) fn read(num_headers: usize, body_size: usize) -> Self {
+    pub(crate) fn read(gateway: Gateway, num_headers: usize, body_size: usize) -> Self {
         let header = |name| match num_headers {
             0 => None,
             _ => host::header(Map::CalloutReply, name),
         };
-        let status =
-            header(":status").and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok());
+        let dispatch_status = match gateway {
+            Gateway::Wasmx => host::header(Map::CalloutReply, ":dispatch_status"),
+            Gateway::Envoy | Gateway::Apisix => None,
+        };
+        let status = |value: Vec<u8>| std::str::from_utf8(&value).ok()?.parse().ok();
+        // The body of a reply that was cut cannot be read there.
+        let whole = gateway != Gateway::Wasmx || dispatch_status.as_deref() == Some(b"ok");
         let body = match body_size {
+            _ if !whole => None,
             0 => Some(Vec::new()),
             1..=REPLY_BYTES_MAX => host::buffer(Buffer::CalloutReplyBody, body_size),
             _ => None,
         };
         let marker = header(kafka_upstream_core::wire::MARKER);
-        Self { status, marker, overloaded: header("x-envoy-overloaded").is_some(), body }
+        let overloaded =
+            gateway == Gateway::Envoy && marker.is_none() && header("x-envoy-overloaded").is_some();
+        let status = header(":status").and_then(status);
+        Self { gateway, dispatch_status, status, marker, overloaded, body }
     }
 
     pub(crate) fn as_ended(&self) -> Ended<'_> {
         Ended {
+            gateway: self.gateway,
+            dispatch_status: self.dispatch_status.as_deref(),
             status: self.status,
             marker: self.marker.as_deref(),
             overloaded: self.overloaded,
             body: self.body.as_deref(),
         }
-    }
-
-    fn describe(&self) -> String {
-        let body = self.body.as_deref().unwrap_or_default();
-        let text = String::from_utf8_lossy(body.get(..200).unwrap_or(body));
-        format!("status={:?} marked={} body={text:?}", self.status, self.marker.is_some())
     }
 }

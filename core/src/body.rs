@@ -36,40 +36,48 @@ impl Announced {
         }
     }
 
-    /// Checks the size that the host tells against the announcement, before anything is read.
+    /// Takes a body whose end is there: `size` is the host's word, `read` asks it for so many bytes,
+    /// all of them in one piece.
     ///
     /// # Errors
-    /// 413 above `max_body_bytes`; 400 when the body ended at another length than announced.
-    pub fn check(self, size: u64, ended: bool, max_body_bytes: u64) -> Result<(), Reply> {
-        if size > max_body_bytes {
-            return Err(too_large(max_body_bytes));
-        }
-        match self.content_length {
-            Some(length) if ended && length != size => {
+    /// 413 above `max_body_bytes`, without a read, and when the host does not hand it over; 503 when
+    /// it hands over another length than it told; 400 when that is not the announced one.
+    pub fn take(
+        self,
+        size: u64,
+        max_body_bytes: u64,
+        read: impl FnOnce(usize) -> Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Reply> {
+        within(size, max_body_bytes)?;
+        let body = match usize::try_from(size) {
+            Ok(0) => Vec::new(),
+            Ok(size) => read(size).unwrap_or_default(),
+            Err(_) => return Err(too_large(max_body_bytes)),
+        };
+        match (body.len() as u64, self.content_length) {
+            (0, _) if size > 0 => Err(Reply::refused(
+                Code::BodyNotReadable,
+                "the host has a body that it does not hand over: raise its body buffer",
+            )),
+            (got, _) if got != size => Err(Reply::refused(
+                Code::HostBodyMismatch,
+                &format!("the host told of {size} bytes of body and handed over {got}"),
+            )),
+            (_, Some(length)) if length != size => {
                 let error = format!("content-length is {length}, the body has {size} bytes");
                 Err(Reply::refused(Code::ContentLengthMismatch, &error))
             }
-            _ => Ok(()),
+            _ => Ok(body),
         }
     }
 }
 
-/// Checks the bytes that a read of `size` bytes gave.
+/// Checks what is there of a body so far.
 ///
 /// # Errors
-/// 413 when the host has a body but does not hand it over; 503 when it handed over another length.
-pub fn check_read(got: Option<&[u8]>, size: u64) -> Result<(), Reply> {
-    match got.map_or(0, <[u8]>::len) as u64 {
-        length if length == size => Ok(()),
-        0 => Err(Reply::refused(
-            Code::BodyNotReadable,
-            "the host has a body that it does not hand over: raise its body buffer",
-        )),
-        length => Err(Reply::refused(
-            Code::HostBodyMismatch,
-            &format!("the host told of {size} bytes of body and handed over {length}"),
-        )),
-    }
+/// 413 above `max_body_bytes`.
+pub fn within(size: u64, max_body_bytes: u64) -> Result<(), Reply> {
+    if size > max_body_bytes { Err(too_large(max_body_bytes)) } else { Ok(()) }
 }
 
 fn too_large(max_body_bytes: u64) -> Reply {
@@ -103,20 +111,38 @@ mod tests {
         assert_eq!(announced(&[b"1", b"2"]).unwrap_err(), 400);
     }
 
-    #[test]
-    fn the_size_must_be_the_announced_one_when_the_body_ends() {
-        let announced = Announced { content_length: Some(3) };
-        assert!(announced.check(2, false, 100).is_ok());
-        assert!(announced.check(3, true, 100).is_ok());
-        assert_eq!(announced.check(0, true, 100).unwrap_err().status, 400);
-        assert_eq!(announced.check(101, false, 100).unwrap_err().status, 413);
+    /// What becomes of a body: `handed` is how many bytes of it the host hands over.
+    fn taken(announced: Option<u64>, size: u64, handed: Option<usize>) -> Result<usize, Code> {
+        let announced = Announced { content_length: announced };
+        let body = announced.take(size, 100, |_| handed.map(|length| vec![b'x'; length]));
+        body.map(|body| body.len()).map_err(|reply| reply.code.unwrap())
     }
 
     #[test]
-    fn what_is_read_must_be_what_the_host_told() {
-        assert!(check_read(Some(b"abc"), 3).is_ok());
-        assert_eq!(check_read(None, 3).unwrap_err().status, 413);
-        assert_eq!(check_read(Some(b""), 3).unwrap_err().status, 413);
-        assert_eq!(check_read(Some(b"ab"), 3).unwrap_err().status, 503);
+    fn only_the_announced_body_is_taken_whole() {
+        for (announced, size, handed, expected) in [
+            (None, 0, None, Ok(0)),
+            (Some(0), 0, None, Ok(0)),
+            (Some(3), 3, Some(3), Ok(3)),
+            (None, 100, Some(100), Ok(100)),
+            (None, 101, Some(101), Err(Code::BodyTooLarge)),
+            (None, u64::MAX, None, Err(Code::BodyTooLarge)),
+            (Some(3), 3, None, Err(Code::BodyNotReadable)),
+            (Some(2), 3, Some(0), Err(Code::BodyNotReadable)),
+            (Some(2), 3, Some(2), Err(Code::HostBodyMismatch)),
+            (None, 3, Some(4), Err(Code::HostBodyMismatch)),
+            (Some(4), 3, Some(3), Err(Code::ContentLengthMismatch)),
+            (Some(3), 0, None, Err(Code::ContentLengthMismatch)),
+        ] {
+            assert_eq!(taken(announced, size, handed), expected, "{announced:?} {size} {handed:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_or_empty_is_not_read() {
+        let announced = Announced { content_length: None };
+        assert!(announced.take(101, 100, |_| unreachable!()).is_err());
+        assert_eq!(announced.take(0, 100, |_| unreachable!()), Ok(Vec::new()));
+        assert!(within(100, 100).is_ok() && within(101, 100).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! What a callout's end says about the batch that it carried.
 
+use crate::gateway::Gateway;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::outcome::{Code, Outcome, Reason};
 use crate::wire;
@@ -7,6 +8,10 @@ use crate::wire;
 /// How a callout to the bridge ended, as the host shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended<'a> {
+    /// The gateway that made it.
+    pub gateway: Gateway,
+    /// `:dispatch_status`, in which WasmX says how far it came.
+    pub dispatch_status: Option<&'a [u8]>,
     /// `:status`; none when there are no headers.
     pub status: Option<u16>,
     /// The value of the marker header, which only the bridge sends.
@@ -15,6 +20,14 @@ pub struct Ended<'a> {
     pub overloaded: bool,
     /// The body; none when it is longer than `REPLY_BYTES_MAX` or cannot be read.
     pub body: Option<&'a [u8]>,
+}
+
+impl Ended<'_> {
+    /// The bridge spoke, and all of what it said is here.
+    fn is_the_bridges(&self) -> bool {
+        let whole = self.gateway != Gateway::Wasmx || self.dispatch_status == Some(b"ok");
+        whole && self.marker == Some(wire::VERSION.as_bytes())
+    }
 }
 
 /// What the outbox does about it.
@@ -32,11 +45,14 @@ pub enum Verdict {
     Unknown(Reason),
 }
 
-/// Classifies the end of a produce callout with `records` records, on Envoy.
+/// Classifies the end of a produce callout with `records` records.
 #[must_use]
 pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
-    if ended.marker != Some(wire::VERSION.as_bytes()) {
-        return without_marker(ended);
+    if !ended.is_the_bridges() {
+        return match is_unsent(ended) {
+            true => Verdict::NotWritten(Reason::new(Code::BridgeUnreachable, why(ended))),
+            false => Verdict::Unknown(Reason::new(Code::BadReply, why(ended))),
+        };
     }
     match ended.status {
         Some(200) => outcomes(ended.body, records),
@@ -52,15 +68,20 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
 /// Classifies the end of a profile's registration: the refusal, if it was not registered.
 #[must_use]
 pub fn classify_registration(ended: &Ended<'_>) -> Option<Reason> {
-    let marked = ended.marker == Some(wire::VERSION.as_bytes());
     match ended.status {
-        Some(200) if marked => None,
-        Some(status) if marked => Some(Reason::new(
+        Some(200) if ended.is_the_bridges() => None,
+        Some(status) if ended.is_the_bridges() => Some(Reason::new(
             Code::ProfileRefused,
             format!("the bridge answered {status}: {}", text(ended.body)),
         )),
-        _ => Some(Reason::new(Code::BridgeUnreachable, text(ended.body))),
+        _ => Some(Reason::new(Code::BridgeUnreachable, why(ended))),
     }
+}
+
+/// Whether a question that carries no record was answered by a bridge that works.
+#[must_use]
+pub fn is_alive(ended: &Ended<'_>) -> bool {
+    ended.is_the_bridges() && ended.status == Some(200)
 }
 
 fn outcomes(body: Option<&[u8]>, records: usize) -> Verdict {
@@ -75,16 +96,42 @@ fn outcomes(body: Option<&[u8]>, records: usize) -> Verdict {
     }
 }
 
-/// A reply that is not the bridge's: Envoy's own, or a stranger's. Only what names a failure
-/// before the request was sent proves that nothing was written.
-fn without_marker(ended: &Ended<'_>) -> Verdict {
-    let text = text(ended.body);
-    let reset = text.starts_with(RESET) && UNSENT.iter().any(|reason| text.contains(reason));
-    let unsent = ended.status == Some(503) && (ended.overloaded || reset || text == NO_HOST);
-    if unsent {
-        Verdict::NotWritten(Reason::new(Code::BridgeUnreachable, text))
-    } else {
-        Verdict::Unknown(Reason::new(Code::BadReply, text))
+/// Whether the bridge works and asks for the profile.
+#[must_use]
+pub fn knows_no_profile(ended: &Ended<'_>) -> bool {
+    ended.is_the_bridges() && ended.status == Some(404)
+}
+
+/// Whether what is not the bridge's reply proves that nothing was sent to it: only what names a
+/// failure before that does.
+fn is_unsent(ended: &Ended<'_>) -> bool {
+    match ended.gateway {
+        Gateway::Envoy => {
+            let text = text(ended.body);
+            let reset = text.starts_with(RESET) && UNSENT.iter().any(|why| text.contains(why));
+            ended.status == Some(503) && (ended.overloaded || reset || text == NO_HOST)
+        }
+        // "broken connection" is a refused one and a reset one alike.
+        Gateway::Wasmx => {
+            ended.dispatch_status.is_some_and(|status| WASMX_UNSENT.contains(&status))
+        }
+        // Every failure looks the same: no headers.
+        Gateway::Apisix => false,
+    }
+}
+
+/// What is known of a failed callout, in words.
+#[must_use]
+pub fn why(ended: &Ended<'_>) -> String {
+    let said = match ended.dispatch_status {
+        Some(status) if status != b"ok" => text(Some(status)),
+        _ => text(ended.body),
+    };
+    match (ended.status, said.is_empty()) {
+        (None, true) => "no reply came".to_owned(),
+        (None, false) => said,
+        (Some(status), true) => format!("a reply with status {status}"),
+        (Some(status), false) => format!("a reply with status {status}: {said}"),
     }
 }
 
@@ -106,12 +153,22 @@ const UNSENT: [&str; 5] = [
     "remote refused stream reset",
 ];
 
+/// How WasmX names what failed before anything was sent.
+const WASMX_UNSENT: [&[u8]; 3] = [b"resolver failure", b"tls handshake failure", b"bad argument"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::encode_outcomes;
 
-    const NONE: Ended<'_> = Ended { status: None, marker: None, overloaded: false, body: None };
+    const NONE: Ended<'_> = Ended {
+        gateway: Gateway::Envoy,
+        dispatch_status: None,
+        status: None,
+        marker: None,
+        overloaded: false,
+        body: None,
+    };
     const REFUSED: &[u8] = b"upstream connect error or disconnect/reset before headers. reset \
         reason: remote connection failure, transport failure reason: delayed connect error: 111";
 
@@ -177,14 +234,56 @@ mod tests {
     }
 
     #[test]
+    fn wasmx_says_how_far_a_callout_came() {
+        let wasmx = |said: &'static [u8], ended| {
+            let gateway = Gateway::Wasmx;
+            classify(&Ended { gateway, dispatch_status: Some(said), ..ended }, 1)
+        };
+        for said in [&b"resolver failure"[..], b"tls handshake failure", b"bad argument"] {
+            assert_eq!(code(wasmx(said, NONE)), ("not written", Code::BridgeUnreachable));
+        }
+        let body = encode_outcomes(&[Outcome::Queued]).unwrap();
+        let whole = marked(200, &body);
+        let unknown: [&[u8]; 7] = [
+            b"broken connection",
+            b"timeout",
+            b"reader failure",
+            b"internal failure",
+            b"unknown error",
+            b"",
+            b"OK",
+        ];
+        for said in unknown {
+            assert_eq!(code(wasmx(said, whole)).0, "unknown", "a reply may be cut");
+        }
+        assert_eq!(code(wasmx(b"ok", NONE)).0, "unknown");
+        assert_eq!(wasmx(b"ok", whole), Verdict::Outcomes(vec![Outcome::Queued]));
+        // What proves something on Envoy proves nothing elsewhere.
+        let refused = Ended { status: Some(503), body: Some(REFUSED), ..NONE };
+        assert_eq!(code(wasmx(b"ok", refused)).0, "unknown");
+        let apisix = Ended { gateway: Gateway::Apisix, ..refused };
+        assert_eq!(code(classify(&apisix, 1)).0, "unknown");
+    }
+
+    #[test]
     fn every_end_has_one_verdict_and_no_success_without_the_bridges_word() {
+        let one = encode_outcomes(&[Outcome::Queued]).unwrap();
+        let said = [None, Some(&b"ok"[..]), Some(b"timeout"), Some(b"bad argument")];
         for status in (0..700).map(Some).chain([None]) {
-            for marker in [None, Some(&b"0"[..]), Some(b"1")] {
-                for body in [None, Some(&b""[..]), Some(REFUSED)] {
-                    let ended = Ended { status, marker, body, overloaded: false };
-                    assert!(!matches!(classify(&ended, 1), Verdict::Outcomes(_)));
-                    let registered = classify_registration(&ended).is_none();
-                    assert_eq!(registered, status == Some(200) && marker == Some(b"1"));
+            for gateway in [Gateway::Envoy, Gateway::Wasmx, Gateway::Apisix] {
+                for marker in [None, Some(&b"0"[..]), Some(b"1")] {
+                    for body in [None, Some(&b""[..]), Some(REFUSED), Some(&one)] {
+                        for dispatch_status in said {
+                            let ended =
+                                Ended { gateway, dispatch_status, status, marker, body, ..NONE };
+                            let whole = gateway != Gateway::Wasmx || dispatch_status == Some(b"ok");
+                            let word = status == Some(200) && marker == Some(b"1") && whole;
+                            let success = matches!(classify(&ended, 1), Verdict::Outcomes(_));
+                            assert_eq!(success, word && body == Some(&one));
+                            assert_eq!(classify_registration(&ended).is_none(), word);
+                            assert_eq!(is_alive(&ended), word);
+                        }
+                    }
                 }
             }
         }

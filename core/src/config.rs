@@ -19,9 +19,10 @@ pub use self::plugin::{Plugin, Rule};
 use crate::expression::Expressions;
 use crate::format::MessageFormat;
 use crate::format::kong::Forward;
+use crate::gateway::Gateway;
 use crate::profile::Profile;
-use crate::record_headers::RecordHeaders;
 pub use crate::record_headers::Repeated;
+use crate::record_headers::{RecordHeaders, Selection};
 use crate::reply::Replies;
 use crate::secret::Secret;
 use crate::targets::Targets;
@@ -74,8 +75,25 @@ pub enum Host {
     /// Whichever is detected.
     #[default]
     Auto,
-    /// Envoy, without asking.
+    /// Envoy.
     Envoy,
+    /// Kong Gateway, or nginx with `ngx_wasm_module`.
+    Wasmx,
+    /// Apache APISIX.
+    Apisix,
+}
+
+impl Host {
+    /// The gateway that is meant; none where it is detected.
+    #[must_use]
+    pub const fn gateway(self) -> Option<Gateway> {
+        match self {
+            Self::Auto => None,
+            Self::Envoy => Some(Gateway::Envoy),
+            Self::Wasmx => Some(Gateway::Wasmx),
+            Self::Apisix => Some(Gateway::Apisix),
+        }
+    }
 }
 
 /// `mode`: what becomes of a request.
@@ -150,6 +168,18 @@ impl Settings {
     /// nearest known field.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         check::settings(parse::parse(json)?)
+    }
+
+    /// The headers of a request that these settings read; none where they may read any.
+    #[must_use]
+    pub fn header_names(&self) -> Option<Vec<&str>> {
+        let Selection::Only(taken) = &self.record_headers.selection else { return None };
+        let reads_any = self.forward.headers
+            || self.message_format == MessageFormat::CloudEvents
+            || self.expressions != Expressions::default();
+        let own = ["content-length", "content-type", "transfer-encoding", "connection", "upgrade"];
+        let others = taken.iter().map(String::as_str).filter(|name| !own.contains(name));
+        (!reads_any).then(|| own.into_iter().chain(others).collect())
     }
 }
 
@@ -234,7 +264,10 @@ mod tests {
                 "compression_type: unknown variant `brotli`, \
                  expected one of `none`, `gzip`, `snappy`, `lz4`, `zstd`",
             ),
-            (json!({"host": "nginx"}), "host: unknown variant `nginx`, expected `auto` or `envoy`"),
+            (
+                json!({"host": "nginx"}),
+                "host: unknown variant `nginx`, expected one of `auto`, `envoy`, `wasmx`, `apisix`",
+            ),
             (json!({"cluster": "a/b"}), "cluster: must be 1 to 64 characters of a-z A-Z 0-9 . _ -"),
         ];
         for (fields, message) in faults {

@@ -2,12 +2,14 @@
 //! outcomes and the bytes between them, without clocks, sockets or host calls.
 
 pub mod access;
+pub mod alone;
 pub mod body;
 pub mod callout;
 pub mod capture;
 pub mod config;
 pub mod expression;
 pub mod format;
+pub mod gateway;
 pub mod limits;
 pub mod matching;
 pub mod outbox;

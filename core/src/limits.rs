@@ -24,6 +24,10 @@ pub const BATCHES_IN_FLIGHT_ACKED: usize = 4;
 pub const BATCHES_IN_FLIGHT_MEMORY: usize = 1;
 /// What a callout may take beyond the records' deadline in ms: the bridge answers first.
 pub const CALLOUT_GRACE_MS: u64 = 500;
+/// How long a question to the bridge whether it is there may take in ms: it answers from memory.
+pub const PROBE_TIMEOUT_MS: u64 = 1000;
+/// How often a request that makes its own callouts sends its batch again: nothing spaces these out.
+pub const ALONE_RESENDS_MAX: u32 = 3;
 /// Shortest and longest tick of a filter's root in ms: deadlines and flushes are due within it.
 pub const TICK_MS: (u64, u64) = (10, 100);
 /// Longest topic name in bytes (Kafka's own limit).

@@ -10,10 +10,11 @@ mod queue;
 mod settle;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use self::batch::{Batch, Entry};
-pub use self::batch::{Callout, Settled, StreamId};
+pub use self::batch::{Callout, Purpose, Settled, StreamId};
 use self::health::Health;
 pub use self::queue::Depth;
 use self::queue::Queue;
@@ -32,7 +33,7 @@ pub struct Outbox {
     delivery: Delivery,
     limits: BatchLimits,
     timeout: Duration,
-    profile: Vec<u8>,
+    profile: Rc<[u8]>,
     profile_id: [u8; 32],
     registration: Registration,
     queue: Queue,
@@ -53,6 +54,9 @@ enum Registration {
     Needed,
     /// It is on its way.
     InFlight,
+    /// Memory mode: it failed, and is tried again at this time, also when no batch asks for it:
+    /// while it is refused no request is queued.
+    Failed(Duration),
 }
 
 impl Outbox {
@@ -62,21 +66,47 @@ impl Outbox {
     /// When the profile cannot be encoded.
     pub fn new(settings: &Settings, vm: [u8; 16]) -> Result<Self, serde_json::Error> {
         let profile = settings.profile.to_json()?;
+        let memory = settings.delivery == Delivery::Memory;
         Ok(Self {
             vm,
             delivery: settings.delivery,
             limits: settings.batch,
             timeout: settings.delivery_timeout,
             profile_id: profile::id(&profile),
-            profile,
-            registration: Registration::Held,
+            profile: profile.into(),
+            // A refusal must be known before clients are told that their records are queued.
+            registration: if memory { Registration::Needed } else { Registration::Held },
             queue: Queue::new(settings.queue),
             resend: VecDeque::new(),
             in_flight: BTreeMap::new(),
             draining: false,
-            health: Health::new(settings.gating.filter(|_| settings.delivery == Delivery::Memory)),
+            health: Health::new(settings.gating.filter(|_| memory)),
             profile_refused: false,
         })
+    }
+
+    /// An empty outbox for one request of this one's settings. The request waits for its outcomes,
+    /// so what would queue here queues in the bridge.
+    #[must_use]
+    pub(crate) fn for_one_request(&self) -> Self {
+        Self {
+            vm: self.vm,
+            delivery: match self.delivery {
+                Delivery::Acked => Delivery::Acked,
+                Delivery::Memory | Delivery::Queued => Delivery::Queued,
+            },
+            limits: self.limits,
+            timeout: self.timeout,
+            profile: Rc::clone(&self.profile),
+            profile_id: self.profile_id,
+            registration: Registration::Held,
+            queue: Queue::new(self.queue.limits()),
+            resend: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            draining: false,
+            health: Health::new(None),
+            profile_refused: false,
+        }
     }
 
     /// Queues the records of a request, all or none. `stream` waits for their outcomes; none where
@@ -123,7 +153,8 @@ impl Outbox {
         match self.registration {
             Registration::Needed => true,
             Registration::InFlight => false,
-            Registration::Held => {
+            Registration::Failed(again_at) if again_at <= now => true,
+            Registration::Held | Registration::Failed(_) => {
                 self.in_flight.len() < self.in_flight_max()
                     && (self.resend_is_due(now) || self.queue_is_due(now))
             }
@@ -135,9 +166,13 @@ impl Outbox {
         if !self.is_due(now) {
             return None;
         }
-        if self.registration == Registration::Needed {
+        let registers = match self.registration {
+            Registration::Failed(again_at) => again_at <= now,
+            other => other == Registration::Needed,
+        };
+        if registers {
             self.registration = Registration::InFlight;
-            return Some(Callout::register(&self.profile_id, self.profile.clone()));
+            return Some(Callout::register(&self.profile_id, self.profile.to_vec()));
         }
         let mut batch = match self.resend_is_due(now) {
             true => self.resend.pop_front()?,
@@ -147,45 +182,37 @@ impl Outbox {
             *sequence += 1;
             *sequence
         });
-        let callout = Callout::produce(&batch, self.frame(number, &batch, now));
+        let callout = Callout::produce(number, &batch, self.frame(number, &batch, now));
         self.in_flight.insert(number, batch);
         Some(callout)
     }
 
     /// The host refused to dispatch a callout: it was not sent.
-    pub fn on_refused(&mut self, sequence: Option<u64>, why: &str, now: Duration) -> Vec<Settled> {
+    pub fn on_refused(&mut self, purpose: Purpose, why: &str, now: Duration) -> Vec<Settled> {
         let reason = Reason::new(Code::BridgeUnreachable, why);
-        match sequence {
-            None => self.registration_failed(&reason, now),
-            Some(sequence) => match self.in_flight.remove(&sequence) {
+        match purpose {
+            Purpose::Probe => Vec::new(),
+            Purpose::Register => self.registration_failed(&reason, now),
+            Purpose::Produce(sequence) => match self.in_flight.remove(&sequence) {
                 Some(batch) => self.not_written(batch, &reason, now),
                 None => Vec::new(),
             },
         }
     }
 
-    /// A callout ended. `sequence` is the callout's.
-    pub fn on_ended(
-        &mut self,
-        sequence: Option<u64>,
-        ended: &Ended<'_>,
-        now: Duration,
-    ) -> Vec<Settled> {
-        let Some(sequence) = sequence else {
-            self.registration = Registration::Held;
-            return match callout::classify_registration(ended) {
-                None => {
-                    self.profile_refused = false;
-                    Vec::new()
-                }
-                Some(reason) => self.registration_failed(&reason, now),
-            };
+    /// A callout ended.
+    pub fn on_ended(&mut self, purpose: Purpose, ended: &Ended<'_>, now: Duration) -> Vec<Settled> {
+        let sequence = match purpose {
+            Purpose::Probe => return Vec::new(),
+            Purpose::Register => return self.registered(ended, now),
+            Purpose::Produce(sequence) => sequence,
         };
         let Some(batch) = self.in_flight.remove(&sequence) else { return Vec::new() };
         match callout::classify(ended, batch.entries.len()) {
             Verdict::Outcomes(outcomes) => {
                 // Another VM may have registered the same profile since.
                 self.profile_refused = false;
+                self.registration = Registration::Held;
                 self.settle(batch, outcomes, now)
             }
             Verdict::UnknownProfile => self.register_for(batch, now),
@@ -207,7 +234,8 @@ impl Outbox {
             .into_iter()
             .partition::<VecDeque<_>, _>(|batch| batch.remaining(timeout, now).is_zero());
         self.resend = kept;
-        settled.extend(expired.into_iter().flat_map(|batch| self.give_up(batch)));
+        let late = Reason::new(Code::DeadlineExceeded, "no reply in time");
+        settled.extend(expired.into_iter().flat_map(|batch| self.give_up(batch, late.clone())));
         for entry in self.queue.take_before(now.saturating_sub(timeout)) {
             let reason = Reason::new(Code::DeadlineExceeded, "the bridge took nothing in time");
             settled.extend(self.release(vec![entry.settle(Outcome::NotWritten(reason))]));
@@ -215,9 +243,31 @@ impl Outbox {
         settled
     }
 
+    /// Whether a batch may have been written and waits to be sent again.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.resend.iter().any(|batch| batch.doubt.is_some() && batch.attempts > 0)
+    }
+
+    /// Lets what is to be sent again go at once.
+    pub(crate) fn send_again_now(&mut self) {
+        self.resend.iter_mut().for_each(|batch| batch.not_before = Duration::ZERO);
+    }
+
+    /// Settles everything that is not in flight: it will not be sent, for `reason`.
+    pub(crate) fn abandon(&mut self, reason: &Reason) -> Vec<Settled> {
+        let mut batches = std::mem::take(&mut self.resend);
+        batches.push_back(Batch::new(self.queue.take_all()));
+        batches.into_iter().flat_map(|batch| self.give_up(batch, reason.clone())).collect()
+    }
+
     /// From now on no batch waits to be full: the root is about to end.
     pub fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// How long a record may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// What is in the outbox.
@@ -230,7 +280,7 @@ impl Outbox {
     fn in_flight_max(&self) -> usize {
         match self.delivery {
             Delivery::Memory => limits::BATCHES_IN_FLIGHT_MEMORY,
-            Delivery::Acked => limits::BATCHES_IN_FLIGHT_ACKED,
+            Delivery::Acked | Delivery::Queued => limits::BATCHES_IN_FLIGHT_ACKED,
         }
     }
 
@@ -241,7 +291,7 @@ impl Outbox {
     fn queue_is_due(&self, now: Duration) -> bool {
         let Some(oldest) = self.queue.oldest() else { return false };
         match self.delivery {
-            Delivery::Acked => true,
+            Delivery::Acked | Delivery::Queued => true,
             // Nothing overtakes a batch that waits to be sent again: a key's records stay in order.
             Delivery::Memory => {
                 self.resend.is_empty()
@@ -255,7 +305,7 @@ impl Outbox {
     fn frame(&self, sequence: u64, batch: &Batch, now: Duration) -> (Vec<u8>, Duration) {
         let budget = match self.delivery {
             Delivery::Memory => self.timeout,
-            Delivery::Acked => batch.remaining(self.timeout, now),
+            Delivery::Acked | Delivery::Queued => batch.remaining(self.timeout, now),
         };
         let head = wire::Head {
             profile: self.profile_id,

@@ -19,6 +19,16 @@ pub enum Outcome {
     NotWritten(Reason),
     /// It may be in Kafka.
     Unknown(Reason),
+    /// The bridge has it in its bounded memory, and goes on until Kafka has it.
+    Queued,
+}
+
+impl Outcome {
+    /// Whether what the delivery mode promises holds.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        matches!(self, Self::Written { .. } | Self::Queued)
+    }
 }
 
 /// Why a record was not, or perhaps not, written.

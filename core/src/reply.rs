@@ -68,6 +68,7 @@ impl Replies {
                 }
                 reply
             }
+            Outcome::Queued => self.sent(),
             Outcome::NotWritten(reason) | Outcome::Unknown(reason) => {
                 Reply::failure(status(outcome), reason.code, self.shown(reason), &[])
             }
@@ -101,6 +102,14 @@ impl Replies {
 }
 
 impl Reply {
+    /// The same without its body, for a host that would lose more than that.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.headers.retain(|(name, _)| *name != "content-type");
+        self.body.clear();
+        self
+    }
+
     /// A request that was refused before a record was made of it. `error` speaks of the request
     /// alone, so it is always told.
     #[must_use]
@@ -136,7 +145,7 @@ impl Reply {
 /// The status that speaks of one record.
 fn status(outcome: &Outcome) -> u16 {
     match outcome {
-        Outcome::Written { .. } => 200,
+        Outcome::Written { .. } | Outcome::Queued => 200,
         Outcome::NotWritten(reason) => reason.code.status(),
         Outcome::Unknown(_) => 504,
     }
@@ -184,6 +193,7 @@ fn line<'a>(topic: &'a str, outcome: &'a Outcome) -> Line<'a> {
         Outcome::Written { partition, offset } => {
             Line { partition: Some(*partition), offset: *offset, ..place }
         }
+        Outcome::Queued => place,
         Outcome::NotWritten(reason) | Outcome::Unknown(reason) => {
             Line { code: Some(reason.code.name()), error: Some(&reason.detail), ..place }
         }

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::outbox::{Settled, StreamId};
-use crate::outcome::Outcome;
 use crate::reply::{Replies, Reply};
 
 /// Who waits, and what is known of those that wait for several records.
@@ -26,14 +25,14 @@ pub enum Answer {
     Nobody,
     /// The stream waits for more.
     NotYet,
-    /// This; `written` is whether all of the stream's records are.
+    /// This.
     Now {
         /// The stream.
         stream: StreamId,
         /// What it is told.
         reply: Reply,
-        /// Whether all of its records are in Kafka.
-        written: bool,
+        /// Whether what the delivery mode promises holds for all of its records.
+        kept: bool,
     },
 }
 
@@ -72,9 +71,9 @@ impl Waiting {
         let Some(stream) = waits else { return Answer::Nobody };
         let Some(several) = self.several.get_mut(&stream) else {
             self.streams.remove(&stream);
-            let written = is_written(&settled);
+            let kept = is_kept(&settled);
             let reply = replies.of(&settled.outcome, settled.topic());
-            return Answer::Now { stream, reply, written };
+            return Answer::Now { stream, reply, kept };
         };
         several.settled.push(settled);
         if several.settled.len() < several.records {
@@ -82,20 +81,20 @@ impl Waiting {
         }
         let all = std::mem::take(&mut several.settled);
         self.remove(stream);
-        let written = all.iter().all(is_written);
+        let kept = all.iter().all(is_kept);
         let outcomes: Vec<_> = all.iter().map(|one| (one.topic(), one.outcome.clone())).collect();
-        Answer::Now { stream, reply: replies.of_several(&outcomes), written }
+        Answer::Now { stream, reply: replies.of_several(&outcomes), kept }
     }
 }
 
-fn is_written(settled: &Settled) -> bool {
-    matches!(settled.outcome, Outcome::Written { .. })
+fn is_kept(settled: &Settled) -> bool {
+    settled.outcome.is_kept()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Code, Reason};
+    use crate::outcome::{Code, Outcome, Reason};
     use crate::record::Record;
     use crate::wire;
 
@@ -117,7 +116,7 @@ mod tests {
 
     fn told(answer: Answer) -> (StreamId, u16, bool) {
         match answer {
-            Answer::Now { stream, reply, written } => (stream, reply.status, written),
+            Answer::Now { stream, reply, kept } => (stream, reply.status, kept),
             other => panic!("{other:?}"),
         }
     }

@@ -25,6 +25,9 @@ pub enum Delivery {
     Memory,
     /// Acknowledged by Kafka (`producer_async` false).
     Acked,
+    /// Queued in the bridge's bounded memory: memory mode on a gateway whose filter has no tick to
+    /// send by. The bridge answers at once.
+    Queued,
 }
 
 /// What stands before the records of a batch.

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as _;
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::Outcome;
-use kafka_upstream_core::wire::{self, Head, WireError};
+use kafka_upstream_core::wire::{self, Delivery, Head, WireError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -107,6 +107,16 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
             });
         }
     };
+    if batch.head.delivery == Delivery::Queued {
+        let outcomes = vec![Outcome::Queued; batch.records.len()];
+        if !bridge.queued.push(bridge, profile, &shared, frame.clone(), outcomes.len()) {
+            let error = "the bridge queues as much as it may";
+            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
+        }
+        let encoded = encode(&outcomes);
+        taken.answer(encoded.clone(), true);
+        return Ok(encoded);
+    }
     let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
     let producer = bridge.clusters.producer(&shared);
     let enqueued = batches::enqueue(&producer, &batch.records, deadline).await;

@@ -8,6 +8,7 @@ mod listen;
 mod metrics;
 mod outcomes;
 mod profiles;
+mod queued;
 mod readiness;
 mod recent;
 mod reply;
@@ -27,6 +28,7 @@ pub use crate::listen::Listeners;
 use crate::clusters::Clusters;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
+use crate::queued::Queues;
 use crate::recent::Recent;
 
 /// What every route works with.
@@ -34,6 +36,7 @@ pub(crate) struct Bridge {
     pub(crate) clusters: Clusters,
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
+    pub(crate) queued: Queues,
     pub(crate) intake: intake::Room,
     pub(crate) metrics: Metrics,
 }
@@ -52,12 +55,14 @@ pub async fn run(
         clusters: Clusters::new(&config)?,
         profiles: Profiles::default(),
         recent: Recent::default(),
+        queued: Queues::default(),
         intake: intake::Room::default(),
         metrics: Metrics::default(),
     });
     info!(listen = %listeners, "event=started");
     let routes = routes::router(Arc::clone(&bridge));
     let deadline = listeners.serve(routes, shutdown, config.drain_timeout).await;
+    bridge.queued.drain(deadline).await;
     bridge.clusters.close(deadline).await;
     info!("event=stopped");
     Ok(())

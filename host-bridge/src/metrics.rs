@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::clusters::Clusters;
+use crate::queued::Depth;
 
 /// The bridge's own counters.
 pub(crate) struct Metrics {
@@ -17,6 +18,7 @@ pub(crate) struct Metrics {
     batches: Counter,
     repeated: Counter,
     refused: Family<Refused, Counter>,
+    bypassed: Counter,
     records: Family<Settled, Counter>,
 }
 
@@ -39,14 +41,14 @@ struct Cluster {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("host_bridge");
-        let metrics =
-            (Counter::default(), Counter::default(), Family::default(), Family::default());
-        let (batches, repeated, refused, records) = metrics;
+        let (batches, repeated, bypassed): (Counter, Counter, Counter) = Default::default();
+        let (refused, records): (Family<_, _>, Family<_, _>) = Default::default();
         registry.register("batches", "Batches settled", batches.clone());
         registry.register("batches_repeated", "Batches answered from memory", repeated.clone());
         registry.register("batches_refused", "Batches refused whole", refused.clone());
+        registry.register("bypassed", "Requests that no filter answered", bypassed.clone());
         registry.register("records", "Records by what became of them", records.clone());
-        Self { registry, batches, repeated, refused, records }
+        Self { registry, batches, repeated, refused, bypassed, records }
     }
 }
 
@@ -56,6 +58,7 @@ impl Metrics {
         for outcome in outcomes {
             let (outcome, code) = match outcome {
                 Outcome::Written { .. } => ("written", ""),
+                Outcome::Queued => ("queued", ""),
                 Outcome::NotWritten(reason) => ("not_written", reason.code.name()),
                 Outcome::Unknown(reason) => ("unknown", reason.code.name()),
             };
@@ -71,14 +74,37 @@ impl Metrics {
         self.refused.get_or_create(&Refused { status: status.as_u16() }).inc();
     }
 
+    pub(crate) fn bypassed(&self) {
+        self.bypassed.inc();
+    }
+
     /// The text of a scrape.
-    pub(crate) fn text(&self, clusters: &Clusters) -> Result<String, std::fmt::Error> {
+    pub(crate) fn text(
+        &self,
+        clusters: &Clusters,
+        queued: Depth,
+    ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.registry)?;
+        text::encode_registry(&mut page, &queue(queued))?;
         text::encode_registry(&mut page, &clients(clusters))?;
         text::encode_eof(&mut page)?;
         Ok(page)
     }
+}
+
+/// What waits in the bridge's memory.
+fn queue(depth: Depth) -> Registry {
+    let mut registry = Registry::with_prefix("host_bridge");
+    for (name, help, value) in [
+        ("queued_records", "Records that wait in the bridge's memory", depth.records),
+        ("queued_bytes", "Bytes of the batches that hold them", depth.bytes),
+    ] {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+    registry
 }
 
 /// What the Kafka clients count, read at the scrape and added up by cluster.

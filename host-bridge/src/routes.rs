@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, Response, StatusCode};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use axum::{Router, extract::DefaultBodyLimit};
 use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
 use kafka_upstream_core::profile::{self, Profile};
@@ -24,6 +24,7 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readiness::readyz))
         .route("/metrics", get(metrics))
+        .route("/v1/bypassed", any(bypassed))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         // Bodies are bounded where they are read, by their own limits.
@@ -68,10 +69,18 @@ async fn healthz() -> Response<Body> {
 }
 
 async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
-    match bridge.metrics.text(&bridge.clusters) {
+    match bridge.metrics.text(&bridge.clusters, bridge.queued.depth()) {
         Ok(text) => reply::reply(StatusCode::OK, METRICS_TYPE, text.into()),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
     }
+}
+
+/// What stands behind a terminating filter: a request that slipped past it is never answered as if
+/// it had been written.
+async fn bypassed(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
+    bridge.metrics.bypassed();
+    let error = "the filter did not answer this request: its message may have been written";
+    refusal(StatusCode::GATEWAY_TIMEOUT, "bypassed", error)
 }
 
 async fn unknown() -> Response<Body> {

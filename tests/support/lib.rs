@@ -110,7 +110,7 @@ impl Gateway {
                 ensure!(gauge == 0, "{name} is {gauge}");
             }
             // Gauges follow with the next tick, counters at once.
-            let queued = self.gauge("requests_queued").await?;
+            let queued = self.gauge("requests.outcome.sent").await?;
             let mut settled = 0;
             for name in ["records_written", "records_not_written", "records_unknown"] {
                 settled += self.gauge(name).await?;

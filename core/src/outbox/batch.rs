@@ -51,11 +51,22 @@ pub(super) struct Batch {
     pub(super) registered: bool,
 }
 
+/// What a callout is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Asks whether the bridge is there.
+    Probe,
+    /// Registers the profile.
+    Register,
+    /// Carries the batch of this sequence.
+    Produce(u64),
+}
+
 /// An HTTP request to the bridge that is to be dispatched.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Callout {
-    /// The batch that it carries; none for a registration.
-    pub sequence: Option<u64>,
+    /// What it is for.
+    pub purpose: Purpose,
     /// How many records it carries.
     pub records: usize,
     /// Whether they were sent before.
@@ -66,7 +77,7 @@ pub struct Callout {
     pub path: String,
     /// The body's `content-type`.
     pub content_type: &'static str,
-    /// The body, never empty.
+    /// The body, empty for a probe alone.
     pub body: Vec<u8>,
     /// How long the host waits for the reply.
     pub timeout: Duration,
@@ -108,7 +119,7 @@ impl Batch {
 impl Callout {
     pub(super) fn register(id: &[u8; 32], document: Vec<u8>) -> Self {
         Self {
-            sequence: None,
+            purpose: Purpose::Register,
             records: 0,
             again: false,
             method: "PUT",
@@ -119,9 +130,27 @@ impl Callout {
         }
     }
 
-    pub(super) fn produce(batch: &Batch, (body, budget): (Vec<u8>, Duration)) -> Self {
+    /// A question without a body.
+    pub(crate) fn probe(timeout: Duration) -> Self {
         Self {
-            sequence: batch.sequence,
+            purpose: Purpose::Probe,
+            records: 0,
+            again: false,
+            method: "GET",
+            path: "/healthz".to_owned(),
+            content_type: "",
+            body: Vec::new(),
+            timeout,
+        }
+    }
+
+    pub(super) fn produce(
+        sequence: u64,
+        batch: &Batch,
+        (body, budget): (Vec<u8>, Duration),
+    ) -> Self {
+        Self {
+            purpose: Purpose::Produce(sequence),
             records: batch.entries.len(),
             again: batch.attempts > 0,
             method: "POST",

@@ -74,6 +74,15 @@ impl Queue {
         self.take(count)
     }
 
+    /// All of them.
+    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+        self.take(self.waiting.len())
+    }
+
+    pub(super) fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
     /// A record of `bytes` was settled: its room is free.
     pub(super) fn release(&mut self, bytes: usize) {
         self.held_records = self.held_records.saturating_sub(1);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Entry, Settled, backoff};
 use super::{Outbox, Registration};
+use crate::callout::{self, Ended};
 use crate::outcome::{Code, Outcome, Reason};
 use crate::wire::Delivery;
 
@@ -15,15 +16,30 @@ impl Outbox {
         }
         batch.registered = true;
         self.resend.push_front(batch);
-        if self.registration == Registration::Held {
+        if self.registration != Registration::InFlight {
             self.registration = Registration::Needed;
         }
         Vec::new()
     }
 
+    /// A registration ended.
+    pub(super) fn registered(&mut self, ended: &Ended<'_>, now: Duration) -> Vec<Settled> {
+        self.registration = Registration::Held;
+        match callout::classify_registration(ended) {
+            None => {
+                self.profile_refused = false;
+                Vec::new()
+            }
+            Some(reason) => self.registration_failed(&reason, now),
+        }
+    }
+
     /// A registration that failed fails what waits for it; the next batch tries again.
     pub(super) fn registration_failed(&mut self, reason: &Reason, now: Duration) -> Vec<Settled> {
-        self.registration = Registration::Held;
+        self.registration = match self.delivery {
+            Delivery::Memory => Registration::Failed(now + REGISTER_AGAIN),
+            Delivery::Acked | Delivery::Queued => Registration::Held,
+        };
         self.profile_refused = reason.code == Code::ProfileRefused;
         let waiting = std::mem::take(&mut self.resend);
         waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()
@@ -41,8 +57,10 @@ impl Outbox {
                 self.send_again(batch, now)
             }
             // An earlier attempt is in doubt: only the bridge's word on it can end that.
-            (Delivery::Acked, Some(_)) => self.unknown(batch, reason.clone(), now),
-            (Delivery::Acked, None) => {
+            (Delivery::Acked | Delivery::Queued, Some(_)) => {
+                self.unknown(batch, reason.clone(), now)
+            }
+            (Delivery::Acked | Delivery::Queued, None) => {
                 let outcomes = vec![Outcome::NotWritten(reason.clone()); batch.entries.len()];
                 self.settle(batch, outcomes, now)
             }
@@ -58,16 +76,16 @@ impl Outbox {
     ) -> Vec<Settled> {
         batch.doubt.get_or_insert(reason);
         let retry_at = now + backoff(batch.attempts);
-        if self.delivery == Delivery::Acked && batch.remaining(self.timeout, retry_at).is_zero() {
-            return self.give_up(batch);
+        if self.delivery != Delivery::Memory && batch.remaining(self.timeout, retry_at).is_zero() {
+            return self.give_up(batch, Reason::new(Code::DeadlineExceeded, "no reply in time"));
         }
         self.health.on_failed(now);
         self.send_again(batch, now)
     }
 
-    /// There is no time for another attempt.
-    pub(super) fn give_up(&mut self, batch: Batch) -> Vec<Settled> {
-        let outcome = batch.outcome(Reason::new(Code::DeadlineExceeded, "no reply in time"));
+    /// There is no other attempt.
+    pub(super) fn give_up(&mut self, batch: Batch, reason: Reason) -> Vec<Settled> {
+        let outcome = batch.outcome(reason);
         let settle = |entry: Entry| entry.settle(outcome.clone());
         self.release(batch.entries.into_iter().map(settle).collect())
     }
@@ -103,7 +121,7 @@ impl Outbox {
         let (mut settled, mut again) = (Vec::new(), Vec::new());
         for (entry, outcome) in batch.entries.into_iter().zip(outcomes) {
             let reason = match &outcome {
-                Outcome::Written { .. } => None,
+                Outcome::Written { .. } | Outcome::Queued => None,
                 Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Some(reason),
             };
             let lasting = reason.is_none_or(|reason| reason.code.is_permanent());
@@ -117,8 +135,7 @@ impl Outbox {
                 other => other,
             }));
         }
-        let written = |one: &Settled| matches!(one.outcome, Outcome::Written { .. });
-        match again.is_empty() || settled.iter().any(written) {
+        match again.is_empty() || settled.iter().any(|one| one.outcome.is_kept()) {
             true => self.health.on_delivered(),
             false => self.health.on_failed(now),
         }
@@ -134,3 +151,6 @@ impl Outbox {
         settled
     }
 }
+
+/// Until a failed registration is tried again.
+const REGISTER_AGAIN: Duration = Duration::from_secs(5);

@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use super::{Callout, Depth, Outbox, Settled};
+use super::{Callout, Depth, Outbox, Purpose, Settled};
 use crate::callout::Ended;
 use crate::capture::Captured;
 use crate::config::Settings;
+use crate::gateway::Gateway;
 use crate::limits::RECORD_BYTES_MAX;
 use crate::outcome::{Code, Outcome, Reason};
 use crate::record::Record;
 use crate::wire;
 
 const START: Duration = Duration::from_secs(100);
-const NO_REPLY: Ended<'_> = Ended { status: None, marker: None, overloaded: false, body: None };
+const NO_REPLY: Ended<'_> = Ended {
+    gateway: Gateway::Envoy,
+    dispatch_status: None,
+    status: None,
+    marker: None,
+    overloaded: false,
+    body: None,
+};
 
 struct Filter {
     outbox: Outbox,
@@ -24,7 +32,14 @@ impl Filter {
     fn new(fields: &str) -> Self {
         let config = format!(r#"{{"bridge":"b","topic":"orders",{fields}}}"#);
         let settings = Settings::parse(config.as_bytes()).unwrap();
-        Self { outbox: Outbox::new(&settings, [1; 16]).unwrap(), sequence: 0, now: START }
+        let outbox = Outbox::new(&settings, [1; 16]).unwrap();
+        let mut filter = Self { outbox, sequence: 0, now: START };
+        if settings.delivery == wire::Delivery::Memory {
+            let register = filter.poll().unwrap();
+            assert_eq!(register.purpose, Purpose::Register);
+            assert_eq!(filter.reply(&register, 200, b"{}"), []);
+        }
+        filter
     }
 
     fn push(&mut self, stream: u32) -> Result<(), Code> {
@@ -49,8 +64,8 @@ impl Filter {
 
     fn reply(&mut self, callout: &Callout, status: u16, body: &[u8]) -> Vec<Settled> {
         let ended =
-            Ended { status: Some(status), marker: Some(b"1"), overloaded: false, body: Some(body) };
-        self.outbox.on_ended(callout.sequence, &ended, self.now)
+            Ended { status: Some(status), marker: Some(b"1"), body: Some(body), ..NO_REPLY };
+        self.outbox.on_ended(callout.purpose, &ended, self.now)
     }
 
     fn outcomes(&mut self, callout: &Callout, outcomes: &[Outcome]) -> Vec<Settled> {
@@ -58,7 +73,7 @@ impl Filter {
     }
 
     fn no_reply(&mut self, callout: &Callout) -> Vec<Settled> {
-        self.outbox.on_ended(callout.sequence, &NO_REPLY, self.now)
+        self.outbox.on_ended(callout.purpose, &NO_REPLY, self.now)
     }
 }
 
@@ -82,6 +97,7 @@ fn told(settled: &[Settled]) -> Vec<(u32, &'static str)> {
         Outcome::Written { .. } => "written",
         Outcome::NotWritten(_) => "not written",
         Outcome::Unknown(_) => "unknown",
+        Outcome::Queued => "queued",
     };
     settled.iter().map(|one| (one.stream.unwrap(), name(&one.outcome))).collect()
 }
@@ -127,7 +143,7 @@ fn an_unknown_profile_is_registered_and_the_batch_sent_once_more() {
     let produce = filter.poll().unwrap();
     assert_eq!(filter.reply(&produce, 404, b"{}"), []);
     let register = filter.poll().unwrap();
-    assert_eq!((register.method, register.sequence), ("PUT", None));
+    assert_eq!((register.method, register.purpose), ("PUT", Purpose::Register));
     assert_eq!(filter.poll(), None, "nothing is sent before the profile is there");
     assert_eq!(filter.reply(&register, 200, b"{}"), []);
     let again = filter.poll().unwrap();
@@ -157,7 +173,7 @@ fn a_lost_reply_is_asked_for_again_under_the_same_sequence() {
     assert_eq!(filter.poll(), None, "not before the backoff");
     filter.now += Duration::from_millis(50);
     let again = filter.poll().unwrap();
-    assert_eq!(again.sequence, first.sequence);
+    assert_eq!(again.purpose, first.purpose);
     assert_eq!(told(&filter.outcomes(&again, &[written(5)])), [(1, "written")]);
 }
 
@@ -169,11 +185,11 @@ fn doubt_outlives_a_later_refusal() {
     filter.no_reply(&first);
     filter.now += Duration::from_millis(50);
     let again = filter.poll().unwrap();
-    let refused = filter.outbox.on_refused(again.sequence, "no host", filter.now);
+    let refused = filter.outbox.on_refused(again.purpose, "no host", filter.now);
     assert_eq!(refused, [], "the bridge may be back before the deadline");
     filter.now += Duration::from_millis(100);
     let third = filter.poll().unwrap();
-    assert_eq!((third.sequence, third.body.len()), (first.sequence, first.body.len()));
+    assert_eq!((third.purpose, third.body.len()), (first.purpose, first.body.len()));
     let settled = filter.outcomes(&third, &[not(Code::KafkaUnreachable)]);
     assert_eq!(told(&settled), [(1, "unknown")]);
 }
@@ -256,11 +272,11 @@ fn memory_mode_keeps_what_may_yet_be_written_and_drops_only_what_never_can() {
     assert_eq!(filter.outbox.expire(filter.now), []);
     let again = filter.poll().unwrap();
     assert_eq!(streams(&again), [2]);
-    assert_ne!(again.sequence, first.sequence, "other records, another sequence");
-    assert_eq!(filter.outbox.on_refused(again.sequence, "no host", filter.now), []);
+    assert_ne!(again.purpose, first.purpose, "other records, another sequence");
+    assert_eq!(filter.outbox.on_refused(again.purpose, "no host", filter.now), []);
     filter.now += Duration::from_secs(1);
     let third = filter.poll().unwrap();
-    assert_eq!((third.sequence, &third.body), (again.sequence, &again.body));
+    assert_eq!((third.purpose, &third.body), (again.purpose, &again.body));
 }
 
 #[test]
@@ -367,4 +383,22 @@ fn a_refused_profile_that_another_vm_registers_later_is_taken_again() {
     let again = filter.poll().unwrap();
     filter.outcomes(&again, &[written(1)]);
     assert_eq!(filter.push(2), Ok(()));
+}
+
+#[test]
+fn a_registration_that_failed_is_tried_again_without_a_batch() {
+    let config = format!(r#"{{"bridge":"b","topic":"orders",{MEMORY}}}"#);
+    let settings = Settings::parse(config.as_bytes()).unwrap();
+    let outbox = Outbox::new(&settings, [1; 16]).unwrap();
+    let mut filter = Filter { outbox, sequence: 0, now: START };
+    for (status, then) in
+        [(422, Err(Code::ProfileRefused)), (503, Err(Code::ProfileRefused)), (200, Ok(()))]
+    {
+        let register = filter.poll().unwrap();
+        assert_eq!(register.purpose, Purpose::Register);
+        filter.reply(&register, status, b"{}");
+        assert_eq!(filter.push(1), then);
+        assert_eq!(filter.poll(), None);
+        filter.now += Duration::from_secs(5);
+    }
 }

@@ -1,0 +1,246 @@
+//! A request that makes its own callouts, one after the other, because nothing can wake the root.
+//!
+//! What may have been written is sent again only after the bridge has answered a question without a
+//! body: on WasmX a callout with a body right after a failed one would never end, and on APISIX
+//! nothing else tells a bridge that is gone from one that lost a reply.
+
+use std::time::Duration;
+
+use crate::callout::{self, Ended};
+use crate::capture::Captured;
+use crate::limits::{ALONE_RESENDS_MAX, PROBE_TIMEOUT_MS};
+use crate::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
+use crate::outcome::{Code, Reason};
+
+/// The records of such a request, from their capture to their outcomes.
+#[derive(Debug)]
+pub struct Alone {
+    outbox: Outbox,
+    /// When nothing is sent any more.
+    deadline: Duration,
+    probe_is_due: bool,
+    resends: u32,
+    /// The last callout that had a body got no body back.
+    unanswered: bool,
+}
+
+/// What such a request does now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Dispatch this, and wait for its end.
+    Dispatch(Callout),
+    /// Nothing is left to send: these are the last outcomes.
+    Conclude(Vec<Settled>),
+}
+
+impl Alone {
+    /// Takes a request's records. `root` has the settings; `suspect` is whether the bridge did not
+    /// answer the last question.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`].
+    pub fn new(
+        root: &Outbox,
+        captured: Captured,
+        stream: StreamId,
+        now: Duration,
+        suspect: bool,
+    ) -> Result<Self, Code> {
+        let mut outbox = root.for_one_request();
+        outbox.push(captured, Some(stream), now)?;
+        let deadline = now + outbox.timeout();
+        Ok(Self { outbox, deadline, probe_is_due: suspect, resends: 0, unanswered: false })
+    }
+
+    /// What to do while no callout is in flight. `sequence` counts the batches of the VM.
+    pub fn next(&mut self, now: Duration, sequence: &mut u64) -> Next {
+        let left = self.deadline.saturating_sub(now);
+        if left.is_zero() {
+            return self.give_up(Code::DeadlineExceeded, "no reply in time");
+        }
+        if self.probe_is_due {
+            return Next::Dispatch(Callout::probe(
+                left.min(Duration::from_millis(PROBE_TIMEOUT_MS)),
+            ));
+        }
+        match self.outbox.poll_callout(now, sequence) {
+            Some(callout) => Next::Dispatch(callout),
+            None => self.give_up(Code::BadReply, "the bridge does not say what became of it"),
+        }
+    }
+
+    /// The host refused to dispatch a callout.
+    pub fn on_refused(&mut self, purpose: Purpose, why: &str, now: Duration) -> Vec<Settled> {
+        match purpose {
+            Purpose::Probe => self.abandon(Code::BridgeUnreachable, why),
+            _ => self.outbox.on_refused(purpose, why, now),
+        }
+    }
+
+    /// A callout ended.
+    pub fn on_ended(&mut self, purpose: Purpose, ended: &Ended<'_>, now: Duration) -> Vec<Settled> {
+        let answered = ended.body.is_some_and(|body| !body.is_empty());
+        self.unanswered = !answered && (purpose != Purpose::Probe || self.unanswered);
+        if purpose == Purpose::Probe {
+            self.probe_is_due = false;
+            if !callout::is_alive(ended) {
+                return self.abandon(Code::BridgeUnreachable, "the bridge does not answer");
+            }
+            self.outbox.send_again_now();
+            return Vec::new();
+        }
+        let settled = self.outbox.on_ended(purpose, ended, now);
+        if self.outbox.is_in_doubt() {
+            self.resends += 1;
+            self.probe_is_due = true;
+            if self.resends > ALONE_RESENDS_MAX {
+                return self.abandon(Code::BadReply, "the bridge answers no batch");
+            }
+        }
+        settled
+    }
+
+    /// Whether a host that loses bodies would lose the reply's now.
+    #[must_use]
+    pub const fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
+    fn give_up(&mut self, code: Code, why: &str) -> Next {
+        Next::Conclude(self.abandon(code, why))
+    }
+
+    fn abandon(&mut self, code: Code, why: &str) -> Vec<Settled> {
+        self.outbox.abandon(&Reason::new(code, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::gateway::Gateway;
+    use crate::outcome::Outcome;
+    use crate::record::Record;
+    use crate::wire;
+
+    const NOTHING: Ended<'_> = Ended {
+        gateway: Gateway::Apisix,
+        dispatch_status: None,
+        status: None,
+        marker: None,
+        overloaded: false,
+        body: None,
+    };
+
+    fn reply(status: u16, body: &[u8]) -> Ended<'_> {
+        Ended { status: Some(status), marker: Some(b"1"), body: Some(body), ..NOTHING }
+    }
+
+    struct Story {
+        request: Alone,
+        now: Duration,
+        sequence: u64,
+        settled: Vec<Settled>,
+    }
+
+    impl Story {
+        fn new(fields: &str, suspect: bool) -> Self {
+            let config = format!(r#"{{"bridge":"b:1","topic":"orders",{fields}}}"#);
+            let settings = Settings::parse(config.as_bytes()).unwrap();
+            let root = Outbox::new(&settings, [1; 16]).unwrap();
+            let record = Record {
+                topic: "orders",
+                partition: None,
+                timestamp_ms: 0,
+                key: None,
+                value: Some(b"x"),
+                headers: vec![],
+            };
+            let now = Duration::from_secs(50);
+            let record = wire::encode_record(&record).unwrap();
+            let request = Alone::new(&root, record.into(), 7, now, suspect).unwrap();
+            Self { request, now, sequence: 0, settled: vec![] }
+        }
+
+        /// The callouts that the story answers with `ends`, by method, and the outcome.
+        fn run(mut self, ends: &[Ended<'_>]) -> (Vec<&'static str>, &'static str, Alone) {
+            let (mut asked, mut ends) = (Vec::new(), ends.iter());
+            loop {
+                match self.request.next(self.now, &mut self.sequence) {
+                    Next::Dispatch(callout) => {
+                        asked.push(callout.method);
+                        let ended = ends.next().expect("one more callout than the story has");
+                        let settled = self.request.on_ended(callout.purpose, ended, self.now);
+                        self.settled.extend(settled);
+                        if self.settled.is_empty() {
+                            continue;
+                        }
+                    }
+                    Next::Conclude(settled) => self.settled.extend(settled),
+                }
+                assert!(ends.next().is_none() && self.settled.len() == 1);
+                let outcome = match &self.settled[0].outcome {
+                    Outcome::Written { .. } => "written",
+                    Outcome::Queued => "queued",
+                    Outcome::NotWritten(_) => "not written",
+                    Outcome::Unknown(_) => "unknown",
+                };
+                return (asked, outcome, self.request);
+            }
+        }
+    }
+
+    const ACKED: &str = r#""producer_async":false"#;
+    const MEMORY: &str = r#""producer_async":true"#;
+
+    #[test]
+    fn what_may_be_written_is_sent_again_once_the_bridge_is_known_to_be_there() {
+        let written =
+            wire::encode_outcomes(&[Outcome::Written { partition: 0, offset: None }]).unwrap();
+        let (alive, done) = (reply(200, b"{}"), reply(200, &written));
+        let (asked, outcome, _) = Story::new(ACKED, false).run(&[NOTHING, alive, done]);
+        assert_eq!((&asked[..], outcome), (&["POST", "GET", "POST"][..], "written"));
+        let (asked, outcome, request) = Story::new(ACKED, false).run(&[NOTHING, NOTHING]);
+        assert_eq!((&asked[..], outcome), (&["POST", "GET"][..], "unknown"));
+        assert!(request.is_unanswered());
+        let unknown = reply(404, b"{}");
+        let (asked, outcome, _) = Story::new(ACKED, false).run(&[unknown, alive, done]);
+        assert_eq!((&asked[..], outcome), (&["POST", "PUT", "POST"][..], "written"));
+        let queued = wire::encode_outcomes(&[Outcome::Queued]).unwrap();
+        let (_, outcome, _) = Story::new(MEMORY, false).run(&[reply(200, &queued)]);
+        assert_eq!(outcome, "queued");
+    }
+
+    #[test]
+    fn a_suspect_bridge_is_asked_before_anything_is_sent() {
+        let (asked, outcome, request) = Story::new(ACKED, true).run(&[NOTHING]);
+        assert_eq!((&asked[..], outcome), (&["GET"][..], "not written"));
+        assert!(!request.is_unanswered(), "the question had no body to lose a reply's by");
+        let refused = reply(503, b"{}");
+        let (asked, outcome, _) = Story::new(ACKED, true).run(&[reply(200, b"{}"), refused]);
+        assert_eq!((&asked[..], outcome), (&["GET", "POST"][..], "not written"));
+    }
+
+    #[test]
+    fn a_bridge_that_is_there_but_never_answers_is_given_up() {
+        let alive = reply(200, b"{}");
+        let ends = [NOTHING, alive, NOTHING, alive, NOTHING, alive, NOTHING];
+        let (asked, outcome, _) = Story::new(ACKED, false).run(&ends);
+        assert_eq!((asked.len(), outcome), (7, "unknown"));
+        let mut late = Story::new(ACKED, false);
+        late.now += Duration::from_secs(10);
+        assert_eq!(late.run(&[]).1, "not written");
+    }
+
+    #[test]
+    fn a_dispatch_that_the_host_refuses_settles_everything() {
+        for suspect in [false, true] {
+            let mut story = Story::new(ACKED, suspect);
+            let next = story.request.next(story.now, &mut story.sequence);
+            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            let settled = story.request.on_refused(callout.purpose, "no", story.now);
+            assert!(matches!(settled[0].outcome, Outcome::NotWritten(_)));
+        }
+    }
+}
