@@ -31,6 +31,17 @@ async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()
             json!({ "bootstrap_servers": [{ "host": "h", "port": 99999 }] }),
             "bootstrap_servers[0].port: must be 1 to 65535, is 99999",
         ),
+        (
+            json!({ "message_by_lua_functions": ["return function(message) end"] }),
+            "message_by_lua_functions: there is no Lua here: message_expression",
+        ),
+        (json!({ "host": "nginx" }), "host: "),
+        (json!({ "security": { "certificate_id": "c" } }), "security.certificate_id: needs"),
+        (json!({ "authentication": { "user": "u" } }), "authentication.mechanism: is required"),
+        (
+            json!({ "schema_registry": { "confluent": { "url": "r" } } }),
+            "schema_registry.confluent.url: must begin with http://",
+        ),
     ] {
         let word = envoys_word_on(fields).await?;
         assert!(word.contains(&format!("kafka-upstream configuration: {reason}")), "{word}");

@@ -33,7 +33,7 @@ async fn connections_are_shared_by_name_and_end_as_configured() -> anyhow::Resul
     let listeners = [
         ("one", at(host, port, json!({ "cluster_name": "a" }))),
         ("same", at(host, port, json!({ "cluster_name": "a" }))),
-        ("other", at(host, port, json!({ "cluster_name": "b" }))),
+        ("other", at(host, port, json!({ "cluster_name": "b", "keepalive": 1000 }))),
         ("short", at(host, port, json!({ "keepalive": 1000, "keepalive_enabled": true }))),
         (
             "silent",
