@@ -22,6 +22,7 @@ use crate::handshake::{self, Handshake, HandshakeError};
 use crate::limits::CONNECT_TIMEOUT_MAX;
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
+use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
 /// Where brokers are, and the settings of every connection to them.
@@ -29,6 +30,8 @@ use crate::versions::API_VERSIONS;
 pub(crate) struct Cluster {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
+    /// If connections are TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     network: Network,
     directory: Lock<Directory>,
 }
@@ -50,6 +53,8 @@ pub(crate) enum ConnectError {
     #[error("{endpoint}, the advertised address of broker {id} according to {named_by}: {what}")]
     AdvertisedUnreachable { id: i32, endpoint: Endpoint, named_by: Endpoint, what: String },
     #[error("{endpoint}: {error}")]
+    Tls { endpoint: Endpoint, error: TlsError },
+    #[error("{endpoint}: {error}")]
     Handshake { endpoint: Endpoint, error: HandshakeError },
 }
 
@@ -61,7 +66,11 @@ impl ConnectError {
 
 impl Cluster {
     pub(crate) fn new(config: Config, settings: Settings, network: Network) -> Arc<Self> {
-        Arc::new(Self { config, settings, network, directory: Lock::default() })
+        let tls = config.security.has_tls().then(|| {
+            let stats = settings.stats.clone();
+            Arc::new(Tls::new(config.tls.clone(), stats))
+        });
+        Arc::new(Self { config, settings, tls, network, directory: Lock::default() })
     }
 
     /// Takes over the addresses that `named_by` advertised.
@@ -132,6 +141,11 @@ impl Cluster {
         connected
     }
 
+    /// Whether a connection was made with a TLS configuration that has changed since.
+    pub(crate) fn is_outdated(&self, connection: &Connection) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.generation() != connection.generation())
+    }
+
     fn patience(&self, failures: u32) -> Duration {
         let base = self.config.connect_timeout;
         base.saturating_mul(1 << failures.min(8)).min(CONNECT_TIMEOUT_MAX.max(base))
@@ -145,18 +159,40 @@ impl Cluster {
     ) -> Result<Connection, ConnectError> {
         let unreachable =
             |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
-        let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
         match &self.network {
             Network::Sockets => {
                 let stream = network::dial(endpoint, patience).await.map_err(unreachable)?;
-                self.shake_hands(stream, patience, version).await.map_err(failed)
+                self.secure(stream, endpoint, patience, version).await
             }
             #[cfg(feature = "fake_broker")]
             Network::Memory(brokers) => {
                 let stream = brokers.dial(endpoint).map_err(unreachable)?;
-                self.shake_hands(stream, patience, version).await.map_err(failed)
+                self.secure(stream, endpoint, patience, version).await
             }
         }
+    }
+
+    /// TLS if it is on, then the handshake of Kafka.
+    async fn secure<S>(
+        &self,
+        stream: S,
+        endpoint: &Endpoint,
+        patience: Duration,
+        version: i16,
+    ) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
+        let Some(tls) = &self.tls else {
+            return self.shake_hands(stream, patience, version).await.map_err(failed);
+        };
+        let (stream, generation) = timeout(patience, tls.connect(stream, &endpoint.host))
+            .await
+            .unwrap_or(Err(TlsError::Silent(patience)))
+            .map_err(|error| ConnectError::Tls { endpoint: endpoint.clone(), error })?;
+        let connection = self.shake_hands(stream, patience, version).await.map_err(failed)?;
+        Ok(connection.of_generation(generation))
     }
 
     async fn shake_hands<S>(

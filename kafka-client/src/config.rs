@@ -3,6 +3,8 @@
 mod compression;
 mod property;
 mod reference;
+mod security;
+mod tls;
 
 use std::time::Duration;
 
@@ -13,8 +15,16 @@ use crate::backoff::Backoff;
 use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 use crate::resolve::Endpoint;
+use crate::tls::TlsFileError;
+pub(crate) use security::SecurityProtocol;
+pub(crate) use tls::{
+    CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
+    TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
+};
+
 use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
 use property::{Property, nearest};
+use security::SECURITY_PROTOCOL;
 
 /// Checked settings of one client. Equal settings compare equal, so that callers can share a
 /// client between them.
@@ -42,6 +52,8 @@ pub struct Config {
     pub(crate) partitioner: Partitioner,
     codec: Codec,
     levels: Levels,
+    pub(crate) security: SecurityProtocol,
+    pub(crate) tls: TlsSettings,
 }
 
 /// How many replicas must have a batch before the broker answers.
@@ -74,6 +86,7 @@ const NAMES: &[&str] = &[
     "connections.max.idle.ms",
     "delivery.timeout.ms",
     "enable.idempotence",
+    tls::VERIFICATION,
     "linger.ms",
     "max.in.flight.requests.per.connection",
     "max.request.size",
@@ -85,8 +98,26 @@ const NAMES: &[&str] = &[
     "retries",
     "retry.backoff.max.ms",
     "retry.backoff.ms",
-    "security.protocol",
+    SECURITY_PROTOCOL,
     "socket.connection.setup.timeout.ms",
+    tls::PROTOCOLS,
+    tls::IDENTIFICATION,
+    KEY_PASSWORD,
+    tls::KEY_PASSWORD_FILE,
+    CHAIN,
+    tls::CHAIN_FILE,
+    KEY,
+    tls::KEY_FILE,
+    KEYSTORE,
+    KEYSTORE_PASSWORD,
+    tls::KEYSTORE_PASSWORD_FILE,
+    tls::KEYSTORE_TYPE,
+    TRUSTED,
+    tls::TRUSTED_FILE,
+    TRUSTSTORE,
+    TRUSTSTORE_PASSWORD,
+    tls::TRUSTSTORE_PASSWORD_FILE,
+    tls::TRUSTSTORE_TYPE,
 ];
 
 const BOOTSTRAP: &str = "bootstrap.servers";
@@ -109,6 +140,11 @@ impl Config {
     /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
     /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
     ///
+    /// A password, key or certificate that is written as `NAME.file` is read from that file, and
+    /// read again when the file changes. `ssl.*` counts only with `security.protocol` `SSL` or
+    /// `SASL_SSL`; without a truststore the system's roots are trusted. Librdkafka's
+    /// `enable.ssl.certificate.verification=false` turns off every check of a broker's certificate.
+    ///
     /// # Errors
     /// [`PropertyError`] names the property and what is allowed.
     pub fn from_properties<'a>(
@@ -120,9 +156,20 @@ impl Config {
                 let nearest = nearest(name, NAMES);
                 return Err(PropertyError::Unknown { name: name.to_owned(), nearest });
             };
-            config.set(Property { name, value: value.trim() })?;
+            // Spaces may be part of a password.
+            let value = if name.ends_with("password") { value } else { value.trim() };
+            config.set(Property { name, value })?;
         }
         config.check()
+    }
+
+    /// Reads the files that `ssl.*` names, if TLS is on; a client reads them when it first connects.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] names the property, the file and what is wrong.
+    pub fn check_files(&self) -> Result<(), TlsFileError> {
+        if self.security.has_tls() { crate::tls::check(&self.tls) } else { Ok(()) }
     }
 
     /// How long a record may take from `send` to its outcome unless the caller says otherwise
@@ -164,6 +211,8 @@ impl Config {
             partitioner: Partitioner::Murmur2Random,
             codec: Codec::None,
             levels: Levels::default(),
+            security: SecurityProtocol::default(),
+            tls: TlsSettings::default(),
         }
     }
 
@@ -199,13 +248,14 @@ impl Config {
             "partitioner" => self.partitioner = property.choice(PARTITIONERS)?,
             COMPRESSION_TYPE => self.codec = property.choice(CODECS)?,
             GZIP_LEVEL | LZ4_LEVEL | ZSTD_LEVEL => self.levels.set(property)?,
-            "security.protocol" => plaintext_only(property)?,
-            _ => {}
+            SECURITY_PROTOCOL => self.security = SecurityProtocol::parse(property)?,
+            _ => self.tls.set(property)?,
         }
         Ok(())
     }
 
     fn check(self) -> Result<Self, PropertyError> {
+        self.tls.check()?;
         let conflict = |name, other| Err(PropertyError::Conflict { name, other });
         if self.bootstrap.is_empty() {
             Err(PropertyError::Missing(BOOTSTRAP))
@@ -222,6 +272,12 @@ impl Config {
                 name: "enable.idempotence",
                 value: "true".to_owned(),
                 why: "it needs acks=all",
+            })
+        } else if self.security.has_sasl() {
+            Err(PropertyError::Unsupported {
+                name: SECURITY_PROTOCOL,
+                value: "SASL_…".to_owned(),
+                why: "this version has no SASL",
             })
         } else {
             Ok(Self { idempotence: Some(self.is_idempotent()), ..self })
@@ -270,16 +326,6 @@ fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
         Ok(property.value.to_owned())
     } else {
         Err(property.invalid("at most 249 bytes without control characters".into()))
-    }
-}
-
-fn plaintext_only(property: Property<'_>) -> Result<(), PropertyError> {
-    match property.value {
-        "PLAINTEXT" => Ok(()),
-        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => {
-            Err(property.unsupported("this version speaks `PLAINTEXT` only"))
-        }
-        _ => Err(property.invalid("one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL".into())),
     }
 }
 
@@ -351,11 +397,12 @@ mod tests {
 
     #[test]
     fn what_kafka_knows_and_we_do_not_says_so() {
-        for (name, value) in [(LZ4_LEVEL, "12"), ("security.protocol", "SASL_SSL")] {
+        for (name, value) in [(LZ4_LEVEL, "12"), (SECURITY_PROTOCOL, "SASL_SSL")] {
             let error = with(name, value).unwrap_err();
             assert!(matches!(error, PropertyError::Unsupported { .. }), "{error}");
         }
-        assert!(with("security.protocol", "PLAINTEXT").is_ok());
+        assert_eq!(with(SECURITY_PROTOCOL, "PLAINTEXT"), with("acks", "all"));
+        assert_ne!(with(SECURITY_PROTOCOL, "SSL"), with("acks", "all"));
     }
 
     #[test]

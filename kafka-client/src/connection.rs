@@ -104,6 +104,8 @@ static OPENED: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Connection {
     /// Its number among all of this process.
     serial: u64,
+    /// Of the TLS configuration that it was made with.
+    generation: u64,
     queue: mpsc::Sender<Outgoing>,
     versions: Versions,
     client_id: Arc<str>,
@@ -136,11 +138,22 @@ impl Connection {
             condemned: condemned.clone(),
             shutdown: settings.shutdown.clone(),
             has_handle: true,
+            needs_flush: false,
         };
         settings.tasks.spawn(driver.run(stream, settings.stats.clone()));
         let client_id = settings.client_id.clone();
         let serial = OPENED.fetch_add(1, Relaxed);
-        Self { serial, queue, versions, client_id, correlation: AtomicI32::new(1), condemned }
+        let correlation = AtomicI32::new(1);
+        Self { serial, generation: 0, queue, versions, client_id, correlation, condemned }
+    }
+
+    /// Notes the generation of the TLS configuration that it was made with.
+    pub(crate) fn of_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Tells connections apart, however often one is made anew.

@@ -10,6 +10,7 @@ use crate::calls::{self, CORRELATION_BYTES};
 use crate::error::codes;
 use crate::frame::{Decoder, Frame, FrameError};
 use crate::limits::HANDSHAKE_FRAME_BYTES;
+use crate::tls::{self, TlsError};
 use crate::versions::{API_VERSIONS, Versions};
 
 /// Why a fresh connection cannot be used.
@@ -21,6 +22,8 @@ pub(crate) enum HandshakeError {
     ClosedAtHello,
     #[error("{0}")]
     Io(String),
+    #[error(transparent)]
+    Tls(TlsError),
     #[error("{0}")]
     Frame(#[from] FrameError),
     #[error("{0}")]
@@ -120,8 +123,17 @@ where
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                 return Err(HandshakeError::ClosedAtHello);
             }
-            Err(error) => return Err(HandshakeError::Io(error.to_string())),
+            Err(error) => return Err(failure(&error)),
         }
+    }
+}
+
+fn failure(error: &std::io::Error) -> HandshakeError {
+    match (tls::explain(error), error.kind()) {
+        (Some(tls), _) => HandshakeError::Tls(tls),
+        // TLS without its goodbye.
+        (None, std::io::ErrorKind::UnexpectedEof) => HandshakeError::ClosedAtHello,
+        (None, _) => HandshakeError::Io(error.to_string()),
     }
 }
 
@@ -136,10 +148,11 @@ async fn write(
         match written {
             Ok(0) => return Err(HandshakeError::ClosedAtHello),
             Ok(written) => frame.advance(written),
-            Err(error) => return Err(HandshakeError::Io(error.to_string())),
+            Err(error) => return Err(failure(&error)),
         };
     }
-    Ok(())
+    // TLS may have kept something back.
+    stream.flush().await.map_err(|error| failure(&error))
 }
 
 #[cfg(test)]

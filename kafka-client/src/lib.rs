@@ -13,6 +13,7 @@ pub mod decoders;
 mod error;
 #[cfg(feature = "fake_broker")]
 pub mod fake_broker;
+mod files;
 mod frame;
 mod handshake;
 mod limits;
@@ -23,8 +24,10 @@ mod outcome;
 mod producer;
 pub mod record_batch;
 mod resolve;
+mod secret;
 mod shape;
 mod stats;
+mod tls;
 mod versions;
 
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub use outcome::Outcome;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use stats::Stats;
+pub use tls::TlsFileError;
 
 use cluster::{Cluster, Network};
 use connection::Settings;
@@ -94,6 +98,10 @@ impl Client {
         let cluster = Cluster::new(config, settings, network);
         let metadata = Metadata::new(cluster.clone());
         let routing = Routing::new(cluster, metadata.clone());
+        if let Some(tls) = &routing.cluster.tls {
+            let shutdown = routing.cluster.settings.shutdown.clone();
+            tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
+        }
         tasks.spawn(metadata.run());
         tasks.spawn(routing.clone().follow_metadata());
         tasks.spawn(routing.clone().follow_clock());
@@ -119,6 +127,18 @@ impl Client {
         let Some(producer_id) = &routing.producer_id else { return Ok(()) };
         let held = producer_id.ready(deadline).await;
         held.map_err(|last| last.map_or(NotReady::Timeout, NotReady::NoProducerId))
+    }
+
+    /// Reads the files of the TLS configuration again, as it does by itself when one has changed;
+    /// connections made from now on take what they hold.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] if something is wrong with them: then what was loaded before stays.
+    pub async fn reload(&self) -> Result<(), TlsFileError> {
+        match &self.producer.routing.cluster.tls {
+            Some(tls) => tls.reload().await,
+            None => Ok(()),
+        }
     }
 
     /// A handle to the producer of this client.

@@ -121,5 +121,18 @@ pub(crate) const COMPRESSION_THREADS: usize = 4;
 /// it not shrink in any codec.
 pub(crate) const ENCODER_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
+/// Largest password or inline PEM that is read from a file, bytes: a chain and its key have a few
+/// KiB.
+pub(crate) const SECRET_BYTES: usize = 256 * 1024;
+
+/// Largest key or trust store, bytes: the stores of systems, with some 150 roots, have 250 KiB.
+pub(crate) const STORE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Certificates and keys of one store.
+pub(crate) const STORE_ENTRIES: usize = 10_000;
+
+/// How often the files of a TLS configuration are looked at for a change.
+pub(crate) const FILES_LOOKED_AT: Duration = Duration::from_secs(10);
+
 const _: () = assert!(HANDSHAKE_FRAME_BYTES < FRAME_BYTES);
 const _: () = assert!(PRODUCE_IN_FLIGHT < QUEUED_REQUESTS);

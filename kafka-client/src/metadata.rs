@@ -180,9 +180,13 @@ const REBOOTSTRAP_REQUIRED: i16 = 129;
 impl Source {
     async fn ask(&mut self, topics: Vec<Arc<str>>) -> Result<(MetadataAnswer, Endpoint), Cause> {
         let open = self.current.take().filter(|(_, connection)| connection.is_open());
-        let open = open.map(|(endpoint, connection)| (endpoint, Some(connection)));
+        // One of an older TLS configuration is asked when no new one can be made.
+        let (outdated, open): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|(_, connection)| self.cluster.is_outdated(connection));
+        let there = |(endpoint, connection)| (endpoint, Some(connection));
         let others = self.candidates().into_iter().map(|endpoint| (endpoint, None));
-        let places = open.into_iter().chain(others);
+        let places = open.into_iter().map(there).chain(others);
+        let places = places.chain(outdated.into_iter().map(there));
         let (answer, endpoint, connection) =
             anyone::ask(&self.cluster, AskMetadata { topics }, places, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {

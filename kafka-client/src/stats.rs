@@ -53,6 +53,10 @@ stats! {
     connections_opened,
     /// Attempts to connect that failed.
     connect_failures,
+    /// Times the files of the TLS configuration were loaded.
+    tls_loads,
+    /// Times they could not be used, and what was loaded before stayed.
+    tls_load_failures,
     /// Metadata answers.
     metadata_refreshes,
     /// Rounds in which no broker gave a Metadata answer.

@@ -33,9 +33,22 @@ impl Link {
 
     /// The open connection; makes one if there is none, after the pause that earlier failures
     /// demand. Dropping the future abandons the attempt.
+    ///
+    /// A connection of an older TLS configuration is replaced, and serves on if that fails.
     pub(crate) async fn connection(&mut self) -> Result<Arc<Connection>, ConnectError> {
-        if let Some(connection) = self.connection.as_ref().filter(|c| c.is_open()) {
-            return Ok(connection.clone());
+        let open = self.connection.clone().filter(|connection| connection.is_open());
+        if let Some(open) = open {
+            let pauses = self.not_before.is_some_and(|not_before| Instant::now() < not_before);
+            if pauses || !self.cluster.is_outdated(&open) {
+                return Ok(open);
+            }
+            return match self.connect().await {
+                Ok(newer) => Ok(newer),
+                Err(error) => {
+                    tracing::warn!(%error, "the new TLS configuration fails, the former serves on");
+                    Ok(open)
+                }
+            };
         }
         let lived = self.connected_at.take().map(|at| at.elapsed());
         self.connection = None;
@@ -46,6 +59,10 @@ impl Link {
         if let Some(not_before) = self.not_before {
             sleep_until(not_before).await;
         }
+        self.connect().await
+    }
+
+    async fn connect(&mut self) -> Result<Arc<Connection>, ConnectError> {
         match self.cluster.connect_broker(self.broker, self.failures).await {
             Ok(connection) => {
                 self.failures = 0;

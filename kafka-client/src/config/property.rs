@@ -38,6 +38,22 @@ pub enum PropertyError {
         /// Why, and what is possible.
         why: &'static str,
     },
+    /// Two properties of which only one may be set.
+    #[error("`{name}` excludes `{other}`")]
+    Excludes {
+        /// The one.
+        name: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A property that means nothing without another.
+    #[error("`{name}` needs `{other}`")]
+    Needs {
+        /// The one that is set.
+        name: &'static str,
+        /// The one that is not.
+        other: &'static str,
+    },
     /// Two properties that contradict each other.
     #[error("`{name}` must not exceed `{other}`")]
     Conflict {
@@ -87,6 +103,12 @@ impl Property<'_> {
 
     pub(super) fn invalid(self, expected: String) -> PropertyError {
         PropertyError::Invalid { name: self.name, value: self.value.to_owned(), expected }
+    }
+
+    /// As `invalid`, for a value that must not be shown.
+    pub(super) fn invalid_secret(self, expected: &str) -> PropertyError {
+        let (value, expected) = ("(secret)".to_owned(), expected.to_owned());
+        PropertyError::Invalid { name: self.name, value, expected }
     }
 
     pub(super) fn unsupported(self, why: &'static str) -> PropertyError {

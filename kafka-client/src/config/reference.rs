@@ -9,7 +9,7 @@ use super::{BOOTSTRAP, Config, NAMES};
 pub struct PropertyDoc {
     /// Kafka's name.
     pub name: &'static str,
-    /// What holds without it; `–` where it is required.
+    /// What holds without it; `–` where nothing does.
     pub default: &'static str,
     /// What may stand there, in the words of the error that says so.
     pub allowed: String,
@@ -30,7 +30,7 @@ pub fn properties() -> Vec<PropertyDoc> {
     NAMES.iter().map(doc).collect()
 }
 
-const DEFAULTS: [(&str, &str); 25] = [
+const DEFAULTS: [(&str, &str); 28] = [
     ("acks", "all"),
     ("batch.records", "10000"),
     ("batch.size", "1000000"),
@@ -43,6 +43,7 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("connections.max.idle.ms", "540000"),
     ("delivery.timeout.ms", "120000"),
     ("enable.idempotence", "true"),
+    ("enable.ssl.certificate.verification", "true"),
     ("linger.ms", "0"),
     ("max.in.flight.requests.per.connection", "5"),
     ("max.request.size", "4194304"),
@@ -56,6 +57,8 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("retry.backoff.ms", "100"),
     ("security.protocol", "PLAINTEXT"),
     ("socket.connection.setup.timeout.ms", "10000"),
+    ("ssl.enabled.protocols", "TLSv1.2,TLSv1.3"),
+    ("ssl.endpoint.identification.algorithm", "https"),
 ];
 
 #[cfg(test)]
@@ -69,7 +72,7 @@ mod tests {
         assert_eq!(all.len(), NAMES.len());
         for PropertyDoc { name, default, allowed } in all {
             assert!(!allowed.is_empty(), "{name}");
-            if name == BOOTSTRAP {
+            if default == "–" {
                 continue;
             }
             let with = Config::from_properties([(BOOTSTRAP, "h:1"), (name, default)]);

@@ -13,6 +13,7 @@ use super::{Fault, Lost, Outgoing};
 use crate::frame::Decoder;
 use crate::limits::WRITE_SLICES;
 use crate::stats::Counters;
+use crate::tls;
 
 pub(super) struct Driver {
     pub(super) decoder: Decoder,
@@ -20,6 +21,8 @@ pub(super) struct Driver {
     pub(super) requests: mpsc::Receiver<Outgoing>,
     /// Without a handle, requests under way are still answered before the connection ends.
     pub(super) has_handle: bool,
+    /// Whether TLS may have kept back something of what was written.
+    pub(super) needs_flush: bool,
     /// Cancelled when this connection must end, or all of the client.
     pub(super) condemned: CancellationToken,
     pub(super) shutdown: CancellationToken,
@@ -29,6 +32,7 @@ pub(super) struct Driver {
 enum Event {
     Request(Option<Outgoing>),
     Written(std::io::Result<usize>),
+    Flushed(std::io::Result<()>),
     Read(std::io::Result<usize>),
     Time,
     Condemned,
@@ -69,13 +73,13 @@ impl Driver {
         let used = self.wire.poll_write(now, &mut slices);
         let slices = slices.get(..used).unwrap_or_default();
         let listens = self.has_handle && self.wire.has_room();
-        let writes = !slices.is_empty();
+        let writes = !slices.is_empty() || self.needs_flush;
         // Nothing starves what is below it: requests are bounded, and so are the answers to them.
         tokio::select! {
             biased;
             () = self.condemned.cancelled() => Event::Condemned,
             request = self.requests.recv(), if listens => Event::Request(request),
-            done = writer.write_vectored(slices), if writes => Event::Written(done),
+            event = write(writer, slices), if writes => event,
             done = reader.read_buf(self.decoder.spare()) => Event::Read(done),
             () = sleep_until(wake) => Event::Time,
         }
@@ -99,6 +103,7 @@ impl Driver {
             Event::Written(Ok(0)) | Event::Read(Ok(0)) => Err(Fault::Closed),
             Event::Written(Ok(bytes)) => {
                 self.wire.on_written(bytes, now);
+                self.needs_flush = true;
                 Ok(())
             }
             Event::Read(Ok(_)) => {
@@ -107,12 +112,33 @@ impl Driver {
                 }
                 Ok(())
             }
-            Event::Written(Err(error)) | Event::Read(Err(error)) => {
-                Err(Fault::Io(error.to_string()))
+            Event::Flushed(Ok(())) => {
+                self.needs_flush = false;
+                Ok(())
+            }
+            Event::Written(Err(error)) | Event::Flushed(Err(error)) | Event::Read(Err(error)) => {
+                Err(failure(&error))
             }
             Event::Time => self.wire.on_timeout(now),
             Event::Condemned if self.shutdown.is_cancelled() => Err(Fault::Shutdown),
             Event::Condemned => Err(Fault::Incomplete),
         }
+    }
+}
+
+/// Writes, or flushes if there is nothing to write.
+async fn write<S: AsyncWrite>(writer: &mut WriteHalf<S>, slices: &[IoSlice<'_>]) -> Event {
+    if slices.is_empty() {
+        Event::Flushed(writer.flush().await)
+    } else {
+        Event::Written(writer.write_vectored(slices).await)
+    }
+}
+
+fn failure(error: &std::io::Error) -> Fault {
+    match error.kind() {
+        // TLS without its goodbye.
+        std::io::ErrorKind::UnexpectedEof => Fault::Closed,
+        _ => Fault::Io(tls::explain(error).map_or_else(|| error.to_string(), |e| e.to_string())),
     }
 }

@@ -1,0 +1,154 @@
+//! TLS towards brokers: one configuration for all connections of a client, which follows its files.
+
+mod explain;
+mod load;
+mod pem;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub(crate) use explain::{TlsError, explain};
+pub use load::TlsFileError;
+pub(crate) use load::check;
+
+use crate::config::TlsSettings;
+use crate::files::{self, Stamp};
+use crate::limits::FILES_LOOKED_AT;
+use crate::lock::Lock;
+use crate::stats::Counters;
+
+/// The TLS side of a client.
+pub(crate) struct Tls {
+    settings: Arc<TlsSettings>,
+    state: Lock<State>,
+    stats: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Arc<ClientConfig>>,
+    /// Counts the configurations that were loaded.
+    generation: u64,
+    /// The files as they were before they were read last.
+    stamps: Vec<Stamp>,
+    /// What was wrong with them then.
+    fault: Option<TlsFileError>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads no file yet: a first connection does.
+    pub(crate) fn new(settings: TlsSettings, stats: Arc<Counters>) -> Self {
+        Self { settings: Arc::new(settings), state: Lock::default(), stats }
+    }
+
+    /// Wraps a stream to `host`; also says with which generation of the configuration.
+    pub(crate) async fn connect<S>(
+        &self,
+        stream: S,
+        host: &str,
+    ) -> Result<(TlsStream<S>, u64), TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (config, generation) = self.config().await?;
+        let name = server_name(host)?;
+        let connecting = TlsConnector::from(config).connect(name, stream);
+        let stream = connecting.await.map_err(|error| explain::at_handshake(&error, host))?;
+        Ok((stream, generation))
+    }
+
+    /// Counts the configurations that were loaded so far: connections of an older one are to be
+    /// replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.state.lock().generation
+    }
+
+    /// Looks at the files again and again.
+    pub(crate) async fn follow_files(self: Arc<Self>) {
+        loop {
+            sleep(FILES_LOOKED_AT).await;
+            if self.has_changed().await {
+                let _reported = self.reload().await;
+            }
+        }
+    }
+
+    /// Takes over the files as they are now. If something is wrong with them, what was loaded
+    /// before stays.
+    pub(crate) async fn reload(&self) -> Result<(), TlsFileError> {
+        let settings = self.settings.clone();
+        let loading = tokio::task::spawn_blocking(move || {
+            // Looked at before they are read: a change in between is seen the next time.
+            let stamps = stamps(&settings);
+            (stamps, load::load(&settings))
+        });
+        let Ok((stamps, loaded)) = loading.await else { return Err(TlsFileError::Cancelled) };
+        let mut state = self.state.lock();
+        state.stamps = stamps;
+        match loaded {
+            Ok(config) => {
+                state.current = Some(Arc::new(config));
+                state.generation += 1;
+                state.fault = None;
+                self.stats.tls_loads.add(1);
+                tracing::info!(generation = state.generation, "TLS configuration loaded");
+                Ok(())
+            }
+            Err(error) => {
+                let keeps = state.current.is_some();
+                state.fault = Some(error.clone());
+                self.stats.tls_load_failures.add(1);
+                tracing::error!(%error, keeps_the_former = keeps, "TLS configuration not loaded");
+                Err(error)
+            }
+        }
+    }
+
+    async fn config(&self) -> Result<(Arc<ClientConfig>, u64), TlsError> {
+        if self.state.lock().current.is_none() {
+            self.reload().await?;
+        }
+        let state = self.state.lock();
+        let config = state.current.clone().ok_or(TlsFileError::Cancelled)?;
+        Ok((config, state.generation))
+    }
+
+    /// Whether a file is not what was read last. Before anything was read, nothing has changed.
+    async fn has_changed(&self) -> bool {
+        let settings = self.settings.clone();
+        let Ok(now) = tokio::task::spawn_blocking(move || stamps(&settings)).await else {
+            return false;
+        };
+        let state = self.state.lock();
+        (state.current.is_some() || state.fault.is_some()) && state.stamps != now
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
+    settings.files().iter().map(|path| files::stamp(path)).collect()
+}
+
+/// As it is checked against the certificate; a name also goes out as SNI, an address does not.
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    // The zone of a link-local address is nobody's business but ours.
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::NoName(host.to_owned()))
+}

@@ -1,0 +1,181 @@
+//! Files and inline PEM become a TLS configuration, or an error that names the property.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+
+use super::pem;
+use super::verify::{Trusted, Verifier};
+use crate::config::{
+    CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
+    TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
+};
+use crate::files;
+use crate::limits::STORE_BYTES;
+use crate::secret::{Secret, SecretSource};
+
+/// Why the files of a TLS configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFileError {
+    /// The system does not give us a file.
+    #[error("`{property}`: {path}: {what}")]
+    Unreadable {
+        /// The property that names it.
+        property: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        what: String,
+    },
+    /// What a property names, or has in it, cannot be used.
+    #[error("`{property}`: {what}")]
+    Unusable {
+        /// The property.
+        property: &'static str,
+        /// Why, and what would help.
+        what: String,
+    },
+    /// There is no truststore, and the system has no roots.
+    #[error(
+        "the system has no trusted roots: install them (ca-certificates), or set `{TRUSTSTORE}`"
+    )]
+    NoSystemRoots,
+    /// The process is about to end.
+    #[error("the configuration was not loaded: the process ends")]
+    Cancelled,
+}
+
+/// A private key and the certificates that go with it, our own first.
+pub(super) struct Identity {
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
+/// Reads all files and throws the result away: for a start that fails early.
+pub(crate) fn check(settings: &TlsSettings) -> Result<(), TlsFileError> {
+    load(settings).map(|_| ())
+}
+
+pub(super) fn load(settings: &TlsSettings) -> Result<ClientConfig, TlsFileError> {
+    let provider = Arc::new(ring::default_provider());
+    let versions: &[_] = match settings.versions {
+        TlsVersions::Both => &[&TLS13, &TLS12],
+        TlsVersions::Only12 => &[&TLS12],
+        TlsVersions::Only13 => &[&TLS13],
+    };
+    let trusted = match settings.checks() {
+        Checks::Nothing => None,
+        Checks::All | Checks::Issuer => Some(trusted(settings)?),
+    };
+    let algorithms = provider.signature_verification_algorithms;
+    let names = settings.checks() == Checks::All;
+    let verifier = Arc::new(Verifier { trusted, names, algorithms });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|error| unusable("ssl.enabled.protocols", error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let Some((property, identity)) = identity(settings)? else {
+        return Ok(builder.with_no_client_auth());
+    };
+    builder.with_client_auth_cert(identity.chain, identity.key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            unusable(property, "the private key does not belong to the certificate".into())
+        }
+        other => unusable(property, format!("the private key cannot be used: {other}")),
+    })
+}
+
+/// Whom we trust; without a truststore, whom the system trusts.
+fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
+    let (property, certificates) = if let Some(path) = &settings.truststore {
+        let bytes = read_store(TRUSTSTORE, path)?;
+        let password = secret(TRUSTSTORE_PASSWORD, settings.truststore_password.as_ref())?;
+        (TRUSTSTORE, read_trusted(&bytes, password.as_ref()))
+    } else if let Some(source) = &settings.trusted {
+        let text = read_secret(TRUSTED, source)?;
+        (TRUSTED, pem::certificates(text.expose().as_bytes()))
+    } else {
+        return system_roots();
+    };
+    let certificates = certificates.map_err(|what| unusable(property, what))?;
+    if certificates.is_empty() {
+        return Err(unusable(property, "there is no trusted certificate in it".into()));
+    }
+    Trusted::only(certificates).map_err(|what| unusable(property, what))
+}
+
+fn system_roots() -> Result<Trusted, TlsFileError> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a trusted root of the system cannot be read");
+    }
+    Trusted::whatever_works(found.certs).ok_or(TlsFileError::NoSystemRoots)
+}
+
+/// Who we are, with the property to blame; `None` if nobody.
+fn identity(settings: &TlsSettings) -> Result<Option<(&'static str, Identity)>, TlsFileError> {
+    let key_password = secret(KEY_PASSWORD, settings.key_password.as_ref())?;
+    if let Some(path) = &settings.keystore {
+        let bytes = read_store(KEYSTORE, path)?;
+        let password = secret(KEYSTORE_PASSWORD, settings.keystore_password.as_ref())?;
+        let identity = read_identity(&bytes, password.as_ref(), key_password.as_ref());
+        return identity
+            .map(|identity| Some((KEYSTORE, identity)))
+            .map_err(|what| unusable(KEYSTORE, what));
+    }
+    let (Some(key), Some(chain)) = (&settings.key, &settings.chain) else { return Ok(None) };
+    let (key, chain) = (read_secret(KEY, key)?, read_secret(CHAIN, chain)?);
+    let key = pem::private_key(key.expose().as_bytes(), key_password.as_ref())
+        .map_err(|what| unusable(KEY, what))?;
+    let chain = pem::certificates(chain.expose().as_bytes())
+        .and_then(pem::at_least_one)
+        .map_err(|what| unusable(CHAIN, what))?;
+    Ok(Some((KEY, Identity { key, chain })))
+}
+
+fn read_trusted(
+    bytes: &[u8],
+    _password: Option<&Secret>,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    pem::certificates(bytes)
+}
+
+fn read_identity(
+    bytes: &[u8],
+    _password: Option<&Secret>,
+    key_password: Option<&Secret>,
+) -> Result<Identity, String> {
+    let key = pem::private_key(bytes, key_password)?;
+    let chain = pem::certificates(bytes).and_then(pem::at_least_one)?;
+    Ok(Identity { key, chain })
+}
+
+fn read_store(property: &'static str, path: &Path) -> Result<Vec<u8>, TlsFileError> {
+    files::read(path, STORE_BYTES).map_err(|error| unreadable(property, path, &error))
+}
+
+fn secret(
+    property: &'static str,
+    source: Option<&SecretSource>,
+) -> Result<Option<Secret>, TlsFileError> {
+    source.map(|source| read_secret(property, source)).transpose()
+}
+
+fn read_secret(property: &'static str, source: &SecretSource) -> Result<Secret, TlsFileError> {
+    let path = source.path().map(|path| path.as_path()).unwrap_or(Path::new(""));
+    source.read().map_err(|error| unreadable(property, path, &error))
+}
+
+fn unreadable(property: &'static str, path: &Path, error: &std::io::Error) -> TlsFileError {
+    let (path, what) = (path.display().to_string(), error.to_string());
+    TlsFileError::Unreadable { property, path, what }
+}
+
+fn unusable(property: &'static str, what: String) -> TlsFileError {
+    TlsFileError::Unusable { property, what }
+}

@@ -1,0 +1,123 @@
+//! Whether a broker's certificate is one that we accept.
+
+use std::fmt;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// The certificates of a truststore.
+pub(super) struct Trusted {
+    anchors: RootCertStore,
+    /// As they are, for brokers that show one of them as their own.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Trusted {
+    /// These, each of which must be one.
+    pub(super) fn only(certificates: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        let mut anchors = RootCertStore::empty();
+        for (place, certificate) in certificates.iter().enumerate() {
+            anchors.add(certificate.clone()).map_err(|error| {
+                format!("certificate {} of {}: {error}", place + 1, certificates.len())
+            })?;
+        }
+        Ok(Self { anchors, certificates })
+    }
+
+    /// Those that can be used; systems have one or the other that cannot. `None` without any.
+    pub(super) fn whatever_works(certificates: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let mut anchors = RootCertStore::empty();
+        let (used, _) = anchors.add_parsable_certificates(certificates);
+        (used > 0).then_some(Self { anchors, certificates: Vec::new() })
+    }
+}
+
+/// Checks what `ssl.endpoint.identification.algorithm` and `enable.ssl.certificate.verification`
+/// leave to be checked. That the broker has the certificate's key is checked always.
+pub(super) struct Verifier {
+    /// `None`: everyone.
+    pub(super) trusted: Option<Trusted>,
+    pub(super) names: bool,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(trusted) = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
+        let parsed = ParsedCertificate::try_from(shown)?;
+        if trusted.certificates.iter().any(|trusted| trusted == shown) {
+            // A broker's own certificate in the truststore, as many make it with `openssl req
+            // -x509`: no issuer's, so there is no path to it, but Java takes it, too.
+            check_dates(shown, now)?;
+        } else {
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                &trusted.anchors,
+                intermediates,
+                now,
+                algorithms,
+            )?;
+        }
+        if self.names {
+            verify_server_name(&parsed, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|_| CertificateError::BadEncoding)?;
+    let time = |at: i64| {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.max(0).unsigned_abs()))
+    };
+    let not_before = time(parsed.validity().not_before.timestamp());
+    let not_after = time(parsed.validity().not_after.timestamp());
+    if now < not_before {
+        Err(CertificateError::NotValidYetContext { time: now, not_before }.into())
+    } else if now > not_after {
+        Err(CertificateError::ExpiredContext { time: now, not_after }.into())
+    } else {
+        Ok(())
+    }
+}
