@@ -14,8 +14,8 @@ pub struct Args {
     /// TOML file.
     #[arg(long, value_name = "FILE", env = "HOST_BRIDGE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where to listen: `IP:PORT` on a loopback address, or `unix:/PATH`. Repeatable; replaces the
-    /// file's and the environment's list.
+    /// Where to listen: `IP:PORT` on a loopback address, `tls:IP:PORT` on any, or `unix:/PATH`.
+    /// Repeatable; replaces the file's and the environment's list.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
     /// `bootstrap.servers` of the cluster `default`.
@@ -28,6 +28,10 @@ pub struct Args {
 pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
+    /// The files of listeners with TLS.
+    pub tls: Option<Tls>,
+    /// A file with bearer tokens, one of which every caller must have.
+    pub token_file: Option<PathBuf>,
     /// Longest time between SIGTERM and the end.
     pub drain_timeout: Duration,
     /// Kafka's properties by cluster.
@@ -41,8 +45,22 @@ pub struct Config {
 pub enum Listen {
     /// A loopback TCP address.
     Tcp(SocketAddr),
+    /// A TCP address with TLS.
+    Tls(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+/// The PEM files of listeners with TLS; they are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The bridge's certificate, and those that lead to its authority.
+    pub certificate_file: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key_file: PathBuf,
+    /// The authority of callers; without it they need no certificate.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// Why a configuration was refused.
@@ -91,8 +109,12 @@ impl Config {
         if listen.is_empty() {
             return Err(field("listen", "names no address"));
         }
+        let listen: Vec<_> = listen.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
+        check_exposure(&listen, raw.tls.as_ref(), raw.token_file.is_some())?;
         Ok(Self {
-            listen: listen.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
+            listen,
+            tls: raw.tls,
+            token_file: raw.token_file,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
             clusters: raw
@@ -111,17 +133,37 @@ fn address(text: &str) -> Result<Listen, ConfigError> {
             false => Err(field("listen", &format!("`{text}`: the path must be absolute"))),
         };
     }
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| field("listen", &format!("`{text}` is neither IP:PORT nor unix:/PATH")))?;
-    if is_loopback(address.ip()) {
-        return Ok(Listen::Tcp(address));
+    let (tls, rest) = match text.strip_prefix("tls:") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let neither = || format!("`{text}` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH");
+    let address: SocketAddr = rest.parse().map_err(|_| field("listen", &neither()))?;
+    match (tls, is_loopback(address.ip())) {
+        (true, _) => Ok(Listen::Tls(address)),
+        (false, true) => Ok(Listen::Tcp(address)),
+        (false, false) => {
+            let reason = format!("`{text}` is not a loopback address: it needs TLS, `tls:{text}`");
+            Err(field("listen", &reason))
+        }
     }
-    let reason = format!(
-        "`{text}` is not a loopback address: the bridge has no TLS and no credential yet, so it \
-         must not be reached from elsewhere"
-    );
-    Err(field("listen", &reason))
+}
+
+/// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
+fn check_exposure(listen: &[Listen], tls: Option<&Tls>, tokens: bool) -> Result<(), ConfigError> {
+    for address in listen {
+        let Listen::Tls(socket) = address else { continue };
+        let Some(tls) = tls else {
+            return Err(field("tls", &format!("`{address}` needs certificate_file and key_file")));
+        };
+        if !is_loopback(socket.ip()) && !tokens && tls.client_ca_file.is_none() {
+            let reason = format!(
+                "`{address}` is not a loopback address: set token_file or tls.client_ca_file"
+            );
+            return Err(field("listen", &reason));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an address is reached from this machine alone.
@@ -179,8 +221,20 @@ mod tests {
         assert!(file("\nlisten_ = []").contains("unknown field `listen_`"));
         assert_eq!(
             file("listen = ['host:1']"),
-            "listen: `host:1` is neither IP:PORT nor unix:/PATH"
+            "listen: `host:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH"
         );
+        let open = "listen = ['tls:0.0.0.0:1']";
+        assert!(file(open).contains("needs certificate_file"), "{}", file(open));
+        let tls = "\n[tls]\ncertificate_file = 'c'\nkey_file = 'k'";
+        let uncovered = load(&format!("{open}{tls}"), &[], &[]).unwrap_err();
+        assert!(uncovered.contains("set token_file or tls.client_ca_file"), "{uncovered}");
+        for covered in [
+            format!("{open}{tls}\nclient_ca_file = 'a'"),
+            format!("{open}\ntoken_file = 't'{tls}"),
+            format!("listen = ['tls:127.0.0.1:1']{tls}"),
+        ] {
+            assert!(load(&covered, &[], &[]).is_ok(), "{covered}");
+        }
         assert!(file("listen = ['0.0.0.0:1']").contains("not a loopback address"));
         assert!(file("listen = []").contains("names no address"));
         let nested = file("[clusters.default]\nacks = [1]");

@@ -1,5 +1,6 @@
 //! The native process beside the gateway: takes batches from filters and produces them to Kafka.
 
+mod auth;
 mod batches;
 mod clusters;
 mod config;
@@ -14,6 +15,8 @@ mod recent;
 mod reply;
 mod rest;
 mod routes;
+mod tls;
+mod watched;
 
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ use crate::recent::Recent;
 
 /// What every route works with.
 pub(crate) struct Bridge {
+    /// Whom it serves; everybody who reaches it without.
+    pub(crate) tokens: Option<auth::Tokens>,
     pub(crate) clusters: Clusters,
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
@@ -51,7 +56,10 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let tokens = config.token_file.clone().map(auth::load).transpose();
+    let tls = config.tls.as_ref().map(tls::load).transpose();
     let bridge = Arc::new(Bridge {
+        tokens: tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?,
         clusters: Clusters::new(&config)?,
         profiles: Profiles::default(),
         recent: Recent::default(),
@@ -59,9 +67,10 @@ pub async fn run(
         intake: intake::Room::default(),
         metrics: Metrics::default(),
     });
+    let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
     info!(listen = %listeners, "event=started");
     let routes = routes::router(Arc::clone(&bridge));
-    let deadline = listeners.serve(routes, shutdown, config.drain_timeout).await;
+    let deadline = listeners.serve(routes, tls, shutdown, config.drain_timeout).await;
     bridge.queued.drain(deadline).await;
     bridge.clusters.close(deadline).await;
     info!("event=stopped");

@@ -1,6 +1,7 @@
 //! Listeners and connections: TCP and unix sockets, HTTP/1.1 and h2c, and their drain.
 
 use std::fmt;
+use std::future::{Future, ready};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -17,17 +18,20 @@ use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::Listen;
+use crate::tls::ServerTls;
 
 /// Bound sockets. A unix socket's file is removed at the end.
 pub struct Listeners(Vec<Listener>);
 
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     /// The socket, its path, and the file that the path named when it was bound.
     Unix(UnixListener, PathBuf, (u64, u64)),
 }
@@ -42,6 +46,7 @@ impl Listeners {
         for address in addresses {
             let bound = match address {
                 Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+                Listen::Tls(address) => TcpListener::bind(address).await.map(Listener::Tls),
                 Listen::Unix(path) => bind_unix(path).await,
             };
             let named =
@@ -56,11 +61,13 @@ impl Listeners {
     pub(crate) async fn serve(
         self,
         router: Router,
+        tls: Option<ServerTls>,
         shutdown: CancellationToken,
         drain_timeout: Duration,
     ) -> Instant {
         let server = Arc::new(Server {
             router,
+            tls,
             graceful: GracefulShutdown::new(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         });
@@ -83,6 +90,7 @@ impl Listeners {
 
 struct Server {
     router: Router,
+    tls: Option<ServerTls>,
     graceful: GracefulShutdown,
     connections: Arc<Semaphore>,
 }
@@ -96,8 +104,13 @@ impl Server {
                 accepted = async { (connection.await, listener.accept().await) } => accepted,
             };
             match accepted {
-                (Ok(permit), Ok(Stream::Tcp(stream))) => self.spawn(stream, permit),
-                (Ok(permit), Ok(Stream::Unix(stream))) => self.spawn(stream, permit),
+                (Ok(permit), Ok(Stream::Tcp(stream))) => self.spawn(ready(Ok(stream)), permit),
+                (Ok(permit), Ok(Stream::Unix(stream))) => self.spawn(ready(Ok(stream)), permit),
+                (Ok(permit), Ok(Stream::Tls(stream))) => {
+                    // Configuration: a listener with TLS has its files.
+                    let Some(tls) = &self.tls else { continue };
+                    self.spawn(TlsAcceptor::from(tls.get()).accept(stream), permit);
+                }
                 (_, Err(error)) => {
                     // Out of descriptors, for instance: the next moment may be better.
                     warn!(%error, "event=accept_failed");
@@ -113,8 +126,11 @@ impl Server {
         }
     }
 
-    fn spawn<S>(&self, stream: S, permit: tokio::sync::OwnedSemaphorePermit)
-    where
+    fn spawn<S>(
+        &self,
+        stream: impl Future<Output = io::Result<S>> + Send + 'static,
+        permit: tokio::sync::OwnedSemaphorePermit,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -129,9 +145,15 @@ impl Server {
             begins.notify_one();
             router.call(request)
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let mut connection = Box::pin(self.graceful.watch(connection));
+        let watcher = self.graceful.watcher();
         tokio::spawn(async move {
+            let stream = match timeout(HANDSHAKE_TIMEOUT, stream).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return info!(%error, "event=tls_refused"),
+                Err(_) => return info!("event=tls_refused error=\"no handshake in time\""),
+            };
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let mut connection = Box::pin(watcher.watch(connection));
             // hyper's own timeouts begin only once it knows which HTTP the peer speaks. A peer that
             // breaks off is told to nobody: its request got no answer, and says so.
             let alive = tokio::select! {
@@ -149,20 +171,24 @@ impl Server {
 
 enum Stream {
     Tcp(tokio::net::TcpStream),
+    Tls(tokio::net::TcpStream),
     Unix(UnixStream),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
+            Self::Tcp(listener) => Ok(Stream::Tcp(accept_tcp(listener).await?)),
+            Self::Tls(listener) => Ok(Stream::Tls(accept_tcp(listener).await?)),
             Self::Unix(listener, ..) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
+}
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<tokio::net::TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -187,6 +213,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tls(address) => write!(f, "tls:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -194,10 +221,12 @@ impl fmt::Display for Listen {
 
 impl fmt::Display for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |tcp: &TcpListener| {
+            tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
+        };
         let names = self.0.iter().map(|listener| match listener {
-            Listener::Tcp(tcp) => {
-                tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
-            }
+            Listener::Tcp(tcp) => named(tcp),
+            Listener::Tls(tcp) => format!("tls:{}", named(tcp)),
             Listener::Unix(_, path, _) => format!("unix:{}", path.display()),
         });
         f.write_str(&names.collect::<Vec<_>>().join(","))
@@ -206,5 +235,7 @@ impl fmt::Display for Listeners {
 
 /// Most connections at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
+/// How long a TLS handshake may take: its peer is near.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

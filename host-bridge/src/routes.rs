@@ -6,14 +6,14 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::{any, get, post, put};
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
 use kafka_upstream_core::profile::{self, Profile};
 use serde_json::json;
 
 use crate::Bridge;
 use crate::reply::{self, refusal};
-use crate::{intake, readiness, rest};
+use crate::{auth, intake, readiness, rest};
 
 /// Every route of the bridge.
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
@@ -27,6 +27,7 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/v1/bypassed", any(bypassed))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&bridge), auth::check))
         // Bodies are bounded where they are read, by their own limits.
         .layer(DefaultBodyLimit::disable())
         .with_state(bridge)

@@ -29,6 +29,8 @@ pub struct Settings {
     pub cluster: Vec<(String, String)>,
     /// TOML that stands above `[clusters.default]`: top-level keys first, then tables.
     pub extra: String,
+    /// More addresses to listen on.
+    pub listen: Vec<String>,
     /// Environment variables of the process.
     pub env: Vec<(String, String)>,
     /// The binary; none builds the workspace's.
@@ -195,7 +197,9 @@ fn socket_in(dir: &Path) -> PathBuf {
 }
 
 fn render(settings: &Settings, port: u16, socket: &Path) -> String {
-    let mut text = format!("listen = [\"127.0.0.1:{port}\", \"unix:{}\"]\n", socket.display());
+    let own = [format!("127.0.0.1:{port}"), format!("unix:{}", socket.display())];
+    let listen: Vec<_> = own.iter().chain(&settings.listen).collect();
+    let mut text = format!("listen = {listen:?}\n");
     text.push_str(&settings.extra);
     text.push_str("\n[clusters.default]\n");
     let bootstrap = ("bootstrap.servers".to_owned(), settings.bootstrap.clone());

@@ -1,10 +1,11 @@
 //! Where settings come from, merged into one: file, then environment, then flags.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Args, ConfigError, LOG_VARIABLE, field};
+use super::{Args, ConfigError, LOG_VARIABLE, Tls, field};
 
 /// The configuration as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -12,6 +13,8 @@ use super::{Args, ConfigError, LOG_VARIABLE, field};
 pub(super) struct Raw {
     pub(super) listen: Option<Vec<String>>,
     pub(super) drain_timeout_ms: Option<u64>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) tls: Option<Tls>,
     #[serde(default)]
     pub(super) inline_bootstrap_servers: Vec<String>,
     #[serde(default)]
@@ -57,6 +60,7 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
     match setting {
         "LISTEN" => raw.listen = Some(list()),
         "INLINE_BOOTSTRAP_SERVERS" => raw.inline_bootstrap_servers = list(),
+        "TOKEN_FILE" => raw.token_file = Some(value.into()),
         "DRAIN_TIMEOUT_MS" => {
             let millis = value
                 .parse()

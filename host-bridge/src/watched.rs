@@ -1,0 +1,114 @@
+//! What is read from files and read again when they change; a broken new file keeps the old value.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// A value that follows its files.
+pub(crate) struct Watched<T> {
+    paths: Vec<PathBuf>,
+    load: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
+    current: Mutex<Current<T>>,
+}
+
+struct Current<T> {
+    value: Arc<T>,
+    stamps: Vec<Stamp>,
+    checked: Instant,
+}
+
+/// What differs when a file was written or replaced: inode, change in s and ns, length.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+impl<T> Watched<T> {
+    /// Loads the value.
+    ///
+    /// # Errors
+    /// What `load` says.
+    pub(crate) fn new(
+        paths: Vec<PathBuf>,
+        load: impl Fn() -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let stamps = paths.iter().map(|path| stamp(path)).collect();
+        let value = Arc::new(load()?);
+        let current = Mutex::new(Current { value, stamps, checked: Instant::now() });
+        Ok(Self { paths, load: Box::new(load), current })
+    }
+
+    /// The value, after a look at the files when the last one was a while ago.
+    pub(crate) fn get(&self) -> Arc<T> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.checked.elapsed() < CHECK_EVERY {
+            return Arc::clone(&current.value);
+        }
+        current.checked = Instant::now();
+        let stamps: Vec<_> = self.paths.iter().map(|path| stamp(path)).collect();
+        if stamps != current.stamps {
+            let files = self.paths.iter().map(|path| path.display().to_string());
+            let files = files.collect::<Vec<_>>().join(",");
+            match (self.load)() {
+                Ok(value) => {
+                    current.value = Arc::new(value);
+                    info!(files, "event=reloaded");
+                }
+                Err(error) => warn!(files, error, "event=reload_failed effect=old_files_stay"),
+            }
+            current.stamps = stamps;
+        }
+        Arc::clone(&current.value)
+    }
+}
+
+/// Reads a file of at most `FILE_BYTES`.
+///
+/// # Errors
+/// The path and what the system says.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let named = |error: io::Error| format!("{}: {error}", path.display());
+    let length = fs::metadata(path).map_err(named)?.len();
+    if length > FILE_BYTES {
+        return Err(format!("{}: it has more than {FILE_BYTES} bytes", path.display()));
+    }
+    fs::read(path).map_err(named)
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.ctime(), found.ctime_nsec(), found.len()))
+}
+
+/// How old a look at the files may be.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Largest file: a bundle of every public authority has a quarter of it.
+const FILE_BYTES: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_file_is_read_again_and_a_broken_one_keeps_the_old_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let file = path.clone();
+        let load = move || {
+            let text = String::from_utf8(read(&file)?).map_err(|error| error.to_string())?;
+            text.parse::<u32>().map_err(|error| error.to_string())
+        };
+        let watched = Watched::new(vec![path.clone()], load).unwrap();
+        for (text, expected) in [("2", 2), ("broken", 2), ("34", 34)] {
+            fs::write(&path, text).unwrap();
+            tokio::time::advance(CHECK_EVERY).await;
+            assert_eq!(*watched.get(), expected, "{text}");
+        }
+        fs::write(&path, "5").unwrap();
+        assert_eq!(*watched.get(), 34, "not yet");
+    }
+}

@@ -1,0 +1,231 @@
+//! The configurations that users copy: each is loaded by what it is for, as far as that can be had.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use kafka_upstream_core::config::{Host, Plugin};
+use kafka_upstream_core::gateway::Gateway as Kind;
+use kafka_upstream_tests::{acked, configuration, text};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::http::Request;
+use xtask::kafka::{Kafka, KafkaVersion};
+use xtask::reader::read_all;
+use xtask::{build, paths, ports};
+
+fn read(path: &str) -> anyhow::Result<String> {
+    fs::read_to_string(paths::workspace().join(path)).with_context(|| path.to_owned())
+}
+
+fn yaml(path: &str) -> anyhow::Result<Value> {
+    serde_saphyr::from_str(&read(path)?).with_context(|| path.to_owned())
+}
+
+/// The filter takes a plugin configuration in its gateway.
+fn accepts(kind: Kind, config: &Value) -> anyhow::Result<Plugin> {
+    let plugin = Plugin::parse(config.to_string().as_bytes())?;
+    ensure!(plugin.host.gateway() == Some(kind), "host is {:?}", plugin.host);
+    for settings in &plugin.settings {
+        kind.check_target(&settings.bridge.target).map_err(anyhow::Error::msg)?;
+    }
+    Ok(plugin)
+}
+
+#[test]
+fn the_filter_takes_the_configurations_for_kong_nginx_and_apisix() -> anyhow::Result<()> {
+    let kong = yaml("kong/kong.yml")?;
+    let filter = &kong["filter_chains"][0]["filters"][0];
+    assert_eq!(filter["name"], "kafka_upstream");
+    let plugin = accepts(Kind::Wasmx, &filter["config"])?;
+    let bypass = kong["services"][0]["url"].as_str().context("a Service")?;
+    assert!(bypass.ends_with("/v1/bypassed"), "{bypass}");
+
+    let nginx = read("kong/nginx.conf")?;
+    let (_, rest) = nginx.split_once("proxy_wasm kafka_upstream '").context("proxy_wasm")?;
+    let (config, _) = rest.split_once("';").context("the end of its configuration")?;
+    assert!(config.len() < 4000);
+    accepts(Kind::Wasmx, &serde_json::from_str(config)?)?;
+
+    let (env, megabyte) = (read("kong/kong.env")?, 1_048_576);
+    assert_eq!(plugin.settings[0].max_body_bytes, megabyte);
+    for limit in ["CLIENT_MAX_BODY_SIZE=1m", "CLIENT_BODY_BUFFER_SIZE=1m"] {
+        assert!(env.contains(limit), "{limit} is max_body_bytes");
+    }
+    for limit in ["client_max_body_size 1m", "client_body_buffer_size 1m"] {
+        assert!(nginx.contains(limit), "{limit} is max_body_bytes");
+    }
+
+    let route: Value = serde_json::from_str(&read("apisix/route.json")?)?;
+    let plugin = accepts(Kind::Apisix, &route["plugins"]["kafka-upstream"]["conf"])?;
+    assert_eq!(plugin.host, Host::Apisix);
+    assert_eq!(route["plugins"]["proxy-rewrite"]["uri"], "/v1/bypassed");
+    let apisix = yaml("apisix/config.yaml")?;
+    assert_eq!(apisix["wasm"]["plugins"][0]["name"], "kafka-upstream");
+    assert_eq!(apisix["nginx_config"]["http"]["client_max_body_size"], "1m");
+    Ok(())
+}
+
+/// Runs a configuration that was changed after it was made.
+async fn run(config: &Value) -> anyhow::Result<Envoy> {
+    let port = |address: &Value| {
+        let port = address["address"]["socket_address"]["port_value"].as_u64();
+        anyhow::Ok(u16::try_from(port.context("a port")?)?)
+    };
+    let mut listeners = Vec::new();
+    for listener in config["static_resources"]["listeners"].as_array().context("listeners")? {
+        let name = listener["name"].as_str().unwrap_or_default();
+        listeners.push((name.to_owned(), port(listener)?));
+    }
+    Envoy::start_file(&config.to_string(), port(&config["admin"])?, listeners, &[]).await
+}
+
+/// Points a cluster at a port of loopback.
+fn at_loopback(cluster: &mut Value, port: u16) {
+    let address = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+    if let Some(address) = cluster.pointer_mut(address) {
+        *address = json!({ "address": "127.0.0.1", "port_value": port });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn istios_patches_make_an_envoy_that_captures_what_fits_its_rule() -> anyhow::Result<()> {
+    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    kafka.create_topic("orders", 1).await?;
+    let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let filter = build::filter()?;
+    let mut config = EnvoyConfig::new(&filter).listener(Listener::plain("gateway")).json()?;
+    let istio = yaml("envoy/istio.yaml")?;
+    assert_eq!(istio["kind"], "EnvoyFilter");
+    for patch in istio["spec"]["configPatches"].as_array().context("patches")? {
+        let mut value = patch["patch"]["value"].clone();
+        if patch["applyTo"] == "CLUSTER" {
+            at_loopback(&mut value, bridge.port());
+            config["static_resources"]["clusters"] = json!([value]);
+        } else {
+            value["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] =
+                json!(filter);
+            let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config\
+                           /http_filters";
+            let filters = config.pointer_mut(filters).and_then(Value::as_array_mut);
+            filters.context("http_filters")?.insert(0, value);
+        }
+    }
+    let envoy = run(&config).await?;
+    let port = envoy.port("gateway")?;
+    let taken = Request::post("/orders/1", "x").send(port).await?;
+    assert_eq!((taken.status, taken.header("kafka-topic")), (200, Some("orders")));
+    let passed = Request::get("/other").send(port).await?;
+    assert_eq!((passed.status, &*passed.text()), (200, "ok"));
+    assert_eq!(read_all(&kafka.bootstrap(), "orders").await?.len(), 1);
+    Ok(())
+}
+
+/// A certificate for a name, and that of its authority, as PEM files in a folder.
+struct Issued {
+    dir: tempfile::TempDir,
+}
+
+impl Issued {
+    fn for_name(name: &str) -> anyhow::Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, format!("authority of {name}"));
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let own = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &authority)?;
+        let dir = tempfile::tempdir()?;
+        for (file, pem) in
+            [("ca.crt", authority.pem()), ("own.crt", own.pem()), ("own.key", key.serialize_pem())]
+        {
+            fs::write(dir.path().join(file), pem)?;
+        }
+        Ok(Self { dir })
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_a_bridge_with_tls_and_a_token_is_open_only_to_who_has_both()
+-> anyhow::Result<()> {
+    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    kafka.create_topic("orders", 1).await?;
+    let (issued, gateways) =
+        (Issued::for_name("bridge.example.com")?, Issued::for_name("gateway")?);
+    fs::write(issued.path("tokens"), "old-token\n\n  right-token \n")?;
+    let quoted = |path: PathBuf| Value::from(path.display().to_string()).to_string();
+    let port = ports::free()?;
+    let mut settings = Settings::to(kafka.bootstrap())
+        .line(&format!("token_file = {}", quoted(issued.path("tokens"))))
+        .line("[tls]")
+        .line(&format!("certificate_file = {}", quoted(issued.path("own.crt"))))
+        .line(&format!("key_file = {}", quoted(issued.path("own.key"))))
+        .line(&format!("client_ca_file = {}", quoted(gateways.path("ca.crt"))));
+    settings.listen = vec![format!("tls:127.0.0.1:{port}")];
+    let bridge = Bridge::start(settings).await?;
+
+    let mut made = EnvoyConfig::new(build::filter()?);
+    let topic = |fields| configuration("orders", &acked(&fields));
+    for (name, cluster, token) in [
+        ("right", "right", Some("right-token")),
+        ("wrong_token", "right", Some("wrong-token")),
+        ("no_token", "right", None),
+        ("no_certificate", "no_certificate", Some("right-token")),
+        ("other_authority", "other_authority", Some("right-token")),
+        ("other_name", "other_name", Some("right-token")),
+    ] {
+        let fields =
+            json!({ "bridge": cluster, "bridge_token": token, "bridge_authority": "bridge" });
+        made = made.listener(Listener::filter(name, topic(fields)));
+    }
+    let mut config = made.json()?;
+    let shipped = yaml("envoy/host-bridge-tls.yaml")?;
+    let clusters = ["right", "no_certificate", "other_authority", "other_name"].map(|name| {
+        let mut cluster = shipped.clone();
+        cluster["name"] = json!(name);
+        cluster["load_assignment"]["cluster_name"] = json!(name);
+        at_loopback(&mut cluster, port);
+        let context = &mut cluster["transport_socket"]["typed_config"]["common_tls_context"];
+        let authority = if name == "other_authority" { &gateways } else { &issued };
+        context["validation_context"]["trusted_ca"]["filename"] = json!(authority.path("ca.crt"));
+        if name == "other_name" {
+            let names = &mut context["validation_context"]["match_typed_subject_alt_names"];
+            names[0]["matcher"]["exact"] = json!("other.example.com");
+        }
+        if name != "no_certificate" {
+            context["tls_certificates"] = json!([{
+                "certificate_chain": { "filename": gateways.path("own.crt") },
+                "private_key": { "filename": gateways.path("own.key") },
+            }]);
+        }
+        cluster
+    });
+    config["static_resources"]["clusters"] = json!(clusters);
+    let envoy = run(&config).await?;
+    for (name, status, error) in [
+        ("right", 200, None),
+        ("wrong_token", 503, Some("bridge_refused")),
+        ("no_token", 503, Some("bridge_refused")),
+        ("other_authority", 503, Some("bridge_unreachable")),
+        ("other_name", 503, Some("bridge_unreachable")),
+    ] {
+        let reply = text(name).send(envoy.port(name)?).await?;
+        assert_eq!((reply.status, reply.header("kafka-error")), (status, error), "{name}");
+    }
+    // The bridge closes after its side of the handshake: to Envoy the request may have been read.
+    let reply = text("no certificate").send(envoy.port("no_certificate")?).await?;
+    assert!(matches!(reply.status, 503 | 504), "{}", reply.status);
+    assert_eq!(read_all(&kafka.bootstrap(), "orders").await?.len(), 1, "only one had both");
+    let open = Request::get("/healthz").send(bridge.port()).await?;
+    assert_eq!(open.status, 200);
+    let closed = Request::get("/metrics").send(bridge.port()).await?;
+    assert_eq!((closed.status, closed.header("www-authenticate")), (401, Some("Bearer")));
+    let bypassed = Request::post("/v1/bypassed", "x").send(bridge.port()).await?;
+    assert_eq!(bypassed.status, 504);
+    Ok(())
+}
