@@ -15,12 +15,16 @@ async fn envoys_word_on(fields: Value) -> anyhow::Result<String> {
     }
 }
 
+fn nested_rules(levels: usize) -> Value {
+    (0..levels).fold(json!({}), |inner, _| json!({ "match": [{ "config": inner }] }))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()> {
     for (fields, reason) in [
         (json!({ "topicc": "x" }), "topicc: unknown field, did you mean `topic`?"),
         (json!({ "topic": null }), "topic: is required"),
-        (json!({ "topic": 7 }), "topic: invalid type: integer `7`, expected a string"),
+        (json!({ "topic": 7 }), "topic: expected a string, not a number"),
         (json!({ "producer_request_acks": 2 }), "producer_request_acks: must be -1 to 1, is 2"),
         (json!({ "forward_body": false }), "forward_body: at least one forward_* must be true"),
         (
@@ -35,7 +39,17 @@ async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()
             json!({ "message_by_lua_functions": ["return function(message) end"] }),
             "message_by_lua_functions: there is no Lua here: message_expression",
         ),
-        (json!({ "host": "nginx" }), "host: "),
+        (
+            json!({ "key_expression": format!("has(message{})", ".a".repeat(1900)) }),
+            "key_expression: has more than 256 operators in a row",
+        ),
+        (nested_rules(5), "match[0].config.match: is the same for all rules"),
+        (nested_rules(40), "match[0].config.match[0]"),
+        (
+            json!({ "authentication": { "mechanism": "PLAIN", "password": "{vault://env/pw}" } }),
+            "authentication.password: is a reference to one of Kong's vaults",
+        ),
+        (json!({ "host": "nginx" }), "host: expected one of `auto`, `envoy`, `wasmx`, `apisix`, not `nginx`"),
         (json!({ "security": { "certificate_id": "c" } }), "security.certificate_id: needs"),
         (json!({ "authentication": { "user": "u" } }), "authentication.mechanism: is required"),
         (

@@ -3,6 +3,7 @@
 //! The crate `cel` reads the language. What is evaluated is our own form of it, so that a request
 //! can cost no more than `EXPRESSION_COST_MAX` steps, whatever it holds.
 
+mod chain;
 mod compile;
 mod convert;
 mod cost;

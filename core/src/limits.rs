@@ -36,10 +36,16 @@ pub const TOPIC_BYTES_MAX: usize = 249;
 pub const BOUNDARY_BYTES_MAX: usize = 70;
 /// Header pairs of one multipart part: a browser sends at most three.
 pub const PART_HEADERS_MAX: usize = 16;
+/// Lists and objects in one another in a plugin configuration; a right one has nine, and each takes
+/// its part of a VM's stack.
+pub const CONFIG_DEPTH_MAX: usize = 16;
 /// Longest expression in bytes: about fifty lines.
 pub const EXPRESSION_BYTES_MAX: usize = 4096;
 /// Deepest nesting of an expression; each level takes its part of a VM's stack.
 pub const EXPRESSION_DEPTH_MAX: u16 = 48;
+/// Operators, members and brackets of an expression in a row or in one another: the parser goes as
+/// deep before it knows the depth.
+pub const EXPRESSION_CHAIN_MAX: usize = 256;
 /// Nodes that an expression's text may become.
 pub const EXPRESSION_NODES_MAX: usize = 2000;
 /// Steps of one evaluation: a node, an element, or 128 bytes that are made or looked at: some

@@ -29,7 +29,7 @@ impl<'de> Deserialize<'de> for Secret {
     /// serde's own error would show the value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer);
-        text.map(Self).map_err(|_| D::Error::custom("must be a string"))
+        text.map(Self).map_err(|_| D::Error::custom("expected a string"))
     }
 }
 

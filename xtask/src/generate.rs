@@ -151,8 +151,9 @@ differs.
 
 JSON. Names, defaults and meaning are Kong's where the column *Kong* says yes; the JSON Schema is
 [kafka-upstream.schema.json](kafka-upstream.schema.json). A field that is absent or null has its
-default. An unknown field, a wrong type or a value out of range stops the filter at its start, with
-the field's path and, for an unknown one, the nearest known name.
+default, and `{}` stands for an empty list, too. An unknown field, a wrong type or a value out of
+range stops the filter at its start, with the field's path and, for an unknown one, the nearest known
+name; of what is not JSON, the line and the column are told.
 
 | field | type | default | bounds | Kong | meaning |
 | --- | --- | --- | --- | --- | --- |

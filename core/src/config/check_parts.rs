@@ -124,7 +124,7 @@ mod tests {
                 "allowed_topics[1]: must be 1 to 249 characters of a-z A-Z 0-9 . _ -",
             ),
             (r#""topics_query_arg":"""#, "topics_query_arg: must not be empty"),
-            (r#""key_query_arg":7"#, "key_query_arg: invalid type: integer `7`, expected a string"),
+            (r#""key_query_arg":7"#, "key_query_arg: expected a string, not a number"),
             (
                 r#""headers":{"include_headers":["a b"]}"#,
                 "headers.include_headers[0]: must be visible ASCII",
@@ -143,8 +143,8 @@ mod tests {
             ),
             (
                 r#""headers":{"repeated_headers_behavior":"last"}"#,
-                "headers.repeated_headers_behavior: unknown variant `last`, expected one of \
-                 `retain_duplicates`, `take_first`, `concatenate_by_comma`",
+                "headers.repeated_headers_behavior: expected one of `retain_duplicates`, \
+                 `take_first`, `concatenate_by_comma`, not `last`",
             ),
             (
                 r#""success_response":{"status":301}"#,

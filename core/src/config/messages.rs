@@ -75,8 +75,8 @@ mod tests {
             ),
             (
                 json!({"message_format": "avro"}),
-                "message_format: unknown variant `avro`, \
-                 expected one of `kong`, `body`, `cloudevents`, `expression`",
+                "message_format: expected one of \
+                 `kong`, `body`, `cloudevents`, `expression`, not `avro`",
             ),
             (
                 json!({"key_expression": "request.\nbdy"}),

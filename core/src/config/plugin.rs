@@ -1,10 +1,7 @@
 //! The whole configuration of a plugin: one set of settings, or one for each rule of `match`.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
-
 use super::check::{self, fault};
+use super::document::Node;
 use super::parse::parse;
 use super::raw::Raw;
 use super::sections;
@@ -37,7 +34,8 @@ impl Plugin {
     /// # Errors
     /// As [`Settings::parse`]; of a rule the path begins with `match`.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let raw: Raw = parse(json)?;
+        let document = Node::read(json)?;
+        let raw: Raw = parse(&document)?;
         let host = raw.host.unwrap_or_default();
         let Some(rules) = &raw.r#match else {
             let rule = Rule { condition: Condition::default(), settings: 0 };
@@ -52,9 +50,9 @@ impl Plugin {
             .map(|(index, rule)| condition(&format!("match[{index}]"), rule))
             .collect::<Result<_, _>>()?;
         check::settings(raw)?;
-        let merged = settings_of_rules(json)?;
         let mut plugin = Self { host, rules: Vec::new(), settings: Vec::new() };
-        for (condition, own) in conditions.into_iter().zip(merged) {
+        for (index, condition) in conditions.into_iter().enumerate() {
+            let own = settings_of_rule(&document, index)?;
             let known = plugin.settings.iter().position(|settings| *settings == own);
             let settings = known.unwrap_or(plugin.settings.len());
             if known.is_none() {
@@ -73,35 +71,28 @@ impl Plugin {
     }
 }
 
-type Fields = BTreeMap<String, Box<RawValue>>;
-
-/// The document with the fields of each rule's `config` over its own, read once more.
-fn settings_of_rules(json: &[u8]) -> Result<Vec<Settings>, ConfigError> {
-    let mut base: Fields = read(json)?;
-    let rules = base.remove("match").unwrap_or_default();
-    let rules: Vec<Fields> = read(rules.get().as_bytes())?;
-    let one = |(index, mut rule): (usize, Fields)| {
-        let own = rule.remove("config").unwrap_or_default();
-        let own: Option<Fields> = read(own.get().as_bytes())?;
-        let mut merged = base.clone();
-        let own = own.unwrap_or_default();
-        merged.extend(own.clone());
-        let document = serde_json::to_vec(&merged).map_err(|e| fault("match", &e.to_string()))?;
-        Settings::parse(&document).map_err(|error| {
-            let field = error.path.split(['.', '[']).next().unwrap_or_default();
-            let path = match own.contains_key(field) {
-                true => format!("match[{index}].config.{}", error.path),
-                false => error.path,
-            };
-            ConfigError { path, reason: error.reason }
-        })
-    };
-    rules.into_iter().enumerate().map(one).collect()
+/// The document's settings with those of a rule's `config` over them.
+fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigError> {
+    let rule = document.get("match").and_then(|rules| rules.item(index));
+    let own = rule.and_then(|rule| rule.get("config"));
+    let merged = document.with(own);
+    parse(&merged).and_then(check::settings).map_err(|error| in_rule(index, own, error))
 }
 
-/// What has been parsed once already: no fault is left whose path would matter.
-fn read<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, ConfigError> {
-    serde_json::from_slice(json).map_err(|error| fault("match", &error.to_string()))
+/// The settings that all rules share have been found right: what is wrong comes of the rule's own.
+fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError {
+    let config = format!("match[{index}].config");
+    let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
+    if has(error.path.split(['.', '[']).next().unwrap_or_default()) {
+        return ConfigError { path: format!("{config}.{}", error.path), ..error };
+    }
+    let mut words = error.reason.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let path = match words.find(|word| has(word)) {
+        Some(field) => format!("{config}.{field}"),
+        None => config,
+    };
+    let reason = format!("with what all rules share, {} {}", error.path, error.reason);
+    ConfigError { path, reason }
 }
 
 fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError> {
@@ -237,6 +228,36 @@ mod tests {
             ),
         ] {
             assert_eq!(plugin(rules).unwrap_err(), error);
+        }
+        for (base, own, error) in [
+            (
+                r#""delivery":"acked""#,
+                r#""producer_async":true"#,
+                "producer_async: with what all rules share, delivery disagrees with producer_async",
+            ),
+            (
+                r#""producer_async":true"#,
+                r#""delivery":"acked""#,
+                "delivery: disagrees with producer_async",
+            ),
+            (
+                r#""cluster":"a""#,
+                r#""bootstrap_servers":[{"host":"h","port":1}]"#,
+                "bootstrap_servers: with what all rules share, cluster excludes bootstrap_servers",
+            ),
+            (
+                r#""message_expression":"message""#,
+                r#""message_format":"body""#,
+                "message_format: with what all rules share, message_expression goes with \
+                 message_format `expression` alone",
+            ),
+            (r#""linger":5"#, r#""topic":null"#, "topic: is required"),
+        ] {
+            let config = format!(
+                r#"{{"bridge":"b","topic":"t",{base},"match":[{{}},{{}},{{"config":{{{own}}}}}]}}"#
+            );
+            let told = Plugin::parse(config.as_bytes()).unwrap_err().to_string();
+            assert_eq!(told, format!("match[2].config.{error}"));
         }
         let regex = plugin(r#"[{"path_regex":"("}]"#).unwrap_err();
         assert!(regex.starts_with("match[0].path_regex: "), "{regex}");

@@ -63,8 +63,9 @@ pub(super) struct Raw {
     pub(super) topic: Option<String>,
     /// The query argument with a list of topics, commas between: each gets the record.
     pub(super) topics_query_arg: Option<String>,
-    /// Topics that `topics_query_arg` may name, besides `topic`; one that is not allowed fails the
-    /// whole request with 502.
+    /// Topics that `topics_query_arg` and `topic_expression` may name, besides `topic`; one that is
+    /// not allowed fails the whole request with 502. Without both of them it is accepted, as in
+    /// Kong, and changes nothing.
     pub(super) allowed_topics: Option<Vec<String>>,
     /// The query argument with the record's key; a request without it has no key.
     pub(super) key_query_arg: Option<String>,

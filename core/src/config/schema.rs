@@ -64,6 +64,13 @@ fn tidy(schema: &mut Value) {
         Value::Object(fields) => {
             fields.values_mut().for_each(tidy);
             fields.remove("format");
+            // What an empty list becomes in Lua.
+            if let (true, Some(Value::Array(kinds))) =
+                (fields.contains_key("items"), fields.get_mut("type"))
+            {
+                kinds.push(json!("object"));
+                fields.insert("maxProperties".to_owned(), json!(0));
+            }
             for word in ["oneOf", "anyOf"] {
                 let choices = fields.get(word).and_then(constants);
                 if let Some(choices) = choices {
@@ -188,6 +195,25 @@ mod tests {
             assert_eq!(with, without, "{path:?}");
         }
         assert!(defaults >= 30, "{defaults}");
+    }
+
+    #[test]
+    fn a_list_may_be_an_empty_object_in_the_schema_as_in_the_configuration() {
+        let schema = schema();
+        let mut fields = Vec::new();
+        leaves(&schema, &mut Vec::new(), &mut fields);
+        let lists = fields.iter().filter(|(_, field)| field.get("items").is_some());
+        for (path, field) in lists.clone() {
+            assert_eq!(
+                (&field["type"], &field["maxProperties"]),
+                (&json!(["array", "null", "object"]), &json!(0))
+            );
+            let empty = |value: Value| check(path, &value).map_err(|error| error.contains("empty"));
+            assert_eq!(empty(json!({})), empty(json!([])), "{path:?}");
+            assert!(!matches!(empty(json!({})), Err(false)), "{path:?}");
+            assert!(check(path, &json!({ "a": 1 })).unwrap_err().contains("expected a list"));
+        }
+        assert!(lists.count() >= 8);
     }
 
     #[test]

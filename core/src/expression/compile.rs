@@ -7,10 +7,13 @@ use cel::common::ast::{
 use cel::parser::PrattParser;
 
 use super::Uses;
+use super::chain;
 use super::functions::{Function, Style};
 use super::node::{Field, Literal, Loop, Node, Step};
 use super::value::TYPES;
-use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX};
+use crate::limits::{
+    EXPRESSION_BYTES_MAX, EXPRESSION_CHAIN_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX,
+};
 
 /// Compiles an expression.
 ///
@@ -19,6 +22,9 @@ use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES
 pub(super) fn compile(source: &str) -> Result<(Node, Uses), String> {
     if source.len() > EXPRESSION_BYTES_MAX {
         return Err(format!("is longer than {EXPRESSION_BYTES_MAX} bytes"));
+    }
+    if chain::longest(source) > EXPRESSION_CHAIN_MAX {
+        return Err(format!("has more than {EXPRESSION_CHAIN_MAX} operators in a row"));
     }
     let parser = PrattParser::new()
         .max_recursion_depth(EXPRESSION_DEPTH_MAX)

@@ -307,6 +307,20 @@ fn the_deepest_expressions_fit_a_small_stack() {
         ] {
             sources.push(nest(open, close, n));
         }
+        for (before, link, after) in [
+            ("has(a", ".a", ")"),
+            ("size(a", ".a", ")"),
+            ("size(1", "+1", ")"),
+            ("size(a", "[0]", ")"),
+            ("size(a", ".b()", ")"),
+            ("[a].map(x, a", ".a", ")"),
+            ("size(", "true?1:", "1)"),
+            ("size(", "!-", "1)"),
+            ("size(a", " in a", ")"),
+            ("' \n size(a", ".a", ")"),
+        ] {
+            sources.push([before, &link.repeat(n), after].concat());
+        }
     }
     let run = move || sources.iter().filter(|source| evaluate(source, &order()).0.is_ok()).count();
     let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap();
