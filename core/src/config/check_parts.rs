@@ -164,6 +164,11 @@ mod tests {
     }
 
     #[test]
+    fn allowed_topics_that_nothing_can_choose_are_accepted_as_kong_does() {
+        assert!(parse(r#""allowed_topics":["a"]"#).is_ok());
+    }
+
+    #[test]
     fn a_success_without_content_has_no_content_type() {
         let success = |fields: &str| parse(fields).unwrap().replies.success;
         let empty = Success { status: 204, content_type: None, body: String::new() };
