@@ -197,6 +197,10 @@ async fn the_rest_route_writes_one_record_without_a_filter() -> anyhow::Result<(
     let reply = request.send(parts.bridge.port()).await?;
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(reply.header("kafka-offset"), Some("0"));
+    let log = parts.bridge.process().log_tail();
+    assert!(log.contains("event=started"), "{log}");
+    // A file gets no colours, and a normal start warns of nothing.
+    assert!(!log.contains('\u{1b}') && !log.contains("WARN"), "{log}");
     let record = &read_all(&parts.kafka.bootstrap(), "orders").await?[0];
     assert_eq!(record.key.as_deref(), Some(&b"k"[..]));
     assert_eq!(record.value.as_deref(), Some(&b"value"[..]));
@@ -213,6 +217,24 @@ async fn the_rest_route_writes_one_record_without_a_filter() -> anyhow::Result<(
     let (status, text) = refused("/v1/clusters/default/topics/none", "0").await?;
     assert_eq!(status, 502, "{text}");
     assert_eq!(parts.values().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_the_bridge_is_ready_for_filters_that_name_their_own()
+-> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let socket = directory.path().join("bridge.sock");
+    let mut command = std::process::Command::new(xtask::build::bridge()?);
+    command.arg("--listen").arg(format!("unix:{}", socket.display()));
+    let log = directory.path().join("log");
+    let mut bridge = xtask::process::Process::spawn("host-bridge", command, &log)?;
+    let ready = async || Request::get("/readyz").send(socket.as_path()).await;
+    let reply = bridge.wait_ready("to answer", Duration::from_secs(15), ready).await?;
+    let note = "no cluster is configured: only filters with bootstrap_servers are served";
+    let body = json!({ "ready": true, "clusters": {}, "note": note });
+    assert_eq!((reply.status, reply.json()?), (200, body));
+    bridge.kill9()?;
     Ok(())
 }
 

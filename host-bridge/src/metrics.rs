@@ -156,3 +156,45 @@ const COUNTERS: &[Row] = &[
     ("metadata_failures", "Rounds without a Metadata answer", |stats| stats.metadata_failures),
     ("throttled_answers", "Answers that asked for a pause", |stats| stats.throttled_answers),
 ];
+
+#[cfg(test)]
+mod tests {
+    use kafka_upstream_core::outcome::{Code, Reason};
+
+    use super::*;
+    use crate::{Args, Config};
+
+    /// A row of the documentation for each metric of a scrape.
+    fn rows(scrape: &str) -> Vec<String> {
+        let mut rows = Vec::new();
+        let mut help = "";
+        for line in scrape.lines().filter(|line| *line != "# EOF") {
+            if let Some(described) = line.strip_prefix("# HELP ") {
+                help = described.split_once(' ').unwrap().1.trim_end_matches('.');
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().unwrap();
+                let labels = line.split_once('{').map_or("", |(_, rest)| rest);
+                let pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+                let mut labels: Vec<_> = pairs.map(|(label, _)| format!("`{label}`")).collect();
+                if labels.is_empty() {
+                    labels.push("–".to_owned());
+                }
+                rows.push(format!("| `{name}` | {} | {help} |", labels.join(" ")));
+            }
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn the_documentation_lists_every_metric_and_no_other() {
+        let servers = Some("127.0.0.1:1".to_owned());
+        let args = Args { bootstrap_servers: servers, ..Default::default() };
+        let clusters = Clusters::new(&Config::load(&args, std::iter::empty()).unwrap()).unwrap();
+        let metrics = Metrics::default();
+        metrics.batch_settled(&[Outcome::Unknown(Reason::new(Code::BadReply, ""))]);
+        metrics.batch_refused(StatusCode::BAD_REQUEST);
+        let page = include_str!("../../docs/metrics.md");
+        let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(listed, rows(&metrics.text(&clusters).unwrap()));
+    }
+}

@@ -28,7 +28,10 @@ pub(crate) struct State {
 }
 
 /// Why there is no producer id.
+#[derive(Debug)]
 enum Failure {
+    /// A broker answers that it will in a moment, as each does that has just started.
+    NotYet(Cause),
     /// It may work in a moment.
     Passing(Cause),
     /// Someone must do something about it; we keep asking, slowly.
@@ -103,11 +106,17 @@ impl ProducerId {
                 Err(failure) => failure,
             };
             failures += 1;
+            let is_expected = matches!(failure, Failure::NotYet(_)) && failures <= EXPECTED;
             let (cause, pause) = match failure {
-                Failure::Passing(cause) => (cause, retry.after(failures, random())),
+                Failure::NotYet(cause) | Failure::Passing(cause) => {
+                    (cause, retry.after(failures, random()))
+                }
                 Failure::Refused(cause) => (cause, retry.max),
             };
-            tracing::warn!(%cause, "no producer id");
+            match is_expected {
+                true => tracing::info!(%cause, "no producer id yet"),
+                false => tracing::warn!(%cause, "no producer id"),
+            }
             self.state.replace(State { held: None, failure: Some(cause) });
             sleep(pause).await;
         }
@@ -128,11 +137,29 @@ impl From<Cause> for Failure {
     }
 }
 
+/// So many refusals in a row are a start, and more are a fault that someone should know of: with
+/// Kafka's default pauses, some five seconds.
+const EXPECTED: u32 = 8;
+
 fn refused(code: i16) -> Failure {
     let cause = format!("the broker gives no producer id: {}", Reason::of_code(code));
     if is_identity_retried(code) {
-        Failure::Passing(cause.into())
+        Failure::NotYet(cause.into())
     } else {
         Failure::Refused(cause.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_loads_is_no_fault_and_a_refusal_is_one() {
+        let coordinator_load_in_progress = refused(14);
+        assert!(matches!(coordinator_load_in_progress, Failure::NotYet(_)));
+        let cluster_authorization_failed = refused(31);
+        assert!(matches!(cluster_authorization_failed, Failure::Refused(_)));
+        assert!(matches!(Failure::from(Cause::from("no broker answers")), Failure::Passing(_)));
     }
 }
