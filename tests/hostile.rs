@@ -215,6 +215,7 @@ async fn an_expression_that_costs_too_much_is_a_400_in_time() -> anyhow::Result<
     let greedy = [
         ("steps", "request.body.split('').all(a, request.body.split('').all(b, a != b + '!'))"),
         ("bytes", "[request.body].map(a, a+a).map(a, a+a).map(a, a+a).map(a, a+a).map(a, a+a)"),
+        ("regex", "request.body.matches('(a|aa|aaa){20}b')"),
         ("lists", "request.body.split('').map(a, request.body.split(''))"),
         ("values", "[message].map(m, [m, m, m]) == [message].map(m, [m, m, m])"),
     ];

@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod node;
 mod operators;
+mod pattern;
 mod results;
 mod strings;
 #[cfg(test)]

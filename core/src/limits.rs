@@ -55,6 +55,8 @@ pub const EXPRESSION_COST_MAX: usize = 100_000;
 pub const EXPRESSION_VALUES_MAX: usize = 100_000;
 /// Largest compiled `path_regex` in bytes, some thousand states: a request's time grows with them.
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
+/// Largest compiled pattern of an expression's `matches` in bytes, some hundred states.
+pub const EXPRESSION_REGEX_BYTES_MAX: usize = 32 * 1024;
 /// Seconds in `Retry-After` of a 503.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// Longest body of `success_response` in bytes: it is copied into every reply.

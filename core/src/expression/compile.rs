@@ -10,6 +10,7 @@ use super::Uses;
 use super::chain;
 use super::functions::{Function, Style};
 use super::node::{Field, Literal, Loop, Node, Step};
+use super::pattern::Pattern;
 use super::value::TYPES;
 use crate::limits::{
     EXPRESSION_BYTES_MAX, EXPRESSION_CHAIN_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX,
@@ -129,6 +130,15 @@ impl Compiler<'_> {
         if let ([condition, yes, no], op::CONDITIONAL) = (&*call.args, &*call.func_name) {
             let branches = (self.node(condition)?, self.node(yes)?, self.node(no)?);
             return Ok(Node::Conditional(Box::new(branches)));
+        }
+        let arguments: Vec<_> = call.target.as_deref().into_iter().chain(&call.args).collect();
+        if let ("matches", [text, pattern]) = (&*call.func_name, &arguments[..]) {
+            let Expr::Literal(LiteralValue::String(pattern)) = &pattern.expr else {
+                let reason = "the pattern of `matches` must be a string that is written down";
+                return Err(self.fault("matches", reason));
+            };
+            let pattern = Pattern::new(pattern.inner()).map_err(|e| self.fault("matches", &e))?;
+            return Ok(Node::Matches(Box::new(self.node(text)?), pattern));
         }
         // `base64.encode(x)` is parsed as a call of `encode` on `base64`.
         let (name, target) = match call.target.as_deref().map(|target| (target, &target.expr)) {

@@ -52,6 +52,10 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             }
             Node::Map(entries) => self.map(entries),
             Node::Loop(a_loop) => self.run(a_loop),
+            Node::Matches(text, pattern) => {
+                let text = self.value(text)?;
+                pattern.fits(&text, &mut self.budget)
+            }
             Node::Call(function, arguments) => {
                 let arguments: Result<Vec<_>, _> =
                     arguments.iter().map(|argument| self.value(argument)).collect();

@@ -75,10 +75,7 @@ impl Function {
     pub(super) fn find(name: &str, style: Style, count: usize) -> Result<Self, String> {
         let mut named = TABLE.iter().filter(|(known, ..)| *known == name).peekable();
         if named.peek().is_none() {
-            return Err(match name {
-                "matches" => "`matches` is not there: there are no regular expressions".to_owned(),
-                _ => format!("there is no function `{name}`"),
-            });
+            return Err(format!("there is no function `{name}`"));
         }
         let fits = |(_, known, arguments, _): &&(_, Style, usize, _)| {
             *known == style && *arguments == count

@@ -1,6 +1,7 @@
 //! A compiled expression: names are resolved, macros are loops, nothing is left to look up.
 
 use super::functions::Function;
+use super::pattern::Pattern;
 use super::value::{Shared, Value};
 
 /// One node; its children are evaluated left to right.
@@ -25,6 +26,7 @@ pub(super) enum Node {
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
     Loop(Box<Loop>),
+    Matches(Box<Node>, Pattern),
     Call(Function, Vec<Node>),
 }
 

@@ -115,6 +115,9 @@ fn the_language_is_cel() {
         ("string(bytes('ü'))", r#""ü""#),
         ("' A b '.trim().lowerAscii().upperAscii()", r#""A B""#),
         ("double('1e400')", r#""Infinity""#),
+        ("request.path.matches('^/orders/[0-9]+$') && !matches('ab', '^b')", "true"),
+        ("request.id.matches('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')", "false"),
+        ("[1, 'ab'].exists(x, x.matches('b'))", "true"),
         ("{1: 'a'}[1.0] + {true: 'b'}[true]", r#""ab""#),
     ] {
         assert_eq!(value(source), expected, "{source}");
@@ -129,7 +132,10 @@ fn what_is_wrong_with_an_expression_is_told_with_its_place() {
         ("request.method ==\n  mesage.x", "line 2, column 3: `mesage` is unknown"),
         ("request.methd", "line 1, column 9: `request` has no `methd`, but body"),
         ("source.ip", "line 1, column 8: `source` has no `ip`, but address"),
-        ("'a'.matches('b')", "line 1, column 5: `matches` is not there"),
+        ("'a'.matches('(')", "line 1, column 5: `matches`: "),
+        ("'a'.matches('(a{99}){99}')", "line 1, column 5: `matches`: "),
+        ("'a'.matches(request.path)", "line 1, column 5: the pattern of `matches` must be"),
+        ("'a'.matches()", "line 1, column 5: there is no function `matches`"),
         ("now()", "line 1, column 1: there is no function `now`"),
         ("'a'.contains()", "line 1, column 5: `contains` is not called like this"),
         ("X{a: 1}", "line 1, column 1: messages cannot be built"),
