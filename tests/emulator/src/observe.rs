@@ -1,0 +1,222 @@
+//! What a story can see of a host and order of it, and the clock's way to the next event.
+
+use crate::callout::Ending;
+use crate::client::Seen;
+use crate::host::{Client, Host, NEVER};
+use crate::profile::Profile;
+use crate::rule::Rule;
+use crate::world::{Fault, Log, Stage};
+
+/// Something that is due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Due {
+    Callout(usize),
+    Tick { vm: usize, root: u32 },
+    Idle(usize),
+}
+
+impl Host {
+    /// Makes each call of a host function return a raw status without doing anything.
+    pub fn fail(&mut self, function: &str, status: u32) {
+        let fault = Fault { name: function.to_owned(), after: None, status };
+        self.world.borrow_mut().faults.push(fault);
+    }
+
+    /// Makes one call of a host function, counted from 0, return a raw status.
+    pub fn fail_once(&mut self, function: &str, nth: u64, status: u32) {
+        let fault = Fault { name: function.to_owned(), after: Some(nth), status };
+        self.world.borrow_mut().faults.push(fault);
+    }
+
+    /// Ends all faults of host functions.
+    pub fn mend(&mut self) {
+        self.world.borrow_mut().faults.clear();
+    }
+
+    /// Makes the next callback of a name trap, as if the guest had.
+    pub fn trap_in(&mut self, callback: &str) {
+        self.world.borrow_mut().traps.push(callback.to_owned());
+    }
+
+    /// The story breaks this rule on purpose: it goes on after the crash.
+    pub fn expect_violation(&mut self, rule: Rule) {
+        self.world.borrow_mut().expected.push(rule);
+    }
+
+    /// The rules that were broken, and how.
+    #[must_use]
+    pub fn violations(&self) -> Vec<(Rule, String)> {
+        self.world.borrow().violations.clone()
+    }
+
+    /// The filter's log lines.
+    #[must_use]
+    pub fn logs(&self) -> Vec<Log> {
+        self.world.borrow().logs.clone()
+    }
+
+    /// Whether a log line has this text.
+    #[must_use]
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.world.borrow().logs.iter().any(|log| log.text.contains(text))
+    }
+
+    /// The value of a counter or a gauge, of a histogram how many samples it has; 0 when it is not
+    /// defined.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> i64 {
+        let world = self.world.borrow();
+        let metric = world.metrics.iter().find(|metric| metric.name == name);
+        metric.map_or(0, |metric| metric.value)
+    }
+
+    /// How often a host function returned a status.
+    #[must_use]
+    pub fn returned(&self, function: &str, status: u32) -> u64 {
+        let world = self.world.borrow();
+        let found =
+            world.statuses.iter().find(|((name, is), _)| *name == function && *is == status);
+        found.map_or(0, |(_, count)| *count)
+    }
+
+    /// Every host function that was called, with the statuses it returned and how often.
+    #[must_use]
+    pub fn hostcalls(&self) -> Vec<(&'static str, u32, u64)> {
+        let world = self.world.borrow();
+        world.statuses.iter().map(|((name, status), count)| (*name, *status, *count)).collect()
+    }
+
+    /// How often a callback ran.
+    #[must_use]
+    pub fn callbacks(&self, name: &str) -> u64 {
+        self.world.borrow().callbacks.get(name).copied().unwrap_or_default()
+    }
+
+    /// Pages of 64 KiB of all live guests.
+    pub fn pages(&mut self) -> u64 {
+        self.vms.iter_mut().flatten().map(crate::vm::Vm::pages).sum()
+    }
+
+    /// How many request contexts live.
+    #[must_use]
+    pub fn contexts(&self) -> usize {
+        self.world.borrow().vms.iter().map(|vm| vm.contexts.len()).sum()
+    }
+
+    /// Callouts that have not ended.
+    #[must_use]
+    pub fn callouts_open(&self) -> usize {
+        self.world.borrow().callouts.len()
+    }
+
+    /// How many VMs live, on workers and the main thread.
+    #[must_use]
+    pub fn live_vms(&self) -> usize {
+        self.vms.iter().flatten().count()
+    }
+
+    /// Whether a worker crashed.
+    #[must_use]
+    pub fn crashed(&self, worker: usize) -> bool {
+        self.workers[worker].dead
+    }
+
+    /// The virtual clock in ms.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.world.borrow().now_ms
+    }
+
+    /// The steps that led here, for a story's own failures.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let world = self.world.borrow();
+        world.trace.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn shuffle<T>(&self, items: &mut [T]) {
+        self.world.borrow_mut().rng.shuffle(items);
+    }
+
+    /// The clients that still wait.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Client> {
+        let world = self.world.borrow();
+        let waiting = world.streams.iter().filter(|(_, stream)| stream.seen == Seen::Pending);
+        waiting.map(|(id, _)| Client(*id)).collect()
+    }
+
+    /// The earliest event up to a time.
+    pub(crate) fn next_due(&self, until: u64) -> Option<(u64, Due)> {
+        let world = self.world.borrow();
+        let whole_timeout = world.settings.callout_timeout_ms;
+        let mut found: Option<(u64, Due)> = None;
+        let mut consider = |at: u64, due: Due| {
+            if at <= until && found.is_none_or(|(best, _)| at < best) {
+                found = Some((at, due));
+            }
+        };
+        for open in world.callouts.values() {
+            let timeout = match u64::from(open.callout.timeout_ms) {
+                0 if world.profile.is_envoy() => NEVER,
+                0 => whole_timeout,
+                some => some,
+            };
+            let timeout_at = open.callout.at_ms.saturating_add(timeout);
+            let at = open.plan.as_ref().map_or(timeout_at, |(at, _)| *at);
+            consider(at, Due::Callout(open.callout.id));
+        }
+        for (vm, state) in world.vms.iter().enumerate().filter(|(_, state)| state.alive) {
+            for root in state.roots.iter().filter(|root| !root.done) {
+                if let Some((_, at)) = root.tick {
+                    consider(at, Due::Tick { vm, root: root.context });
+                }
+            }
+        }
+        for (id, stream) in &world.streams {
+            if world.profile.is_envoy() && stream.stage != Stage::Over {
+                consider(stream.idle_at_ms, Due::Idle(*id));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn happen(&mut self, due: Due) {
+        match due {
+            Due::Callout(id) => {
+                let mut world = self.world.borrow_mut();
+                let now_ms = world.now_ms;
+                let open = world.callouts.get_mut(&id).unwrap();
+                open.plan.get_or_insert((now_ms, Ending::Stalled));
+                drop(world);
+                self.deliver(id);
+            }
+            Due::Tick { vm, root } => {
+                let mut world = self.world.borrow_mut();
+                let roots = &mut world.vms[vm].roots;
+                let root_state = roots.iter_mut().find(|state| state.context == root).unwrap();
+                if let Some((period, at)) = &mut root_state.tick {
+                    *at += *period;
+                }
+                drop(world);
+                self.tick(vm, root);
+            }
+            Due::Idle(id) => self.envoy_idle(id),
+        }
+    }
+
+    /// A callout ends as planned.
+    pub(crate) fn deliver(&mut self, id: usize) {
+        let Some(open) = self.world.borrow_mut().callouts.remove(&id) else { return };
+        let Some((_, ending)) = open.plan.clone() else { return };
+        match self.profile() {
+            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_deliver(&open, ending),
+            other => panic!("{other:?} is not emulated"),
+        }
+    }
+
+    fn tick(&mut self, vm: usize, root: u32) {
+        let called = self.call("proxy_on_tick", vm, root, &[]);
+        self.envoy_after(vm, called);
+    }
+}
