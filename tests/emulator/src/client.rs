@@ -21,6 +21,8 @@ pub struct Request {
     pub late_end: bool,
     /// HTTP version in tenths: 10, 11, 20.
     pub version: u32,
+    /// A connection that requests share; none for one of its own.
+    pub connection: Option<usize>,
 }
 
 impl Request {
@@ -36,6 +38,7 @@ impl Request {
             ends: true,
             late_end: false,
             version: 11,
+            connection: None,
         }
     }
 
@@ -111,6 +114,13 @@ impl Request {
     pub fn http_2(mut self) -> Self {
         self.version = 20;
         self.without("transfer-encoding")
+    }
+
+    /// Sends it on a connection that stays open for more.
+    #[must_use]
+    pub fn on_connection(mut self, connection: usize) -> Self {
+        self.connection = Some(connection);
+        self
     }
 
     /// Stops after what it has: the story sends the rest, or hangs up.

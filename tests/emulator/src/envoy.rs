@@ -5,8 +5,9 @@ mod vms;
 
 use crate::abi::{PAUSE, Pair};
 use crate::client::{Reply, Request, Seen};
-use crate::host::{Called, Host};
+use crate::host::Host;
 use crate::profile::{FailurePolicy, Profile};
+use crate::running::Called;
 use crate::world::{Stage, Stream};
 
 impl Host {

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use crate::callout::{Callout, Ending};
 use crate::client::{Request, Seen};
 use crate::profile::{Profile, Settings};
-use crate::rule::Rule;
-use crate::vm::{Guest, Stop, Vm};
-use crate::world::{Frame, Posted, Shared, Stage, Stream, VmState, World};
+use crate::vm::{Guest, Vm};
+use crate::wasmx::callouts::waits_for_more;
+use crate::world::{Posted, Shared, Stage, Stream, World};
 
 /// A host with its workers.
 pub struct Host {
@@ -40,13 +40,6 @@ pub struct Route(pub(crate) usize);
 /// A client's request on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Client(pub(crate) usize);
-
-/// What a callback did.
-pub(crate) struct Called {
-    pub(crate) result: Option<u32>,
-    pub(crate) frame: Frame,
-    pub(crate) trapped: bool,
-}
 
 impl Host {
     /// A host with one worker that will run `guest`.
@@ -86,7 +79,11 @@ impl Host {
         let route = Route(self.routes.len() - 1);
         let accepted = match self.profile() {
             Profile::Envoy | Profile::EnvoyNoStop => self.envoy_configure(route),
-            other => panic!("{other:?} is not emulated"),
+            Profile::Wasmx => self.wasmx_configure(route),
+            Profile::Apisix => {
+                self.apisix_configure(route.0);
+                true
+            }
         };
         if accepted {
             return Ok(route);
@@ -129,7 +126,11 @@ impl Host {
         if self.workers[worker].dead {
             self.stream(id, |stream| (stream.seen, stream.stage) = (Seen::Closed, Stage::Over));
         } else {
-            self.envoy_open(id);
+            match self.profile() {
+                Profile::Envoy | Profile::EnvoyNoStop => self.envoy_open(id),
+                Profile::Wasmx => self.wasmx_open(id),
+                Profile::Apisix => self.apisix_open(id),
+            }
         }
         Client(id)
     }
@@ -137,7 +138,7 @@ impl Host {
     /// A client sends another piece of its body.
     pub fn send_piece(&mut self, client: Client, piece: impl Into<Vec<u8>>) {
         self.stream(client.0, |stream| stream.request.body.push(piece.into()));
-        self.envoy_pump(client.0);
+        self.pump(client.0);
     }
 
     /// A client's request ends.
@@ -146,13 +147,17 @@ impl Host {
             stream.request.ends = true;
             stream.request.late_end = true;
         });
-        self.envoy_pump(client.0);
+        self.pump(client.0);
     }
 
     /// A client closes its connection.
     pub fn hang_up(&mut self, client: Client) {
-        if self.stream(client.0, |stream| stream.stage) != Stage::Over {
-            self.envoy_finish(client.0, Seen::Closed);
+        if self.stream(client.0, |stream| stream.stage) == Stage::Over {
+            return;
+        }
+        match self.profile() {
+            Profile::Envoy | Profile::EnvoyNoStop => self.close(client.0, Seen::Closed),
+            Profile::Wasmx | Profile::Apisix => self.nginx_hang_up(client.0),
         }
     }
 
@@ -221,10 +226,11 @@ impl Host {
                 some => some,
             };
             let timeout_at = open.callout.at_ms.saturating_add(timeout_ms);
-            let by_timeout = matches!(
-                ending,
-                Ending::Stalled | Ending::StalledAfterHeaders(_) | Ending::Late(_)
-            );
+            let by_timeout = match &ending {
+                Ending::Stalled | Ending::StalledAfterHeaders(_) | Ending::Late(_) => true,
+                Ending::Reply(reply) => profile == Profile::Wasmx && waits_for_more(reply),
+                _ => false,
+            };
             let (at, ending) = match ending {
                 ending if by_timeout => (timeout_at, ending),
                 _ if now_ms + ms >= timeout_at => (timeout_at, Ending::Stalled),
@@ -238,126 +244,29 @@ impl Host {
         }
     }
 
+    fn pump(&mut self, id: usize) {
+        match self.profile() {
+            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_pump(id),
+            Profile::Wasmx => self.wasmx_pump(id),
+            Profile::Apisix => self.apisix_pump(id),
+        }
+    }
+
+    /// A request is over, for its client and for the filter.
+    pub(crate) fn close(&mut self, id: usize, seen: Seen) {
+        match self.profile() {
+            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_finish(id, seen),
+            Profile::Wasmx => self.wasmx_close(id, seen),
+            Profile::Apisix => self.apisix_close(id, seen),
+        }
+    }
+
     pub(crate) fn profile(&self) -> Profile {
         self.world.borrow().profile
     }
 
     pub(crate) fn stream<T>(&self, id: usize, with: impl FnOnce(&mut Stream) -> T) -> T {
         with(self.world.borrow_mut().streams.get_mut(&id).expect("a client that was taken"))
-    }
-
-    /// Makes a VM; its index. None for the worker means the main thread.
-    pub(crate) fn start_vm(&mut self, worker: Option<usize>, first_token: u32) -> usize {
-        let index = self.vms.len();
-        self.world.borrow_mut().vms.push(VmState {
-            worker,
-            alive: true,
-            next_context: 1,
-            next_token: first_token,
-            roots: Vec::new(),
-            contexts: std::collections::BTreeMap::new(),
-        });
-        let vm = Vm::new(&self.guest, &self.world).unwrap_or_else(|error| panic!("{error}"));
-        self.vms.push(Some(vm));
-        for start in ["_initialize", "_start"] {
-            if self.vms[index].as_mut().unwrap().has(start) {
-                self.run(start, index, 0, &[], Frame::default());
-                break;
-            }
-        }
-        index
-    }
-
-    /// Calls a callback of a context.
-    pub(crate) fn call(
-        &mut self,
-        callback: &'static str,
-        vm: usize,
-        context: u32,
-        more: &[u32],
-    ) -> Called {
-        let arguments = [&[context], more].concat();
-        self.run(callback, vm, context, &arguments, Frame::default())
-    }
-
-    pub(crate) fn run(
-        &mut self,
-        callback: &'static str,
-        vm: usize,
-        context: u32,
-        arguments: &[u32],
-        frame: Frame,
-    ) -> Called {
-        let effective = if frame.effective == 0 { context } else { frame.effective };
-        let frame = Frame { vm, callback, context, effective, ..frame };
-        let armed = {
-            let mut world = self.world.borrow_mut();
-            let now_ms = world.now_ms;
-            world.note(format!("{now_ms} ms, VM {vm}: {callback}{arguments:?}"));
-            *world.callbacks.entry(callback).or_default() += 1;
-            world.frame = Some(frame);
-            let armed = world.traps.iter().position(|name| name == callback);
-            armed.map(|index| world.traps.remove(index))
-        };
-        let Some(instance) = self.vms[vm].as_mut() else { panic!("{callback} in a VM that died") };
-        let result = match armed {
-            Some(_) => Err(Stop::Trap("on purpose".to_owned())),
-            None => instance.call(callback, arguments),
-        };
-        let frame = self.world.borrow_mut().frame.take().unwrap();
-        match result {
-            Ok(result) => Called { result, frame, trapped: false },
-            Err(stop) => {
-                self.stopped(vm, &stop);
-                Called { result: None, frame, trapped: true }
-            }
-        }
-    }
-
-    fn stopped(&mut self, vm: usize, stop: &Stop) {
-        self.vms[vm] = None;
-        let worker = {
-            let mut world = self.world.borrow_mut();
-            world.note(format!("  {stop}"));
-            world.vms[vm].alive = false;
-            world.callouts.retain(|_, open| open.callout.vm != vm);
-            world.vms[vm].worker
-        };
-        if let Stop::Broken(rule, what) = stop {
-            self.violate(*rule, what);
-            if let Some(worker) = worker {
-                self.crash(worker);
-            }
-        }
-    }
-
-    /// A rule is broken: the story ends, unless it expects that.
-    pub(crate) fn violate(&mut self, rule: Rule, what: &str) {
-        let mut world = self.world.borrow_mut();
-        let expected = world.expected.contains(&rule);
-        world.violations.push((rule, what.to_owned()));
-        let trace: Vec<_> = world.trace.iter().map(String::as_str).collect();
-        assert!(expected, "{rule}: {what}\n{}", trace.join("\n"));
-    }
-
-    /// A worker's process ends: its clients see their connections close.
-    pub(crate) fn crash(&mut self, worker: usize) {
-        let mut world = self.world.borrow_mut();
-        self.workers[worker].dead = true;
-        for (index, vm) in world.vms.iter_mut().enumerate() {
-            if vm.worker == Some(worker) {
-                vm.alive = false;
-                vm.contexts.clear();
-                self.vms[index] = None;
-            }
-        }
-        let world = &mut *world;
-        for stream in world.streams.values_mut().filter(|stream| stream.worker == worker) {
-            if stream.stage != Stage::Over {
-                (stream.seen, stream.stage) = (Seen::Closed, Stage::Over);
-            }
-        }
-        world.callouts.retain(|_, open| world.vms[open.callout.vm].alive);
     }
 }
 

@@ -11,6 +11,7 @@
 )]
 
 pub mod abi;
+mod apisix;
 pub mod bridge;
 pub mod callout;
 pub mod client;
@@ -18,11 +19,14 @@ mod envoy;
 mod host;
 mod hostcalls;
 pub mod imports;
+mod nginx;
 mod observe;
 pub mod profile;
 pub mod rule;
+mod running;
 mod vm;
 mod wasi;
+mod wasmx;
 mod world;
 
 pub use bridge::{Bridge, Does};

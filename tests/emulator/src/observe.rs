@@ -115,6 +115,27 @@ impl Host {
         self.vms.iter().flatten().count()
     }
 
+    /// WasmX: bytes that callouts hold until their client's connection closes.
+    #[must_use]
+    pub fn callout_memory(&self) -> usize {
+        self.world.borrow().callout_memory.values().sum()
+    }
+
+    /// A client closes a connection that its requests share.
+    pub fn close_connection(&mut self, connection: usize) {
+        self.world.borrow_mut().callout_memory.remove(&Ok(connection));
+    }
+
+    /// The gateway reloads its configuration: nginx starts new workers and tells the old filters
+    /// nothing.
+    pub fn reload(&mut self) {
+        match self.profile() {
+            Profile::Wasmx => self.wasmx_reload(),
+            Profile::Apisix => self.drop_workers(),
+            other => panic!("{other:?} removes and adds routes"),
+        }
+    }
+
     /// Whether a worker crashed.
     #[must_use]
     pub fn crashed(&self, worker: usize) -> bool {
@@ -211,12 +232,17 @@ impl Host {
         let Some((_, ending)) = open.plan.clone() else { return };
         match self.profile() {
             Profile::Envoy | Profile::EnvoyNoStop => self.envoy_deliver(&open, ending),
-            other => panic!("{other:?} is not emulated"),
+            Profile::Wasmx => self.wasmx_deliver(&open, ending),
+            Profile::Apisix => self.apisix_deliver(&open, ending),
         }
     }
 
     fn tick(&mut self, vm: usize, root: u32) {
         let called = self.call("proxy_on_tick", vm, root, &[]);
-        self.envoy_after(vm, called);
+        match self.profile() {
+            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_after(vm, called),
+            _ if called.trapped => self.wasmx_died(vm, None),
+            _ => {}
+        }
     }
 }

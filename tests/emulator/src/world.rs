@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) violations: Vec<(Rule, String)>,
     /// APISIX: the pseudo-headers of the last callout, which stand in for missing ones.
     pub(crate) last_pseudo: BTreeMap<String, Vec<u8>>,
+    /// WasmX: bytes that callouts hold, by shared connection or by the only request of one.
+    pub(crate) callout_memory: BTreeMap<Result<usize, usize>, usize>,
 }
 
 /// A log line of the filter.
@@ -88,6 +90,8 @@ pub(crate) struct Root {
     pub(crate) configured: bool,
     /// Period and next time in ms.
     pub(crate) tick: Option<(u64, u64)>,
+    /// This instance has set its period.
+    pub(crate) tick_set: bool,
     /// Its `on_done` returned false, and `proxy_done` has not come.
     pub(crate) draining: bool,
     pub(crate) done: bool,
@@ -195,6 +199,7 @@ impl World {
             expected: Vec::new(),
             violations: Vec::new(),
             last_pseudo: BTreeMap::new(),
+            callout_memory: BTreeMap::new(),
         }
     }
 

@@ -42,6 +42,7 @@ impl Host {
                 config,
                 configured: false,
                 tick: None,
+                tick_set: false,
                 draining: false,
                 done: false,
             });

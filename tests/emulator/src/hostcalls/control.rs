@@ -52,9 +52,10 @@ pub(crate) fn set_tick_period(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<u32,
     }
     let (vm, context, now_ms) = (world.frame().vm, world.frame().effective, world.now_ms);
     let Some(root) = world.root_of(vm, context) else { return Ok(status::BAD_ARGUMENT) };
-    if profile == Profile::Wasmx && root.tick.is_some() && period > 0 {
+    if profile == Profile::Wasmx && root.tick_set && period > 0 {
         return Err(Stop::Trap("rule 23: the tick period is already set".to_owned()));
     }
+    root.tick_set = period > 0;
     let period = u64::from(period);
     root.tick = (period > 0).then_some((period, now_ms + period));
     Ok(status::OK)

@@ -47,6 +47,10 @@ fn open(
     if world.profile == Profile::Apisix {
         stale_pseudo(world, &mut headers);
     }
+    if let (Profile::Wasmx, Some(stream)) = (world.profile, stream) {
+        let connection = world.streams[&stream].request.connection.ok_or(stream);
+        *world.callout_memory.entry(connection).or_default() += body.len() + CALLOUT_BYTES;
+    }
     let at_ms = world.now_ms;
     let callout = Callout { id, vm, context, token, target, headers, body, timeout_ms, at_ms };
     world.note(format!("  callout {id} {} {}", callout.path(), callout.target));
@@ -129,3 +133,6 @@ fn stale_pseudo(world: &mut World, headers: &mut Vec<Pair>) {
         }
     }
 }
+
+/// What a callout of WasmX holds besides its body.
+const CALLOUT_BYTES: usize = 4096;
