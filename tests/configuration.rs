@@ -49,7 +49,10 @@ async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()
             json!({ "authentication": { "mechanism": "PLAIN", "password": "{vault://env/pw}" } }),
             "authentication.password: is a reference to one of Kong's vaults",
         ),
-        (json!({ "host": "nginx" }), "host: expected one of `auto`, `envoy`, `wasmx`, `apisix`, not `nginx`"),
+        (
+            json!({ "host": "nginx" }),
+            "host: expected one of `auto`, `envoy`, `wasmx`, `apisix`, not `nginx`",
+        ),
         (json!({ "security": { "certificate_id": "c" } }), "security.certificate_id: needs"),
         (json!({ "authentication": { "user": "u" } }), "authentication.mechanism: is required"),
         (

@@ -42,7 +42,9 @@ async fn start() -> anyhow::Result<Gateway> {
         "producer_async_health_failure_threshold": 1, "producer_async_health_probe_interval": 200,
     });
     let refused = json!({
-        "producer_async": false, "topic": "rest", "security": { "ssl": true },
+        "producer_async": false, "topic": "rest",
+        "schema_registry": { "confluent": { "url": "http://registry", "value_schema":
+            { "subject_name": "orders", "schema_version": "latest" } } },
         "error_handling": { "return_error_message": true },
     });
     let inline = json!({
@@ -140,7 +142,11 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
 ) -> anyhow::Result<()> {
     let reply = gateway.send("refused", text("x")).await?;
     assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("profile_refused")));
-    assert!(reply.text().contains("security.ssl: this version of the bridge"), "{}", reply.text());
+    assert!(
+        reply.text().contains("authentication: this version of the bridge"),
+        "{}",
+        reply.text()
+    );
     Ok(())
 }
 

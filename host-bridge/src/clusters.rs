@@ -10,18 +10,19 @@ use kafka_client::{Client, Producer};
 use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, is_loopback};
+use crate::config::{Config, ConfigError, field, is_loopback};
+use crate::security::{self, Properties, Tls};
 
 /// The clients of this process.
 pub(crate) struct Clusters {
     properties: BTreeMap<String, Properties>,
     named: BTreeMap<String, Arc<Shared>>,
     allowed: BTreeSet<String>,
+    tls: Tls,
     by_config: Mutex<ByConfig>,
     began: Instant,
 }
 
-type Properties = BTreeMap<String, String>;
 /// Clients by the name that filters give them, if they do, and by their settings.
 type ByConfig = HashMap<(Option<String>, kafka_client::Config), Arc<Shared>>;
 
@@ -40,6 +41,8 @@ pub(crate) enum Refusal {
     UnknownCluster(String),
     #[error("bootstrap_servers: `{0}` is neither loopback nor in inline_bootstrap_servers")]
     NotAllowed(String),
+    #[error(transparent)]
+    Security(#[from] security::Refusal),
     #[error("{0}: this version of the bridge cannot do that, {1}")]
     NotServed(&'static str, &'static str),
     #[error("properties: a profile cannot set `{0}`")]
@@ -51,21 +54,27 @@ pub(crate) enum Refusal {
 }
 
 impl Clusters {
-    /// Makes a client for each configured cluster; none connects before it is used.
+    /// Makes a client for each configured cluster; none connects before it is used. Reads the files
+    /// of their TLS configuration.
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
         let mut clusters = Self {
             properties: config.clusters.clone(),
             named: BTreeMap::new(),
             allowed: config.inline_bootstrap_servers.clone(),
+            tls: config.tls.clone(),
             by_config: Mutex::new(HashMap::new()),
             began: Instant::now(),
         };
+        config.tls.check()?;
         for (name, properties) in &config.clusters {
-            let shared =
-                clusters.client(name, None, properties).map_err(|refusal| ConfigError::Field {
-                    field: format!("clusters.{name}"),
-                    reason: refusal.to_string(),
-                })?;
+            let refused = |reason: String| field(&format!("clusters.{name}"), &reason);
+            read(properties)
+                .map_err(|error| refused(error.to_string()))?
+                .check_files()
+                .map_err(|error| refused(error.to_string()))?;
+            let shared = clusters
+                .client(name, None, properties)
+                .map_err(|refusal| refused(refusal.to_string()))?;
             clusters.named.insert(name.clone(), shared);
         }
         Ok(clusters)
@@ -93,14 +102,23 @@ impl Clusters {
         let (name, mut properties) = if profile.bootstrap_servers.is_empty() {
             let name = profile.cluster.as_deref().unwrap_or("default");
             let known = self.properties.get(name);
-            (name, known.ok_or_else(|| Refusal::UnknownCluster(name.to_owned()))?.clone())
+            let known = known.ok_or_else(|| Refusal::UnknownCluster(name.to_owned()))?;
+            let mut properties = known.clone();
+            if let Some(asked) = &profile.security {
+                self.tls.of_cluster(name, asked, &mut properties)?;
+            }
+            (name, properties)
         } else {
             let refused = profile.bootstrap_servers.iter().find(|server| !self.allows(server));
             if let Some(server) = refused {
                 return Err(Refusal::NotAllowed(server.clone()));
             }
             let servers = profile.bootstrap_servers.join(",");
-            (INLINE, BTreeMap::from([("bootstrap.servers".to_owned(), servers)]))
+            let mut properties = BTreeMap::from([("bootstrap.servers".to_owned(), servers)]);
+            if let Some(asked) = &profile.security {
+                self.tls.inline(asked, &mut properties)?;
+            }
+            (INLINE, properties)
         };
         let idempotent = properties.get("enable.idempotence").is_some_and(|value| value == "true");
         for (property, value) in DEFAULTS {
@@ -118,6 +136,14 @@ impl Clusters {
         raise(&mut properties, "retry.backoff.max.ms", "retry.backoff.ms", BACKOFF_MAX_MS);
         raise(&mut properties, "max.request.size", "batch.size", REQUEST_BYTES);
         Ok((name, properties))
+    }
+
+    /// Has every client read the files of its TLS configuration again; failures are logged where
+    /// they happen, and leave what was there.
+    pub(crate) async fn reload(&self) {
+        for (_, client) in self.clients() {
+            let _logged = client.reload().await;
+        }
     }
 
     /// Drains every client, all at once.
@@ -148,9 +174,7 @@ impl Clusters {
         own_name: Option<String>,
         properties: &Properties,
     ) -> Result<Arc<Shared>, Refusal> {
-        let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let config = kafka_client::Config::from_properties(pairs)?;
-        let key = (own_name, config);
+        let key = (own_name, read(properties)?);
         let mut clients = self.lock();
         if let Some(shared) = clients.get(&key) {
             return Ok(Arc::clone(shared));
@@ -178,12 +202,15 @@ impl Clusters {
     }
 }
 
+fn read(properties: &Properties) -> Result<kafka_client::Config, kafka_client::PropertyError> {
+    let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    kafka_client::Config::from_properties(pairs)
+}
+
 /// What a filter asks for and nobody would do must not look done.
 fn check_served(profile: &Profile) -> Result<(), Refusal> {
-    let ssl = profile.security.as_ref().is_some_and(|security| security.ssl == Some(true));
     let asked = [
         (profile.authentication.is_some(), "authentication", "it has no SASL"),
-        (ssl, "security.ssl", "it has no TLS to brokers"),
         (profile.schema_registry.is_some(), "schema_registry.confluent", "it asks no registry"),
     ];
     match asked.into_iter().find(|(is_asked, ..)| *is_asked) {
@@ -313,7 +340,6 @@ mod tests {
         let clusters = clusters();
         for (fields, field) in [
             (r#""authentication":{"mechanism":"GSSAPI"}"#, "authentication"),
-            (r#""security":{"ssl":true}"#, "security.ssl"),
             (r#""schema_registry":{"confluent":{"url":"http://r"}}"#, "schema_registry.confluent"),
         ] {
             let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::security::Tls;
+
 /// Flags of the process.
 #[derive(Debug, Default, clap::Parser)]
 #[command(version, about = "Takes records from kafka-upstream filters and produces them to Kafka.")]
@@ -29,7 +31,7 @@ pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
     /// The files of listeners with TLS.
-    pub tls: Option<Tls>,
+    pub listen_tls: Option<ListenTls>,
     /// A file with bearer tokens, one of which every caller must have.
     pub token_file: Option<PathBuf>,
     /// Longest time between SIGTERM and the end.
@@ -38,6 +40,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, BTreeMap<String, String>>,
     /// `host:port` addresses that a filter may name inline, besides loopback ones.
     pub inline_bootstrap_servers: BTreeSet<String>,
+    /// TLS beside the clusters' own.
+    pub tls: Tls,
 }
 
 /// An address to listen on.
@@ -54,7 +58,7 @@ pub enum Listen {
 /// The PEM files of listeners with TLS; they are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct ListenTls {
     /// The bridge's certificate, and those that lead to its authority.
     pub certificate_file: PathBuf,
     /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
@@ -111,17 +115,24 @@ impl Config {
         }
         let listen: Vec<_> = listen.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
         check_exposure(&listen, raw.tls.as_ref(), raw.token_file.is_some())?;
+        let tables = |room: &str, tables: BTreeMap<String, toml::Table>| {
+            let flat = |(name, table): (String, _)| {
+                let properties = sources::flatten(&format!("{room}.{name}"), table)?;
+                Ok((name, properties))
+            };
+            tables.into_iter().map(flat).collect::<Result<_, ConfigError>>()
+        };
         Ok(Self {
             listen,
-            tls: raw.tls,
+            listen_tls: raw.tls,
             token_file: raw.token_file,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
-            clusters: raw
-                .clusters
-                .into_iter()
-                .map(|(name, properties)| Ok((name.clone(), sources::flatten(&name, properties)?)))
-                .collect::<Result<_, ConfigError>>()?,
+            clusters: tables("clusters", raw.clusters)?,
+            tls: Tls {
+                certificates: tables("certificates", raw.certificates)?,
+                inline: sources::flatten("inline", raw.inline)?,
+            },
         })
     }
 }
@@ -150,7 +161,11 @@ fn address(text: &str) -> Result<Listen, ConfigError> {
 }
 
 /// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
-fn check_exposure(listen: &[Listen], tls: Option<&Tls>, tokens: bool) -> Result<(), ConfigError> {
+fn check_exposure(
+    listen: &[Listen],
+    tls: Option<&ListenTls>,
+    tokens: bool,
+) -> Result<(), ConfigError> {
     for address in listen {
         let Listen::Tls(socket) = address else { continue };
         let Some(tls) = tls else {
@@ -171,7 +186,7 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-fn field(field: &str, reason: &str) -> ConfigError {
+pub(crate) fn field(field: &str, reason: &str) -> ConfigError {
     ConfigError::Field { field: field.to_owned(), reason: reason.to_owned() }
 }
 

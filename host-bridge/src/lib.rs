@@ -15,18 +15,20 @@ mod recent;
 mod reply;
 mod rest;
 mod routes;
+mod security;
 mod tls;
 mod watched;
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::config::{Args, Config, ConfigError};
 pub use crate::listen::Listeners;
+pub use crate::security::Tls;
 
 use crate::clusters::Clusters;
 use crate::metrics::Metrics;
@@ -50,14 +52,14 @@ pub(crate) struct Bridge {
 /// way are answered, and what is queued is written, within `drain_timeout_ms`.
 ///
 /// # Errors
-/// A cluster whose properties are wrong.
+/// A cluster whose properties are wrong, or whose files cannot be read.
 pub async fn run(
     config: Config,
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let tokens = config.token_file.clone().map(auth::load).transpose();
-    let tls = config.tls.as_ref().map(tls::load).transpose();
+    let tls = config.listen_tls.as_ref().map(tls::load).transpose();
     let bridge = Arc::new(Bridge {
         tokens: tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?,
         clusters: Clusters::new(&config)?,
@@ -69,12 +71,22 @@ pub async fn run(
     });
     let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
     info!(listen = %listeners, "event=started");
+    let reloading = tokio::spawn(reload_on_hangup(signal(SignalKind::hangup())?, bridge.clone()));
     let routes = routes::router(Arc::clone(&bridge));
     let deadline = listeners.serve(routes, tls, shutdown, config.drain_timeout).await;
     bridge.queued.drain(deadline).await;
+    reloading.abort();
     bridge.clusters.close(deadline).await;
     info!("event=stopped");
     Ok(())
+}
+
+/// SIGHUP: certificates, stores and passwords are read from their files again.
+async fn reload_on_hangup(mut hangup: Signal, bridge: Arc<Bridge>) {
+    while hangup.recv().await.is_some() {
+        info!("event=reloading");
+        bridge.clusters.reload().await;
+    }
 }
 
 /// Cancelled by SIGTERM or SIGINT.

@@ -1,7 +1,9 @@
 //! `GET /metrics`: counters of the bridge and of its Kafka clients, for Prometheus.
 
+use std::time::{Duration, SystemTime};
+
 use axum::http::StatusCode;
-use kafka_client::Stats;
+use kafka_client::{Client, Stats};
 use kafka_upstream_core::outcome::Outcome;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +38,18 @@ struct Settled {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cluster {
     cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Checks {
+    cluster: String,
+    checks: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    cluster: String,
+    certificate: &'static str,
 }
 
 impl Default for Metrics {
@@ -110,10 +124,10 @@ fn queue(depth: Depth) -> Registry {
 /// What the Kafka clients count, read at the scrape and added up by cluster.
 fn clients(clusters: &Clusters) -> Registry {
     let mut registry = Registry::with_prefix("host_bridge_kafka");
-    let clients: Vec<_> = clusters
-        .clients()
-        .into_iter()
-        .map(|(cluster, client)| (Cluster { cluster }, client.stats()))
+    let listed = clusters.clients();
+    let clients: Vec<_> = listed
+        .iter()
+        .map(|(cluster, client)| (Cluster { cluster: cluster.clone() }, client.stats()))
         .collect();
     for (name, help, value) in GAUGES {
         let family = Family::<Cluster, Gauge>::default();
@@ -130,8 +144,45 @@ fn clients(clusters: &Clusters) -> Registry {
         }
         registry.register(*name, *help, family);
     }
+    tls(&mut registry, &listed);
     registry
 }
+
+/// What is in force of TLS: equal rows of several clients of one cluster become one, the worst.
+fn tls(registry: &mut Registry, clients: &[(String, Client)]) {
+    let (checks, ends) =
+        (Family::<Checks, Gauge>::default(), Family::<Certificate, Gauge>::default());
+    let now = SystemTime::now();
+    for (cluster, client) in clients {
+        let Some(status) = client.tls() else { continue };
+        let cluster = cluster.clone();
+        checks.get_or_create(&Checks { cluster: cluster.clone(), checks: status.checks }).inc();
+        let certificates =
+            [("client", status.certificate_ends), ("truststore", status.truststore_ends)];
+        for (certificate, end) in certificates {
+            let Some(end) = end else { continue };
+            let label = Certificate { cluster: cluster.clone(), certificate };
+            let days = days_between(now, end);
+            let former = ends.get(&label).map_or(i64::MAX, |gauge| gauge.get());
+            ends.get_or_create(&label).set(days.min(former));
+        }
+    }
+    let help = "Clients with TLS by what they check of a broker's certificate";
+    registry.register("tls_clients", help, checks);
+    let help = "Days until the first certificate of the client's chain or of its truststore ends";
+    registry.register("certificate_days_left", help, ends);
+}
+
+/// Whole days; negative once `end` has passed.
+fn days_between(now: SystemTime, end: SystemTime) -> i64 {
+    let days = |time: Duration| i64::try_from(time.as_secs() / DAY_SECONDS).unwrap_or(i64::MAX);
+    match end.duration_since(now) {
+        Ok(left) => days(left),
+        Err(passed) => -1 - days(passed.duration()),
+    }
+}
+
+const DAY_SECONDS: u64 = 86_400;
 
 /// Name, help and where the value is.
 type Row = (&'static str, &'static str, fn(&Stats) -> u64);
@@ -153,6 +204,8 @@ const COUNTERS: &[Row] = &[
     }),
     ("connections_opened", "Connections made", |stats| stats.connections_opened),
     ("connect_failures", "Attempts to connect that failed", |stats| stats.connect_failures),
+    ("tls_loads", "Times the files of a TLS configuration were loaded", |stats| stats.tls_loads),
+    ("tls_load_failures", "Times they could not be used", |stats| stats.tls_load_failures),
     ("metadata_failures", "Rounds without a Metadata answer", |stats| stats.metadata_failures),
     ("throttled_answers", "Answers that asked for a pause", |stats| stats.throttled_answers),
 ];
@@ -194,7 +247,18 @@ mod tests {
         metrics.batch_settled(&[Outcome::Unknown(Reason::new(Code::BadReply, ""))]);
         metrics.batch_refused(StatusCode::BAD_REQUEST);
         let page = include_str!("../../docs/metrics.md");
+        let queued = Depth { records: 0, bytes: 0 };
         let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
-        assert_eq!(listed, rows(&metrics.text(&clusters).unwrap()));
+        assert_eq!(listed, rows(&metrics.text(&clusters, queued).unwrap()));
+    }
+
+    #[test]
+    fn days_are_whole_and_negative_after_the_end() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10 * DAY_SECONDS);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(days_between(now, at(12 * DAY_SECONDS - 1)), 1);
+        assert_eq!(days_between(now, at(10 * DAY_SECONDS)), 0);
+        assert_eq!(days_between(now, at(10 * DAY_SECONDS - 1)), -1);
+        assert_eq!(days_between(now, at(9 * DAY_SECONDS - 1)), -2);
     }
 }

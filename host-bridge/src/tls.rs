@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::config::Tls;
+use crate::config::ListenTls;
 use crate::watched::{self, Watched};
 
 /// The TLS configuration of listeners, which follows its files.
@@ -20,14 +20,14 @@ pub(crate) type ServerTls = Watched<ServerConfig>;
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub(crate) fn load(tls: &Tls) -> Result<ServerTls, String> {
+pub(crate) fn load(tls: &ListenTls) -> Result<ServerTls, String> {
     let mut paths = vec![tls.certificate_file.clone(), tls.key_file.clone()];
     paths.extend(tls.client_ca_file.clone());
     let tls = tls.clone();
     Watched::new(paths, move || server_config(&tls))
 }
 
-fn server_config(tls: &Tls) -> Result<ServerConfig, String> {
+fn server_config(tls: &ListenTls) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = tls.client_ca_file.as_ref().map(|path| verifier(path, &provider)).transpose()?;
     let chain = certificates(&tls.certificate_file)?;

@@ -145,8 +145,7 @@ impl FakeCluster {
     pub async fn listen(&self) -> std::io::Result<()> {
         let brokers = self.state.lock().broker_ids();
         for broker in brokers {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-            self.state.lock().move_to(broker, "127.0.0.1", listener.local_addr()?.port());
+            let listener = self.socket(broker).await?;
             let cluster = self.clone();
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
@@ -155,6 +154,14 @@ impl FakeCluster {
             });
         }
         Ok(())
+    }
+
+    /// A socket at a free port of 127.0.0.1 that the broker advertises, for who takes streams from
+    /// it and hands them over by [`FakeCluster::take`].
+    pub(crate) async fn socket(&self, broker: i32) -> std::io::Result<TcpListener> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        self.state.lock().move_to(broker, "127.0.0.1", listener.local_addr()?.port());
+        Ok(listener)
     }
 
     /// Creates a topic with these leaders, one partition each.

@@ -44,7 +44,7 @@ pub use outcome::Outcome;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use stats::Stats;
-pub use tls::TlsFileError;
+pub use tls::{TlsFileError, TlsStatus};
 
 use cluster::{Cluster, Network};
 use connection::Settings;
@@ -139,6 +139,12 @@ impl Client {
             Some(tls) => tls.reload().await,
             None => Ok(()),
         }
+    }
+
+    /// The TLS configuration in force, if connections are TLS; before the first connection or
+    /// [`Client::reload`] nothing is known of its certificates.
+    pub fn tls(&self) -> Option<TlsStatus> {
+        self.producer.routing.cluster.tls.as_ref().map(|tls| tls.status())
     }
 
     /// A handle to the producer of this client.

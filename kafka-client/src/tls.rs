@@ -1,5 +1,6 @@
 //! TLS towards brokers: one configuration for all connections of a client, which follows its files.
 
+mod expiry;
 mod explain;
 mod load;
 mod pem;
@@ -14,15 +15,18 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub use expiry::TlsStatus;
 pub(crate) use explain::{TlsError, explain};
+use load::Loaded;
 pub use load::TlsFileError;
 pub(crate) use load::check;
 
-use crate::config::TlsSettings;
+use crate::config::{Checks, TlsSettings};
 use crate::files::{self, Stamp};
 use crate::limits::FILES_LOOKED_AT;
 use crate::lock::Lock;
@@ -32,12 +36,14 @@ use crate::stats::Counters;
 pub(crate) struct Tls {
     settings: Arc<TlsSettings>,
     state: Lock<State>,
+    /// Who loads holds it: connections that begin together wait for one load.
+    turn: Semaphore,
     stats: Arc<Counters>,
 }
 
 #[derive(Default)]
 struct State {
-    current: Option<Arc<ClientConfig>>,
+    current: Option<Loaded>,
     /// Counts the configurations that were loaded.
     generation: u64,
     /// The files as they were before they were read last.
@@ -53,9 +59,10 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads no file yet: a first connection does.
+    /// Reads no file yet: [`Tls::follow_files`] or a first connection does.
     pub(crate) fn new(settings: TlsSettings, stats: Arc<Counters>) -> Self {
-        Self { settings: Arc::new(settings), state: Lock::default(), stats }
+        let (settings, turn) = (Arc::new(settings), Semaphore::new(1));
+        Self { settings, state: Lock::default(), turn, stats }
     }
 
     /// Wraps a stream to `host`; also says with which generation of the configuration.
@@ -80,8 +87,25 @@ impl Tls {
         self.state.lock().generation
     }
 
-    /// Looks at the files again and again.
+    /// What is in force.
+    pub(crate) fn status(&self) -> TlsStatus {
+        let state = self.state.lock();
+        let current = state.current.as_ref();
+        TlsStatus {
+            certificate_ends: current.and_then(|loaded| loaded.certificate_ends),
+            truststore_ends: current.and_then(|loaded| loaded.truststore_ends),
+            checks: match self.settings.checks() {
+                Checks::All => "all",
+                Checks::Issuer => "issuer",
+                Checks::Nothing => "nothing",
+            },
+            fault: state.fault.clone(),
+        }
+    }
+
+    /// Reads the files, and looks at them again and again.
     pub(crate) async fn follow_files(self: Arc<Self>) {
+        let _reported = self.config().await;
         loop {
             sleep(FILES_LOOKED_AT).await;
             if self.has_changed().await {
@@ -93,6 +117,11 @@ impl Tls {
     /// Takes over the files as they are now. If something is wrong with them, what was loaded
     /// before stays.
     pub(crate) async fn reload(&self) -> Result<(), TlsFileError> {
+        let _turn = self.turn.acquire().await;
+        self.load().await
+    }
+
+    async fn load(&self) -> Result<(), TlsFileError> {
         let settings = self.settings.clone();
         let loading = tokio::task::spawn_blocking(move || {
             // Looked at before they are read: a change in between is seen the next time.
@@ -103,8 +132,8 @@ impl Tls {
         let mut state = self.state.lock();
         state.stamps = stamps;
         match loaded {
-            Ok(config) => {
-                state.current = Some(Arc::new(config));
+            Ok(loaded) => {
+                state.current = Some(loaded);
                 state.generation += 1;
                 state.fault = None;
                 self.stats.tls_loads.add(1);
@@ -123,11 +152,14 @@ impl Tls {
 
     async fn config(&self) -> Result<(Arc<ClientConfig>, u64), TlsError> {
         if self.state.lock().current.is_none() {
-            self.reload().await?;
+            let _turn = self.turn.acquire().await;
+            if self.state.lock().current.is_none() {
+                self.load().await?;
+            }
         }
         let state = self.state.lock();
-        let config = state.current.clone().ok_or(TlsFileError::Cancelled)?;
-        Ok((config, state.generation))
+        let loaded = state.current.as_ref().ok_or(TlsFileError::Cancelled)?;
+        Ok((loaded.config.clone(), state.generation))
     }
 
     /// Whether a file is not what was read last. Before anything was read, nothing has changed.

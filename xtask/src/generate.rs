@@ -166,6 +166,15 @@ Kafka's own property names. What a filter's configuration says of the producer w
 where neither says anything the filter's defaults `acks=1`, `request.timeout.ms=2000` and
 `retries=10` hold for filters.
 
+A property `NAME.file` has the path of a file with the value of `NAME`. Files are read again when
+they change, or on SIGHUP; one that cannot be used is reported, and what was read before stays. A
+store says itself whether it is JKS, PKCS12 or PEM. Without a truststore the system's roots are
+trusted.
+
+`[certificates.NAME]` has the `ssl.keystore.*` and `ssl.key.*` of a client certificate that filters
+name as `security.certificate_id`, and `[inline]` the `ssl.*` that hold for brokers that filters name
+by their addresses.
+
 | property | default | allowed |
 | --- | --- | --- |
 ";

@@ -57,7 +57,8 @@ pub(super) struct Raw {
     pub(super) keepalive_enabled: Option<bool>,
     /// SASL to the brokers. This version of host-bridge refuses it.
     pub(super) authentication: Option<Authentication>,
-    /// TLS to the brokers. This version of host-bridge refuses it.
+    /// TLS to brokers that are named here by their addresses; a cluster of the bridge's
+    /// configuration says itself whether it has TLS and what is verified.
     pub(super) security: Option<Security>,
     /// Topic of every record that names no other. Required.
     pub(super) topic: Option<String>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Args, ConfigError, LOG_VARIABLE, Tls, field};
+use super::{Args, ConfigError, LOG_VARIABLE, ListenTls, field};
 
 /// The configuration as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -14,11 +14,15 @@ pub(super) struct Raw {
     pub(super) listen: Option<Vec<String>>,
     pub(super) drain_timeout_ms: Option<u64>,
     pub(super) token_file: Option<PathBuf>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<ListenTls>,
     #[serde(default)]
     pub(super) inline_bootstrap_servers: Vec<String>,
     #[serde(default)]
     pub(super) clusters: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    pub(super) certificates: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    pub(super) inline: toml::Table,
 }
 
 pub(super) fn merge(
@@ -48,7 +52,8 @@ pub(super) fn merge(
         raw.listen = Some(args.listen.clone());
     }
     if let Some(servers) = &args.bootstrap_servers {
-        put(&mut raw, "default", "bootstrap.servers", servers.clone());
+        let default = raw.clusters.entry("default".to_owned()).or_default();
+        put(default, "bootstrap.servers", servers.clone());
     }
     Ok(raw)
 }
@@ -68,22 +73,23 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
             raw.drain_timeout_ms = Some(millis);
         }
         _ => {
-            let mut path = setting.split("__");
-            let (Some("CLUSTERS"), Some(cluster), Some(property), None) =
-                (path.next(), path.next(), path.next(), path.next())
-            else {
-                return Err(ConfigError::Variable(name.to_owned()));
+            let property = |name: &str| name.to_lowercase().replace('_', ".");
+            let table = |tables: &mut BTreeMap<_, _>, name: &str, property: String| {
+                put(tables.entry(name.to_lowercase()).or_default(), &property, value.clone());
             };
-            let property = property.to_lowercase().replace('_', ".");
-            put(raw, &cluster.to_lowercase(), &property, value);
+            match *setting.split("__").collect::<Vec<_>>() {
+                ["CLUSTERS", name, key] => table(&mut raw.clusters, name, property(key)),
+                ["CERTIFICATES", name, key] => table(&mut raw.certificates, name, property(key)),
+                ["INLINE", key] => put(&mut raw.inline, &property(key), value),
+                _ => return Err(ConfigError::Variable(name.to_owned())),
+            }
         }
     }
     Ok(())
 }
 
 /// Puts a property over the file's, which may be written as nested tables.
-fn put(raw: &mut Raw, cluster: &str, property: &str, value: String) {
-    let table = raw.clusters.entry(cluster.to_owned()).or_default();
+fn put(table: &mut toml::Table, property: &str, value: String) {
     remove(table, property);
     table.insert(property.to_owned(), toml::Value::String(value));
 }
@@ -100,7 +106,7 @@ fn remove(table: &mut toml::Table, property: &str) {
 
 /// TOML reads `bootstrap.servers = …` as a table `bootstrap`: both spellings mean the property.
 pub(super) fn flatten(
-    cluster: &str,
+    section: &str,
     table: toml::Table,
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut properties = BTreeMap::new();
@@ -111,14 +117,14 @@ pub(super) fn flatten(
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(flag) => flag.to_string(),
             toml::Value::Table(nested) => {
-                let nested = flatten(&format!("{cluster}.{key}"), nested)?;
+                let nested = flatten(&format!("{section}.{key}"), nested)?;
                 properties.extend(
                     nested.into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)),
                 );
                 continue;
             }
             toml::Value::Array(_) | toml::Value::Datetime(_) => {
-                let path = format!("clusters.{cluster}.{key}");
+                let path = format!("{section}.{key}");
                 return Err(field(&path, "must be a string, a number or a boolean"));
             }
         };

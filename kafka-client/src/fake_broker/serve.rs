@@ -45,7 +45,7 @@ const UNSUPPORTED_VERSION: i16 = 35;
 
 impl FakeCluster {
     /// Serves a stream until either side closes it, or the broker goes down.
-    pub(super) fn take<S>(&self, broker: i32, stream: S)
+    pub(crate) fn take<S>(&self, broker: i32, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

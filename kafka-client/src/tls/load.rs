@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 
+use super::expiry::earliest;
 use super::pem;
 use super::verify::{Trusted, Verifier};
 use crate::config::{
@@ -60,7 +62,14 @@ pub(crate) fn check(settings: &TlsSettings) -> Result<(), TlsFileError> {
     load(settings).map(|_| ())
 }
 
-pub(super) fn load(settings: &TlsSettings) -> Result<ClientConfig, TlsFileError> {
+/// What the files make, and when it ends.
+pub(super) struct Loaded {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) certificate_ends: Option<SystemTime>,
+    pub(super) truststore_ends: Option<SystemTime>,
+}
+
+pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
     let provider = Arc::new(ring::default_provider());
     let versions: &[_] = match settings.versions {
         TlsVersions::Both => &[&TLS13, &TLS12],
@@ -71,6 +80,7 @@ pub(super) fn load(settings: &TlsSettings) -> Result<ClientConfig, TlsFileError>
         Checks::Nothing => None,
         Checks::All | Checks::Issuer => Some(trusted(settings)?),
     };
+    let truststore_ends = trusted.as_ref().and_then(|trusted| earliest(&trusted.certificates));
     let algorithms = provider.signature_verification_algorithms;
     let names = settings.checks() == Checks::All;
     let verifier = Arc::new(Verifier { trusted, names, algorithms });
@@ -80,14 +90,18 @@ pub(super) fn load(settings: &TlsSettings) -> Result<ClientConfig, TlsFileError>
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let Some((property, identity)) = identity(settings)? else {
-        return Ok(builder.with_no_client_auth());
+        let config = Arc::new(builder.with_no_client_auth());
+        return Ok(Loaded { config, certificate_ends: None, truststore_ends });
     };
-    builder.with_client_auth_cert(identity.chain, identity.key).map_err(|error| match error {
+    let certificate_ends = earliest(&identity.chain);
+    let config = builder.with_client_auth_cert(identity.chain, identity.key);
+    let config = config.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             unusable(property, "the private key does not belong to the certificate".into())
         }
         other => unusable(property, format!("the private key cannot be used: {other}")),
-    })
+    })?;
+    Ok(Loaded { config: Arc::new(config), certificate_ends, truststore_ends })
 }
 
 /// Whom we trust; without a truststore, whom the system trusts.

@@ -1,6 +1,7 @@
 //! TLS with servers of this process: who is accepted, who is not, and what is said then.
 
 mod authority;
+mod client;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Whether a broker's certificate is one that we accept.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -9,11 +10,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::expiry::validity;
+
 /// The certificates of a truststore.
 pub(super) struct Trusted {
     anchors: RootCertStore,
     /// As they are, for brokers that show one of them as their own.
-    certificates: Vec<CertificateDer<'static>>,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Trusted {
@@ -106,13 +109,11 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|_| CertificateError::BadEncoding)?;
-    let time = |at: i64| {
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.max(0).unsigned_abs()))
+    let (begin, end) = validity(certificate).ok_or(CertificateError::BadEncoding)?;
+    let time = |at: SystemTime| {
+        UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     };
-    let not_before = time(parsed.validity().not_before.timestamp());
-    let not_after = time(parsed.validity().not_after.timestamp());
+    let (not_before, not_after) = (time(begin), time(end));
     if now < not_before {
         Err(CertificateError::NotValidYetContext { time: now, not_before }.into())
     } else if now > not_after {
