@@ -103,6 +103,8 @@ impl RequestStream {
         }
         let gateway = routes.gateway;
         let head = Head::read(gateway, &routes.metrics)?;
+        #[cfg(feature = "trap")]
+        routes.trap.set(routes.trap.get() || head.request.header(b"x-trap").is_some());
         let Request { method, target, .. } = &head.request;
         let authority = head.request.header(b"host").unwrap_or_default();
         let found = routes.plugin.settings_for(method, target, authority);

@@ -143,6 +143,10 @@ impl Context for Root {
         _num_trailers: usize,
     ) {
         let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return };
+        #[cfg(feature = "trap")]
+        if self.routes.as_ref().is_some_and(|routes| routes.trap.get()) {
+            core::arch::wasm32::unreachable();
+        }
         let end = CalloutEnd::read(gateway, num_headers, body_size);
         for state in self.states() {
             let settled = state.borrow_mut().end_callout(token, &end);

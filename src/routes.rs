@@ -31,6 +31,9 @@ pub(crate) struct Routes {
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
     has_warned: Cell<bool>,
+    /// A test has asked for the end of the VM.
+    #[cfg(feature = "trap")]
+    pub(crate) trap: Cell<bool>,
 }
 
 /// A stream that waits for its body to begin.
@@ -57,6 +60,8 @@ impl Routes {
             clock: Clock::start(),
             bodiless: RefCell::default(),
             has_warned: Cell::new(false),
+            #[cfg(feature = "trap")]
+            trap: Cell::new(false),
         }
     }
 

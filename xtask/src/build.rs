@@ -32,6 +32,19 @@ pub fn filter() -> anyhow::Result<PathBuf> {
     })
 }
 
+/// The filter with the feature `trap`, quickly built: its VM ends when a test asks for it.
+///
+/// # Errors
+/// When it does not compile.
+pub fn filter_with_trap() -> anyhow::Result<PathBuf> {
+    static BUILT: Once = Mutex::new(None);
+    once(&BUILT, || {
+        let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
+        cargo("building the filter that traps", &[&package[..], &["--features", "trap"]].concat())?;
+        Ok(paths::target().join("wasm32-wasip1/debug/kafka_upstream.wasm"))
+    })
+}
+
 /// The bridge, as shipped: `host-bridge` in release.
 ///
 /// # Errors

@@ -1,0 +1,179 @@
+//! What clients see while the filter's VM ends by a fault, and while its configuration changes under
+//! load: never a 200 for what is not in Kafka.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use kafka_upstream_tests::{bodies, configuration, text};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::kafka::{Kafka, KafkaVersion};
+use xtask::load::{Ending, Limit, Load, Requests};
+use xtask::ports;
+use xtask::process::wait_until;
+use xtask::reader::read_all;
+
+/// Everything a topic holds, by body; each must be there once.
+async fn written(kafka: &Kafka, topic: &str) -> anyhow::Result<HashSet<String>> {
+    let bodies = bodies(&read_all(&kafka.bootstrap(), topic).await?)?;
+    let twice: Vec<_> = bodies.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "written twice: {twice:?}");
+    Ok(bodies.into_keys().collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_ends_by_a_fault_gives_no_false_200_and_a_new_one_serves_on() -> anyhow::Result<()>
+{
+    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let mut config = EnvoyConfig::new(build::filter_with_trap()?).bridge(&bridge);
+    let policies = ["FAIL_RELOAD", "FAIL_CLOSED"];
+    for policy in policies {
+        kafka.create_topic(policy, 1).await?;
+        let fields = json!({ "producer_async": false, "delivery_timeout": 2000 });
+        let listener = Listener::filter(policy, configuration(policy, &fields));
+        let listener = listener.failure_policy(policy).stream_idle_timeout_s(3);
+        config = config.listener(listener);
+    }
+    let envoy = Envoy::start(config).await?;
+    for policy in policies {
+        let port = envoy.port(policy)?;
+        assert_eq!(text("before").send(port).await?.status, 200);
+        // All that are paused in the VM when its callout is answered hang until the stream's limit.
+        let mut asking = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let request = text(&number.to_string());
+            let request = if number == 10 { request.header("x-trap", "1") } else { request };
+            asking.spawn(async move { (number, request.send(port).await) });
+        }
+        let mut told = BTreeMap::<u16, Vec<i32>>::new();
+        for (number, reply) in asking.join_all().await {
+            told.entry(reply?.status).or_default().push(number);
+        }
+        println!("{policy}: {told:?}");
+        assert!(told.keys().all(|status| [200, 503, 504].contains(status)), "{told:?}");
+        assert!(told.iter().any(|(status, _)| *status != 200), "nobody was in the VM: {told:?}");
+        let held = written(&kafka, policy).await?;
+        for number in told.get(&200).into_iter().flatten() {
+            assert!(held.contains(&number.to_string()), "{number} has a false 200: {told:?}");
+        }
+        let again = async || {
+            let reply = text("after").send(port).await?;
+            ensure!(reply.status == 200, "{}", reply.status);
+            Ok(())
+        };
+        match policy {
+            "FAIL_RELOAD" => wait_until("a new VM", Duration::from_secs(20), again).await?,
+            // Closed for good, which is why the configuration that is shipped reloads.
+            _ => assert_eq!(text("after").send(port).await?.status, 503),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the file that Envoy watches for its listeners; the rename is what it sees.
+fn publish(directory: &Path, version: u32, listener: &Value) -> anyhow::Result<()> {
+    let mut resource = listener.as_object().context("no listener")?.clone();
+    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    resource.insert("@type".to_owned(), json!(kind));
+    let document = json!({ "version_info": version.to_string(), "resources": [resource] });
+    std::fs::write(directory.join("new.json"), document.to_string())?;
+    std::fs::rename(directory.join("new.json"), directory.join("listeners.json"))?;
+    Ok(())
+}
+
+/// Changes the filter's configuration five times while 32 clients send; returns what they saw.
+async fn reconfigured(
+    mode: &str,
+    fields: Value,
+    workers: u32,
+) -> anyhow::Result<BTreeMap<Ending, u64>> {
+    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    kafka.create_topic("orders", 1).await?;
+    let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let port = ports::free()?;
+    let config = |version: u32| {
+        let mut fields = fields.clone();
+        fields["max_body_bytes"] = json!(1_000_000 + version);
+        let listener = Listener::filter("orders", configuration("orders", &fields)).on_port(port);
+        EnvoyConfig::new(build::filter()?).bridge(&bridge).listener(listener).json()
+    };
+    let first = config(0)?;
+    let directory = tempfile::tempdir()?;
+    publish(directory.path(), 0, &first["static_resources"]["listeners"][0])?;
+    let mut dynamic = first.clone();
+    dynamic["static_resources"]["listeners"] = json!([]);
+    dynamic["node"] = json!({ "id": "test", "cluster": "test" });
+    dynamic["dynamic_resources"] = json!({ "lds_config": {
+        "path_config_source": { "path": directory.path().join("listeners.json") },
+        "resource_api_version": "V3",
+    } });
+    let admin = first["admin"]["address"]["socket_address"]["port_value"].as_u64();
+    let admin = u16::try_from(admin.context("no admin port")?)?;
+    let arguments =
+        ["--concurrency", &workers.to_string(), "--drain-time-s", "1"].map(str::to_owned);
+    let listeners = vec![("orders".to_owned(), port)];
+    let envoy = Envoy::start_file(&dynamic.to_string(), admin, listeners, &arguments).await?;
+    wait_until("the listener", Duration::from_secs(20), async || {
+        let reply = text("first").send(port).await?;
+        ensure!(reply.status == 200, "{}", reply.status);
+        Ok(())
+    })
+    .await?;
+
+    let requests = Requests::post("/", "text/plain", |number| number.to_string().into());
+    let load = Load::new(port, requests).connections(32);
+    let load = load.limit(Limit::Duration(Duration::from_secs(10)));
+    let load = tokio::spawn(load.run());
+    for version in 1..=5 {
+        let changed = config(version)?;
+        publish(directory.path(), version, &changed["static_resources"]["listeners"][0])?;
+        wait_until("the new configuration", Duration::from_secs(20), async || {
+            let begun = envoy.stat("listener_manager.lds.update_success").await?;
+            ensure!(begun > u64::from(version), "{begun} updates");
+            Ok(())
+        })
+        .await?;
+        wait_until("the end of the old one", Duration::from_secs(20), async || {
+            let draining = envoy.stat("listener_manager.total_filter_chains_draining").await?;
+            ensure!(draining == 0, "{draining} are draining");
+            Ok(())
+        })
+        .await?;
+    }
+    let report = load.await??;
+    wait_until("empty filters", Duration::from_secs(30), async || {
+        let left = envoy.stat("wasmcustom.kafka_upstream_queue_records").await?;
+        ensure!(left == 0, "{left} records are left");
+        Ok(())
+    })
+    .await?;
+    let held = written(&kafka, "orders").await?;
+    let mut missing = report.endings().filter(|(number, ending)| {
+        *ending == Ending::Status(200) && !held.contains(&number.to_string())
+    });
+    ensure!(missing.next().is_none(), "{mode}: a 200 is missing: {:?}", report.counts());
+    Ok(report.counts())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_changes_under_load_takes_no_200_back() -> anyhow::Result<()> {
+    for (mode, fields, workers) in [
+        ("acked", json!({ "producer_async": false }), 1),
+        ("acked", json!({ "producer_async": false }), 2),
+        ("memory", json!({ "producer_async_flush_timeout": 500 }), 2),
+    ] {
+        let counts = reconfigured(mode, fields, workers).await?;
+        println!("{mode}, {workers} workers: {counts:?}");
+        let fair = |ending: &Ending| {
+            matches!(ending, Ending::Status(200 | 503 | 504) | Ending::NotSent | Ending::Broken)
+        };
+        assert!(counts.keys().all(fair), "{counts:?}");
+        assert!(counts.get(&Ending::Status(200)).is_some_and(|count| *count > 1000), "{counts:?}");
+    }
+    Ok(())
+}
