@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::Uri;
 use kafka_client::{Client, Producer};
+use kafka_upstream_core::access::Authentication;
 use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
 
+use crate::access;
 use crate::config::{Config, ConfigError, field, is_loopback};
 use crate::security::{self, Properties, Tls};
 
@@ -19,6 +22,7 @@ pub(crate) struct Clusters {
     named: BTreeMap<String, Arc<Shared>>,
     allowed: BTreeSet<String>,
     tls: Tls,
+    allowed_endpoints: BTreeSet<String>,
     by_config: Mutex<ByConfig>,
     began: Instant,
 }
@@ -43,6 +47,8 @@ pub(crate) enum Refusal {
     NotAllowed(String),
     #[error(transparent)]
     Security(#[from] security::Refusal),
+    #[error("token_endpoint_url: `{0}` is neither loopback nor in inline_token_endpoints")]
+    TokenEndpoint(String),
     #[error("{0}: this version of the bridge cannot do that, {1}")]
     NotServed(&'static str, &'static str),
     #[error("properties: a profile cannot set `{0}`")]
@@ -62,6 +68,7 @@ impl Clusters {
             named: BTreeMap::new(),
             allowed: config.inline_bootstrap_servers.clone(),
             tls: config.tls.clone(),
+            allowed_endpoints: config.inline_token_endpoints.clone(),
             by_config: Mutex::new(HashMap::new()),
             began: Instant::now(),
         };
@@ -133,6 +140,10 @@ impl Clusters {
             }
             properties.insert(property.clone(), value.clone());
         }
+        if let Some(authentication) = &profile.authentication {
+            self.check_token_endpoint(authentication)?;
+            access::apply(authentication, &mut properties);
+        }
         raise(&mut properties, "retry.backoff.max.ms", "retry.backoff.ms", BACKOFF_MAX_MS);
         raise(&mut properties, "max.request.size", "batch.size", REQUEST_BYTES);
         Ok((name, properties))
@@ -197,6 +208,17 @@ impl Clusters {
             || server.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok())
     }
 
+    /// A filter must not make the bridge ask whom it likes.
+    fn check_token_endpoint(&self, authentication: &Authentication) -> Result<(), Refusal> {
+        let oauth = authentication.oauthbearer.as_ref();
+        match oauth.and_then(|oauth| oauth.token_endpoint_url.as_ref()) {
+            Some(url) if !self.allowed_endpoints.contains(url) && !is_loopback_url(url) => {
+                Err(Refusal::TokenEndpoint(url.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, ByConfig> {
         self.by_config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,14 +231,19 @@ fn read(properties: &Properties) -> Result<kafka_client::Config, kafka_client::P
 
 /// What a filter asks for and nobody would do must not look done.
 fn check_served(profile: &Profile) -> Result<(), Refusal> {
-    let asked = [
-        (profile.authentication.is_some(), "authentication", "it has no SASL"),
-        (profile.schema_registry.is_some(), "schema_registry.confluent", "it asks no registry"),
-    ];
+    let asked =
+        [(profile.schema_registry.is_some(), "schema_registry.confluent", "it asks no registry")];
     match asked.into_iter().find(|(is_asked, ..)| *is_asked) {
         Some((_, field, why)) => Err(Refusal::NotServed(field, why)),
         None => Ok(()),
     }
+}
+
+fn is_loopback_url(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned));
+    let host = host.unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
 }
 
 /// A filter that asks for more than the cluster's own bound, or Kafka's default, gets it.
@@ -338,10 +365,9 @@ mod tests {
     #[tokio::test]
     async fn what_the_bridge_cannot_do_yet_is_refused_by_its_field() {
         let clusters = clusters();
-        for (fields, field) in [
-            (r#""authentication":{"mechanism":"GSSAPI"}"#, "authentication"),
-            (r#""schema_registry":{"confluent":{"url":"http://r"}}"#, "schema_registry.confluent"),
-        ] {
+        for (fields, field) in
+            [(r#""schema_registry":{"confluent":{"url":"http://r"}}"#, "schema_registry.confluent")]
+        {
             let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);
             let profile: Profile = serde_json::from_str(&document).unwrap();
             let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();

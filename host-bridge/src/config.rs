@@ -42,6 +42,8 @@ pub struct Config {
     pub inline_bootstrap_servers: BTreeSet<String>,
     /// TLS beside the clusters' own.
     pub tls: Tls,
+    /// Token endpoints that a filter may name, besides loopback ones.
+    pub inline_token_endpoints: BTreeSet<String>,
 }
 
 /// An address to listen on.
@@ -128,6 +130,7 @@ impl Config {
             token_file: raw.token_file,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
+            inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters: tables("clusters", raw.clusters)?,
             tls: Tls {
                 certificates: tables("certificates", raw.certificates)?,

@@ -1,5 +1,6 @@
 //! The native process beside the gateway: takes batches from filters and produces them to Kafka.
 
+mod access;
 mod auth;
 mod batches;
 mod clusters;

@@ -4,6 +4,8 @@ pub(crate) mod api_versions;
 pub(crate) mod init_producer_id;
 pub(crate) mod metadata;
 pub(crate) mod produce;
+pub(crate) mod sasl_authenticate;
+pub(crate) mod sasl_handshake;
 
 use std::time::Duration;
 
@@ -97,6 +99,8 @@ mod tests {
     use super::init_producer_id::AskProducerId;
     use super::metadata::AskMetadata;
     use super::produce::Append;
+    use super::sasl_authenticate::Prove;
+    use super::sasl_handshake::ChooseMechanism;
     use super::*;
 
     fn survives<C: Call>(bytes: &Bytes) {
@@ -113,6 +117,8 @@ mod tests {
             survives::<AskMetadata>(&bytes);
             survives::<Append>(&bytes);
             survives::<AskProducerId>(&bytes);
+            survives::<ChooseMechanism>(&bytes);
+            survives::<Prove>(&bytes);
         }
 
         /// Mostly zeros: deep into the arrays, where counts are found.
@@ -129,6 +135,8 @@ mod tests {
             survives::<AskMetadata>(&bytes);
             survives::<Append>(&bytes);
             survives::<AskProducerId>(&bytes);
+            survives::<ChooseMechanism>(&bytes);
+            survives::<Prove>(&bytes);
         }
     }
 }

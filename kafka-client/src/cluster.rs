@@ -3,6 +3,7 @@
 pub(crate) mod anyone;
 mod link;
 mod network;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 pub(crate) use link::Link;
 pub(crate) use network::Network;
+use refusals::Refusals;
 
 use crate::backoff::random;
 use crate::config::Config;
@@ -22,6 +24,7 @@ use crate::handshake::{self, Handshake, HandshakeError};
 use crate::limits::CONNECT_TIMEOUT_MAX;
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
+use crate::sasl::{CredentialSource, Login};
 use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
@@ -33,6 +36,8 @@ pub(crate) struct Cluster {
     /// If connections are TLS.
     pub(crate) tls: Option<Arc<Tls>>,
     network: Network,
+    login: Option<Arc<Login>>,
+    refusals: Refusals,
     directory: Lock<Directory>,
 }
 
@@ -65,12 +70,26 @@ impl ConnectError {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: Config, settings: Settings, network: Network) -> Arc<Self> {
+    pub(crate) fn new(
+        config: Config,
+        settings: Settings,
+        network: Network,
+        source: Option<Arc<dyn CredentialSource>>,
+    ) -> Arc<Self> {
+        let login = config.sasl.clone().map(|sasl| Login::new(sasl, source));
         let tls = config.security.has_tls().then(|| {
             let stats = settings.stats.clone();
             Arc::new(Tls::new(config.tls.clone(), stats))
         });
-        Arc::new(Self { config, settings, tls, network, directory: Lock::default() })
+        Arc::new(Self {
+            config,
+            settings,
+            tls,
+            network,
+            login,
+            refusals: Refusals::default(),
+            directory: Lock::default(),
+        })
     }
 
     /// Takes over the addresses that `named_by` advertised.
@@ -121,6 +140,12 @@ impl Cluster {
         endpoint: &Endpoint,
         failures: u32,
     ) -> Result<Connection, ConnectError> {
+        if let Some(fault) = self.refusals.standing(endpoint) {
+            return Err(ConnectError::Handshake {
+                endpoint: endpoint.clone(),
+                error: fault.into(),
+            });
+        }
         let patience = self.patience(failures);
         let connected = match self.greet(endpoint, patience, API_VERSIONS.most).await {
             Err(ConnectError::Handshake { error: HandshakeError::ClosedAtHello, .. }) => {
@@ -130,10 +155,14 @@ impl Cluster {
         };
         match &connected {
             Ok(_) => {
+                self.refusals.forget(endpoint);
                 self.settings.stats.connections_opened.add(1);
                 tracing::debug!(%endpoint, "connected");
             }
             Err(error) => {
+                if let ConnectError::Handshake { error: HandshakeError::Sasl(fault), .. } = error {
+                    self.refusals.add(endpoint, fault);
+                }
                 self.settings.stats.connect_failures.add(1);
                 tracing::debug!(%error, "cannot connect");
             }
@@ -159,15 +188,26 @@ impl Cluster {
     ) -> Result<Connection, ConnectError> {
         let unreachable =
             |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
+        let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
+        // Before there is a connection: a broker does not wait long for who says nothing.
+        let authentication = match &self.login {
+            Some(login) => {
+                let ready = login.authentication(&endpoint.host).await;
+                Some(ready.map_err(|fault| failed(fault.into()))?)
+            }
+            None => None,
+        };
+        let handshake = Handshake::new(&self.settings.client_id, version, authentication);
+        let handshake = handshake.map_err(failed)?;
         match &self.network {
             Network::Sockets => {
                 let stream = network::dial(endpoint, patience).await.map_err(unreachable)?;
-                self.secure(stream, endpoint, patience, version).await
+                self.secure(stream, endpoint, patience, handshake).await
             }
             #[cfg(feature = "fake_broker")]
             Network::Memory(brokers) => {
                 let stream = brokers.dial(endpoint).map_err(unreachable)?;
-                self.secure(stream, endpoint, patience, version).await
+                self.secure(stream, endpoint, patience, handshake).await
             }
         }
     }
@@ -178,20 +218,20 @@ impl Cluster {
         stream: S,
         endpoint: &Endpoint,
         patience: Duration,
-        version: i16,
+        handshake: Handshake,
     ) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
         let Some(tls) = &self.tls else {
-            return self.shake_hands(stream, patience, version).await.map_err(failed);
+            return self.shake_hands(stream, patience, handshake).await.map_err(failed);
         };
         let (stream, generation) = timeout(patience, tls.connect(stream, &endpoint.host))
             .await
             .unwrap_or(Err(TlsError::Silent(patience)))
             .map_err(|error| ConnectError::Tls { endpoint: endpoint.clone(), error })?;
-        let connection = self.shake_hands(stream, patience, version).await.map_err(failed)?;
+        let connection = self.shake_hands(stream, patience, handshake).await.map_err(failed)?;
         Ok(connection.of_generation(generation))
     }
 
@@ -199,12 +239,11 @@ impl Cluster {
         &self,
         mut stream: S,
         patience: Duration,
-        version: i16,
+        handshake: Handshake,
     ) -> Result<Connection, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let handshake = Handshake::new(&self.settings.client_id, version)?;
         let (welcome, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
             .await
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;

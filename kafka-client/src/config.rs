@@ -1,8 +1,10 @@
 //! Kafka's property names become checked settings.
 
 mod compression;
+mod jaas;
 mod property;
 mod reference;
+mod sasl;
 mod security;
 mod tls;
 
@@ -15,16 +17,17 @@ use crate::backoff::Backoff;
 use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 use crate::resolve::Endpoint;
+use crate::sasl::{Identity, Sasl, Source};
 use crate::tls::TlsFileError;
+use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
+use property::{Property, nearest};
+use sasl::SaslProperties;
+use security::SECURITY_PROTOCOL;
 pub(crate) use security::SecurityProtocol;
 pub(crate) use tls::{
     CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
     TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
 };
-
-use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
-use property::{Property, nearest};
-use security::SECURITY_PROTOCOL;
 
 /// Checked settings of one client. Equal settings compare equal, so that callers can share a
 /// client between them.
@@ -50,6 +53,7 @@ pub struct Config {
     pub(crate) reconnect: Backoff,
     pub(crate) metadata_age: Duration,
     pub(crate) partitioner: Partitioner,
+    pub(crate) sasl: Option<Sasl>,
     codec: Codec,
     levels: Levels,
     pub(crate) security: SecurityProtocol,
@@ -98,6 +102,18 @@ const NAMES: &[&str] = &[
     "retries",
     "retry.backoff.max.ms",
     "retry.backoff.ms",
+    sasl::JAAS,
+    sasl::MECHANISM,
+    sasl::CLIENT_ID,
+    sasl::CLIENT_SECRET,
+    sasl::CLIENT_SECRET_FILE,
+    sasl::EXTENSIONS,
+    sasl::SCOPE,
+    sasl::ENDPOINT_VERIFY,
+    sasl::ENDPOINT,
+    sasl::PASSWORD,
+    sasl::PASSWORD_FILE,
+    sasl::USER,
     SECURITY_PROTOCOL,
     "socket.connection.setup.timeout.ms",
     tls::PROTOCOLS,
@@ -151,6 +167,7 @@ impl Config {
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Config, PropertyError> {
         let mut config = Self::defaults();
+        let mut sasl = SaslProperties::default();
         for (name, value) in properties {
             let Some(name) = NAMES.iter().copied().find(|known| *known == name) else {
                 let nearest = nearest(name, NAMES);
@@ -158,8 +175,10 @@ impl Config {
             };
             // Spaces may be part of a password.
             let value = if name.ends_with("password") { value } else { value.trim() };
-            config.set(Property { name, value })?;
+            let property = Property { name, value };
+            if name.starts_with("sasl.") { sasl.set(property) } else { config.set(property) }?;
         }
+        config.sasl = sasl.check(config.security.has_sasl())?;
         config.check()
     }
 
@@ -176,6 +195,16 @@ impl Config {
     /// (`delivery.timeout.ms`).
     pub fn delivery_timeout(&self) -> Duration {
         self.delivery_timeout
+    }
+
+    /// Where the credential comes from, if it is not in the properties: whoever makes a client must
+    /// give it something that asks there.
+    pub fn credential_source(&self) -> Option<Source> {
+        match &self.sasl.as_ref()?.identity {
+            Identity::Password { .. } | Identity::Keys(_) => None,
+            Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
+            Identity::Aws(client) => Some(Source::Aws(client.clone())),
+        }
     }
 
     /// How batches are compressed.
@@ -209,6 +238,7 @@ impl Config {
             reconnect: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
             metadata_age: Duration::from_secs(300),
             partitioner: Partitioner::Murmur2Random,
+            sasl: None,
             codec: Codec::None,
             levels: Levels::default(),
             security: SecurityProtocol::default(),
@@ -272,12 +302,6 @@ impl Config {
                 name: "enable.idempotence",
                 value: "true".to_owned(),
                 why: "it needs acks=all",
-            })
-        } else if self.security.has_sasl() {
-            Err(PropertyError::Unsupported {
-                name: SECURITY_PROTOCOL,
-                value: "SASL_…".to_owned(),
-                why: "this version has no SASL",
             })
         } else {
             Ok(Self { idempotence: Some(self.is_idempotent()), ..self })
@@ -348,7 +372,7 @@ mod tests {
     #[test]
     fn every_known_name_is_set_somewhere() {
         for name in NAMES {
-            let error = with(name, "\u{1}").unwrap_err();
+            let error = with(name, "\0").unwrap_err();
             assert!(matches!(error, PropertyError::Invalid { .. }), "{name}: {error}");
         }
     }

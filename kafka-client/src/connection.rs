@@ -127,7 +127,7 @@ impl Connection {
         decoder.raise_limit(FRAME_BYTES);
         let (queue, requests) = mpsc::channel(QUEUED_REQUESTS);
         let condemned = settings.shutdown.child_token();
-        let Welcome { versions, pause } = welcome;
+        let Welcome { versions, pause, session: _ } = welcome;
         let now = Instant::now();
         let mut wire = Wire::new(settings.idle, now, settings.stats.clone());
         wire.hold(pause, now);

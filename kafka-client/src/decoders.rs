@@ -6,11 +6,15 @@ use crate::calls::api_versions::AskVersions;
 use crate::calls::init_producer_id::AskProducerId;
 use crate::calls::metadata::AskMetadata;
 use crate::calls::produce::Append;
+use crate::calls::sasl_authenticate::Prove;
+use crate::calls::sasl_handshake::ChooseMechanism;
 use crate::calls::{self, Call};
 use crate::frame::Decoder;
 use crate::handshake::Handshake;
 use crate::limits;
-use crate::versions::{API_VERSIONS, Api, INIT_PRODUCER_ID, METADATA, PRODUCE};
+use crate::versions::{
+    API_VERSIONS, Api, INIT_PRODUCER_ID, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+};
 
 /// How many times its bytes an answer may take when it is read.
 pub const ANSWER_GROWTH: usize = limits::ANSWER_GROWTH;
@@ -32,7 +36,7 @@ pub struct Answers {
 impl Answers {
     /// The readers of all answers, in all versions that are spoken.
     pub fn all() -> Vec<Self> {
-        [&API_VERSIONS, &METADATA, &PRODUCE, &INIT_PRODUCER_ID]
+        [&API_VERSIONS, &METADATA, &PRODUCE, &INIT_PRODUCER_ID, &SASL_HANDSHAKE, &SASL_AUTHENTICATE]
             .into_iter()
             .flat_map(|api| (api.least..=api.most).map(|version| Self { api, version }))
             .collect()
@@ -57,6 +61,8 @@ impl Answers {
             key if key == API_VERSIONS.key => read::<AskVersions>(self.version, frame),
             key if key == METADATA.key => read::<AskMetadata>(self.version, frame),
             key if key == PRODUCE.key => read::<Append>(self.version, frame),
+            key if key == SASL_HANDSHAKE.key => read::<ChooseMechanism>(self.version, frame),
+            key if key == SASL_AUTHENTICATE.key => read::<Prove>(self.version, frame),
             _ => read::<AskProducerId>(self.version, frame),
         }
     }
@@ -91,7 +97,8 @@ pub fn frames<'a>(
 /// # Errors
 /// What is wrong with it.
 pub fn handshake(bytes: &[u8]) -> Result<bool, String> {
-    let mut handshake = Handshake::new("test", API_VERSIONS.most).map_err(|e| e.to_string())?;
+    let mut handshake =
+        Handshake::new("test", API_VERSIONS.most, None).map_err(|e| e.to_string())?;
     let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
     for part in bytes.chunks(READ_STEP_BYTES) {
         decoder.spare().extend_from_slice(part);

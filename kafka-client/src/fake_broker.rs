@@ -10,6 +10,7 @@ mod faults;
 mod leadership;
 mod log;
 mod produce;
+mod sasl;
 mod sequences;
 mod serve;
 mod state;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
 pub use leadership::Leader;
+pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
 
 use crate::backoff::seed_this_thread;
@@ -32,17 +34,21 @@ use crate::cluster::Network;
 use crate::lock::Lock;
 use crate::record_batch::{BatchHeader, StoredRecord};
 use crate::resolve::Endpoint;
-use crate::{Client, Config};
+use crate::{Client, Config, CredentialSource};
 use state::State;
 
 /// The key of Produce.
 pub const PRODUCE: i16 = 0;
 /// The key of Metadata.
 pub const METADATA: i16 = 3;
+/// The key of SaslHandshake.
+pub const SASL_HANDSHAKE: i16 = 17;
 /// The key of ApiVersions.
 pub const API_VERSIONS: i16 = 18;
 /// The key of InitProducerId.
 pub const INIT_PRODUCER_ID: i16 = 22;
+/// The key of SaslAuthenticate.
+pub const SASL_AUTHENTICATE: i16 = 36;
 
 /// How a cluster behaves when nothing is made to fail.
 #[derive(Debug, Clone)]
@@ -61,6 +67,8 @@ pub struct FakeSettings {
     pub batch_bytes: usize,
     /// Bytes that a stream in memory holds in each direction.
     pub stream_bytes: usize,
+    /// What it demands of its clients; nothing lets everyone in.
+    pub sasl: Option<FakeSasl>,
 }
 
 /// A Produce request's batch that reached a broker.
@@ -114,6 +122,7 @@ impl Default for FakeSettings {
             without_state: WithoutState::default(),
             batch_bytes: 1_048_588,
             stream_bytes: 64 * 1024,
+            sasl: None,
         }
     }
 }
@@ -135,7 +144,13 @@ impl FakeCluster {
     /// Must be called inside a tokio runtime with time enabled.
     pub fn client(&self, config: Config) -> Client {
         seed_this_thread(self.state.lock().settings.seed);
-        Client::on(config, Network::Memory(self.clone()))
+        Client::on(config, Network::Memory(self.clone()), None)
+    }
+
+    /// As [`FakeCluster::client`], with a source of credentials.
+    pub fn client_with(&self, config: Config, source: Arc<dyn CredentialSource>) -> Client {
+        seed_this_thread(self.state.lock().settings.seed);
+        Client::on(config, Network::Memory(self.clone()), Some(source))
     }
 
     /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that.
@@ -162,6 +177,11 @@ impl FakeCluster {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         self.state.lock().move_to(broker, "127.0.0.1", listener.local_addr()?.port());
         Ok(listener)
+    }
+
+    /// From now on it demands this of whoever connects or authenticates again.
+    pub fn demand(&self, sasl: FakeSasl) {
+        self.state.lock().settings.sasl = Some(sasl);
     }
 
     /// Creates a topic with these leaders, one partition each.

@@ -1,17 +1,21 @@
-//! What is said on a fresh connection before it may carry requests: ApiVersions for now.
+//! What is said on a fresh connection before it may carry requests: ApiVersions, and who we are.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
 
 use crate::calls::api_versions::{AskVersions, UNSUPPORTED_VERSION};
-use crate::calls::{self, CORRELATION_BYTES};
+use crate::calls::sasl_authenticate::Prove;
+use crate::calls::sasl_handshake::ChooseMechanism;
+use crate::calls::{self, CORRELATION_BYTES, Call};
 use crate::error::codes;
 use crate::frame::{Decoder, Frame, FrameError};
-use crate::limits::HANDSHAKE_FRAME_BYTES;
+use crate::limits::{HANDSHAKE_FRAME_BYTES, THROTTLE};
+use crate::sasl::{Authentication, SaslFault, Session, Turn};
 use crate::tls::{self, TlsError};
-use crate::versions::{API_VERSIONS, Versions};
+use crate::versions::{API_VERSIONS, NoCommonVersion, SASL_AUTHENTICATE, SASL_HANDSHAKE, Versions};
 
 /// Why a fresh connection cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +24,8 @@ pub(crate) enum HandshakeError {
     /// version 0.
     #[error("the listener closed the connection at the first request; does security.protocol fit?")]
     ClosedAtHello,
+    #[error("the broker closed the connection during the authentication by {0}")]
+    ClosedAtLogin(&'static str),
     #[error("{0}")]
     Io(String),
     #[error(transparent)]
@@ -28,8 +34,12 @@ pub(crate) enum HandshakeError {
     Frame(#[from] FrameError),
     #[error("{0}")]
     Malformed(String),
+    #[error("{0}")]
+    Version(#[from] NoCommonVersion),
     #[error("the broker refused the handshake with {name} ({code})", name = codes::name(*code))]
     Refused { code: i16 },
+    #[error("{0}")]
+    Sasl(#[from] SaslFault),
     #[error("no handshake within {} ms", .0.as_millis())]
     Timeout(Duration),
 }
@@ -40,6 +50,8 @@ pub(crate) struct Welcome {
     pub(crate) versions: Versions,
     /// For how long it wants to be left alone (KIP-219).
     pub(crate) pause: Duration,
+    /// For how long it knows who we are, if it asked.
+    pub(crate) session: Option<Session>,
 }
 
 /// The handshake of one connection (pure): requests out, frames in.
@@ -49,14 +61,34 @@ pub(crate) struct Handshake {
     version: i16,
     correlation: i32,
     outbox: Option<Frame>,
+    authentication: Option<Authentication>,
+    stage: Stage,
+}
+
+/// Which answer is due.
+#[derive(Debug)]
+enum Stage {
+    Versions,
+    Mechanisms(Welcome),
+    Proof(Welcome),
 }
 
 impl Handshake {
     /// Starts with ApiVersions in `version`.
-    pub(crate) fn new(client_id: &str, version: i16) -> Result<Self, HandshakeError> {
-        let client_id = client_id.to_owned();
-        let mut handshake = Self { client_id, version, correlation: 0, outbox: None };
-        handshake.ask()?;
+    pub(crate) fn new(
+        client_id: &str,
+        version: i16,
+        authentication: Option<Authentication>,
+    ) -> Result<Self, HandshakeError> {
+        let mut handshake = Self {
+            client_id: client_id.to_owned(),
+            version,
+            correlation: 0,
+            outbox: None,
+            authentication,
+            stage: Stage::Versions,
+        };
+        handshake.ask(&AskVersions, version)?;
         Ok(handshake)
     }
 
@@ -65,34 +97,108 @@ impl Handshake {
         self.outbox.take()
     }
 
+    /// For how long the broker wants to be left alone before that.
+    fn pause(&self) -> Duration {
+        match &self.stage {
+            Stage::Mechanisms(welcome) => welcome.pause.min(THROTTLE),
+            Stage::Versions | Stage::Proof(_) => Duration::ZERO,
+        }
+    }
+
+    /// Whether the next frame may cost more time than an IO task has.
+    fn is_laborious(&self) -> bool {
+        let proves = matches!(self.stage, Stage::Proof(_));
+        proves && self.authentication.as_ref().is_some_and(Authentication::is_laborious)
+    }
+
+    fn closed(&self) -> HandshakeError {
+        match (&self.stage, &self.authentication) {
+            (Stage::Mechanisms(_) | Stage::Proof(_), Some(authentication)) => {
+                HandshakeError::ClosedAtLogin(authentication.mechanism())
+            }
+            _ => HandshakeError::ClosedAtHello,
+        }
+    }
+
     /// A frame arrived; answers with what the broker said when the handshake is done.
     pub(crate) fn on_frame(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
         let id = frame.get(..CORRELATION_BYTES).map(|mut id| id.get_i32());
         if id != Some(self.correlation) {
             return Err(HandshakeError::Malformed("an answer to another request".into()));
         }
-        let (answer, pause) = calls::decode::<AskVersions>(self.version, frame)
-            .map_err(|malformed| HandshakeError::Malformed(malformed.to_string()))?;
+        match std::mem::replace(&mut self.stage, Stage::Versions) {
+            Stage::Versions => self.on_versions(frame),
+            Stage::Mechanisms(welcome) => self.on_mechanisms(frame, welcome),
+            Stage::Proof(welcome) => self.on_proof(frame, welcome),
+        }
+    }
+
+    fn on_versions(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
+        let (answer, pause) = decode::<AskVersions>(self.version, frame)?;
         match answer.code {
-            0 => Ok(Some(Welcome { versions: answer.versions, pause })),
+            0 => {
+                let welcome = Welcome { versions: answer.versions, pause, session: None };
+                let Some(authentication) = &self.authentication else { return Ok(Some(welcome)) };
+                let call = ChooseMechanism(authentication.mechanism());
+                self.ask(&call, welcome.versions.highest(&SASL_HANDSHAKE)?)?;
+                self.stage = Stage::Mechanisms(welcome);
+                Ok(None)
+            }
             UNSUPPORTED_VERSION if self.version > 0 => {
                 let common = answer.versions.highest(&API_VERSIONS).unwrap_or(0);
                 // A broker that refuses a version and names it again gets the oldest one.
-                self.version = if common < self.version { common } else { 0 };
-                self.ask()?;
+                let version = if common < self.version { common } else { 0 };
+                self.ask(&AskVersions, version)?;
                 Ok(None)
             }
             code => Err(HandshakeError::Refused { code }),
         }
     }
 
-    fn ask(&mut self) -> Result<(), HandshakeError> {
+    fn on_mechanisms(
+        &mut self,
+        frame: Bytes,
+        welcome: Welcome,
+    ) -> Result<Option<Welcome>, HandshakeError> {
+        let (answer, _) = decode::<ChooseMechanism>(self.version, frame)?;
+        let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
+        let first = authentication.on_mechanisms(answer)?;
+        self.ask(&Prove(first), welcome.versions.highest(&SASL_AUTHENTICATE)?)?;
+        // What the broker wanted to be left alone for has passed.
+        self.stage = Stage::Proof(Welcome { pause: Duration::ZERO, ..welcome });
+        Ok(None)
+    }
+
+    fn on_proof(
+        &mut self,
+        frame: Bytes,
+        welcome: Welcome,
+    ) -> Result<Option<Welcome>, HandshakeError> {
+        let (answer, _) = decode::<Prove>(self.version, frame)?;
+        let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
+        match authentication.on_answer(answer)? {
+            Turn::Send(next) => {
+                self.ask(&Prove(next), self.version)?;
+                self.stage = Stage::Proof(welcome);
+                Ok(None)
+            }
+            Turn::Done(session) => Ok(Some(Welcome { session: Some(session), ..welcome })),
+        }
+    }
+
+    fn ask<C: Call>(&mut self, call: &C, version: i16) -> Result<(), HandshakeError> {
+        self.version = version;
         self.correlation += 1;
-        let frame = calls::encode(&AskVersions, self.version, self.correlation, &self.client_id)
+        let frame = calls::encode(call, version, self.correlation, &self.client_id)
             .map_err(HandshakeError::Malformed)?;
         self.outbox = Some(frame);
         Ok(())
     }
+}
+
+fn decode<C: Call>(version: i16, frame: Bytes) -> Result<(C::Answer, Duration), HandshakeError> {
+    calls::decode::<C>(version, frame)
+        .map_err(|malformed| HandshakeError::Malformed(malformed.to_string()))
 }
 
 /// Runs the handshake on a stream; gives the bytes read beyond it back in the decoder.
@@ -106,47 +212,67 @@ where
     let mut decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
     loop {
         if let Some(frame) = handshake.poll_transmit() {
-            write(stream, frame).await?;
+            let pause = handshake.pause();
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            write(stream, frame).await.map_err(|error| error.unwrap_or(handshake.closed()))?;
         }
-        while let Some(frame) = decoder.poll_frame()? {
-            if let Some(welcome) = handshake.on_frame(frame)? {
+        if let Some(frame) = decoder.poll_frame()? {
+            let (heard, welcome) = hear(handshake, frame).await?;
+            handshake = heard;
+            if let Some(welcome) = welcome {
                 return Ok((welcome, decoder));
             }
-            if let Some(frame) = handshake.poll_transmit() {
-                write(stream, frame).await?;
-            }
+            continue;
         }
         let read = stream.read_buf(decoder.spare()).await;
         match read {
-            Ok(0) => return Err(HandshakeError::ClosedAtHello),
+            Ok(0) => return Err(handshake.closed()),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                return Err(HandshakeError::ClosedAtHello);
+                return Err(handshake.closed());
             }
-            Err(error) => return Err(failure(&error)),
+            Err(error) => return Err(failure(&error).unwrap_or(handshake.closed())),
         }
     }
 }
 
-fn failure(error: &std::io::Error) -> HandshakeError {
+/// Salting a password takes a thread for as long as the broker's number of iterations says.
+async fn hear(
+    mut handshake: Handshake,
+    frame: Bytes,
+) -> Result<(Handshake, Option<Welcome>), HandshakeError> {
+    let is_laborious = handshake.is_laborious();
+    let work = move || handshake.on_frame(frame).map(|welcome| (handshake, welcome));
+    if !is_laborious {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(HandshakeError::Io(error.to_string())))
+}
+
+/// `None` is a closed connection.
+fn failure(error: &std::io::Error) -> Option<HandshakeError> {
     match (tls::explain(error), error.kind()) {
-        (Some(tls), _) => HandshakeError::Tls(tls),
+        (Some(tls), _) => Some(HandshakeError::Tls(tls)),
         // TLS without its goodbye.
-        (None, std::io::ErrorKind::UnexpectedEof) => HandshakeError::ClosedAtHello,
-        (None, _) => HandshakeError::Io(error.to_string()),
+        (None, std::io::ErrorKind::UnexpectedEof) => None,
+        (None, _) => Some(HandshakeError::Io(error.to_string())),
     }
 }
 
+/// `None` is a closed connection.
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
     mut frame: Frame,
-) -> Result<(), HandshakeError> {
+) -> Result<(), Option<HandshakeError>> {
     while !frame.is_written() {
         let mut slices = [std::io::IoSlice::new(&[]); 4];
         let used = frame.fill(&mut slices);
         let written = stream.write_vectored(slices.get(..used).unwrap_or_default()).await;
         match written {
-            Ok(0) => return Err(HandshakeError::ClosedAtHello),
+            Ok(0) => return Err(None),
             Ok(written) => frame.advance(written),
             Err(error) => return Err(failure(&error)),
         };
@@ -176,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_newer_broker_is_done_after_one_answer() {
-        let mut handshake = Handshake::new("me", 4).unwrap();
+        let mut handshake = Handshake::new("me", 4, None).unwrap();
         assert!(handshake.poll_transmit().is_some());
         let welcome = handshake.on_frame(answer(1, 4, 0, 4)).unwrap().unwrap();
         assert_eq!(welcome.versions.highest(&API_VERSIONS), Ok(4));
@@ -184,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_older_broker_is_asked_again_in_the_version_it_names() {
-        let mut handshake = Handshake::new("me", 4).unwrap();
+        let mut handshake = Handshake::new("me", 4, None).unwrap();
         assert!(handshake.poll_transmit().is_some());
         assert_eq!(handshake.on_frame(answer(1, 0, 35, 2)), Ok(None));
         assert!(handshake.poll_transmit().is_some());
@@ -193,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_refuses_what_it_names_gets_version_0_and_then_up() {
-        let mut handshake = Handshake::new("me", 4).unwrap();
+        let mut handshake = Handshake::new("me", 4, None).unwrap();
         assert_eq!(handshake.on_frame(answer(1, 0, 35, 9)), Ok(None));
         assert_eq!(handshake.version, 0);
         let refused = HandshakeError::Refused { code: 35 };
@@ -202,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_request_is_no_answer() {
-        let mut handshake = Handshake::new("me", 4).unwrap();
+        let mut handshake = Handshake::new("me", 4, None).unwrap();
         assert!(handshake.on_frame(answer(2, 4, 0, 4)).is_err());
     }
 }

@@ -24,6 +24,7 @@ mod outcome;
 mod producer;
 pub mod record_batch;
 mod resolve;
+mod sasl;
 mod secret;
 mod shape;
 mod stats;
@@ -43,6 +44,11 @@ pub use error::{Cause, NotReady, Reason};
 pub use outcome::Outcome;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
+pub use sasl::{
+    AwsClient, AwsKeys, Credential, CredentialSource, Lease, Mechanism, OAuthClient, Obtaining,
+    Source,
+};
+pub use secret::{Secret, SecretSource};
 pub use stats::Stats;
 pub use tls::{TlsFileError, TlsStatus};
 
@@ -71,10 +77,19 @@ impl Client {
     ///
     /// Must be called inside a tokio runtime with IO and time enabled.
     pub fn new(config: Config) -> Client {
-        Self::on(config, Network::Sockets)
+        Self::on(config, Network::Sockets, None)
     }
 
-    pub(crate) fn on(config: Config, network: Network) -> Client {
+    /// As [`Client::new`], with whoever gives what [`Config::credential_source`] asks for.
+    pub fn with_credentials(config: Config, source: Arc<dyn CredentialSource>) -> Client {
+        Self::on(config, Network::Sockets, Some(source))
+    }
+
+    pub(crate) fn on(
+        config: Config,
+        network: Network,
+        source: Option<Arc<dyn CredentialSource>>,
+    ) -> Client {
         let stats = Arc::new(Counters::default());
         let settings = Settings {
             client_id: config.client_id.as_str().into(),
@@ -95,7 +110,7 @@ impl Client {
         let ledger = Ledger::new(memory, stats);
         let partitioner = config.partitioner;
         let tasks = settings.tasks.clone();
-        let cluster = Cluster::new(config, settings, network);
+        let cluster = Cluster::new(config, settings, network, source);
         let metadata = Metadata::new(cluster.clone());
         let routing = Routing::new(cluster, metadata.clone());
         if let Some(tls) = &routing.cluster.tls {

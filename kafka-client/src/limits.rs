@@ -9,6 +9,20 @@ pub(crate) const FRAME_BYTES: usize = 100 * 1024 * 1024;
 /// is about 1 KiB.
 pub(crate) const HANDSHAKE_FRAME_BYTES: usize = 512 * 1024;
 
+/// Largest message of a SASL mechanism that we read, bytes; a Kerberos ticket is the largest.
+pub(crate) const SASL_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long a token endpoint, or whoever else gives credentials, may take.
+pub(crate) const CREDENTIAL_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Pause after a credential could not be had, before it is asked for again.
+pub(crate) const CREDENTIAL_RETRY: Duration = Duration::from_secs(5);
+
+/// Pause after a broker did not let us in, and what it grows to: brokers answer such attempts slowly
+/// on purpose, and some accounts are locked after a few.
+pub(crate) const LOGIN_BACKOFF: Duration = Duration::from_secs(1);
+pub(crate) const LOGIN_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
 /// How much a read buffer grows at least, bytes. It doubles, and holds the old buffer while it does:
 /// memory is 3 times what has arrived at most, whatever a length field promises.
 pub(crate) const READ_STEP_BYTES: usize = 64 * 1024;

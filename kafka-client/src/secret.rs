@@ -12,15 +12,17 @@ use crate::limits::SECRET_BYTES;
 
 /// A text that goes where it is needed and nowhere else: no `Display`, and a `Debug` that hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(Zeroizing<String>);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// Takes a text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself, for whoever must use it.
-    pub(crate) fn expose(&self) -> &str {
+    #[must_use]
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -40,14 +42,19 @@ impl fmt::Debug for Secret {
 /// A secret of the configuration: written there, or in a file that it names (a property with the
 /// ending `.file`), which is read whenever the secret is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum SecretSource {
+pub enum SecretSource {
+    /// Written there.
     Given(Secret),
+    /// In this file.
     File(PathBuf),
 }
 
 impl SecretSource {
-    /// The secret as it is now; of a file without the newline at its end.
-    pub(crate) fn read(&self) -> io::Result<Secret> {
+    /// The secret as it is now; of a file without the newline at its end. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is too large, or is not UTF-8.
+    pub fn read(&self) -> io::Result<Secret> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
             Self::File(path) => {

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Fixed(usize),
     /// A string, perhaps null.
     Text,
+    /// Bytes, perhaps null.
+    Blob,
     /// An array of 32-bit integers.
     Ints,
     /// An array of structures.
@@ -120,6 +122,10 @@ impl<'a> Walk<'a> {
                 let len = self.length(TextLength)?;
                 self.take(len)?;
                 self.spend(len, 1)
+            }
+            Kind::Blob => {
+                let len = self.length(ArrayLength)?;
+                self.take(len).map(drop)
             }
             Kind::Ints => {
                 let count = self.length(ArrayLength)?;
@@ -233,7 +239,7 @@ impl Kind {
             Self::One(shape) => shape.least_bytes(dialect),
             _ if dialect.flexible => 1,
             Self::Text => TextLength as usize,
-            Self::Ints | Self::List(_) => ArrayLength as usize,
+            Self::Blob | Self::Ints | Self::List(_) => ArrayLength as usize,
         }
     }
 }

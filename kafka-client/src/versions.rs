@@ -19,6 +19,12 @@ pub(crate) const PRODUCE_WITH_ZSTD: i16 = 7;
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
 pub(crate) const INIT_PRODUCER_ID: Api =
     Api { key: 22, name: "InitProducerId", least: 0, most: 4, flexible: 2 };
+/// Version 1 is framed SASL; it never became flexible.
+pub(crate) const SASL_HANDSHAKE: Api =
+    Api { key: 17, name: "SaslHandshake", least: 1, most: 1, flexible: i16::MAX };
+/// From version 1 on, the answer says for how long it holds (KIP-368).
+pub(crate) const SASL_AUTHENTICATE: Api =
+    Api { key: 36, name: "SaslAuthenticate", least: 0, most: 2, flexible: 2 };
 pub(crate) const API_VERSIONS: Api =
     Api { key: 18, name: "ApiVersions", least: 0, most: 4, flexible: 3 };
 

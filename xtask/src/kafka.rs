@@ -26,6 +26,19 @@ const START: Duration = Duration::from_secs(90);
 /// How long a broker may take to hand over its leaderships and end.
 const STOP: Duration = Duration::from_secs(30);
 
+/// What a cluster has beside the ordinary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// Properties of each broker, which win over the built-in ones.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// Further listeners: name and security protocol. Each has a free port of its own.
+    pub listeners: &'a [(&'a str, &'a str)],
+    /// Users and passwords that SCRAM knows, with both of its mechanisms.
+    pub scram: &'a [(&'a str, &'a str)],
+    /// Options of each broker's Java.
+    pub java: &'a [String],
+}
+
 /// A cluster whose brokers are its controllers too; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Kafka {
@@ -69,14 +82,28 @@ impl Kafka {
         controllers: usize,
         properties: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        let setup = Setup { properties, ..Setup::default() };
+        Self::start_setup(version, brokers, controllers, setup).await
+    }
+
+    /// As [`Kafka::start_voting`], with more than properties.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub async fn start_setup(
+        version: KafkaVersion,
+        brokers: usize,
+        controllers: usize,
+        setup: Setup<'_>,
+    ) -> anyhow::Result<Self> {
         let java = tokio::task::spawn_blocking(move || -> anyhow::Result<Java> {
             Ok(Java { binary: tools::java()?, libs: tools::kafka_libs(version)? })
         })
         .await??;
         let dir = RunDir::new("kafka")?;
-        let brokers = broker::prepare(brokers, controllers, dir.path(), properties)?;
+        let brokers = broker::prepare(brokers, controllers, dir.path(), &setup)?;
         let mut cluster = Self { version, brokers, dir };
-        cluster.format(&java).await?;
+        cluster.format(&java, setup.scram).await?;
         for broker in &mut cluster.brokers {
             broker.spawn(&java)?;
         }
@@ -97,6 +124,16 @@ impl Kafka {
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<String> = self.brokers.iter().map(Broker::address).collect();
         addresses.join(",")
+    }
+
+    /// All brokers at a listener of [`Setup::listeners`], as `bootstrap.servers`.
+    ///
+    /// # Errors
+    /// When there is no such listener.
+    pub fn bootstrap_at(&self, listener: &str) -> anyhow::Result<String> {
+        let addresses: Option<Vec<_>> =
+            self.brokers.iter().map(|broker| broker.listener(listener)).collect();
+        Ok(addresses.with_context(|| format!("no listener {listener}"))?.join(","))
     }
 
     /// The brokers that run and are not frozen.
@@ -209,10 +246,16 @@ impl Kafka {
     }
 
     /// Writes each broker's properties and empty storage.
-    async fn format(&self, java: &Java) -> anyhow::Result<()> {
+    async fn format(&self, java: &Java, users: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut scram = Vec::new();
+        for (user, password) in users {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                scram.push(format!("{mechanism}=[name={user},password={password}]"));
+            }
+        }
         let mut runs = tokio::task::JoinSet::new();
         for broker in &self.brokers {
-            let command = broker.format_command(java)?;
+            let command = broker.format_command(java, &scram)?;
             runs.spawn_blocking(move || broker::run_format(command));
         }
         while let Some(run) = runs.join_next().await {

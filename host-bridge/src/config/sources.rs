@@ -18,6 +18,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) inline_bootstrap_servers: Vec<String>,
     #[serde(default)]
+    pub(super) inline_token_endpoints: Vec<String>,
+    #[serde(default)]
     pub(super) clusters: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub(super) certificates: BTreeMap<String, toml::Table>,
@@ -66,6 +68,7 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
         "LISTEN" => raw.listen = Some(list()),
         "INLINE_BOOTSTRAP_SERVERS" => raw.inline_bootstrap_servers = list(),
         "TOKEN_FILE" => raw.token_file = Some(value.into()),
+        "INLINE_TOKEN_ENDPOINTS" => raw.inline_token_endpoints = list(),
         "DRAIN_TIMEOUT_MS" => {
             let millis = value
                 .parse()

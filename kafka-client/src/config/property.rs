@@ -54,6 +54,14 @@ pub enum PropertyError {
         /// The one that is not.
         other: &'static str,
     },
+    /// A property, or an option of `sasl.jaas.config`, that the mechanism does not know.
+    #[error("`{option}` means nothing to {mechanism}")]
+    Option {
+        /// The property or option.
+        option: String,
+        /// The mechanism.
+        mechanism: &'static str,
+    },
     /// Two properties that contradict each other.
     #[error("`{name}` must not exceed `{other}`")]
     Conflict {

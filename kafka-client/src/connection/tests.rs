@@ -33,7 +33,7 @@ fn desk(room: usize) -> Desk {
         tasks: TaskTracker::new(),
     };
     let versions = Versions::new(vec![Range { key: 18, least: 0, most: 0 }]);
-    let welcome = Welcome { versions, pause: Duration::ZERO };
+    let welcome = Welcome { versions, pause: Duration::ZERO, session: None };
     let decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
     let connection = Arc::new(Connection::start(ours, decoder, welcome, &settings));
     Desk { connection, broker, stats, shutdown }

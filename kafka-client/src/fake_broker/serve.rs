@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,8 +15,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::answers::{self, encode};
 use super::faults::{Fault, Trace};
 use super::produce::Produce;
+use super::sasl::Session;
 use super::state::State;
-use super::{API_VERSIONS, FakeCluster, INIT_PRODUCER_ID, METADATA, PRODUCE};
+use super::{
+    API_VERSIONS, FakeCluster, INIT_PRODUCER_ID, METADATA, PRODUCE, SASL_AUTHENTICATE,
+    SASL_HANDSHAKE,
+};
 
 /// One request, and what is to go wrong with it.
 struct Request {
@@ -64,6 +69,7 @@ impl FakeCluster {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut heard = BytesMut::new();
+        let mut session = Session::default();
         loop {
             let request = self.read(&mut stream, &mut heard).await?;
             let fault = request.fault.clone();
@@ -75,7 +81,7 @@ impl FakeCluster {
                 Some(Fault::SlowStart(pause)) => sleep(pause).await,
                 _ => {}
             }
-            let reply = execute(&mut self.state.lock(), broker, &request);
+            let reply = execute(&mut self.state.lock(), broker, &request, &mut session);
             let answer = match reply {
                 Reply::Answer(answer) => answer,
                 Reply::Nothing => continue,
@@ -197,8 +203,12 @@ where
 }
 
 /// Executes a request. What does not decode closes the connection, as at a real broker.
-fn execute(state: &mut State, broker: i32, request: &Request) -> Reply {
+fn execute(state: &mut State, broker: i32, request: &Request, session: &mut Session) -> Reply {
     let Request { api, version, correlation, fault, .. } = request;
+    let now = Instant::now();
+    if !session.admits(state.settings.sasl.as_ref(), *api, now) {
+        return Reply::Close;
+    }
     if !state.executes(broker, *api, *version) {
         if *api != API_VERSIONS {
             return Reply::Close;
@@ -228,6 +238,15 @@ fn execute(state: &mut State, broker: i32, request: &Request) -> Reply {
         INIT_PRODUCER_ID => body::<InitProducerIdRequest>(request).and_then(|asked| {
             let mut response = answers::init_producer_id(state, &asked, code);
             response.throttle_time_ms = pause;
+            encode(&response, *version, *correlation)
+        }),
+        SASL_HANDSHAKE => body::<SaslHandshakeRequest>(request).and_then(|asked| {
+            let response = session.handshake(state.settings.sasl.as_ref(), &asked, now);
+            encode(&response, *version, *correlation)
+        }),
+        SASL_AUTHENTICATE => body::<SaslAuthenticateRequest>(request).and_then(|asked| {
+            let sasl = state.settings.sasl.as_ref()?;
+            let response = session.authenticate(sasl, &asked, *version, now)?;
             encode(&response, *version, *correlation)
         }),
         _ => None,

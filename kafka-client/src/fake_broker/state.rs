@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::faults::{Fault, Faults};
 use super::leadership::Leadership;
 use super::log::Log;
-use super::{API_VERSIONS, Arrival, Dice, FakeSettings, INIT_PRODUCER_ID, METADATA, PRODUCE};
+use super::{
+    API_VERSIONS, Arrival, Dice, FakeSettings, INIT_PRODUCER_ID, METADATA, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -49,8 +52,14 @@ pub(super) struct Partition {
 
 /// What a broker of Kafka 4 advertises: versions below the least that it executes included
 /// (KAFKA-18659).
-const ADVERTISED: [(i16, (i16, i16)); 4] =
-    [(PRODUCE, (0, 12)), (METADATA, (0, 13)), (API_VERSIONS, (0, 4)), (INIT_PRODUCER_ID, (0, 5))];
+const ADVERTISED: [(i16, (i16, i16)); 6] = [
+    (PRODUCE, (0, 12)),
+    (METADATA, (0, 13)),
+    (SASL_HANDSHAKE, (0, 1)),
+    (API_VERSIONS, (0, 4)),
+    (INIT_PRODUCER_ID, (0, 5)),
+    (SASL_AUTHENTICATE, (0, 2)),
+];
 
 /// Versions that are advertised for old clients' sake and refused.
 const EXECUTED_FROM: [(i16, i16); 1] = [(PRODUCE, 3)];

@@ -53,6 +53,7 @@ impl Scenario {
                 without_state: *pick(dice, WITHOUT_STATE),
                 batch_bytes: *pick(dice, &[700, 1_048_588, 1_048_588]),
                 stream_bytes: *pick(dice, &[256, 65_536]),
+                sasl: None,
             },
             topics: topics(dice, brokers),
             properties,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use super::properties;
+use super::{Setup, properties};
 use crate::ports;
 use crate::process::Process;
 
@@ -28,6 +28,8 @@ pub(super) struct Broker {
     is_alone: bool,
     id: usize,
     port: u16,
+    listeners: Vec<(String, String, u16)>,
+    java: Vec<String>,
     dir: PathBuf,
 }
 
@@ -37,24 +39,31 @@ pub(super) fn prepare(
     count: usize,
     controllers: usize,
     dir: &Path,
-    extra: &[(&str, &str)],
+    setup: &Setup<'_>,
 ) -> anyhow::Result<Vec<Broker>> {
     let possible = (1..=count).contains(&controllers);
     anyhow::ensure!(possible, "{controllers} controllers among {count} brokers");
     let mut nodes = Vec::new();
     let mut brokers = Vec::new();
     for id in 1..=count {
-        let node = properties::Node { id, port: ports::free()?, controller: ports::free()? };
+        let mut listeners = Vec::new();
+        for (name, protocol) in setup.listeners {
+            listeners.push(((*name).to_owned(), (*protocol).to_owned(), ports::free()?));
+        }
+        let (port, controller) = (ports::free()?, ports::free()?);
+        let node = properties::Node { id, port, controller, listeners: listeners.clone() };
         let dir = dir.join(id.to_string());
-        let (port, is_alone) = (node.port, count == 1);
-        let broker = Broker { process: None, frozen: false, is_alone, id, port, dir };
+        let is_alone = count == 1;
+        let java = setup.java.to_vec();
+        let broker =
+            Broker { process: None, frozen: false, is_alone, id, port, listeners, java, dir };
         fs::create_dir_all(&broker.dir)?;
         nodes.push(node);
         brokers.push(broker);
     }
     for (broker, node) in brokers.iter().zip(&nodes) {
         let data = broker.dir.join("data");
-        let text = properties::render(node, &nodes, controllers, &data, extra);
+        let text = properties::render(node, &nodes, controllers, &data, setup.properties);
         fs::write(broker.properties(), text)?;
     }
     Ok(brokers)
@@ -63,6 +72,12 @@ pub(super) fn prepare(
 impl Broker {
     pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The `host:port` of a listener of its own name.
+    pub(super) fn listener(&self, name: &str) -> Option<String> {
+        let found = self.listeners.iter().find(|(own, ..)| own == name);
+        found.map(|(_, _, port)| format!("127.0.0.1:{port}"))
     }
 
     /// Whether it may be expected to answer.
@@ -80,7 +95,7 @@ impl Broker {
             // more than fast code.
             command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         }
-        command.arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
+        command.args(&self.java).arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
         command.arg("kafka.Kafka").arg(self.properties());
         let name = format!("kafka broker {}", self.id);
         self.frozen = false;
@@ -88,12 +103,15 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) fn format_command(&self, java: &Java) -> anyhow::Result<Command> {
+    pub(super) fn format_command(&self, java: &Java, scram: &[String]) -> anyhow::Result<Command> {
         let mut command = java_command(java)?;
         // A run of a second: a quick start matters more than fast code.
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.tools.StorageTool"]);
         command.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(self.properties());
+        for user in scram {
+            command.args(["--add-scram", user]);
+        }
         Ok(command)
     }
 

@@ -10,6 +10,8 @@ pub(super) struct Node {
     pub(super) port: u16,
     /// Where it listens if it is a controller.
     pub(super) controller: u16,
+    /// Further listeners: name, protocol, port.
+    pub(super) listeners: Vec<(String, String, u16)>,
 }
 
 /// Renders the file; a key in `extra` replaces the built-in one, because the last line wins.
@@ -25,6 +27,11 @@ pub(super) fn render(
         voters.map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller)).collect();
     let replicas = nodes.len().min(3);
     let (mut roles, mut listener) = ("broker", String::new());
+    let (mut advertised, mut protocols) = (String::new(), String::new());
+    for (name, protocol, port) in &own.listeners {
+        advertised.push_str(&format!(",{name}://127.0.0.1:{port}"));
+        protocols.push_str(&format!(",{name}:{protocol}"));
+    }
     if own.id <= controllers {
         roles = "broker,controller";
         listener = format!(",CONTROLLER://127.0.0.1:{}", own.controller);
@@ -33,9 +40,9 @@ pub(super) fn render(
         "process.roles={roles}\n\
          node.id={id}\n\
          controller.quorum.voters={quorum}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port}{listener}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{port}{advertised}{listener}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          controller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=PLAINTEXT\n\
          log.dirs={data}\n\
@@ -65,8 +72,12 @@ mod tests {
     use super::*;
 
     fn rendered(own: usize, controllers: usize) -> String {
-        let nodes =
-            [1, 2, 3].map(|id| Node { id, port: 90 + id as u16, controller: 10 + id as u16 });
+        let nodes = [1, 2, 3].map(|id| Node {
+            id,
+            port: 90 + id as u16,
+            controller: 10 + id as u16,
+            listeners: vec![("SASL".into(), "SASL_PLAINTEXT".into(), 70 + id as u16)],
+        });
         render(&nodes[own - 1], &nodes, controllers, Path::new("/d"), &[("log.dirs", "/e")])
     }
 
@@ -75,7 +86,9 @@ mod tests {
         let text = rendered(2, 3);
         assert!(text.contains("process.roles=broker,controller\nnode.id=2\n"));
         assert!(text.contains("voters=1@127.0.0.1:11,2@127.0.0.1:12,3@127.0.0.1:13\n"));
-        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:92,CONTROLLER://127.0.0.1:12\n"));
+        let own = "listeners=PLAINTEXT://127.0.0.1:92,SASL://127.0.0.1:72";
+        assert!(text.contains(&format!("\n{own},CONTROLLER://127.0.0.1:12\nadvertised.{own}\n")));
+        assert!(text.contains("CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT\n"));
         assert!(text.contains("offsets.topic.replication.factor=3\n"));
         assert!(text.ends_with("log.dirs=/e\n"));
     }
@@ -85,7 +98,7 @@ mod tests {
         let text = rendered(2, 1);
         assert!(text.contains("process.roles=broker\n"));
         assert!(text.contains("voters=1@127.0.0.1:11\n"));
-        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:92\n"));
+        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:92,SASL://127.0.0.1:72\n"));
         assert!(rendered(1, 1).contains("process.roles=broker,controller\n"));
     }
 }

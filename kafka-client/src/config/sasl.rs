@@ -1,0 +1,225 @@
+//! `sasl.*`: the mechanism, and the credential or where it comes from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::BOOLEANS;
+use super::jaas;
+use super::property::{Property, PropertyError};
+use crate::sasl::{AwsClient, AwsKeys, Identity, Mechanism, OAuthClient, Sasl, is_extension};
+use crate::secret::{Secret, SecretSource};
+
+pub(super) const MECHANISM: &str = "sasl.mechanism";
+pub(super) const JAAS: &str = "sasl.jaas.config";
+pub(super) const USER: &str = "sasl.username";
+pub(super) const PASSWORD: &str = "sasl.password";
+pub(super) const PASSWORD_FILE: &str = "sasl.password.file";
+pub(super) const CLIENT_SECRET_FILE: &str =
+    "sasl.oauthbearer.client.credentials.client.secret.file";
+pub(super) const ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
+pub(super) const ENDPOINT_VERIFY: &str = "sasl.oauthbearer.token.endpoint.tls.verify";
+pub(super) const CLIENT_ID: &str = "sasl.oauthbearer.client.credentials.client.id";
+pub(super) const CLIENT_SECRET: &str = "sasl.oauthbearer.client.credentials.client.secret";
+pub(super) const SCOPE: &str = "sasl.oauthbearer.scope";
+pub(super) const EXTENSIONS: &str = "sasl.oauthbearer.extensions";
+
+/// What is said of SASL, before it is known whether it makes sense together. Each property that
+/// has an option of `sasl.jaas.config` of the same meaning is kept under the option's name.
+#[derive(Default)]
+pub(super) struct SaslProperties {
+    mechanism: Option<Mechanism>,
+    endpoint: Option<String>,
+    endpoint_unverified: bool,
+    options: BTreeMap<String, Secret>,
+    files: BTreeMap<&'static str, PathBuf>,
+    /// One that was given.
+    any: Option<&'static str>,
+}
+
+impl SaslProperties {
+    pub(super) fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
+        match property.name {
+            MECHANISM => self.mechanism = Some(mechanism(property)?),
+            JAAS => {
+                let options = jaas::options(property.value);
+                let is_sound = |options: &jaas::Options| {
+                    options.iter().all(|(_, value)| !value.expose().contains('\0'))
+                };
+                let options =
+                    options.filter(is_sound).ok_or_else(|| property.invalid_secret(JAAS_FORM))?;
+                self.options.extend(options);
+            }
+            ENDPOINT => self.endpoint = Some(endpoint(property)?),
+            ENDPOINT_VERIFY => self.endpoint_unverified = !property.choice(BOOLEANS)?,
+            EXTENSIONS => self.extensions(property)?,
+            PASSWORD_FILE | CLIENT_SECRET_FILE => {
+                self.files.insert(property.name, text(property)?.into());
+            }
+            _ => {
+                let option = OPTIONS.iter().find(|(name, _)| *name == property.name);
+                let option = option.map_or(property.name, |(_, option)| option);
+                self.options.insert(option.to_owned(), Secret::new(text(property)?));
+            }
+        }
+        self.any = self.any.or(Some(property.name));
+        Ok(())
+    }
+
+    /// `name=value` with commas between, as librdkafka has it.
+    fn extensions(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
+        for pair in property.value.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let named = pair.split_once('=').filter(|(name, value)| is_extension(name, value));
+            let (name, value) = named.ok_or_else(|| property.invalid(EXTENSIONS_FORM.into()))?;
+            self.options.insert(format!("{EXTENSION}{name}"), Secret::new(value));
+        }
+        Ok(())
+    }
+
+    /// `is_wanted` is what `security.protocol` says.
+    pub(super) fn check(mut self, is_wanted: bool) -> Result<Option<Sasl>, PropertyError> {
+        if !is_wanted {
+            let needs = |name| PropertyError::Needs { name, other: PROTOCOL };
+            return self.any.map_or(Ok(None), |name| Err(needs(name)));
+        }
+        let mechanism = self.mechanism.ok_or(PropertyError::Missing(MECHANISM))?;
+        let mut sasl = Sasl {
+            mechanism,
+            identity: Identity::Aws(AwsClient::default()),
+            extensions: BTreeMap::new(),
+            region: None,
+        };
+        match mechanism {
+            Mechanism::Plain => sasl.identity = self.password(false)?,
+            Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
+                let is_token = self.take("tokenauth");
+                let is_token = is_token.is_some_and(|it| it.expose().eq_ignore_ascii_case("true"));
+                sasl.identity = self.password(is_token)?;
+            }
+            Mechanism::OAuthBearer => {
+                sasl.extensions = self.take_extensions()?;
+                sasl.identity = self.oauth()?;
+            }
+            Mechanism::AwsMskIam => {
+                sasl.region = self.take_text("awsRegion");
+                sasl.identity = self.aws();
+            }
+        }
+        let files = self.files.into_keys().map(str::to_owned);
+        match self.options.into_keys().chain(files).next() {
+            Some(option) => Err(PropertyError::Option { option, mechanism: mechanism.name() }),
+            None => Ok(Some(sasl)),
+        }
+    }
+
+    fn password(&mut self, is_token: bool) -> Result<Identity, PropertyError> {
+        let user = self.take_text("username").filter(|user| !user.is_empty());
+        let user = user.ok_or(PropertyError::Missing(USER))?;
+        let password = self.secret("password", PASSWORD, PASSWORD_FILE)?;
+        Ok(Identity::Password { user, password, is_token })
+    }
+
+    fn oauth(&mut self) -> Result<Identity, PropertyError> {
+        Ok(Identity::OAuth(OAuthClient {
+            endpoint: self.endpoint.take().ok_or(PropertyError::Missing(ENDPOINT))?,
+            id: self.take_text("clientId").ok_or(PropertyError::Missing(CLIENT_ID))?,
+            secret: self.secret("clientSecret", CLIENT_SECRET, CLIENT_SECRET_FILE)?,
+            scope: self.take_text("scope").filter(|scope| !scope.is_empty()),
+            verifies_endpoint: !self.endpoint_unverified,
+        }))
+    }
+
+    fn take_extensions(&mut self) -> Result<BTreeMap<String, String>, PropertyError> {
+        let mut extensions = BTreeMap::new();
+        for (option, value) in std::mem::take(&mut self.options) {
+            match option.strip_prefix(EXTENSION) {
+                Some(name) if is_extension(name, value.expose()) => {
+                    extensions.insert(name.to_owned(), value.expose().to_owned());
+                }
+                Some(_) => {
+                    let mechanism = Mechanism::OAuthBearer.name();
+                    return Err(PropertyError::Option { option, mechanism });
+                }
+                None => drop(self.options.insert(option, value)),
+            }
+        }
+        Ok(extensions)
+    }
+
+    /// The names of AWS's own login module; keys there are our addition.
+    fn aws(&mut self) -> Identity {
+        let session_token = self.take("awsSessionToken");
+        match (self.take_text("awsAccessKeyId"), self.take("awsSecretAccessKey")) {
+            (Some(id), Some(secret)) => Identity::Keys(AwsKeys { id, secret, session_token }),
+            _ => Identity::Aws(AwsClient { profile: self.take_text("awsProfileName") }),
+        }
+    }
+
+    /// Where it stands, or where it is to be read.
+    fn secret(
+        &mut self,
+        option: &str,
+        name: &'static str,
+        file: &'static str,
+    ) -> Result<SecretSource, PropertyError> {
+        match (self.take(option), self.files.remove(file)) {
+            (Some(_), Some(_)) => Err(PropertyError::Excludes { name: file, other: name }),
+            (Some(secret), None) => Ok(SecretSource::Given(secret)),
+            (None, Some(path)) => Ok(SecretSource::File(path)),
+            (None, None) => Err(PropertyError::Missing(name)),
+        }
+    }
+
+    fn take(&mut self, option: &str) -> Option<Secret> {
+        self.options.remove(option)
+    }
+
+    fn take_text(&mut self, option: &str) -> Option<String> {
+        self.take(option).map(|text| text.expose().to_owned())
+    }
+}
+
+fn mechanism(property: Property<'_>) -> Result<Mechanism, PropertyError> {
+    if property.value == "GSSAPI" {
+        return Err(property.unsupported("this client has no Kerberos"));
+    }
+    property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))
+}
+
+fn endpoint(property: Property<'_>) -> Result<String, PropertyError> {
+    let rest = property.value.strip_prefix("https://").or(property.value.strip_prefix("http://"));
+    let is_address = |rest: &&str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic());
+    match rest.filter(is_address) {
+        Some(_) => Ok(property.value.to_owned()),
+        None => Err(property.invalid("an address with http:// or https://".into())),
+    }
+}
+
+/// NUL would end the user name or password of PLAIN.
+fn text<'a>(property: Property<'a>) -> Result<&'a str, PropertyError> {
+    let is_sound = !property.value.contains('\0');
+    is_sound.then_some(property.value).ok_or_else(|| property.invalid_secret("a text without NUL"))
+}
+
+const MECHANISMS: [Mechanism; 5] = [
+    Mechanism::Plain,
+    Mechanism::ScramSha256,
+    Mechanism::ScramSha512,
+    Mechanism::OAuthBearer,
+    Mechanism::AwsMskIam,
+];
+/// Properties, and the options of login modules that mean the same.
+const OPTIONS: [(&str, &str); 5] = [
+    (USER, "username"),
+    (PASSWORD, "password"),
+    (CLIENT_ID, "clientId"),
+    (CLIENT_SECRET, "clientSecret"),
+    (SCOPE, "scope"),
+];
+const EXTENSION: &str = "extension_";
+const PROTOCOL: &str = "security.protocol=SASL_…";
+const JAAS_FORM: &str = "a login module: `class required name=\"value\" …;`";
+const EXTENSIONS_FORM: &str =
+    "`name=value` with commas between, names of letters only and not `auth`";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What `sasl.*` means together, and what it may not be.
+
+use crate::Config;
+use crate::sasl::{AwsClient, AwsKeys, Identity, Mechanism, OAuthClient, Sasl};
+use crate::secret::{Secret, SecretSource};
+
+fn sasl(properties: &[(&str, &str)]) -> Result<Sasl, String> {
+    let base = [("bootstrap.servers", "a:1"), ("security.protocol", "SASL_PLAINTEXT")];
+    let all = base.iter().chain(properties).copied();
+    Config::from_properties(all).map(|c| c.sasl.unwrap()).map_err(|error| error.to_string())
+}
+
+fn password(user: &str, password: &str, is_token: bool) -> Identity {
+    let password = SecretSource::Given(Secret::new(password));
+    Identity::Password { user: user.into(), password, is_token }
+}
+
+#[test]
+fn user_and_password_are_properties_or_options_of_a_login_module() {
+    let plain = sasl(&[
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "alice"),
+        ("sasl.password", " with blanks "),
+    ])
+    .unwrap();
+    assert_eq!(plain.mechanism, Mechanism::Plain);
+    assert_eq!(plain.identity, password("alice", " with blanks ", false));
+    let jaas = "x.ScramLoginModule required username=\"id\" password=\"mac\" tokenauth=\"true\";";
+    let token = sasl(&[("sasl.mechanism", "SCRAM-SHA-512"), ("sasl.jaas.config", jaas)]).unwrap();
+    assert_eq!(token.mechanism, Mechanism::ScramSha512);
+    assert_eq!(token.identity, password("id", "mac", true));
+}
+
+#[test]
+fn a_password_may_stand_in_a_file_of_its_own() {
+    let user = [("sasl.mechanism", "PLAIN"), ("sasl.username", "u")];
+    let file = ("sasl.password.file", "/run/secrets/kafka");
+    let password = SecretSource::File("/run/secrets/kafka".into());
+    let identity = Identity::Password { user: "u".into(), password, is_token: false };
+    assert_eq!(sasl(&[user[0], user[1], file]).unwrap().identity, identity);
+    let both = sasl(&[user[0], user[1], file, ("sasl.password", "p")]).unwrap_err();
+    assert_eq!(both, "`sasl.password.file` excludes `sasl.password`");
+}
+
+#[test]
+fn client_credentials_have_scope_and_extensions() {
+    let bearer = [("sasl.mechanism", "OAUTHBEARER")];
+    let endpoint = ("sasl.oauthbearer.token.endpoint.url", "https://idp/token");
+    let by_properties = sasl(&[
+        bearer[0],
+        endpoint,
+        ("sasl.oauthbearer.client.credentials.client.id", "me"),
+        ("sasl.oauthbearer.client.credentials.client.secret", "s"),
+        ("sasl.oauthbearer.scope", "a b"),
+        ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1, identityPoolId=pool-2"),
+    ])
+    .unwrap();
+    let jaas = "x.OAuthBearerLoginModule required clientId='me' clientSecret='s' scope='a b' \
+        extension_logicalCluster='lkc-1' extension_identityPoolId='pool-2';";
+    assert_eq!(sasl(&[bearer[0], endpoint, ("sasl.jaas.config", jaas)]).unwrap(), by_properties);
+    assert_eq!(by_properties.extensions["logicalCluster"], "lkc-1");
+    let client = OAuthClient {
+        endpoint: "https://idp/token".into(),
+        id: "me".into(),
+        secret: SecretSource::Given(Secret::new("s")),
+        scope: Some("a b".into()),
+        verifies_endpoint: true,
+    };
+    assert_eq!(by_properties.identity, Identity::OAuth(client));
+}
+
+#[test]
+fn aws_is_asked_unless_there_are_keys() {
+    let aws = ("sasl.mechanism", "AWS_MSK_IAM");
+    assert_eq!(sasl(&[aws]).unwrap().identity, Identity::Aws(AwsClient::default()));
+    let jaas = "software.amazon.msk.auth.iam.IAMLoginModule required awsProfileName=\"p\" \
+        awsRegion=\"eu-west-1\";";
+    let profile = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
+    let client = AwsClient { profile: Some("p".into()) };
+    assert_eq!(profile.identity, Identity::Aws(client));
+    assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
+    let jaas = "A required awsAccessKeyId=\"i\" awsSecretAccessKey=\"s\";";
+    let keys = AwsKeys { id: "i".into(), secret: Secret::new("s"), session_token: None };
+    let fixed = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
+    assert_eq!(fixed.identity, Identity::Keys(keys));
+}
+
+#[test]
+fn what_is_missing_or_means_nothing_is_named_and_no_secret_is() {
+    let plain = ("sasl.mechanism", "PLAIN");
+    for (properties, error) in [
+        (&[][..], "the property `sasl.mechanism` is required"),
+        (&[plain], "the property `sasl.username` is required"),
+        (&[plain, ("sasl.username", "u")], "the property `sasl.password` is required"),
+        (
+            &[("sasl.mechanism", "PLAINER")],
+            "`sasl.mechanism` must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, \
+             AWS_MSK_IAM, not `PLAINER`",
+        ),
+        (
+            &[("sasl.mechanism", "GSSAPI")],
+            "`sasl.mechanism=GSSAPI` is not supported: this client has no Kerberos",
+        ),
+        (
+            &[plain, ("sasl.jaas.config", "A required password=hunter2")],
+            "`sasl.jaas.config` must be a login module: `class required name=\"value\" …;`, not \
+             `(secret)`",
+        ),
+        (
+            &[plain, ("sasl.password", "hunter2\0")],
+            "`sasl.password` must be a text without NUL, not `(secret)`",
+        ),
+        (
+            &[plain, ("sasl.jaas.config", "A required username=u password=p keyTab=k;")],
+            "`keyTab` means nothing to PLAIN",
+        ),
+        (
+            &[("sasl.mechanism", "OAUTHBEARER"), ("sasl.oauthbearer.extensions", "auth=x")],
+            "`sasl.oauthbearer.extensions` must be `name=value` with commas between, names of \
+             letters only and not `auth`, not `auth=x`",
+        ),
+    ] {
+        assert_eq!(sasl(properties), Err(error.to_owned()));
+    }
+}
+
+#[test]
+fn sasl_without_a_protocol_that_has_it_is_refused() {
+    let error = Config::from_properties([("bootstrap.servers", "a:1"), ("sasl.username", "u")]);
+    assert_eq!(error.unwrap_err().to_string(), "`sasl.username` needs `security.protocol=SASL_…`");
+}
+
+#[test]
+fn a_configuration_shows_no_secret_and_differs_by_it() {
+    let with = |password| {
+        let user =
+            [("sasl.mechanism", "PLAIN"), ("sasl.username", "u"), ("sasl.password", password)];
+        sasl(&user).unwrap()
+    };
+    assert_ne!(with("one"), with("two"));
+    assert!(!format!("{:?}", with("hunter2")).contains("hunter2"));
+}

@@ -1,0 +1,212 @@
+//! Credentials that are lent for a while, kept until they are due for another.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::aws::AwsKeys;
+use crate::backoff::random;
+use crate::error::Cause;
+use crate::limits::{CREDENTIAL_PATIENCE, CREDENTIAL_RETRY};
+use crate::secret::Secret;
+
+/// What a client proves who it is with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// For PLAIN and SCRAM.
+    Password {
+        /// The user, or the id of a delegation token.
+        user: String,
+        /// The password, or the HMAC of a delegation token.
+        password: Secret,
+        /// Whether it is a delegation token (KIP-48), which SCRAM alone knows.
+        is_token: bool,
+    },
+    /// For OAUTHBEARER.
+    Token(Secret),
+    /// For AWS_MSK_IAM.
+    Aws(AwsKeys),
+}
+
+/// A credential, and for how long it is good from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The credential.
+    pub credential: Credential,
+    /// None means for ever.
+    pub lifetime: Option<Duration>,
+}
+
+/// A credential on its way.
+pub type Obtaining<'a> = Pin<Box<dyn Future<Output = Result<Lease, Cause>> + Send + 'a>>;
+
+/// Where credentials come from that are not in the properties. The client asks when it needs one
+/// and has none that is fresh: at 80 % of its lifetime, one question at a time.
+pub trait CredentialSource: Send + Sync + Debug {
+    /// A new credential. The error is shown to people: it must not contain a secret.
+    fn obtain(&self) -> Obtaining<'_>;
+}
+
+/// The last credential of a source.
+#[derive(Debug)]
+pub(super) struct Leases {
+    source: Arc<dyn CredentialSource>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    lease: Option<Kept>,
+    /// The last failure, and when to ask again.
+    failure: Option<(Cause, Instant)>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    credential: Credential,
+    /// When to ask for the next one, and when this one is worth nothing.
+    due: Option<(Instant, Instant)>,
+}
+
+impl Leases {
+    pub(super) fn new(source: Arc<dyn CredentialSource>) -> Self {
+        Self { source, held: Mutex::default() }
+    }
+
+    /// A credential that is good now, and until when. While the source fails, an old one is used
+    /// until it expires.
+    pub(super) async fn get(&self) -> Result<(Credential, Option<Instant>), Cause> {
+        // Held across the question, so that there is one at a time.
+        let mut held = self.held.lock().await;
+        let now = Instant::now();
+        if let Some(kept) = held.lease.as_ref().filter(|kept| kept.is_fresh(now)) {
+            return Ok(kept.given());
+        }
+        let failure = match &held.failure {
+            Some((cause, again)) if now < *again => cause.clone(),
+            _ => match self.ask().await {
+                Ok(kept) => {
+                    *held = Held { lease: Some(kept.clone()), failure: None };
+                    return Ok(kept.given());
+                }
+                Err(cause) => {
+                    tracing::warn!(%cause, "no new credential");
+                    held.failure = Some((cause.clone(), Instant::now() + CREDENTIAL_RETRY));
+                    cause
+                }
+            },
+        };
+        let now = Instant::now();
+        let usable = held.lease.as_ref().filter(|kept| kept.is_usable(now));
+        usable.map(Kept::given).ok_or(failure)
+    }
+
+    async fn ask(&self) -> Result<Kept, Cause> {
+        let asked = timeout(CREDENTIAL_PATIENCE, self.source.obtain()).await;
+        let late = |_| -> Cause {
+            format!("no answer within {} ms", CREDENTIAL_PATIENCE.as_millis()).into()
+        };
+        let Lease { credential, lifetime } = asked.map_err(late)??;
+        let now = Instant::now();
+        let due = lifetime.and_then(|lifetime| {
+            // 75 to 85 %: clients that began together ask at different times.
+            let fresh = lifetime.mul_f64(0.75 + (random() % 1000) as f64 / 10_000.0);
+            Some((now.checked_add(fresh)?, now.checked_add(lifetime)?))
+        });
+        Ok(Kept { credential, due })
+    }
+}
+
+impl Kept {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.due.is_none_or(|(due, _)| now < due)
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        self.due.is_none_or(|(_, end)| now < end)
+    }
+
+    fn given(&self) -> (Credential, Option<Instant>) {
+        (self.credential.clone(), self.due.map(|(_, end)| end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::lock::Lock;
+
+    /// Answers in turn; counts the questions by what is left.
+    #[derive(Debug)]
+    struct Script(Lock<VecDeque<Result<(&'static str, u64), &'static str>>>);
+
+    impl CredentialSource for Script {
+        fn obtain(&self) -> Obtaining<'_> {
+            let next = self.0.lock().pop_front();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                let (token, seconds) = next.unwrap_or(Err("asked too often"))?;
+                let lifetime = Some(Duration::from_secs(seconds));
+                Ok(Lease { credential: Credential::Token(Secret::new(token)), lifetime })
+            })
+        }
+    }
+
+    fn leases(answers: &[Result<(&'static str, u64), &'static str>]) -> Arc<Leases> {
+        Arc::new(Leases::new(Arc::new(Script(Lock::new(answers.iter().copied().collect())))))
+    }
+
+    async fn token(leases: &Leases) -> Result<String, String> {
+        match leases.get().await {
+            Ok((Credential::Token(token), _)) => Ok(token.expose().to_owned()),
+            Ok(other) => panic!("{other:?}"),
+            Err(cause) => Err(cause.to_string()),
+        }
+    }
+
+    async fn pass(seconds: u64) {
+        advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_asked_for_again_at_80_percent_of_its_life() {
+        let leases = leases(&[Ok(("one", 100)), Ok(("two", 100))]);
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(74).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(12).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("two"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_token_is_used_until_it_expires() {
+        let leases = leases(&[Ok(("one", 100)), Err("down"), Err("still down"), Ok(("two", 100))]);
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(90).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(11).await;
+        assert_eq!(token(&leases).await, Err("still down".into()));
+        assert_eq!(token(&leases).await, Err("still down".into()), "a pause before the next try");
+        pass(60).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("two"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_need_a_token_ask_once() {
+        let leases = leases(&[Ok(("one", 100))]);
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let leases = leases.clone();
+            asking.spawn(async move { token(&leases).await });
+        }
+        assert!(asking.join_all().await.iter().all(|got| got.as_deref() == Ok("one")));
+    }
+}
