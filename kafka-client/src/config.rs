@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_kafka_knows_and_we_do_not_says_so() {
-        for (name, value) in [(LZ4_LEVEL, "12"), (SECURITY_PROTOCOL, "SASL_SSL")] {
+        for (name, value) in [(LZ4_LEVEL, "12"), (sasl::MECHANISM, "GSSAPI")] {
             let error = with(name, value).unwrap_err();
             assert!(matches!(error, PropertyError::Unsupported { .. }), "{error}");
         }
