@@ -167,7 +167,10 @@ impl Cluster {
                 tracing::debug!(%error, "cannot connect");
             }
         }
-        connected
+        connected.map(|connection| match &self.login {
+            Some(login) => connection.renewed_by(login, &endpoint.host, &self.settings),
+            None => connection,
+        })
     }
 
     /// Whether a connection was made with a TLS configuration that has changed since.

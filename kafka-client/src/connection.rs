@@ -1,6 +1,7 @@
 //! One broker socket: a cheap handle in front of the one task that owns it.
 
 mod driver;
+mod renewal;
 mod wire;
 
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use crate::error::Malformed;
 use crate::frame::{Decoder, Frame, FrameError};
 use crate::handshake::Welcome;
 use crate::limits::{FRAME_BYTES, QUEUED_REQUESTS};
+use crate::sasl::{Login, SaslFault, Session};
 use crate::stats::Counters;
 use crate::versions::{NoCommonVersion, Versions};
+use renewal::{Order, Renewal};
 use wire::Wire;
 
 /// Why a connection ended; every waiter is told the same.
@@ -48,6 +51,10 @@ pub(crate) enum Fault {
     Unused,
     #[error("the client is closed")]
     Shutdown,
+    #[error("the authentication ends")]
+    Expiring,
+    #[error("no new authentication: {0}")]
+    Sasl(#[from] SaslFault),
     #[error("{0}")]
     Version(#[from] NoCommonVersion),
     #[error("the request cannot be written: {0}")]
@@ -111,6 +118,8 @@ pub(crate) struct Connection {
     client_id: Arc<str>,
     correlation: AtomicI32,
     condemned: CancellationToken,
+    session: Option<Session>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Connection {
@@ -127,7 +136,8 @@ impl Connection {
         decoder.raise_limit(FRAME_BYTES);
         let (queue, requests) = mpsc::channel(QUEUED_REQUESTS);
         let condemned = settings.shutdown.child_token();
-        let Welcome { versions, pause, session: _ } = welcome;
+        let Welcome { versions, pause, session } = welcome;
+        let (orders, ordered) = mpsc::channel(1);
         let now = Instant::now();
         let mut wire = Wire::new(settings.idle, now, settings.stats.clone());
         wire.hold(pause, now);
@@ -135,6 +145,9 @@ impl Connection {
             decoder,
             wire,
             requests,
+            orders: ordered,
+            drained: None,
+            retired: None,
             condemned: condemned.clone(),
             shutdown: settings.shutdown.clone(),
             has_handle: true,
@@ -144,7 +157,33 @@ impl Connection {
         let client_id = settings.client_id.clone();
         let serial = OPENED.fetch_add(1, Relaxed);
         let correlation = AtomicI32::new(1);
-        Self { serial, generation: 0, queue, versions, client_id, correlation, condemned }
+        Self {
+            serial,
+            generation: 0,
+            queue,
+            versions,
+            client_id,
+            correlation,
+            condemned,
+            session,
+            orders,
+        }
+    }
+
+    /// From now on it is authenticated again before its session ends.
+    pub(crate) fn renewed_by(self, login: &Arc<Login>, host: &str, settings: &Settings) -> Self {
+        if let Some(session) = self.session {
+            let renewal = Renewal {
+                login: Arc::clone(login),
+                host: host.to_owned(),
+                versions: self.versions.clone(),
+                client_id: self.client_id.clone(),
+                orders: self.orders.clone(),
+                correlation: AtomicI32::new(i32::MIN),
+            };
+            settings.tasks.spawn(renewal.run(session));
+        }
+        self
     }
 
     /// Notes the generation of the TLS configuration that it was made with.

@@ -4,10 +4,11 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::renewal::Order;
 use super::wire::Wire;
 use super::{Fault, Lost, Outgoing};
 use crate::frame::Decoder;
@@ -21,6 +22,11 @@ pub(super) struct Driver {
     pub(super) requests: mpsc::Receiver<Outgoing>,
     /// Without a handle, requests under way are still answered before the connection ends.
     pub(super) has_handle: bool,
+    pub(super) orders: mpsc::Receiver<Order>,
+    /// Who waits until all that was written is answered.
+    pub(super) drained: Option<oneshot::Sender<()>>,
+    /// Why it ends as soon as all that was written is answered.
+    pub(super) retired: Option<Fault>,
     /// Whether TLS may have kept back something of what was written.
     pub(super) needs_flush: bool,
     /// Cancelled when this connection must end, or all of the client.
@@ -31,6 +37,7 @@ pub(super) struct Driver {
 /// What can happen next.
 enum Event {
     Request(Option<Outgoing>),
+    Order(Order),
     Written(std::io::Result<usize>),
     Flushed(std::io::Result<()>),
     Read(std::io::Result<usize>),
@@ -50,8 +57,8 @@ impl Driver {
             if let Err(fault) = self.handle(event) {
                 break fault;
             }
-            if !self.has_handle && self.wire.is_quiet() {
-                break Fault::Unused;
+            if let Some(fault) = self.end() {
+                break fault;
             }
         };
         stats.connections_open.subtract(1);
@@ -60,6 +67,20 @@ impl Driver {
         self.wire.fail(&fault);
         while let Some(outgoing) = self.requests.recv().await {
             outgoing.waiter.lost(Lost { fault: fault.clone(), handed_over: false });
+        }
+    }
+
+    /// Whether nothing is left to do.
+    fn end(&mut self) -> Option<Fault> {
+        if self.wire.is_drained()
+            && let Some(waiting) = self.drained.take()
+        {
+            let _nobody_waits = waiting.send(());
+        }
+        match &self.retired {
+            _ if !self.wire.is_quiet() => None,
+            Some(fault) => Some(fault.clone()),
+            None => (!self.has_handle).then_some(Fault::Unused),
         }
     }
 
@@ -72,12 +93,13 @@ impl Driver {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let used = self.wire.poll_write(now, &mut slices);
         let slices = slices.get(..used).unwrap_or_default();
-        let listens = self.has_handle && self.wire.has_room();
+        let listens = self.has_handle && self.retired.is_none() && self.wire.has_room();
         let writes = !slices.is_empty() || self.needs_flush;
         // Nothing starves what is below it: requests are bounded, and so are the answers to them.
         tokio::select! {
             biased;
             () = self.condemned.cancelled() => Event::Condemned,
+            Some(order) = self.orders.recv() => Event::Order(order),
             request = self.requests.recv(), if listens => Event::Request(request),
             event = write(writer, slices), if writes => event,
             done = reader.read_buf(self.decoder.spare()) => Event::Read(done),
@@ -94,6 +116,10 @@ impl Driver {
                     let Ok(more) = self.requests.try_recv() else { break };
                     self.wire.push(more);
                 }
+                Ok(())
+            }
+            Event::Order(order) => {
+                self.obey(order);
                 Ok(())
             }
             Event::Request(None) => {
@@ -122,6 +148,27 @@ impl Driver {
             Event::Time => self.wire.on_timeout(now),
             Event::Condemned if self.shutdown.is_cancelled() => Err(Fault::Shutdown),
             Event::Condemned => Err(Fault::Incomplete),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Hold(drained) => {
+                self.wire.shut();
+                self.drained = Some(drained);
+            }
+            Order::Write(outgoing) => self.wire.push_through(outgoing),
+            Order::Resume => self.wire.open(),
+            Order::Retire(fault) => {
+                self.wire.shut();
+                self.wire.fail_unsent(&fault);
+                self.requests.close();
+                while let Ok(outgoing) = self.requests.try_recv() {
+                    let lost = Lost { fault: fault.clone(), handed_over: false };
+                    outgoing.waiter.lost(lost);
+                }
+                self.retired = Some(fault);
+            }
         }
     }
 }

@@ -18,6 +18,10 @@ pub(super) struct Wire {
     unsent: VecDeque<Outgoing>,
     /// Requests whose last byte was written, in the order in which answers must come.
     awaiting: VecDeque<Awaiting>,
+    /// Whether some of the front of `unsent` is written.
+    is_begun: bool,
+    /// So many requests of `unsent` may be written; `None` is all.
+    gate: Option<usize>,
     /// When the request at the front of `unsent` must have been written.
     write_by: Option<Instant>,
     /// The broker asked for silence until then (KIP-219).
@@ -39,6 +43,8 @@ impl Wire {
         Self {
             unsent: VecDeque::new(),
             awaiting: VecDeque::new(),
+            is_begun: false,
+            gate: None,
             write_by: None,
             held_until: None,
             last_used: now,
@@ -67,7 +73,7 @@ impl Wire {
             return 0;
         }
         let mut used = 0;
-        for outgoing in &self.unsent {
+        for outgoing in self.unsent.iter().take(self.gate.unwrap_or(usize::MAX)) {
             let Some(free) = slices.get_mut(used..).filter(|free| !free.is_empty()) else { break };
             used += outgoing.frame.fill(free);
         }
@@ -79,10 +85,13 @@ impl Wire {
         self.last_used = now;
         self.write_by = None;
         while let Some(front) = self.unsent.front_mut() {
+            self.is_begun |= written > 0;
             written = front.frame.advance(written);
             if !front.frame.is_written() {
                 break;
             }
+            self.is_begun = false;
+            self.gate = self.gate.map(|requests| requests.saturating_sub(1));
             let Some(sent) = self.unsent.pop_front() else { break };
             let Outgoing { correlation, patience, waiter, .. } = sent;
             if let Some(waiter) = waiter.handed_over() {
@@ -107,6 +116,34 @@ impl Wire {
         Ok(())
     }
 
+    /// From now on nothing is written but the rest of what is begun.
+    pub(super) fn shut(&mut self) {
+        self.gate = Some(usize::from(self.is_begun));
+    }
+
+    /// Whether all that was written while it is shut is answered.
+    pub(super) fn is_drained(&self) -> bool {
+        self.gate == Some(0) && self.awaiting.is_empty()
+    }
+
+    /// Writes one request while it is shut and drained.
+    pub(super) fn push_through(&mut self, outgoing: Outgoing) {
+        self.unsent.push_front(outgoing);
+        self.gate = Some(1);
+        self.write_by = None;
+    }
+
+    pub(super) fn open(&mut self) {
+        self.gate = None;
+    }
+
+    /// Tells all whose requests are not begun.
+    pub(super) fn fail_unsent(&mut self, fault: &Fault) {
+        for outgoing in self.unsent.drain(usize::from(self.is_begun)..) {
+            outgoing.waiter.lost(Lost { fault: fault.clone(), handed_over: false });
+        }
+    }
+
     /// The broker asks to be left alone.
     pub(super) fn hold(&mut self, pause: Duration, now: Instant) {
         if !pause.is_zero() {
@@ -118,7 +155,7 @@ impl Wire {
     /// When to call [`Wire::on_timeout`] at the latest.
     pub(super) fn poll_timeout(&mut self, now: Instant) -> Instant {
         self.held_until = self.held_until.filter(|until| now < *until);
-        if self.held_until.is_some() {
+        if self.held_until.is_some() || self.gate == Some(0) {
             self.write_by = None;
         } else if self.write_by.is_none() {
             self.write_by = self.unsent.front().map(|front| now + front.patience);

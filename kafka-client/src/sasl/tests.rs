@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::fake_broker::{FakeCluster, FakeSasl, FakeSettings, SASL_AUTHENTICATE, SASL_HANDSHAKE};
+use crate::fake_broker::{
+    FakeCluster, FakeSasl, FakeSettings, Fault, SASL_AUTHENTICATE, SASL_HANDSHAKE, When,
+};
 use crate::secret::Secret;
 use crate::{Client, Config, NotReady, Outcome, Record};
 
@@ -181,4 +183,93 @@ async fn a_password_in_a_file_is_read_for_every_connection() {
     std::fs::write(file.path(), format!("{PASSWORD}\n")).unwrap();
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(client.ready(Duration::from_secs(5)).await, Ok(()));
+}
+
+fn limited(seconds: f64) -> FakeCluster {
+    let lifetime = Some(Duration::from_secs_f64(seconds));
+    secured(FakeSasl { lifetime, ..FakeSasl::default() })
+}
+
+/// Sends for a while; how many connections and authentications that took.
+async fn under_load(cluster: &FakeCluster, client: &Client, seconds: u64) -> (u64, u64) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let mut sending = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let client = client.clone();
+            sending.spawn(async move { send(&client, Duration::from_secs(5)).await });
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
+        for outcome in sending.join_all().await {
+            assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+        }
+    }
+    (client.stats().connections_opened, cluster.requests(SASL_HANDSHAKE))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_on_the_same_connection_without_a_gap() {
+    let cluster = limited(3.0);
+    let client = by_password(&cluster, "SCRAM-SHA-256", PASSWORD);
+    let (connections, authentications) = under_load(&cluster, &client, 30).await;
+    assert!(connections <= 4, "{connections} connections");
+    assert!((20..60).contains(&authentications), "{authentications} authentications");
+    assert_eq!(client.stats().batches_resent, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_too_short_to_be_renewed_is_replaced_by_a_new_connection() {
+    let cluster = limited(1.0);
+    let client = by_password(&cluster, "PLAIN", PASSWORD);
+    let (connections, _) = under_load(&cluster, &client, 10).await;
+    assert!(connections > 10, "{connections} connections");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_cannot_drain_is_replaced_before_its_session_ends() {
+    let cluster = limited(3.0);
+    let client = by_password(&cluster, "PLAIN", PASSWORD);
+    under_load(&cluster, &client, 1).await;
+    // Its answer comes after the session's end, and nobody waits for it with a new batch.
+    let slow = Fault::SlowAnswer(Duration::from_secs(4));
+    cluster.arm(crate::fake_broker::PRODUCE, When::Nth(1), slow);
+    let late = tokio::spawn({
+        let client = client.clone();
+        async move { send(&client, Duration::from_secs(20)).await }
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let outcome = send(&client, Duration::from_secs(20)).await;
+    assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+    let outcome = late.await.unwrap();
+    assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_was_changed_shows_at_the_next_renewal() {
+    let cluster = limited(3.0);
+    let client = by_password(&cluster, "PLAIN", PASSWORD);
+    under_load(&cluster, &client, 1).await;
+    let users = BTreeMap::from([("alice".into(), "new".into())]);
+    let lifetime = Some(Duration::from_secs(3));
+    cluster.demand(FakeSasl { users, lifetime, ..FakeSasl::default() });
+    assert_eq!(client.ready(Duration::from_secs(1)).await, Ok(()), "the session still holds");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(why_not_ready(&client).await.contains("check sasl.username and sasl.password"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_broker_gets_a_new_connection_before_the_token_ends() {
+    let cluster = secured(FakeSasl::default());
+    cluster.upgrade(1, SASL_AUTHENTICATE, 0, 0);
+    let properties = [
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.token.endpoint.url", "http://idp/"),
+        ("sasl.oauthbearer.client.credentials.client.id", "me"),
+        ("sasl.oauthbearer.client.credentials.client.secret", "s"),
+    ];
+    let source = Arc::new(Token("good", Some(Duration::from_secs(10))));
+    let client = cluster.client_with(config(&cluster, &properties), source);
+    let (connections, authentications) = under_load(&cluster, &client, 60).await;
+    assert_eq!(connections, authentications, "it cannot authenticate again on one");
+    assert!((6..30).contains(&connections), "{connections} connections");
 }

@@ -1,0 +1,191 @@
+//! Keeps a connection authenticated (KIP-368): the broker closes one whose session has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Asked, Fault, Lost, Outgoing};
+use crate::backoff::random;
+use crate::calls::sasl_authenticate::{ProofAnswer, Prove};
+use crate::calls::sasl_handshake::ChooseMechanism;
+use crate::calls::{self, Call};
+use crate::sasl::{Authentication, Login, Session, Turn};
+use crate::versions::{SASL_AUTHENTICATE, Versions};
+
+/// What the task that owns the socket is told.
+pub(super) enum Order {
+    /// Write nothing more, and tell when all that was written is answered.
+    Hold(oneshot::Sender<()>),
+    /// Write this all the same.
+    Write(Outgoing),
+    /// Go on.
+    Resume,
+    /// Write nothing more, and end when all that was written is answered.
+    Retire(Fault),
+}
+
+pub(super) struct Renewal {
+    pub(super) login: Arc<Login>,
+    /// As it was dialled.
+    pub(super) host: String,
+    pub(super) versions: Versions,
+    pub(super) client_id: Arc<str>,
+    pub(super) orders: mpsc::Sender<Order>,
+    /// Beside those of the connection's own requests.
+    pub(super) correlation: AtomicI32,
+}
+
+/// What is to be done about a session, when, and by when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Nothing,
+    Renew { at: Instant, by: Instant },
+    Replace { at: Instant },
+}
+
+impl Renewal {
+    /// Runs until the connection ends.
+    pub(super) async fn run(self, session: Session) {
+        let ended = self.orders.clone();
+        tokio::select! {
+            () = ended.closed() => {}
+            () = self.keep(session) => {}
+        }
+    }
+
+    async fn keep(&self, mut session: Session) {
+        loop {
+            let is_old = self.versions.highest(&SASL_AUTHENTICATE) == Ok(0);
+            let renewed = match plan(session, is_old, Instant::now(), random()) {
+                Plan::Nothing => return,
+                Plan::Replace { at } => {
+                    sleep_until(at).await;
+                    Err(Fault::Expiring)
+                }
+                Plan::Renew { at, by } => {
+                    sleep_until(at).await;
+                    timeout_at(by, self.renew()).await.unwrap_or(Err(Fault::Expiring))
+                }
+            };
+            match renewed {
+                Ok(renewed) => session = renewed,
+                Err(fault) => {
+                    tracing::debug!(%fault, "a connection is replaced");
+                    let _ended = self.orders.send(Order::Retire(fault)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Any other request in between would make the broker close.
+    async fn renew(&self) -> Result<Session, Fault> {
+        let mut authentication = self.login.authentication(&self.host).await?;
+        let (drained, done) = oneshot::channel();
+        self.order(Order::Hold(drained)).await?;
+        done.await.map_err(|_| Fault::Closed)?;
+        let answer = self.ask(&ChooseMechanism(authentication.mechanism())).await?;
+        let mut proof = authentication.on_mechanisms(answer)?;
+        loop {
+            let answer = self.ask(&Prove(proof)).await?;
+            let turn;
+            (authentication, turn) = hear(authentication, answer).await?;
+            match turn {
+                Turn::Send(next) => proof = next,
+                Turn::Done(session) => {
+                    self.order(Order::Resume).await?;
+                    return Ok(session);
+                }
+            }
+        }
+    }
+
+    async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, Fault> {
+        let version = self.versions.highest(C::API)?;
+        let correlation = self.correlation.fetch_add(1, Relaxed);
+        let frame = calls::encode(call, version, correlation, &self.client_id)
+            .map_err(Fault::Unwritable)?;
+        let (reply, answer) = oneshot::channel();
+        let waiter = Box::new(Asked::<C> { version, reply });
+        let outgoing = Outgoing { frame, correlation, patience: PATIENCE, waiter };
+        self.order(Order::Write(outgoing)).await?;
+        let answer = answer.await.unwrap_or(Err(Lost { fault: Fault::Closed, handed_over: true }));
+        answer.map_err(|lost| lost.fault)
+    }
+
+    async fn order(&self, order: Order) -> Result<(), Fault> {
+        self.orders.send(order).await.map_err(|_| Fault::Closed)
+    }
+}
+
+/// Salting a password takes a thread.
+async fn hear(
+    mut authentication: Authentication,
+    answer: ProofAnswer,
+) -> Result<(Authentication, Turn), Fault> {
+    let is_laborious = authentication.is_laborious();
+    let work = move || authentication.on_answer(answer).map(|turn| (authentication, turn));
+    if !is_laborious {
+        return Ok(work()?);
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| Fault::Io(error.to_string()))??)
+}
+
+/// A session that the broker limits is renewed at a random 85 to 95 % of it, so that connections
+/// which began together do not stop together, and not within a second, which brokers refuse. An old
+/// broker cannot renew, and does not say when the credential ends: we know it.
+fn plan(session: Session, is_old: bool, now: Instant, random: u64) -> Plan {
+    let share = 0.85 + (random % 1000) as f64 / 10_000.0;
+    let part = |whole: Duration| now + whole.min(LONGEST).mul_f64(share);
+    match (session.granted, session.until) {
+        (Some(granted), _) => {
+            let (at, by) = (part(granted).max(now + LEAST_BETWEEN), now + granted.min(LONGEST));
+            if at < by { Plan::Renew { at, by } } else { Plan::Replace { at: part(granted) } }
+        }
+        (None, Some(until)) if is_old => Plan::Replace { at: part(until.duration_since(now)) },
+        (None, _) => Plan::Nothing,
+    }
+}
+
+/// How long each answer of a renewal may take; the end of the session bounds all of them.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Brokers refuse two authentications within a second.
+const LEAST_BETWEEN: Duration = Duration::from_millis(1050);
+/// Longer sessions are renewed as if they were as long; a clock cannot count further than some.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_renewed_at_85_to_95_percent_of_it() {
+        let now = Instant::now();
+        let of =
+            |granted, until, is_old, random| plan(Session { granted, until }, is_old, now, random);
+        let hour = Some(seconds(3600.0));
+        for random in [0, 500, 999, u64::MAX] {
+            let Plan::Renew { at, by } = of(hour, None, false, random) else { panic!("{random}") };
+            assert!((now + seconds(3060.0)..now + seconds(3420.0)).contains(&at));
+            assert_eq!(by, now + seconds(3600.0));
+        }
+        assert_eq!(of(None, Some(now + seconds(60.0)), false, 0), Plan::Nothing);
+        let Plan::Replace { at } = of(None, Some(now + seconds(60.0)), true, 0) else {
+            panic!("an old broker cannot renew")
+        };
+        assert_eq!(at, now + seconds(51.0));
+        let Plan::Replace { at } = of(Some(seconds(1.0)), None, false, 0) else {
+            panic!("twice within a second")
+        };
+        assert_eq!(at, now + seconds(0.85));
+        assert!(matches!(of(Some(Duration::MAX), None, false, 0), Plan::Renew { .. }));
+    }
+}
