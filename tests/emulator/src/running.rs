@@ -128,6 +128,7 @@ impl Host {
         for stream in world.streams.values_mut().filter(|stream| stream.worker == worker) {
             if stream.stage != Stage::Over {
                 (stream.seen, stream.stage) = (Seen::Closed, Stage::Over);
+                stream.filter = None;
             }
         }
         world.callouts.retain(|_, open| world.vms[open.callout.vm].worker != Some(worker));

@@ -85,7 +85,7 @@ fn wasmx(world: &mut World, target: &str, headers: &[Pair], body: &[u8]) -> Resu
         return trap("a callout from a root outside its tick");
     }
     let is_address = target.starts_with("unix:/")
-        || target.parse::<SocketAddr>().is_ok()
+        || target.parse::<SocketAddr>().is_ok_and(|address| address.port() > 0)
         || target.rsplit_once(':').is_some_and(|(name, port)| {
             !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
