@@ -90,6 +90,12 @@ impl Bridge {
         self.always = Some(does);
     }
 
+    /// It is killed and started again: Kafka keeps the ledger, it forgets all else.
+    pub fn restart(&mut self) {
+        self.profiles.clear();
+        self.answered.clear();
+    }
+
     /// How often a body is in the ledger.
     #[must_use]
     pub fn times(&self, body: &str) -> usize {

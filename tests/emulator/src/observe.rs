@@ -142,6 +142,18 @@ impl Host {
         self.workers[worker].dead
     }
 
+    /// Which host this is.
+    #[must_use]
+    pub fn kind(&self) -> Profile {
+        self.profile()
+    }
+
+    /// How often a guest trapped.
+    #[must_use]
+    pub fn traps(&self) -> u64 {
+        self.world.borrow().trapped
+    }
+
     /// The virtual clock in ms.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

@@ -90,6 +90,7 @@ impl Host {
         let worker = {
             let mut world = self.world.borrow_mut();
             world.note(format!("  {stop}"));
+            world.trapped += 1;
             world.vms[vm].alive = false;
             if world.profile != Profile::Wasmx {
                 world.callouts.retain(|_, open| open.callout.vm != vm);
