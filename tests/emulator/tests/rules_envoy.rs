@@ -1,5 +1,7 @@
 //! What Envoy does, shown on guests of a few lines.
 
+#![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use kafka_upstream_emulator::{
     Client, Ending, FailurePolicy, Guest, Host, Profile, Reply, Request, Route, Rule, Seen, Small,
 };

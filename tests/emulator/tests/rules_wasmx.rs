@@ -1,5 +1,7 @@
 //! What WasmX does, shown on guests of a few lines.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use kafka_upstream_emulator::bridge::marked;
 use kafka_upstream_emulator::{
     Client, Ending, Guest, Host, Profile, Reply, Request, Route, Rule, Seen, Small,

@@ -70,7 +70,8 @@ impl Host {
         let vm = self.workers[worker].vm?;
         let vm = if self.vms[vm].is_some() { vm } else { self.envoy_reload(worker)? };
         let world = self.world.borrow();
-        let root = world.vms[vm].roots.iter().find(|root| root.route == route && !root.draining)?;
+        let mut roots = world.vms[vm].roots.iter();
+        let root = roots.find(|root| root.route == route && root.configured && !root.draining)?;
         Some((vm, root.context))
     }
 
