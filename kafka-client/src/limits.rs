@@ -145,6 +145,13 @@ pub(crate) const STORE_BYTES: usize = 4 * 1024 * 1024;
 /// Certificates and keys of one store.
 pub(crate) const STORE_ENTRIES: usize = 10_000;
 
+/// Iterations of PBKDF2 that we make to open a key: half a second, and 100 times what keytool and
+/// OpenSSL write.
+pub(crate) const KDF_ITERATIONS: u32 = 1_000_000;
+
+/// Memory that scrypt may take to open a key, bytes: 4 times what OpenSSL's defaults need.
+pub(crate) const SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// How often the files of a TLS configuration are looked at for a change.
 pub(crate) const FILES_LOOKED_AT: Duration = Duration::from_secs(10);
 

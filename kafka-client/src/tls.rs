@@ -3,7 +3,7 @@
 mod expiry;
 mod explain;
 mod load;
-mod pem;
+mod store;
 mod verify;
 
 #[cfg(test)]

@@ -6,11 +6,10 @@ use std::time::SystemTime;
 
 use rustls::ClientConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 
 use super::expiry::earliest;
-use super::pem;
+use super::store::{self, Identity, pem};
 use super::verify::{Trusted, Verifier};
 use crate::config::{
     CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
@@ -46,15 +45,9 @@ pub enum TlsFileError {
         "the system has no trusted roots: install them (ca-certificates), or set `{TRUSTSTORE}`"
     )]
     NoSystemRoots,
-    /// The process is about to end.
-    #[error("the configuration was not loaded: the process ends")]
+    /// The thread that read them ended early.
+    #[error("the files were not read to their end")]
     Cancelled,
-}
-
-/// A private key and the certificates that go with it, our own first.
-pub(super) struct Identity {
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
 /// Reads all files and throws the result away: for a start that fails early.
@@ -109,7 +102,7 @@ fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
     let (property, certificates) = if let Some(path) = &settings.truststore {
         let bytes = read_store(TRUSTSTORE, path)?;
         let password = secret(TRUSTSTORE_PASSWORD, settings.truststore_password.as_ref())?;
-        (TRUSTSTORE, read_trusted(&bytes, password.as_ref()))
+        (TRUSTSTORE, store::trusted(&bytes, password.as_ref()))
     } else if let Some(source) = &settings.trusted {
         let text = read_secret(TRUSTED, source)?;
         (TRUSTED, pem::certificates(text.expose().as_bytes()))
@@ -137,7 +130,7 @@ fn identity(settings: &TlsSettings) -> Result<Option<(&'static str, Identity)>, 
     if let Some(path) = &settings.keystore {
         let bytes = read_store(KEYSTORE, path)?;
         let password = secret(KEYSTORE_PASSWORD, settings.keystore_password.as_ref())?;
-        let identity = read_identity(&bytes, password.as_ref(), key_password.as_ref());
+        let identity = store::identity(&bytes, password.as_ref(), key_password.as_ref());
         return identity
             .map(|identity| Some((KEYSTORE, identity)))
             .map_err(|what| unusable(KEYSTORE, what));
@@ -150,23 +143,6 @@ fn identity(settings: &TlsSettings) -> Result<Option<(&'static str, Identity)>, 
         .and_then(pem::at_least_one)
         .map_err(|what| unusable(CHAIN, what))?;
     Ok(Some((KEY, Identity { key, chain })))
-}
-
-fn read_trusted(
-    bytes: &[u8],
-    _password: Option<&Secret>,
-) -> Result<Vec<CertificateDer<'static>>, String> {
-    pem::certificates(bytes)
-}
-
-fn read_identity(
-    bytes: &[u8],
-    _password: Option<&Secret>,
-    key_password: Option<&Secret>,
-) -> Result<Identity, String> {
-    let key = pem::private_key(bytes, key_password)?;
-    let chain = pem::certificates(bytes).and_then(pem::at_least_one)?;
-    Ok(Identity { key, chain })
 }
 
 fn read_store(property: &'static str, path: &Path) -> Result<Vec<u8>, TlsFileError> {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::key;
 use crate::limits::STORE_ENTRIES;
 use crate::secret::Secret;
 
@@ -15,7 +16,7 @@ struct Section<'a> {
 }
 
 /// All certificates, in order.
-pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(in crate::tls) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let labels = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
     let found = sections(text)?;
     let wanted = found.iter().filter(|section| labels.contains(&section.label));
@@ -23,16 +24,16 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// Refuses a chain without certificates.
-pub(super) fn at_least_one(
+pub(in crate::tls) fn at_least_one(
     chain: Vec<CertificateDer<'static>>,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
     if chain.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(chain) }
 }
 
-/// The one private key: PKCS#8, PKCS#1 or SEC1.
-pub(super) fn private_key(
+/// The one private key: PKCS#8, which may be encrypted, PKCS#1 or SEC1.
+pub(in crate::tls) fn private_key(
     text: &[u8],
-    _password: Option<&Secret>,
+    password: Option<&Secret>,
 ) -> Result<PrivateKeyDer<'static>, String> {
     let found = sections(text)?;
     let mut keys = found.iter().filter(|section| section.label.ends_with("PRIVATE KEY"));
@@ -48,6 +49,7 @@ pub(super) fn private_key(
     let bytes = decode(section)?;
     match section.label {
         "PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs8(bytes.to_vec().into())),
+        "ENCRYPTED PRIVATE KEY" => key::decrypt(&bytes, password),
         "RSA PRIVATE KEY" => Ok(PrivateKeyDer::Pkcs1(bytes.to_vec().into())),
         "EC PRIVATE KEY" => Ok(PrivateKeyDer::Sec1(bytes.to_vec().into())),
         label => Err(format!("a key of the kind `{label}` cannot be read")),
