@@ -365,13 +365,10 @@ mod tests {
     #[tokio::test]
     async fn what_the_bridge_cannot_do_yet_is_refused_by_its_field() {
         let clusters = clusters();
-        for (fields, field) in
-            [(r#""schema_registry":{"confluent":{"url":"http://r"}}"#, "schema_registry.confluent")]
-        {
-            let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);
-            let profile: Profile = serde_json::from_str(&document).unwrap();
-            let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{field}: this version of the bridge")), "{error}");
-        }
+        let fields = r#""schema_registry":{"confluent":{"url":"http://r"}}"#;
+        let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);
+        let profile: Profile = serde_json::from_str(&document).unwrap();
+        let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("schema_registry.confluent: this version"), "{error}");
     }
 }
