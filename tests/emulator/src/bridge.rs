@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kafka_upstream_core::outcome::Outcome;
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::profile;
-use kafka_upstream_core::wire::{self, Batch};
+use kafka_upstream_core::wire::{self, Batch, Delivery};
 
 use crate::abi;
 use crate::callout::{Callout, Ending};
@@ -66,6 +66,8 @@ pub struct Bridge {
     pub batches: Vec<([u8; 16], u64, usize)>,
     /// Paths of all callouts, in order.
     pub paths: Vec<String>,
+    /// How many more records its own queue takes; none for any number.
+    pub room: Option<usize>,
     profiles: BTreeSet<String>,
     answered: BTreeMap<([u8; 16], u64), Vec<Outcome>>,
     script: VecDeque<Does>,
@@ -146,10 +148,23 @@ impl Bridge {
         let outcomes = match (self.answered.get(&key), forced) {
             (Some(outcomes), _) => outcomes.clone(),
             (None, Some(outcome)) => vec![outcome.clone(); batch.records.len()],
+            (None, None) if batch.head.delivery == Delivery::Queued => self.queue(batch),
             (None, None) => self.write(batch),
         };
         self.answered.insert(key, outcomes.clone());
         marked(200, wire::OUTCOMES_TYPE, &wire::encode_outcomes(&outcomes).unwrap())
+    }
+
+    /// Takes records into its queue, whose way to Kafka is short here.
+    fn queue(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
+        let records = batch.records.len();
+        if self.room.is_some_and(|room| room < records) {
+            let full = Outcome::NotWritten(Reason::new(Code::QueueFull, "full"));
+            return vec![full; records];
+        }
+        self.room = self.room.map(|room| room - records);
+        self.write(batch);
+        vec![Outcome::Queued; records]
     }
 
     fn write(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {

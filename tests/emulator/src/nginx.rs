@@ -74,16 +74,7 @@ impl Host {
     pub(crate) fn nginx_root(&mut self, vm: usize, route: usize, context: u32) -> u32 {
         let config = self.routes[route].clone().unwrap_or_default();
         let size = u32::try_from(config.len()).unwrap();
-        self.world.borrow_mut().vms[vm].roots.push(Root {
-            context,
-            route,
-            config,
-            configured: false,
-            tick: None,
-            tick_set: false,
-            draining: false,
-            done: false,
-        });
+        self.world.borrow_mut().vms[vm].roots.push(Root { config, ..Root::new(context, route) });
         size
     }
 

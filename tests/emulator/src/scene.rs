@@ -8,8 +8,8 @@ use crate::host::{Client, Host, Route};
 use crate::profile::Profile;
 use crate::vm::Guest;
 
-/// The hosts that the filter serves today.
-pub const SERVED: [Profile; 1] = [Profile::Envoy];
+/// The hosts that the filter serves.
+pub const SERVED: [Profile; 3] = [Profile::Envoy, Profile::Wasmx, Profile::Apisix];
 
 /// A host, its filter's configuration, and the bridge.
 pub struct Scene {

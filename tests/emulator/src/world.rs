@@ -91,11 +91,26 @@ pub(crate) struct Root {
     pub(crate) configured: bool,
     /// Period and next time in ms.
     pub(crate) tick: Option<(u64, u64)>,
-    /// This instance has set its period.
+    /// Its period was set once.
     pub(crate) tick_set: bool,
     /// Its `on_done` returned false, and `proxy_done` has not come.
     pub(crate) draining: bool,
     pub(crate) done: bool,
+}
+
+impl Root {
+    pub(crate) fn new(context: u32, route: usize) -> Self {
+        Self {
+            context,
+            route,
+            config: Vec::new(),
+            configured: false,
+            tick: None,
+            tick_set: false,
+            draining: false,
+            done: false,
+        }
+    }
 }
 
 /// A request on its way.

@@ -36,16 +36,7 @@ impl Host {
             let context = world.vms[vm].next_context;
             world.vms[vm].next_context += 1;
             let config = self.routes[route].clone().unwrap_or_default();
-            world.vms[vm].roots.push(Root {
-                context,
-                route,
-                config,
-                configured: false,
-                tick: None,
-                tick_set: false,
-                draining: false,
-                done: false,
-            });
+            world.vms[vm].roots.push(Root { config, ..Root::new(context, route) });
             context
         };
         let size = u32::try_from(self.routes[route].as_ref().map_or(0, Vec::len)).unwrap();

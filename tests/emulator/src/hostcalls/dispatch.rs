@@ -80,8 +80,7 @@ fn wasmx(world: &mut World, target: &str, headers: &[Pair], body: &[u8]) -> Resu
     if matches!(callback, "proxy_on_log" | "proxy_on_done" | "proxy_on_configure") {
         return trap(&format!("a callout in {callback}"));
     }
-    if stream.is_none() && callback != "proxy_on_tick" && callback != "proxy_on_http_call_response"
-    {
+    if stream.is_none() && callback != "proxy_on_tick" {
         return trap("a callout from a root outside its tick");
     }
     let is_address = target.starts_with("unix:/")

@@ -43,7 +43,7 @@ fn find(world: &mut World, path: &str) -> Result<Result<Vec<u8>, u32>, Stop> {
                 ("plugin_name" | "plugin_root_id", _) => Some(b"kafka-upstream".to_vec()),
                 ("source.address", Some(_)) => Some(b"127.0.0.1:40000".to_vec()),
                 ("request.path", Some(request)) => Some(request.target.into_bytes()),
-                ("request.protocol", Some(_)) => Some(b"HTTP/1.1".to_vec()),
+                ("request.protocol", Some(request)) => Some(protocol(request.version)),
                 _ => None,
             };
             value.ok_or(status::NOT_FOUND)
@@ -56,6 +56,8 @@ fn find(world: &mut World, path: &str) -> Result<Result<Vec<u8>, u32>, Stop> {
             (scoped, None) if scoped.contains('\0') => Err(status::INTERNAL_FAILURE),
             ("ngx\0nginx_version", Some(_)) => Ok(b"1.27.4".to_vec()),
             ("ngx\0remote_addr" | "source\0address", Some(_)) => Ok(b"127.0.0.1".to_vec()),
+            ("ngx\0remote_port", Some(_)) => Ok(b"40000".to_vec()),
+            ("request\0protocol", Some(request)) => Ok(protocol(request.version)),
             ("ngx\0request_uri" | "request\0path", Some(request)) => Ok(request.target.into()),
             _ => Err(status::NOT_FOUND),
         },
@@ -63,6 +65,7 @@ fn find(world: &mut World, path: &str) -> Result<Result<Vec<u8>, u32>, Stop> {
             (_, None) => Err(status::BAD_ARGUMENT),
             ("nginx_version", _) => Ok(b"1.22.1".to_vec()),
             ("remote_addr", _) => Ok(b"127.0.0.1".to_vec()),
+            ("remote_port", _) => Ok(b"40000".to_vec()),
             ("request_uri", Some(request)) => Ok(request.target.into_bytes()),
             ("scheme", _) => Ok(b"http".to_vec()),
             ("http_host", Some(request)) => {
@@ -72,4 +75,12 @@ fn find(world: &mut World, path: &str) -> Result<Result<Vec<u8>, u32>, Stop> {
             _ => Err(status::NOT_FOUND),
         },
     })
+}
+
+fn protocol(version: u32) -> Vec<u8> {
+    match version {
+        10 => b"HTTP/1.0".to_vec(),
+        20 => b"HTTP/2".to_vec(),
+        _ => b"HTTP/1.1".to_vec(),
+    }
 }

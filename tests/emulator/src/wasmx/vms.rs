@@ -2,7 +2,7 @@
 
 use crate::client::{Reply, Seen};
 use crate::host::{Host, Route};
-use crate::world::Stage;
+use crate::world::{Root, Stage};
 
 impl Host {
     /// Each worker starts its root; a refusal keeps the worker from starting.
@@ -14,15 +14,21 @@ impl Host {
             };
             self.workers[worker].vm = Some(vm);
             let context = self.world.borrow_mut().rng.u32(1 << 24..);
-            if !self.wasmx_root(vm, route.0, context, true) {
+            let root = Root::new(context, route.0);
+            if !self.wasmx_root(vm, &root, true) {
                 return false;
             }
         }
         true
     }
 
-    fn wasmx_root(&mut self, vm: usize, route: usize, context: u32, starts: bool) -> bool {
-        let size = self.nginx_root(vm, route, context);
+    /// Makes and configures a root. One that was there before keeps its tick.
+    fn wasmx_root(&mut self, vm: usize, before: &Root, starts: bool) -> bool {
+        let context = before.context;
+        let size = self.nginx_root(vm, before.route, context);
+        if let Some(root) = self.world.borrow_mut().root_of(vm, context) {
+            (root.tick, root.tick_set) = (before.tick, before.tick_set);
+        }
         let start = starts.then_some(("proxy_on_vm_start", 0));
         let steps = std::iter::once(("proxy_on_context_create", 0))
             .chain(start)
@@ -46,12 +52,9 @@ impl Host {
             let roots = std::mem::take(&mut self.world.borrow_mut().vms[old].roots);
             let vm = self.start_vm(Some(worker), 0);
             self.workers[worker].vm = Some(vm);
+            // The timers are the worker's, not the instance's.
             for root in roots {
-                self.wasmx_root(vm, root.route, root.context, false);
-                // The timer is the worker's, not the instance's.
-                if let Some(anew) = self.world.borrow_mut().root_of(vm, root.context) {
-                    anew.tick = anew.tick.or(root.tick);
-                }
+                self.wasmx_root(vm, &root, false);
             }
         }
         let vm = self.workers[worker].vm?;

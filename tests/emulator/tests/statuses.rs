@@ -1,0 +1,72 @@
+//! Every host call of the filter returns every status once: no trap, and every client an answer.
+
+use std::collections::BTreeMap;
+
+use kafka_upstream_emulator::rule::RULES;
+use kafka_upstream_emulator::{Bridge, Guest, Host, Profile, Request, Rule, SERVED, configuration};
+use serde_json::json;
+
+/// A host call by its function and number, and the status that it returns.
+type Fault = (&'static str, u64, u32);
+
+/// Two requests and their replies on a host where one call fails.
+fn play(profile: Profile, fault: Option<Fault>) -> Host {
+    let mut host = Host::new(profile, &Guest::filter());
+    for rule in 1..=RULES {
+        host.expect_violation(Rule(rule));
+    }
+    if let Some((function, nth, status)) = fault {
+        host.fail_once(function, nth, status);
+    }
+    let fields = json!({ "producer_async": false, "forward_headers": true });
+    let Ok(route) = host.configure(configuration(profile, fields)) else { return host };
+    let mut bridge = Bridge::new();
+    let clients = [host.send(route, Request::post("a")), host.send(route, Request::get("/"))];
+    host.run_for(&mut bridge, 31_000);
+    for client in clients {
+        let status = host.seen(client).status();
+        let known = [200, 400, 413, 503, 504];
+        assert!(known.contains(&status), "{profile:?} {fault:?}: {status}\n{}", host.trace());
+    }
+    host
+}
+
+/// Faults that no host makes. The SDK does not survive them: its dispatch knows three statuses, and
+/// it turns to the context that a callout's end is for, which always lives. And WasmX does not
+/// say that it is Envoy, which the status of the first property is taken for.
+fn is_none(profile: Profile, (function, nth, status): Fault) -> bool {
+    match function {
+        "proxy_get_property" => (profile, nth, status) == (Profile::Wasmx, 0, 1),
+        "proxy_http_call" => ![2, 10].contains(&status),
+        "proxy_set_effective_context" => profile != Profile::Envoy || nth % 2 == 1,
+        _ => false,
+    }
+}
+
+#[test]
+fn no_status_of_a_host_call_traps() {
+    for profile in SERVED {
+        let calm = play(profile, None);
+        let mut faults = Vec::new();
+        let mut calls: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (function, _, count) in calm.hostcalls() {
+            *calls.entry(function).or_default() += count;
+        }
+        for (function, count) in calls {
+            for nth in 0..count.min(CALLS) {
+                faults.extend((1..=12).map(|status| (function, nth, status)));
+            }
+        }
+        faults.retain(|fault| !is_none(profile, *fault));
+        let survives = |fault: &Fault| {
+            let host = play(profile, Some(*fault));
+            host.traps() == 0 && host.violations().is_empty()
+        };
+        let all = faults.len();
+        faults.retain(|fault| !survives(fault));
+        assert!(faults.is_empty(), "{profile:?}: {} of {all} trap: {faults:?}", faults.len());
+    }
+}
+
+/// Calls of one function that a fault strikes, from the first.
+const CALLS: u64 = 12;
