@@ -67,7 +67,12 @@ fn listeners(closed: u16) -> Vec<(&'static str, Value)> {
         ),
         (
             "sasl",
-            told("authentication", json!({ "mechanism": "PLAIN", "user": "u", "password": "p" })),
+            told(
+                "authentication",
+                json!({ "mechanism": "OAUTHBEARER", "oauthbearer": {
+                "token_endpoint_url": "https://idp.example/t", "client_id": "c", "client_secret": "s",
+            } }),
+            ),
         ),
         ("tls", told("security", json!({ "ssl": true }))),
         (
@@ -224,7 +229,7 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
     gateway: &Gateway,
 ) -> anyhow::Result<()> {
     for (listener, refused) in [
-        ("sasl", "authentication: this version of the bridge cannot do that"),
+        ("sasl", "is neither loopback nor in inline_token_endpoints"),
         ("registry", "schema_registry.confluent: this version of the bridge cannot do that"),
         ("tls", "security.ssl: the bridge's cluster `default` is configured without TLS"),
         ("certificate", "security.certificate_id: `c` is not in the bridge's `certificates`"),
