@@ -83,6 +83,7 @@ impl RequestStream {
             Err(Refused { reply, goes_on }) => {
                 if let Some(code) = reply.code {
                     routes.metrics.count_request(Ended::Failed(code));
+                    routes.warn_of(code);
                 }
                 self.stage = if goes_on { Stage::Passing } else { Stage::Answered };
                 if !goes_on {

@@ -83,6 +83,13 @@ impl Routes {
         known
     }
 
+    /// Tells the operator, once, of a refusal that the gateway's configuration can mend.
+    pub(crate) fn warn_of(&self, code: Code) {
+        if code == Code::BodyNotReadable && !self.has_warned.replace(true) {
+            host::log(Level::Warn, SPILLED);
+        }
+    }
+
     /// A stream waits for the first of its body.
     pub(crate) fn await_body(&self, stream: StreamId, timeout: Duration, goes_on: bool) {
         let until = self.clock.now() + timeout;
@@ -116,6 +123,9 @@ impl Routes {
         }
     }
 }
+
+const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not hand over a \
+    body that it has; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
 
 const NO_BODY: &str = "event=no_body effect=503 hint=\"a request's body did not begin within \
     delivery_timeout; if none ever does, set allow_on_headers_stop_iteration: true in Envoy's \

@@ -1,5 +1,7 @@
 //! The configurations that users copy: each is loaded by what it is for, as far as that can be had.
 
+#![expect(clippy::indexing_slicing, reason = "a configuration of ours has what is looked for")]
+
 use std::fs;
 use std::path::PathBuf;
 

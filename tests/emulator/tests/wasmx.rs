@@ -26,6 +26,7 @@ fn a_spilled_body_is_refused() {
     assert_eq!((reply.status, reply.header("kafka-error").as_str()), (413, "body_not_readable"));
     assert_eq!(scene.bridge.ledger.len(), 2);
     assert!(reply.body_text().contains("raise its body buffer"), "{}", reply.body_text());
+    assert!(scene.host.has_logged("client_body_buffer_size"), "{:?}", scene.host.logs());
     scene.assert_empty();
 }
 

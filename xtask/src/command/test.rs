@@ -77,7 +77,7 @@ fn unit_tests() -> Vec<Step> {
         cargo(
             "unit tests",
             "test --no-fail-fast --workspace --exclude kafka-upstream \
-             --exclude kafka-upstream-tests --exclude xtask",
+             --exclude kafka-upstream-tests --exclude kafka-upstream-emulator --exclude xtask",
         ),
         cargo("unit tests, xtask", "test --package xtask --lib --bins"),
         cargo("rules of the source", "test --package kafka-upstream-tests --test tidy"),
@@ -87,6 +87,7 @@ fn unit_tests() -> Vec<Step> {
 fn end_to_end() -> anyhow::Result<Vec<Step>> {
     Ok(vec![
         cargo("parts", "test --package xtask --test * -- --test-threads=1"),
+        cargo("emulated gateways", "test --no-fail-fast --package kafka-upstream-emulator"),
         stories(None),
         own("func-e", "func-e --check")?,
         own("demo", "demo --check")?,
