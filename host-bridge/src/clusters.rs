@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::access;
 use crate::config::{Config, ConfigError, field, is_loopback};
+use crate::credentials;
 use crate::security::{self, Properties, Tls};
 
 /// The clients of this process.
@@ -193,7 +194,10 @@ impl Clusters {
         if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
-        let client = Client::new(key.1.clone());
+        let client = match credentials::source(&key.1) {
+            Some(source) => Client::with_credentials(key.1.clone(), source),
+            None => Client::new(key.1.clone()),
+        };
         let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
         let shared = Arc::new(Shared { cluster, client, used_ms });
         self.producer(&shared);

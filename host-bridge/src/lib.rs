@@ -5,6 +5,7 @@ mod auth;
 mod batches;
 mod clusters;
 mod config;
+mod credentials;
 mod intake;
 mod listen;
 mod metrics;

@@ -1,0 +1,131 @@
+//! OAuth 2's grant of client credentials (RFC 6749, section 4.4; KIP-768).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Request, StatusCode};
+use kafka_client::{Cause, Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
+use serde::Deserialize;
+
+use super::http;
+
+/// The endpoint that gives this client its tokens.
+#[derive(Debug)]
+pub(super) struct TokenEndpoint(OAuthClient);
+
+/// What an endpoint answers; unknown fields are its own business.
+#[derive(Default, Deserialize)]
+struct Answer {
+    access_token: Option<String>,
+    expires_in: Option<serde_json::Value>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: Option<f64>,
+}
+
+impl TokenEndpoint {
+    pub(super) fn new(client: OAuthClient) -> Self {
+        Self(client)
+    }
+
+    async fn ask(&self) -> Result<Lease, String> {
+        let request = self.request().await?;
+        let asked = http::ask(&self.0.endpoint, request, self.0.verifies_endpoint).await;
+        let (status, body) = asked.map_err(|error| error.to_string())?;
+        read(status, &body, SystemTime::now())
+    }
+
+    /// Id and secret go as they are, as Kafka's own client sends them.
+    async fn request(&self) -> Result<Request<Full<Bytes>>, String> {
+        let source = self.0.secret.clone();
+        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        let secret = read.map_err(|error| error.to_string())?;
+        let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
+        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        if let Some(scope) = &self.0.scope {
+            form.append_pair("scope", scope);
+        }
+        let form = Full::new(Bytes::from(form.finish()));
+        Request::post("/")
+            .header(AUTHORIZATION, format!("Basic {who}"))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json")
+            .body(form)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl CredentialSource for TokenEndpoint {
+    fn obtain(&self) -> Obtaining<'_> {
+        Box::pin(async {
+            let asked = self.ask().await;
+            let told =
+                |what| Cause::from(format!("the token endpoint {}: {what}", self.0.endpoint));
+            asked.map_err(told)
+        })
+    }
+}
+
+fn read(status: StatusCode, body: &[u8], now: SystemTime) -> Result<Lease, String> {
+    let answer: Option<Answer> = serde_json::from_slice(body).ok();
+    if status.is_redirection() {
+        return Err(format!("it answered {status}, and no redirect is followed"));
+    }
+    if status != StatusCode::OK {
+        let answer = answer.unwrap_or_default();
+        let why: Vec<_> = [answer.error, answer.error_description].into_iter().flatten().collect();
+        return Err(quotable(&format!("it answered {status} {}", why.join(": "))));
+    }
+    let answer = answer.ok_or("its answer is no JSON object")?;
+    let token = answer.access_token.ok_or("its answer has no access_token")?;
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("its access_token has characters that no token has".to_owned());
+    }
+    let lifetime = lifetime(&token, answer.expires_in.as_ref(), now);
+    if lifetime.is_zero() {
+        return Err("its token has expired; are the clocks right?".to_owned());
+    }
+    let credential = Credential::Token(Secret::new(token));
+    Ok(Lease { credential, lifetime: Some(lifetime) })
+}
+
+/// The shorter of what the answer and the token itself say; a token that nobody says anything of is
+/// asked for again soon.
+fn lifetime(token: &str, expires_in: Option<&serde_json::Value>, now: SystemTime) -> Duration {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let told = expires_in.and_then(|told| {
+        told.as_f64().or_else(|| told.as_str().and_then(|text| text.parse().ok()))
+    });
+    let claimed = claims(token).and_then(|claims| claims.exp).map(|exp| exp - now);
+    let shortest = [told, claimed].into_iter().flatten().min_by(f64::total_cmp);
+    shortest.map_or(UNTOLD, |seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)))
+}
+
+/// Of a JWT; its signature is for the broker to check.
+fn claims(token: &str) -> Option<Claims> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+fn quotable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().take(200).map(clean).collect()
+}
+
+/// For how long a token is kept of which nobody says how long it is good.
+const UNTOLD: Duration = Duration::from_secs(300);
+/// Longest lifetime that is believed, in s: a year.
+const LONGEST: f64 = 365.0 * 86_400.0;
+
+#[cfg(test)]
+mod tests;
