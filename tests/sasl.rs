@@ -1,6 +1,6 @@
 //! Clients that must say who they are: real brokers, each mechanism, right and wrong.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use kafka_upstream_tests::{Gateway, text};
@@ -9,6 +9,7 @@ use xtask::bridge::{Bridge, Settings};
 use xtask::http::Request;
 use xtask::kafka::{Kafka, KafkaVersion, Setup};
 use xtask::process::wait_until;
+use xtask::reader::read_all;
 
 /// A password that every quoting on the way must leave alone.
 const PASSWORD: &str = r#"p "4s\s=wo,rd';"#;
@@ -167,4 +168,35 @@ async fn a_password_in_a_file_changes_without_a_restart() -> anyhow::Result<()> 
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
+    let kafka = secured(KafkaVersion::V4_1, &[("connections.max.reauth.ms", "3000")]).await?;
+    kafka.create_topic("t", 3).await?;
+    let bob = [("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "bob")];
+    let bridge = bridge(&kafka, &[bob[0], bob[1], ("sasl.password", "bobs-secret")]).await?;
+    let metric = async |name: &str| bridge.metric(&format!("host_bridge_kafka_{name}"), "").await;
+    wait_until("a first record", Duration::from_secs(20), async || {
+        let (status, told) = produce(&bridge, "t").await?;
+        ensure!(status == 200, "{told}");
+        Ok(())
+    })
+    .await?;
+    let opened = metric("connections_opened_total").await?;
+    let (end, mut sent) = (Instant::now() + Duration::from_secs(15), 0);
+    while Instant::now() < end {
+        let sending = (0..8).map(|_| produce(&bridge, "t"));
+        for reply in futures_util::future::join_all(sending).await {
+            let (status, told) = reply?;
+            ensure!(status == 200, "after {sent}: {told}");
+            sent += 1;
+        }
+    }
+    ensure!(sent > 200, "only {sent} were sent");
+    ensure!(metric("connections_opened_total").await? == opened, "a connection was replaced");
+    ensure!(metric("batches_resent_total").await? == 0.0, "a batch was sent again");
+    let held = read_all(&kafka.bootstrap(), "t").await?.len();
+    ensure!(held == sent + 1, "{held} are written, {sent} and the first were sent");
+    Ok(())
 }

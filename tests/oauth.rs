@@ -1,0 +1,130 @@
+//! OAUTHBEARER by client credentials: a token server, and real brokers that check its tokens.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use kafka_upstream_tests::oidc::{CLIENT, Oidc, SECRET};
+use kafka_upstream_tests::{Gateway, text};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::http::Request;
+use xtask::kafka::{Kafka, KafkaVersion, Setup};
+use xtask::process::wait_until;
+
+/// A broker that takes the server's tokens for the audience `kafka`.
+async fn secured(version: KafkaVersion, oidc: &Oidc) -> anyhow::Result<Kafka> {
+    let keys = oidc.keys_endpoint();
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required ;";
+    let handler =
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler";
+    // Without its name Kafka 4.1 takes the one for clients, which checks neither signature nor
+    // audience.
+    let validator = "org.apache.kafka.common.security.oauthbearer.BrokerJwtValidator";
+    let setup = Setup {
+        properties: &[
+            ("sasl.enabled.mechanisms", "OAUTHBEARER"),
+            ("listener.name.sasl.oauthbearer.sasl.jaas.config", module),
+            ("listener.name.sasl.oauthbearer.sasl.server.callback.handler.class", handler),
+            ("sasl.oauthbearer.jwks.endpoint.url", &keys),
+            ("sasl.oauthbearer.jwt.validator.class", validator),
+            ("sasl.oauthbearer.expected.audience", "kafka"),
+            ("sasl.oauthbearer.expected.issuer", "oidc"),
+            ("connections.max.reauth.ms", "3600000"),
+        ],
+        listeners: &[("SASL", "SASL_PLAINTEXT")],
+        java: &[format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={keys}")],
+        ..Setup::default()
+    };
+    Kafka::start_setup(version, 1, 1, setup).await
+}
+
+fn filter(kafka: &Kafka, oidc: &Oidc, secret: &str, scope: &str) -> anyhow::Result<Value> {
+    let address = kafka.bootstrap_at("SASL")?;
+    let port: u16 = address.rsplit(':').next().unwrap_or_default().parse()?;
+    Ok(json!({
+        "producer_async": false,
+        "delivery_timeout": 4000,
+        "error_handling": { "return_error_message": true },
+        "bootstrap_servers": [{ "host": "127.0.0.1", "port": port }],
+        "authentication": { "mechanism": "OAUTHBEARER", "oauthbearer": {
+            "token_endpoint_url": oidc.token_endpoint(), "client_id": CLIENT,
+            "client_secret": secret, "scopes": [scope], "extensions": { "traceId": "a-1" },
+        } },
+    }))
+}
+
+async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
+    let oidc = Oidc::start(Duration::from_secs(3600)).await?;
+    let kafka = secured(version, &oidc).await?;
+    let mut elsewhere = filter(&kafka, &oidc, SECRET, "produce")?;
+    elsewhere["authentication"]["oauthbearer"]["token_endpoint_url"] =
+        "http://idp.example.com/token".into();
+    let listeners = [
+        ("right", filter(&kafka, &oidc, SECRET, "produce")?),
+        ("wrong-secret", filter(&kafka, &oidc, "hunter2", "produce")?),
+        ("wrong-audience", filter(&kafka, &oidc, SECRET, "other")?),
+        ("elsewhere", elsewhere),
+    ];
+    let gateway = Gateway::start_with(kafka, 1, (1, &[]), &listeners).await?;
+    let reply = gateway.send("right", text("x")).await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    ensure!(oidc.forms() == ["grant_type=client_credentials&scope=produce"], "{:?}", oidc.forms());
+    for (topic, told) in [
+        ("wrong-secret", "it answered 401 Unauthorized invalid_client: who are you?"),
+        ("wrong-audience", "check the token's issuer, audience, scope and extensions"),
+        ("elsewhere", "profile_refused"),
+    ] {
+        let reply = gateway.send(topic, text("x")).await?;
+        let text = reply.text() + reply.header("kafka-error").unwrap_or_default();
+        ensure!(reply.status == 503 && text.contains(told), "{topic}: {} {text}", reply.status);
+        ensure!(!text.contains("hunter2"), "a secret is told");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_writes_with_a_token_to_kafka_4_1() -> anyhow::Result<()> {
+    through_a_filter(KafkaVersion::V4_1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_writes_with_a_token_to_kafka_3_9() -> anyhow::Result<()> {
+    through_a_filter(KafkaVersion::V3_9).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_6_s_are_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
+    let oidc = Oidc::start(Duration::from_secs(6)).await?;
+    let kafka = secured(KafkaVersion::V4_1, &oidc).await?;
+    kafka.create_topic("t", 3).await?;
+    let endpoint = oidc.token_endpoint();
+    let settings = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.token.endpoint.url", &endpoint),
+        ("sasl.oauthbearer.client.credentials.client.id", CLIENT),
+        ("sasl.oauthbearer.client.credentials.client.secret", SECRET),
+    ];
+    let base = Settings::to(kafka.bootstrap_at("SASL")?);
+    let settings = settings.iter().fold(base, |all, (name, value)| all.property(name, value));
+    let bridge = Bridge::start(settings).await?;
+    let produce = async || {
+        let request = Request::post("/v1/clusters/default/topics/t", "x".to_owned());
+        let reply = request.send(bridge.port()).await?;
+        ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+        Ok(())
+    };
+    wait_until("a first record", Duration::from_secs(20), &produce).await?;
+    let opened = bridge.metric("host_bridge_kafka_connections_opened_total", "").await?;
+    let (end, mut sent) = (Instant::now() + Duration::from_secs(20), 0);
+    while Instant::now() < end {
+        produce().await.map_err(|error| error.context(format!("after {sent} records")))?;
+        sent += 1;
+    }
+    ensure!(sent > 100, "only {sent} were sent");
+    let now = bridge.metric("host_bridge_kafka_connections_opened_total", "").await?;
+    ensure!(now == opened, "{opened} connections became {now}");
+    let asked = oidc.asked();
+    ensure!((4..=10).contains(&asked), "{asked} tokens in 20 s");
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! An OAuth 2 server of one page: it signs tokens for a client that knows its secret, and publishes
+//! the key that they are checked with.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::anyhow;
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::json;
+
+/// The client that it knows.
+pub const CLIENT: &str = "gateway";
+/// The client's secret.
+pub const SECRET: &str = "gateways-secret";
+
+/// A running server; it ends with the runtime.
+#[derive(Clone)]
+pub struct Oidc {
+    state: Arc<State>,
+    url: String,
+}
+
+struct State {
+    key: EcdsaKeyPair,
+    lifetime: Mutex<Duration>,
+    asked: AtomicU64,
+    /// Forms of the requests that were answered with a token.
+    forms: Mutex<Vec<String>>,
+}
+
+impl Oidc {
+    /// Starts it on a free port of loopback, with tokens that live for so long.
+    ///
+    /// # Errors
+    /// When there is no key or no port.
+    pub async fn start(lifetime: Duration) -> anyhow::Result<Self> {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let failed = |error: &dyn std::fmt::Display| anyhow!("no key: {error}");
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|e| failed(&e))?;
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random)
+            .map_err(|error| failed(&error))?;
+        let (lifetime, forms) = (Mutex::new(lifetime), Mutex::default());
+        let state = Arc::new(State { key, lifetime, asked: AtomicU64::new(0), forms });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (tokens, keys) = (Arc::clone(&state), state.keys());
+        let issue =
+            move |headers: HeaderMap, form: String| async move { tokens.issue(&headers, form) };
+        let routes = Router::new()
+            .route("/token", post(issue))
+            .route("/keys", get(move || async move { keys }));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Ok(Self { state, url })
+    }
+
+    /// Where tokens are given.
+    #[must_use]
+    pub fn token_endpoint(&self) -> String {
+        format!("{}/token", self.url)
+    }
+
+    /// Where the key is (`sasl.oauthbearer.jwks.endpoint.url`).
+    #[must_use]
+    pub fn keys_endpoint(&self) -> String {
+        format!("{}/keys", self.url)
+    }
+
+    /// How often a token was asked for.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.state.asked.load(Relaxed)
+    }
+
+    /// The forms of the requests that got a token.
+    #[must_use]
+    pub fn forms(&self) -> Vec<String> {
+        self.state.forms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl State {
+    fn keys(&self) -> String {
+        // 4 and both coordinates: the uncompressed form of a point.
+        let point = self.key.public_key().as_ref();
+        let coordinate = |from: usize| point.get(from..from + 32).unwrap_or_default();
+        let (x, y) = (coded(coordinate(1)), coded(coordinate(33)));
+        let key = json!({
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "1", "x": x, "y": y,
+        });
+        json!({ "keys": [key] }).to_string()
+    }
+
+    fn issue(&self, headers: &HeaderMap, form: String) -> (StatusCode, String) {
+        self.asked.fetch_add(1, Relaxed);
+        let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("{CLIENT}:{SECRET}")));
+        let given = headers.get("authorization").and_then(|value| value.to_str().ok());
+        if given != Some(&*expected) {
+            let error = json!({ "error": "invalid_client", "error_description": "who are you?" });
+            return (StatusCode::UNAUTHORIZED, error.to_string());
+        }
+        let lifetime = *self.lifetime.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let audience = if form.contains("scope=other") { "other" } else { "kafka" };
+        self.forms.lock().unwrap_or_else(PoisonError::into_inner).push(form);
+        let header = json!({ "alg": "ES256", "kid": "1", "typ": "JWT" }).to_string();
+        let claims = json!({
+            "iss": "oidc", "aud": audience, "sub": CLIENT, "iat": now, "nbf": now,
+            "exp": now + lifetime.as_secs(), "scope": "produce",
+        });
+        let signed =
+            format!("{}.{}", coded(header.as_bytes()), coded(claims.to_string().as_bytes()));
+        let Ok(signature) = self.key.sign(&SystemRandom::new(), signed.as_bytes()) else {
+            return (StatusCode::INTERNAL_SERVER_ERROR, String::new());
+        };
+        let token = format!("{signed}.{}", coded(signature.as_ref()));
+        let answer = json!({
+            "access_token": token, "token_type": "Bearer", "expires_in": lifetime.as_secs(),
+        });
+        (StatusCode::OK, answer.to_string())
+    }
+}
+
+fn coded(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
