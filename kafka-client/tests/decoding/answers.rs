@@ -16,7 +16,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataResponse, ProduceResponse,
-    ProducerId, TopicName,
+    ProducerId, SaslAuthenticateResponse, SaslHandshakeResponse, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::collection::vec;
@@ -28,6 +28,8 @@ use crate::{KIB, changed, changes};
 const API_VERSIONS: i16 = 18;
 const METADATA: i16 = 3;
 const PRODUCE: i16 = 0;
+const SASL_AUTHENTICATE: i16 = 36;
+const SASL_HANDSHAKE: i16 = 17;
 
 /// How many of each thing an answer has.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,6 +59,14 @@ fn frame(answers: &Answers, counts: Counts) -> Bytes {
         API_VERSIONS => api_versions(answers.version, counts).encode(&mut bytes, answers.version),
         METADATA => metadata(counts).encode(&mut bytes, answers.version),
         PRODUCE => produce(answers.version, counts).encode(&mut bytes, answers.version),
+        SASL_HANDSHAKE => SaslHandshakeResponse::default()
+            .with_mechanisms(vec![StrBytes::from_static_str("PLAIN"); counts.topics])
+            .encode(&mut bytes, answers.version),
+        SASL_AUTHENTICATE => SaslAuthenticateResponse::default()
+            .with_error_message(Some(StrBytes::from_static_str("no")))
+            .with_auth_bytes(vec![7; counts.details].into())
+            .with_unknown_tagged_fields(tags(counts))
+            .encode(&mut bytes, answers.version),
         _ => InitProducerIdResponse::default()
             .with_producer_id(ProducerId(1))
             .with_producer_epoch(0)
