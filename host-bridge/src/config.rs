@@ -1,5 +1,6 @@
 //! Configuration: a TOML file, the environment and flags, in rising precedence.
 
+mod services;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +125,10 @@ impl Config {
             };
             tables.into_iter().map(flat).collect::<Result<_, ConfigError>>()
         };
+        let mut clusters: BTreeMap<_, _> = tables("clusters", raw.clusters)?;
+        for (name, properties) in &mut clusters {
+            services::expand(name, properties)?;
+        }
         Ok(Self {
             listen,
             listen_tls: raw.tls,
@@ -131,7 +136,7 @@ impl Config {
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
-            clusters: tables("clusters", raw.clusters)?,
+            clusters,
             tls: Tls {
                 certificates: tables("certificates", raw.certificates)?,
                 inline: sources::flatten("inline", raw.inline)?,

@@ -2,6 +2,7 @@
 
 mod compression;
 mod jaas;
+mod names;
 mod property;
 mod reference;
 mod sasl;
@@ -20,6 +21,7 @@ use crate::resolve::Endpoint;
 use crate::sasl::{Identity, Sasl, Source};
 use crate::tls::TlsFileError;
 use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
+use names::NAMES;
 use property::{Property, nearest};
 use sasl::SaslProperties;
 use security::SECURITY_PROTOCOL;
@@ -74,67 +76,6 @@ pub(crate) enum Partitioner {
     Murmur2Random,
     ConsistentRandom,
 }
-
-/// Every property there is, for the suggestion in an error.
-const NAMES: &[&str] = &[
-    "acks",
-    "batch.records",
-    "batch.size",
-    BOOTSTRAP,
-    "buffer.memory",
-    "client.id",
-    GZIP_LEVEL,
-    LZ4_LEVEL,
-    COMPRESSION_TYPE,
-    ZSTD_LEVEL,
-    "connections.max.idle.ms",
-    "delivery.timeout.ms",
-    "enable.idempotence",
-    tls::VERIFICATION,
-    "linger.ms",
-    "max.in.flight.requests.per.connection",
-    "max.request.size",
-    "metadata.max.age.ms",
-    "partitioner",
-    "reconnect.backoff.max.ms",
-    "reconnect.backoff.ms",
-    "request.timeout.ms",
-    "retries",
-    "retry.backoff.max.ms",
-    "retry.backoff.ms",
-    sasl::JAAS,
-    sasl::MECHANISM,
-    sasl::CLIENT_ID,
-    sasl::CLIENT_SECRET,
-    sasl::CLIENT_SECRET_FILE,
-    sasl::EXTENSIONS,
-    sasl::SCOPE,
-    sasl::ENDPOINT_VERIFY,
-    sasl::ENDPOINT,
-    sasl::PASSWORD,
-    sasl::PASSWORD_FILE,
-    sasl::USER,
-    SECURITY_PROTOCOL,
-    "socket.connection.setup.timeout.ms",
-    tls::PROTOCOLS,
-    tls::IDENTIFICATION,
-    KEY_PASSWORD,
-    tls::KEY_PASSWORD_FILE,
-    CHAIN,
-    tls::CHAIN_FILE,
-    KEY,
-    tls::KEY_FILE,
-    KEYSTORE,
-    KEYSTORE_PASSWORD,
-    tls::KEYSTORE_PASSWORD_FILE,
-    tls::KEYSTORE_TYPE,
-    TRUSTED,
-    tls::TRUSTED_FILE,
-    TRUSTSTORE,
-    TRUSTSTORE_PASSWORD,
-    tls::TRUSTSTORE_PASSWORD_FILE,
-    tls::TRUSTSTORE_TYPE,
-];
 
 const BOOTSTRAP: &str = "bootstrap.servers";
 /// Kafka's durations are Java ints.

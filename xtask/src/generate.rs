@@ -171,6 +171,11 @@ they change, or on SIGHUP; one that cannot be used is reported, and what was rea
 store says itself whether it is JKS, PKCS12 or PEM. Without a truststore the system's roots are
 trusted.
 
+Options of `sasl.jaas.config` count as the properties of the same meaning; `awsProfileName`,
+`awsRegion`, `awsAccessKeyId`, `awsSecretAccessKey`, `awsSessionToken` and `tokenauth` stand there
+alone. `service = \"azure-event-hubs\"` sets what Event Hubs needs, but for `bootstrap.servers` and
+`sasl.password`, the connection string.
+
 `[certificates.NAME]` has the `ssl.keystore.*` and `ssl.key.*` of a client certificate that filters
 name as `security.certificate_id`, and `[inline]` the `ssl.*` that hold for brokers that filters name
 by their addresses.
