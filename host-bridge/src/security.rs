@@ -98,7 +98,10 @@ fn check(
         return Err(field(&format!("{section}.{name}"), &format!("only {allowed} can stand here")));
     }
     let given = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let rest = [("bootstrap.servers", "127.0.0.1:1"), (PROTOCOL, "SSL")];
+    // Who has no truststore here need not have the system's roots either.
+    let trusts = properties.keys().any(|name| name.starts_with("ssl.truststore."));
+    let verifies = if trusts { "true" } else { "false" };
+    let rest = [("bootstrap.servers", "127.0.0.1:1"), (PROTOCOL, "SSL"), (VERIFICATION, verifies)];
     let config = kafka_client::Config::from_properties(rest.into_iter().chain(given))
         .map_err(|error| field(section, &error.to_string()))?;
     if properties.is_empty() {

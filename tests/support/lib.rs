@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod judge;
+pub mod keys;
 pub mod oidc;
 pub mod produce;
 

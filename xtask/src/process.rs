@@ -122,6 +122,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn hangup(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Asks it to end and waits; after `grace` it is killed. Returns how it ended.
     ///
     /// # Errors

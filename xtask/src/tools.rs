@@ -122,6 +122,14 @@ pub fn java() -> anyhow::Result<PathBuf> {
     Ok(prerequisite::java_path())
 }
 
+/// Its `keytool`.
+///
+/// # Errors
+/// As [`java`].
+pub fn keytool() -> anyhow::Result<PathBuf> {
+    Ok(java()?.with_file_name("keytool"))
+}
+
 fn given(variable: &str, path: &OsStr) -> anyhow::Result<PathBuf> {
     let path = PathBuf::from(path);
     if !path.exists() {

@@ -124,8 +124,8 @@ fn received(alert: AlertDescription) -> String {
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied
         | AlertDescription::UnsupportedCertificate => {
-            "it does not accept our certificate, or misses one; does its truststore have the \
-             issuer of ssl.keystore.*?"
+            "it wants a client certificate that it trusts; is ssl.keystore.* set, and its issuer \
+             in the broker's truststore?"
         }
         AlertDescription::CertificateExpired | AlertDescription::CertificateRevoked => {
             "our certificate (ssl.keystore.*) has expired or is revoked"

@@ -9,7 +9,7 @@ use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
 
 use super::expiry::earliest;
-use super::store::{self, Identity, pem};
+use super::store::{self, Identity, ec, pem};
 use super::verify::{Trusted, Verifier};
 use crate::config::{
     CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
@@ -86,6 +86,7 @@ pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
         let config = Arc::new(builder.with_no_client_auth());
         return Ok(Loaded { config, certificate_ends: None, truststore_ends });
     };
+    let identity = ec::with_public_key(identity);
     let certificate_ends = earliest(&identity.chain);
     let config = builder.with_client_auth_cert(identity.chain, identity.key);
     let config = config.map_err(|error| match error {

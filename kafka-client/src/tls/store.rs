@@ -1,5 +1,6 @@
 //! Key and trust stores: what they hold, whichever of the three kinds they are.
 
+pub(super) mod ec;
 mod jks;
 mod key;
 pub(super) mod pem;

@@ -31,6 +31,9 @@ convert -destkeystore client.jks -deststoretype JKS
 convert -destkeystore client-keyword.jks -deststoretype JKS -destkeypass 'key wörd'
 convert -destkeystore client.jceks.jks -deststoretype JCEKS
 
+keytool -genkeypair -alias curve -dname CN=curve -keyalg EC -groupname secp384r1 -validity 365000 \
+    -keystore curve.p12 -storepass "$pass"
+
 trust() { keytool -importcert -noprompt -alias ca -file ca.pem -storepass "$pass" "$@"; }
 trust -keystore trust.p12
 trust -keystore trust-legacy.p12 -J-Dkeystore.pkcs12.legacy

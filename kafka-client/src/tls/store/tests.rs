@@ -134,6 +134,21 @@ fn the_memory_that_scrypt_takes_is_bounded() {
 }
 
 #[test]
+fn a_key_of_java_without_its_public_half_can_be_used() {
+    let usable =
+        |key: &PrivateKeyDer<'_>| rustls::crypto::ring::sign::any_supported_type(key).is_ok();
+    let found = identity_of("curve.p12", Some(PASSWORD), None).unwrap();
+    assert!(!usable(&found.key), "then what adds it is no longer needed");
+    let completed = ec::with_public_key(found);
+    assert!(usable(&completed.key));
+    let again = completed.key.clone_key();
+    assert!(ec::with_public_key(completed).key == again, "a whole key stays as it is");
+    let other = identity_of("client.p12", Some(PASSWORD), None).unwrap();
+    let before = other.key.clone_key();
+    assert!(ec::with_public_key(other).key == before);
+}
+
+#[test]
 fn a_cut_store_or_pem_is_an_error() {
     for name in ["trust.jks", "client.jks", "trust-no-password.p12", "chain.pem"] {
         let whole = read(name);

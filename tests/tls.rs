@@ -1,0 +1,279 @@
+//! A gateway that reaches Kafka by TLS, with stores of keytool: what is right, and what is wrong and
+//! says so.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_upstream_tests::keys::{Authority, LEGACY, PASSWORD};
+use kafka_upstream_tests::{acked, configuration, text};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::http::Request;
+use xtask::kafka::{Kafka, KafkaVersion, Setup};
+use xtask::process::wait_until;
+use xtask::reader::read_all;
+
+const JKS: &[&str] = &["-deststoretype", "JKS"];
+
+/// A broker that wants client certificates, and those who may and who may not.
+struct Parties {
+    kafka: Kafka,
+    /// Its listener for TLS.
+    secure: String,
+    right: Authority,
+    wrong: Authority,
+}
+
+async fn start(version: KafkaVersion) -> anyhow::Result<Parties> {
+    let (right, wrong) = tokio::task::spawn_blocking(authorities).await??;
+    let (keystore, truststore) = (right.path("broker.p12")?, right.path("trust.p12")?);
+    let listener = |name: &str| format!("listener.name.secure.ssl.{name}");
+    let properties = [
+        (listener("client.auth"), "required"),
+        (listener("keystore.location"), &*keystore),
+        (listener("keystore.password"), PASSWORD),
+        (listener("key.password"), PASSWORD),
+        (listener("truststore.location"), &*truststore),
+        (listener("truststore.password"), PASSWORD),
+    ];
+    let properties: Vec<_> = properties.iter().map(|(name, value)| (&**name, *value)).collect();
+    let listeners = &[("SECURE", "SSL")];
+    let setup = Setup { properties: &properties, listeners, ..Setup::default() };
+    let kafka = Kafka::start_setup(version, 1, 1, setup).await?;
+    let secure = kafka.bootstrap_at("SECURE")?;
+    Ok(Parties { kafka, secure, right, wrong })
+}
+
+fn authorities() -> anyhow::Result<(Authority, Authority)> {
+    let (right, wrong) = (Authority::new()?, Authority::new()?);
+    right.issue("broker", "ip:127.0.0.1")?;
+    right.issue("client", "dns:client")?;
+    wrong.issue("client", "dns:client")?;
+    right.trust("trust.p12", &[])?;
+    right.trust("trust-legacy.p12", LEGACY)?;
+    right.trust("trust.jks", &["-storetype", "JKS"])?;
+    right.convert("client", "client-legacy.p12", LEGACY)?;
+    right.convert("client", "client.jks", JKS)?;
+    Ok((right, wrong))
+}
+
+impl Parties {
+    /// A cluster of the bridge's configuration by TLS; `more` is added.
+    fn cluster(&self, name: &str, trust: &str, key: &str, more: &str) -> anyhow::Result<String> {
+        let bootstrap = &self.secure;
+        let (trust, key) = (self.right.path(trust)?, self.right.path(key)?);
+        Ok(format!(
+            "[clusters.{name}]\nbootstrap.servers = '{bootstrap}'\nsecurity.protocol = 'SSL'\n\
+             ssl.truststore.location = '{trust}'\nssl.truststore.password = '{PASSWORD}'\n\
+             ssl.keystore.location = '{key}'\nssl.keystore.password = '{PASSWORD}'\n{more}\n"
+        ))
+    }
+
+    fn right(&self) -> anyhow::Result<String> {
+        Ok([
+            self.cluster("modern", "trust.p12", "client.p12", "")?,
+            self.cluster("legacy", "trust-legacy.p12", "client-legacy.p12", "")?,
+            self.cluster("jks", "trust.jks", "client.jks", "")?,
+            self.cluster("pem", "ca.pem", "client.p12", "ssl.enabled.protocols = 'TLSv1.2'")?,
+        ]
+        .concat())
+    }
+
+    fn wrong(&self) -> anyhow::Result<String> {
+        let named = self.secure.replace("127.0.0.1", "localhost");
+        let plain = self.kafka.bootstrap();
+        let (stranger, ca) = (self.wrong.path("client.p12")?, self.right.path("ca.pem")?);
+        let (secure, other) = (&self.secure, self.wrong.path("ca.pem")?);
+        let tls = |name: &str, bootstrap: &str, trust: &str, more: &str| {
+            format!(
+                "[clusters.{name}]\nbootstrap.servers = '{bootstrap}'\nsecurity.protocol = 'SSL'\n\
+                 ssl.truststore.location = '{trust}'\n{more}\n"
+            )
+        };
+        let key =
+            format!("ssl.keystore.location = '{stranger}'\nssl.keystore.password = '{PASSWORD}'");
+        Ok([
+            tls("issuer", secure, &other, "delivery.timeout.ms = 2000"),
+            tls("name", &named, &ca, ""),
+            tls("nobody", secure, &ca, ""),
+            tls("stranger", secure, &ca, &key),
+            tls("plain", &plain, &ca, ""),
+            format!("[clusters.unwrapped]\nbootstrap.servers = '{secure}'\n"),
+        ]
+        .concat())
+    }
+}
+
+/// What `GET /readyz` says of a cluster.
+async fn state(bridge: &Bridge, cluster: &str) -> anyhow::Result<String> {
+    let page = bridge.get("/readyz").await?.json()?;
+    let state = page.get("clusters").and_then(|clusters| clusters.get(cluster)?.as_str());
+    Ok(state.with_context(|| format!("no {cluster} in {page}"))?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_writes_by_tls_with_every_kind_of_store() -> anyhow::Result<()> {
+    every_kind_of_store_works(KafkaVersion::V4_1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_writes_by_tls_to_kafka_3_9() -> anyhow::Result<()> {
+    every_kind_of_store_works(KafkaVersion::V3_9).await
+}
+
+async fn every_kind_of_store_works(version: KafkaVersion) -> anyhow::Result<()> {
+    let parties = start(version).await?;
+    let secure = &parties.secure;
+    let password = parties.right.path("password")?;
+    fs::write(&password, format!("{PASSWORD}\n"))?;
+    let own = format!(
+        "inline_bootstrap_servers = ['{secure}']\n[certificates.mine]\n\
+         ssl.keystore.location = '{}'\nssl.keystore.password.file = '{password}'\n\
+         [inline]\nssl.truststore.location = '{}'\n",
+        parties.right.path("client.jks")?,
+        parties.right.path("ca.pem")?,
+    );
+    let settings = Settings::to(parties.kafka.bootstrap()).line(&own).line(&parties.right()?);
+    let bridge = Bridge::start(settings).await?;
+    let (host, port) = secure.split_once(':').context("HOST:PORT")?;
+    let inline = |security: Value| {
+        json!({ "producer_async": false, "security": security,
+            "error_handling": { "return_error_message": true },
+            "bootstrap_servers": [{ "host": host, "port": port.parse::<u16>().unwrap_or(0) }] })
+    };
+    let mut listeners: Vec<(&str, Value)> = ["modern", "legacy", "jks", "pem"]
+        .map(|cluster| (cluster, acked(&json!({ "cluster": cluster }))))
+        .to_vec();
+    listeners.push(("inline", inline(json!({ "ssl": true, "certificate_id": "mine" }))));
+    let refused = json!({ "ssl": true, "certificate_id": "another" });
+    let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
+    for (topic, fields) in &listeners {
+        parties.kafka.create_topic(topic, 1).await?;
+        config = config.listener(Listener::filter(topic, configuration(topic, fields)));
+    }
+    let other = configuration("inline", &inline(refused));
+    let envoy = Envoy::start(config.listener(Listener::filter("refused", other))).await?;
+    for (topic, _) in &listeners {
+        let reply = text("by TLS").send(envoy.port(topic)?).await?;
+        assert_eq!(reply.status, 200, "{topic}: {}", reply.text());
+        let records = read_all(&parties.kafka.bootstrap(), topic).await?;
+        assert_eq!(records.len(), 1, "{topic}");
+    }
+    let reply = text("x").send(envoy.port("refused")?).await?;
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("security.certificate_id: `another` is not"), "{}", reply.text());
+    for (label, least) in [("client", 28.0), ("truststore", 28.0)] {
+        let sample = format!("cluster=\"modern\",certificate=\"{label}\"");
+        let days = bridge.metric("host_bridge_kafka_certificate_days_left", &sample).await?;
+        assert!((least..30.0).contains(&days), "{label}: {days} days");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_tls_is_said_with_what_to_change() -> anyhow::Result<()> {
+    let parties = start(KafkaVersion::V4_1).await?;
+    let settings = Settings::to(parties.kafka.bootstrap()).line(&parties.wrong()?);
+    let bridge = Bridge::start(settings).await?;
+    for (cluster, said) in [
+        ("issuer", "signed with another key; is the issuer in ssl.truststore.*"),
+        ("name", "certificate is for 127.0.0.1, not for `localhost`"),
+        ("nobody", "is ssl.keystore.* set"),
+        ("stranger", "it wants a client certificate that it trusts"),
+        ("plain", "does it speak TLS (security.protocol)"),
+        ("unwrapped", "security.protocol"),
+    ] {
+        let state = state(&bridge, cluster).await?;
+        assert!(state.contains(said), "{cluster}: {state}");
+        assert!(!state.contains(PASSWORD), "{cluster}: {state}");
+    }
+    let reply = Request::post("/v1/clusters/issuer/topics/t", "x").send(bridge.port()).await?;
+    assert!(reply.text().contains("ssl.truststore"), "{} {}", reply.status, reply.text());
+    assert!(!fs::read_to_string(bridge.process().log())?.contains(PASSWORD));
+    let missing = "[certificates.gone]\nssl.keystore.location = '/no/such/file'\n";
+    let refused = Bridge::start(Settings::to(parties.kafka.bootstrap()).line(missing)).await;
+    let refused = format!("{:#}", refused.err().context("it started")?);
+    let wanted = "certificates.gone: `ssl.keystore.location`: /no/such/file: No such file";
+    assert!(refused.contains(wanted), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_certificates_lose_no_record() -> anyhow::Result<()> {
+    let parties = start(KafkaVersion::V4_1).await?;
+    parties.kafka.create_topic("load", 3).await?;
+    let store = parties.right.path("rotating.p12")?;
+    let publish = |authority: &Authority, name: &str| -> anyhow::Result<()> {
+        fs::copy(authority.path(name)?, format!("{store}.new"))?;
+        Ok(fs::rename(format!("{store}.new"), &store)?)
+    };
+    publish(&parties.right, "client.p12")?;
+    let cluster = parties.cluster("load", "trust.p12", "rotating.p12", "acks = 'all'")?;
+    let bridge = Bridge::start(Settings::to(parties.kafka.bootstrap()).line(&cluster)).await?;
+    let port = bridge.port();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..4 {
+        let stopped = stopped.clone();
+        senders.spawn(async move {
+            // About as many as a story can read back in a moment.
+            let mut pace = tokio::time::interval(Duration::from_millis(20));
+            let mut sent = 0;
+            while !*stopped.borrow() {
+                let request =
+                    Request::post("/v1/clusters/load/topics/load", format!("{sender} {sent}"));
+                let reply = request.send(port).await?;
+                anyhow::ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+                sent += 1;
+                pace.tick().await;
+            }
+            Ok(sent)
+        });
+    }
+    let metric = async |name: &str| {
+        bridge.metric(&format!("host_bridge_kafka_{name}"), "cluster=\"load\"").await
+    };
+    let reaches = async |name: &'static str, least: f64| {
+        wait_until(name, Duration::from_secs(40), async || {
+            let now = metric(name).await?;
+            anyhow::ensure!(now >= least, "{name} is {now}, not {least}");
+            Ok(())
+        })
+        .await
+    };
+    let grow =
+        async || reaches("batches_sent_total", metric("batches_sent_total").await? + 50.0).await;
+    grow().await?;
+    let opened = metric("connections_opened_total").await?;
+    let failures = metric("connect_failures_total").await?;
+    let loads = metric("tls_loads_total").await?;
+
+    // Noticed by itself: a store that is none, and what was read before stays.
+    publish(&parties.right, "ca.pem")?;
+    reaches("tls_load_failures_total", 1.0).await?;
+    grow().await?;
+    // On request: a certificate that the broker refuses. What is connected serves on.
+    publish(&parties.wrong, "client.p12")?;
+    bridge.process().hangup();
+    reaches("connect_failures_total", failures + 2.0).await?;
+    grow().await?;
+    assert!((metric("connections_opened_total").await? - opened).abs() < 1e-9);
+    // On request: a good one, on new connections.
+    publish(&parties.right, "client-legacy.p12")?;
+    bridge.process().hangup();
+    reaches("tls_loads_total", loads + 2.0).await?;
+    reaches("connections_opened_total", opened + 1.0).await?;
+    grow().await?;
+
+    stop.send_replace(true);
+    let mut sent = 0;
+    while let Some(sender) = senders.join_next().await {
+        sent += sender??;
+    }
+    let written = read_all(&parties.kafka.bootstrap(), "load").await?;
+    assert_eq!(written.len(), sent, "each of the records once");
+    Ok(())
+}
