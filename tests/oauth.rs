@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use kafka_upstream_tests::oidc::{CLIENT, Oidc, SECRET};
 use kafka_upstream_tests::{Gateway, text};
 use serde_json::{Value, json};
@@ -57,8 +57,9 @@ async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
     let oidc = Oidc::start(Duration::from_secs(3600)).await?;
     let kafka = secured(version, &oidc).await?;
     let mut elsewhere = filter(&kafka, &oidc, SECRET, "produce")?;
-    elsewhere["authentication"]["oauthbearer"]["token_endpoint_url"] =
-        "http://idp.example.com/token".into();
+    let path = "/authentication/oauthbearer/token_endpoint_url";
+    let url = elsewhere.pointer_mut(path).context("no endpoint")?;
+    *url = "http://idp.example.com/token".into();
     let listeners = [
         ("right", filter(&kafka, &oidc, SECRET, "produce")?),
         ("wrong-secret", filter(&kafka, &oidc, "hunter2", "produce")?),
