@@ -210,6 +210,9 @@ async fn under_load(cluster: &FakeCluster, client: &Client, seconds: u64) -> (u6
 #[tokio::test(start_paused = true)]
 async fn a_session_is_renewed_on_the_same_connection_without_a_gap() {
     let cluster = limited(3.0);
+    // Records queue up while it lasts.
+    let slow = Fault::SlowAnswer(Duration::from_millis(50));
+    cluster.arm(SASL_AUTHENTICATE, When::PerMille(1000), slow);
     let client = by_password(&cluster, "SCRAM-SHA-256", PASSWORD);
     let (connections, authentications) = under_load(&cluster, &client, 30).await;
     assert!(connections <= 4, "{connections} connections");
