@@ -11,6 +11,7 @@ use kafka_upstream_core::profile;
 
 use crate::Bridge;
 use crate::reply::refusal;
+use crate::routes;
 use crate::watched::{self, Watched};
 
 /// SHA-256 of each token: comparing these takes no longer for a guess that is nearly right.
@@ -43,7 +44,8 @@ pub(crate) async fn check(
     let given = request.headers().get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let known = given.is_some_and(|token| tokens.get().contains(&profile::id(token)));
-    if known || OPEN.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if known || OPEN.contains(&path) || routes::is_bypassed(path) {
         return next.run(request).await;
     }
     let error = "a bearer token of the bridge's token_file is required (bridge_token)";
@@ -53,5 +55,5 @@ pub(crate) async fn check(
     response
 }
 
-/// Routes of probes and of `bypassed`.
-const OPEN: [&str; 3] = ["/healthz", "/readyz", "/v1/bypassed"];
+/// Routes of probes.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];

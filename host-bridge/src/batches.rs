@@ -25,15 +25,22 @@ pub(crate) async fn enqueue(
     let now = Instant::now();
     let asked = if names.len() > 1 { now + deadline.duration_since(now) * 2 / 3 } else { deadline };
     let found = names.iter().map(async |name| (*name, producer.topic(name, asked).await));
-    let topics: BTreeMap<&str, Result<Topic, Reason>> = join_all(found).await.into_iter().collect();
+    let mut topics: BTreeMap<&str, Result<Topic, Reason>> =
+        join_all(found).await.into_iter().collect();
     let bytes = records.iter().map(|record| record_size(&kafka_record(record))).sum();
     let mut permit = match room(producer, bytes, deadline).await {
         Ok(permit) => permit,
         Err(reason) => return Enqueued(records.iter().map(|_| Err(reason.clone())).collect()),
     };
     let mut enqueue = |record: &Record<'_>| {
-        let topic = topics.get(record.topic).cloned().unwrap_or(Err(Reason::UnknownTopic))?;
-        producer.enqueue(&mut permit, &topic, kafka_record(record), deadline)
+        let topic = topics.get_mut(record.topic).ok_or(Reason::UnknownTopic)?;
+        let found = topic.clone()?;
+        let enqueued = producer.enqueue(&mut permit, &found, kafka_record(record), deadline);
+        if let Err(Reason::BufferFull) = enqueued {
+            // A smaller record might find room, and overtake this one.
+            *topic = Err(Reason::BufferFull);
+        }
+        enqueued
     };
     Enqueued(records.iter().map(&mut enqueue).collect())
 }
@@ -120,5 +127,25 @@ mod tests {
             _ => false,
         };
         assert_eq!(outcomes.iter().filter(is_full).count(), 1000 - written);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_record_does_not_overtake_a_large_one_that_found_no_room() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let bootstrap = cluster.bootstrap();
+        let small = [("batch.size", "100000"), ("max.request.size", "200000")];
+        let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "400000")];
+        let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let large = vec![0; 60_000];
+        let large = Record { value: Some(&large), ..record("orders") };
+        // A partition holds a quarter of the memory.
+        let records = [large.clone(), large, record("orders")];
+        let enqueued = enqueue(&client.producer(), &records, deadline).await;
+        let outcomes = enqueued.outcomes().await;
+        assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+        assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");
+        assert!(matches!(outcomes[2], Outcome::NotWritten(_)), "{outcomes:?}");
     }
 }

@@ -39,6 +39,14 @@ pub(crate) struct Shared {
     used_ms: AtomicU64,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// A client that a test has made.
+    pub(crate) fn of(client: Client) -> Arc<Self> {
+        Arc::new(Self { cluster: "default".to_owned(), client, used_ms: AtomicU64::new(0) })
+    }
+}
+
 /// Why a profile gets no producer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {

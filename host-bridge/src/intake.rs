@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as _;
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
-use kafka_upstream_core::outcome::Outcome;
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::wire::{self, Delivery, Head, WireError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -108,13 +108,15 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         }
     };
     if batch.head.delivery == Delivery::Queued {
-        let outcomes = vec![Outcome::Queued; batch.records.len()];
-        if !bridge.queued.push(bridge, profile, &shared, frame.clone(), outcomes.len()) {
-            let error = "the bridge queues as much as it may";
-            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
-        }
-        let encoded = encode(&outcomes);
-        taken.answer(encoded.clone(), true);
+        let records = batch.records.len();
+        let is_queued = bridge.queued.push(bridge, profile, &shared, &frame, records);
+        // In the words of outcomes, so that the client hears which queue is full.
+        let outcome = match is_queued {
+            true => Outcome::Queued,
+            false => Outcome::NotWritten(Reason::new(Code::QueueFull, QUEUE_FULL)),
+        };
+        let encoded = encode(&vec![outcome; records]);
+        taken.answer(encoded.clone(), is_queued);
         return Ok(encoded);
     }
     let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
@@ -141,6 +143,7 @@ fn encode(outcomes: &[Outcome]) -> Bytes {
     wire::encode_outcomes(outcomes).unwrap_or_default().into()
 }
 
+const QUEUE_FULL: &str = "the bridge queues as much as it may";
 /// How long a body may take: it comes from this machine, and holds its room meanwhile.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of request bodies at a time; more are answered "not now".

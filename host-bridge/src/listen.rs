@@ -65,12 +65,7 @@ impl Listeners {
         shutdown: CancellationToken,
         drain_timeout: Duration,
     ) -> Instant {
-        let server = Arc::new(Server {
-            router,
-            tls,
-            graceful: GracefulShutdown::new(),
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        });
+        let server = Arc::new(Server { router, tls, graceful: GracefulShutdown::new() });
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.0 {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
@@ -92,13 +87,13 @@ struct Server {
     router: Router,
     tls: Option<ServerTls>,
     graceful: GracefulShutdown,
-    connections: Arc<Semaphore>,
 }
 
 impl Server {
     async fn accept(&self, listener: Listener, shutdown: &CancellationToken) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let connection = Arc::clone(&self.connections).acquire_owned();
+            let connection = Arc::clone(&connections).acquire_owned();
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = async { (connection.await, listener.accept().await) } => accepted,
@@ -233,7 +228,8 @@ impl fmt::Display for Listeners {
     }
 }
 
-/// Most connections at a time; more wait to be accepted.
+/// Most connections of a listener at a time; more wait to be accepted. Peers of another machine
+/// take none of those that the gateway beside the bridge needs.
 const CONNECTIONS_MAX: usize = 8192;
 /// How long a TLS handshake may take: its peer is near.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -48,7 +48,7 @@ impl Queues {
         bridge: &Arc<Bridge>,
         profile: [u8; 32],
         shared: &Arc<Shared>,
-        frame: Bytes,
+        frame: &[u8],
         records: usize,
     ) -> bool {
         let mut held = self.lock();
@@ -58,7 +58,9 @@ impl Queues {
         held.records += records;
         held.bytes += frame.len();
         let is_running = held.waiting.contains_key(&profile);
-        let entry = Entry { frame, left: (0..records).collect() };
+        // A copy: what came is a part of a connection's buffer, many times as large, and holds all
+        // of it.
+        let entry = Entry { frame: Bytes::copy_from_slice(frame), left: (0..records).collect() };
         held.waiting.entry(profile).or_default().push_back(entry);
         if !is_running {
             tokio::spawn(write(Arc::clone(bridge), profile, Arc::clone(shared)));
@@ -90,10 +92,11 @@ impl Queues {
             held.waiting.remove(profile);
             return None;
         };
-        let mut records = 0;
+        let (mut records, mut bytes) = (0, 0);
         let fits = |entry: &&Entry| {
             records += entry.left.len();
-            records <= WAVE_RECORDS
+            bytes += entry.frame.len();
+            records <= WAVE_RECORDS && bytes <= WAVE_BYTES
         };
         let count = waiting.iter().take_while(fits).count().max(1);
         Some(waiting.drain(..count).collect())
@@ -135,23 +138,36 @@ async fn attempt(bridge: &Bridge, shared: &Arc<Shared>, entries: &mut Vec<Entry>
         batches::enqueue(&producer, &records, deadline).await.outcomes().await
     };
     bridge.metrics.batch_settled(&outcomes);
-    let mut outcomes = outcomes.into_iter();
+    warn_of_dropped(&outcomes);
+    let mut outcomes = outcomes.iter();
     for entry in entries.iter_mut() {
         let before = entry.left.len();
-        entry.left.retain(|_| outcomes.next().is_none_or(|outcome| is_kept(&outcome)));
+        entry.left.retain(|_| outcomes.next().is_none_or(may_yet_be_written));
         let bytes = if entry.left.is_empty() { entry.frame.len() } else { 0 };
         bridge.queued.release(before - entry.left.len(), bytes);
     }
     entries.retain(|entry| !entry.left.is_empty());
 }
 
-fn is_kept(outcome: &Outcome) -> bool {
-    let (Outcome::NotWritten(reason) | Outcome::Unknown(reason)) = outcome else { return false };
-    let Reason { code, detail } = reason;
-    if code.is_permanent() {
-        warn!(code = code.name(), detail, "event=queued_record_dropped");
+fn may_yet_be_written(outcome: &Outcome) -> bool {
+    failure(outcome).is_some_and(|reason| !reason.code.is_permanent())
+}
+
+/// One line for all that no other attempt can help: how many, and why the first.
+fn warn_of_dropped(outcomes: &[Outcome]) {
+    let dropped =
+        || outcomes.iter().filter_map(failure).filter(|reason| reason.code.is_permanent());
+    if let Some(Reason { code, detail }) = dropped().next() {
+        let records = dropped().count();
+        warn!(records, code = code.name(), detail, "event=queued_records_dropped");
     }
-    !code.is_permanent()
+}
+
+fn failure(outcome: &Outcome) -> Option<&Reason> {
+    match outcome {
+        Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Some(reason),
+        Outcome::Written { .. } | Outcome::Queued => None,
+    }
 }
 
 impl Entry {
@@ -169,8 +185,15 @@ const QUEUE_RECORDS: usize = 50_000;
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Records that are sent at a time.
 const WAVE_RECORDS: usize = 10_000;
-/// How long an attempt may take.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of the frames that are sent at a time, unless one alone has more: a quarter of what a
+/// producer holds for a partition by default.
+const WAVE_BYTES: usize = 4 * 1024 * 1024;
+/// How long an attempt may take: Kafka's own `delivery.timeout.ms`. What is in doubt at its end is
+/// sent anew and may then be there twice, so it outlives most outages.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

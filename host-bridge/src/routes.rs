@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, Response, StatusCode};
-use axum::routing::{any, get, post, put};
+use axum::routing::{get, post, put};
 use axum::{Router, extract::DefaultBodyLimit, middleware};
 use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
 use kafka_upstream_core::profile::{self, Profile};
@@ -24,7 +24,6 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readiness::readyz))
         .route("/metrics", get(metrics))
-        .route("/v1/bypassed", any(bypassed))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&bridge), auth::check))
@@ -78,19 +77,29 @@ async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
 
 /// What stands behind a terminating filter: a request that slipped past it is never answered as if
 /// it had been written.
-async fn bypassed(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
+fn bypassed(bridge: &Bridge) -> Response<Body> {
     bridge.metrics.bypassed();
     let error = "the filter did not answer this request: its message may have been written";
     refusal(StatusCode::GATEWAY_TIMEOUT, "bypassed", error)
 }
 
-async fn unknown() -> Response<Body> {
+/// Gateways put what they have of the client's path behind that of the upstream, so `bypassed` is
+/// every path that begins so.
+async fn unknown(State(bridge): State<Arc<Bridge>>, request: Request<Body>) -> Response<Body> {
+    if is_bypassed(request.uri().path()) {
+        return bypassed(&bridge);
+    }
     refusal(StatusCode::NOT_FOUND, "unknown_route", "the bridge has no such route")
 }
 
 async fn wrong_method() -> Response<Body> {
     let error = "the route has no such method";
     refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", error)
+}
+
+/// Whether a path is that of requests which slipped past a filter.
+pub(crate) fn is_bypassed(path: &str) -> bool {
+    path.starts_with("/v1/bypassed")
 }
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

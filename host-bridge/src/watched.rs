@@ -21,6 +21,8 @@ struct Current<T> {
     value: Arc<T>,
     stamps: Vec<Stamp>,
     checked: Instant,
+    /// What the log says of the files that cannot be used now.
+    failure: Option<String>,
 }
 
 /// What differs when a file was written or replaced: inode, change in s and ns, length.
@@ -37,7 +39,7 @@ impl<T> Watched<T> {
     ) -> Result<Self, String> {
         let stamps = paths.iter().map(|path| stamp(path)).collect();
         let value = Arc::new(load()?);
-        let current = Mutex::new(Current { value, stamps, checked: Instant::now() });
+        let current = Mutex::new(Current { value, stamps, checked: Instant::now(), failure: None });
         Ok(Self { paths, load: Box::new(load), current })
     }
 
@@ -55,11 +57,16 @@ impl<T> Watched<T> {
             match (self.load)() {
                 Ok(value) => {
                     current.value = Arc::new(value);
+                    (current.stamps, current.failure) = (stamps, None);
                     info!(files, "event=reloaded");
                 }
-                Err(error) => warn!(files, error, "event=reload_failed effect=old_files_stay"),
+                // Tried again at the next look: the process may only have been out of descriptors.
+                Err(error) if current.failure.as_ref() != Some(&error) => {
+                    warn!(files, error, "event=reload_failed effect=old_files_stay");
+                    current.failure = Some(error);
+                }
+                Err(_) => {}
             }
-            current.stamps = stamps;
         }
         Arc::clone(&current.value)
     }
@@ -90,6 +97,8 @@ const FILE_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -110,5 +119,24 @@ mod tests {
         }
         fs::write(&path, "5").unwrap();
         assert_eq!(*watched.get(), 34, "not yet");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_could_not_be_read_is_read_at_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        fs::write(&path, "old").unwrap();
+        let failures = Arc::new(Mutex::new(VecDeque::from([false, true, true])));
+        let file = path.clone();
+        let load = move || match failures.lock().unwrap().pop_front() {
+            Some(true) => Err("too many open files".to_owned()),
+            _ => read(&file),
+        };
+        let watched = Watched::new(vec![path.clone()], load).unwrap();
+        fs::write(&path, "new").unwrap();
+        for expected in ["old", "old", "new"] {
+            tokio::time::advance(CHECK_EVERY).await;
+            assert_eq!(*watched.get(), expected.as_bytes());
+        }
     }
 }

@@ -1,0 +1,202 @@
+//! The bridge's queue against brokers in memory.
+
+use kafka_client::Config;
+use kafka_client::fake_broker::{FakeCluster, FakeSettings, Fault, PRODUCE, When};
+use kafka_upstream_core::wire::{Delivery, Head};
+
+use super::*;
+
+const PROFILE: [u8; 32] = [7; 32];
+
+struct Parts {
+    kafka: FakeCluster,
+    bridge: Arc<Bridge>,
+    shared: Arc<Shared>,
+}
+
+impl Parts {
+    fn new(properties: &[(&str, &str)]) -> Self {
+        let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+        kafka.create_topic("orders", &[1]);
+        let bootstrap = kafka.bootstrap();
+        let all = [&[("bootstrap.servers", &*bootstrap), ("acks", "all")], properties].concat();
+        let shared = Shared::of(kafka.client(Config::from_properties(all).unwrap()));
+        let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
+        let bridge = Arc::new(Bridge {
+            tokens: None,
+            clusters: crate::Clusters::new(&config).unwrap(),
+            profiles: crate::Profiles::default(),
+            recent: crate::Recent::default(),
+            queued: Queues::default(),
+            intake: crate::intake::Room::default(),
+            metrics: crate::Metrics::default(),
+        });
+        Self { kafka, bridge, shared }
+    }
+
+    fn push(&self, values: &[String]) -> bool {
+        let values: Vec<_> = values.iter().map(String::as_bytes).collect();
+        self.push_frame(&frame("orders", &values), values.len())
+    }
+
+    fn push_frame(&self, frame: &[u8], records: usize) -> bool {
+        self.bridge.queued.push(&self.bridge, PROFILE, &self.shared, frame, records)
+    }
+
+    /// Waits until nothing is held; false when something still is after so long.
+    async fn is_empty_within(&self, seconds: u64) -> bool {
+        self.bridge.queued.drain(Instant::now() + Duration::from_secs(seconds)).await;
+        let depth = self.bridge.queued.depth();
+        assert_eq!(depth.records == 0, depth.bytes == 0, "{depth:?}");
+        depth.records == 0
+    }
+
+    fn written(&self) -> Vec<String> {
+        let text = |value: Option<Bytes>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+        self.kafka.log("orders", 0).into_iter().map(|record| text(record.value)).collect()
+    }
+
+    fn counted(&self, row: &str) -> u64 {
+        let depth = self.bridge.queued.depth();
+        let page = self.bridge.metrics.text(&self.bridge.clusters, depth).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(row));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+}
+
+fn frame(topic: &str, values: &[&[u8]]) -> Vec<u8> {
+    let head = Head {
+        profile: PROFILE,
+        vm: [1; 16],
+        sequence: 1,
+        delivery: Delivery::Queued,
+        budget_ms: 10_000,
+    };
+    let record = |value: &&[u8]| {
+        let (partition, key, headers) = (Some(0), Some(&b"key"[..]), Vec::new());
+        let record = Record { topic, partition, timestamp_ms: 5, key, value: Some(value), headers };
+        wire::encode_record(&record).unwrap()
+    };
+    let records: Vec<_> = values.iter().map(record).collect();
+    wire::encode_frame(&head, records.iter().map(Vec::as_slice)).unwrap()
+}
+
+/// Numbered values, so many batches of so many.
+fn numbered(batches: usize, records: usize) -> Vec<Vec<String>> {
+    let values: Vec<_> = (0..batches * records).map(|n| format!("r {n}")).collect();
+    values.chunks(records).map(<[String]>::to_vec).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_while_kafka_is_down_comes_once_and_in_order() {
+    let parts = Parts::new(&[]);
+    parts.kafka.kill(1);
+    let batches = numbered(300, 10);
+    for batch in &batches {
+        assert!(parts.push(batch));
+    }
+    assert!(!parts.is_empty_within(300).await, "there is no Kafka");
+    assert_eq!(parts.bridge.queued.depth().records, 3000);
+    parts.kafka.restart(1);
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.written(), batches.concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_wave_is_sent_again_does_not_overtake_it() {
+    let parts = Parts::new(&[]);
+    let batches = numbered(40, 5);
+    for (n, batch) in batches.iter().enumerate() {
+        if n % 10 == 3 {
+            parts.kafka.kill(1);
+        }
+        assert!(parts.push(batch));
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        if n % 10 == 7 {
+            parts.kafka.restart(1);
+        }
+    }
+    assert!(parts.is_empty_within(300).await);
+    assert_eq!(parts.written(), batches.concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_after_a_batch_was_written_does_not_write_it_again() {
+    for seconds in [5, 15, 60] {
+        let parts = Parts::new(&[]);
+        parts.kafka.arm(PRODUCE, When::Nth(1), Fault::CloseAfter);
+        let batch = &numbered(1, 10)[0];
+        assert!(parts.push(batch));
+        while parts.written().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        parts.kafka.kill(1);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        parts.kafka.restart(1);
+        assert!(parts.is_empty_within(300).await);
+        assert_eq!(&parts.written(), batch, "after {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_bounded_in_records_and_has_room_again() {
+    let parts = Parts::new(&[]);
+    parts.kafka.kill(1);
+    let batches = numbered(6, 10_000);
+    for batch in &batches[..5] {
+        assert!(parts.push(batch));
+    }
+    assert!(!parts.push(&batches[5]) && !parts.push(&["one".to_owned()]));
+    assert_eq!(parts.bridge.queued.depth().records, QUEUE_RECORDS);
+    parts.kafka.restart(1);
+    assert!(parts.is_empty_within(60).await);
+    assert!(parts.push(&batches[5]));
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.written(), batches.concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_bounded_in_bytes() {
+    let parts = Parts::new(&[("max.request.size", "2000000")]);
+    parts.kafka.kill(1);
+    let batch = vec![vec![b'x'; 1_000_000]; 10];
+    let frame = frame("orders", &batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let fit = (1..).take_while(|_| parts.push_frame(&frame, 10)).count();
+    assert_eq!(fit, QUEUE_BYTES / frame.len());
+    assert!(parts.bridge.queued.depth().bytes <= QUEUE_BYTES);
+    parts.kafka.restart(1);
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.written().len(), 10 * fit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_kafka_refuses_for_good_is_counted_and_holds_nothing_up() {
+    let parts = Parts::new(&[("max.request.size", "1024"), ("batch.size", "1000")]);
+    let large = "x".repeat(2000);
+    let values = ["a".to_owned(), large, "b".to_owned()];
+    assert!(parts.push(&values));
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.written(), ["a", "b"]);
+    let row = "host_bridge_records_total{outcome=\"not_written\",code=\"record_too_large\"}";
+    assert_eq!(parts.counted(row), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_does_not_exist_yet_keeps_its_records() {
+    let parts = Parts::new(&[]);
+    assert!(parts.push_frame(&frame("later", &[b"one", b"two"]), 2));
+    assert!(!parts.is_empty_within(200).await);
+    parts.kafka.create_topic("later", &[1]);
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.kafka.log("later", 0).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_at_its_deadline_when_kafka_is_away() {
+    let parts = Parts::new(&[]);
+    parts.kafka.kill(1);
+    assert!(parts.push(&numbered(1, 3)[0]));
+    let began = Instant::now();
+    assert!(!parts.is_empty_within(10).await);
+    assert!(began.elapsed() < Duration::from_millis(10_100), "{:?}", began.elapsed());
+}
