@@ -90,6 +90,8 @@ impl Alone {
             return Vec::new();
         }
         let settled = self.outbox.on_ended(purpose, ended, now);
+        // Also before what has not been sent yet.
+        self.probe_is_due = !answered;
         if self.outbox.is_in_doubt() {
             self.resends += 1;
             self.probe_is_due = true;
@@ -231,6 +233,37 @@ mod tests {
         let mut late = Story::new(ACKED, false);
         late.now += Duration::from_secs(10);
         assert_eq!(late.run(&[]).1, "not written");
+    }
+
+    #[test]
+    fn the_next_batch_waits_for_an_answer_after_a_callout_that_got_no_body() {
+        let one_a_batch = format!("{ACKED},\"producer_request_limits_messages_per_request\":1");
+        let refused: Ended<'_> = Ended {
+            gateway: Gateway::Wasmx,
+            dispatch_status: Some(b"resolver failure"),
+            ..NOTHING
+        };
+        let mut story = Story::new(&one_a_batch, false);
+        let record = wire::encode_record(&Record {
+            topic: "other",
+            partition: None,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: vec![],
+        });
+        story.request.outbox.push(record.unwrap(), Some(7), story.now).unwrap();
+        let mut asked = Vec::new();
+        for ended in [refused, Ended { dispatch_status: Some(b"ok"), ..reply(200, b"{}") }] {
+            let next = story.request.next(story.now, &mut story.sequence);
+            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            asked.push(callout.method);
+            let ended = Ended { gateway: Gateway::Wasmx, ..ended };
+            story.request.on_ended(callout.purpose, &ended, story.now);
+        }
+        let next = story.request.next(story.now, &mut story.sequence);
+        let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+        assert_eq!((&asked[..], callout.method), (&["POST", "GET"][..], "POST"));
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Bridge {
         self
     }
 
+    /// Takes back the next order that no callout has got.
+    pub fn forget_next(&mut self) -> Option<Does> {
+        self.script.pop_front()
+    }
+
     /// What is done with callouts that have no order of their own.
     pub fn always(&mut self, does: Does) {
         self.always = Some(does);

@@ -205,3 +205,29 @@ fn a_client_that_leaves_leaves_nothing() {
     assert_eq!((scene.bridge.times("gone"), scene.host.seen(client)), (1, Seen::Closed));
     scene.assert_empty();
 }
+
+/// A request whose records do not fit into one batch: after a callout that got no body back the
+/// bridge is asked before the next one goes out, which would never end otherwise.
+#[test]
+fn the_next_batch_of_a_request_waits_for_an_answer_without_a_body() {
+    let fields = json!({
+        "topics_query_arg": "t",
+        "allowed_topics": ["a", "b"],
+        "producer_request_limits_messages_per_request": 1,
+    });
+    for registered in [true, false] {
+        let mut scene = Scene::acked(Profile::Wasmx, fields.clone());
+        if registered {
+            assert_eq!(scene.post("warm").status(), 200);
+            scene.bridge.next(Does::Ends(Ending::Unresolvable));
+        } else {
+            scene.bridge.next(Does::Answers).next(Does::Ends(Ending::Closed));
+        }
+        let seen = scene.ask(Request::new("POST", "/?t=a,b").body("two"));
+        let topics: Vec<_> = scene.bridge.ledger.iter().map(|one| one.topic.as_str()).collect();
+        assert_eq!(topics.last(), Some(&"b"), "{:?}", scene.bridge.paths);
+        // One is written, the other is not, so that neither 200 nor a plain 503 would be true.
+        assert_eq!(seen.answered().status, 504);
+        scene.assert_empty();
+    }
+}
