@@ -5,6 +5,7 @@ pub mod judge;
 pub mod keys;
 pub mod oidc;
 pub mod produce;
+pub mod relay;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -184,9 +184,15 @@ impl Host {
         stream.request.body = Vec::new();
     }
 
-    /// Nothing moved on a stream for too long.
+    /// Nothing moved on a stream for too long. A filter whose VM has ended turns Envoy's own reply
+    /// into a bare 503, unless it fails open.
     pub(crate) fn envoy_idle(&mut self, id: usize) {
-        self.envoy_finish(id, Seen::Host(Reply::text(504, "stream timeout")));
+        let is_open = self.world.borrow().settings.failure_policy == FailurePolicy::Open;
+        let reply = match self.stream(id, |stream| stream.filter.is_some()) || is_open {
+            true => Reply::text(504, "stream timeout"),
+            false => Reply { status: 503, ..Reply::default() },
+        };
+        self.envoy_finish(id, Seen::Host(reply));
     }
 }
 

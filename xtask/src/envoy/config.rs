@@ -29,7 +29,7 @@ pub struct EnvoyConfig {
     pub(super) concurrency: u32,
     wasm: PathBuf,
     listeners: Vec<Listener>,
-    clusters: Vec<(String, Address)>,
+    clusters: Vec<Value>,
 }
 
 /// The text of a configuration, and the ports in it.
@@ -215,7 +215,21 @@ impl EnvoyConfig {
     /// Adds a cluster of one endpoint, with the timeouts and limits that suit a bridge.
     #[must_use]
     pub fn cluster(mut self, name: &str, endpoint: impl Into<Address>) -> Self {
-        self.clusters.push((name.to_owned(), endpoint.into()));
+        self.clusters.push(cluster(name, Some(&endpoint.into()), REQUESTS_MAX));
+        self
+    }
+
+    /// Adds a cluster whose circuit breaker lets no request wait for a connection.
+    #[must_use]
+    pub fn full_cluster(mut self, name: &str, endpoint: impl Into<Address>) -> Self {
+        self.clusters.push(cluster(name, Some(&endpoint.into()), 0));
+        self
+    }
+
+    /// Adds a cluster without an endpoint.
+    #[must_use]
+    pub fn empty_cluster(mut self, name: &str) -> Self {
+        self.clusters.push(cluster(name, None, REQUESTS_MAX));
         self
     }
 
@@ -245,14 +259,12 @@ impl EnvoyConfig {
             ports.push((listener.name.clone(), port));
             listeners.push(listener.render(port, &wasm));
         }
-        let clusters: Vec<Value> =
-            self.clusters.iter().map(|(name, endpoint)| cluster(name, endpoint)).collect();
         let config = json!({
             "admin": {"address": socket_address(admin)},
             "stats_config": {"stats_tags": [
                 {"tag_name": "outcome", "regex": "(\\.outcome\\.(\\w+))$"}]},
             "stats_flush_interval": "1s",
-            "static_resources": {"listeners": listeners, "clusters": clusters},
+            "static_resources": {"listeners": listeners, "clusters": self.clusters},
         });
         Ok(Rendered { text: format!("{config:#}"), admin, ports })
     }
@@ -264,28 +276,35 @@ fn buffer_filter(bytes: u32) -> Value {
         "max_request_bytes": bytes}})
 }
 
-fn cluster(name: &str, endpoint: &Address) -> Value {
-    let address = match endpoint {
-        Address::Tcp(tcp) => json!({"socket_address": {
-            "address": tcp.ip().to_string(), "port_value": tcp.port()}}),
-        Address::Unix(path) => json!({"pipe": {"path": path}}),
-    };
+fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
+    let endpoint = endpoint.map(|endpoint| {
+        let address = match endpoint {
+            Address::Tcp(tcp) => json!({"socket_address": {
+                "address": tcp.ip().to_string(), "port_value": tcp.port()}}),
+            Address::Unix(path) => json!({"pipe": {"path": path}}),
+        };
+        json!({"endpoint": {"address": address}})
+    });
+    let endpoints: Vec<Value> = endpoint.into_iter().collect();
     json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "circuit_breakers": {"thresholds": [{
-            "max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192}]},
+            "max_connections": REQUESTS_MAX, "max_pending_requests": pending_max,
+            "max_requests": REQUESTS_MAX}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
                           HttpProtocolOptions",
                 "common_http_protocol_options": {"idle_timeout": "30s"},
                 "explicit_http_config": {"http_protocol_options": {}}}},
-        "load_assignment": {"cluster_name": name, "endpoints": [
-            {"lb_endpoints": [{"endpoint": {"address": address}}]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     })
 }
+
+/// Above what any story has in flight: Envoy's own limit is 1024.
+const REQUESTS_MAX: u32 = 8192;
 
 fn socket_address(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})

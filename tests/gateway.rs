@@ -1,0 +1,160 @@
+//! What is Envoy's own: its limits, its options, and what the filter makes of them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use kafka_upstream_tests::relay::{Does, Ending, Relay};
+use kafka_upstream_tests::{Gateway, acked, bodies, configuration, text};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::http::Request;
+use xtask::kafka::{Kafka, KafkaVersion};
+use xtask::ports;
+use xtask::process::wait_until;
+
+const BUFFER_BYTES: u32 = 65_536;
+
+/// What the stories here use besides a gateway: relays by the listener that they serve.
+type Relays = BTreeMap<&'static str, Relay>;
+
+async fn start() -> anyhow::Result<(Gateway, Relays)> {
+    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
+    config = config.cluster("nobody", ports::free()?);
+    let mut relays = Relays::new();
+    for name in ["no-option", "bytes"] {
+        let relay = Relay::start(&bridge).await?;
+        config = config.cluster(name, relay.port());
+        relays.insert(name, relay);
+    }
+    let listener = |name: &str, fields: Value| {
+        Listener::filter(name, configuration(name, &fields)).vm_id("gateway")
+    };
+    let behind = json!([{ "match": { "prefix": "/" },
+        "direct_response": { "status": 200, "body": { "inline_string": "behind" } } }]);
+    let elsewhere = |host| acked(&json!({ "host": host, "bridge": "127.0.0.1:9280" }));
+    let tap = |memory| json!({ "mode": "tap", "bridge": "nobody", "producer_async": memory });
+    let no_option = acked(&json!({ "bridge": "no-option", "delivery_timeout": 1000 }));
+    let by_bytes = json!({
+        "bridge": "bytes", "producer_async_flush_timeout": 10,
+        "producer_async_buffering_limits_bytes_in_memory": 20_000,
+    });
+    let listeners = [
+        listener("limited", acked(&json!({}))).buffer_limit_bytes(BUFFER_BYTES),
+        listener("no-option", no_option).without_stop_iteration(),
+        listener("bytes", by_bytes),
+        listener("auto", acked(&json!({ "host": "auto" }))),
+        listener("wasmx", elsewhere("wasmx")),
+        listener("apisix", elsewhere("apisix")),
+        listener("tap-acked", tap(false)).routes(behind.clone()),
+        listener("tap-memory", tap(true)).routes(behind),
+    ];
+    for listener in listeners {
+        config = config.listener(listener);
+    }
+    for topic in ["limited", "no-option", "bytes", "auto"] {
+        kafka.create_topic(topic, 1).await?;
+    }
+    Ok((Gateway { envoy: Envoy::start(config).await?, bridge, kafka }, relays))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoys_own_ways_make_no_false_answer() -> anyhow::Result<()> {
+    let (gateway, relays) = start().await?;
+    envoys_buffer_limit_is_its_own(&gateway).await?;
+    without_its_option_envoy_is_found_out(&gateway, &relays["no-option"]).await?;
+    a_host_is_detected_and_a_wrong_name_is_refused(&gateway).await?;
+    too_many_headers_are_envoys_to_refuse(&gateway).await?;
+    a_queue_that_is_full_by_bytes_refuses_and_drops_nothing(&gateway, &relays["bytes"]).await?;
+    // Last: what it queues stays.
+    a_tap_with_its_bridge_down_does_one_of_both(&gateway).await
+}
+
+/// Envoy's limit below the filter's: its last byte passes, one more is Envoy's own 413.
+async fn envoys_buffer_limit_is_its_own(gateway: &Gateway) -> anyhow::Result<()> {
+    let limit = BUFFER_BYTES as usize;
+    for (size, status) in [(limit - 1, 200), (limit, 200), (limit + 1, 413)] {
+        let reply = gateway.send("limited", text(&"x".repeat(size))).await?;
+        assert_eq!(reply.status, status, "{size} bytes: {}", reply.text());
+        assert_eq!(reply.header("kafka-error"), None, "{size} bytes: the filter's");
+    }
+    assert_eq!(gateway.records("limited").await?.len(), 2);
+    gateway.wait_until_empty().await
+}
+
+/// Without `allow_on_headers_stop_iteration` the body never comes while the headers are held.
+async fn without_its_option_envoy_is_found_out(
+    gateway: &Gateway,
+    relay: &Relay,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let reply = gateway.send("no-option", text("abc")).await?;
+    assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("host_mismatch")));
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(gateway.envoy.log().contains("allow_on_headers_stop_iteration"));
+    assert_eq!(relay.requests(), 0, "no callout");
+    assert_eq!(gateway.send("no-option", Request::get("/")).await?.status, 200, "has no body");
+    gateway.wait_until_empty().await
+}
+
+async fn a_host_is_detected_and_a_wrong_name_is_refused(gateway: &Gateway) -> anyhow::Result<()> {
+    assert_eq!(gateway.send("auto", text("abc")).await?.status, 200);
+    for told in ["wasmx", "apisix"] {
+        for _ in 0..2 {
+            let reply = gateway.send(told, text("abc")).await?;
+            assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("host_mismatch")));
+        }
+        let line = format!("event=host_mismatch host={told} found=envoy effect=503");
+        assert_eq!(gateway.envoy.log().matches(&line).count(), 1, "{line}");
+    }
+    Ok(())
+}
+
+async fn too_many_headers_are_envoys_to_refuse(gateway: &Gateway) -> anyhow::Result<()> {
+    let many = |count| {
+        (0..count).fold(text("abc"), |request, n| request.header(&format!("x-{n}"), [0xe9, 0xff]))
+    };
+    assert_eq!(gateway.send("auto", many(80)).await?.status, 200);
+    assert_eq!(gateway.send("auto", many(101)).await?.status, 431);
+    assert_eq!(gateway.records("auto").await?.len(), 2);
+    Ok(())
+}
+
+async fn a_tap_with_its_bridge_down_does_one_of_both(gateway: &Gateway) -> anyhow::Result<()> {
+    let passed = gateway.send("tap-memory", text("abc")).await?;
+    assert_eq!((passed.status, &*passed.text()), (200, "behind"));
+    let refused = gateway.send("tap-acked", text("abc")).await?;
+    let told = (refused.status, refused.header("kafka-error"));
+    assert_eq!(told, (503, Some("bridge_unreachable")));
+    Ok(())
+}
+
+async fn a_queue_that_is_full_by_bytes_refuses_and_drops_nothing(
+    gateway: &Gateway,
+    relay: &Relay,
+) -> anyhow::Result<()> {
+    relay.always(&[Does::Ends(Ending::Closed)]);
+    let (mut kept, mut refused) = (HashSet::new(), 0);
+    for number in 0..50 {
+        let body = format!("{number:01000}");
+        let reply = gateway.send("bytes", text(&body)).await?;
+        match (reply.status, reply.header("kafka-error"), reply.header("retry-after")) {
+            (200, None, None) => drop(kept.insert(body)),
+            (503, Some("queue_full"), Some("1")) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((15..20).contains(&kept.len()) && refused > 30, "{} kept", kept.len());
+    relay.always(&[]);
+    wait_until("all records", Duration::from_secs(30), async || {
+        let written = bodies(&gateway.records("bytes").await?)?;
+        ensure!(written.len() == kept.len(), "{} of {} are written", written.len(), kept.len());
+        ensure!(written.iter().all(|(body, times)| *times == 1 && kept.contains(body)));
+        Ok(())
+    })
+    .await
+}
