@@ -33,7 +33,7 @@ async fn a_vm_that_ends_by_a_fault_gives_no_false_200_and_a_new_one_serves_on() 
     let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter_with_trap()?).bridge(&bridge);
-    let policies = ["FAIL_RELOAD", "FAIL_CLOSED"];
+    let policies = ["FAIL_RELOAD", "FAIL_CLOSED", "FAIL_OPEN"];
     for policy in policies {
         kafka.create_topic(policy, 1).await?;
         let fields = json!({ "producer_async": false, "delivery_timeout": 2000 });
@@ -74,6 +74,11 @@ async fn a_vm_that_ends_by_a_fault_gives_no_false_200_and_a_new_one_serves_on() 
         };
         match policy {
             "FAIL_RELOAD" => wait_until("a new VM", Duration::from_secs(20), again).await?,
+            // What follows passes by the filter, to a route that never answers 200.
+            "FAIL_OPEN" => {
+                let reply = text("after").send(port).await?;
+                assert_eq!((reply.status, &*reply.text()), (504, "bypassed"));
+            }
             // Closed for good, which is why the configuration that is shipped reloads.
             _ => assert_eq!(text("after").send(port).await?.status, 503),
         }

@@ -68,6 +68,8 @@ pub struct Bridge {
     pub paths: Vec<String>,
     /// How many more records its own queue takes; none for any number.
     pub room: Option<usize>,
+    /// How many more bytes of values its own queue takes; none for any number.
+    pub room_bytes: Option<usize>,
     profiles: BTreeSet<String>,
     answered: BTreeMap<([u8; 16], u64), Vec<Outcome>>,
     script: VecDeque<Does>,
@@ -101,6 +103,13 @@ impl Bridge {
     pub fn restart(&mut self) {
         self.profiles.clear();
         self.answered.clear();
+    }
+
+    /// The ledger and the lists are read; only what it answers batches by is kept.
+    pub fn clear(&mut self) {
+        self.ledger.clear();
+        self.batches.clear();
+        self.paths.clear();
     }
 
     /// How often a body is in the ledger.
@@ -163,11 +172,15 @@ impl Bridge {
     /// Takes records into its queue, whose way to Kafka is short here.
     fn queue(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let records = batch.records.len();
-        if self.room.is_some_and(|room| room < records) {
+        let values = batch.records.iter().filter_map(|record| record.value);
+        let bytes: usize = values.map(<[u8]>::len).sum();
+        let lacks = |room: Option<usize>, wanted| room.is_some_and(|room| room < wanted);
+        if lacks(self.room, records) || lacks(self.room_bytes, bytes) {
             let full = Outcome::NotWritten(Reason::new(Code::QueueFull, "full"));
             return vec![full; records];
         }
         self.room = self.room.map(|room| room - records);
+        self.room_bytes = self.room_bytes.map(|room| room - bytes);
         self.write(batch);
         vec![Outcome::Queued; records]
     }

@@ -185,10 +185,9 @@ impl Host {
     }
 
     /// Nothing moved on a stream for too long. A filter whose VM has ended turns Envoy's own reply
-    /// into a bare 503, unless it fails open.
+    /// into a bare 503, whatever the failure policy.
     pub(crate) fn envoy_idle(&mut self, id: usize) {
-        let is_open = self.world.borrow().settings.failure_policy == FailurePolicy::Open;
-        let reply = match self.stream(id, |stream| stream.filter.is_some()) || is_open {
+        let reply = match self.stream(id, |stream| stream.filter.is_some()) {
             true => Reply::text(504, "stream timeout"),
             false => Reply { status: 503, ..Reply::default() },
         };

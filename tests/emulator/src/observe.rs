@@ -55,6 +55,11 @@ impl Host {
         self.world.borrow().logs.clone()
     }
 
+    /// Forgets the log lines that a story has no use for.
+    pub fn clear_logs(&mut self) {
+        self.world.borrow_mut().logs.clear();
+    }
+
     /// Whether a log line has this text.
     #[must_use]
     pub fn has_logged(&self, text: &str) -> bool {

@@ -119,18 +119,25 @@ fn a_wrong_field_is_named() {
     assert!(scene.host.has_logged("topik"));
 }
 
-/// Memory mode: the bridge's queue stands in for the filter's, which nothing would wake.
+/// Memory mode: the bridge's queue stands in for the filter's, which nothing would wake; it is full
+/// by records or by bytes.
 #[test]
 fn memory_mode_queues_in_the_bridge() {
-    let mut scene = Scene::memory(Profile::Apisix, json!({}));
-    scene.bridge.room = Some(3);
-    for n in 0..3 {
-        assert_eq!(scene.post(&format!("r {n}")).answered().status, 200);
-        assert_eq!(scene.bridge.times(&format!("r {n}")), 1);
+    for by_bytes in [false, true] {
+        let mut scene = Scene::memory(Profile::Apisix, json!({ "message_format": "body" }));
+        match by_bytes {
+            true => scene.bridge.room_bytes = Some(14),
+            false => scene.bridge.room = Some(3),
+        }
+        for n in 0..3 {
+            assert_eq!(scene.post(&format!("r {n}")).answered().status, 200);
+        }
+        let full = scene.post("one too many");
+        let reply = full.answered();
+        assert_eq!((reply.status, reply.header("kafka-error").as_str()), (503, "queue_full"));
+        assert_eq!(reply.header("retry-after"), "1");
+        let written: Vec<_> = scene.bridge.ledger.iter().map(|one| one.value.clone()).collect();
+        assert_eq!(written, [b"r 0", b"r 1", b"r 2"], "none dropped");
+        scene.assert_empty();
     }
-    let full = scene.post("one too many");
-    let reply = full.answered();
-    assert_eq!((reply.status, reply.header("kafka-error").as_str()), (503, "queue_full"));
-    assert_eq!(scene.bridge.ledger.len(), 3);
-    scene.assert_empty();
 }

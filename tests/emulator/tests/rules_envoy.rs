@@ -214,7 +214,8 @@ fn a_trap_leaves_paused_streams_hanging() {
         let next = host.send(route, Request::get("/"));
         assert_eq!(host.seen(next).status(), later, "{policy:?}");
         host.advance(30_000);
-        assert_eq!(host.seen(clients[1]), Seen::Host(Reply::text(504, "stream timeout")));
+        let bare = Seen::Host(Reply { status: 503, ..Reply::default() });
+        assert_eq!(host.seen(clients[1]), bare, "{policy:?}");
     }
 }
 
