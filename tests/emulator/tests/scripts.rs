@@ -1,6 +1,13 @@
 //! Every short script of a bridge that misbehaves, on the hosts where a request makes its own
 //! callouts: a reply says no more than what the ledger holds.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test's helpers"
+)]
+
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_emulator::{Does, Ending, Profile, Reply, Request, Scene, Seen};
 use serde_json::{Value, json};
