@@ -9,8 +9,8 @@ use serde_json::json;
 /// A host call by its function and number, and the status that it returns.
 type Fault = (&'static str, u64, u32);
 
-/// Two requests and their replies on a host where one call fails.
-fn play(profile: Profile, fault: Option<Fault>) -> Host {
+/// Two requests on a host where one call fails; their replies, and how many records are written.
+fn play(profile: Profile, fault: Option<Fault>) -> (Host, Vec<u32>, usize) {
     let mut host = Host::new(profile, &Guest::filter());
     for rule in 1..=RULES {
         host.expect_violation(Rule(rule));
@@ -19,16 +19,14 @@ fn play(profile: Profile, fault: Option<Fault>) -> Host {
         host.fail_once(function, nth, status);
     }
     let fields = json!({ "producer_async": false, "forward_headers": true });
-    let Ok(route) = host.configure(configuration(profile, fields)) else { return host };
+    let Ok(route) = host.configure(configuration(profile, fields)) else {
+        return (host, vec![], 0);
+    };
     let mut bridge = Bridge::new();
     let clients = [host.send(route, Request::post("a")), host.send(route, Request::get("/"))];
     host.run_for(&mut bridge, 31_000);
-    for client in clients {
-        let status = host.seen(client).status();
-        let known = [200, 400, 413, 503, 504];
-        assert!(known.contains(&status), "{profile:?} {fault:?}: {status}\n{}", host.trace());
-    }
-    host
+    let replies = clients.map(|client| host.seen(client).status());
+    (host, replies.to_vec(), bridge.ledger.len())
 }
 
 /// Faults that no host makes. The SDK does not survive them: its dispatch knows three statuses, and
@@ -46,7 +44,7 @@ fn is_none(profile: Profile, (function, nth, status): Fault) -> bool {
 #[test]
 fn no_status_of_a_host_call_traps() {
     for profile in SERVED {
-        let calm = play(profile, None);
+        let (calm, ..) = play(profile, None);
         let mut faults = Vec::new();
         let mut calls: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (function, _, count) in calm.hostcalls() {
@@ -59,12 +57,32 @@ fn no_status_of_a_host_call_traps() {
         }
         faults.retain(|fault| !is_none(profile, *fault));
         let survives = |fault: &Fault| {
-            let host = play(profile, Some(*fault));
+            let (host, replies, _) = play(profile, Some(*fault));
+            let known = [200, 400, 413, 503, 504];
+            let known = replies.iter().all(|status| known.contains(status));
+            assert!(known, "{profile:?} {fault:?}: {replies:?}\n{}", host.trace());
             host.traps() == 0 && host.violations().is_empty()
         };
         let all = faults.len();
         faults.retain(|fault| !survives(fault));
         assert!(faults.is_empty(), "{profile:?}: {} of {all} trap: {faults:?}", faults.len());
+    }
+}
+
+/// What the SDK does not survive ends the VM, and nobody is told of a success that is none.
+#[test]
+fn a_trap_of_the_sdk_is_no_success() {
+    for profile in SERVED {
+        let mut traps = 0;
+        for function in ["proxy_http_call", "proxy_set_effective_context"] {
+            for (nth, status) in (0..4).flat_map(|nth| (1..=12).map(move |status| (nth, status))) {
+                let (host, replies, written) = play(profile, Some((function, nth, status)));
+                traps += host.traps();
+                let successes = replies.iter().filter(|status| **status == 200).count();
+                assert!(successes <= written, "{profile:?} {function} {nth} {status}: {replies:?}");
+            }
+        }
+        assert!(traps > 0, "{profile:?} survives it all: nothing need be left out any more");
     }
 }
 
