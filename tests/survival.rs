@@ -4,10 +4,10 @@
 #![expect(clippy::indexing_slicing, reason = "a configuration of ours has what is looked for")]
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+use kafka_upstream_tests::listeners::Watched;
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::{Value, json};
 use xtask::bridge::{Bridge, Settings};
@@ -86,17 +86,6 @@ async fn a_vm_that_ends_by_a_fault_gives_no_false_200_and_a_new_one_serves_on() 
     Ok(())
 }
 
-/// Writes the file that Envoy watches for its listeners; the rename is what it sees.
-fn publish(directory: &Path, version: u32, listener: &Value) -> anyhow::Result<()> {
-    let mut resource = listener.as_object().context("no listener")?.clone();
-    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
-    resource.insert("@type".to_owned(), json!(kind));
-    let document = json!({ "version_info": version.to_string(), "resources": [resource] });
-    std::fs::write(directory.join("new.json"), document.to_string())?;
-    std::fs::rename(directory.join("new.json"), directory.join("listeners.json"))?;
-    Ok(())
-}
-
 /// Changes the filter's configuration five times while 32 clients send; returns what they saw.
 async fn reconfigured(
     mode: &str,
@@ -114,21 +103,8 @@ async fn reconfigured(
         EnvoyConfig::new(build::filter()?).bridge(&bridge).listener(listener).json()
     };
     let first = config(0)?;
-    let directory = tempfile::tempdir()?;
-    publish(directory.path(), 0, &first["static_resources"]["listeners"][0])?;
-    let mut dynamic = first.clone();
-    dynamic["static_resources"]["listeners"] = json!([]);
-    dynamic["node"] = json!({ "id": "test", "cluster": "test" });
-    dynamic["dynamic_resources"] = json!({ "lds_config": {
-        "path_config_source": { "path": directory.path().join("listeners.json") },
-        "resource_api_version": "V3",
-    } });
-    let admin = first["admin"]["address"]["socket_address"]["port_value"].as_u64();
-    let admin = u16::try_from(admin.context("no admin port")?)?;
-    let arguments =
-        ["--concurrency", &workers.to_string(), "--drain-time-s", "1"].map(str::to_owned);
-    let listeners = vec![("orders".to_owned(), port)];
-    let envoy = Envoy::start_file(&dynamic.to_string(), admin, listeners, &arguments).await?;
+    let arguments = ["--concurrency", &workers.to_string(), "--drain-time-s", "1"];
+    let (watched, envoy) = Watched::start(&first, ("orders", port), &arguments).await?;
     wait_until("the listener", Duration::from_secs(20), async || {
         let reply = text("first").send(port).await?;
         ensure!(reply.status == 200, "{}", reply.status);
@@ -141,8 +117,7 @@ async fn reconfigured(
     let load = load.limit(Limit::Duration(Duration::from_secs(10)));
     let load = tokio::spawn(load.run());
     for version in 1..=5 {
-        let changed = config(version)?;
-        publish(directory.path(), version, &changed["static_resources"]["listeners"][0])?;
+        watched.publish(version, &config(version)?)?;
         wait_until("the new configuration", Duration::from_secs(20), async || {
             let begun = envoy.stat("listener_manager.lds.update_success").await?;
             ensure!(begun > u64::from(version), "{begun} updates");

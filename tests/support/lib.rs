@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod judge;
 pub mod keys;
+pub mod listeners;
 pub mod oidc;
 pub mod produce;
 pub mod relay;
