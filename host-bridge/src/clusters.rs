@@ -202,10 +202,7 @@ impl Clusters {
         if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
-        let client = match credentials::source(&key.1) {
-            Some(source) => Client::with_credentials(key.1.clone(), source),
-            None => Client::new(key.1.clone()),
-        };
+        let client = credentials::client(key.1.clone());
         let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
         let shared = Arc::new(Shared { cluster, client, used_ms });
         self.producer(&shared);

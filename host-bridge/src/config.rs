@@ -1,5 +1,6 @@
 //! Configuration: a TOML file, the environment and flags, in rising precedence.
 
+mod lines;
 mod services;
 mod sources;
 
@@ -8,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use lines::Lines;
+
 use crate::security::Tls;
 
 /// Flags of the process.
@@ -15,15 +18,31 @@ use crate::security::Tls;
 #[command(version, about = "Takes records from kafka-upstream filters and produces them to Kafka.")]
 pub struct Args {
     /// TOML file.
-    #[arg(long, value_name = "FILE", env = "HOST_BRIDGE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HOST_BRIDGE_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Where to listen: `IP:PORT` on a loopback address, `tls:IP:PORT` on any, or `unix:/PATH`.
     /// Repeatable; replaces the file's and the environment's list.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", global = true)]
     pub listen: Vec<String>,
     /// `bootstrap.servers` of the cluster `default`.
-    #[arg(long, value_name = "HOST:PORT,…")]
+    #[arg(long, value_name = "HOST:PORT,…", global = true)]
     pub bootstrap_servers: Option<String>,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the process does but serve.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Checks the configuration and walks the way to each broker of each cluster; writes nothing to
+    /// Kafka. Ends with 0 if all is well, else with 1.
+    Check {
+        /// Also whether this topic of the cluster `default` may be written to, or `CLUSTER/TOPIC`.
+        /// Repeatable.
+        #[arg(long, value_name = "TOPIC")]
+        topic: Vec<String>,
+    },
 }
 
 /// The checked configuration.

@@ -6,12 +6,19 @@ mod oauth;
 
 use std::sync::Arc;
 
-use kafka_client::{Config, CredentialSource, Source};
+use kafka_client::{Client, Config, CredentialSource, Source};
 
-/// Who gives the credentials that a client's configuration leaves open; none if it leaves none.
-pub(crate) fn source(config: &Config) -> Option<Arc<dyn CredentialSource>> {
-    match config.credential_source()? {
-        Source::OAuth(client) => Some(Arc::new(oauth::TokenEndpoint::new(client))),
-        Source::Aws(client) => Some(Arc::new(aws::Aws::new(client))),
+/// A client that asks there for what its configuration leaves open.
+pub(crate) fn client(config: Config) -> Client {
+    match config.credential_source() {
+        None => Client::new(config),
+        Some(source) => Client::with_credentials(config, asked_at(source)),
+    }
+}
+
+fn asked_at(source: Source) -> Arc<dyn CredentialSource> {
+    match source {
+        Source::OAuth(client) => Arc::new(oauth::TokenEndpoint::new(client)),
+        Source::Aws(client) => Arc::new(aws::Aws::new(client)),
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod auth;
 mod batches;
+mod check;
 mod clusters;
 mod config;
 mod credentials;
@@ -18,17 +19,21 @@ mod reply;
 mod rest;
 mod routes;
 mod security;
+mod status;
 mod tls;
 mod watched;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
-pub use crate::config::{Args, Config, ConfigError};
+pub use crate::check::{Report, check};
+pub use crate::config::{Args, Command, Config, ConfigError};
 pub use crate::listen::Listeners;
 pub use crate::security::Tls;
 
@@ -40,6 +45,7 @@ use crate::recent::Recent;
 
 /// What every route works with.
 pub(crate) struct Bridge {
+    pub(crate) began: Instant,
     /// Whom it serves; everybody who reaches it without.
     pub(crate) tokens: Option<auth::Tokens>,
     pub(crate) clusters: Clusters,
@@ -63,6 +69,7 @@ pub async fn run(
     let tokens = config.token_file.clone().map(auth::load).transpose();
     let tls = config.listen_tls.as_ref().map(tls::load).transpose();
     let bridge = Arc::new(Bridge {
+        began: Instant::now(),
         tokens: tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?,
         clusters: Clusters::new(&config)?,
         profiles: Profiles::default(),
@@ -107,11 +114,13 @@ pub fn termination() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax; `info` when it is absent.
+/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax. Without it the log has `info` and
+/// above, or nothing where a report says it all.
 #[must_use]
-pub fn log_filter() -> EnvFilter {
+pub fn log_filter(is_reported: bool) -> EnvFilter {
+    let default = if is_reported { LevelFilter::OFF } else { LevelFilter::INFO };
     EnvFilter::builder()
         .with_env_var(config::LOG_VARIABLE)
-        .with_default_directive(tracing::Level::INFO.into())
+        .with_default_directive(default.into())
         .from_env_lossy()
 }

@@ -1,17 +1,27 @@
 //! The `host-bridge` process.
 
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
 use clap::Parser as _;
+use host_bridge::{Args, Command, Config, Listeners};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let is_check = args.command.is_some();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(host_bridge::log_filter())
+        .with_env_filter(host_bridge::log_filter(is_check))
         .init();
-    let config = host_bridge::Config::load(&host_bridge::Args::parse(), std::env::vars())?;
-    let listeners = host_bridge::Listeners::bind(&config.listen).await?;
-    host_bridge::run(config, listeners, host_bridge::termination()?).await
+    if let Some(Command::Check { topic }) = &args.command {
+        let report = host_bridge::check(&args, std::env::vars(), topic).await;
+        println!("{report}");
+        return Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let config = Config::load(&args, std::env::vars())?;
+    let listeners = Listeners::bind(&config.listen).await?;
+    host_bridge::run(config, listeners, host_bridge::termination()?).await?;
+    Ok(ExitCode::SUCCESS)
 }

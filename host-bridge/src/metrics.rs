@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use kafka_client::{Client, Stats};
+use kafka_client::{Client, Stats, Step};
 use kafka_upstream_core::outcome::Outcome;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -38,6 +38,12 @@ struct Settled {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cluster {
     cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fault {
+    cluster: String,
+    step: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,8 +150,23 @@ fn clients(clusters: &Clusters) -> Registry {
         }
         registry.register(*name, *help, family);
     }
+    faults(&mut registry, &listed);
     tls(&mut registry, &listed);
     registry
+}
+
+/// Each step has its row before anything fails there, so that an alert can be written.
+fn faults(registry: &mut Registry, clients: &[(String, Client)]) {
+    let family = Family::<Fault, Gauge>::default();
+    for (cluster, client) in clients {
+        for step in Step::ALL {
+            let label = Fault { cluster: cluster.clone(), step: step.name() };
+            let failing = client.faults().iter().filter(|fault| fault.step == step).count();
+            family.get_or_create(&label).inc_by(i64::try_from(failing).unwrap_or(i64::MAX));
+        }
+    }
+    let help = "Brokers that cannot be reached now, by the step that fails";
+    registry.register("faults", help, family);
 }
 
 /// What is in force of TLS: equal rows of several clients of one cluster become one, the worst.
@@ -174,7 +195,7 @@ fn tls(registry: &mut Registry, clients: &[(String, Client)]) {
 }
 
 /// Whole days; negative once `end` has passed.
-fn days_between(now: SystemTime, end: SystemTime) -> i64 {
+pub(crate) fn days_between(now: SystemTime, end: SystemTime) -> i64 {
     let days = |time: Duration| i64::try_from(time.as_secs() / DAY_SECONDS).unwrap_or(i64::MAX);
     match end.duration_since(now) {
         Ok(left) => days(left),
@@ -235,6 +256,7 @@ mod tests {
                 rows.push(format!("| `{name}` | {} | {help} |", labels.join(" ")));
             }
         }
+        rows.dedup();
         rows
     }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Bridge;
 use crate::reply::{self, refusal};
-use crate::{auth, intake, readiness, rest};
+use crate::{auth, intake, readiness, rest, status};
 
 /// Every route of the bridge.
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
@@ -24,6 +24,7 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readiness::readyz))
         .route("/metrics", get(metrics))
+        .route("/v1/status", get(status::status))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&bridge), auth::check))

@@ -1,9 +1,10 @@
 //! The brokers of one cluster, and how to reach them.
 
 pub(crate) mod anyone;
+mod failure;
+mod faults;
 mod link;
 mod network;
-mod refusals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,19 +13,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+pub(crate) use failure::ConnectError;
+#[cfg(feature = "fake_broker")]
+use failure::DialError;
+use faults::Faults;
 pub(crate) use link::Link;
 pub(crate) use network::Network;
-use refusals::Refusals;
 
 use crate::backoff::random;
 use crate::config::Config;
 use crate::connection::{Connection, Settings};
-use crate::error::Cause;
 use crate::handshake::{self, Handshake, HandshakeError};
 use crate::limits::CONNECT_TIMEOUT_MAX;
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
 use crate::sasl::{CredentialSource, Login};
+use crate::step::{Fault, Step};
 use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
@@ -37,7 +41,7 @@ pub(crate) struct Cluster {
     pub(crate) tls: Option<Arc<Tls>>,
     network: Network,
     login: Option<Arc<Login>>,
-    refusals: Refusals,
+    faults: Faults,
     directory: Lock<Directory>,
 }
 
@@ -46,27 +50,6 @@ struct Directory {
     brokers: BTreeMap<i32, Endpoint>,
     /// Who told us these addresses; for the message when one cannot be reached.
     named_by: Option<Endpoint>,
-}
-
-/// Why there is no connection, with the addresses that were tried.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConnectError {
-    #[error("broker {0} is not in the metadata")]
-    Unlisted(i32),
-    #[error("{endpoint}: {what}")]
-    Unreachable { endpoint: Endpoint, what: String },
-    #[error("{endpoint}, the advertised address of broker {id} according to {named_by}: {what}")]
-    AdvertisedUnreachable { id: i32, endpoint: Endpoint, named_by: Endpoint, what: String },
-    #[error("{endpoint}: {error}")]
-    Tls { endpoint: Endpoint, error: TlsError },
-    #[error("{endpoint}: {error}")]
-    Handshake { endpoint: Endpoint, error: HandshakeError },
-}
-
-impl ConnectError {
-    pub(crate) fn cause(&self) -> Cause {
-        self.to_string().into()
-    }
 }
 
 impl Cluster {
@@ -87,7 +70,7 @@ impl Cluster {
             tls,
             network,
             login,
-            refusals: Refusals::default(),
+            faults: Faults::default(),
             directory: Lock::default(),
         })
     }
@@ -97,6 +80,31 @@ impl Cluster {
         let mut directory = self.directory.lock();
         directory.brokers = brokers.into_iter().collect();
         directory.named_by = Some(named_by);
+        // A bootstrap server has done its part, whether it answered or another did.
+        self.faults.retain(|endpoint| directory.brokers.values().any(|at| at == endpoint));
+    }
+
+    /// Brokers that cannot be reached now.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.faults.list()
+    }
+
+    /// The steps that the way to each broker has with these settings.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Step> {
+        let (tls, sasl) = (self.tls.is_some(), self.login.is_some());
+        let is_taken = move |step: &Step| match step {
+            Step::Tls => tls,
+            Step::Mechanism | Step::Credential => sasl,
+            Step::Name | Step::Tcp | Step::Handshake => true,
+            Step::Authorization => false,
+        };
+        Step::ALL.into_iter().filter(is_taken)
+    }
+
+    /// Who is advertised, by number.
+    pub(crate) fn brokers(&self) -> Vec<(i32, Endpoint)> {
+        let directory = self.directory.lock();
+        directory.brokers.iter().map(|(id, endpoint)| (*id, endpoint.clone())).collect()
     }
 
     /// One broker's address, told in passing (KIP-951).
@@ -127,8 +135,8 @@ impl Cluster {
             (endpoint.ok_or(ConnectError::Unlisted(id))?, directory.named_by.clone())
         };
         self.connect(&endpoint, failures).await.map_err(|error| match (error, named_by) {
-            (ConnectError::Unreachable { endpoint, what }, Some(named_by)) => {
-                ConnectError::AdvertisedUnreachable { id, endpoint, named_by, what }
+            (ConnectError::Unreachable { endpoint, error }, Some(named_by)) => {
+                ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error }
             }
             (error, _) => error,
         })
@@ -140,11 +148,8 @@ impl Cluster {
         endpoint: &Endpoint,
         failures: u32,
     ) -> Result<Connection, ConnectError> {
-        if let Some(fault) = self.refusals.standing(endpoint) {
-            return Err(ConnectError::Handshake {
-                endpoint: endpoint.clone(),
-                error: fault.into(),
-            });
+        if let Some(error) = self.faults.standing(endpoint) {
+            return Err(error);
         }
         let patience = self.patience(failures);
         let connected = match self.greet(endpoint, patience, API_VERSIONS.most).await {
@@ -155,14 +160,12 @@ impl Cluster {
         };
         match &connected {
             Ok(_) => {
-                self.refusals.forget(endpoint);
+                self.faults.forget(endpoint);
                 self.settings.stats.connections_opened.add(1);
                 tracing::debug!(%endpoint, "connected");
             }
             Err(error) => {
-                if let ConnectError::Handshake { error: HandshakeError::Sasl(fault), .. } = error {
-                    self.refusals.add(endpoint, fault);
-                }
+                self.faults.add(endpoint, error);
                 self.settings.stats.connect_failures.add(1);
                 tracing::debug!(%error, "cannot connect");
             }
@@ -189,8 +192,7 @@ impl Cluster {
         patience: Duration,
         version: i16,
     ) -> Result<Connection, ConnectError> {
-        let unreachable =
-            |what: String| ConnectError::Unreachable { endpoint: endpoint.clone(), what };
+        let unreachable = |error| ConnectError::Unreachable { endpoint: endpoint.clone(), error };
         let failed = |error| ConnectError::Handshake { endpoint: endpoint.clone(), error };
         // Before there is a connection: a broker does not wait long for who says nothing.
         let authentication = match &self.login {
@@ -209,7 +211,7 @@ impl Cluster {
             }
             #[cfg(feature = "fake_broker")]
             Network::Memory(brokers) => {
-                let stream = brokers.dial(endpoint).map_err(unreachable)?;
+                let stream = brokers.dial(endpoint).map_err(DialError::Tcp).map_err(unreachable)?;
                 self.secure(stream, endpoint, patience, handshake).await
             }
         }

@@ -107,20 +107,16 @@ impl Config {
     pub fn from_properties<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Config, PropertyError> {
-        let mut config = Self::defaults();
-        let mut sasl = SaslProperties::default();
-        for (name, value) in properties {
-            let Some(name) = NAMES.iter().copied().find(|known| *known == name) else {
-                let nearest = nearest(name, NAMES);
-                return Err(PropertyError::Unknown { name: name.to_owned(), nearest });
-            };
-            // Spaces may be part of a password.
-            let value = if name.ends_with("password") { value } else { value.trim() };
-            let property = Property { name, value };
-            if name.starts_with("sasl.") { sasl.set(property) } else { config.set(property) }?;
-        }
-        config.sasl = sasl.check(config.security.has_sasl())?;
-        config.check()
+        let (read, faults) = Read::all(properties);
+        faults.into_iter().next().map_or_else(|| read.check(), Err)
+    }
+
+    /// Every fault of these properties: each that is wrong by itself, else the first contradiction.
+    pub fn faults<'a>(
+        properties: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<PropertyError> {
+        let (read, faults) = Read::all(properties);
+        if faults.is_empty() { read.check().err().into_iter().collect() } else { faults }
     }
 
     /// Reads the files that `ssl.*` names, if TLS is on; a client reads them when it first connects.
@@ -247,6 +243,41 @@ impl Config {
         } else {
             Ok(Self { idempotence: Some(self.is_idempotent()), ..self })
         }
+    }
+}
+
+/// Properties that are read one by one, before it is known whether they make sense together.
+struct Read {
+    config: Config,
+    sasl: SaslProperties,
+}
+
+impl Read {
+    fn all<'a>(
+        properties: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> (Self, Vec<PropertyError>) {
+        let mut read = Self { config: Config::defaults(), sasl: SaslProperties::default() };
+        let mut faults = Vec::new();
+        for (name, value) in properties {
+            faults.extend(read.set(name, value).err());
+        }
+        (read, faults)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), PropertyError> {
+        let Some(name) = NAMES.iter().copied().find(|known| *known == name) else {
+            let nearest = nearest(name, NAMES);
+            return Err(PropertyError::Unknown { name: name.to_owned(), nearest });
+        };
+        // Spaces may be part of a password.
+        let value = if name.ends_with("password") { value } else { value.trim() };
+        let property = Property { name, value };
+        if name.starts_with("sasl.") { self.sasl.set(property) } else { self.config.set(property) }
+    }
+
+    fn check(mut self) -> Result<Config, PropertyError> {
+        self.config.sasl = self.sasl.check(self.config.security.has_sasl())?;
+        self.config.check()
     }
 }
 

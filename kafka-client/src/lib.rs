@@ -28,8 +28,10 @@ mod sasl;
 mod secret;
 mod shape;
 mod stats;
+mod step;
 mod tls;
 mod versions;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -50,7 +52,9 @@ pub use sasl::{
 };
 pub use secret::{Secret, SecretSource};
 pub use stats::Stats;
+pub use step::{Fault, Step};
 pub use tls::{TlsFileError, TlsStatus};
+pub use walk::Walk;
 
 use cluster::{Cluster, Network};
 use connection::Settings;

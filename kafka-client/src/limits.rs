@@ -23,6 +23,9 @@ pub(crate) const CREDENTIAL_RETRY: Duration = Duration::from_secs(5);
 pub(crate) const LOGIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) const LOGIN_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// Brokers whose last failure is remembered; more than clusters have brokers.
+pub(crate) const FAULTS: usize = 1024;
+
 /// How much a read buffer grows at least, bytes. It doubles, and holds the old buffer while it does:
 /// memory is 3 times what has arrived at most, whatever a length field promises.
 pub(crate) const READ_STEP_BYTES: usize = 64 * 1024;

@@ -187,8 +187,9 @@ impl Source {
         let others = self.candidates().into_iter().map(|endpoint| (endpoint, None));
         let places = open.into_iter().map(there).chain(others);
         let places = places.chain(outdated.into_iter().map(there));
+        let question = AskMetadata { topics, asks_operations: false };
         let (answer, endpoint, connection) =
-            anyone::ask(&self.cluster, AskMetadata { topics }, places, judge).await?;
+            anyone::ask(&self.cluster, question, places, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
             self.answered = None;
             return Err(refused(&endpoint, answer.code));

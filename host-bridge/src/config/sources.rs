@@ -1,10 +1,11 @@
 //! Where settings come from, merged into one: file, then environment, then flags.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::lines::line;
 use super::{Args, ConfigError, LOG_VARIABLE, ListenTls, field};
 
 /// The configuration as it is written.
@@ -36,10 +37,7 @@ pub(super) fn merge(
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ConfigError::File { path: path.clone(), source })?;
-            toml::from_str(&text).map_err(|error| ConfigError::Toml {
-                path: path.clone(),
-                text: error.to_string().trim_end().to_owned(),
-            })?
+            toml::from_str(&text).map_err(|error| not_toml(path, &text, &error))?
         }
     };
     for (name, value) in environment {
@@ -58,6 +56,15 @@ pub(super) fn merge(
         put(default, "bootstrap.servers", servers.clone());
     }
     Ok(raw)
+}
+
+/// Says where it is wrong and how, but does not show the line: it may hold a password.
+fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let place = format!("line {}, column {column}", line(text, at));
+    ConfigError::Toml { path: path.to_owned(), text: format!("{place}: {}", error.message()) }
 }
 
 /// Sets what a variable names: lists are separated by commas, `__` steps into a table, and `_` is

@@ -23,6 +23,7 @@ impl Parts {
         let shared = Shared::of(kafka.client(Config::from_properties(all).unwrap()));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge {
+            began: std::time::Instant::now(),
             tokens: None,
             clusters: crate::Clusters::new(&config).unwrap(),
             profiles: crate::Profiles::default(),

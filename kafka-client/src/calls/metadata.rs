@@ -22,6 +22,8 @@ use crate::versions::{Api, METADATA};
 /// Tell me about these topics (never about all, and never create one).
 pub(crate) struct AskMetadata {
     pub(crate) topics: Vec<Arc<str>>,
+    /// Also what we may do with them (KIP-430), which takes the broker some work.
+    pub(crate) asks_operations: bool,
 }
 
 /// What one broker believes about its cluster.
@@ -41,6 +43,8 @@ pub(crate) struct TopicAnswer {
     /// Zero before version 10.
     pub(crate) id: u128,
     pub(crate) partitions: Vec<PartitionAnswer>,
+    /// A bit for each operation that we may do; none if that was not asked, or before version 8.
+    pub(crate) operations: Option<i32>,
 }
 
 /// One partition in an answer.
@@ -108,6 +112,7 @@ impl Call for AskMetadata {
         MetadataRequest::default()
             .with_topics(Some(self.topics.iter().map(topic).collect()))
             .with_allow_auto_topic_creation(false)
+            .with_include_topic_authorized_operations(self.asks_operations && version >= 8)
             .encode(frame.tail(), version)
             .map_err(|error| error.to_string())
     }
@@ -156,7 +161,14 @@ fn checked(topic: &MetadataResponseTopic, room: &mut usize) -> Result<TopicAnswe
         });
     }
     *room = room.checked_sub(width).ok_or("too many partitions")?;
-    Ok(TopicAnswer { name, code: topic.error_code, id: topic.topic_id.as_u128(), partitions })
+    let operations = topic.topic_authorized_operations;
+    Ok(TopicAnswer {
+        name,
+        code: topic.error_code,
+        id: topic.topic_id.as_u128(),
+        partitions,
+        operations: Some(operations).filter(|bits| *bits != i32::MIN),
+    })
 }
 
 #[cfg(test)]
@@ -193,8 +205,10 @@ mod tests {
     #[test]
     fn every_version_encodes_and_is_understood() {
         for version in METADATA.least..=METADATA.most {
-            let call = AskMetadata { topics: vec!["orders".into()] };
-            assert!(encode(&call, version, 1, "me").is_ok());
+            for asks_operations in [false, true] {
+                let call = AskMetadata { topics: vec!["orders".into()], asks_operations };
+                assert!(encode(&call, version, 1, "me").is_ok());
+            }
             let (got, _) = decode::<AskMetadata>(version, answer(version, 0)).unwrap();
             assert_eq!(got.brokers[0].1.to_string(), "[::1]:9092");
             assert_eq!(got.topics[0].partitions[0].leader, Some(1), "v{version}");
@@ -203,7 +217,8 @@ mod tests {
 
     #[test]
     fn no_topics_are_an_empty_list_not_all_topics() {
-        let frame = encode(&AskMetadata { topics: vec![] }, 4, 1, "").unwrap();
+        let frame =
+            encode(&AskMetadata { topics: vec![], asks_operations: false }, 4, 1, "").unwrap();
         let mut slices = [std::io::IoSlice::new(&[]); 2];
         frame.fill(&mut slices);
         assert!(slices[1].ends_with(&[0, 0, 0, 0, 0]));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::failure::DialError;
 use crate::resolve::Endpoint;
 
 /// What a cluster is reached through.
@@ -18,18 +19,18 @@ pub(crate) enum Network {
 }
 
 /// Connects to the first address of the host that answers.
-pub(super) async fn dial(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, String> {
+pub(super) async fn dial(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, DialError> {
     let addresses = timeout(patience, endpoint.addresses())
         .await
-        .map_err(|_| "the name server does not answer")?
-        .map_err(|error| error.to_string())?;
-    let mut last = "the name has no address".to_owned();
+        .map_err(|_| DialError::Name("the name server does not answer".to_owned()))?
+        .map_err(|error| DialError::Name(error.to_string()))?;
+    let mut last = DialError::Name("it has none".to_owned());
     for address in addresses {
-        match timeout(patience, dial_address(address)).await {
+        last = match timeout(patience, dial_address(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no connection within {} ms", patience.as_millis()),
-        }
+            Ok(Err(error)) => DialError::Tcp(error.to_string()),
+            Err(_) => DialError::Tcp(format!("none within {} ms", patience.as_millis())),
+        };
     }
     Err(last)
 }

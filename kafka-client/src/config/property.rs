@@ -72,6 +72,22 @@ pub enum PropertyError {
     },
 }
 
+impl PropertyError {
+    /// The property to look at, or the option of `sasl.jaas.config`.
+    #[must_use]
+    pub fn property(&self) -> &str {
+        match self {
+            Self::Unknown { name, .. } | Self::Option { option: name, .. } => name,
+            Self::Missing(name)
+            | Self::Invalid { name, .. }
+            | Self::Unsupported { name, .. }
+            | Self::Excludes { name, .. }
+            | Self::Needs { name, .. }
+            | Self::Conflict { name, .. } => name,
+        }
+    }
+}
+
 fn did_you_mean(nearest: &Option<&'static str>) -> String {
     nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
 }

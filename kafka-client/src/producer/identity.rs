@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
 use crate::news::{News, Reader};
+use crate::step::{Fault, Step};
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct State {
     held: Option<Identity>,
     /// Why the last attempt to get one failed.
     failure: Option<Cause>,
+    /// Since when it is refused, so that someone must do something about it.
+    refused: Option<Instant>,
 }
 
 /// Why there is no producer id.
@@ -61,6 +64,13 @@ impl ProducerId {
     /// As [`ProducerId::discard`], for whatever id is held: what was sent under it is forgotten.
     pub(crate) fn retire(&self) {
         self.state.change(|state| state.held.take().is_some());
+    }
+
+    /// Why brokers refuse an id, if they do.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let State { failure, refused, .. } = self.state.latest();
+        let (cause, lasts) = (failure?, refused?.elapsed());
+        Some(Fault { server: None, step: Step::Authorization, cause, lasts })
     }
 
     /// Tells of each success and failure from now on.
@@ -100,13 +110,16 @@ impl ProducerId {
             let failure = match self.ask().await {
                 Ok(held) => {
                     tracing::debug!(producer_id = held.producer_id, "producer id");
-                    self.state.replace(State { held: Some(held), failure: None });
+                    let held = Some(held);
+                    self.state.replace(State { held, failure: None, refused: None });
                     return;
                 }
                 Err(failure) => failure,
             };
             failures += 1;
             let is_expected = matches!(failure, Failure::NotYet(_)) && failures <= EXPECTED;
+            let refused = matches!(failure, Failure::Refused(_))
+                .then(|| self.state.latest().refused.unwrap_or_else(Instant::now));
             let (cause, pause) = match failure {
                 Failure::NotYet(cause) | Failure::Passing(cause) => {
                     (cause, retry.after(failures, random()))
@@ -117,7 +130,7 @@ impl ProducerId {
                 true => tracing::info!(%cause, "no producer id yet"),
                 false => tracing::warn!(%cause, "no producer id"),
             }
-            self.state.replace(State { held: None, failure: Some(cause) });
+            self.state.replace(State { held: None, failure: Some(cause), refused });
             sleep(pause).await;
         }
     }

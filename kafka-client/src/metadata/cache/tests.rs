@@ -52,11 +52,12 @@ fn orders(id: u128, partitions: &[(usize, i32, i32)]) -> TopicAnswer {
         leader: Some(*leader).filter(|leader| *leader >= 0),
         epoch: *epoch,
     });
-    TopicAnswer { name: "orders".into(), code: 0, id, partitions: partitions.collect() }
+    let partitions = partitions.collect();
+    TopicAnswer { name: "orders".into(), code: 0, id, partitions, operations: None }
 }
 
 fn refused(code: i16) -> TopicAnswer {
-    TopicAnswer { name: "orders".into(), code, id: 0, partitions: vec![] }
+    TopicAnswer { name: "orders".into(), code, id: 0, partitions: vec![], operations: None }
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! `host-bridge check`: the configuration's faults with their lines, and how far the way to each
+//! broker goes. Nothing is written to Kafka.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use kafka_client::{Client, Walk};
+use tokio::time::{Instant, timeout};
+
+use crate::config::{Args, Config, ConfigError, Lines, field};
+use crate::security::Properties;
+use crate::{auth, credentials, metrics, tls};
+
+/// What was looked at, line by line, and whether all of it is well.
+#[derive(Debug, Default)]
+pub struct Report {
+    lines: Vec<String>,
+    failed: bool,
+}
+
+/// Checks everything; `topics` are `TOPIC` of the cluster `default`, or `CLUSTER/TOPIC`.
+pub async fn check(
+    args: &Args,
+    environment: impl Iterator<Item = (String, String)>,
+    topics: &[String],
+) -> Report {
+    let mut report = Report::default();
+    let file = args.config.as_ref().map(|path| path.display().to_string());
+    let text = args.config.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    let lines = Lines::of(&text.unwrap_or_default());
+    let config = match Config::load(args, environment) {
+        Ok(config) => config,
+        Err(error) => {
+            report.fault(&lines, &error);
+            return report;
+        }
+    };
+    let faults = faults(&config);
+    for fault in &faults {
+        report.fault(&lines, fault);
+    }
+    if faults.is_empty() {
+        report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
+    }
+    let asked: Vec<_> =
+        topics.iter().map(|topic| topic.split_once('/').unwrap_or(("default", topic))).collect();
+    for (name, properties) in &config.clusters {
+        let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let Ok(checked) = kafka_client::Config::from_properties(pairs) else { continue };
+        report.lines.push(format!("cluster {name}"));
+        let client = credentials::client(checked);
+        let own = asked.iter().filter(|(cluster, _)| cluster == name);
+        report.cluster(&client, own.map(|(_, topic)| *topic)).await;
+        client.close(Instant::now()).await;
+    }
+    for (cluster, topic) in asked {
+        if !config.clusters.contains_key(cluster) {
+            report.fail(&format!("topic {topic}"), &format!("there is no cluster {cluster}"));
+        }
+    }
+    report
+}
+
+/// All that is wrong with a configuration that could be read.
+fn faults(config: &Config) -> Vec<ConfigError> {
+    let mut faults: Vec<_> = config.tls.check().err().into_iter().collect();
+    for (name, properties) in &config.clusters {
+        faults.extend(of_cluster(&format!("clusters.{name}"), properties));
+    }
+    let tokens = config.token_file.clone().map(auth::load).transpose();
+    faults.extend(tokens.err().map(|error| field("token_file", &error)));
+    let tls = config.listen_tls.as_ref().map(tls::load).transpose();
+    faults.extend(tls.err().map(|error| field("tls", &error)));
+    faults
+}
+
+fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
+    let pairs = || properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let faults = kafka_client::Config::faults(pairs());
+    if !faults.is_empty() {
+        let place = |property: &str| format!("{section}.{property}");
+        return faults.iter().map(|it| field(&place(it.property()), &it.to_string())).collect();
+    }
+    let checked = kafka_client::Config::from_properties(pairs()).map(|config| config.check_files());
+    checked
+        .ok()
+        .and_then(Result::err)
+        .map(|it| field(section, &it.to_string()))
+        .into_iter()
+        .collect()
+}
+
+impl Report {
+    /// Whether anything is wrong.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    async fn cluster(&mut self, client: &Client, topics: impl Iterator<Item = &str>) {
+        let Ok(walks) = timeout(WALK, client.walk()).await else {
+            return self.fail("brokers", &format!("not all answered within {} s", WALK.as_secs()));
+        };
+        for walk in &walks {
+            self.walk(walk);
+        }
+        self.certificates(client);
+        if walks.iter().all(|walk| walk.fault.is_some()) {
+            return;
+        }
+        match client.ready(PATIENCE).await {
+            Ok(()) => self.ok("authorization", "the brokers answer a producer"),
+            Err(reason) => self.fail("authorization", &reason.to_string()),
+        }
+        for topic in topics {
+            match client.may_write(topic, PATIENCE).await {
+                Ok(()) => self.ok(&format!("topic {topic}"), "may be written to"),
+                Err((step, cause)) => {
+                    self.fail(&format!("topic {topic}"), &format!("{step}: {cause}"))
+                }
+            }
+        }
+    }
+
+    fn walk(&mut self, walk: &Walk) {
+        let of_broker = |id| format!("broker {id}, {}", walk.server);
+        let who = walk.broker.map_or_else(|| walk.server.clone(), of_broker);
+        let passed: Vec<_> = walk.passed.iter().map(|step| step.name()).collect();
+        let passed = passed.join(", ");
+        match &walk.fault {
+            None => self.ok(&who, &passed),
+            Some((step, cause)) if passed.is_empty() => {
+                self.fail(&who, &format!("{step}: {cause}"))
+            }
+            Some((step, cause)) => self.fail(&who, &format!("{passed}; {step}: {cause}")),
+        }
+    }
+
+    fn certificates(&mut self, client: &Client) {
+        let Some(status) = client.tls() else { return };
+        let now = SystemTime::now();
+        let ends = [
+            ("client certificate", status.certificate_ends),
+            ("truststore", status.truststore_ends),
+        ];
+        for (what, end) in ends {
+            match end.map(|end| metrics::days_between(now, end)) {
+                Some(days) if days < 0 => self.fail(what, &format!("ended {} days ago", -1 - days)),
+                Some(days) => self.ok(what, &format!("ends in {days} days")),
+                None => {}
+            }
+        }
+        if status.checks != "all" {
+            self.lines
+                .push(format!("  note  of a broker's certificate is checked: {}", status.checks));
+        }
+    }
+
+    fn fault(&mut self, lines: &Lines, error: &ConfigError) {
+        let line = match error {
+            ConfigError::Field { field, .. } => lines.find(field),
+            _ => None,
+        };
+        let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+        self.fail("configuration", &format!("{line}{error}"));
+    }
+
+    fn ok(&mut self, what: &str, how: &str) {
+        self.lines.push(format!("  ok    {what}: {how}"));
+    }
+
+    fn fail(&mut self, what: &str, why: &str) {
+        self.failed = true;
+        self.lines.push(format!("  FAIL  {what}: {why}"));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines.join("\n"))
+    }
+}
+
+/// How long all brokers of a cluster may take, one after the other.
+const WALK: Duration = Duration::from_secs(120);
+/// How long a question to a cluster that is reached may take.
+const PATIENCE: Duration = Duration::from_secs(10);

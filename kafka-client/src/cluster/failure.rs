@@ -1,0 +1,69 @@
+//! Why there is no connection to a broker, and which step of the way failed.
+
+use crate::error::Cause;
+use crate::handshake::HandshakeError;
+use crate::resolve::Endpoint;
+use crate::sasl::SaslFault;
+use crate::step::Step;
+use crate::tls::TlsError;
+
+/// Why there is no connection, with the address that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("broker {0} is not in the metadata")]
+    Unlisted(i32),
+    #[error("{endpoint}: {error}")]
+    Unreachable { endpoint: Endpoint, error: DialError },
+    #[error("{endpoint}, the advertised address of broker {id} according to {named_by}: {error}")]
+    AdvertisedUnreachable { id: i32, endpoint: Endpoint, named_by: Endpoint, error: DialError },
+    #[error("{endpoint}: {error}")]
+    Tls { endpoint: Endpoint, error: TlsError },
+    #[error("{endpoint}: {error}")]
+    Handshake { endpoint: Endpoint, error: HandshakeError },
+}
+
+/// Why there is no stream to a host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error("the host name has no address: {0}; does the name server here know it?")]
+    Name(String),
+    #[error("no TCP connection: {0}; does a broker listen there, and is the way to it open?")]
+    Tcp(String),
+}
+
+impl ConnectError {
+    pub(crate) fn cause(&self) -> Cause {
+        self.to_string().into()
+    }
+
+    pub(crate) fn step(&self) -> Step {
+        match self {
+            Self::Unlisted(_) => Step::Name,
+            Self::Unreachable { error, .. } | Self::AdvertisedUnreachable { error, .. } => {
+                match error {
+                    DialError::Name(_) => Step::Name,
+                    DialError::Tcp(_) => Step::Tcp,
+                }
+            }
+            Self::Tls { .. } => Step::Tls,
+            Self::Handshake { error, .. } => match error {
+                HandshakeError::Tls(_) => Step::Tls,
+                HandshakeError::ClosedAtLogin(_) => Step::Credential,
+                HandshakeError::Sasl(SaslFault::NoSuchMechanism { .. } | SaslFault::NotWanted) => {
+                    Step::Mechanism
+                }
+                HandshakeError::Sasl(_) => Step::Credential,
+                _ => Step::Handshake,
+            },
+        }
+    }
+
+    /// Whether nobody was asked, because there was no credential to show.
+    pub(crate) fn is_before_the_way(&self) -> bool {
+        let error = match self {
+            Self::Handshake { error: HandshakeError::Sasl(fault), .. } => fault,
+            _ => return false,
+        };
+        matches!(error, SaslFault::NoCredential { .. })
+    }
+}

@@ -1,0 +1,198 @@
+//! The way to every broker of a cluster, tried step by step for whoever checks a configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::Client;
+use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::cluster::{Cluster, anyone};
+use crate::error::{Cause, Reason};
+use crate::resolve::Endpoint;
+use crate::step::{Fault, Step};
+
+/// How far the way to one broker goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Walk {
+    /// `host:port`.
+    pub server: String,
+    /// The broker's number, if the cluster advertises this address; else a bootstrap server.
+    pub broker: Option<i32>,
+    /// The steps that were taken without a fault.
+    pub passed: Vec<Step>,
+    /// The step that failed and why, if one did.
+    pub fault: Option<(Step, Cause)>,
+}
+
+impl Client {
+    /// Tries the way to each bootstrap server, and then to each broker that the cluster
+    /// advertises, with a new connection.
+    pub async fn walk(&self) -> Vec<Walk> {
+        let cluster = &self.producer.routing.cluster;
+        let bootstrap = cluster.config.bootstrap.iter().cloned();
+        let mut walks = walk_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
+        if walks.iter().all(|walk| walk.fault.is_some()) {
+            return walks;
+        }
+        // Fills in who is advertised; what else fails is for `ready` to say.
+        let deadline = Instant::now() + cluster.config.request_timeout;
+        let _told_by_ready = self.producer.routing.metadata.ask_now(deadline).await;
+        let advertised = cluster.brokers().into_iter();
+        walks
+            .extend(walk_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await);
+        walks
+    }
+
+    /// Whether what we are may write to a topic, as a broker says (KIP-430); nothing is written.
+    /// A broker before 2.3 does not say: then this is `Ok`.
+    ///
+    /// # Errors
+    /// The step that failed and why, after at most `within`.
+    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Step, Cause)> {
+        let cluster = &self.producer.routing.cluster;
+        let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
+        let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
+        let answered = timeout_at(
+            Instant::now() + within,
+            anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer)),
+        );
+        let (answer, ..) = answered
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".into()))
+            .map_err(|cause| (Step::Handshake, cause))?;
+        judge(topic, &answer).map_err(|cause| (Step::Authorization, cause))
+    }
+
+    /// What is wrong on the way to brokers now, as the last attempts showed; nothing before a first
+    /// one.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let routing = &self.producer.routing;
+        let refused = routing.producer_id.as_ref().and_then(|producer_id| producer_id.fault());
+        let mut faults = routing.cluster.faults();
+        faults.sort_by(|a, b| a.server.cmp(&b.server));
+        faults.into_iter().chain(refused).collect()
+    }
+
+    /// The SASL mechanism, if there is one.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<&'static str> {
+        let sasl = self.producer.routing.cluster.config.sasl.as_ref();
+        sasl.map(|sasl| sasl.mechanism.name())
+    }
+}
+
+/// All ways at once, told in the order in which they are given.
+async fn walk_all(
+    cluster: &Arc<Cluster>,
+    places: impl Iterator<Item = (Option<i32>, Endpoint)>,
+) -> Vec<Walk> {
+    let walking: Vec<_> = places
+        .map(|(broker, endpoint)| tokio::spawn(walk(Arc::clone(cluster), broker, endpoint)))
+        .collect();
+    let mut walks = Vec::new();
+    for walked in walking {
+        walks.extend(walked.await);
+    }
+    walks
+}
+
+async fn walk(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -> Walk {
+    let connected = match broker {
+        Some(id) => cluster.connect_broker(id, 0).await,
+        None => cluster.connect(&endpoint, 0).await,
+    };
+    let error = connected.err();
+    let is_passed = |step: &Step| match &error {
+        Some(error) if error.is_before_the_way() => false,
+        Some(error) => *step < error.step(),
+        None => true,
+    };
+    let passed = cluster.steps().filter(is_passed).collect();
+    let fault = error.map(|error| (error.step(), error.cause()));
+    Walk { server: endpoint.to_string(), broker, passed, fault }
+}
+
+/// `WRITE` among the operations of an ACL.
+const MAY_WRITE: i32 = 1 << 4;
+
+fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
+    let found = answer.topics.iter().find(|found| found.name == topic);
+    match found.map(|found| (found.code, found.operations)) {
+        None => Err("the broker says nothing of the topic".into()),
+        Some((0, Some(operations))) if operations & MAY_WRITE == 0 => {
+            Err("we may see the topic, but not write to it; it wants an ACL for WRITE".into())
+        }
+        Some((0, _)) => Ok(()),
+        Some((code, _)) => Err(Reason::of_code(code).to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use crate::calls::metadata::TopicAnswer;
+    use crate::fake_broker::{FakeCluster, FakeSasl, FakeSettings};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_is_walked_to_who_is_configured_and_to_who_is_advertised() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
+        let bootstrap = format!("nobody:1,{}", cluster.bootstrap().split(',').next().unwrap());
+        let config = Config::from_properties([("bootstrap.servers", &*bootstrap)]).unwrap();
+        let walks = cluster.client(config).walk().await;
+        let shown: Vec<_> = walks
+            .iter()
+            .map(|walk| {
+                (walk.broker, walk.passed.len(), walk.fault.as_ref().map(|(step, _)| *step))
+            })
+            .collect();
+        let expected = [(None, 1, Some(Step::Tcp)), (None, 3, None), (Some(1), 3, None)];
+        assert_eq!(shown[..3], expected);
+        assert_eq!(shown[3], (Some(2), 3, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_password_shows_its_step_and_for_how_long() {
+        let sasl = Some(FakeSasl::default());
+        let cluster = FakeCluster::new(FakeSettings { sasl, ..FakeSettings::default() });
+        let bootstrap = cluster.bootstrap();
+        let properties = [
+            ("bootstrap.servers", &*bootstrap),
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "alice"),
+            ("sasl.password", "hunter2"),
+        ];
+        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let [walk] = &*client.walk().await else { panic!("nobody is advertised") };
+        assert_eq!(walk.passed, [Step::Name, Step::Tcp, Step::Handshake, Step::Mechanism]);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let [fault] = &*client.faults() else { panic!("one broker") };
+        assert_eq!((fault.step, fault.lasts.as_secs()), (Step::Credential, 7));
+        assert!(!format!("{fault:?}{walk:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn who_may_not_write_is_told_so() {
+        let answer = |code, operations| MetadataAnswer {
+            topics: vec![TopicAnswer {
+                name: "t".into(),
+                code,
+                id: 0,
+                partitions: Vec::new(),
+                operations,
+            }],
+            ..MetadataAnswer::default()
+        };
+        assert_eq!(judge("t", &answer(0, Some(0b1_0000))), Ok(()));
+        assert_eq!(judge("t", &answer(0, None)), Ok(()), "an old broker does not say");
+        let denied = judge("t", &answer(0, Some(0b1_0000_0000))).unwrap_err();
+        assert!(denied.contains("an ACL for WRITE"), "{denied}");
+        let unknown = judge("t", &answer(3, None)).unwrap_err();
+        assert_eq!(&*unknown, "the topic does not exist");
+        assert!(judge("other", &answer(0, None)).is_err());
+    }
+}
