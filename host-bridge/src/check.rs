@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use kafka_client::{Client, Walk};
+use kafka_client::{Client, NotReady, Walk};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Args, Config, ConfigError, Lines, field};
@@ -110,7 +110,10 @@ impl Report {
         }
         match client.ready(PATIENCE).await {
             Ok(()) => self.ok("authorization", "the brokers answer a producer"),
-            Err(reason) => self.fail("authorization", &reason.to_string()),
+            Err(reason @ NotReady::NoProducerId(_)) => {
+                self.fail("authorization", &reason.to_string());
+            }
+            Err(reason) => self.fail("metadata", &reason.to_string()),
         }
         for topic in topics {
             match client.may_write(topic, PATIENCE).await {

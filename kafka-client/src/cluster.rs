@@ -176,6 +176,19 @@ impl Cluster {
         })
     }
 
+    /// A broker closed a new connection at its first request: without SASL, that is how it says that
+    /// it wants it.
+    fn closed_at_request(&self, endpoint: &Endpoint) -> ConnectError {
+        let endpoint = endpoint.clone();
+        let error = match self.login {
+            None => HandshakeError::ClosedWithoutLogin,
+            Some(_) => HandshakeError::ClosedAtRequest,
+        };
+        let error = ConnectError::Handshake { endpoint: endpoint.clone(), error };
+        self.faults.add(&endpoint, &error);
+        error
+    }
+
     /// Whether a connection was made with a TLS configuration that has changed since.
     pub(crate) fn is_outdated(&self, connection: &Connection) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.generation() != connection.generation())

@@ -26,6 +26,13 @@ pub(crate) enum HandshakeError {
     ClosedAtHello,
     #[error("the broker closed the connection during the authentication by {0}")]
     ClosedAtLogin(&'static str),
+    #[error(
+        "the broker closed the connection at the first request; does its listener want SASL \
+         (security.protocol=SASL_PLAINTEXT or SASL_SSL)?"
+    )]
+    ClosedWithoutLogin,
+    #[error("the broker closed the connection at the first request")]
+    ClosedAtRequest,
     #[error("{0}")]
     Io(String),
     #[error(transparent)]

@@ -111,7 +111,7 @@ async fn walk(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) ->
         None => true,
     };
     let passed = cluster.steps().filter(is_passed).collect();
-    let fault = error.map(|error| (error.step(), error.cause()));
+    let fault = error.map(|error| (error.step(), error.what()));
     Walk { server: endpoint.to_string(), broker, passed, fault }
 }
 

@@ -1,6 +1,7 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
 pub mod cluster;
+pub mod house;
 pub mod judge;
 pub mod keys;
 pub mod listeners;

@@ -108,6 +108,12 @@ impl Bridge {
         self.dir.path().join("host-bridge.toml")
     }
 
+    /// What it runs.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Its process: for CPU time, memory, freeze, thaw and log.
     #[must_use]
     pub fn process(&self) -> &Process {

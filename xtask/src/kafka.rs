@@ -2,6 +2,7 @@
 
 mod admin;
 mod broker;
+mod delegation;
 mod dump;
 mod properties;
 mod readers;
@@ -17,6 +18,7 @@ use crate::run_dir::RunDir;
 use crate::tools;
 pub use crate::tools::KafkaVersion;
 use broker::{Broker, Java};
+pub use delegation::DelegationToken;
 pub use dump::DumpedBatch;
 pub use replicas::Replicas;
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::Cluster;
 use crate::calls::Call;
-use crate::connection::Connection;
+use crate::connection::{Connection, Fault};
 use crate::error::Cause;
 use crate::limits::SLOW_ANSWER;
 use crate::resolve::Endpoint;
@@ -61,6 +61,7 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
     (endpoint, connection): Place,
     judge: fn(&Endpoint, C::Answer) -> Result<T, E>,
 ) -> Result<(T, Endpoint, Connection), E> {
+    let is_new = connection.is_none();
     let connection = match connection {
         Some(connection) => connection,
         None => cluster.connect(&endpoint, 0).await.map_err(|error| E::from(error.cause()))?,
@@ -70,7 +71,10 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
         Ok(reply) => reply.answer().await,
         Err(lost) => Err(lost),
     };
-    let answer = reply.map_err(|lost| E::from(format!("{endpoint}: {lost}").into()))?;
+    let answer = reply.map_err(|lost| match lost.fault {
+        Fault::Closed if is_new => E::from(cluster.closed_at_request(&endpoint).cause()),
+        _ => E::from(format!("{endpoint}: {lost}").into()),
+    })?;
     judge(&endpoint, answer).map(|judged| (judged, endpoint, connection))
 }
 

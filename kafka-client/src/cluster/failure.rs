@@ -36,6 +36,20 @@ impl ConnectError {
         self.to_string().into()
     }
 
+    /// What went wrong, for whoever knows the broker.
+    pub(crate) fn what(&self) -> Cause {
+        let told = match self {
+            Self::Unlisted(_) => self.to_string(),
+            Self::Unreachable { error, .. } => error.to_string(),
+            Self::AdvertisedUnreachable { named_by, error, .. } => {
+                format!("{error} The address was advertised by {named_by}")
+            }
+            Self::Tls { error, .. } => error.to_string(),
+            Self::Handshake { error, .. } => error.to_string(),
+        };
+        told.into()
+    }
+
     pub(crate) fn step(&self) -> Step {
         match self {
             Self::Unlisted(_) => Step::Name,

@@ -79,7 +79,7 @@ impl Faults {
         let told = faults.iter().map(|(endpoint, standing)| Fault {
             server: Some(endpoint.to_string()),
             step: standing.error.step(),
-            cause: standing.error.cause(),
+            cause: standing.error.what(),
             lasts: standing.since.elapsed(),
         });
         told.collect()

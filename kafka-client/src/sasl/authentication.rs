@@ -75,7 +75,8 @@ impl Authentication {
         let mechanism = self.mechanism;
         if answer.code != 0 {
             let said = [self.exchange.complaint(), answer.message.as_deref()];
-            let said: Vec<_> = said.into_iter().flatten().collect();
+            let mut said: Vec<_> = said.into_iter().flatten().collect();
+            said.dedup();
             let message = (!said.is_empty()).then(|| quotable(&said.join(" ")));
             return Err(SaslFault::Refused { mechanism, code: answer.code, message });
         }

@@ -53,7 +53,7 @@ impl Kafka {
     }
 }
 
-fn run(mut command: Command) -> anyhow::Result<String> {
+pub(super) fn run(mut command: Command) -> anyhow::Result<String> {
     let output = command.output().context("cannot run java")?;
     if !output.status.success() {
         bail!("DumpLogSegments: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,0 +1,165 @@
+//! Every door into Kafka, TLS and SASL on real brokers: with right settings a record goes through
+//! filter and bridge; with wrong ones the client is told what to change.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use kafka_upstream_tests::house::{BOB, Door, House, WRONG};
+use kafka_upstream_tests::{configuration, text};
+use serde_json::{Value, json};
+use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::http::{Request, Response};
+use xtask::kafka::KafkaVersion;
+use xtask::reader::read_all;
+
+/// What callers of the bridge must have.
+const BEARER: &str = "bridges-bearer-token";
+
+/// Filters that say themselves who they are, as Kong's plugin has it.
+fn filters(house: &House) -> anyhow::Result<Vec<(&'static str, Value)>> {
+    let filter = |listener: &str, ssl: bool, user: &str, password: &str| -> anyhow::Result<Value> {
+        let address = house.kafka.bootstrap_at(listener)?;
+        let port: u16 = address.rsplit(':').next().context("no port")?.parse()?;
+        Ok(json!({
+            "bootstrap_servers": [{ "host": "127.0.0.1", "port": port }],
+            "security": { "ssl": ssl },
+            "authentication": { "mechanism": "SCRAM-SHA-512", "user": user, "password": password },
+        }))
+    };
+    Ok(vec![
+        ("kong-right", filter("OPEN", false, "bob", BOB)?),
+        ("kong-right-by-tls", filter("SECURE", true, "bob", BOB)?),
+        ("kong-password", filter("SECURE", true, "bob", WRONG)?),
+    ])
+}
+
+fn toml(clusters: &BTreeMap<&'static str, Door>) -> String {
+    let mut text = String::new();
+    for (name, door) in clusters {
+        // A JSON string is a TOML string; writing to a String cannot fail.
+        let _infallible = writeln!(text, "[clusters.\"{name}\"]");
+        for (property, value) in door {
+            let _infallible = writeln!(text, "\"{property}\" = {}", Value::from(value.as_str()));
+        }
+    }
+    text
+}
+
+async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
+    let house = House::start(version).await?;
+    let (right, wrong) = (house.right()?, house.wrong()?);
+    let mut listeners = filters(&house)?;
+    let names = right.keys().chain(wrong.keys());
+    listeners.extend(names.map(|name| (*name, json!({ "cluster": name }))));
+    let bridge = bridge(&house, &[&right, &wrong]).await?;
+    let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
+    for (topic, fields) in &mut listeners {
+        house.kafka.create_topic(topic, 1).await?;
+        let fields = fields.as_object_mut().context("fields are an object")?;
+        fields.insert("bridge_token".into(), BEARER.into());
+        fields.insert("producer_async".into(), false.into());
+        fields.insert("delivery_timeout".into(), 5000.into());
+        fields.insert("error_handling".into(), json!({ "return_error_message": true }));
+        let fields = configuration(topic, &Value::Object(fields.clone()));
+        config = config.listener(Listener::filter(topic, fields));
+    }
+    let envoy = Envoy::start(config).await?;
+    let sending = listeners.iter().map(|(name, _)| {
+        let port = envoy.port(name);
+        async move { anyhow::Ok((*name, text(name).send(port?).await?)) }
+    });
+    let mut told = String::new();
+    for sent in futures_util::future::join_all(sending).await {
+        let (name, reply) = sent?;
+        let written = read_all(&house.kafka.bootstrap(), name).await?.len();
+        let is_right = right.contains_key(name) || name.starts_with("kong-right");
+        let expected = if is_right { (200, 1) } else { (503, 0) };
+        let got = (reply.status, written);
+        ensure!(got == expected, "{name}: {got:?}, not {expected:?}: {}", reply.text());
+        if !is_right {
+            let error = error(&reply)?;
+            let _infallible = writeln!(told, "{name}\n  {}", house.anonymous(&error)?);
+        }
+    }
+    nobody_is_told_a_secret(&house, &bridge, &envoy, &told).await?;
+    insta::assert_snapshot!("doors", told);
+    Ok(())
+}
+
+/// A bridge that logs all there is, and wants a token of its callers.
+async fn bridge(
+    house: &House,
+    clusters: &[&BTreeMap<&'static str, Door>],
+) -> anyhow::Result<Bridge> {
+    let tokens = house.right.path("tokens")?;
+    std::fs::write(&tokens, format!("{BEARER}\n"))?;
+    let (own, trust) = (Value::from(tokens), Value::from(house.right.path("ca.pem")?));
+    let lines = format!("token_file = {own}\n[inline]\nssl.truststore.location = {trust}\n");
+    let clusters = clusters.iter().map(|clusters| toml(clusters));
+    let settings = Settings::to(house.kafka.bootstrap()).line(&lines);
+    let mut settings = clusters.fold(settings, |settings, cluster| settings.line(&cluster));
+    settings.env.push(("HOST_BRIDGE_LOG".to_owned(), "trace".to_owned()));
+    Bridge::start(settings).await
+}
+
+fn error(reply: &Response) -> anyhow::Result<String> {
+    let body = reply.json()?;
+    let error = body.get("error").and_then(Value::as_str);
+    Ok(error.with_context(|| format!("no error in {body}"))?.to_owned())
+}
+
+/// Looks for every secret of the run in everything that was told to anyone.
+async fn nobody_is_told_a_secret(
+    house: &House,
+    bridge: &Bridge,
+    envoy: &Envoy,
+    replies: &str,
+) -> anyhow::Result<()> {
+    let mut told = vec![("replies", replies.to_owned())];
+    for path in ["/readyz", "/metrics", "/v1/status"] {
+        let asked = Request::get(path).header("authorization", &format!("Bearer {BEARER}"));
+        told.push((path, asked.send(bridge.port()).await?.text()));
+    }
+    let anonymous = Request::get("/v1/status").send(bridge.port()).await?;
+    ensure!(anonymous.status == 401, "/v1/status answers anybody");
+    told.push(("the bridge's log", std::fs::read_to_string(bridge.process().log())?));
+    told.push(("Envoy's log", envoy.log()));
+    told.push(("Envoy's statistics", format!("{:?}", envoy.stats("").await?)));
+    let checked = check(bridge).await?;
+    let path = bridge.config_path().display().to_string();
+    insta::assert_snapshot!("check", house.anonymous(&checked.replace(&path, "FILE"))?);
+    told.push(("host-bridge check", checked));
+    for (what, text) in &told {
+        ensure!(!text.is_empty(), "{what} says nothing");
+        for secret in house.secrets().iter().map(String::as_str).chain([BEARER]) {
+            let quoted = Value::from(secret).to_string();
+            let found = [secret, quoted.trim_matches('"')].iter().any(|form| text.contains(form));
+            ensure!(!found, "{what} tells the secret {secret}");
+        }
+    }
+    Ok(())
+}
+
+/// What `host-bridge check` prints for the bridge's own configuration.
+async fn check(bridge: &Bridge) -> anyhow::Result<String> {
+    let mut command = Command::new(bridge.binary());
+    command.arg("check").arg("--config").arg(bridge.config_path());
+    command.args(["--topic", "sasl-ssl-plain/kong-right", "--topic", "no-such-topic"]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(output.status.code() == Some(1), "it ends with {}", output.status);
+    Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_of_kafka_4_1_opens_or_says_why_not() -> anyhow::Result<()> {
+    every_door(KafkaVersion::V4_1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_of_kafka_3_9_opens_or_says_why_not() -> anyhow::Result<()> {
+    every_door(KafkaVersion::V3_9).await
+}
