@@ -121,7 +121,7 @@ async fn nobody_is_told_a_secret(
 ) -> anyhow::Result<()> {
     let mut told = vec![("replies", replies.to_owned())];
     for path in ["/readyz", "/metrics", "/v1/status"] {
-        let asked = Request::get(path).header("authorization", &format!("Bearer {BEARER}"));
+        let asked = Request::get(path).header("authorization", format!("Bearer {BEARER}"));
         told.push((path, asked.send(bridge.port()).await?.text()));
     }
     let anonymous = Request::get("/v1/status").send(bridge.port()).await?;
