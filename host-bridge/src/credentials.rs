@@ -15,3 +15,12 @@ pub(crate) fn source(config: &Config) -> Option<Arc<dyn CredentialSource>> {
         Source::Aws(client) => Some(Arc::new(aws::Aws::new(client))),
     }
 }
+
+/// What a server says, made fit to be shown: bounded, and without control characters.
+fn quotable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().take(QUOTED_CHARS).map(clean).collect()
+}
+
+/// Characters of a server's message that are shown.
+const QUOTED_CHARS: usize = 200;
