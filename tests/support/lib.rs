@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod judge;
 pub mod keys;
 pub mod listeners;
+pub mod msk;
 pub mod oidc;
 pub mod produce;
 pub mod relay;

@@ -24,7 +24,7 @@ impl ClockSkew {
             .filter_map(|word| aws_time(word).and_then(seconds))
             .collect();
         let ahead = match times.as_slice() {
-            [signed, _limit, service] => Some(signed - service),
+            [signed, _limit, service, ..] => Some(signed - service),
             _ => None,
         };
         Some(Self { ahead })
