@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use kafka_upstream_tests::msk::{Msk, REGION, ROLE, ROLE_ARN, Services, USER, WEB_IDENTITY};
@@ -195,6 +196,39 @@ async fn the_broker_takes_what_amazons_own_client_sends() -> anyhow::Result<()> 
         msk.write_with_java(topic, &all, 10).await?;
         let held = read_all(&msk.kafka.bootstrap(), topic).await?;
         ensure!(held.len() == 10, "{topic}: {} records", held.len());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_3_s_is_renewed_each_time_with_a_new_signature() -> anyhow::Result<()> {
+    let msk = Msk::start(KafkaVersion::V4_1).await?;
+    let home = tempfile::tempdir()?;
+    // What was signed more than 8 s ago is now refused.
+    msk.set_ahead(892)?;
+    let (id, secret) = USER;
+    let right = format!("awsAccessKeyId={id} awsSecretAccessKey=\"{secret}\" awsRegion={REGION}");
+    for (topic, form) in [("iam", IAM), ("token", TOKEN)] {
+        msk.kafka.create_topic(topic, 1).await?;
+        let mut settings = Settings::to(msk.kafka.bootstrap());
+        settings = settings.line(&cluster(&msk, "msk", form, &right)?);
+        nowhere(&mut settings, home.path());
+        let bridge = Bridge::start(settings).await?;
+        let opened = "host_bridge_kafka_connections_opened_total";
+        let (mut sent, mut before) = (0, None);
+        let end = Instant::now() + Duration::from_secs(14);
+        while Instant::now() < end {
+            let path = format!("/v1/clusters/msk/topics/{topic}");
+            let reply = Request::post(&path, "x".to_owned()).send(bridge.port()).await?;
+            ensure!(reply.status == 200, "{topic}: {} {}", reply.status, reply.text());
+            sent += 1;
+            let now = bridge.metric(opened, "cluster=\"msk\"").await?;
+            let first = *before.get_or_insert(now);
+            let is_kept = first > 0.5 && (now - first).abs() < 0.5;
+            ensure!(is_kept, "{topic}: {first} connections became {now}");
+        }
+        let held = read_all(&msk.kafka.bootstrap(), topic).await?.len();
+        ensure!(held == sent, "{topic}: {held} of {sent} are in Kafka");
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub const REGION: &str = "eu-west-1";
 /// What stands for the role.
 pub const WEB_IDENTITY: &str = "jwt.of.kubernetes";
 
-/// A broker with the listener `SASL`.
+/// A broker with the listener `SASL`, whose sessions last 3 s.
 pub struct Msk {
     /// The broker.
     pub kafka: Kafka,
@@ -60,6 +60,7 @@ impl Msk {
         let setup = Setup {
             properties: &[
                 ("sasl.enabled.mechanisms", "AWS_MSK_IAM,OAUTHBEARER"),
+                ("connections.max.reauth.ms", "3000"),
                 (
                     "listener.name.sasl.aws_msk_iam.sasl.jaas.config",
                     "msk.IamLoginModule required ;",

@@ -175,7 +175,8 @@ Options of `sasl.jaas.config` count as the properties of the same meaning; `toke
 AWS stand there alone: `awsProfileName`; `awsRoleArn` with `awsRoleSessionName`, `awsRoleExternalId`,
 `awsStsRegion` and `awsRoleAccessKeyId`, `awsRoleSecretAccessKey`, `awsRoleSessionToken`; and, as our
 addition, `awsAccessKeyId`, `awsSecretAccessKey`, `awsSessionToken` and `awsRegion`. No class is
-loaded: a callback handler is a name that says where the credential comes from. `service = \"azure-event-hubs\"` sets what Event Hubs needs, but for `bootstrap.servers` and
+loaded: a callback handler is a name that says where the credential comes from.
+`service = \"azure-event-hubs\"` sets what Event Hubs needs, but for `bootstrap.servers` and
 `sasl.password`, the connection string.
 
 `[certificates.NAME]` has the `ssl.keystore.*` and `ssl.key.*` of a client certificate that filters

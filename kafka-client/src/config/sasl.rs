@@ -104,6 +104,7 @@ impl SaslProperties {
             return self.any.map_or(Ok(None), |name| Err(needs(name)));
         }
         let mechanism = self.mechanism.ok_or(PropertyError::Missing(MECHANISM))?;
+        let handler = self.handler(mechanism)?;
         let mut sasl = Sasl {
             mechanism,
             identity: Identity::Aws(AwsClient::default()),
@@ -117,22 +118,18 @@ impl SaslProperties {
                 let is_token = is_token.is_some_and(|it| it.expose().eq_ignore_ascii_case("true"));
                 sasl.identity = self.password(is_token)?;
             }
-            Mechanism::OAuthBearer if self.handler(mechanism)? == Some(Handler::IamToken) => {
-                sasl.region = self.region(aws::REGION)?;
-                sasl.identity = self.aws()?;
-            }
-            Mechanism::OAuthBearer => {
+            Mechanism::OAuthBearer if handler != Some(Handler::IamToken) => {
                 sasl.extensions = self.take_extensions()?;
                 sasl.identity = self.oauth()?;
             }
-            Mechanism::AwsMskIam => {
+            Mechanism::OAuthBearer | Mechanism::AwsMskIam => {
                 sasl.region = self.region(aws::REGION)?;
                 sasl.identity = self.aws()?;
             }
         }
-        self.handler(mechanism)?;
         let files = self.files.into_keys().map(str::to_owned);
-        match self.options.into_keys().chain(files).next() {
+        let endpoint = self.endpoint.map(|_| ENDPOINT.to_owned());
+        match self.options.into_keys().chain(files).chain(endpoint).next() {
             Some(option) => Err(PropertyError::Option { option, mechanism: mechanism.name() }),
             None => Ok(Some(sasl)),
         }

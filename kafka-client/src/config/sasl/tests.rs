@@ -179,6 +179,10 @@ fn a_callback_handler_is_a_name_that_is_known_and_goes_with_the_mechanism() {
             format!("`{login}` excludes `{client}`"),
         ),
         (
+            &[bearer, (login, IAM_TOKEN), ("sasl.oauthbearer.token.endpoint.url", "http://h/")],
+            "`sasl.oauthbearer.token.endpoint.url` means nothing to OAUTHBEARER".to_owned(),
+        ),
+        (
             &[bearer, (login, endpoint)],
             "the property `sasl.oauthbearer.token.endpoint.url` is required".to_owned(),
         ),
