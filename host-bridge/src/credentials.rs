@@ -22,3 +22,12 @@ fn asked_at(source: Source) -> Arc<dyn CredentialSource> {
         Source::Aws(client) => Arc::new(aws::Aws::new(client)),
     }
 }
+
+/// What a server says, made fit to be shown: bounded, and without control characters.
+fn quotable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().take(QUOTED_CHARS).map(clean).collect()
+}
+
+/// Characters of a server's message that are shown.
+const QUOTED_CHARS: usize = 200;

@@ -138,7 +138,7 @@ impl Config {
     /// give it something that asks there.
     pub fn credential_source(&self) -> Option<Source> {
         match &self.sasl.as_ref()?.identity {
-            Identity::Password { .. } | Identity::Keys(_) => None,
+            Identity::Password { .. } => None,
             Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
             Identity::Aws(client) => Some(Source::Aws(client.clone())),
         }

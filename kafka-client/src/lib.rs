@@ -47,8 +47,8 @@ pub use outcome::Outcome;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use sasl::{
-    AwsClient, AwsKeys, Credential, CredentialSource, Lease, Mechanism, OAuthClient, Obtaining,
-    Source,
+    AwsBase, AwsClient, AwsKeys, AwsRole, ClockSkew, Credential, CredentialSource, Lease,
+    Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time,
 };
 pub use secret::{Secret, SecretSource};
 pub use stats::Stats;

@@ -15,7 +15,7 @@ use crate::error::codes;
 use crate::secret::SecretSource;
 
 pub(crate) use authentication::{Authentication, Session, Turn};
-pub use aws::AwsKeys;
+pub use aws::{AwsKeys, ClockSkew, Presigned, aws_time};
 pub use lease::{Credential, CredentialSource, Lease, Obtaining};
 pub(crate) use login::Login;
 pub(crate) use oauthbearer::is_extension;
@@ -67,11 +67,9 @@ pub(crate) struct Sasl {
 pub(crate) enum Identity {
     /// For PLAIN and SCRAM.
     Password { user: String, password: SecretSource, is_token: bool },
-    /// For AWS_MSK_IAM.
-    Keys(AwsKeys),
     /// As a token endpoint says.
     OAuth(OAuthClient),
-    /// As AWS says.
+    /// As AWS says: for AWS_MSK_IAM, and for OAUTHBEARER with AWS's callback handler.
     Aws(AwsClient),
 }
 
@@ -80,7 +78,7 @@ pub(crate) enum Identity {
 pub enum Source {
     /// OAuth 2's grant of client credentials (KIP-768).
     OAuth(OAuthClient),
-    /// One of AWS's credential providers.
+    /// AWS's credentials, and the region of its environment.
     Aws(AwsClient),
 }
 
@@ -102,9 +100,35 @@ pub struct OAuthClient {
 /// How AWS's credentials are found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct AwsClient {
-    /// A profile of AWS's shared files; else the default chain: environment, web identity,
-    /// profile `default`, container and instance.
-    pub profile: Option<String>,
+    /// Whose keys are there already.
+    pub base: AwsBase,
+    /// The role that the base identity takes on, if it does.
+    pub role: Option<AwsRole>,
+}
+
+/// Where the first keys come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum AwsBase {
+    /// The default chain: environment, web identity, profile, container and instance.
+    #[default]
+    Chain,
+    /// A profile of AWS's shared files.
+    Profile(String),
+    /// These.
+    Keys(AwsKeys),
+}
+
+/// A role, and how STS is asked for its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AwsRole {
+    /// `awsRoleArn`.
+    pub arn: String,
+    /// `awsRoleSessionName`, by which the role's uses are told apart in AWS's logs.
+    pub session: Option<String>,
+    /// `awsRoleExternalId`, which the role's owner may want.
+    pub external_id: Option<String>,
+    /// `awsStsRegion`; else that of the environment, else the global endpoint.
+    pub sts_region: Option<String>,
 }
 
 /// Why a broker does not let us in, by the step that failed.
@@ -122,10 +146,9 @@ pub(crate) enum SaslFault {
     #[error(
         "SASL credential: refused for {mechanism}, {advice}; the broker says {name} ({code}){message}",
         name = codes::name(*code),
-        message = shown(message),
-        advice = advice(mechanism)
+        message = shown(message)
     )]
-    Refused { mechanism: &'static str, code: i16, message: Option<String> },
+    Refused { mechanism: &'static str, code: i16, message: Option<String>, advice: String },
     #[error("SASL: the broker's part of {mechanism} is wrong: {flaw}")]
     Flawed { mechanism: &'static str, flaw: Flaw },
 }
@@ -172,6 +195,11 @@ pub(crate) trait Exchange: Send {
         None
     }
 
+    /// What to check when the broker refuses, saying this.
+    fn advice(&self, _said: &str) -> String {
+        "check sasl.username and sasl.password".to_owned()
+    }
+
     /// Whether the next answer may cost more time than an IO task has.
     fn is_laborious(&self) -> bool {
         false
@@ -186,14 +214,6 @@ pub(crate) fn quotable(text: &str) -> String {
 
 fn shown(message: &Option<String>) -> String {
     message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
-}
-
-fn advice(mechanism: &str) -> &'static str {
-    match mechanism {
-        "OAUTHBEARER" => "check the token's issuer, audience, scope and extensions",
-        "AWS_MSK_IAM" => "check the keys, the region, the clock and the policy of the identity",
-        _ => "check sasl.username and sasl.password",
-    }
 }
 
 /// Characters of a broker's message that are shown.

@@ -5,6 +5,7 @@ pub mod house;
 pub mod judge;
 pub mod keys;
 pub mod listeners;
+pub mod msk;
 pub mod oidc;
 pub mod produce;
 pub mod relay;

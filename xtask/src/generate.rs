@@ -171,9 +171,12 @@ they change, or on SIGHUP; one that cannot be used is reported, and what was rea
 store says itself whether it is JKS, PKCS12 or PEM. Without a truststore the system's roots are
 trusted.
 
-Options of `sasl.jaas.config` count as the properties of the same meaning; `awsProfileName`,
-`awsRegion`, `awsAccessKeyId`, `awsSecretAccessKey`, `awsSessionToken` and `tokenauth` stand there
-alone. `service = \"azure-event-hubs\"` sets what Event Hubs needs, but for `bootstrap.servers` and
+Options of `sasl.jaas.config` count as the properties of the same meaning; `tokenauth` and those of
+AWS stand there alone: `awsProfileName`; `awsRoleArn` with `awsRoleSessionName`, `awsRoleExternalId`,
+`awsStsRegion` and `awsRoleAccessKeyId`, `awsRoleSecretAccessKey`, `awsRoleSessionToken`; and, as our
+addition, `awsAccessKeyId`, `awsSecretAccessKey`, `awsSessionToken` and `awsRegion`. No class is
+loaded: a callback handler is a name that says where the credential comes from.
+`service = \"azure-event-hubs\"` sets what Event Hubs needs, but for `bootstrap.servers` and
 `sasl.password`, the connection string.
 
 `[certificates.NAME]` has the `ssl.keystore.*` and `ssl.key.*` of a client certificate that filters

@@ -8,7 +8,7 @@ mod properties;
 mod readers;
 mod replicas;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,6 +39,8 @@ pub struct Setup<'a> {
     pub scram: &'a [(&'a str, &'a str)],
     /// Options of each broker's Java.
     pub java: &'a [String],
+    /// Folders of classes, and of jars as `folder/*`, that follow Kafka's own.
+    pub class_path: &'a [PathBuf],
 }
 
 /// A cluster whose brokers are its controllers too; it ends when this is dropped.

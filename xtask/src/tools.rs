@@ -2,6 +2,7 @@
 
 mod install;
 mod kcat;
+mod msk;
 mod prerequisite;
 
 use std::env;
@@ -17,6 +18,7 @@ use anyhow::{Context, bail};
 
 use install::{install, run};
 pub use kcat::kcat;
+pub use msk::{javac, msk_libs};
 pub use prerequisite::{Prerequisite, require};
 
 /// The Envoy that everything is tried with.
@@ -119,7 +121,7 @@ pub fn cargo_deny() -> anyhow::Result<PathBuf> {
 /// When there is none.
 pub fn java() -> anyhow::Result<PathBuf> {
     require(Prerequisite::Java)?;
-    Ok(prerequisite::java_path())
+    Ok(prerequisite::java_path("java"))
 }
 
 /// Its `keytool`.
@@ -159,12 +161,17 @@ fn fetch_kafka(version: KafkaVersion, dir: &Path) -> anyhow::Result<()> {
     require(Prerequisite::Maven)?;
     let pom = dir.join("pom.xml");
     fs::write(&pom, pom_of(version))?;
+    copy_dependencies(&pom, &dir.join("libs"))
+}
+
+/// Copies the jars that a pom asks for, and what they need.
+fn copy_dependencies(pom: &Path, libs: &Path) -> anyhow::Result<()> {
     let mut maven = Command::new("mvn");
     maven
         .args(["--quiet", "--batch-mode", "--file"])
-        .arg(&pom)
+        .arg(pom)
         .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
-        .arg(format!("-DoutputDirectory={}", dir.join("libs").display()));
+        .arg(format!("-DoutputDirectory={}", libs.display()));
     run(maven)
 }
 

@@ -2,12 +2,12 @@
 //! followed, because it would carry a secret elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Body;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{DATE, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -34,12 +34,21 @@ pub(super) enum HttpError {
     Silent,
 }
 
-/// Sends a request to `url`, whose host and path it gets. Gives status and body.
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// The server's clock, if it tells.
+    pub(super) date: Option<SystemTime>,
+    pub(super) body: Bytes,
+}
+
+/// Sends a request to `url`, whose host and path it gets.
 pub(super) async fn ask(
     url: &str,
     request: Request<Full<Bytes>>,
     verifies: bool,
-) -> Result<(StatusCode, Bytes), HttpError> {
+) -> Result<Answer, HttpError> {
     let asked = timeout(PATIENCE, ask_patiently(url, request, verifies)).await;
     asked.unwrap_or(Err(HttpError::Silent))
 }
@@ -48,8 +57,10 @@ async fn ask_patiently(
     url: &str,
     mut request: Request<Full<Bytes>>,
     verifies: bool,
-) -> Result<(StatusCode, Bytes), HttpError> {
-    let wrong = || HttpError::Address(url.to_owned());
+) -> Result<Answer, HttpError> {
+    // What follows may be signed, and hold a secret.
+    let shown = url.split('?').next().unwrap_or_default();
+    let wrong = || HttpError::Address(shown.to_owned());
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let (host, is_https) = (uri.host().ok_or_else(wrong)?, uri.scheme_str() == Some("https"));
     let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -69,10 +80,7 @@ async fn ask_patiently(
     exchange(stream.map_err(|error| HttpError::Tls(error.to_string()))?, request).await
 }
 
-async fn exchange<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), HttpError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,7 +94,9 @@ where
         }
         let whole = Limited::new(body, ANSWER_BYTES).collect().await;
         let whole = whole.map_err(|error| HttpError::Http(error.to_string()))?;
-        Ok((head.status, whole.to_bytes()))
+        let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        Ok(Answer { status: head.status, date, body: whole.to_bytes() })
     };
     tokio::pin!(work);
     tokio::select! {

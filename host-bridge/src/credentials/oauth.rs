@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use kafka_client::{Cause, Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
 use serde::Deserialize;
 
-use super::http;
+use super::{http, quotable};
 
 /// The endpoint that gives this client its tokens.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl TokenEndpoint {
     async fn ask(&self) -> Result<Lease, String> {
         let request = self.request().await?;
         let asked = http::ask(&self.0.endpoint, request, self.0.verifies_endpoint).await;
-        let (status, body) = asked.map_err(|error| error.to_string())?;
-        read(status, &body, SystemTime::now())
+        let answer = asked.map_err(|error| error.to_string())?;
+        read(answer.status, &answer.body, SystemTime::now())
     }
 
     /// Id and secret go as they are, as Kafka's own client sends them.
@@ -115,11 +115,6 @@ fn lifetime(token: &str, expires_in: Option<&serde_json::Value>, now: SystemTime
 fn claims(token: &str) -> Option<Claims> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&claims).ok()
-}
-
-fn quotable(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    text.trim().chars().take(200).map(clean).collect()
 }
 
 /// For how long a token is kept of which nobody says how long it is good.

@@ -1,12 +1,14 @@
 //! `sasl.*`: the mechanism, and the credential or where it comes from.
 
+mod aws;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::BOOLEANS;
 use super::jaas;
 use super::property::{Property, PropertyError};
-use crate::sasl::{AwsClient, AwsKeys, Identity, Mechanism, OAuthClient, Sasl, is_extension};
+use crate::sasl::{AwsClient, Identity, Mechanism, OAuthClient, Sasl, is_extension};
 use crate::secret::{Secret, SecretSource};
 
 pub(super) const MECHANISM: &str = "sasl.mechanism";
@@ -22,6 +24,8 @@ pub(super) const CLIENT_ID: &str = "sasl.oauthbearer.client.credentials.client.i
 pub(super) const CLIENT_SECRET: &str = "sasl.oauthbearer.client.credentials.client.secret";
 pub(super) const SCOPE: &str = "sasl.oauthbearer.scope";
 pub(super) const EXTENSIONS: &str = "sasl.oauthbearer.extensions";
+pub(super) const LOGIN_HANDLER: &str = "sasl.login.callback.handler.class";
+pub(super) const CLIENT_HANDLER: &str = "sasl.client.callback.handler.class";
 
 /// What is said of SASL, before it is known whether it makes sense together. Each property that
 /// has an option of `sasl.jaas.config` of the same meaning is kept under the option's name.
@@ -32,8 +36,20 @@ pub(super) struct SaslProperties {
     endpoint_unverified: bool,
     options: BTreeMap<String, Secret>,
     files: BTreeMap<&'static str, PathBuf>,
+    handlers: BTreeMap<&'static str, Handler>,
     /// One that was given.
     any: Option<&'static str>,
+}
+
+/// What a callback handler of Java does; its class is a name to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handler {
+    /// Asks a token endpoint.
+    Endpoint,
+    /// Signs for AWS_MSK_IAM.
+    Iam,
+    /// Signs a token for OAUTHBEARER.
+    IamToken,
 }
 
 impl SaslProperties {
@@ -52,6 +68,12 @@ impl SaslProperties {
             ENDPOINT => self.endpoint = Some(endpoint(property)?),
             ENDPOINT_VERIFY => self.endpoint_unverified = !property.choice(BOOLEANS)?,
             EXTENSIONS => self.extensions(property)?,
+            LOGIN_HANDLER => {
+                self.handlers.insert(LOGIN_HANDLER, property.choice(&LOGIN_HANDLERS)?);
+            }
+            CLIENT_HANDLER => {
+                self.handlers.insert(CLIENT_HANDLER, property.choice(&CLIENT_HANDLERS)?);
+            }
             PASSWORD_FILE | CLIENT_SECRET_FILE => {
                 self.files.insert(property.name, text(property)?.into());
             }
@@ -82,6 +104,7 @@ impl SaslProperties {
             return self.any.map_or(Ok(None), |name| Err(needs(name)));
         }
         let mechanism = self.mechanism.ok_or(PropertyError::Missing(MECHANISM))?;
+        let handler = self.handler(mechanism)?;
         let mut sasl = Sasl {
             mechanism,
             identity: Identity::Aws(AwsClient::default()),
@@ -95,17 +118,18 @@ impl SaslProperties {
                 let is_token = is_token.is_some_and(|it| it.expose().eq_ignore_ascii_case("true"));
                 sasl.identity = self.password(is_token)?;
             }
-            Mechanism::OAuthBearer => {
+            Mechanism::OAuthBearer if handler != Some(Handler::IamToken) => {
                 sasl.extensions = self.take_extensions()?;
                 sasl.identity = self.oauth()?;
             }
-            Mechanism::AwsMskIam => {
-                sasl.region = self.take_text("awsRegion");
-                sasl.identity = self.aws();
+            Mechanism::OAuthBearer | Mechanism::AwsMskIam => {
+                sasl.region = self.region(aws::REGION)?;
+                sasl.identity = self.aws()?;
             }
         }
         let files = self.files.into_keys().map(str::to_owned);
-        match self.options.into_keys().chain(files).next() {
+        let endpoint = self.endpoint.map(|_| ENDPOINT.to_owned());
+        match self.options.into_keys().chain(files).chain(endpoint).next() {
             Some(option) => Err(PropertyError::Option { option, mechanism: mechanism.name() }),
             None => Ok(Some(sasl)),
         }
@@ -145,13 +169,25 @@ impl SaslProperties {
         Ok(extensions)
     }
 
-    /// The names of AWS's own login module; keys there are our addition.
-    fn aws(&mut self) -> Identity {
-        let session_token = self.take("awsSessionToken");
-        match (self.take_text("awsAccessKeyId"), self.take("awsSecretAccessKey")) {
-            (Some(id), Some(secret)) => Identity::Keys(AwsKeys { id, secret, session_token }),
-            _ => Identity::Aws(AwsClient { profile: self.take_text("awsProfileName") }),
+    /// The handler that is named, if it goes with the mechanism.
+    fn handler(&self, mechanism: Mechanism) -> Result<Option<Handler>, PropertyError> {
+        let mut named = None;
+        for (name, handler) in &self.handlers {
+            let (goes_with, other) = match handler {
+                Handler::Iam => (Mechanism::AwsMskIam, "sasl.mechanism=AWS_MSK_IAM"),
+                Handler::Endpoint | Handler::IamToken => {
+                    (Mechanism::OAuthBearer, "sasl.mechanism=OAUTHBEARER")
+                }
+            };
+            if mechanism != goes_with {
+                return Err(PropertyError::Needs { name, other });
+            }
+            if named.is_some_and(|named| named != *handler) {
+                return Err(PropertyError::Excludes { name: LOGIN_HANDLER, other: CLIENT_HANDLER });
+            }
+            named = Some(*handler);
         }
+        Ok(named)
     }
 
     /// Where it stands, or where it is to be read.
@@ -215,6 +251,23 @@ const OPTIONS: [(&str, &str); 5] = [
     (CLIENT_SECRET, "clientSecret"),
     (SCOPE, "scope"),
 ];
+const LOGIN_HANDLERS: [(&str, Handler); 3] = [
+    (
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+        Handler::Endpoint,
+    ),
+    (
+        "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler",
+        Handler::Endpoint,
+    ),
+    (IAM_TOKEN, Handler::IamToken),
+];
+const CLIENT_HANDLERS: [(&str, Handler); 2] = [
+    ("software.amazon.msk.auth.iam.IAMClientCallbackHandler", Handler::Iam),
+    // As AWS writes it for OAUTHBEARER.
+    (IAM_TOKEN, Handler::IamToken),
+];
+const IAM_TOKEN: &str = "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler";
 const EXTENSION: &str = "extension_";
 const PROTOCOL: &str = "security.protocol=SASL_…";
 const JAAS_FORM: &str = "a login module: `class required name=\"value\" …;`";

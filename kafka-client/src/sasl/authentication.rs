@@ -66,7 +66,10 @@ impl Authentication {
                 Err(SaslFault::NoSuchMechanism { mechanism, offered })
             }
             ILLEGAL_SASL_STATE => Err(SaslFault::NotWanted),
-            code => Err(SaslFault::Refused { mechanism, code, message: None }),
+            code => {
+                let advice = self.exchange.advice("");
+                Err(SaslFault::Refused { mechanism, code, message: None, advice })
+            }
         }
     }
 
@@ -78,7 +81,8 @@ impl Authentication {
             let mut said: Vec<_> = said.into_iter().flatten().collect();
             said.dedup();
             let message = (!said.is_empty()).then(|| quotable(&said.join(" ")));
-            return Err(SaslFault::Refused { mechanism, code: answer.code, message });
+            let advice = self.exchange.advice(message.as_deref().unwrap_or_default());
+            return Err(SaslFault::Refused { mechanism, code: answer.code, message, advice });
         }
         self.rounds += 1;
         let step = match self.rounds {

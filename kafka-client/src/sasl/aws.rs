@@ -1,11 +1,15 @@
 //! AWS's Signature Version 4 of a URL, and who signs.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod clock;
+
+use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::scram::Hash;
 use crate::secret::Secret;
+use clock::timestamp;
+pub use clock::{ClockSkew, aws_time};
 
 /// Keys of an AWS identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,17 +22,21 @@ pub struct AwsKeys {
     pub session_token: Option<Secret>,
 }
 
-/// What is signed: a GET of `https://{host}/` with these arguments and no body.
+/// A GET of `https://{host}/` without a body, signed in its arguments.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Presigned<'a> {
-    pub(super) host: &'a str,
-    pub(super) path: &'a str,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+pub struct Presigned<'a> {
+    /// The `host` header.
+    pub host: &'a str,
+    /// AWS's name of the region.
+    pub region: &'a str,
+    /// AWS's name of the service in signatures.
+    pub service: &'a str,
     /// Arguments besides those of the signature.
-    pub(super) arguments: &'a [(&'a str, &'a str)],
-    pub(super) lifetime: Duration,
-    pub(super) at: SystemTime,
+    pub arguments: &'a [(&'a str, &'a str)],
+    /// For how long the signature is good.
+    pub lifetime: Duration,
+    /// When it is made.
+    pub at: SystemTime,
 }
 
 /// The arguments of the signature in order of their names, and the signature itself.
@@ -38,6 +46,13 @@ pub(super) struct Signature {
 }
 
 impl Presigned<'_> {
+    /// All that follows `https://{host}/?`. It holds the session token, if the keys have one.
+    #[must_use]
+    pub fn query(&self, keys: &AwsKeys) -> Secret {
+        let Signature { arguments, signature } = self.sign(keys);
+        Secret::new(format!("{}&X-Amz-Signature={signature}", query(&arguments)))
+    }
+
     pub(super) fn sign(&self, keys: &AwsKeys) -> Signature {
         let time = timestamp(self.at);
         let date = time.split('T').next().unwrap_or_default();
@@ -56,11 +71,10 @@ impl Presigned<'_> {
         }
         arguments.sort();
         let request = format!(
-            "GET\n{}\n{}\nhost:{}\n\nhost\n{}",
-            self.path,
+            "GET\n/\n{}\nhost:{}\n\nhost\n{}",
             query(&arguments),
             self.host,
-            self.payload_hash()
+            hex(&Hash::Sha256.digest(b""))
         );
         let hashed = hex(&Hash::Sha256.digest(request.as_bytes()));
         let text = format!("{ALGORITHM}\n{time}\n{scope}\n{hashed}");
@@ -72,50 +86,20 @@ impl Presigned<'_> {
         let signature = hex(&Hash::Sha256.hmac(&key, text.as_bytes()));
         Signature { arguments, signature }
     }
-
-    /// S3 alone does not say what the body is.
-    fn payload_hash(&self) -> String {
-        if self.service == "s3" {
-            return "UNSIGNED-PAYLOAD".to_owned();
-        }
-        hex(&Hash::Sha256.digest(b""))
-    }
 }
 
 /// Arguments as they stand in a URL.
-pub(super) fn query(arguments: &[(String, String)]) -> String {
+fn query(arguments: &[(String, String)]) -> String {
     let pair = |(name, value): &(String, String)| format!("{}={}", encoded(name), encoded(value));
     arguments.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// `yyyyMMdd'T'HHmmss'Z'` in UTC.
-fn timestamp(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-/// The date of a day after 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -126,46 +110,74 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 mod tests {
     use super::*;
 
-    /// The example of "Authenticating Requests: Using Query Parameters" in Amazon's documentation.
-    #[test]
-    fn the_url_that_amazon_publishes_has_its_signature() {
-        let keys = AwsKeys {
-            id: "AKIAIOSFODNN7EXAMPLE".into(),
-            secret: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-            session_token: None,
-        };
+    fn keys(session_token: Option<&str>) -> AwsKeys {
+        AwsKeys {
+            id: "AKIDEXAMPLE".into(),
+            secret: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            session_token: session_token.map(Secret::new),
+        }
+    }
+
+    fn signature(arguments: &[(&str, &str)], session_token: Option<&str>) -> String {
         let presigned = Presigned {
-            host: "examplebucket.s3.amazonaws.com",
-            path: "/test.txt",
+            host: "example.amazonaws.com",
             region: "us-east-1",
-            service: "s3",
-            arguments: &[],
-            lifetime: Duration::from_secs(86_400),
-            at: UNIX_EPOCH + Duration::from_secs(1_369_353_600),
+            service: "service",
+            arguments,
+            lifetime: Duration::from_secs(3600),
+            at: aws_time("20150830T123600Z").unwrap(),
         };
-        let signed = presigned.sign(&keys);
+        presigned.sign(&keys(session_token)).signature
+    }
+
+    /// Amazon's test suite of Signature Version 4, in the form for queries: `get-vanilla` (as
+    /// botocore computes it), `get-vanilla-query-order-key-case`, `get-vanilla-with-session-token`.
+    #[test]
+    fn amazons_test_suite_has_these_signatures() {
         assert_eq!(
-            query(&signed.arguments),
-            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2F\
-             us-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&\
-             X-Amz-SignedHeaders=host"
+            signature(&[], None),
+            "e93c787ed7f371d5c6b165c1b38ede9550f4dce4144713e844b25b7192d3865d"
         );
         assert_eq!(
-            signed.signature,
-            "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+            signature(&[("Param2", "value2"), ("Param1", "value1")], None),
+            "86012e2c9ad4d77369f5d81c11f75158aae4f895a085212cc6d3f923d300bed5"
+        );
+        let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
+        assert_eq!(
+            signature(&[], Some(token)),
+            "7ff2b50b376cb4d151970630573d6291dc128cc5c2a12ffb237f73cc53f67b6c"
         );
     }
 
+    /// The signature was computed by botocore.
     #[test]
-    fn times_are_written_in_utc() {
-        for (seconds, text) in [
-            (0, "19700101T000000Z"),
-            (951_782_399, "20000228T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (1_735_689_599, "20241231T235959Z"),
-            (4_107_542_400, "21000301T000000Z"),
-        ] {
-            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
-        }
+    fn a_role_is_asked_for_by_a_signed_query() {
+        let presigned = Presigned {
+            host: "sts.eu-west-1.amazonaws.com",
+            region: "eu-west-1",
+            service: "sts",
+            arguments: &[
+                ("Action", "AssumeRole"),
+                ("Version", "2011-06-15"),
+                ("RoleArn", "arn:aws:iam::123456789012:role/msk"),
+                ("RoleSessionName", "kafka-upstream"),
+            ],
+            lifetime: Duration::from_secs(900),
+            at: aws_time("20200913T122640Z").unwrap(),
+        };
+        let keys = AwsKeys {
+            id: "AKID".into(),
+            secret: Secret::new("SECRET"),
+            session_token: Some(Secret::new("TOKEN")),
+        };
+        assert_eq!(
+            presigned.query(&keys).expose(),
+            "Action=AssumeRole&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fmsk&\
+             RoleSessionName=kafka-upstream&Version=2011-06-15&X-Amz-Algorithm=AWS4-HMAC-SHA256&\
+             X-Amz-Credential=AKID%2F20200913%2Feu-west-1%2Fsts%2Faws4_request&\
+             X-Amz-Date=20200913T122640Z&X-Amz-Expires=900&X-Amz-Security-Token=TOKEN&\
+             X-Amz-SignedHeaders=host&X-Amz-Signature=\
+             cbf431b9a21ff3a1a2194ad342fbdfb9477875a02298bfcfdbba6ca82b9e09e3"
+        );
     }
 }

@@ -28,8 +28,13 @@ pub enum Credential {
     },
     /// For OAUTHBEARER.
     Token(Secret),
-    /// For AWS_MSK_IAM.
-    Aws(AwsKeys),
+    /// For AWS_MSK_IAM, and for OAUTHBEARER where AWS signs.
+    Aws {
+        /// The keys.
+        keys: AwsKeys,
+        /// The region of the environment that they come from, if it names one.
+        region: Option<String>,
+    },
 }
 
 /// A credential, and for how long it is good from now on.

@@ -9,12 +9,13 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::time::Instant;
 
 use super::lease::Leases;
-use super::msk_iam::{MskIam, region_of};
-use super::oauthbearer::Bearer;
+use super::msk_iam::{LIFETIME, MskIam, region_of, token};
+use super::oauthbearer::{Bearer, Issuer};
 use super::plain::Plain;
 use super::scram::{Hash, Proof, Salted, Scram};
 use super::{
-    Authentication, Credential, CredentialSource, Exchange, Identity, Mechanism, Sasl, SaslFault,
+    Authentication, AwsBase, AwsClient, Credential, CredentialSource, Exchange, Identity,
+    Mechanism, Sasl, SaslFault,
 };
 use crate::secret::{Secret, SecretSource};
 
@@ -33,8 +34,14 @@ impl Login {
 
     /// What to prove to the broker that was dialled as `host`.
     pub(crate) async fn authentication(&self, host: &str) -> Result<Authentication, SaslFault> {
-        let (credential, until) = self.credential().await?;
+        let (credential, mut until) = self.credential().await?;
+        let is_signed = matches!(credential, Credential::Aws { .. });
         let exchange = self.exchange(credential, host)?;
+        if is_signed && self.sasl.mechanism == Mechanism::OAuthBearer {
+            // Made by `exchange`; keys may end sooner.
+            let end = Instant::now() + LIFETIME;
+            until = Some(until.map_or(end, |until| until.min(end)));
+        }
         Ok(Authentication::new(self.sasl.mechanism.name(), exchange, until))
     }
 
@@ -48,7 +55,9 @@ impl Login {
                 let password = self.read(password.clone()).await?;
                 Ok((Credential::Password { user, password, is_token }, None))
             }
-            (None, Identity::Keys(keys)) => Ok((Credential::Aws(keys.clone()), None)),
+            (None, Identity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None })) => {
+                Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
+            }
             (None, _) => Err(self.no_credential("nobody is asked for one".to_owned())),
         }
     }
@@ -84,18 +93,33 @@ impl Login {
                 scram(Hash::Sha512, user, password, is_token)
             }
             (Mechanism::OAuthBearer, Credential::Token(token)) => {
-                Ok(Box::new(Bearer::new(token, self.sasl.extensions.clone())))
+                Ok(Box::new(Bearer::new(Issuer::Server, token, self.sasl.extensions.clone())))
             }
-            (Mechanism::AwsMskIam, Credential::Aws(keys)) => {
-                let configured = self.sasl.region.as_deref();
-                let region = configured.or_else(|| region_of(host)).ok_or_else(|| {
-                    let cause = format!("no region is in the broker's name {host}");
-                    self.no_credential(cause)
-                })?;
+            (Mechanism::OAuthBearer, Credential::Aws { keys, region }) => {
+                let token = token(&keys, self.region(host, region.as_deref())?, SystemTime::now());
+                Ok(Box::new(Bearer::new(Issuer::Aws, token, self.sasl.extensions.clone())))
+            }
+            (Mechanism::AwsMskIam, Credential::Aws { keys, region }) => {
+                let region = self.region(host, region.as_deref())?;
                 Ok(Box::new(MskIam::new(&keys, host, region, SystemTime::now())))
             }
             _ => Err(self.no_credential("what was obtained is for another mechanism".to_owned())),
         }
+    }
+
+    /// The region for a signature: as configured, of the broker's name, or of the environment.
+    fn region<'a>(
+        &'a self,
+        host: &'a str,
+        environment: Option<&'a str>,
+    ) -> Result<&'a str, SaslFault> {
+        let configured = self.sasl.region.as_deref();
+        configured.or_else(|| region_of(host)).or(environment).ok_or_else(|| {
+            self.no_credential(format!(
+                "no region is in the broker's name {host}; set awsRegion in sasl.jaas.config or \
+                 AWS_REGION"
+            ))
+        })
     }
 
     fn nonce(&self) -> Result<String, SaslFault> {

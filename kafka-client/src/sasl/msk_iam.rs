@@ -1,9 +1,14 @@
-//! AWS_MSK_IAM: a URL of the broker, signed by the keys of an AWS identity, as JSON.
+//! Amazon MSK's proof: a URL that the keys of an AWS identity have signed, as JSON for AWS_MSK_IAM
+//! and as a token for OAUTHBEARER.
 
 use std::time::{Duration, SystemTime};
 
-use super::aws::{AwsKeys, Presigned};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::aws::{AwsKeys, ClockSkew, Presigned, encoded};
 use super::{Exchange, Flaw, Step};
+use crate::secret::Secret;
 
 pub(super) struct MskIam {
     message: String,
@@ -13,16 +18,7 @@ impl MskIam {
     /// `host` is the broker that was dialled, not the name that led to it: it is what the broker
     /// verifies.
     pub(super) fn new(keys: &AwsKeys, host: &str, region: &str, at: SystemTime) -> Self {
-        let signed = Presigned {
-            host,
-            path: "/",
-            region,
-            service: "kafka-cluster",
-            arguments: &[("Action", ACTION)],
-            lifetime: LIFETIME,
-            at,
-        }
-        .sign(keys);
+        let signed = presigned(host, region, at).sign(keys);
         let mut fields = vec![
             ("version".to_owned(), VERSION.to_owned()),
             ("host".to_owned(), host.to_owned()),
@@ -39,7 +35,33 @@ impl MskIam {
     }
 }
 
+/// The signed URL of the region's service, as a token for OAUTHBEARER.
+pub(super) fn token(keys: &AwsKeys, region: &str, at: SystemTime) -> Secret {
+    let host = format!("kafka.{region}.amazonaws.com");
+    let query = presigned(&host, region, at).query(keys);
+    // What follows the signature is not signed.
+    let url = format!("https://{host}/?{}&User-Agent={}", query.expose(), encoded(AGENT));
+    Secret::new(BASE64_URL_SAFE_NO_PAD.encode(url))
+}
+
+fn presigned<'a>(host: &'a str, region: &'a str, at: SystemTime) -> Presigned<'a> {
+    let arguments = &[("Action", ACTION)];
+    Presigned { host, region, service: "kafka-cluster", arguments, lifetime: LIFETIME, at }
+}
+
+/// What to check when a broker that says this refuses a signature.
+pub(super) fn advice(said: &str) -> String {
+    ClockSkew::in_refusal(said).map_or_else(
+        || "check the keys, the region, the clock and the policy of the identity".to_owned(),
+        |skew| skew.to_string(),
+    )
+}
+
 impl Exchange for MskIam {
+    fn advice(&self, said: &str) -> String {
+        advice(said)
+    }
+
     fn first(&mut self) -> Vec<u8> {
         self.message.clone().into_bytes()
     }
@@ -67,14 +89,13 @@ const VERSION: &str = "2020_10_22";
 const ACTION: &str = "kafka-cluster:Connect";
 const AGENT: &str = concat!("kafka-upstream/", env!("CARGO_PKG_VERSION"));
 /// As AWS's own library: how long a signature is good for.
-const LIFETIME: Duration = Duration::from_secs(900);
+pub(super) const LIFETIME: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::secret::Secret;
 
     fn message(session_token: Option<&str>) -> String {
         let keys = AwsKeys {
@@ -105,6 +126,32 @@ mod tests {
             )
         );
         assert!(message(None).contains("\"x-amz-signature\":\"3a474aca46cef981ca81b85da5b22c6e913c9ada5b75c809856b3a8eb80841ef\""), "{}", message(None));
+    }
+
+    /// The signature was computed by botocore, as AWS's signer for Python does it.
+    #[test]
+    fn the_token_is_that_of_awss_signers() {
+        let keys = AwsKeys {
+            id: "AKID".into(),
+            secret: Secret::new("SECRET"),
+            session_token: Some(Secret::new("TO\"KEN/+=")),
+        };
+        let at = UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        let token = token(&keys, "us-west-2", at);
+        let url = BASE64_URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+        assert_eq!(
+            String::from_utf8(url).unwrap(),
+            format!(
+                "https://kafka.us-west-2.amazonaws.com/?Action=kafka-cluster%3AConnect&\
+                 X-Amz-Algorithm=AWS4-HMAC-SHA256&\
+                 X-Amz-Credential=AKID%2F20200913%2Fus-west-2%2Fkafka-cluster%2Faws4_request&\
+                 X-Amz-Date=20200913T122640Z&X-Amz-Expires=900&\
+                 X-Amz-Security-Token=TO%22KEN%2F%2B%3D&X-Amz-SignedHeaders=host&X-Amz-Signature=\
+                 1a914db054b32ffe744733f43f6d8bd0bda9578accbcce1d5b41c74fc2f2fbdb&\
+                 User-Agent=kafka-upstream%2F{}",
+                env!("CARGO_PKG_VERSION")
+            )
+        );
     }
 
     #[test]

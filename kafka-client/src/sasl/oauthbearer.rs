@@ -2,19 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{Exchange, Flaw, Step, quotable};
+use super::{Exchange, Flaw, Step, msk_iam, quotable};
 use crate::secret::Secret;
 
 pub(super) struct Bearer {
+    issuer: Issuer,
     token: Secret,
     extensions: BTreeMap<String, String>,
     /// What the broker said instead of yes.
     refusal: Option<String>,
 }
 
+/// Who made the token.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Issuer {
+    /// An OAuth 2 server.
+    Server,
+    /// This client, by signing for AWS.
+    Aws,
+}
+
 impl Bearer {
-    pub(super) fn new(token: Secret, extensions: BTreeMap<String, String>) -> Self {
-        Self { token, extensions, refusal: None }
+    pub(super) fn new(issuer: Issuer, token: Secret, extensions: BTreeMap<String, String>) -> Self {
+        Self { issuer, token, extensions, refusal: None }
     }
 }
 
@@ -41,6 +51,13 @@ impl Exchange for Bearer {
         }
     }
 
+    fn advice(&self, said: &str) -> String {
+        match self.issuer {
+            Issuer::Server => "check the token's issuer, audience, scope and extensions".to_owned(),
+            Issuer::Aws => msk_iam::advice(said),
+        }
+    }
+
     fn complaint(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
@@ -61,7 +78,7 @@ mod tests {
 
     fn bearer(extensions: &[(&str, &str)]) -> Bearer {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
-        Bearer::new(Secret::new("abc.def"), extensions.iter().map(owned).collect())
+        Bearer::new(Issuer::Server, Secret::new("abc.def"), extensions.iter().map(owned).collect())
     }
 
     #[test]

