@@ -2,6 +2,8 @@
 
 mod authentication;
 mod aws;
+#[cfg(feature = "gssapi")]
+mod gssapi;
 mod lease;
 mod login;
 mod msk_iam;
@@ -35,6 +37,8 @@ pub enum Mechanism {
     OAuthBearer,
     /// A signature by the keys of an AWS identity, for Amazon MSK.
     AwsMskIam,
+    /// Kerberos (RFC 4752); only with the feature `gssapi`.
+    Gssapi,
 }
 
 impl Mechanism {
@@ -47,6 +51,7 @@ impl Mechanism {
             Self::ScramSha512 => "SCRAM-SHA-512",
             Self::OAuthBearer => "OAUTHBEARER",
             Self::AwsMskIam => "AWS_MSK_IAM",
+            Self::Gssapi => "GSSAPI",
         }
     }
 }
@@ -73,6 +78,29 @@ pub(crate) enum Identity {
     OAuth(OAuthClient),
     /// As AWS says.
     Aws(AwsClient),
+    /// As a KDC says.
+    Kerberos(Kerberos),
+}
+
+/// A Kerberos identity, and what it is shown to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Kerberos {
+    /// What the brokers' principals begin with, mostly `kafka`.
+    pub(crate) service: String,
+    /// Who the client is; else the first one that its tickets are for.
+    pub(crate) principal: Option<String>,
+    pub(crate) tickets: Tickets,
+}
+
+/// Where tickets come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Tickets {
+    /// As Kerberos' own settings and environment say.
+    Default,
+    /// A file with the client's keys.
+    Keytab(String),
+    /// A cache that someone else keeps fresh.
+    Cache(String),
 }
 
 /// Where a credential comes from that is not in the properties: for whoever asks there.
@@ -145,6 +173,10 @@ pub(crate) enum Flaw {
     Signature,
     #[error("it said yes before it had proven that it knows the password")]
     TooSoon,
+    #[error("{0}")]
+    Kerberos(String),
+    #[error("it does without no security layer, its offer is {0}; TLS is what protects Kafka")]
+    Layers(u8),
     #[error("more rounds than {0}")]
     Rounds(u32),
     #[error("it goes on when all is said")]
@@ -191,6 +223,9 @@ fn shown(message: &Option<String>) -> String {
 fn advice(mechanism: &str) -> &'static str {
     match mechanism {
         "OAUTHBEARER" => "check the token's issuer, audience, scope and extensions",
+        "GSSAPI" => {
+            "check the broker's keytab, both clocks and sasl.kerberos.principal.to.local.rules"
+        }
         "AWS_MSK_IAM" => "check the keys, the region, the clock and the policy of the identity",
         _ => "check sasl.username and sasl.password",
     }

@@ -1,0 +1,94 @@
+//! Where the tickets of an identity are had: one question to the KDC at a time, on a thread.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use libgssapi::credential::Cred;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::acquire::acquire;
+use super::{Gssapi, explained};
+use crate::limits::CREDENTIAL_PATIENCE;
+use crate::lock::Lock;
+use crate::sasl::{Kerberos, Tickets};
+
+/// What clients of one identity share.
+#[derive(Clone)]
+struct Desk {
+    /// The C library's name of the cache in memory for the tickets that a keytab gives.
+    cache: String,
+    /// Without turns, clients would empty the cache for each other. It is held until a thread has
+    /// ended, and so bounds the threads that wait for a KDC which does not answer.
+    turn: Arc<Semaphore>,
+}
+
+/// Identities come from properties, not from peers, and are few. The C library keeps a cache in
+/// memory for as long as the process lives, so its name is kept as well.
+static DESKS: LazyLock<Lock<HashMap<Kerberos, Desk>>> = LazyLock::new(Lock::default);
+
+/// A context with the broker that was dialled as `host`, and until when the client's ticket holds.
+///
+/// The C library blocks while it talks to the KDC. Who does not want to wait any more leaves a
+/// thread behind that ends when the library gives up; the end of the process does not wait for it.
+pub(in crate::sasl) async fn begin(
+    kerberos: &Kerberos,
+    host: &str,
+) -> Result<(Gssapi, Option<Instant>), String> {
+    let late = |_| {
+        let patience = CREDENTIAL_PATIENCE.as_millis();
+        format!("no answer of the KDC within {patience} ms; check the realm's kdc in krb5.conf")
+    };
+    timeout(CREDENTIAL_PATIENCE, ask(kerberos.clone(), host.to_owned())).await.map_err(late)?
+}
+
+async fn ask(kerberos: Kerberos, host: String) -> Result<(Gssapi, Option<Instant>), String> {
+    let desk = desk(&kerberos);
+    let turn = desk.turn.acquire_owned().await.map_err(|error| error.to_string())?;
+    let (reply, answer) = oneshot::channel();
+    let work = move || {
+        let answer = tickets(&kerberos, &desk.cache)
+            .and_then(|(cred, until)| Ok((Gssapi::new(&kerberos, cred, &host)?, until)));
+        drop(turn);
+        let _nobody_waits = reply.send(answer);
+    };
+    let thread = thread::Builder::new().name("kerberos".to_owned());
+    thread.spawn(work).map_err(|error| format!("no thread for Kerberos: {error}"))?;
+    answer.await.map_err(|_| "the thread for Kerberos has ended".to_owned())?
+}
+
+fn desk(kerberos: &Kerberos) -> Desk {
+    let mut desks = DESKS.lock();
+    let cache = format!("MEMORY:kafka-client-{}", desks.len());
+    let new = || Desk { cache, turn: Arc::new(Semaphore::new(1)) };
+    desks.entry(kerberos.clone()).or_insert_with(new).clone()
+}
+
+/// The client's own ticket, and when it expires. Blocks.
+fn tickets(kerberos: &Kerberos, memory: &str) -> Result<(Cred, Option<Instant>), String> {
+    let from = match &kerberos.tickets {
+        Tickets::Default => "the default ticket cache or client keytab".to_owned(),
+        Tickets::Keytab(path) => format!("the keytab {path}"),
+        Tickets::Cache(path) => format!("the ticket cache {path}"),
+    };
+    let who = kerberos.principal.as_deref().unwrap_or("its first principal");
+    let failed = |what: String| format!("no ticket for {who} by {from}: {what}");
+    let store = match &kerberos.tickets {
+        Tickets::Default => vec![],
+        Tickets::Keytab(path) => vec![("client_keytab", path.as_str()), ("ccache", memory)],
+        Tickets::Cache(path) => vec![("ccache", path.as_str())],
+    };
+    let cred = acquire(kerberos.principal.as_deref(), &store);
+    let cred = cred.map_err(|error| failed(explained(error)))?;
+    let lifetime = cred.lifetime().map_err(|error| failed(explained(error)))?;
+    match lifetime {
+        Duration::ZERO => Err(failed("it has expired".to_owned())),
+        FOR_EVER => Ok((cred, None)),
+        lifetime => Ok((cred, Instant::now().checked_add(lifetime))),
+    }
+}
+
+/// `GSS_C_INDEFINITE`.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
