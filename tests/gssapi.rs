@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use xtask::bridge::{Bridge, Settings};
 use xtask::build;
 use xtask::envoy::{Envoy, EnvoyConfig, Listener};
+use xtask::http::Request;
 use xtask::kafka::{Kafka, KafkaVersion, Setup};
 use xtask::kdc::{Kdc, REALM};
 use xtask::process::wait_until;
+use xtask::reader::read_all;
 
 /// A broker that Kerberos knows as `kafka/127.0.0.1`, with sessions of 3 s.
 async fn secured(version: KafkaVersion, kdc: &Kdc) -> anyhow::Result<Kafka> {
@@ -110,12 +112,24 @@ async fn state(bridge: &Bridge, cluster: &str) -> anyhow::Result<String> {
 async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
     let kdc = Kdc::start().await?;
     let kafka = secured(version, &kdc).await?;
-    let module = module(&kdc.keytab("bridge", "bridge.keytab")?, "bridge");
-    let bridge = bridge(&kdc, &kafka, &[("default", properties("kafka", &module))]).await?;
-    let asked = json!({ "authentication": { "mechanism": "GSSAPI" } });
-    let listeners = [("own", json!({})), ("asked", asked)];
+    let keytab = kdc.keytab("bridge", "bridge.keytab")?;
+    let ticket = kdc.ticket("bridge", &keytab, "ticket")?;
+    let by_keys = module(&keytab, "bridge");
+    let by_ticket = format!(
+        "com.sun.security.auth.module.Krb5LoginModule required useTicketCache=true \
+         ticketCache=\"{}\";",
+        ticket.display()
+    );
+    let clusters =
+        [("default", properties("kafka", &by_keys)), ("ticket", properties("kafka", &by_ticket))];
+    let bridge = bridge(&kdc, &kafka, &clusters).await?;
+    let listeners = [
+        ("keytab", json!({})),
+        ("ticket", json!({ "cluster": "ticket" })),
+        ("asked", json!({ "authentication": { "mechanism": "GSSAPI" } })),
+    ];
     let gateway = gateway(kafka, bridge, &listeners).await?;
-    for topic in ["own", "asked"] {
+    for (topic, _) in listeners {
         let reply = gateway.send(topic, text(topic)).await?;
         ensure!(reply.status == 200, "{topic}: {} {}", reply.status, reply.text());
         ensure!(gateway.records(topic).await?.len() == 1, "{topic} is not written");
@@ -124,12 +138,12 @@ async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_writes_with_a_keytab_to_kafka_4_1() -> anyhow::Result<()> {
+async fn a_gateway_writes_by_kerberos_to_kafka_4_1() -> anyhow::Result<()> {
     through_a_filter(KafkaVersion::V4_1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_writes_with_a_keytab_to_kafka_3_9() -> anyhow::Result<()> {
+async fn a_gateway_writes_by_kerberos_to_kafka_3_9() -> anyhow::Result<()> {
     through_a_filter(KafkaVersion::V3_9).await
 }
 
@@ -137,7 +151,6 @@ async fn a_gateway_writes_with_a_keytab_to_kafka_3_9() -> anyhow::Result<()> {
 async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
     let mut kdc = Kdc::start().await?;
     let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
-    let address = kafka.bootstrap_at("SASL")?;
     let stale = kdc.keytab("bridge", "stale.keytab")?;
     let right = kdc.keytab("bridge", "bridge.keytab")?;
     let (own, none) = (module(&right, "bridge"), module(Path::new("/no/keytab"), "bridge"));
@@ -145,41 +158,105 @@ async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
     let clusters = [
         ("default", properties("kafka", &own)),
         ("service", properties("broker", &own)),
-        ("missing", properties("kafka", &none)),
         ("stale", properties("kafka", &old)),
+        ("missing", properties("kafka", &none)),
         ("other", properties("kafka", &other)),
     ];
     let bridge = bridge(&kdc, &kafka, &clusters).await?;
+    let address = kafka.bootstrap_at("SASL")?;
     let on = |cluster: &str| json!({ "cluster": cluster });
-    let listeners = [
-        ("right", on("default")),
-        ("unknown-service", on("service")),
-        ("wrong-keytab", on("stale")),
-    ];
+    let listeners = [("right", on("default")), ("service", on("service")), ("stale", on("stale"))];
     let gateway = gateway(kafka, bridge, &listeners).await?;
-    let reply = gateway.send("right", text("x")).await?;
-    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
 
-    let (stale, right) = (stale.display(), right.display());
+    let realm = format!("Cannot contact any KDC for realm '{REALM}'");
+    let ticket = |from: &Path, who: &str| {
+        format!("no ticket for {who}@{REALM} from the keytab {}", from.display())
+    };
+    kdc.stop().await?;
+    refused(&gateway, "right", &format!("{}: {realm}", ticket(&right, "bridge"))).await?;
+    kdc.restart().await?;
+    gateway.wait_for_success("right", "x").await?;
+
+    let service = format!(
+        "no ticket for the service broker@127.0.0.1: Server broker/127.0.0.1@{REALM} not found in \
+         Kerberos database"
+    );
+    let keys = "Decrypt integrity check failed, the KDC has other keys; export the keytab again";
+    let keys = format!("{}: {keys}", ticket(&stale, "bridge"));
+    refused(&gateway, "service", &service).await?;
+    refused(&gateway, "stale", &keys).await?;
     for (cluster, why) in [
-        ("service", format!("x")),
-        ("missing", format!("x")),
-        ("stale", format!("x")),
-        ("other", format!("x")),
+        ("service", service),
+        ("stale", keys),
+        (
+            "missing",
+            format!(
+                "{}: No such file or directory (os error 2)",
+                ticket(Path::new("/no/keytab"), "bridge")
+            ),
+        ),
+        (
+            "other",
+            format!("{}: it has no such principal, as `klist -k` shows", ticket(&right, "other")),
+        ),
     ] {
         let told = state(&gateway.bridge, cluster).await?;
-        eprintln!("{cluster}: {told}");
-        let _ = (&why, &stale, &right, &address);
+        let expected =
+            format!("the cluster does not answer: {address}: no credential for GSSAPI: {why}");
+        ensure!(told == expected, "{told}\nis not\n{expected}");
     }
-    for topic in ["unknown-service", "wrong-keytab"] {
-        let reply = gateway.send(topic, text("x")).await?;
-        eprintln!("{topic} {}", reply.text());
+    ensure!(state(&gateway.bridge, "default").await? == "ready");
+    Ok(())
+}
+
+/// The filter's answer is a 503 with the reason, of which it may show a part.
+async fn refused(gateway: &Gateway, topic: &str, why: &str) -> anyhow::Result<()> {
+    let reply = gateway.send(topic, text("x")).await?;
+    let told = reply.json()?;
+    let told = told.get("error").and_then(Value::as_str).unwrap_or_default();
+    let shown = told.split_once("no credential for GSSAPI: ").map_or(told, |(_, shown)| shown);
+    let is_told = shown.len() > 100 && why.starts_with(shown);
+    ensure!(reply.status == 503 && is_told, "{topic}: {} {told}\nis not\n{why}", reply.status);
+    Ok(())
+}
+
+async fn produce(bridge: &Bridge) -> anyhow::Result<()> {
+    let path = "/v1/clusters/default/topics/t";
+    let reply = Request::post(path, "x".to_owned()).send(bridge.port()).await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+    Ok(())
+}
+
+/// The KDC is away for the second half: its tickets serve on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
+    let mut kdc = Kdc::start().await?;
+    let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
+    kafka.create_topic("t", 3).await?;
+    let module = module(&kdc.keytab("bridge", "bridge.keytab")?, "bridge");
+    let bridge = bridge(&kdc, &kafka, &[("default", properties("kafka", &module))]).await?;
+    let metric = async |name: &str| bridge.metric(&format!("host_bridge_kafka_{name}"), "").await;
+    wait_until("a first record", Duration::from_secs(20), || produce(&bridge)).await?;
+    let opened = metric("connections_opened_total").await?;
+    let mut sent = 0;
+    // Two renewals with the KDC, two without.
+    for is_last in [false, true] {
+        let end = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < end {
+            let sending = (0..8).map(|_| produce(&bridge));
+            for reply in futures_util::future::join_all(sending).await {
+                reply.with_context(|| format!("after {sent}"))?;
+                sent += 1;
+            }
+        }
+        if !is_last {
+            kdc.stop().await?;
+        }
     }
-    kdc.stop().await?;
-    let reply = gateway.send("unknown-service", text("x")).await?;
-    eprintln!("stopped {}", reply.text());
-    eprintln!("stopped {}", state(&gateway.bridge, "default").await?);
-    eprintln!("stopped {}", state(&gateway.bridge, "service").await?);
-    eprintln!("stopped {}", state(&gateway.bridge, "stale").await?);
+    ensure!(sent > 200, "only {sent} were sent");
+    ensure!(metric("connections_opened_total").await? == opened, "a connection was replaced");
+    ensure!(metric("batches_resent_total").await? == 0.0, "a batch was sent again");
+    let held = read_all(&kafka.bootstrap(), "t").await?.len();
+    ensure!(held == sent + 1, "{held} are written, {sent} and the first were sent");
     Ok(())
 }

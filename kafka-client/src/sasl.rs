@@ -12,6 +12,7 @@ mod plain;
 mod scram;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::error::codes;
 use crate::secret::SecretSource;
@@ -101,6 +102,16 @@ pub(crate) enum Tickets {
     Keytab(String),
     /// A cache that someone else keeps fresh.
     Cache(String),
+}
+
+impl fmt::Display for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default ticket cache or client keytab"),
+            Self::Keytab(path) => write!(f, "the keytab {path}"),
+            Self::Cache(path) => write!(f, "the ticket cache {path}"),
+        }
+    }
 }
 
 /// Where a credential comes from that is not in the properties: for whoever asks there.

@@ -99,17 +99,21 @@ fn refused(error: Error) -> Flaw {
     Flaw::Kerberos(explained(error))
 }
 
-/// What the C library says, without the words that only point to the rest. It keeps its texts by
-/// thread: this must run in the thread of the call that failed.
+/// What Kerberos says, which stands in brackets behind what GSSAPI says; without it the latter. The
+/// C library keeps its texts by thread: this must run in the thread of the call that failed.
 fn explained(error: Error) -> String {
     let text = error.to_string();
-    let detail = text.strip_prefix(UNSPECIFIED).map(str::trim);
-    let detail = detail.and_then(|text| text.strip_prefix('(')?.strip_suffix(')'));
-    quotable(detail.unwrap_or(&text))
+    quotable(detail(&text).unwrap_or(&text))
+}
+
+fn detail(text: &str) -> Option<&str> {
+    let (_, detail) = text.split_once(" (")?;
+    let detail = detail.trim_end().strip_suffix(')')?;
+    // A minor status of 0 has one of these texts.
+    (!["", "Success", "Unknown error"].contains(&detail)).then_some(detail)
 }
 
 const NO_LAYER: u8 = 1;
-const UNSPECIFIED: &str = "Unspecified GSS failure.  Minor code may provide more information";
 
 #[cfg(test)]
 mod tests {
@@ -120,6 +124,16 @@ mod tests {
         assert_eq!(choose(&[1, 0, 0, 0]), Ok([1, 0, 0, 0]));
         assert_eq!(choose(&[7, 0, 255, 255]), Ok([1, 0, 0, 0]));
         assert_eq!(choose(&[6, 0, 255, 255]), Err(Flaw::Layers(6)));
+    }
+
+    #[test]
+    fn kerberos_own_words_are_shown_if_there_are_any() {
+        let skew = "Unspecified GSS failure.  Minor code may provide more information (Clock skew \
+            too great (37))";
+        assert_eq!(detail(skew), Some("Clock skew too great (37)"));
+        for text in ["A token was invalid", "A token was invalid (Success)", "", "a ("] {
+            assert_eq!(detail(text), None);
+        }
     }
 
     #[test]

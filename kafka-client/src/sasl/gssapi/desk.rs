@@ -1,6 +1,7 @@
 //! Where the tickets of an identity are had: one question to the KDC at a time, on a thread.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
@@ -68,25 +69,40 @@ fn desk(kerberos: &Kerberos) -> Desk {
 
 /// The client's own ticket, and when it expires. Blocks.
 fn tickets(kerberos: &Kerberos, memory: &str) -> Result<(Cred, Option<Instant>), String> {
-    let from = match &kerberos.tickets {
-        Tickets::Default => "the default ticket cache or client keytab".to_owned(),
-        Tickets::Keytab(path) => format!("the keytab {path}"),
-        Tickets::Cache(path) => format!("the ticket cache {path}"),
+    let who = kerberos.principal.as_deref();
+    let from = kerberos.tickets.to_string();
+    let failed = |what: &str| {
+        let who = who.map(|who| format!(" for {who}")).unwrap_or_default();
+        format!("no ticket{who} from {from}: {what}")
     };
-    let who = kerberos.principal.as_deref().unwrap_or("its first principal");
-    let failed = |what: String| format!("no ticket for {who} by {from}: {what}");
     let store = match &kerberos.tickets {
         Tickets::Default => vec![],
-        Tickets::Keytab(path) => vec![("client_keytab", path.as_str()), ("ccache", memory)],
+        Tickets::Keytab(path) => {
+            // Of a keytab that it cannot read, the C library says only that there is no ticket.
+            File::open(path).map_err(|error| failed(&error.to_string()))?;
+            vec![("client_keytab", path.as_str()), ("ccache", memory)]
+        }
         Tickets::Cache(path) => vec![("ccache", path.as_str())],
     };
-    let cred = acquire(kerberos.principal.as_deref(), &store);
-    let cred = cred.map_err(|error| failed(explained(error)))?;
-    let lifetime = cred.lifetime().map_err(|error| failed(explained(error)))?;
-    match lifetime {
-        Duration::ZERO => Err(failed("it has expired".to_owned())),
-        FOR_EVER => Ok((cred, None)),
-        lifetime => Ok((cred, Instant::now().checked_add(lifetime))),
+    let cred = acquire(who, &store);
+    let lifetime = cred.and_then(|cred| Ok((cred.lifetime()?, cred)));
+    match lifetime.map_err(|error| failed(&in_other_words(explained(error), &kerberos.tickets)))? {
+        (Duration::ZERO, _) => Err(failed("it has expired")),
+        (FOR_EVER, cred) => Ok((cred, None)),
+        (lifetime, cred) => Ok((cred, Instant::now().checked_add(lifetime))),
+    }
+}
+
+/// Two texts of the C library do not say what is wrong with a keytab.
+fn in_other_words(text: String, tickets: &Tickets) -> String {
+    match (tickets, text.as_str()) {
+        (Tickets::Keytab(_), "No credentials cache found") => {
+            "it has no such principal, as `klist -k` shows".to_owned()
+        }
+        (Tickets::Keytab(_), "Decrypt integrity check failed" | "Preauthentication failed") => {
+            format!("{text}, the KDC has other keys; export the keytab again")
+        }
+        _ => text,
     }
 }
 
