@@ -108,8 +108,9 @@ fn cargo_with(
     variables: Vec<(&str, OsString)>,
 ) -> anyhow::Result<()> {
     let step = Step::begin(what);
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_package(&mut cargo);
+    let status = cargo
         .current_dir(paths::workspace())
         .args(["build", "--quiet"])
         .args(arguments)
@@ -119,4 +120,15 @@ fn cargo_with(
     ensure!(status.success(), "{what} failed: cargo {status}");
     step.done();
     Ok(())
+}
+
+/// Takes from a command what cargo has told this process of its own package: another cargo would
+/// take it for a change, and build `ring` and all that needs it anew.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
 }
