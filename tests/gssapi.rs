@@ -17,12 +17,7 @@ use xtask::reader::read_all;
 
 /// A broker that Kerberos knows as `kafka/127.0.0.1`, with sessions of 3 s.
 async fn secured(version: KafkaVersion, kdc: &Kdc) -> anyhow::Result<Kafka> {
-    let keytab = kdc.keytab("kafka/127.0.0.1", "kafka.keytab")?;
-    let module = format!(
-        "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true \
-         keyTab=\"{}\" principal=\"kafka/127.0.0.1@{REALM}\";",
-        keytab.display()
-    );
+    let module = module(&kdc.keytab("kafka/127.0.0.1", "kafka.keytab")?, "kafka/127.0.0.1");
     let setup = Setup {
         properties: &[
             ("sasl.enabled.mechanisms", "GSSAPI"),
@@ -37,12 +32,20 @@ async fn secured(version: KafkaVersion, kdc: &Kdc) -> anyhow::Result<Kafka> {
     Kafka::start_setup(version, 1, 1, setup).await
 }
 
-/// What a user of Kafka's Java client has.
+/// The login module of a user of Kafka's Java client, or of a broker.
 fn module(keytab: &Path, principal: &str) -> String {
     format!(
         "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true \
          keyTab=\"{}\" principal=\"{principal}@{REALM}\";",
         keytab.display()
+    )
+}
+
+fn cache_module(ticket: &Path) -> String {
+    format!(
+        "com.sun.security.auth.module.Krb5LoginModule required useTicketCache=true \
+         ticketCache=\"{}\";",
+        ticket.display()
     )
 }
 
@@ -113,13 +116,8 @@ async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
     let kdc = Kdc::start().await?;
     let kafka = secured(version, &kdc).await?;
     let keytab = kdc.keytab("bridge", "bridge.keytab")?;
-    let ticket = kdc.ticket("bridge", &keytab, "ticket")?;
     let by_keys = module(&keytab, "bridge");
-    let by_ticket = format!(
-        "com.sun.security.auth.module.Krb5LoginModule required useTicketCache=true \
-         ticketCache=\"{}\";",
-        ticket.display()
-    );
+    let by_ticket = cache_module(&kdc.ticket("bridge", &keytab, "ticket")?);
     let clusters =
         [("default", properties("kafka", &by_keys)), ("ticket", properties("kafka", &by_ticket))];
     let bridge = bridge(&kdc, &kafka, &clusters).await?;
@@ -209,6 +207,40 @@ async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kdc_that_does_not_answer_keeps_nobody_else_waiting() -> anyhow::Result<()> {
+    let kdc = Kdc::start().await?;
+    let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
+    kafka.create_topic("t", 1).await?;
+    let keytab = kdc.keytab("bridge", "bridge.keytab")?;
+    let by_keys = module(&keytab, "bridge");
+    let by_ticket = cache_module(&kdc.ticket("bridge", &keytab, "ticket")?);
+    let clusters =
+        [("default", properties("kafka", &by_keys)), ("ticket", properties("kafka", &by_ticket))];
+    let bridge = bridge(&kdc, &kafka, &clusters).await?;
+    wait_until("a first record", Duration::from_secs(20), || produce(&bridge, "ticket")).await?;
+    kdc.process()?.freeze();
+    let silent = format!(
+        "the cluster does not answer: {}: no credential for GSSAPI: no answer of the KDC within \
+         15000 ms; check the realm's kdc in krb5.conf",
+        kafka.bootstrap_at("SASL")?
+    );
+    wait_until("the reason", Duration::from_secs(40), async || {
+        produce(&bridge, "ticket").await?;
+        let told = state(&bridge, "default").await?;
+        ensure!(told == silent, "{told}");
+        Ok(())
+    })
+    .await?;
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", bridge.process().id()))?;
+    let names = tasks.map(|task| std::fs::read_to_string(task?.path().join("comm")));
+    let names: Vec<_> = names.collect::<std::io::Result<_>>()?;
+    let waiting = names.iter().filter(|name| name.trim() == "kerberos").count();
+    ensure!(waiting <= 1, "{waiting} threads wait for one KDC");
+    kdc.process()?.thaw();
+    wait_until("a record", Duration::from_secs(30), || produce(&bridge, "default")).await
+}
+
 /// The filter's answer is a 503 with the reason, of which it may show a part.
 async fn refused(gateway: &Gateway, topic: &str, why: &str) -> anyhow::Result<()> {
     let reply = gateway.send(topic, text("x")).await?;
@@ -220,9 +252,9 @@ async fn refused(gateway: &Gateway, topic: &str, why: &str) -> anyhow::Result<()
     Ok(())
 }
 
-async fn produce(bridge: &Bridge) -> anyhow::Result<()> {
-    let path = "/v1/clusters/default/topics/t";
-    let reply = Request::post(path, "x".to_owned()).send(bridge.port()).await?;
+async fn produce(bridge: &Bridge, cluster: &str) -> anyhow::Result<()> {
+    let path = format!("/v1/clusters/{cluster}/topics/t");
+    let reply = Request::post(&path, "x".to_owned()).send(bridge.port()).await?;
     ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
     Ok(())
 }
@@ -236,14 +268,14 @@ async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Resul
     let module = module(&kdc.keytab("bridge", "bridge.keytab")?, "bridge");
     let bridge = bridge(&kdc, &kafka, &[("default", properties("kafka", &module))]).await?;
     let metric = async |name: &str| bridge.metric(&format!("host_bridge_kafka_{name}"), "").await;
-    wait_until("a first record", Duration::from_secs(20), || produce(&bridge)).await?;
+    wait_until("a first record", Duration::from_secs(20), || produce(&bridge, "default")).await?;
     let opened = metric("connections_opened_total").await?;
     let mut sent = 0;
     // Two renewals with the KDC, two without.
     for is_last in [false, true] {
         let end = Instant::now() + Duration::from_secs(6);
         while Instant::now() < end {
-            let sending = (0..8).map(|_| produce(&bridge));
+            let sending = (0..8).map(|_| produce(&bridge, "default"));
             for reply in futures_util::future::join_all(sending).await {
                 reply.with_context(|| format!("after {sent}"))?;
                 sent += 1;

@@ -43,7 +43,7 @@ impl Kdc {
         fs::write(kdc.profile(), kdc_config(kdc.dir.path(), port, &modules))?;
         let mut create = kdc.command("usr/sbin/kdb5_util")?;
         create.args(["create", "-s", "-r", REALM, "-P", "master"]);
-        kdc.tools.run(create)?;
+        tools::run(create)?;
         kdc.restart().await?;
         Ok(kdc)
     }
@@ -70,6 +70,14 @@ impl Kdc {
         self.process.take().context("the KDC does not run")?.stop(START).await.map(drop)
     }
 
+    /// The process: to freeze it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&self) -> anyhow::Result<&Process> {
+        self.process.as_ref().context("the KDC does not run")
+    }
+
     /// Makes a principal with new keys, and gives a keytab that has them. One that exists gets
     /// other keys.
     ///
@@ -91,7 +99,7 @@ impl Kdc {
         let path = self.dir.path().join(name);
         let mut kinit = self.command("usr/bin/kinit")?;
         kinit.arg("-k").arg("-t").arg(keytab).arg("-c").arg(&path).arg(principal);
-        self.tools.run(kinit)?;
+        tools::run(kinit)?;
         Ok(path)
     }
 
@@ -125,7 +133,7 @@ impl Kdc {
     fn administer(&self, query: &str) -> anyhow::Result<()> {
         let mut kadmin = self.command("usr/sbin/kadmin.local")?;
         kadmin.args(["-r", REALM, "-q", query]);
-        self.tools.run(kadmin)
+        tools::run(kadmin)
     }
 }
 

@@ -17,7 +17,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 
-use install::{install, run};
+use install::install;
+pub(crate) use install::run;
 pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use prerequisite::{Prerequisite, require};

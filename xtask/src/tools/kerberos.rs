@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::debian::{libraries, unpack};
-use super::install::{install, run};
+use super::install::install;
 
 /// The KDC and its tools, headers and libraries, and the libclang that reads the headers.
 const PACKAGES: [&str; 6] = [
@@ -67,7 +67,7 @@ impl Kerberos {
         let mut variables = vec![
             ("LIBGSSAPI_IMPL", "mit".into()),
             ("LIBGSSAPI_PREFIX", self.root.join("prefix").into()),
-            ("LD_LIBRARY_PATH", libraries(&self.root)?),
+            self.run_env()?,
         ];
         let clang = self.root.join("usr/lib/llvm-14/lib");
         if clang.join("libclang-14.so.1").exists() {
@@ -107,13 +107,5 @@ impl Kerberos {
     fn place(&self, path: &str) -> PathBuf {
         let unpacked = self.root.join(path);
         if unpacked.exists() { unpacked } else { Path::new("/").join(path) }
-    }
-
-    /// Runs a command of [`Kerberos::command`] to its end.
-    ///
-    /// # Errors
-    /// When it fails, with what it printed.
-    pub fn run(&self, command: Command) -> anyhow::Result<()> {
-        run(command)
     }
 }

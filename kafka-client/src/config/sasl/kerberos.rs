@@ -40,7 +40,10 @@ impl SaslProperties {
 
     /// As in Java, a place counts if it is to be used; librdkafka's keytab has no such switch.
     fn tickets(&mut self) -> Result<Tickets, PropertyError> {
-        let (keytab, cache) = (self.take_text("keyTab"), self.take_text("ticketCache"));
+        let keytab = self.take_text("keyTab");
+        // Java's module and MIT's tools take either form.
+        let keytab = keytab.map(|path| path.strip_prefix("FILE:").unwrap_or(&path).to_owned());
+        let cache = self.take_text("ticketCache");
         let keys = self.switch("useKeyTab").unwrap_or(keytab.is_some());
         let cached = self.switch("useTicketCache").unwrap_or(cache.is_some());
         match (keys, cached) {
@@ -61,7 +64,8 @@ impl SaslProperties {
     }
 }
 
-#[cfg(all(test, feature = "gssapi"))]
+#[cfg(test)]
+#[cfg(feature = "gssapi")]
 mod tests {
     use super::*;
     use crate::Config;
@@ -93,7 +97,7 @@ mod tests {
         let expected =
             Kerberos { service: "kafka".into(), principal: Some("a@REALM".into()), tickets };
         assert_eq!(java, Ok(expected.clone()));
-        let pairs = [(SERVICE, "kafka"), (KEYTAB, "/etc/a.keytab"), (PRINCIPAL, "a@REALM")];
+        let pairs = [(SERVICE, "kafka"), (KEYTAB, "FILE:/etc/a.keytab"), (PRINCIPAL, "a@REALM")];
         assert_eq!(kerberos(&pairs), Ok(expected));
     }
 
