@@ -6,9 +6,24 @@ use std::fmt::Write as _;
 use kafka_upstream_core::access::{Authentication, Mechanism, OAuthBearer};
 use kafka_upstream_core::secret::Secret;
 
+/// Why a filter does not get the bridge's Kerberos identity.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's configuration; \
+     name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
+)]
+pub(crate) struct NoKerberos;
+
 /// Replaces what the cluster says of SASL by what the filter says.
-pub(crate) fn apply(authentication: &Authentication, properties: &mut BTreeMap<String, String>) {
-    let Some(mechanism) = authentication.mechanism else { return };
+pub(crate) fn apply(
+    authentication: &Authentication,
+    properties: &mut BTreeMap<String, String>,
+) -> Result<(), NoKerberos> {
+    let Some(mechanism) = authentication.mechanism else { return Ok(()) };
+    if mechanism == Mechanism::Gssapi {
+        let has_it = properties.get("sasl.mechanism").is_some_and(|own| own == "GSSAPI");
+        return if has_it { Ok(()) } else { Err(NoKerberos) };
+    }
     properties.retain(|name, _| !name.starts_with("sasl."));
     let has_tls = properties.get("security.protocol").is_some_and(|now| now.ends_with("SSL"));
     let protocol = if has_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" };
@@ -35,11 +50,10 @@ pub(crate) fn apply(authentication: &Authentication, properties: &mut BTreeMap<S
             options.client(&oauth);
         }
         // The identity is the bridge's own.
-        Mechanism::AwsMskIam => return,
-        // The client says that it has no Kerberos.
-        Mechanism::Gssapi => return,
+        Mechanism::AwsMskIam | Mechanism::Gssapi => return Ok(()),
     }
     set("sasl.jaas.config", &options.finish());
+    Ok(())
 }
 
 fn name(mechanism: Mechanism) -> &'static str {
@@ -100,7 +114,7 @@ mod tests {
     fn applied(authentication: &str, cluster: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         let mut properties = cluster.iter().map(owned).collect();
-        apply(&serde_json::from_str(authentication).unwrap(), &mut properties);
+        apply(&serde_json::from_str(authentication).unwrap(), &mut properties).unwrap();
         properties.into_iter().collect()
     }
 
@@ -125,6 +139,20 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(applied(authentication, &cluster), expected);
+    }
+
+    #[test]
+    fn kerberos_is_the_clusters_own_or_refused() {
+        let own = [("sasl.kerberos.service.name", "kafka"), ("sasl.mechanism", "GSSAPI")];
+        let kept = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(applied(r#"{"mechanism":"GSSAPI"}"#, &own), kept);
+        let asked = serde_json::from_str(r#"{"mechanism":"GSSAPI"}"#).unwrap();
+        let error = apply(&asked, &mut BTreeMap::new()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's \
+             configuration; name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
+        );
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     NotAllowed(String),
     #[error(transparent)]
     Security(#[from] security::Refusal),
+    #[error(transparent)]
+    Kerberos(#[from] access::NoKerberos),
     #[error("token_endpoint_url: `{0}` is neither loopback nor in inline_token_endpoints")]
     TokenEndpoint(String),
     #[error("{0}: this version of the bridge cannot do that, {1}")]
@@ -151,7 +153,7 @@ impl Clusters {
         }
         if let Some(authentication) = &profile.authentication {
             self.check_token_endpoint(authentication)?;
-            access::apply(authentication, &mut properties);
+            access::apply(authentication, &mut properties)?;
         }
         raise(&mut properties, "retry.backoff.max.ms", "retry.backoff.ms", BACKOFF_MAX_MS);
         raise(&mut properties, "max.request.size", "batch.size", REQUEST_BYTES);

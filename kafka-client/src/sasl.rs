@@ -2,6 +2,8 @@
 
 mod authentication;
 mod aws;
+#[cfg(feature = "gssapi")]
+mod gssapi;
 mod lease;
 mod login;
 mod msk_iam;
@@ -10,6 +12,7 @@ mod plain;
 mod scram;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::error::codes;
 use crate::secret::SecretSource;
@@ -35,6 +38,8 @@ pub enum Mechanism {
     OAuthBearer,
     /// A signature by the keys of an AWS identity, for Amazon MSK.
     AwsMskIam,
+    /// Kerberos (RFC 4752); only with the feature `gssapi`.
+    Gssapi,
 }
 
 impl Mechanism {
@@ -47,6 +52,7 @@ impl Mechanism {
             Self::ScramSha512 => "SCRAM-SHA-512",
             Self::OAuthBearer => "OAUTHBEARER",
             Self::AwsMskIam => "AWS_MSK_IAM",
+            Self::Gssapi => "GSSAPI",
         }
     }
 }
@@ -71,6 +77,39 @@ pub(crate) enum Identity {
     OAuth(OAuthClient),
     /// As AWS says: for AWS_MSK_IAM, and for OAUTHBEARER with AWS's callback handler.
     Aws(AwsClient),
+    /// As a KDC says.
+    Kerberos(Kerberos),
+}
+
+/// A Kerberos identity, and what it is shown to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Kerberos {
+    /// What the brokers' principals begin with, mostly `kafka`.
+    pub(crate) service: String,
+    /// Who the client is; else the first one that its tickets are for.
+    pub(crate) principal: Option<String>,
+    pub(crate) tickets: Tickets,
+}
+
+/// Where tickets come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Tickets {
+    /// As Kerberos' own settings and environment say.
+    Default,
+    /// A file with the client's keys.
+    Keytab(String),
+    /// A cache that someone else keeps fresh.
+    Cache(String),
+}
+
+impl fmt::Display for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default ticket cache or client keytab"),
+            Self::Keytab(path) => write!(f, "the keytab {path}"),
+            Self::Cache(path) => write!(f, "the ticket cache {path}"),
+        }
+    }
 }
 
 /// Where a credential comes from that is not in the properties: for whoever asks there.
@@ -168,6 +207,12 @@ pub(crate) enum Flaw {
     Signature,
     #[error("it said yes before it had proven that it knows the password")]
     TooSoon,
+    #[cfg(feature = "gssapi")]
+    #[error("{0}")]
+    Kerberos(String),
+    #[cfg(feature = "gssapi")]
+    #[error("it does without no security layer, its offer is {0}; TLS is what protects Kafka")]
+    Layers(u8),
     #[error("more rounds than {0}")]
     Rounds(u32),
     #[error("it goes on when all is said")]

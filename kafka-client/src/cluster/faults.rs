@@ -109,12 +109,10 @@ mod tests {
         let [fault] = &*faults.list() else { panic!("one broker") };
         assert_eq!((fault.step, fault.lasts.as_secs()), (Step::Tcp, 5));
         assert_eq!(faults.standing(&broker), None, "it may be tried at once");
-        let refused = ConnectError::Handshake {
-            endpoint: broker.clone(),
-            error: SaslFault::Refused { mechanism: "PLAIN", code: 58, message: None }.into(),
-        };
+        let fault = SaslFault::NoSuchMechanism { mechanism: "PLAIN", offered: "none".into() };
+        let refused = ConnectError::Handshake { endpoint: broker.clone(), error: fault.into() };
         faults.add(&broker, &refused);
-        assert_eq!(faults.list()[0].step, Step::Credential);
+        assert_eq!(faults.list()[0].step, Step::Mechanism);
         assert_eq!(faults.list()[0].lasts.as_secs(), 0);
         assert_eq!(faults.standing(&broker), Some(refused));
         faults.forget(&broker);

@@ -1,6 +1,7 @@
 //! `sasl.*`: the mechanism, and the credential or where it comes from.
 
 mod aws;
+mod kerberos;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use super::jaas;
 use super::property::{Property, PropertyError};
 use crate::sasl::{AwsClient, Identity, Mechanism, OAuthClient, Sasl, is_extension};
 use crate::secret::{Secret, SecretSource};
+pub(super) use kerberos::{KEYTAB, PRINCIPAL, SERVICE};
 
 pub(super) const MECHANISM: &str = "sasl.mechanism";
 pub(super) const JAAS: &str = "sasl.jaas.config";
@@ -126,6 +128,7 @@ impl SaslProperties {
                 sasl.region = self.region(aws::REGION)?;
                 sasl.identity = self.aws()?;
             }
+            Mechanism::Gssapi => sasl.identity = self.kerberos()?,
         }
         let files = self.files.into_keys().map(str::to_owned);
         let endpoint = self.endpoint.map(|_| ENDPOINT.to_owned());
@@ -215,10 +218,12 @@ impl SaslProperties {
 }
 
 fn mechanism(property: Property<'_>) -> Result<Mechanism, PropertyError> {
-    if property.value == "GSSAPI" {
-        return Err(property.unsupported("this client has no Kerberos"));
+    match property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))? {
+        Mechanism::Gssapi if cfg!(not(feature = "gssapi")) => {
+            Err(property.unsupported(NO_KERBEROS))
+        }
+        mechanism => Ok(mechanism),
     }
-    property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))
 }
 
 fn endpoint(property: Property<'_>) -> Result<String, PropertyError> {
@@ -236,20 +241,26 @@ fn text<'a>(property: Property<'a>) -> Result<&'a str, PropertyError> {
     is_sound.then_some(property.value).ok_or_else(|| property.invalid_secret("a text without NUL"))
 }
 
-const MECHANISMS: [Mechanism; 5] = [
+const MECHANISMS: [Mechanism; 6] = [
     Mechanism::Plain,
     Mechanism::ScramSha256,
     Mechanism::ScramSha512,
     Mechanism::OAuthBearer,
     Mechanism::AwsMskIam,
+    Mechanism::Gssapi,
 ];
+const NO_KERBEROS: &str = "this build has no Kerberos; with libkrb5-dev and libclang-dev, \
+    `cargo build --release -p host-bridge --features gssapi` makes one that has";
 /// Properties, and the options of login modules that mean the same.
-const OPTIONS: [(&str, &str); 5] = [
+const OPTIONS: [(&str, &str); 8] = [
     (USER, "username"),
     (PASSWORD, "password"),
     (CLIENT_ID, "clientId"),
     (CLIENT_SECRET, "clientSecret"),
     (SCOPE, "scope"),
+    (SERVICE, "serviceName"),
+    (PRINCIPAL, "principal"),
+    (KEYTAB, "keyTab"),
 ];
 const LOGIN_HANDLERS: [(&str, Handler); 3] = [
     (

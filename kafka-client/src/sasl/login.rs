@@ -34,6 +34,12 @@ impl Login {
 
     /// What to prove to the broker that was dialled as `host`.
     pub(crate) async fn authentication(&self, host: &str) -> Result<Authentication, SaslFault> {
+        #[cfg(feature = "gssapi")]
+        if let Identity::Kerberos(kerberos) = &self.sasl.identity {
+            let begun = super::gssapi::begin(kerberos, host).await;
+            let (exchange, until) = begun.map_err(|cause| self.no_credential(cause))?;
+            return Ok(Authentication::new(self.sasl.mechanism.name(), Box::new(exchange), until));
+        }
         let (credential, mut until) = self.credential().await?;
         let is_signed = matches!(credential, Credential::Aws { .. });
         let exchange = self.exchange(credential, host)?;

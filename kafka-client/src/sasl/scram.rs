@@ -96,6 +96,13 @@ impl Exchange for Scram {
         Ok(step)
     }
 
+    fn advice(&self, _said: &str) -> String {
+        match self.proof.is_token {
+            true => "check the delegation token's id and HMAC; has it expired?".to_owned(),
+            false => "check sasl.username and sasl.password".to_owned(),
+        }
+    }
+
     fn is_laborious(&self) -> bool {
         matches!(self.state, State::Hello)
     }

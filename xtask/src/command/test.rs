@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use xtask::build;
 use xtask::paths;
 use xtask::process::Process;
 use xtask::progress::seconds;
@@ -29,6 +30,7 @@ struct Step {
     name: &'static str,
     program: OsString,
     arguments: Vec<String>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
@@ -54,6 +56,7 @@ async fn steps(options: &Options) -> anyhow::Result<Vec<Step>> {
         steps.push(own("planted bugs", "planted")?);
         steps.push(deny().await?);
         steps.extend(end_to_end()?);
+        steps.extend(kerberos().await?);
     }
     Ok(steps)
 }
@@ -94,10 +97,38 @@ fn end_to_end() -> anyhow::Result<Vec<Step>> {
     ])
 }
 
+/// What the feature `gssapi` adds; everything before needs no Kerberos.
+async fn kerberos() -> anyhow::Result<Vec<Step>> {
+    let variables = tokio::task::spawn_blocking(|| tools::kerberos()?.build_env()).await??;
+    let packages = "--package kafka-client --package host-bridge";
+    let mut steps = vec![
+        cargo(
+            "lints, gssapi",
+            &format!(
+                "clippy {packages} --package kafka-upstream-tests --all-targets \
+                 --features gssapi -- -D warnings"
+            ),
+        ),
+        cargo(
+            "unit tests, gssapi",
+            &format!("test {packages} --features gssapi --lib -- sasl access"),
+        ),
+        cargo(
+            "gssapi",
+            "test --no-fail-fast --package kafka-upstream-tests --features gssapi --test gssapi \
+             -- --test-threads=1",
+        ),
+    ];
+    for step in &mut steps {
+        step.variables.clone_from(&variables);
+    }
+    Ok(steps)
+}
+
 /// Another command of this program.
 fn own(name: &'static str, arguments: &str) -> anyhow::Result<Step> {
     let program = env::current_exe().context("cannot tell where this program is")?;
-    Ok(Step { name, program: program.into_os_string(), arguments: words(arguments) })
+    Ok(step(name, program.into_os_string(), arguments))
 }
 
 /// The end-to-end tests, one at a time: each has the machine for itself.
@@ -114,13 +145,16 @@ fn stories(filter: Option<&String>) -> Step {
 /// `cargo deny check advisories`, which needs GitHub.
 async fn deny() -> anyhow::Result<Step> {
     let binary = tokio::task::spawn_blocking(tools::cargo_deny).await??;
-    let arguments = words("--workspace check licenses bans sources");
-    Ok(Step { name: "dependencies", program: binary.into_os_string(), arguments })
+    Ok(step("dependencies", binary.into_os_string(), "--workspace check licenses bans sources"))
 }
 
 fn cargo(name: &'static str, arguments: &str) -> Step {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    Step { name, program, arguments: words(arguments) }
+    step(name, program, arguments)
+}
+
+fn step(name: &'static str, program: OsString, arguments: &str) -> Step {
+    Step { name, program, arguments: words(arguments), variables: Vec::new() }
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -136,6 +170,8 @@ impl Step {
     async fn run(&self) -> anyhow::Result<bool> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(paths::workspace());
+        command.envs(self.variables.iter().cloned());
+        build::forget_package(&mut command);
         let mut process = Process::spawn_in_terminal(self.name, command)?;
         Ok(process.wait().await?.success())
     }

@@ -34,7 +34,7 @@ impl Kafka {
             properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let file = self.dir().join("delegation.properties");
         fs::write(&file, lines.concat())?;
-        let mut command = java_command(&java)?;
+        let mut command = java_command(&java, &[])?;
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         command.args(["org.apache.kafka.tools.DelegationTokenCommand", "--create"]);
         command.args(["--max-life-time-period", "-1", "--bootstrap-server"]);

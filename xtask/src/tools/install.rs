@@ -37,7 +37,7 @@ pub(super) fn install(
 }
 
 /// Runs a command to its end; when it fails, the error has what it printed.
-pub(super) fn run(mut command: Command) -> anyhow::Result<()> {
+pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot run {shown}"))?;
     if output.status.success() {
