@@ -50,7 +50,7 @@ pub use sasl::{
 };
 pub use secret::{Secret, SecretSource};
 pub use stats::Stats;
-pub use tls::{TlsFileError, TlsStatus};
+pub use tls::{HttpsTrust, TlsFileError, TlsStatus};
 
 use cluster::{Cluster, Network};
 use connection::Settings;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::error::codes;
 use crate::secret::SecretSource;
+use crate::tls::HttpsTrust;
 
 pub(crate) use authentication::{Authentication, Session, Turn};
 pub use aws::AwsKeys;
@@ -95,8 +96,8 @@ pub struct OAuthClient {
     pub secret: SecretSource,
     /// Scopes with blanks between, if any are asked for.
     pub scope: Option<String>,
-    /// Whether the endpoint's certificate is verified.
-    pub verifies_endpoint: bool,
+    /// Whose certificates the endpoint may have.
+    pub trust: HttpsTrust,
 }
 
 /// How AWS's credentials are found.
@@ -105,6 +106,8 @@ pub struct AwsClient {
     /// A profile of AWS's shared files; else the default chain: environment, web identity,
     /// profile `default`, container and instance.
     pub profile: Option<String>,
+    /// Whose certificates AWS's services may have.
+    pub trust: HttpsTrust,
 }
 
 /// Why a broker does not let us in, by the step that failed.

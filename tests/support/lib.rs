@@ -1,6 +1,8 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
 pub mod cluster;
+pub mod impostor;
+pub mod issuer;
 pub mod judge;
 pub mod keys;
 pub mod listeners;

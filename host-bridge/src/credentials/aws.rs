@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use kafka_client::{
-    AwsClient, AwsKeys, Cause, Credential, CredentialSource, Lease, Obtaining, Secret,
+    AwsClient, AwsKeys, Cause, Credential, CredentialSource, HttpsTrust, Lease, Obtaining, Secret,
 };
 use serde::Deserialize;
 
@@ -109,7 +109,7 @@ impl Aws {
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json")
             .body(Full::new(Bytes::from(form)));
-        let body = ask(&endpoint, request).await?;
+        let body = ask(&self.client.trust, &endpoint, request).await?;
         let answer: serde_json::Value = parse(&endpoint, &body)?;
         let path = "/AssumeRoleWithWebIdentityResponse/AssumeRoleWithWebIdentityResult/Credentials";
         let keys = answer.pointer(path).cloned().unwrap_or_default();
@@ -126,7 +126,7 @@ impl Aws {
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
-        let body = ask(url, request.body(Full::default())).await?;
+        let body = ask(&self.client.trust, url, request.body(Full::default())).await?;
         Ok(lease(parse(url, &body)?))
     }
 
@@ -137,12 +137,12 @@ impl Aws {
         let base = base.trim_end_matches('/');
         let session = Request::put("/").header("x-aws-ec2-metadata-token-ttl-seconds", "60");
         let url = format!("{base}/latest/api/token");
-        let session = ask(&url, session.body(Full::default())).await?;
+        let session = ask(&self.client.trust, &url, session.body(Full::default())).await?;
         let session = String::from_utf8_lossy(&session).trim().to_owned();
         let get = |url: String| {
             let request = Request::get("/").header("x-aws-ec2-metadata-token", session.as_str());
             let request = request.body(Full::default());
-            async move { Ok::<_, String>((ask(&url, request).await?, url)) }
+            async move { Ok::<_, String>((ask(&self.client.trust, &url, request).await?, url)) }
         };
         let roles = format!("{base}/latest/meta-data/iam/security-credentials/");
         let (role, _) = get(roles.clone()).await?;
@@ -162,11 +162,12 @@ impl CredentialSource for Aws {
 }
 
 async fn ask(
+    trust: &HttpsTrust,
     url: &str,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
 ) -> Result<Bytes, String> {
     let request = request.map_err(|error| format!("{url}: {error}"))?;
-    let asked = http::ask(url, request, true).await;
+    let asked = http::ask(url, request, trust).await;
     match asked.map_err(|error| format!("{url}: {error}"))? {
         (status, body) if status.is_success() => Ok(body),
         (status, _) => Err(format!("{url} answered {status}")),

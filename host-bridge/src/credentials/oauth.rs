@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, StatusCode};
-use kafka_client::{Cause, Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
+use kafka_client::{Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
 use serde::Deserialize;
 
 use super::http;
@@ -38,7 +38,7 @@ impl TokenEndpoint {
 
     async fn ask(&self) -> Result<Lease, String> {
         let request = self.request().await?;
-        let asked = http::ask(&self.0.endpoint, request, self.0.verifies_endpoint).await;
+        let asked = http::ask(&self.0.endpoint, request, &self.0.trust).await;
         let (status, body) = asked.map_err(|error| error.to_string())?;
         read(status, &body, SystemTime::now())
     }
@@ -69,8 +69,10 @@ impl CredentialSource for TokenEndpoint {
     fn obtain(&self) -> Obtaining<'_> {
         Box::pin(async {
             let asked = self.ask().await;
-            let told =
-                |what| Cause::from(format!("the token endpoint {}: {what}", self.0.endpoint));
+            let told = |what| {
+                let endpoint = &self.0.endpoint;
+                format!("the token endpoint {endpoint} ({PROPERTY}): {what}").into()
+            };
             asked.map_err(told)
         })
     }
@@ -107,7 +109,9 @@ fn lifetime(token: &str, expires_in: Option<&serde_json::Value>, now: SystemTime
         told.as_f64().or_else(|| told.as_str().and_then(|text| text.parse().ok()))
     });
     let claimed = claims(token).and_then(|claims| claims.exp).map(|exp| exp - now);
-    let shortest = [told, claimed].into_iter().flatten().min_by(f64::total_cmp);
+    // `NaN` is a number to the parser, and no time.
+    let times = [told, claimed].into_iter().flatten().filter(|seconds: &f64| !seconds.is_nan());
+    let shortest = times.min_by(f64::total_cmp);
     shortest.map_or(UNTOLD, |seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)))
 }
 
@@ -122,6 +126,8 @@ fn quotable(text: &str) -> String {
     text.trim().chars().take(200).map(clean).collect()
 }
 
+/// Where the endpoint's address comes from.
+const PROPERTY: &str = "sasl.oauthbearer.token.endpoint.url";
 /// For how long a token is kept of which nobody says how long it is good.
 const UNTOLD: Duration = Duration::from_secs(300);
 /// Longest lifetime that is believed, in s: a year.

@@ -62,6 +62,14 @@ pub enum PropertyError {
         /// The mechanism.
         mechanism: &'static str,
     },
+    /// An option of `sasl.jaas.config` that Java reads, and for which there is a property here.
+    #[error("the option `{option}` of `sasl.jaas.config` is not read: set `{name}`, a PEM file")]
+    Elsewhere {
+        /// The option.
+        option: String,
+        /// The property.
+        name: &'static str,
+    },
     /// Two properties that contradict each other.
     #[error("`{name}` must not exceed `{other}`")]
     Conflict {

@@ -42,7 +42,10 @@ async fn a_profile_of_the_shared_file_has_keys() {
     assert_eq!((found.id.as_str(), found.secret.expose()), ("ID", "SE=CRET"));
     assert_eq!(found.session_token.unwrap().expose(), "T");
     assert!(keys_of(text, "other").is_none() && keys_of(text, "last").is_none());
-    let aws = Aws { client: AwsClient { profile: Some("none".into()) }, variable: |_| None };
+    let aws = Aws {
+        client: AwsClient { profile: Some("none".into()), ..AwsClient::default() },
+        variable: |_| None,
+    };
     let told = aws.obtain().await.unwrap_err();
     assert_eq!(&*told, "AWS gives no keys: there is no home for a shared credentials file");
 }
