@@ -12,7 +12,7 @@ mod scram;
 use std::collections::BTreeMap;
 
 use crate::error::codes;
-use crate::secret::SecretSource;
+use crate::secret::{Secret, SecretSource};
 use crate::tls::HttpsTrust;
 
 pub(crate) use authentication::{Authentication, Session, Turn};
@@ -172,6 +172,11 @@ pub(crate) trait Exchange: Send {
 
     /// What the broker said of a refusal that it tells now.
     fn complaint(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the broker was told and may say again.
+    fn told(&self) -> Option<&Secret> {
         None
     }
 

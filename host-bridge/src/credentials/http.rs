@@ -90,7 +90,11 @@ where
     tokio::select! {
         answer = &mut work => answer,
         // The peer is done with the connection; what it said may still be unread.
-        _ = connection => work.await,
+        ended = connection => match (work.await, ended) {
+            // Who speaks first cancels the request; why, the connection alone knows.
+            (Err(_), Err(error)) => Err(failed(error)),
+            (answer, _) => answer,
+        },
     }
 }
 

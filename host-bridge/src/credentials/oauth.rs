@@ -37,19 +37,19 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self) -> Result<Lease, String> {
-        let request = self.request().await?;
+        let source = self.0.secret.clone();
+        let secret = tokio::task::spawn_blocking(move || source.read()).await;
+        let secret = secret.map_err(|error| error.to_string())?;
+        let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
+        // Id and secret go as they are, as Kafka's own client sends them.
+        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+        let request = self.request(&who)?;
         let asked = http::ask(&self.0.endpoint, request, &self.0.trust).await;
         let (status, body) = asked.map_err(|error| error.to_string())?;
-        read(status, &body, SystemTime::now())
+        read(status, &body, SystemTime::now(), &[secret, Secret::new(who)])
     }
 
-    /// Id and secret go as they are, as Kafka's own client sends them.
-    async fn request(&self) -> Result<Request<Full<Bytes>>, String> {
-        let source = self.0.secret.clone();
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
-        let secret = read.map_err(|error| error.to_string())?;
-        let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
-        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+    fn request(&self, who: &str) -> Result<Request<Full<Bytes>>, String> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         if let Some(scope) = &self.0.scope {
@@ -78,7 +78,13 @@ impl CredentialSource for TokenEndpoint {
     }
 }
 
-fn read(status: StatusCode, body: &[u8], now: SystemTime) -> Result<Lease, String> {
+/// `told` is what the endpoint was told and may say again.
+fn read(
+    status: StatusCode,
+    body: &[u8],
+    now: SystemTime,
+    told: &[Secret],
+) -> Result<Lease, String> {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     if status.is_redirection() {
         return Err(format!("it answered {status}, and no redirect is followed"));
@@ -86,7 +92,8 @@ fn read(status: StatusCode, body: &[u8], now: SystemTime) -> Result<Lease, Strin
     if status != StatusCode::OK {
         let answer = answer.unwrap_or_default();
         let why: Vec<_> = [answer.error, answer.error_description].into_iter().flatten().collect();
-        return Err(quotable(&format!("it answered {status} {}", why.join(": "))));
+        let said = format!("it answered {status} {}", why.join(": "));
+        return Err(quotable(&told.iter().fold(said, |said, told| told.hidden_in(&said))));
     }
     let answer = answer.ok_or("its answer is no JSON object")?;
     let token = answer.access_token.ok_or("its answer has no access_token")?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::TlsFileError;
 use crate::config::HTTPS_CA;
@@ -83,6 +83,9 @@ impl Peer {
 pub(super) fn at_handshake(error: &io::Error, host: &str, peer: Peer) -> TlsError {
     match tls(error) {
         Some(Error::InvalidCertificate(what)) => TlsError::Refused(certificate(what, host, peer)),
+        Some(Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        )) => TlsError::Other("TLS: a message of the handshake is too large".to_owned()),
         Some(Error::InvalidMessage(_)) => TlsError::NotTls,
         Some(other) => other_failure(other),
         None => match error.kind() {
@@ -111,7 +114,7 @@ fn other_failure(error: &Error) -> TlsError {
             "no version or cipher of TLS in common: {error}; see ssl.enabled.protocols, here and \
              at the broker"
         )),
-        other => TlsError::Other(other.to_string()),
+        other => TlsError::Other(format!("TLS: {other}")),
     }
 }
 

@@ -66,6 +66,10 @@ async fn what_an_endpoint_says_instead_of_a_token_is_told() {
         ),
         (http("500 Oops", "<html>"), "it answered 500 Internal Server Error"),
         (
+            http("400 No", r#"{"error":"hunter2","error_description":"Basic bWU6aHVudGVyMg=="}"#),
+            "it answered 400 Bad Request (secret): Basic (secret)",
+        ),
+        (
             http("302 Found\r\nlocation: http://evil/", ""),
             "it answered 302 Found, and no redirect is followed",
         ),
