@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use kafka_upstream_tests::issuer::Issuer;
 use kafka_upstream_tests::oidc::{CLIENT, Oidc, SECRET};
-use kafka_upstream_tests::{Gateway, text};
+use kafka_upstream_tests::{Gateway, acked, configuration, text};
 use serde_json::{Value, json};
 use xtask::bridge::{Bridge, Settings};
+use xtask::build;
+use xtask::envoy::{Envoy, EnvoyConfig, Listener};
 use xtask::http::Request;
 use xtask::kafka::{Kafka, KafkaVersion, Setup};
 use xtask::process::wait_until;
@@ -91,6 +94,80 @@ async fn a_filter_writes_with_a_token_to_kafka_4_1() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_writes_with_a_token_to_kafka_3_9() -> anyhow::Result<()> {
     through_a_filter(KafkaVersion::V3_9).await
+}
+
+/// A cluster of the bridge that gets its tokens at `endpoint`.
+fn cluster(kafka: &Kafka, name: &str, endpoint: &str, more: &str) -> anyhow::Result<String> {
+    Ok(format!(
+        "[clusters.{name}]\nbootstrap.servers = '{}'\nsecurity.protocol = 'SASL_PLAINTEXT'\n\
+         sasl.mechanism = 'OAUTHBEARER'\nsasl.oauthbearer.token.endpoint.url = '{endpoint}'\n\
+         sasl.oauthbearer.client.credentials.client.id = '{CLIENT}'\n\
+         sasl.oauthbearer.client.credentials.client.secret = '{SECRET}'\n{more}\n",
+        kafka.bootstrap_at("SASL")?
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_endpoint_with_tls_is_trusted_as_the_bridge_says() -> anyhow::Result<()> {
+    let oidc = Oidc::start(Duration::from_secs(3600)).await?;
+    let kafka = secured(KafkaVersion::V4_1, &oidc).await?;
+    let issuer = Issuer::new("company")?;
+    let years = (2020, 4000);
+    let right = oidc.secure_token_endpoint(issuer.server("127.0.0.1", years)?).await?;
+    let elsewhere = oidc.secure_token_endpoint(issuer.server("idp.test", years)?).await?;
+    let file = kafka.dir().join("company.pem");
+    std::fs::write(&file, issuer.pem())?;
+    let (stranger, system) = (Issuer::new("stranger")?, kafka.dir().join("system.pem"));
+    std::fs::write(&system, stranger.pem())?;
+    let trust = format!("https.ca.location = '{}'", file.display());
+    let unverified = "sasl.oauthbearer.token.endpoint.tls.verify = 'false'";
+    let mut settings = Settings::to(kafka.bootstrap())
+        .line(&format!("[inline]\n{trust}"))
+        .line(&cluster(&kafka, "trusting", &right, &trust)?)
+        .line(&cluster(
+            &kafka,
+            "pasted",
+            &right,
+            &format!("https.ca.pem = '''{}'''", issuer.pem()),
+        )?)
+        .line(&cluster(&kafka, "careless", &elsewhere, unverified)?)
+        .line(&cluster(&kafka, "distrusting", &right, "")?)
+        .line(&cluster(&kafka, "elsewhere", &elsewhere, &trust)?);
+    // What the system trusts, whatever machine this is.
+    settings.env.push(("SSL_CERT_FILE".to_owned(), system.display().to_string()));
+    let bridge = Bridge::start(settings).await?;
+    let mut inline = filter(&kafka, &oidc, SECRET, "produce")?;
+    let path = "/authentication/oauthbearer/token_endpoint_url";
+    *inline.pointer_mut(path).context("no endpoint")? = right.clone().into();
+    let named = |name: &str| {
+        acked(&json!({ "cluster": name, "error_handling": { "return_error_message": true } }))
+    };
+    let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
+    let names = ["trusting", "pasted", "careless", "distrusting", "elsewhere"];
+    let listeners = names.into_iter().map(|name| (name, named(name))).chain([("inline", inline)]);
+    for (topic, fields) in listeners {
+        kafka.create_topic(topic, 1).await?;
+        config = config.listener(Listener::filter(topic, configuration(topic, &fields)));
+    }
+    let gateway = Gateway { envoy: Envoy::start(config).await?, bridge, kafka };
+    for topic in ["trusting", "pasted", "careless", "inline"] {
+        let reply = gateway.send(topic, text("x")).await?;
+        ensure!(reply.status == 200, "{topic}: {} {}", reply.status, reply.text());
+        ensure!(gateway.records(topic).await?.len() == 1, "{topic} is not written");
+    }
+    let nobody = "TLS: its certificate was issued by nobody whom we trust; is its issuer in \
+        https.ca.location?";
+    let other = "TLS: its certificate is for idp.test, not for `127.0.0.1`; use such a name in its \
+        address";
+    for (topic, told, url) in [("distrusting", nobody, &right), ("elsewhere", other, &elsewhere)] {
+        let reply = gateway.send(topic, text("x")).await?;
+        let told =
+            format!("the token endpoint {url} (sasl.oauthbearer.token.endpoint.url): {told}");
+        ensure!(reply.status == 503, "{topic}: {} {}", reply.status, reply.text());
+        ensure!(reply.text().contains(&told), "{topic}: no `{told}` in {}", reply.text());
+        ensure!(!reply.text().contains(SECRET), "a secret is told");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,9 +133,7 @@ impl Clusters {
             }
             let servers = profile.bootstrap_servers.join(",");
             let mut properties = BTreeMap::from([("bootstrap.servers".to_owned(), servers)]);
-            if let Some(asked) = &profile.security {
-                self.tls.inline(asked, &mut properties)?;
-            }
+            self.tls.inline(profile.security.as_ref(), &mut properties)?;
             (INLINE, properties)
         };
         let idempotent = properties.get("enable.idempotence").is_some_and(|value| value == "true");

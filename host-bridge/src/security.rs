@@ -41,17 +41,18 @@ impl Tls {
                 "ssl.keystore.* or ssl.key.*",
             )?;
         }
-        let is_ssl = |name: &str| name.starts_with("ssl.");
-        check("inline", &self.inline, is_ssl, "ssl.*")
+        let is_tls = |name: &str| name.starts_with("ssl.") || name.starts_with("https.");
+        check("inline", &self.inline, is_tls, "ssl.* and https.*")
     }
 
-    /// Adds what a filter asks for to the properties of brokers that it names by their addresses.
+    /// Adds what holds for brokers that a filter names by their addresses, and what it asks for.
     pub(crate) fn inline(
         &self,
-        asked: &Security,
+        asked: Option<&Security>,
         properties: &mut Properties,
     ) -> Result<(), Refusal> {
         properties.extend(self.inline.clone());
+        let Some(asked) = asked else { return Ok(()) };
         properties.insert(PROTOCOL.to_owned(), "SSL".to_owned());
         if asked.ssl_verify == Some(false) {
             properties.insert(VERIFICATION.to_owned(), "false".to_owned());
@@ -135,7 +136,7 @@ mod tests {
     fn inline_brokers_get_the_bridges_trust_and_the_named_certificate() {
         let mut properties = Properties::new();
         let wish = asked(r#"{"ssl":true,"ssl_verify":false,"certificate_id":"mine"}"#);
-        tls().inline(&wish, &mut properties).unwrap();
+        tls().inline(Some(&wish), &mut properties).unwrap();
         let expected = owned(&[
             (PROTOCOL, "SSL"),
             (VERIFICATION, "false"),
@@ -143,7 +144,8 @@ mod tests {
             ("ssl.truststore.location", "/trusted"),
         ]);
         assert_eq!(properties, expected);
-        let error = tls().inline(&asked(r#"{"ssl":true,"certificate_id":"x"}"#), &mut properties);
+        let unknown = asked(r#"{"ssl":true,"certificate_id":"x"}"#);
+        let error = tls().inline(Some(&unknown), &mut properties);
         assert_eq!(
             error.unwrap_err().to_string(),
             "security.certificate_id: `x` is not in the bridge's `certificates`"

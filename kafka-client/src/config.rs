@@ -19,7 +19,7 @@ use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 use crate::resolve::Endpoint;
 use crate::sasl::{Identity, Sasl, Source};
-use crate::tls::TlsFileError;
+use crate::tls::{HttpsTrust, TlsFileError};
 use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
 use names::NAMES;
 use property::{Property, nearest};
@@ -27,8 +27,8 @@ use sasl::SaslProperties;
 use security::SECURITY_PROTOCOL;
 pub(crate) use security::SecurityProtocol;
 pub(crate) use tls::{
-    CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
-    TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
+    CHAIN, Checks, HTTPS_CA, HTTPS_CA_PEM, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
+    TRUSTSTORE, TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
 };
 
 /// Checked settings of one client. Equal settings compare equal, so that callers can share a
@@ -60,6 +60,8 @@ pub struct Config {
     levels: Levels,
     pub(crate) security: SecurityProtocol,
     pub(crate) tls: TlsSettings,
+    /// What `https.ca.*` says.
+    https: HttpsTrust,
 }
 
 /// How many replicas must have a batch before the broker answers.
@@ -101,6 +103,8 @@ impl Config {
     /// read again when the file changes. `ssl.*` counts only with `security.protocol` `SSL` or
     /// `SASL_SSL`; without a truststore the system's roots are trusted. Librdkafka's
     /// `enable.ssl.certificate.verification=false` turns off every check of a broker's certificate.
+    /// `https.ca.location` (librdkafka's too), a PEM file, or `https.ca.pem` says whose certificates
+    /// token endpoints and AWS's services may have, instead of the system's roots.
     ///
     /// # Errors
     /// [`PropertyError`] names the property and what is allowed.
@@ -119,12 +123,13 @@ impl Config {
         if faults.is_empty() { read.check().err().into_iter().collect() } else { faults }
     }
 
-    /// Reads the files that `ssl.*` names, if TLS is on; a client reads them when it first connects.
-    /// Blocks.
+    /// Reads the files that `ssl.*` names, if TLS is on, and the one of `https.ca.location`; a client
+    /// reads them when it first needs them. Blocks.
     ///
     /// # Errors
     /// [`TlsFileError`] names the property, the file and what is wrong.
     pub fn check_files(&self) -> Result<(), TlsFileError> {
+        self.https.check()?;
         if self.security.has_tls() { crate::tls::check(&self.tls) } else { Ok(()) }
     }
 
@@ -180,6 +185,7 @@ impl Config {
             levels: Levels::default(),
             security: SecurityProtocol::default(),
             tls: TlsSettings::default(),
+            https: HttpsTrust::default(),
         }
     }
 
@@ -216,6 +222,8 @@ impl Config {
             COMPRESSION_TYPE => self.codec = property.choice(CODECS)?,
             GZIP_LEVEL | LZ4_LEVEL | ZSTD_LEVEL => self.levels.set(property)?,
             SECURITY_PROTOCOL => self.security = SecurityProtocol::parse(property)?,
+            HTTPS_CA => self.https = HttpsTrust::Authorities(tls::file(property)?),
+            HTTPS_CA_PEM => self.https = HttpsTrust::Authorities(tls::pem(property)?),
             _ => self.tls.set(property)?,
         }
         Ok(())
@@ -276,7 +284,8 @@ impl Read {
     }
 
     fn check(mut self) -> Result<Config, PropertyError> {
-        self.config.sasl = self.sasl.check(self.config.security.has_sasl())?;
+        let trust = self.config.https.clone();
+        self.config.sasl = self.sasl.check(self.config.security.has_sasl(), trust)?;
         self.config.check()
     }
 }

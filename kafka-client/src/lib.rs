@@ -53,7 +53,7 @@ pub use sasl::{
 pub use secret::{Secret, SecretSource};
 pub use stats::Stats;
 pub use step::{Fault, Step};
-pub use tls::{TlsFileError, TlsStatus};
+pub use tls::{HttpsTrust, TlsFileError, TlsStatus};
 pub use walk::Walk;
 
 use cluster::{Cluster, Network};

@@ -138,9 +138,9 @@ pub(crate) const COMPRESSION_THREADS: usize = 4;
 /// it not shrink in any codec.
 pub(crate) const ENCODER_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
-/// Largest password or inline PEM that is read from a file, bytes: a chain and its key have a few
-/// KiB.
-pub(crate) const SECRET_BYTES: usize = 256 * 1024;
+/// Largest password or PEM that is read from a file, bytes: the bundles of systems, with some 150
+/// roots, have 250 KiB.
+pub(crate) const SECRET_BYTES: usize = 1024 * 1024;
 
 /// Largest key or trust store, bytes: the stores of systems, with some 150 roots, have 250 KiB.
 pub(crate) const STORE_BYTES: usize = 4 * 1024 * 1024;

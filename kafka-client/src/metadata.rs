@@ -104,14 +104,17 @@ impl Metadata {
         is_news
     }
 
-    /// Asks a broker now, and again until one answers. `Err` has the last failure.
+    /// Asks a broker now, and again until one answers. `Err` has the last failure, which is that of
+    /// an earlier question while this one goes on.
     pub(crate) async fn ask_now(&self, deadline: Instant) -> Result<(), Option<Cause>> {
         let mut rounds = self.rounds();
         let wanted = self.cache.lock().ask_now(Instant::now());
         let mut last = None;
         loop {
             self.wake.notify_one();
-            let Ok(round) = timeout_at(deadline, rounds.next()).await else { return Err(last) };
+            let Ok(round) = timeout_at(deadline, rounds.next()).await else {
+                return Err(last.or(self.rounds.latest().failure));
+            };
             match round.failure {
                 None if round.number >= wanted => return Ok(()),
                 None => {}

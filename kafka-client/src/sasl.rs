@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::codes;
-use crate::secret::SecretSource;
+use crate::secret::{Secret, SecretSource};
+use crate::tls::HttpsTrust;
 
 pub(crate) use authentication::{Authentication, Session, Turn};
 pub use aws::{AwsKeys, ClockSkew, Presigned, aws_time};
@@ -132,8 +133,8 @@ pub struct OAuthClient {
     pub secret: SecretSource,
     /// Scopes with blanks between, if any are asked for.
     pub scope: Option<String>,
-    /// Whether the endpoint's certificate is verified.
-    pub verifies_endpoint: bool,
+    /// Whose certificates the endpoint may have.
+    pub trust: HttpsTrust,
 }
 
 /// How AWS's credentials are found.
@@ -143,6 +144,8 @@ pub struct AwsClient {
     pub base: AwsBase,
     /// The role that the base identity takes on, if it does.
     pub role: Option<AwsRole>,
+    /// Whose certificates AWS's services may have.
+    pub trust: HttpsTrust,
 }
 
 /// Where the first keys come from.
@@ -243,6 +246,11 @@ pub(crate) trait Exchange: Send {
     /// What to check when the broker refuses, saying this.
     fn advice(&self, _said: &str) -> String {
         "check sasl.username and sasl.password".to_owned()
+    }
+
+    /// What the broker was told and may say again.
+    fn told(&self) -> Option<&Secret> {
+        None
     }
 
     /// Whether the next answer may cost more time than an IO task has.

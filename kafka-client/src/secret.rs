@@ -25,6 +25,15 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// A text of a peer who was told this secret, without it.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str) -> String {
+        match self.expose() {
+            "" => text.to_owned(),
+            secret => text.replace(secret, "(secret)"),
+        }
+    }
 }
 
 impl Hash for Secret {
@@ -83,7 +92,10 @@ mod tests {
     fn secrets_do_not_print() {
         let source = SecretSource::Given(Secret::new("hunter2"));
         assert_eq!(format!("{source:?}"), "Given((secret))");
-        assert_eq!(source.read().unwrap().expose(), "hunter2");
+        let secret = source.read().unwrap();
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(secret.hidden_in("no hunter2, hunter"), "no (secret), hunter");
+        assert_eq!(Secret::new("").hidden_in("no"), "no");
     }
 
     #[test]

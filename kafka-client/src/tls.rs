@@ -2,6 +2,7 @@
 
 mod expiry;
 mod explain;
+mod https;
 mod load;
 mod store;
 mod verify;
@@ -21,7 +22,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use expiry::TlsStatus;
+use explain::Peer;
 pub(crate) use explain::{TlsError, explain};
+pub use https::HttpsTrust;
 use load::Loaded;
 pub use load::TlsFileError;
 pub(crate) use load::check;
@@ -77,7 +80,8 @@ impl Tls {
         let (config, generation) = self.config().await?;
         let name = server_name(host)?;
         let connecting = TlsConnector::from(config).connect(name, stream);
-        let stream = connecting.await.map_err(|error| explain::at_handshake(&error, host))?;
+        let stream =
+            connecting.await.map_err(|error| explain::at_handshake(&error, host, Peer::Broker))?;
         Ok((stream, generation))
     }
 

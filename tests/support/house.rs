@@ -118,6 +118,7 @@ impl House {
                 format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={keys}"),
                 "-Dfile.encoding=UTF-8".to_owned(),
             ],
+            ..Setup::default()
         };
         let kafka = Kafka::start_setup(version, 1, 1, setup).await?;
         let jaas = format!(

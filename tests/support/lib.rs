@@ -2,6 +2,8 @@
 
 pub mod cluster;
 pub mod house;
+pub mod impostor;
+pub mod issuer;
 pub mod judge;
 pub mod keys;
 pub mod listeners;

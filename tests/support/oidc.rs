@@ -1,6 +1,7 @@
 //! An OAuth 2 server of one page: it signs tokens for a client that knows its secret, and publishes
 //! the key that they are checked with.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,11 +10,15 @@ use anyhow::anyhow;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// The client that it knows.
 pub const CLIENT: &str = "gateway";
@@ -49,16 +54,23 @@ impl Oidc {
             .map_err(|error| failed(&error))?;
         let (lifetime, forms) = (Mutex::new(lifetime), Mutex::default());
         let state = Arc::new(State { key, lifetime, asked: AtomicU64::new(0), forms });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let (tokens, keys) = (Arc::clone(&state), state.keys());
-        let issue =
-            move |headers: HeaderMap, form: String| async move { tokens.issue(&headers, form) };
-        let routes = Router::new()
-            .route("/token", post(issue))
-            .route("/keys", get(move || async move { keys }));
+        let routes = state.routes();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(Self { state, url })
+    }
+
+    /// Also gives tokens by TLS, on a port of its own. Gives the address.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn secure_token_endpoint(&self, acceptor: TlsAcceptor) -> anyhow::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("https://{}/token", listener.local_addr()?);
+        let (secure, routes) = (Secure { listener, acceptor }, self.state.routes());
+        tokio::spawn(async move { axum::serve(secure, routes).await });
+        Ok(url)
     }
 
     /// Where tokens are given.
@@ -86,7 +98,40 @@ impl Oidc {
     }
 }
 
+/// A listener whose connections are TLS.
+struct Secure {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Secure {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            // Who does not trust the certificate hangs up.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 impl State {
+    fn routes(self: &Arc<Self>) -> Router {
+        let (tokens, keys) = (Arc::clone(self), self.keys());
+        let issue =
+            move |headers: HeaderMap, form: String| async move { tokens.issue(&headers, form) };
+        let keys = get(move || async move { keys });
+        Router::new().route("/token", post(issue)).route("/keys", keys)
+    }
+
     fn keys(&self) -> String {
         // 4 and both coordinates: the uncompressed form of a point.
         let point = self.key.public_key().as_ref();

@@ -169,7 +169,8 @@ where neither says anything the filter's defaults `acks=1`, `request.timeout.ms=
 A property `NAME.file` has the path of a file with the value of `NAME`. Files are read again when
 they change, or on SIGHUP; one that cannot be used is reported, and what was read before stays. A
 store says itself whether it is JKS, PKCS12 or PEM. Without a truststore the system's roots are
-trusted.
+trusted. `https.ca.location`, a PEM file that is read for every token, says whom to trust as a token
+endpoint or a service of AWS, instead of the system's roots.
 
 Options of `sasl.jaas.config` count as the properties of the same meaning; `tokenauth` and those of
 AWS stand there alone: `awsProfileName`; `awsRoleArn` with `awsRoleSessionName`, `awsRoleExternalId`,
@@ -180,8 +181,8 @@ loaded: a callback handler is a name that says where the credential comes from.
 `sasl.password`, the connection string.
 
 `[certificates.NAME]` has the `ssl.keystore.*` and `ssl.key.*` of a client certificate that filters
-name as `security.certificate_id`, and `[inline]` the `ssl.*` that hold for brokers that filters name
-by their addresses.
+name as `security.certificate_id`, and `[inline]` the `ssl.*` and `https.*` that hold for brokers that
+filters name by their addresses.
 
 | property | default | allowed |
 | --- | --- | --- |

@@ -182,6 +182,22 @@ impl Process {
         cpu::rss_bytes(self.id())
     }
 
+    /// The most memory that it had in RAM at any time, in bytes; Linux only.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn peak_bytes(&self) -> anyhow::Result<u64> {
+        cpu::peak_bytes(self.id())
+    }
+
+    /// How many files and sockets it has open; Linux only.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn descriptors(&self) -> anyhow::Result<usize> {
+        cpu::descriptors(self.id())
+    }
+
     /// An error that says what went wrong and shows the end of the log.
     pub fn failure(&mut self, what: &str) -> anyhow::Error {
         let state = match self.exit_status() {
@@ -297,5 +313,7 @@ mod tests {
         }
         assert!(!child.cpu_time().unwrap().is_zero());
         assert!(child.rss_bytes().unwrap() > 0);
+        assert!(child.peak_bytes().unwrap() >= child.rss_bytes().unwrap());
+        assert!(child.descriptors().unwrap() >= 3);
     }
 }

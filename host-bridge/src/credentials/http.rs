@@ -1,7 +1,6 @@
 //! One question by HTTP to whoever gives credentials: bounded in time and size, and no redirect is
 //! followed, because it would carry a secret elsewhere.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,28 +9,26 @@ use hyper::body::Body;
 use hyper::header::{DATE, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{self, CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use kafka_client::{Cause, HttpsTrust};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
 
 /// Which step of a question failed. No text holds what was sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("`{0}` is no address")]
     Address(String),
+    #[error("name: {0}")]
+    Name(std::io::Error),
     #[error("no connection: {0}")]
     Connect(std::io::Error),
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(Cause),
     #[error("HTTP: {0}")]
     Http(String),
-    #[error("no answer within {} ms", PATIENCE.as_millis())]
-    Silent,
+    #[error("{0}: no answer within {ms} ms", ms = PATIENCE.as_millis())]
+    Silent(&'static str),
 }
 
 /// A whole answer.
@@ -46,18 +43,10 @@ pub(super) struct Answer {
 /// Sends a request to `url`, whose host and path it gets.
 pub(super) async fn ask(
     url: &str,
-    request: Request<Full<Bytes>>,
-    verifies: bool,
-) -> Result<Answer, HttpError> {
-    let asked = timeout(PATIENCE, ask_patiently(url, request, verifies)).await;
-    asked.unwrap_or(Err(HttpError::Silent))
-}
-
-async fn ask_patiently(
-    url: &str,
     mut request: Request<Full<Bytes>>,
-    verifies: bool,
+    trust: &HttpsTrust,
 ) -> Result<Answer, HttpError> {
+    let end = Instant::now() + PATIENCE;
     // What follows may be signed, and hold a secret.
     let shown = url.split('?').next().unwrap_or_default();
     let wrong = || HttpError::Address(shown.to_owned());
@@ -70,14 +59,23 @@ async fn ask_patiently(
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| wrong())?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port)).await.map_err(HttpError::Connect)?;
+    let addresses = within(end, "name", lookup_host((host, port))).await?;
+    let addresses: Vec<_> = addresses.map_err(HttpError::Name)?.collect();
+    let stream = within(end, "no connection", TcpStream::connect(&*addresses)).await?;
+    let stream = stream.map_err(HttpError::Connect)?;
     if !is_https {
-        return exchange(stream, request).await;
+        return within(end, "HTTP", exchange(stream, request)).await?;
     }
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong())?;
-    let connector = TlsConnector::from(Arc::new(tls(verifies).await?));
-    let stream = connector.connect(name, stream).await;
-    exchange(stream.map_err(|error| HttpError::Tls(error.to_string()))?, request).await
+    let stream = within(end, "TLS", trust.connect(stream, host)).await?.map_err(HttpError::Tls)?;
+    within(end, "HTTP", exchange(stream, request)).await?
+}
+
+async fn within<T>(
+    end: Instant,
+    step: &'static str,
+    work: impl Future<Output = T>,
+) -> Result<T, HttpError> {
+    timeout_at(end, work).await.map_err(|_| HttpError::Silent(step))
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, HttpError>
@@ -102,65 +100,11 @@ where
     tokio::select! {
         answer = &mut work => answer,
         // The peer is done with the connection; what it said may still be unread.
-        _ = connection => work.await,
-    }
-}
-
-async fn tls(verifies: bool) -> Result<ClientConfig, HttpError> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| HttpError::Tls(error.to_string()))?;
-    if !verifies {
-        let verifier = Arc::new(Unverified(provider));
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        return Ok(builder.with_no_client_auth());
-    }
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let found = found.map_err(|error| HttpError::Tls(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// Takes every certificate: for `token_endpoint_tls_verify=false` alone.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        ended = connection => match (work.await, ended) {
+            // Who speaks first cancels the request; why, the connection alone knows.
+            (Err(_), Err(error)) => Err(failed(error)),
+            (answer, _) => answer,
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, StatusCode};
-use kafka_client::{Cause, Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
+use kafka_client::{Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
 use serde::Deserialize;
 
 use super::{http, quotable};
@@ -37,19 +37,19 @@ impl TokenEndpoint {
     }
 
     async fn ask(&self) -> Result<Lease, String> {
-        let request = self.request().await?;
-        let asked = http::ask(&self.0.endpoint, request, self.0.verifies_endpoint).await;
+        let source = self.0.secret.clone();
+        let secret = tokio::task::spawn_blocking(move || source.read()).await;
+        let secret = secret.map_err(|error| error.to_string())?;
+        let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
+        // Id and secret go as they are, as Kafka's own client sends them.
+        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+        let request = self.request(&who)?;
+        let asked = http::ask(&self.0.endpoint, request, &self.0.trust).await;
         let answer = asked.map_err(|error| error.to_string())?;
-        read(answer.status, &answer.body, SystemTime::now())
+        read(answer.status, &answer.body, SystemTime::now(), &[secret, Secret::new(who)])
     }
 
-    /// Id and secret go as they are, as Kafka's own client sends them.
-    async fn request(&self) -> Result<Request<Full<Bytes>>, String> {
-        let source = self.0.secret.clone();
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
-        let secret = read.map_err(|error| error.to_string())?;
-        let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
-        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+    fn request(&self, who: &str) -> Result<Request<Full<Bytes>>, String> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         if let Some(scope) = &self.0.scope {
@@ -69,14 +69,22 @@ impl CredentialSource for TokenEndpoint {
     fn obtain(&self) -> Obtaining<'_> {
         Box::pin(async {
             let asked = self.ask().await;
-            let told =
-                |what| Cause::from(format!("the token endpoint {}: {what}", self.0.endpoint));
+            let told = |what| {
+                let endpoint = &self.0.endpoint;
+                format!("the token endpoint {endpoint} ({PROPERTY}): {what}").into()
+            };
             asked.map_err(told)
         })
     }
 }
 
-fn read(status: StatusCode, body: &[u8], now: SystemTime) -> Result<Lease, String> {
+/// `told` is what the endpoint was told and may say again.
+fn read(
+    status: StatusCode,
+    body: &[u8],
+    now: SystemTime,
+    told: &[Secret],
+) -> Result<Lease, String> {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
     if status.is_redirection() {
         return Err(format!("it answered {status}, and no redirect is followed"));
@@ -84,7 +92,8 @@ fn read(status: StatusCode, body: &[u8], now: SystemTime) -> Result<Lease, Strin
     if status != StatusCode::OK {
         let answer = answer.unwrap_or_default();
         let why: Vec<_> = [answer.error, answer.error_description].into_iter().flatten().collect();
-        return Err(quotable(&format!("it answered {status} {}", why.join(": "))));
+        let said = format!("it answered {status} {}", why.join(": "));
+        return Err(quotable(&told.iter().fold(said, |said, told| told.hidden_in(&said))));
     }
     let answer = answer.ok_or("its answer is no JSON object")?;
     let token = answer.access_token.ok_or("its answer has no access_token")?;
@@ -107,7 +116,9 @@ fn lifetime(token: &str, expires_in: Option<&serde_json::Value>, now: SystemTime
         told.as_f64().or_else(|| told.as_str().and_then(|text| text.parse().ok()))
     });
     let claimed = claims(token).and_then(|claims| claims.exp).map(|exp| exp - now);
-    let shortest = [told, claimed].into_iter().flatten().min_by(f64::total_cmp);
+    // `NaN` is a number to the parser, and no time.
+    let times = [told, claimed].into_iter().flatten().filter(|seconds: &f64| !seconds.is_nan());
+    let shortest = times.min_by(f64::total_cmp);
     shortest.map_or(UNTOLD, |seconds| Duration::from_secs_f64(seconds.clamp(0.0, LONGEST)))
 }
 
@@ -117,6 +128,8 @@ fn claims(token: &str) -> Option<Claims> {
     serde_json::from_slice(&claims).ok()
 }
 
+/// Where the endpoint's address comes from.
+const PROPERTY: &str = "sasl.oauthbearer.token.endpoint.url";
 /// For how long a token is kept of which nobody says how long it is good.
 const UNTOLD: Duration = Duration::from_secs(300);
 /// Longest lifetime that is believed, in s: a year.

@@ -44,8 +44,9 @@ impl Call for Prove {
     fn take(version: i16, mut body: Bytes) -> Result<(ProofAnswer, Duration), String> {
         let message: SaslAuthenticateResponse =
             take_message(Self::API, version, &mut body, &ANSWER)?;
-        if message.auth_bytes.len() > SASL_ANSWER_BYTES {
-            return Err(format!("{} bytes of a mechanism", message.auth_bytes.len()));
+        let bytes = message.auth_bytes.len();
+        if bytes > SASL_ANSWER_BYTES {
+            return Err(format!("{bytes} bytes of SASL are over the limit of {SASL_ANSWER_BYTES}"));
         }
         let lifetime = u64::try_from(message.session_lifetime_ms).unwrap_or(0);
         let answer = ProofAnswer {

@@ -23,6 +23,8 @@ pub(super) const NAMES: &[&str] = &[
     "delivery.timeout.ms",
     "enable.idempotence",
     tls::VERIFICATION,
+    tls::HTTPS_CA,
+    tls::HTTPS_CA_PEM,
     "linger.ms",
     "max.in.flight.requests.per.connection",
     "max.request.size",

@@ -62,6 +62,14 @@ pub enum PropertyError {
         /// The mechanism.
         mechanism: &'static str,
     },
+    /// An option of `sasl.jaas.config` that Java reads, and for which there is a property here.
+    #[error("the option `{option}` of `sasl.jaas.config` is not read: set `{name}`, a PEM file")]
+    Elsewhere {
+        /// The option.
+        option: String,
+        /// The property.
+        name: &'static str,
+    },
     /// Two properties that contradict each other.
     #[error("`{name}` must not exceed `{other}`")]
     Conflict {
@@ -77,7 +85,9 @@ impl PropertyError {
     #[must_use]
     pub fn property(&self) -> &str {
         match self {
-            Self::Unknown { name, .. } | Self::Option { option: name, .. } => name,
+            Self::Unknown { name, .. }
+            | Self::Option { option: name, .. }
+            | Self::Elsewhere { option: name, .. } => name,
             Self::Missing(name)
             | Self::Invalid { name, .. }
             | Self::Unsupported { name, .. }

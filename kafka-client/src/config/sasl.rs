@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use super::BOOLEANS;
 use super::jaas;
 use super::property::{Property, PropertyError};
+use super::tls::HTTPS_CA;
 use crate::sasl::{AwsClient, Identity, Mechanism, OAuthClient, Sasl, is_extension};
 use crate::secret::{Secret, SecretSource};
+use crate::tls::HttpsTrust;
 pub(super) use kerberos::{KEYTAB, PRINCIPAL, SERVICE};
 
 pub(super) const MECHANISM: &str = "sasl.mechanism";
@@ -99,8 +101,12 @@ impl SaslProperties {
         Ok(())
     }
 
-    /// `is_wanted` is what `security.protocol` says.
-    pub(super) fn check(mut self, is_wanted: bool) -> Result<Option<Sasl>, PropertyError> {
+    /// `is_wanted` is what `security.protocol` says, `trust` what `https.ca.*` says.
+    pub(super) fn check(
+        mut self,
+        is_wanted: bool,
+        trust: HttpsTrust,
+    ) -> Result<Option<Sasl>, PropertyError> {
         if !is_wanted {
             let needs = |name| PropertyError::Needs { name, other: PROTOCOL };
             return self.any.map_or(Ok(None), |name| Err(needs(name)));
@@ -122,17 +128,20 @@ impl SaslProperties {
             }
             Mechanism::OAuthBearer if handler != Some(Handler::IamToken) => {
                 sasl.extensions = self.take_extensions()?;
-                sasl.identity = self.oauth()?;
+                sasl.identity = self.oauth(trust)?;
             }
             Mechanism::OAuthBearer | Mechanism::AwsMskIam => {
                 sasl.region = self.region(aws::REGION)?;
-                sasl.identity = self.aws()?;
+                sasl.identity = self.aws(trust)?;
             }
             Mechanism::Gssapi => sasl.identity = self.kerberos()?,
         }
         let files = self.files.into_keys().map(str::to_owned);
         let endpoint = self.endpoint.map(|_| ENDPOINT.to_owned());
         match self.options.into_keys().chain(files).chain(endpoint).next() {
+            Some(option) if option.starts_with("ssl.") && mechanism == Mechanism::OAuthBearer => {
+                Err(PropertyError::Elsewhere { option, name: HTTPS_CA })
+            }
             Some(option) => Err(PropertyError::Option { option, mechanism: mechanism.name() }),
             None => Ok(Some(sasl)),
         }
@@ -145,13 +154,13 @@ impl SaslProperties {
         Ok(Identity::Password { user, password, is_token })
     }
 
-    fn oauth(&mut self) -> Result<Identity, PropertyError> {
+    fn oauth(&mut self, trust: HttpsTrust) -> Result<Identity, PropertyError> {
         Ok(Identity::OAuth(OAuthClient {
             endpoint: self.endpoint.take().ok_or(PropertyError::Missing(ENDPOINT))?,
             id: self.take_text("clientId").ok_or(PropertyError::Missing(CLIENT_ID))?,
             secret: self.secret("clientSecret", CLIENT_SECRET, CLIENT_SECRET_FILE)?,
             scope: self.take_text("scope").filter(|scope| !scope.is_empty()),
-            verifies_endpoint: !self.endpoint_unverified,
+            trust: if self.endpoint_unverified { HttpsTrust::Anyone } else { trust },
         }))
     }
 
@@ -228,6 +237,9 @@ fn mechanism(property: Property<'_>) -> Result<Mechanism, PropertyError> {
 
 fn endpoint(property: Property<'_>) -> Result<String, PropertyError> {
     let rest = property.value.strip_prefix("https://").or(property.value.strip_prefix("http://"));
+    if rest.and_then(|rest| rest.split('/').next()).is_some_and(|host| host.contains('@')) {
+        return Err(property.invalid_secret("an address without a user and a password"));
+    }
     let is_address = |rest: &&str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic());
     match rest.filter(is_address) {
         Some(_) => Ok(property.value.to_owned()),

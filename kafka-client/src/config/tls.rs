@@ -24,6 +24,8 @@ pub(crate) const CHAIN: &str = "ssl.keystore.certificate.chain";
 pub(super) const CHAIN_FILE: &str = "ssl.keystore.certificate.chain.file";
 pub(crate) const KEY_PASSWORD: &str = "ssl.key.password";
 pub(super) const KEY_PASSWORD_FILE: &str = "ssl.key.password.file";
+pub(crate) const HTTPS_CA: &str = "https.ca.location";
+pub(crate) const HTTPS_CA_PEM: &str = "https.ca.pem";
 
 /// TLS as configured; no file has been read. Part of what makes two clients the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -156,7 +158,7 @@ fn path(property: Property<'_>) -> Result<PathBuf, PropertyError> {
     fits.then(|| property.value.into()).ok_or_else(|| property.invalid("the path of a file".into()))
 }
 
-fn file(property: Property<'_>) -> Result<SecretSource, PropertyError> {
+pub(super) fn file(property: Property<'_>) -> Result<SecretSource, PropertyError> {
     path(property).map(SecretSource::File)
 }
 
@@ -166,7 +168,7 @@ fn password(property: Property<'_>) -> Result<SecretSource, PropertyError> {
         .ok_or_else(|| property.invalid_secret("a text without control characters"))
 }
 
-fn pem(property: Property<'_>) -> Result<SecretSource, PropertyError> {
+pub(super) fn pem(property: Property<'_>) -> Result<SecretSource, PropertyError> {
     let fits = property.value.contains("-----BEGIN ");
     fits.then(|| SecretSource::Given(Secret::new(property.value)))
         .ok_or_else(|| property.invalid_secret("PEM (`-----BEGIN …`)"))

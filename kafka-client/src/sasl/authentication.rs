@@ -80,7 +80,9 @@ impl Authentication {
             let said = [self.exchange.complaint(), answer.message.as_deref()];
             let mut said: Vec<_> = said.into_iter().flatten().collect();
             said.dedup();
-            let message = (!said.is_empty()).then(|| quotable(&said.join(" ")));
+            let said = said.join(" ");
+            let said = self.exchange.told().map_or(said.clone(), |told| told.hidden_in(&said));
+            let message = (!said.is_empty()).then(|| quotable(&said));
             let advice = self.exchange.advice(message.as_deref().unwrap_or_default());
             return Err(SaslFault::Refused { mechanism, code: answer.code, message, advice });
         }
@@ -154,6 +156,8 @@ mod tests {
              says SASL_AUTHENTICATION_FAILED (58): Authentication failed : invalid"
         );
         assert!(!format!("{plain:?}").contains("hunter2"));
+        let echo = plain.on_answer(answer(58, Some("\0u\0hunter2"))).unwrap_err().to_string();
+        assert!(echo.ends_with("(58):  u (secret)"), "{echo}");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Login {
                 let password = self.read(password.clone()).await?;
                 Ok((Credential::Password { user, password, is_token }, None))
             }
-            (None, Identity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None })) => {
+            (None, Identity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
                 Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
             }
             (None, _) => Err(self.no_credential("nobody is asked for one".to_owned())),

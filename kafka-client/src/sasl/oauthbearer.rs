@@ -45,7 +45,8 @@ impl Exchange for Bearer {
             Some(refusal) => Err(Flaw::Error(refusal)),
             None if answer.is_empty() => Ok(Step::Done),
             None => {
-                self.refusal = Some(quotable(&String::from_utf8_lossy(answer)));
+                let said = self.token.hidden_in(&String::from_utf8_lossy(answer));
+                self.refusal = Some(quotable(&said));
                 Ok(Step::Send(vec![1]))
             }
         }
@@ -56,6 +57,10 @@ impl Exchange for Bearer {
             Issuer::Server => "check the token's issuer, audience, scope and extensions".to_owned(),
             Issuer::Aws => msk_iam::advice(said),
         }
+    }
+
+    fn told(&self) -> Option<&Secret> {
+        Some(&self.token)
     }
 
     fn complaint(&self) -> Option<&str> {
@@ -98,6 +103,8 @@ mod tests {
         assert_eq!(bearer.on_answer(json), Ok(Step::Send(vec![1])));
         let refusal = Flaw::Error(r#"{"status":"invalid_token"}"#.into());
         assert_eq!(bearer.on_answer(b""), Err(refusal), "even if the broker calls it a success");
+        assert_eq!(bearer.on_answer(b"no abc.def"), Ok(Step::Send(vec![1])));
+        assert_eq!(bearer.complaint(), Some("no (secret)"));
     }
 
     #[test]

@@ -49,13 +49,42 @@ impl CredentialSource for Token {
 }
 
 fn by_token(cluster: &FakeCluster, token: &'static str) -> Client {
+    cluster.client_with(token_config(cluster), Arc::new(Token(token, None)))
+}
+
+fn token_config(cluster: &FakeCluster) -> Config {
     let properties = [
         ("sasl.mechanism", "OAUTHBEARER"),
         ("sasl.oauthbearer.token.endpoint.url", "http://idp/"),
         ("sasl.oauthbearer.client.credentials.client.id", "me"),
         ("sasl.oauthbearer.client.credentials.client.secret", "s"),
     ];
-    cluster.client_with(config(cluster, &properties), Arc::new(Token(token, None)))
+    config(cluster, &properties)
+}
+
+/// Fails after three seconds.
+#[derive(Debug)]
+struct Slow;
+
+impl CredentialSource for Slow {
+    fn obtain(&self) -> Obtaining<'_> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Err("it is down".into())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_it_is_not_ready_is_told_while_it_is_asked_again() {
+    let cluster = secured(FakeSasl::default());
+    let client = cluster.client_with(token_config(&cluster), Arc::new(Slow));
+    assert_eq!(client.ready(Duration::from_secs(2)).await, Err(NotReady::Timeout));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..20 {
+        let told = client.ready(Duration::from_secs(1)).await.unwrap_err().to_string();
+        assert!(told.ends_with("no credential for OAUTHBEARER: it is down"), "{told}");
+    }
 }
 
 async fn send(client: &Client, within: Duration) -> Outcome {
@@ -276,14 +305,8 @@ async fn a_password_that_was_changed_shows_at_the_next_renewal() {
 async fn an_old_broker_gets_a_new_connection_before_the_token_ends() {
     let cluster = secured(FakeSasl::default());
     cluster.upgrade(1, SASL_AUTHENTICATE, 0, 0);
-    let properties = [
-        ("sasl.mechanism", "OAUTHBEARER"),
-        ("sasl.oauthbearer.token.endpoint.url", "http://idp/"),
-        ("sasl.oauthbearer.client.credentials.client.id", "me"),
-        ("sasl.oauthbearer.client.credentials.client.secret", "s"),
-    ];
     let source = Arc::new(Token("good", Some(Duration::from_secs(10))));
-    let client = cluster.client_with(config(&cluster, &properties), source);
+    let client = cluster.client_with(token_config(&cluster), source);
     let (connections, authentications) = under_load(&cluster, &client, 60).await;
     assert_eq!(connections, authentications, "it cannot authenticate again on one");
     assert!((6..30).contains(&connections), "{connections} connections");

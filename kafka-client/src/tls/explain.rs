@@ -2,9 +2,10 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::TlsFileError;
+use crate::config::HTTPS_CA;
 
 /// Why there is no TLS with a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,10 +34,58 @@ pub(crate) enum TlsError {
     Other(String),
 }
 
+/// Who is at the other end, and which properties are about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Peer {
+    Broker,
+    /// A token endpoint, or a service of AWS.
+    Https,
+}
+
+impl Peer {
+    const fn certificate(self) -> &'static str {
+        match self {
+            Self::Broker => "the broker's certificate",
+            Self::Https => "its certificate",
+        }
+    }
+
+    const fn trust(self) -> &'static str {
+        match self {
+            Self::Broker => "ssl.truststore.*",
+            Self::Https => HTTPS_CA,
+        }
+    }
+
+    /// What to do about a certificate for another name.
+    const fn naming(self) -> &'static str {
+        match self {
+            Self::Broker => {
+                "use such a name in bootstrap.servers and advertised.listeners, or switch the \
+                 check off (ssl.endpoint.identification.algorithm=)"
+            }
+            Self::Https => "use such a name in its address",
+        }
+    }
+
+    const fn renaming(self) -> &'static str {
+        match self {
+            Self::Broker => {
+                "give it a subject alternative name, or switch the check off \
+                 (ssl.endpoint.identification.algorithm=)"
+            }
+            Self::Https => "give it a subject alternative name",
+        }
+    }
+}
+
 /// A failure of the handshake with `host`.
-pub(super) fn at_handshake(error: &io::Error, host: &str) -> TlsError {
+pub(super) fn at_handshake(error: &io::Error, host: &str, peer: Peer) -> TlsError {
     match tls(error) {
-        Some(Error::InvalidCertificate(what)) => TlsError::Refused(certificate(what, host)),
+        Some(Error::InvalidCertificate(what)) => TlsError::Refused(certificate(what, host, peer)),
+        Some(Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        )) => TlsError::Other("TLS: a message of the handshake is too large".to_owned()),
         Some(Error::InvalidMessage(_)) => TlsError::NotTls,
         Some(other) => other_failure(other),
         None => match error.kind() {
@@ -65,46 +114,40 @@ fn other_failure(error: &Error) -> TlsError {
             "no version or cipher of TLS in common: {error}; see ssl.enabled.protocols, here and \
              at the broker"
         )),
-        other => TlsError::Other(other.to_string()),
+        other => TlsError::Other(format!("TLS: {other}")),
     }
 }
 
-fn certificate(what: &CertificateError, host: &str) -> String {
+fn certificate(what: &CertificateError, host: &str, peer: Peer) -> String {
+    let (whose, trust) = (peer.certificate(), peer.trust());
     match what {
         CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
             format!(
-                "the broker's certificate names no host (a common name does not count), so it is \
-                 not for `{host}`; give it a subject alternative name, or switch the check off \
-                 (ssl.endpoint.identification.algorithm=)"
+                "{whose} names no host (a common name does not count), so it is not for `{host}`; \
+                 {}",
+                peer.renaming()
             )
         }
         CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "the broker's certificate is for {}, not for `{host}`; use such a name in \
-             bootstrap.servers and advertised.listeners, or switch the check off \
-             (ssl.endpoint.identification.algorithm=)",
-            presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ")
+            "{whose} is for {}, not for `{host}`; {}",
+            presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", "),
+            peer.naming()
         ),
         CertificateError::UnknownIssuer => {
-            "the broker's certificate was issued by nobody whom we trust; is its issuer in \
-             ssl.truststore.*?"
-                .to_owned()
+            format!("{whose} was issued by nobody whom we trust; is its issuer in {trust}?")
         }
-        CertificateError::BadSignature => {
-            "the broker's certificate names an issuer whom we trust, but was signed with another \
-             key; is the issuer in ssl.truststore.* the present one?"
-                .to_owned()
-        }
+        CertificateError::BadSignature => format!(
+            "{whose} names an issuer whom we trust, but was signed with another key; is the issuer \
+             in {trust} the present one?"
+        ),
         CertificateError::ExpiredContext { time, not_after } => {
             let days = time.as_secs().saturating_sub(not_after.as_secs()) / 86_400;
-            format!(
-                "the broker's certificate, or its issuer's, expired {days} days ago; or is the clock wrong?"
-            )
+            format!("{whose}, or its issuer's, expired {days} days ago; or is the clock wrong?")
         }
         CertificateError::NotValidYetContext { .. } => {
-            "the broker's certificate, or its issuer's, is not valid yet; is the clock right?"
-                .to_owned()
+            format!("{whose}, or its issuer's, is not valid yet; is the clock right?")
         }
-        other => format!("the broker's certificate cannot be used: {other}"),
+        other => format!("{whose} cannot be used: {other}"),
     }
 }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ClientConfig;
+use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ConfigBuilder, SupportedProtocolVersion};
 
 use super::expiry::earliest;
 use super::store::{self, Identity, ec, pem};
@@ -41,10 +43,11 @@ pub enum TlsFileError {
         what: String,
     },
     /// There is no truststore, and the system has no roots.
-    #[error(
-        "the system has no trusted roots: install them (ca-certificates), or set `{TRUSTSTORE}`"
-    )]
-    NoSystemRoots,
+    #[error("the system has no trusted roots: install them (ca-certificates), or set `{property}`")]
+    NoSystemRoots {
+        /// The property.
+        property: &'static str,
+    },
     /// The thread that read them ended early.
     #[error("the files were not read to their end")]
     Cancelled,
@@ -63,7 +66,6 @@ pub(super) struct Loaded {
 }
 
 pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
-    let provider = Arc::new(ring::default_provider());
     let versions: &[_] = match settings.versions {
         TlsVersions::Both => &[&TLS13, &TLS12],
         TlsVersions::Only12 => &[&TLS12],
@@ -74,14 +76,7 @@ pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
         Checks::All | Checks::Issuer => Some(trusted(settings)?),
     };
     let truststore_ends = trusted.as_ref().and_then(|trusted| earliest(&trusted.certificates));
-    let algorithms = provider.signature_verification_algorithms;
-    let names = settings.checks() == Checks::All;
-    let verifier = Arc::new(Verifier { trusted, names, algorithms });
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .map_err(|error| unusable("ssl.enabled.protocols", error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
+    let builder = builder(trusted, settings.checks() == Checks::All, versions)?;
     let Some((property, identity)) = identity(settings)? else {
         let config = Arc::new(builder.with_no_client_auth());
         return Ok(Loaded { config, certificate_ends: None, truststore_ends });
@@ -98,6 +93,21 @@ pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
     Ok(Loaded { config: Arc::new(config), certificate_ends, truststore_ends })
 }
 
+/// A configuration but for who we are. `names`: whether the name of the host is checked.
+pub(super) fn builder(
+    trusted: Option<Trusted>,
+    names: bool,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsFileError> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = Arc::new(Verifier { trusted, names, algorithms });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|error| unusable("ssl.enabled.protocols", error.to_string()))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
 /// Whom we trust; without a truststore, whom the system trusts.
 fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
     let (property, certificates) = if let Some(path) = &settings.truststore {
@@ -105,11 +115,26 @@ fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
         let password = secret(TRUSTSTORE_PASSWORD, settings.truststore_password.as_ref())?;
         (TRUSTSTORE, store::trusted(&bytes, password.as_ref()))
     } else if let Some(source) = &settings.trusted {
-        let text = read_secret(TRUSTED, source)?;
-        (TRUSTED, pem::certificates(text.expose().as_bytes()))
+        return authorities(TRUSTED, source);
     } else {
-        return system_roots();
+        return system_roots(TRUSTSTORE);
     };
+    only(property, certificates)
+}
+
+/// Whom a PEM names.
+pub(super) fn authorities(
+    property: &'static str,
+    source: &SecretSource,
+) -> Result<Trusted, TlsFileError> {
+    let text = read_secret(property, source)?;
+    only(property, pem::certificates(text.expose().as_bytes()))
+}
+
+fn only(
+    property: &'static str,
+    certificates: Result<Vec<CertificateDer<'static>>, String>,
+) -> Result<Trusted, TlsFileError> {
     let certificates = certificates.map_err(|what| unusable(property, what))?;
     if certificates.is_empty() {
         return Err(unusable(property, "there is no trusted certificate in it".into()));
@@ -117,12 +142,13 @@ fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
     Trusted::only(certificates).map_err(|what| unusable(property, what))
 }
 
-fn system_roots() -> Result<Trusted, TlsFileError> {
+/// `property` is what says it otherwise.
+pub(super) fn system_roots(property: &'static str) -> Result<Trusted, TlsFileError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "a trusted root of the system cannot be read");
     }
-    Trusted::whatever_works(found.certs).ok_or(TlsFileError::NoSystemRoots)
+    Trusted::whatever_works(found.certs).ok_or(TlsFileError::NoSystemRoots { property })
 }
 
 /// Who we are, with the property to blame; `None` if nobody.

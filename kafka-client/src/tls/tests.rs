@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Tls, explain};
+use super::{HttpsTrust, Tls, explain};
 use crate::Config;
+use crate::secret::{Secret, SecretSource};
 use crate::stats::Counters;
 use authority::{Authority, Issued};
 
@@ -230,4 +231,46 @@ async fn what_does_not_speak_tls_is_recognised() {
         let error = tls.connect(ours, "kafka.test").await.unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
+}
+
+/// What a token endpoint that shows this is told to be.
+async fn endpoint(trust: &HttpsTrust, acceptor: &TlsAcceptor) -> Result<(), String> {
+    let (ours, theirs) = duplex(1024);
+    let acceptor = acceptor.clone();
+    tokio::spawn(async move { acceptor.accept(theirs).await.map(|_| ()) });
+    let connected = trust.connect(ours, "idp.test").await;
+    connected.map(|_| ()).map_err(|cause| cause.to_string())
+}
+
+#[tokio::test]
+async fn a_token_endpoint_is_trusted_as_https_ca_says() {
+    let (authority, other) = (Authority::new("root"), Authority::new("other"));
+    let pem = |authority: &Authority| {
+        HttpsTrust::Authorities(SecretSource::Given(Secret::new(authority.pem())))
+    };
+    let right = server(&authority.issue(&["idp.test"]), None, "");
+    let elsewhere = server(&authority.issue(&["a.test"]), None, "");
+    assert_eq!(endpoint(&pem(&authority), &right).await, Ok(()));
+    assert_eq!(endpoint(&HttpsTrust::Anyone, &elsewhere).await, Ok(()));
+    let text = HttpsTrust::Authorities(SecretSource::Given(Secret::new("no PEM")));
+    for (trust, acceptor, told) in [
+        (
+            pem(&other),
+            &right,
+            "its certificate was issued by nobody whom we trust; is its issuer in \
+             https.ca.location?",
+        ),
+        (
+            pem(&authority),
+            &elsewhere,
+            "its certificate is for a.test, not for `idp.test`; use such a name in its address",
+        ),
+        (text, &right, "`https.ca.pem`: there is no trusted certificate in it"),
+    ] {
+        assert_eq!(endpoint(&trust, acceptor).await.unwrap_err(), told);
+    }
+    let (ours, mut theirs) = duplex(1024);
+    theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    let plain = HttpsTrust::Anyone.connect(ours, "idp.test").await.map(|_| ()).unwrap_err();
+    assert_eq!(&*plain, "it does not speak TLS; should its address begin with http://?");
 }

@@ -24,6 +24,20 @@ pub(super) fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(pages.saturating_mul(u64::try_from(rustix::param::page_size())?))
 }
 
+/// The most memory in RAM at any time.
+pub(super) fn peak_bytes(pid: u32) -> anyhow::Result<u64> {
+    let status = read(pid, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("no VmHWM in {status:?}"))?.saturating_mul(1024))
+}
+
+/// Open files and sockets.
+pub(super) fn descriptors(pid: u32) -> anyhow::Result<usize> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count())
+}
+
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/{file}");
     fs::read_to_string(&path)

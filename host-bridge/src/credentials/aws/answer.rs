@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use kafka_client::{AwsKeys, ClockSkew, Secret, aws_time};
+use kafka_client::{AwsKeys, ClockSkew, HttpsTrust, Secret, aws_time};
 use serde::Deserialize;
 
 use super::{FILE_AGE, Found};
@@ -47,12 +47,13 @@ struct Fault {
 
 /// The body of a success. What follows a `?` in `url` is not told.
 pub(super) async fn ask(
+    trust: &HttpsTrust,
     url: &str,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
 ) -> Result<Bytes, String> {
     let shown = url.split('?').next().unwrap_or_default().trim_end_matches('/');
     let request = request.map_err(|error| format!("{shown}: {error}"))?;
-    let asked = http::ask(url, request, true).await;
+    let asked = http::ask(url, request, trust).await;
     let answer = asked.map_err(|error| format!("{shown}: {error}"))?;
     let skew = answer.date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
     if !answer.status.is_success() {

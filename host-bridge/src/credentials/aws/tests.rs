@@ -25,7 +25,7 @@ async fn ask(client: AwsClient, variables: &[(&str, &str)]) -> Result<Got, Strin
 }
 
 fn profile(name: &str) -> AwsClient {
-    AwsClient { base: AwsBase::Profile(name.into()), role: None }
+    AwsClient { base: AwsBase::Profile(name.into()), ..AwsClient::default() }
 }
 
 fn file(text: &str) -> NamedTempFile {
@@ -217,6 +217,7 @@ async fn a_role_is_taken_on_by_a_signed_question() {
             external_id: Some("e x".into()),
             sts_region: None,
         }),
+        ..AwsClient::default()
     };
     let variables = [("AWS_ENDPOINT_URL_STS", url.as_str())];
     let (id, ..) = ask(client("BASES"), &variables).await.unwrap();
@@ -273,7 +274,7 @@ async fn a_clock_that_is_wrong_is_told_by_how_much() {
     let client = || {
         let (arn, session, external_id, sts_region) = ("arn:r".into(), None, None, None);
         let role = Some(AwsRole { arn, session, external_id, sts_region });
-        AwsClient { base: AwsBase::Keys(base()), role }
+        AwsClient { base: AwsBase::Keys(base()), role, ..AwsClient::default() }
     };
     let expired = "Signature expired: 20210502T144040Z is now earlier than 20210502T173143Z \
         (20210502T174643Z - 15 min.)";

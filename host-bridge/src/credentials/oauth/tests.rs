@@ -1,6 +1,6 @@
 //! Token endpoints that answer, refuse, redirect and swell.
 
-use kafka_client::SecretSource;
+use kafka_client::{HttpsTrust, SecretSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -29,7 +29,7 @@ fn client(endpoint: &str) -> TokenEndpoint {
         id: "me".into(),
         secret: SecretSource::Given(Secret::new("hunter2")),
         scope: Some("a b&c".into()),
-        verifies_endpoint: true,
+        trust: HttpsTrust::System,
     })
 }
 
@@ -66,6 +66,10 @@ async fn what_an_endpoint_says_instead_of_a_token_is_told() {
         ),
         (http("500 Oops", "<html>"), "it answered 500 Internal Server Error"),
         (
+            http("400 No", r#"{"error":"hunter2","error_description":"Basic bWU6aHVudGVyMg=="}"#),
+            "it answered 400 Bad Request (secret): Basic (secret)",
+        ),
+        (
             http("302 Found\r\nlocation: http://evil/", ""),
             "it answered 302 Found, and no redirect is followed",
         ),
@@ -83,7 +87,7 @@ async fn what_an_endpoint_says_instead_of_a_token_is_told() {
         (endless, "HTTP: length limit exceeded"),
     ] {
         let told = obtain(answer).await.unwrap_err();
-        assert_eq!(told, format!("the token endpoint URL: {error}"));
+        assert_eq!(told, format!("the token endpoint URL ({PROPERTY}): {error}"));
     }
     let nobody = client("http://127.0.0.1:1/").obtain().await.unwrap_err();
     assert!(nobody.contains("no connection: Connection refused"), "{nobody}");
@@ -107,6 +111,11 @@ fn the_lifetime_is_the_tokens_own_or_what_the_answer_says() {
         (jwt(r#"{"exp":900}"#), Some("60"), Duration::ZERO),
         (jwt(r#"{"exp":1e300}"#), None, Duration::from_secs_f64(LONGEST)),
         (jwt(r#"{"sub":"me"}"#), Some("null"), UNTOLD),
+        ("opaque".to_owned(), Some("\"NaN\""), UNTOLD),
+        ("opaque".to_owned(), Some("\"inf\""), Duration::from_secs_f64(LONGEST)),
+        ("opaque".to_owned(), Some("\"abc\""), UNTOLD),
+        ("opaque".to_owned(), Some("1e300"), Duration::from_secs_f64(LONGEST)),
+        ("opaque".to_owned(), Some("-1"), Duration::ZERO),
     ] {
         let expires_in = expires_in.map(told);
         assert_eq!(lifetime(&token, expires_in.as_ref(), now), expected, "{token} {expires_in:?}");

@@ -3,10 +3,11 @@
 use super::SaslProperties;
 use crate::config::property::{Property, PropertyError};
 use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity};
+use crate::tls::HttpsTrust;
 
 impl SaslProperties {
     /// The names of AWS's own login module; keys there and the region are our addition.
-    pub(super) fn aws(&mut self) -> Result<Identity, PropertyError> {
+    pub(super) fn aws(&mut self, trust: HttpsTrust) -> Result<Identity, PropertyError> {
         self.refuse_what_java_alone_does()?;
         let role = self.role()?;
         let own = self.keys(OWN_KEYS)?;
@@ -23,7 +24,7 @@ impl SaslProperties {
             (None, Some(keys)) => AwsBase::Keys(keys),
             (None, None) => AwsBase::Chain,
         };
-        Ok(Identity::Aws(AwsClient { base, role }))
+        Ok(Identity::Aws(AwsClient { base, role, trust }))
     }
 
     pub(super) fn region(&mut self, option: &'static str) -> Result<Option<String>, PropertyError> {

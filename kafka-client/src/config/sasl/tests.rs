@@ -3,6 +3,7 @@
 use crate::Config;
 use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity, Mechanism, OAuthClient, Sasl};
 use crate::secret::{Secret, SecretSource};
+use crate::tls::HttpsTrust;
 
 fn sasl(properties: &[(&str, &str)]) -> Result<Sasl, String> {
     let base = [("bootstrap.servers", "a:1"), ("security.protocol", "SASL_PLAINTEXT")];
@@ -64,9 +65,58 @@ fn client_credentials_have_scope_and_extensions() {
         id: "me".into(),
         secret: SecretSource::Given(Secret::new("s")),
         scope: Some("a b".into()),
-        verifies_endpoint: true,
+        trust: HttpsTrust::System,
     };
     assert_eq!(by_properties.identity, Identity::OAuth(client));
+}
+
+#[test]
+fn whose_certificates_a_token_endpoint_may_have_is_a_property() {
+    let client = [
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.token.endpoint.url", "https://idp/token"),
+        ("sasl.oauthbearer.client.credentials.client.id", "me"),
+        ("sasl.oauthbearer.client.credentials.client.secret", "s"),
+    ];
+    let trust = |more: &[(&str, &str)]| match sasl(&[&client[..], more].concat()).unwrap().identity
+    {
+        Identity::OAuth(client) => client.trust,
+        other => panic!("{other:?}"),
+    };
+    let pem = "-----BEGIN CERTIFICATE-----";
+    let file = HttpsTrust::Authorities(SecretSource::File("/ca.pem".into()));
+    assert_eq!(trust(&[]), HttpsTrust::System);
+    assert_eq!(trust(&[("https.ca.location", "/ca.pem")]), file);
+    let given = HttpsTrust::Authorities(SecretSource::Given(Secret::new(pem)));
+    assert_eq!(trust(&[("https.ca.pem", pem)]), given);
+    let unverified = ("sasl.oauthbearer.token.endpoint.tls.verify", "false");
+    assert_eq!(trust(&[("https.ca.location", "/ca.pem"), unverified]), HttpsTrust::Anyone);
+    let base = [("bootstrap.servers", "a:1"), ("https.ca.location", "/no/such/file")];
+    let unused = Config::from_properties(base).unwrap();
+    assert_eq!(
+        unused.check_files().unwrap_err().to_string(),
+        "`https.ca.location`: /no/such/file: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn what_java_says_of_a_token_endpoint_names_the_property_to_set() {
+    let url = ("sasl.oauthbearer.token.endpoint.url", "https://idp/token");
+    let jaas = "x.OAuthBearerLoginModule required clientId=me clientSecret=s \
+        ssl.truststore.location='/t.jks' ssl.truststore.password=hunter2;";
+    let both = [("sasl.mechanism", "OAUTHBEARER"), url, ("sasl.jaas.config", jaas)];
+    assert_eq!(
+        sasl(&both).unwrap_err(),
+        "the option `ssl.truststore.location` of `sasl.jaas.config` is not read: set \
+         `https.ca.location`, a PEM file"
+    );
+    let url = ("sasl.oauthbearer.token.endpoint.url", "https://me:hunter2@idp/token");
+    let error = sasl(&[both[0], url, ("sasl.jaas.config", "A required clientId=me;")]).unwrap_err();
+    assert_eq!(
+        error,
+        "`sasl.oauthbearer.token.endpoint.url` must be an address without a user and a password, \
+         not `(secret)`"
+    );
 }
 
 #[test]
@@ -76,7 +126,8 @@ fn aws_is_asked_unless_there_are_keys() {
     let jaas = "software.amazon.msk.auth.iam.IAMLoginModule required awsProfileName=\"p\" \
         awsRegion=\"eu-west-1\";";
     let profile = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
-    let client = AwsClient { base: AwsBase::Profile("p".into()), role: None };
+    let base = AwsBase::Profile("p".into());
+    let client = AwsClient { base, ..AwsClient::default() };
     assert_eq!(profile.identity, Identity::Aws(client));
     assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
     let jaas = "A required awsAccessKeyId=\"i\" awsSecretAccessKey=\"s\";";
