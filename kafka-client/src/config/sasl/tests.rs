@@ -133,7 +133,7 @@ fn aws_is_asked_unless_there_are_keys() {
     let jaas = "A required awsAccessKeyId=\"i\" awsSecretAccessKey=\"s\";";
     let keys = AwsKeys { id: "i".into(), secret: Secret::new("s"), session_token: None };
     let fixed = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
-    let client = AwsClient { base: AwsBase::Keys(keys), role: None };
+    let client = AwsClient { base: AwsBase::Keys(keys), ..AwsClient::default() };
     assert_eq!(fixed.identity, Identity::Aws(client));
 }
 
@@ -159,7 +159,7 @@ fn the_properties_of_amazons_documentation_are_understood() {
         external_id: Some("e".into()),
         sts_region: Some("us-west-2".into()),
     };
-    let client = AwsClient { base: AwsBase::Keys(keys), role: Some(role) };
+    let client = AwsClient { base: AwsBase::Keys(keys), role: Some(role), ..AwsClient::default() };
     assert_eq!(by_role.unwrap().identity, Identity::Aws(client));
 
     let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
@@ -172,7 +172,7 @@ fn the_properties_of_amazons_documentation_are_understood() {
     ])
     .unwrap();
     assert_eq!(token.mechanism, Mechanism::OAuthBearer);
-    let client = AwsClient { base: AwsBase::Profile("p".into()), role: None };
+    let client = AwsClient { base: AwsBase::Profile("p".into()), ..AwsClient::default() };
     assert_eq!(token.identity, Identity::Aws(client));
 }
 
