@@ -477,7 +477,11 @@ async fn endpoint_liars(elsewhere: &Impostor) -> anyhow::Result<Vec<Liar>> {
         liar("before", endpoint("", b"", 0).await?, silent),
         liar("after", endpoint(format!("{OK}content-length: 9\r\n\r\n"), b"", 0).await?, silent),
         liar("drips", drips.await?, silent),
-        liar("continues", endpoint("", b"HTTP/1.1 100 Continue\r\n\r\n", FOREVER).await?, silent),
+        liar(
+            "continues",
+            endpoint("", b"HTTP/1.1 100 Continue\r\n\r\n", FOREVER).await?,
+            "HTTP: connection closed before message completed",
+        ),
         liar(
             "redirects",
             endpoint(http(&redirect, ""), b"", 0).await?,

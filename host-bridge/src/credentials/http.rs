@@ -10,7 +10,7 @@ use hyper::header::{DATE, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use kafka_client::{Cause, HttpsTrust};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join, split};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
@@ -83,6 +83,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let failed = |error: hyper::Error| HttpError::Http(error.to_string());
+    let (reader, writer) = split(stream);
+    let stream = join(reader.take(HEARD_BYTES), writer);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let work = async {
@@ -112,3 +114,6 @@ where
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer; a token with many claims has a few KiB.
 const ANSWER_BYTES: usize = 64 * 1024;
+/// All that is read of a peer, bytes: the largest answer with each byte in a chunk of its own, and
+/// its head. Without it, `100 Continue` after `100 Continue` would keep a thread busy.
+const HEARD_BYTES: u64 = 1024 * 1024;
