@@ -26,17 +26,8 @@ struct Parties {
 
 async fn start(version: KafkaVersion) -> anyhow::Result<Parties> {
     let (right, wrong) = tokio::task::spawn_blocking(authorities).await??;
-    let (keystore, truststore) = (right.path("broker.p12")?, right.path("trust.p12")?);
-    let listener = |name: &str| format!("listener.name.secure.ssl.{name}");
-    let properties = [
-        (listener("client.auth"), "required"),
-        (listener("keystore.location"), &*keystore),
-        (listener("keystore.password"), PASSWORD),
-        (listener("key.password"), PASSWORD),
-        (listener("truststore.location"), &*truststore),
-        (listener("truststore.password"), PASSWORD),
-    ];
-    let properties: Vec<_> = properties.iter().map(|(name, value)| (&**name, *value)).collect();
+    let properties = right.listener("secure", "required")?;
+    let properties: Vec<_> = properties.iter().map(|(name, value)| (&**name, &**value)).collect();
     let listeners = &[("SECURE", "SSL")];
     let setup = Setup { properties: &properties, listeners, ..Setup::default() };
     let kafka = Kafka::start_setup(version, 1, 1, setup).await?;

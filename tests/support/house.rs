@@ -54,17 +54,23 @@ fn mechanisms(listener: &str) -> Vec<(String, String)> {
     ]
 }
 
-fn authorities() -> anyhow::Result<(Authority, Authority)> {
-    let (right, wrong) = (Authority::new()?, Authority::new()?);
+/// Who issued the broker's certificate, and clients' in every kind of store.
+fn right_authority() -> anyhow::Result<Authority> {
+    let right = Authority::new()?;
     right.issue("broker", "ip:127.0.0.1")?;
     right.issue("client", "dns:client")?;
-    wrong.issue("client", "dns:client")?;
     right.trust("trust.p12", &[])?;
     right.trust("trust-legacy.p12", LEGACY)?;
     right.trust("trust.jks", &["-storetype", "JKS"])?;
     right.convert("client", "client-legacy.p12", LEGACY)?;
     right.convert("client", "client.jks", &["-deststoretype", "JKS"])?;
-    Ok((right, wrong))
+    Ok(right)
+}
+
+fn wrong_authority() -> anyhow::Result<Authority> {
+    let wrong = Authority::new()?;
+    wrong.issue("client", "dns:client")?;
+    Ok(wrong)
 }
 
 impl House {
@@ -73,24 +79,13 @@ impl House {
     /// # Errors
     /// When a part does not start.
     pub async fn start(version: KafkaVersion) -> anyhow::Result<Self> {
-        let (right, wrong) = tokio::task::spawn_blocking(authorities).await??;
+        let wrong = tokio::task::spawn_blocking(wrong_authority);
+        let right = tokio::task::spawn_blocking(right_authority).await??;
+        let wrong = wrong.await??;
         let oidc = Oidc::start(Duration::from_secs(3600)).await?;
         let keys = oidc.keys_endpoint();
-        let (keystore, truststore) = (right.path("broker.p12")?, right.path("trust.p12")?);
-        let mut properties: Vec<(String, String)> = Vec::new();
-        for listener in ["mutual", "secure"] {
-            let client = if listener == "mutual" { "required" } else { "none" };
-            for (name, value) in [
-                ("client.auth", client),
-                ("keystore.location", &keystore),
-                ("keystore.password", PASSWORD),
-                ("key.password", PASSWORD),
-                ("truststore.location", &truststore),
-                ("truststore.password", PASSWORD),
-            ] {
-                properties.push((format!("listener.name.{listener}.ssl.{name}"), value.to_owned()));
-            }
-        }
+        let mut properties = right.listener("mutual", "required")?;
+        properties.extend(right.listener("secure", "none")?);
         for listener in ["open", "secure"] {
             properties.extend(mechanisms(listener));
         }

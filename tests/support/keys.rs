@@ -56,6 +56,27 @@ impl Authority {
         self.run(&store, &["-importcert", "-noprompt", "-alias", alias, "-file", &reply])
     }
 
+    /// A broker's properties of a listener with TLS: its own store `broker.p12`, those it trusts in
+    /// `trust.p12`, and whether clients need a certificate (`required` or `none`).
+    ///
+    /// # Errors
+    /// When a path is not UTF-8.
+    pub fn listener(&self, name: &str, clients: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let (keystore, truststore) = (self.path("broker.p12")?, self.path("trust.p12")?);
+        let properties = [
+            ("client.auth", clients),
+            ("keystore.location", &keystore),
+            ("keystore.password", PASSWORD),
+            ("key.password", PASSWORD),
+            ("truststore.location", &truststore),
+            ("truststore.password", PASSWORD),
+        ];
+        let named = |(property, value): (&str, &str)| {
+            (format!("listener.name.{name}.ssl.{property}"), value.to_owned())
+        };
+        Ok(properties.map(named).to_vec())
+    }
+
     /// Puts the authority's certificate into a store.
     ///
     /// # Errors
