@@ -26,9 +26,9 @@ pub async fn check(
 ) -> Report {
     let mut report = Report::default();
     let file = args.config.as_ref().map(|path| path.display().to_string());
-    let text = args.config.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-    let lines = Lines::of(&text.unwrap_or_default());
-    let config = match Config::load(args, environment) {
+    let text = Config::text(args);
+    let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
+    let config = match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
         Ok(config) => config,
         Err(error) => {
             report.fault(&lines, &error);
@@ -188,3 +188,26 @@ impl fmt::Display for Report {
 const WALK: Duration = Duration::from_secs(120);
 /// How long a question to a cluster that is reached may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    async fn checked(config: &std::path::Path) -> Report {
+        let args = Args { config: Some(config.to_owned()), ..Args::default() };
+        check(&args, std::iter::empty(), &[]).await
+    }
+
+    #[tokio::test]
+    async fn a_file_that_can_be_read_once_is_checked_like_any_other() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"[clusters.a]\nlinger.ms = -1\n").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let report = checked(path.as_ref()).await;
+        assert!(report.has_failed(), "{report}");
+        assert!(report.to_string().contains("line 2: clusters.a.linger.ms"), "{report}");
+    }
+}

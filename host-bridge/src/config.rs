@@ -130,7 +130,23 @@ impl Config {
         args: &Args,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let raw = sources::merge(args, environment)?;
+        Self::read(args, Self::text(args)?.as_deref(), environment)
+    }
+
+    /// The file as it is. It is read once: what comes through a pipe is gone after that.
+    pub(crate) fn text(args: &Args) -> Result<Option<String>, ConfigError> {
+        let Some(path) = &args.config else { return Ok(None) };
+        let unreadable = |source| ConfigError::File { path: path.clone(), source };
+        std::fs::read_to_string(path).map(Some).map_err(unreadable)
+    }
+
+    /// As [`Config::load`], of a file that was read already.
+    pub(crate) fn read(
+        args: &Args,
+        text: Option<&str>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let raw = sources::merge(args, text, environment)?;
         let listen = raw.listen.unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()]);
         if listen.is_empty() {
             return Err(field("listen", "names no address"));

@@ -30,15 +30,14 @@ pub(super) struct Raw {
 
 pub(super) fn merge(
     args: &Args,
+    text: Option<&str>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Raw, ConfigError> {
-    let mut raw = match &args.config {
-        None => Raw::default(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::File { path: path.clone(), source })?;
-            toml::from_str(&text).map_err(|error| not_toml(path, &text, &error))?
+    let mut raw = match (&args.config, text) {
+        (Some(path), Some(text)) => {
+            toml::from_str(text).map_err(|error| not_toml(path, text, &error))?
         }
+        _ => Raw::default(),
     };
     for (name, value) in environment {
         match name.strip_prefix(PREFIX) {
