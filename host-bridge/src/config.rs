@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use lines::Lines;
+pub use sources::environment;
 
 use crate::security::Tls;
 
@@ -273,10 +274,30 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_not_utf_8_is_a_fault_if_it_is_ours() {
+        let variable = |name: &str, value: &[u8]| {
+            (name.into(), std::os::unix::ffi::OsStringExt::from_vec(value.to_vec()))
+        };
+        let variables = [variable("FOO", b"\xff"), variable("HOST_BRIDGE_LISTEN", b"unix:/a")];
+        let own = [("HOST_BRIDGE_LISTEN".to_owned(), "unix:/a".to_owned())];
+        assert_eq!(environment(variables.into_iter()).unwrap(), own);
+        let variables = [variable("HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD", b"hunter2\xff")];
+        let error = environment(variables.into_iter()).unwrap_err().to_string();
+        assert_eq!(error, "HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD: is not UTF-8");
+    }
+
+    #[test]
     fn each_fault_names_its_place() {
         let file = |toml| load(toml, &[], &[]).unwrap_err();
         assert!(file("listen = 5").contains("line 1, column 10"), "{}", file("listen = 5"));
         assert!(file("\nlisten_ = []").contains("unknown field `listen_`"));
+        for misplaced in
+            ["[clusters]\n'sasl.password' = 'hunter2, expected a'", "\nclusters = 'hunter2'"]
+        {
+            let error = file(misplaced);
+            assert!(error.contains("line 2, column"), "{error}");
+            assert!(error.ends_with(": invalid type, expected a map"), "{error}");
+        }
         assert_eq!(
             file("listen = ['host:1']"),
             "listen: `host:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH"

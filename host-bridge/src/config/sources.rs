@@ -1,6 +1,7 @@
 //! Where settings come from, merged into one: file, then environment, then flags.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -57,13 +58,43 @@ pub(super) fn merge(
     Ok(raw)
 }
 
-/// Says where it is wrong and how, but does not show the line: it may hold a password.
+/// Says where it is wrong and how, but shows neither the line nor the value: it may be a password.
 fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     let place = format!("line {}, column {column}", line(text, at));
-    ConfigError::Toml { path: path.to_owned(), text: format!("{place}: {}", error.message()) }
+    let text = format!("{place}: {}", without_value(error.message()));
+    ConfigError::Toml { path: path.to_owned(), text }
+}
+
+/// serde says `invalid type: string "hunter2", expected a map`.
+fn without_value(message: &str) -> String {
+    match (message.split_once(": "), message.rsplit_once(", expected ")) {
+        (Some((what @ ("invalid type" | "invalid value"), _)), Some((_, expected))) => {
+            format!("{what}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The variables of this process that begin as ours do; what others mean by theirs is their own
+/// business.
+///
+/// # Errors
+/// One of ours that is not UTF-8.
+pub fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut own = Vec::new();
+    for (name, value) in variables {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) {
+            let value = value.into_string().map_err(|_| field(&name, "is not UTF-8"))?;
+            own.push((name, value));
+        }
+    }
+    Ok(own)
 }
 
 /// Sets what a variable names: lists are separated by commas, `__` steps into a table, and `_` is
