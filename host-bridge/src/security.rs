@@ -1,6 +1,7 @@
 //! `security` of a profile: TLS as a filter asks for it, under what the bridge's configuration says.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kafka_upstream_core::access::Security;
 
@@ -10,12 +11,20 @@ use crate::config::{ConfigError, field};
 pub(crate) type Properties = BTreeMap<String, String>;
 
 /// What the bridge's configuration says of TLS beside its clusters.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Tls {
     /// Client certificates by the name that filters give as `certificate_id`.
     pub certificates: BTreeMap<String, Properties>,
     /// What holds for brokers that filters name by their addresses.
     pub inline: Properties,
+}
+
+impl fmt::Debug for Tls {
+    /// The properties hold passwords and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificates = self.certificates.keys();
+        f.debug_struct("Tls").field("certificates", &certificates).finish_non_exhaustive()
+    }
 }
 
 /// Why a profile gets no TLS as it asks for it.

@@ -10,7 +10,7 @@ use super::lines::line;
 use super::{Args, ConfigError, LOG_VARIABLE, ListenTls, field};
 
 /// The configuration as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) listen: Option<Vec<String>>,
