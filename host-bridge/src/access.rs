@@ -20,9 +20,12 @@ pub(crate) fn apply(
     properties: &mut BTreeMap<String, String>,
 ) -> Result<(), NoKerberos> {
     let Some(mechanism) = authentication.mechanism else { return Ok(()) };
-    if mechanism == Mechanism::Gssapi {
-        let has_it = properties.get("sasl.mechanism").is_some_and(|own| own == "GSSAPI");
-        return if has_it { Ok(()) } else { Err(NoKerberos) };
+    let is_own = properties.get("sasl.mechanism").is_some_and(|own| own == name(mechanism));
+    match mechanism {
+        // Without its role, keys and region a cluster's identity would be the process's own.
+        Mechanism::Gssapi | Mechanism::AwsMskIam if is_own => return Ok(()),
+        Mechanism::Gssapi => return Err(NoKerberos),
+        _ => {}
     }
     properties.retain(|name, _| !name.starts_with("sasl."));
     let has_tls = properties.get("security.protocol").is_some_and(|now| now.ends_with("SSL"));
@@ -153,6 +156,22 @@ mod tests {
             "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's \
              configuration; name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
         );
+    }
+
+    #[test]
+    fn the_identity_at_aws_is_the_clusters_own_if_it_has_one() {
+        let jaas = "A required awsRoleArn=\"arn:aws:iam::1:role/r\";";
+        let own = [
+            ("sasl.jaas.config", jaas),
+            ("sasl.mechanism", "AWS_MSK_IAM"),
+            ("security.protocol", "SASL_SSL"),
+        ];
+        let kept = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(applied(r#"{"mechanism":"AWS_MSK_IAM"}"#, &own), kept);
+        let other = [("sasl.username", "a"), ("security.protocol", "SASL_SSL")];
+        let of_process = [("sasl.mechanism", "AWS_MSK_IAM"), ("security.protocol", "SASL_SSL")];
+        let of_process = of_process.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(applied(r#"{"mechanism":"AWS_MSK_IAM"}"#, &other), of_process);
     }
 
     #[test]
