@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use lines::Lines;
 pub use sources::environment;
+pub(crate) use sources::without_value;
 
 use crate::security::Tls;
 
@@ -295,6 +296,14 @@ mod tests {
         let variables = [variable("HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD", b"hunter2\xff")];
         let error = environment(variables.into_iter()).unwrap_err().to_string();
         assert_eq!(error, "HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD: is not UTF-8");
+    }
+
+    #[test]
+    fn a_profile_of_the_wrong_form_is_refused_without_its_values() {
+        let document = br#"{"bootstrap_servers":[],"properties":{},"authentication":"hunter2"}"#;
+        let error = serde_json::from_slice::<kafka_upstream_core::profile::Profile>(document);
+        let told = without_value(&error.unwrap_err().to_string());
+        assert_eq!(told, "invalid type, expected struct Authentication at line 1 column 66");
     }
 
     #[test]

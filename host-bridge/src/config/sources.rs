@@ -69,7 +69,7 @@ fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 }
 
 /// serde says `invalid type: string "hunter2", expected a map`.
-fn without_value(message: &str) -> String {
+pub(crate) fn without_value(message: &str) -> String {
     match (message.split_once(": "), message.rsplit_once(", expected ")) {
         (Some((what @ ("invalid type" | "invalid value"), _)), Some((_, expected))) => {
             format!("{what}, expected {expected}")
