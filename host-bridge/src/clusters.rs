@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Security(#[from] security::Refusal),
     #[error(transparent)]
-    Kerberos(#[from] access::NoKerberos),
+    Authentication(#[from] access::Refusal),
     #[error("token_endpoint_url: `{0}` is neither loopback nor in inline_token_endpoints")]
     TokenEndpoint(String),
     #[error("{0}: this version of the bridge cannot do that, {1}")]
