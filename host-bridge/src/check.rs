@@ -63,7 +63,7 @@ pub async fn check(
 
 /// All that is wrong with a configuration that could be read.
 fn faults(config: &Config) -> Vec<ConfigError> {
-    let mut faults: Vec<_> = config.tls.check().err().into_iter().collect();
+    let mut faults = config.tls.faults();
     for (name, properties) in &config.clusters {
         faults.extend(of_cluster(&format!("clusters.{name}"), properties));
     }
@@ -78,7 +78,12 @@ fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
     let pairs = || properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let faults = kafka_client::Config::faults(pairs());
     if !faults.is_empty() {
-        let place = |property: &str| format!("{section}.{property}");
+        // An option has no dot and stands in a property.
+        let is_option = |name: &str| !name.contains('.') && !properties.contains_key(name);
+        let place = |name: &str| match is_option(name) && properties.contains_key(JAAS) {
+            true => format!("{section}.{JAAS}"),
+            false => format!("{section}.{name}"),
+        };
         return faults.iter().map(|it| field(&place(it.property()), &it.to_string())).collect();
     }
     let checked = kafka_client::Config::from_properties(pairs()).map(|config| config.check_files());
@@ -184,6 +189,8 @@ impl fmt::Display for Report {
     }
 }
 
+/// The property with the options of a login module.
+const JAAS: &str = "sasl.jaas.config";
 /// How long all brokers of a cluster may take, one after the other.
 const WALK: Duration = Duration::from_secs(120);
 /// How long a question to a cluster that is reached may take.
@@ -198,6 +205,25 @@ mod tests {
     async fn checked(config: &std::path::Path) -> Report {
         let args = Args { config: Some(config.to_owned()), ..Args::default() };
         check(&args, std::iter::empty(), &[]).await
+    }
+
+    #[tokio::test]
+    async fn each_section_has_its_fault_and_each_fault_its_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[clusters.a]\nbootstrap.servers = 'a:1'\nsecurity.protocol = 'SASL_SSL'\n\
+            sasl.mechanism = 'PLAIN'\nsasl.jaas.config = 'A required awsRegion=x username=u \
+            password=p;'\n[inline]\nssl.x = 1\n[certificates.c]\nssl.y = 1\n\
+            [certificates.d]\nssl.z = 1\n";
+        std::fs::write(file.path(), text).unwrap();
+        let report = checked(file.path()).await.to_string();
+        for place in [
+            "line 5: clusters.a.sasl.jaas.config: `awsRegion` means nothing to PLAIN",
+            "line 7: inline.ssl.x: ",
+            "line 9: certificates.c.ssl.y: ",
+            "line 11: certificates.d.ssl.z: ",
+        ] {
+            assert!(report.contains(place), "{place}: {report}");
+        }
     }
 
     #[tokio::test]

@@ -41,17 +41,19 @@ pub(crate) enum Refusal {
 impl Tls {
     /// Refuses what could never work; reads the files.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What could never work, one fault of each section; reads the files.
+    pub(crate) fn faults(&self) -> Vec<ConfigError> {
         let is_key = |name: &str| name.starts_with("ssl.key");
-        for (id, properties) in &self.certificates {
-            check(
-                &format!("certificates.{id}"),
-                properties,
-                is_key,
-                "ssl.keystore.* or ssl.key.*",
-            )?;
-        }
         let is_tls = |name: &str| name.starts_with("ssl.") || name.starts_with("https.");
-        check("inline", &self.inline, is_tls, "ssl.* and https.*")
+        let certificates = self.certificates.iter().map(|(id, properties)| {
+            let section = format!("certificates.{id}");
+            check(&section, properties, is_key, "ssl.keystore.* or ssl.key.*")
+        });
+        let inline = check("inline", &self.inline, is_tls, "ssl.* and https.*");
+        certificates.chain([inline]).filter_map(Result::err).collect()
     }
 
     /// Adds what holds for brokers that a filter names by their addresses, and what it asks for.
@@ -113,7 +115,7 @@ fn check(
     let verifies = if trusts { "true" } else { "false" };
     let rest = [("bootstrap.servers", "127.0.0.1:1"), (PROTOCOL, "SSL"), (VERIFICATION, verifies)];
     let config = kafka_client::Config::from_properties(rest.into_iter().chain(given))
-        .map_err(|error| field(section, &error.to_string()))?;
+        .map_err(|it| field(&format!("{section}.{}", it.property()), &it.to_string()))?;
     if properties.is_empty() {
         return Ok(());
     }
