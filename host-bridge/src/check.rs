@@ -1,13 +1,14 @@
 //! `host-bridge check`: the configuration's faults with their lines, and how far the way to each
 //! broker goes. Nothing is written to Kafka.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use kafka_client::{Client, NotReady, Walk};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, Lines, field};
+use crate::config::{Args, Config, ConfigError, Lines, field, variable};
 use crate::security::Properties;
 use crate::{auth, credentials, metrics, tls};
 
@@ -16,6 +17,12 @@ use crate::{auth, credentials, metrics, tls};
 pub struct Report {
     lines: Vec<String>,
     failed: bool,
+}
+
+/// Where settings were given.
+struct Places {
+    lines: Lines,
+    variables: BTreeSet<String>,
 }
 
 /// Checks everything; `topics` are `TOPIC` of the cluster `default`, or `CLUSTER/TOPIC`.
@@ -28,16 +35,20 @@ pub async fn check(
     let file = args.config.as_ref().map(|path| path.display().to_string());
     let text = Config::text(args);
     let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
+    let environment: Vec<_> = environment.collect();
+    let places =
+        Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
+    let environment = environment.into_iter();
     let config = match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
         Ok(config) => config,
         Err(error) => {
-            report.fault(&lines, &error);
+            report.fault(&places, &error);
             return report;
         }
     };
     let faults = faults(&config);
     for fault in &faults {
-        report.fault(&lines, fault);
+        report.fault(&places, fault);
     }
     if faults.is_empty() {
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
@@ -93,6 +104,14 @@ fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
         .map(|it| field(section, &it.to_string()))
         .into_iter()
         .collect()
+}
+
+impl Places {
+    /// A variable wins over the file.
+    fn find(&self, field: &str) -> Option<String> {
+        let variable = Some(variable(field)).filter(|name| self.variables.contains(name));
+        variable.or_else(|| self.lines.find(field).map(|line| format!("line {line}")))
+    }
 }
 
 impl Report {
@@ -164,13 +183,13 @@ impl Report {
         }
     }
 
-    fn fault(&mut self, lines: &Lines, error: &ConfigError) {
-        let line = match error {
-            ConfigError::Field { field, .. } => lines.find(field),
+    fn fault(&mut self, places: &Places, error: &ConfigError) {
+        let place = match error {
+            ConfigError::Field { field, .. } => places.find(field),
             _ => None,
         };
-        let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-        self.fail("configuration", &format!("{line}{error}"));
+        let place = place.map_or_else(String::new, |place| format!("{place}: "));
+        self.fail("configuration", &format!("{place}{error}"));
     }
 
     fn ok(&mut self, what: &str, how: &str) {
@@ -221,6 +240,26 @@ mod tests {
             "line 7: inline.ssl.x: ",
             "line 9: certificates.c.ssl.y: ",
             "line 11: certificates.d.ssl.z: ",
+        ] {
+            assert!(report.contains(place), "{place}: {report}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_the_environment_is_not_looked_for_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[clusters.a]\nbootstrap.servers = 'a:1'\nacks = 1").unwrap();
+        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let environment = [
+            ("HOST_BRIDGE_CLUSTERS__A__ACKS".to_owned(), "7".to_owned()),
+            ("HOST_BRIDGE_CLUSTERS__A__LINGER_MS".to_owned(), "-1".to_owned()),
+            ("HOST_BRIDGE_INLINE__ACKS".to_owned(), "1".to_owned()),
+        ];
+        let report = check(&args, environment.into_iter(), &[]).await.to_string();
+        for place in [
+            "HOST_BRIDGE_CLUSTERS__A__ACKS: clusters.a.acks: ",
+            "HOST_BRIDGE_CLUSTERS__A__LINGER_MS: clusters.a.linger.ms: ",
+            "HOST_BRIDGE_INLINE__ACKS: inline.acks: ",
         ] {
             assert!(report.contains(place), "{place}: {report}");
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use lines::Lines;
 pub use sources::environment;
-pub(crate) use sources::without_value;
+pub(crate) use sources::{variable, without_value};
 
 use crate::security::Tls;
 

@@ -128,6 +128,14 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
     Ok(())
 }
 
+/// The variable that sets what stands at this path of the file.
+pub(crate) fn variable(path: &str) -> String {
+    let has_names = path.starts_with("clusters.") || path.starts_with("certificates.");
+    let steps = path.splitn(if has_names { 3 } else { 2 }, '.');
+    let steps: Vec<_> = steps.map(|step| step.replace('.', "_")).collect();
+    format!("{PREFIX}{}", steps.join("__").to_uppercase())
+}
+
 /// Puts a property over the file's, which may be written as nested tables.
 fn put(table: &mut toml::Table, property: &str, value: String) {
     remove(table, property);
