@@ -231,6 +231,37 @@ fn limited(seconds: f64) -> FakeCluster {
     secured(FakeSasl { lifetime, ..FakeSasl::default() })
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_password_that_cannot_be_read_for_a_while_costs_no_connection() {
+    let cluster = limited(600.0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    std::fs::write(path, PASSWORD).unwrap();
+    let user = [("sasl.mechanism", "PLAIN"), ("sasl.username", "alice")];
+    let properties = [user[0], user[1], ("sasl.password.file", path)];
+    // Each renews at a time of its own.
+    let clients: Vec<_> = (0..16).map(|_| cluster.client(config(&cluster, &properties))).collect();
+    let opened = || clients.iter().map(|client| client.stats().connections_opened).sum::<u64>();
+    let mut before = 0;
+    for tens in 0..62 {
+        match tens {
+            // Sessions are renewed from 510 s on, and may wait until 555 s at least.
+            50 => std::fs::write(path, [0xff]).unwrap(),
+            55 => std::fs::write(path, PASSWORD).unwrap(),
+            _ => {}
+        }
+        for client in &clients {
+            let outcome = send(client, Duration::from_secs(5)).await;
+            assert!(matches!(outcome, Outcome::Written { .. }), "{tens}0 s: {outcome:?}");
+        }
+        if tens == 49 {
+            before = opened();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(opened(), before);
+}
+
 /// Sends for a while; how many connections and authentications that took.
 async fn under_load(cluster: &FakeCluster, client: &Client, seconds: u64) -> (u64, u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
