@@ -221,6 +221,12 @@ async fn a_password_in_a_file_is_read_for_every_connection() {
     let properties = [user[0], user[1], ("sasl.password.file", path)];
     let client = cluster.client(config(&cluster, &properties));
     assert!(client.ready(Duration::from_secs(5)).await.is_err());
+    let proofs = cluster.requests(SASL_AUTHENTICATE);
+    std::fs::write(file.path(), "\n").unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let why = client.ready(Duration::from_secs(5)).await.unwrap_err().to_string();
+    assert!(why.ends_with("it is empty"), "{why}");
+    assert_eq!(cluster.requests(SASL_AUTHENTICATE), proofs, "nobody was asked");
     std::fs::write(file.path(), format!("{PASSWORD}\n")).unwrap();
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(client.ready(Duration::from_secs(5)).await, Ok(()));
@@ -246,7 +252,7 @@ async fn a_password_that_cannot_be_read_for_a_while_costs_no_connection() {
     for tens in 0..62 {
         match tens {
             // Sessions are renewed from 510 s on, and may wait until 555 s at least.
-            50 => std::fs::write(path, [0xff]).unwrap(),
+            50 => std::fs::write(path, "").unwrap(),
             55 => std::fs::write(path, PASSWORD).unwrap(),
             _ => {}
         }
