@@ -122,6 +122,8 @@ impl Report {
     }
 
     async fn cluster(&mut self, client: &Client, topics: impl Iterator<Item = &str>) {
+        // Who gives no credential ends the way before TLS, and the certificates are told all the same.
+        let _checked_before = client.reload().await;
         let Ok(walks) = timeout(WALK, client.walk()).await else {
             return self.fail("brokers", &format!("not all answered within {} s", WALK.as_secs()));
         };
@@ -263,6 +265,25 @@ mod tests {
         ] {
             assert!(report.contains(place), "{place}: {report}");
         }
+    }
+
+    #[tokio::test]
+    async fn certificates_are_told_where_the_way_ends_before_tls() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, trusted) = (dir.path().join("config"), dir.path().join("ca.pem"));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        std::fs::write(&trusted, authority.self_signed(&key).unwrap().pem()).unwrap();
+        let text = format!(
+            "[clusters.a]\nbootstrap.servers = '127.0.0.1:1'\nsecurity.protocol = 'SASL_SSL'\n\
+             sasl.mechanism = 'PLAIN'\nsasl.username = 'u'\nsasl.password.file = '/no/such'\n\
+             ssl.truststore.location = '{}'\n",
+            trusted.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let report = checked(&config).await.to_string();
+        assert!(report.contains("ok    truststore: ends in "), "{report}");
     }
 
     #[tokio::test]
