@@ -65,7 +65,7 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
         fields.insert("delivery_timeout".into(), 5000.into());
         fields.insert("error_handling".into(), json!({ "return_error_message": true }));
         let fields = configuration(topic, &Value::Object(fields.clone()));
-        config = config.listener(Listener::filter(topic, fields));
+        config = config.listener(Listener::filter(topic, fields).vm_id("doors"));
     }
     let envoy = Envoy::start(config).await?;
     let sending = listeners.iter().map(|(name, _)| {
@@ -84,6 +84,14 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
             let error = error(&reply)?;
             let _infallible = writeln!(told, "{name}\n  {}", house.anonymous(&error)?);
         }
+    }
+    let status = get(&bridge, "/v1/status").await?;
+    insta::assert_snapshot!("status", steps(&status.json()?)?);
+    let failing = |cluster| format!("cluster=\"{cluster}\",step=\"credential\"");
+    let metrics = get(&bridge, "/metrics").await?.text();
+    for (cluster, expected) in [("plain-password", 1.0), ("sasl-ssl-plain", 0.0)] {
+        let name = "host_bridge_kafka_faults";
+        ensure!(xtask::bridge::sum(&metrics, name, &failing(cluster)) == expected, "{cluster}");
     }
     nobody_is_told_a_secret(&house, &bridge, &envoy, &told).await?;
     insta::assert_snapshot!("doors", told);
@@ -106,6 +114,32 @@ async fn bridge(
     Bridge::start(settings).await
 }
 
+async fn get(bridge: &Bridge, path: &str) -> anyhow::Result<Response> {
+    let asked = Request::get(path).header("authorization", format!("Bearer {BEARER}"));
+    asked.send(bridge.port()).await
+}
+
+/// What `/v1/status` says of each client: ready, or the steps that fail; mechanism and checks.
+fn steps(status: &Value) -> anyhow::Result<String> {
+    let clients = status.get("clients").and_then(Value::as_array).context("no clients")?;
+    let told = |client: &Value, path: &str| {
+        client.pointer(path).and_then(Value::as_str).unwrap_or("-").to_owned()
+    };
+    let mut lines = Vec::new();
+    for client in clients {
+        let faults = client.get("faults").and_then(Value::as_array).context("no faults")?;
+        let mut steps: Vec<_> = faults.iter().map(|fault| told(fault, "/step")).collect();
+        steps.dedup();
+        let is_ready = client.get("ready") == Some(&Value::Bool(true));
+        let state = if is_ready { "ready".to_owned() } else { steps.join(" ") };
+        let (cluster, mechanism) = (told(client, "/cluster"), told(client, "/mechanism"));
+        lines.push(format!("{cluster}: {state}, {mechanism}, {}", told(client, "/tls/checks")));
+    }
+    lines.sort();
+    lines.dedup();
+    Ok(lines.join("\n"))
+}
+
 fn error(reply: &Response) -> anyhow::Result<String> {
     let body = reply.json()?;
     let error = body.get("error").and_then(Value::as_str);
@@ -121,8 +155,7 @@ async fn nobody_is_told_a_secret(
 ) -> anyhow::Result<()> {
     let mut told = vec![("replies", replies.to_owned())];
     for path in ["/readyz", "/metrics", "/v1/status"] {
-        let asked = Request::get(path).header("authorization", format!("Bearer {BEARER}"));
-        told.push((path, asked.send(bridge.port()).await?.text()));
+        told.push((path, get(bridge, path).await?.text()));
     }
     let anonymous = Request::get("/v1/status").send(bridge.port()).await?;
     ensure!(anonymous.status == 401, "/v1/status answers anybody");

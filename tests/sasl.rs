@@ -3,8 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use kafka_upstream_tests::{Gateway, text};
-use serde_json::{Value, json};
 use xtask::bridge::{Bridge, Settings};
 use xtask::http::Request;
 use xtask::kafka::{Kafka, KafkaVersion, Setup};
@@ -39,64 +37,6 @@ async fn secured(version: KafkaVersion, more: &[(&str, &str)]) -> anyhow::Result
     Kafka::start_setup(version, 1, 1, setup).await
 }
 
-/// A plugin configuration that names the listener and says who it is.
-fn filter(kafka: &Kafka, mechanism: &str, user: &str, password: &str) -> anyhow::Result<Value> {
-    let address = kafka.bootstrap_at("SASL")?;
-    let port: u16 = address.rsplit(':').next().unwrap_or_default().parse()?;
-    Ok(json!({
-        "producer_async": false,
-        "delivery_timeout": 3000,
-        "error_handling": { "return_error_message": true },
-        "bootstrap_servers": [{ "host": "127.0.0.1", "port": port }],
-        "authentication": { "mechanism": mechanism, "user": user, "password": password },
-    }))
-}
-
-async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
-    let kafka = secured(version, &[]).await?;
-    let listeners = [
-        ("plain", filter(&kafka, "PLAIN", "alice", PASSWORD)?),
-        ("scram256", filter(&kafka, "SCRAM-SHA-256", "bob", "bobs-secret")?),
-        ("scram512", filter(&kafka, "SCRAM-SHA-512", "bob", "bobs-secret")?),
-        ("plain-wrong", filter(&kafka, "PLAIN", "alice", "hunter2")?),
-        ("scram256-wrong", filter(&kafka, "SCRAM-SHA-256", "bob", "hunter2")?),
-        ("scram512-unknown", filter(&kafka, "SCRAM-SHA-512", "eve", "hunter2")?),
-    ];
-    let gateway = Gateway::start_with(kafka, 1, (1, &[]), &listeners).await?;
-    for topic in ["plain", "scram256", "scram512"] {
-        let reply = gateway.send(topic, text(topic)).await?;
-        ensure!(reply.status == 200, "{topic}: {} {}", reply.status, reply.text());
-        ensure!(gateway.records(topic).await?.len() == 1, "{topic} is not written");
-    }
-    for (topic, mechanism) in [
-        ("plain-wrong", "PLAIN"),
-        ("scram256-wrong", "SCRAM-SHA-256"),
-        ("scram512-unknown", "SCRAM-SHA-512"),
-    ] {
-        let reply = gateway.send(topic, text(topic)).await?;
-        ensure!(reply.status == 503, "{topic}: {} {}", reply.status, reply.text());
-        let (told, step) = (reply.text(), format!("SASL credential: refused for {mechanism}"));
-        for part in [&*step, "SASL_AUTHENTICATION_FAILED (58)", "check sasl.username"] {
-            ensure!(told.contains(part), "{topic}: no `{part}` in {told}");
-        }
-        ensure!(!told.contains("hunter2"), "a secret is told");
-    }
-    let log =
-        std::fs::read_to_string(gateway.bridge.config_path().with_file_name("host-bridge.log"))?;
-    ensure!(!log.contains("hunter2") && !log.contains("bobs-secret"), "a secret is in the log");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_filter_says_who_it_is_to_kafka_4_1() -> anyhow::Result<()> {
-    through_a_filter(KafkaVersion::V4_1).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_filter_says_who_it_is_to_kafka_3_9() -> anyhow::Result<()> {
-    through_a_filter(KafkaVersion::V3_9).await
-}
-
 /// A bridge whose cluster is the listener, with these properties.
 async fn bridge(kafka: &Kafka, properties: &[(&str, &str)]) -> anyhow::Result<Bridge> {
     let settings = Settings::to(kafka.bootstrap_at("SASL")?);
@@ -117,35 +57,6 @@ async fn produce(bridge: &Bridge, topic: &str) -> anyhow::Result<(u16, String)> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_says_which_step_failed() -> anyhow::Result<()> {
-    let kafka = secured(KafkaVersion::V4_1, &[("sasl.enabled.mechanisms", "PLAIN")]).await?;
-    kafka.create_topic("t", 1).await?;
-    let alice = ("sasl.username", "alice");
-
-    let right = [("sasl.mechanism", "PLAIN"), alice, ("sasl.password", PASSWORD)];
-    let right = bridge(&kafka, &right).await?;
-    ensure!(readiness(&right).await?.0 == 200);
-    ensure!(produce(&right, "t").await?.0 == 200);
-
-    let wrong = [("sasl.mechanism", "PLAIN"), alice, ("sasl.password", "hunter2")];
-    let (status, told) = readiness(&bridge(&kafka, &wrong).await?).await?;
-    ensure!(status == 503 && told.contains("SASL credential: refused for PLAIN"), "{told}");
-
-    let missing = [("sasl.mechanism", "SCRAM-SHA-256"), alice, ("sasl.password", "x")];
-    let (status, told) = readiness(&bridge(&kafka, &missing).await?).await?;
-    let lacks = "this listener has no SCRAM-SHA-256, it has PLAIN; set sasl.mechanism";
-    ensure!(status == 503 && told.contains(lacks), "{told}");
-
-    let plaintext = Settings::to(kafka.bootstrap()).property("security.protocol", "SASL_PLAINTEXT");
-    let plaintext =
-        plaintext.property("sasl.mechanism", "PLAIN").property("sasl.username", "alice");
-    let plaintext = Bridge::start(plaintext.property("sasl.password", PASSWORD)).await?;
-    let (status, told) = readiness(&plaintext).await?;
-    ensure!(status == 503 && told.contains("set security.protocol to PLAINTEXT or SSL"), "{told}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_a_file_changes_without_a_restart() -> anyhow::Result<()> {
     let kafka = secured(KafkaVersion::V4_1, &[]).await?;
     let file = kafka.dir().join("password");
@@ -161,6 +72,74 @@ async fn a_password_in_a_file_changes_without_a_restart() -> anyhow::Result<()> 
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_changes_under_load_fails_no_send() -> anyhow::Result<()> {
+    let kafka = secured(KafkaVersion::V4_1, &[("connections.max.reauth.ms", "3000")]).await?;
+    kafka.create_topic("t", 3).await?;
+    let file = kafka.dir().join("password");
+    std::fs::write(&file, "bobs-secret\n")?;
+    let path = file.to_str().unwrap_or_default();
+    let bob = [("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "bob")];
+    let bridge = bridge(&kafka, &[bob[0], bob[1], ("sasl.password.file", path)]).await?;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (stopped, port) = (stopped.clone(), bridge.port());
+        senders.spawn(async move {
+            let mut sent = 0;
+            while !*stopped.borrow() {
+                let request = Request::post("/v1/clusters/default/topics/t", "x".to_owned());
+                let reply = request.send(port).await?;
+                ensure!(reply.status == 200, "after {sent}: {} {}", reply.status, reply.text());
+                sent += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(sent)
+        });
+    }
+    let metric = async |name: &str, label: &str| {
+        bridge.metric(&format!("host_bridge_kafka_{name}"), label).await
+    };
+    let grow = async || {
+        let least = metric("batches_sent_total", "").await? + 50.0;
+        wait_until("more records", Duration::from_secs(40), async || {
+            let now = metric("batches_sent_total", "").await?;
+            ensure!(now >= least, "{now} batches, not {least}");
+            Ok(())
+        })
+        .await
+    };
+    grow().await?;
+    // The broker first: sessions that end are refused until the file says the same.
+    kafka.change_password("bob", "new-secret").await?;
+    wait_until("a refusal", Duration::from_secs(20), async || {
+        let refused = metric("faults", "step=\"credential\"").await?;
+        ensure!(refused > 0.0, "the old password is still good");
+        Ok(())
+    })
+    .await?;
+    std::fs::write(&file, "new-secret\n")?;
+    grow().await?;
+    // The file first: sessions that end are refused until the broker knows the same.
+    std::fs::write(&file, "third-secret\n")?;
+    kafka.change_password("bob", "third-secret").await?;
+    grow().await?;
+    wait_until("readiness", Duration::from_secs(20), async || {
+        let (status, told) = readiness(&bridge).await?;
+        ensure!(status == 200, "{told}");
+        Ok(())
+    })
+    .await?;
+    stop.send_replace(true);
+    let mut sent = 0;
+    while let Some(sender) = senders.join_next().await {
+        sent += sender??;
+    }
+    let held = read_all(&kafka.bootstrap(), "t").await?.len();
+    ensure!(held == sent, "{held} are written, {sent} were answered 200");
+    Ok(())
 }
 
 /// For so many seconds as `REAUTHENTICATION_SECONDS` says.

@@ -1,13 +1,12 @@
-//! A gateway that reaches Kafka by TLS, with stores of keytool: what is right, and what is wrong and
-//! says so.
+//! A gateway that reaches Kafka by TLS: certificates by name, and certificates that rotate.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_upstream_tests::keys::{Authority, LEGACY, PASSWORD};
-use kafka_upstream_tests::{acked, configuration, text};
-use serde_json::{Value, json};
+use kafka_upstream_tests::{configuration, text};
+use serde_json::json;
 use xtask::bridge::{Bridge, Settings};
 use xtask::build;
 use xtask::envoy::{Envoy, EnvoyConfig, Listener};
@@ -15,8 +14,6 @@ use xtask::http::Request;
 use xtask::kafka::{Kafka, KafkaVersion, Setup};
 use xtask::process::wait_until;
 use xtask::reader::read_all;
-
-const JKS: &[&str] = &["-deststoretype", "JKS"];
 
 /// A broker that wants client certificates, and those who may and who may not.
 struct Parties {
@@ -53,10 +50,7 @@ fn authorities() -> anyhow::Result<(Authority, Authority)> {
     right.issue("client", "dns:client")?;
     wrong.issue("client", "dns:client")?;
     right.trust("trust.p12", &[])?;
-    right.trust("trust-legacy.p12", LEGACY)?;
-    right.trust("trust.jks", &["-storetype", "JKS"])?;
     right.convert("client", "client-legacy.p12", LEGACY)?;
-    right.convert("client", "client.jks", JKS)?;
     Ok((right, wrong))
 }
 
@@ -71,61 +65,11 @@ impl Parties {
              ssl.keystore.location = '{key}'\nssl.keystore.password = '{PASSWORD}'\n{more}\n"
         ))
     }
-
-    fn right(&self) -> anyhow::Result<String> {
-        Ok([
-            self.cluster("modern", "trust.p12", "client.p12", "")?,
-            self.cluster("legacy", "trust-legacy.p12", "client-legacy.p12", "")?,
-            self.cluster("jks", "trust.jks", "client.jks", "")?,
-            self.cluster("pem", "ca.pem", "client.p12", "ssl.enabled.protocols = 'TLSv1.2'")?,
-        ]
-        .concat())
-    }
-
-    fn wrong(&self) -> anyhow::Result<String> {
-        let named = self.secure.replace("127.0.0.1", "localhost");
-        let plain = self.kafka.bootstrap();
-        let (stranger, ca) = (self.wrong.path("client.p12")?, self.right.path("ca.pem")?);
-        let (secure, other) = (&self.secure, self.wrong.path("ca.pem")?);
-        let tls = |name: &str, bootstrap: &str, trust: &str, more: &str| {
-            format!(
-                "[clusters.{name}]\nbootstrap.servers = '{bootstrap}'\nsecurity.protocol = 'SSL'\n\
-                 ssl.truststore.location = '{trust}'\n{more}\n"
-            )
-        };
-        let key =
-            format!("ssl.keystore.location = '{stranger}'\nssl.keystore.password = '{PASSWORD}'");
-        Ok([
-            tls("issuer", secure, &other, "delivery.timeout.ms = 2000"),
-            tls("name", &named, &ca, ""),
-            tls("nobody", secure, &ca, ""),
-            tls("stranger", secure, &ca, &key),
-            tls("plain", &plain, &ca, ""),
-            format!("[clusters.unwrapped]\nbootstrap.servers = '{secure}'\n"),
-        ]
-        .concat())
-    }
-}
-
-/// What `GET /readyz` says of a cluster.
-async fn state(bridge: &Bridge, cluster: &str) -> anyhow::Result<String> {
-    let page = bridge.get("/readyz").await?.json()?;
-    let state = page.get("clusters").and_then(|clusters| clusters.get(cluster)?.as_str());
-    Ok(state.with_context(|| format!("no {cluster} in {page}"))?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_writes_by_tls_with_every_kind_of_store() -> anyhow::Result<()> {
-    every_kind_of_store_works(KafkaVersion::V4_1).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_writes_by_tls_to_kafka_3_9() -> anyhow::Result<()> {
-    every_kind_of_store_works(KafkaVersion::V3_9).await
-}
-
-async fn every_kind_of_store_works(version: KafkaVersion) -> anyhow::Result<()> {
-    let parties = start(version).await?;
+async fn a_filter_takes_a_certificate_that_the_bridge_has_under_a_name() -> anyhow::Result<()> {
+    let parties = start(KafkaVersion::V4_1).await?;
     let secure = &parties.secure;
     let password = parties.right.path("password")?;
     fs::write(&password, format!("{PASSWORD}\n"))?;
@@ -133,66 +77,38 @@ async fn every_kind_of_store_works(version: KafkaVersion) -> anyhow::Result<()> 
         "inline_bootstrap_servers = ['{secure}']\n[certificates.mine]\n\
          ssl.keystore.location = '{}'\nssl.keystore.password.file = '{password}'\n\
          [inline]\nssl.truststore.location = '{}'\n",
-        parties.right.path("client.jks")?,
+        parties.right.path("client.p12")?,
         parties.right.path("ca.pem")?,
     );
-    let settings = Settings::to(parties.kafka.bootstrap()).line(&own).line(&parties.right()?);
+    let cluster = parties.cluster("modern", "trust.p12", "client.p12", "")?;
+    let settings = Settings::to(parties.kafka.bootstrap()).line(&own).line(&cluster);
     let bridge = Bridge::start(settings).await?;
     let (host, port) = secure.split_once(':').context("HOST:PORT")?;
-    let inline = |security: Value| {
-        json!({ "producer_async": false, "security": security,
+    let inline = |certificate: &str| {
+        json!({ "producer_async": false,
+            "security": { "ssl": true, "certificate_id": certificate },
             "error_handling": { "return_error_message": true },
             "bootstrap_servers": [{ "host": host, "port": port.parse::<u16>().unwrap_or(0) }] })
     };
-    let mut listeners: Vec<(&str, Value)> = ["modern", "legacy", "jks", "pem"]
-        .map(|cluster| (cluster, acked(&json!({ "cluster": cluster }))))
-        .to_vec();
-    listeners.push(("inline", inline(json!({ "ssl": true, "certificate_id": "mine" }))));
-    let refused = json!({ "ssl": true, "certificate_id": "another" });
     let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
-    for (topic, fields) in &listeners {
-        parties.kafka.create_topic(topic, 1).await?;
-        config = config.listener(Listener::filter(topic, configuration(topic, fields)));
+    parties.kafka.create_topic("inline", 1).await?;
+    for certificate in ["mine", "another"] {
+        let fields = configuration("inline", &inline(certificate));
+        config = config.listener(Listener::filter(certificate, fields));
     }
-    let other = configuration("inline", &inline(refused));
-    let envoy = Envoy::start(config.listener(Listener::filter("refused", other))).await?;
-    for (topic, _) in &listeners {
-        let reply = text("by TLS").send(envoy.port(topic)?).await?;
-        assert_eq!(reply.status, 200, "{topic}: {}", reply.text());
-        let records = read_all(&parties.kafka.bootstrap(), topic).await?;
-        assert_eq!(records.len(), 1, "{topic}");
-    }
-    let reply = text("x").send(envoy.port("refused")?).await?;
+    let envoy = Envoy::start(config).await?;
+    let reply = text("by TLS").send(envoy.port("mine")?).await?;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(read_all(&parties.kafka.bootstrap(), "inline").await?.len(), 1);
+    let reply = text("x").send(envoy.port("another")?).await?;
     assert_eq!(reply.status, 503);
     assert!(reply.text().contains("security.certificate_id: `another` is not"), "{}", reply.text());
+    assert_eq!(bridge.get("/readyz").await?.status, 200);
     for (label, least) in [("client", 28.0), ("truststore", 28.0)] {
         let sample = format!("cluster=\"modern\",certificate=\"{label}\"");
         let days = bridge.metric("host_bridge_kafka_certificate_days_left", &sample).await?;
         assert!((least..30.0).contains(&days), "{label}: {days} days");
     }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_tls_is_said_with_what_to_change() -> anyhow::Result<()> {
-    let parties = start(KafkaVersion::V4_1).await?;
-    let settings = Settings::to(parties.kafka.bootstrap()).line(&parties.wrong()?);
-    let bridge = Bridge::start(settings).await?;
-    for (cluster, said) in [
-        ("issuer", "signed with another key; is the issuer in ssl.truststore.*"),
-        ("name", "certificate is for 127.0.0.1, not for `localhost`"),
-        ("nobody", "is ssl.keystore.* set"),
-        ("stranger", "it wants a client certificate that it trusts"),
-        ("plain", "does it speak TLS (security.protocol)"),
-        ("unwrapped", "security.protocol"),
-    ] {
-        let state = state(&bridge, cluster).await?;
-        assert!(state.contains(said), "{cluster}: {state}");
-        assert!(!state.contains(PASSWORD), "{cluster}: {state}");
-    }
-    let reply = Request::post("/v1/clusters/issuer/topics/t", "x").send(bridge.port()).await?;
-    assert!(reply.text().contains("ssl.truststore"), "{} {}", reply.status, reply.text());
-    assert!(!fs::read_to_string(bridge.process().log())?.contains(PASSWORD));
     let missing = "[certificates.gone]\nssl.keystore.location = '/no/such/file'\n";
     let refused = Bridge::start(Settings::to(parties.kafka.bootstrap()).line(missing)).await;
     let refused = format!("{:#}", refused.err().context("it started")?);

@@ -296,4 +296,63 @@ mod tests {
         assert!(report.has_failed(), "{report}");
         assert!(report.to_string().contains("line 2: clusters.a.linger.ms"), "{report}");
     }
+
+    async fn report(toml: &str, environment: &[(&str, &str)], topics: &[&str]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let environment = environment.iter().map(|(n, v)| (n.to_string(), v.to_string()));
+        let topics: Vec<_> = topics.iter().map(|topic| topic.to_string()).collect();
+        let report = check(&args, environment, &topics).await;
+        let shown = report.to_string().replace(file.path().to_str().unwrap(), "FILE");
+        assert_eq!(report.has_failed(), shown.contains("FAIL"));
+        shown
+    }
+
+    #[tokio::test]
+    async fn each_fault_has_its_line_and_no_secret() {
+        let toml = "token_file = '/no/such/file'\n[clusters.default]\nbootstrap.servers = 'a:1'\n\
+            linger.millis = 5\nacks = 7\n[clusters.other]\nbootstrap.servers = 'b:1'\n\
+            security.protocol = 'SASL_SSL'\nsasl.mechanism = 'PLAIN'\nsasl.username = 'u'\n\
+            'sasl.password' = \"hunter2\\u0000\"\n[certificates.mine]\nacks = 1\n";
+        assert_eq!(
+            report(toml, &[], &[]).await,
+            "  FAIL  configuration: line 13: certificates.mine.acks: only ssl.keystore.* or \
+             ssl.key.* can stand here\n  \
+             FAIL  configuration: line 5: clusters.default.acks: `acks` must be one of 0, 1, -1, \
+             all, not `7`\n  \
+             FAIL  configuration: line 4: clusters.default.linger.millis: unknown property \
+             `linger.millis`, did you mean `linger.ms`?\n  \
+             FAIL  configuration: line 11: clusters.other.sasl.password: `sasl.password` must be a \
+             text without NUL, not `(secret)`\n  \
+             FAIL  configuration: line 1: token_file: /no/such/file: No such file or directory \
+             (os error 2)"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_syntax_error_shows_its_place_and_not_the_line() {
+        let toml = "[clusters.default]\nsasl.password = hunter2\n";
+        let shown = report(toml, &[], &[]).await;
+        assert!(shown.starts_with("  FAIL  configuration: FILE: line 2, column "), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_nobody_serves_says_at_which_step() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let servers = format!("no-such-host.invalid:1,{port}");
+        let variable = ("HOST_BRIDGE_CLUSTERS__DEFAULT__BOOTSTRAP_SERVERS", &*servers);
+        let shown = report("", &[variable], &["t", "other/t"]).await;
+        let shown = shown.replace(&port.to_string(), "CLOSED");
+        for part in [
+            "  ok    configuration: FILE\ncluster default\n",
+            "  FAIL  no-such-host.invalid:1: name: the host name has no address: ",
+            "  FAIL  CLOSED: name; tcp: no TCP connection: Connection refused (os error 111); does \
+             a broker listen there, and is the way to it open?\n",
+            "  FAIL  topic t: there is no cluster other",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
 }

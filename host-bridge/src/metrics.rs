@@ -1,5 +1,6 @@
 //! `GET /metrics`: counters of the bridge and of its Kafka clients, for Prometheus.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
@@ -155,15 +156,21 @@ fn clients(clusters: &Clusters) -> Registry {
     registry
 }
 
-/// Each step has its row before anything fails there, so that an alert can be written.
+/// Each step has its row before anything fails there, so that an alert can be written. A broker
+/// that several clients of a cluster cannot reach counts once.
 fn faults(registry: &mut Registry, clients: &[(String, Client)]) {
     let family = Family::<Fault, Gauge>::default();
+    let mut brokers = BTreeSet::new();
     for (cluster, client) in clients {
         for step in Step::ALL {
-            let label = Fault { cluster: cluster.clone(), step: step.name() };
-            let failing = client.faults().iter().filter(|fault| fault.step == step).count();
-            family.get_or_create(&label).inc_by(i64::try_from(failing).unwrap_or(i64::MAX));
+            let row = Fault { cluster: cluster.clone(), step: step.name() };
+            family.get_or_create(&row).set(0);
         }
+        let faults = client.faults().into_iter();
+        brokers.extend(faults.map(|fault| (cluster, fault.step.name(), fault.server)));
+    }
+    for (cluster, step, _) in brokers {
+        family.get_or_create(&Fault { cluster: cluster.clone(), step }).inc();
     }
     let help = "Brokers that cannot be reached now, by the step that fails";
     registry.register("faults", help, family);

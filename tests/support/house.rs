@@ -16,6 +16,10 @@ pub const BOB: &str = "bobs-\u{2168}-secret";
 /// What opens nothing.
 pub const WRONG: &str = "hunter2";
 
+/// Keys of an AWS identity.
+const AWS_SECRET: &str = "aws+secret/access=key";
+const AWS_TOKEN: &str = "aws-session-token";
+
 /// The broker and those who know it.
 pub struct House {
     /// The broker.
@@ -137,8 +141,11 @@ impl House {
     /// Everything that nobody may be told.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
-        let own = [ALICE, BOB, WRONG, SECRET, PASSWORD].map(str::to_owned);
-        [&own[..], std::slice::from_ref(&self.token.hmac)].concat()
+        let known = [ALICE, BOB, WRONG, SECRET, PASSWORD, AWS_SECRET, AWS_TOKEN];
+        let mut secrets = self.oidc.tokens();
+        secrets.extend(known.map(str::to_owned));
+        secrets.push(self.token.hmac.clone());
+        secrets
     }
 
     fn door(&self, listener: &str, more: &[(&'static str, &str)]) -> anyhow::Result<Door> {
@@ -256,6 +263,12 @@ impl House {
         let token = "org.apache.kafka.common.security.scram.ScramLoginModule required \
              username=\"no-such-token\" password=\"hunter2\" tokenauth=\"true\";";
         let token = [("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.jaas.config", token)];
+        let aws = format!(
+            "software.amazon.msk.auth.iam.IAMLoginModule required awsAccessKeyId=AKID \
+             awsSecretAccessKey=\"{AWS_SECRET}\" awsSessionToken=\"{AWS_TOKEN}\" \
+             awsRegion=eu-west-1;"
+        );
+        let aws = [("sasl.mechanism", "AWS_MSK_IAM"), ("sasl.jaas.config", &*aws)];
         let mut no_sasl = self.by_password("OPEN", "PLAIN", "alice", ALICE)?;
         no_sasl.retain(|(name, _)| *name != "bootstrap.servers");
         no_sasl.extend(at(&plain));
@@ -276,6 +289,7 @@ impl House {
             ("scram-256-password", self.by_password("SECURE", "SCRAM-SHA-256", "bob", WRONG)?),
             ("scram-512-unknown-user", self.by_password("SECURE", "SCRAM-SHA-512", "eve", WRONG)?),
             ("delegation-token-unknown", self.door("SECURE", &token)?),
+            ("mechanism-not-offered", self.door("SECURE", &aws)?),
             ("oauthbearer-secret", self.by_token(WRONG, "produce")?),
             ("oauthbearer-audience", self.by_token(SECRET, "other")?),
         ]))

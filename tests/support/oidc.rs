@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
@@ -36,8 +36,8 @@ struct State {
     key: EcdsaKeyPair,
     lifetime: Mutex<Duration>,
     asked: AtomicU64,
-    /// Forms of the requests that were answered with a token.
-    forms: Mutex<Vec<String>>,
+    /// Forms of the requests that were answered with a token, and these tokens.
+    issued: Mutex<Vec<(String, String)>>,
 }
 
 impl Oidc {
@@ -52,8 +52,8 @@ impl Oidc {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|e| failed(&e))?;
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random)
             .map_err(|error| failed(&error))?;
-        let (lifetime, forms) = (Mutex::new(lifetime), Mutex::default());
-        let state = Arc::new(State { key, lifetime, asked: AtomicU64::new(0), forms });
+        let (lifetime, issued) = (Mutex::new(lifetime), Mutex::default());
+        let state = Arc::new(State { key, lifetime, asked: AtomicU64::new(0), issued });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let routes = state.routes();
@@ -94,7 +94,13 @@ impl Oidc {
     /// The forms of the requests that got a token.
     #[must_use]
     pub fn forms(&self) -> Vec<String> {
-        self.state.forms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.issued().iter().map(|(form, _)| form.clone()).collect()
+    }
+
+    /// The tokens that they got.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        self.state.issued().iter().map(|(_, token)| token.clone()).collect()
     }
 }
 
@@ -124,6 +130,10 @@ impl Listener for Secure {
 }
 
 impl State {
+    fn issued(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn routes(self: &Arc<Self>) -> Router {
         let (tokens, keys) = (Arc::clone(self), self.keys());
         let issue =
@@ -154,7 +164,6 @@ impl State {
         let lifetime = *self.lifetime.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let audience = if form.contains("scope=other") { "other" } else { "kafka" };
-        self.forms.lock().unwrap_or_else(PoisonError::into_inner).push(form);
         let header = json!({ "alg": "ES256", "kid": "1", "typ": "JWT" }).to_string();
         let claims = json!({
             "iss": "oidc", "aud": audience, "sub": CLIENT, "iat": now, "nbf": now,
@@ -166,6 +175,7 @@ impl State {
             return (StatusCode::INTERNAL_SERVER_ERROR, String::new());
         };
         let token = format!("{signed}.{}", coded(signature.as_ref()));
+        self.issued().push((form, token.clone()));
         let answer = json!({
             "access_token": token, "token_type": "Bearer", "expires_in": lifetime.as_secs(),
         });

@@ -217,8 +217,9 @@ fn render(settings: &Settings, port: u16, socket: &Path) -> String {
     text
 }
 
-/// Adds up samples `name{…} value` of a Prometheus text.
-fn sum(metrics: &str, name: &str, label: &str) -> f64 {
+/// Adds up samples `name{…} value` of a Prometheus text, over all labels that contain `label`.
+#[must_use]
+pub fn sum(metrics: &str, name: &str, label: &str) -> f64 {
     let sample = |line: &str| -> Option<f64> {
         let rest = line.strip_prefix(name)?;
         let (labels, value) = rest.rsplit_once(' ')?;

@@ -2,7 +2,7 @@
 
 mod admin;
 mod broker;
-mod delegation;
+mod credentials;
 mod dump;
 mod properties;
 mod readers;
@@ -18,7 +18,7 @@ use crate::run_dir::RunDir;
 use crate::tools;
 pub use crate::tools::KafkaVersion;
 use broker::{Broker, Java};
-pub use delegation::DelegationToken;
+pub use credentials::DelegationToken;
 pub use dump::DumpedBatch;
 pub use replicas::Replicas;
 

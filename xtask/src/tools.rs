@@ -211,8 +211,10 @@ fn fetch_func_e(dir: &Path) -> anyhow::Result<()> {
 
 fn fetch_cargo_deny(dir: &Path) -> anyhow::Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Its build takes far longer than its one run: quickly built is quicker.
     cargo
-        .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY_VERSION, "--root"])
+        .args(["install", "cargo-deny", "--debug", "--locked", "--version", CARGO_DENY_VERSION])
+        .arg("--root")
         .arg(dir)
         .env("CARGO_TARGET_DIR", dir.join("build"));
     run(cargo)?;

@@ -63,7 +63,8 @@ impl ConnectError {
             Self::Handshake { error, .. } => match error {
                 HandshakeError::Tls(_) => Step::Tls,
                 HandshakeError::ClosedAtLogin(_) => Step::Credential,
-                HandshakeError::Sasl(SaslFault::NoSuchMechanism { .. } | SaslFault::NotWanted) => {
+                HandshakeError::ClosedWithoutLogin
+                | HandshakeError::Sasl(SaslFault::NoSuchMechanism { .. } | SaslFault::NotWanted) => {
                     Step::Mechanism
                 }
                 HandshakeError::Sasl(_) => Step::Credential,

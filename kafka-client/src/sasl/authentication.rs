@@ -54,11 +54,15 @@ impl Authentication {
     }
 
     /// The answer to SaslHandshake; gives the first proof.
-    pub(crate) fn on_mechanisms(&mut self, answer: MechanismsAnswer) -> Result<Bytes, SaslFault> {
+    pub(crate) fn on_mechanisms(
+        &mut self,
+        mut answer: MechanismsAnswer,
+    ) -> Result<Bytes, SaslFault> {
         let mechanism = self.mechanism;
         match answer.code {
             0 => Ok(self.exchange.first().into()),
             UNSUPPORTED_SASL_MECHANISM => {
+                answer.mechanisms.sort();
                 let offered = match answer.mechanisms.as_slice() {
                     [] => "none".to_owned(),
                     offered => quotable(&offered.join(", ")),

@@ -1,4 +1,4 @@
-//! Delegation tokens (KIP-48), made by Kafka's own tool.
+//! Credentials that brokers make or change while they run, by Kafka's own tools.
 
 use std::fs;
 
@@ -29,18 +29,36 @@ impl Kafka {
         listener: &str,
         properties: &[(&str, &str)],
     ) -> anyhow::Result<DelegationToken> {
-        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
         let lines: Vec<_> =
             properties.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let file = self.dir().join("delegation.properties");
         fs::write(&file, lines.concat())?;
+        let bootstrap = self.bootstrap_at(listener)?;
+        let file = file.to_str().context("the path is not UTF-8")?;
+        let create = ["--create", "--max-life-time-period", "-1", "--command-config", file];
+        let tool = "org.apache.kafka.tools.DelegationTokenCommand";
+        let output = self.tool(tool, &bootstrap, &create).await?;
+        parse(&output).with_context(|| format!("no token in:\n{output}"))
+    }
+
+    /// Gives a user another password for SCRAM-SHA-256.
+    ///
+    /// # Errors
+    /// As [`Kafka::delegation_token`].
+    pub async fn change_password(&self, user: &str, password: &str) -> anyhow::Result<()> {
+        let config = format!("SCRAM-SHA-256=[password={password}]");
+        let alter = ["--alter", "--entity-type", "users", "--entity-name", user];
+        let alter = [&alter[..], &["--add-config", &config]].concat();
+        self.tool("kafka.admin.ConfigCommand", &self.bootstrap(), &alter).await?;
+        Ok(())
+    }
+
+    async fn tool(&self, class: &str, bootstrap: &str, more: &[&str]) -> anyhow::Result<String> {
+        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
         let mut command = java_command(&java, &[])?;
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        command.args(["org.apache.kafka.tools.DelegationTokenCommand", "--create"]);
-        command.args(["--max-life-time-period", "-1", "--bootstrap-server"]);
-        command.arg(self.bootstrap_at(listener)?).arg("--command-config").arg(file);
-        let output = tokio::task::spawn_blocking(move || run(command)).await??;
-        parse(&output).with_context(|| format!("no token in:\n{output}"))
+        command.args([class, "--bootstrap-server", bootstrap]).args(more);
+        tokio::task::spawn_blocking(move || run(command)).await?
     }
 }
 
