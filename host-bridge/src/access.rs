@@ -6,23 +6,30 @@ use std::fmt::Write as _;
 use kafka_upstream_core::access::{Authentication, Mechanism, OAuthBearer};
 use kafka_upstream_core::secret::Secret;
 
-/// Why a filter does not get the bridge's Kerberos identity.
+/// Why a filter does not get the authentication that it asks for.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's configuration; \
-     name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
-)]
-pub(crate) struct NoKerberos;
+pub(crate) enum Refusal {
+    #[error(
+        "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's \
+         configuration; name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
+    )]
+    NoKerberos,
+    #[error("authentication.oauthbearer.extensions: a name has letters only, not `{0}`")]
+    Extension(String),
+}
 
 /// Replaces what the cluster says of SASL by what the filter says.
 pub(crate) fn apply(
     authentication: &Authentication,
     properties: &mut BTreeMap<String, String>,
-) -> Result<(), NoKerberos> {
+) -> Result<(), Refusal> {
     let Some(mechanism) = authentication.mechanism else { return Ok(()) };
-    if mechanism == Mechanism::Gssapi {
-        let has_it = properties.get("sasl.mechanism").is_some_and(|own| own == "GSSAPI");
-        return if has_it { Ok(()) } else { Err(NoKerberos) };
+    let is_own = properties.get("sasl.mechanism").is_some_and(|own| own == name(mechanism));
+    match mechanism {
+        // Without its role, keys and region a cluster's identity would be the process's own.
+        Mechanism::Gssapi | Mechanism::AwsMskIam if is_own => return Ok(()),
+        Mechanism::Gssapi => return Err(Refusal::NoKerberos),
+        _ => {}
     }
     properties.retain(|name, _| !name.starts_with("sasl."));
     let has_tls = properties.get("security.protocol").is_some_and(|now| now.ends_with("SSL"));
@@ -46,6 +53,12 @@ pub(crate) fn apply(
             }
             if oauth.token_endpoint_tls_verify == Some(false) {
                 set("sasl.oauthbearer.token.endpoint.tls.verify", "false");
+            }
+            // Unlike a value, a name could become another option.
+            let names = oauth.extensions.iter().flatten().map(|(name, _)| name);
+            let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphabetic());
+            if let Some(wrong) = names.into_iter().find(|name| !is_name(name)) {
+                return Err(Refusal::Extension(wrong.clone()));
             }
             options.client(&oauth);
         }
@@ -152,6 +165,34 @@ mod tests {
             error,
             "authentication.mechanism: GSSAPI is the identity of a cluster in the bridge's \
              configuration; name one as `cluster` that has sasl.mechanism = \"GSSAPI\""
+        );
+    }
+
+    #[test]
+    fn the_identity_at_aws_is_the_clusters_own_if_it_has_one() {
+        let jaas = "A required awsRoleArn=\"arn:aws:iam::1:role/r\";";
+        let own = [
+            ("sasl.jaas.config", jaas),
+            ("sasl.mechanism", "AWS_MSK_IAM"),
+            ("security.protocol", "SASL_SSL"),
+        ];
+        let kept = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(applied(r#"{"mechanism":"AWS_MSK_IAM"}"#, &own), kept);
+        let other = [("sasl.username", "a"), ("security.protocol", "SASL_SSL")];
+        let of_process = [("sasl.mechanism", "AWS_MSK_IAM"), ("security.protocol", "SASL_SSL")];
+        let of_process = of_process.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(applied(r#"{"mechanism":"AWS_MSK_IAM"}"#, &other), of_process);
+    }
+
+    #[test]
+    fn the_name_of_an_extension_is_no_way_to_another_option() {
+        let asked = r#"{"mechanism":"OAUTHBEARER","oauthbearer":{"client_id":"i",
+            "extensions":{"a=\"b\" clientId":"other"}}}"#;
+        let asked = serde_json::from_str(asked).unwrap();
+        let error = apply(&asked, &mut BTreeMap::new()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "authentication.oauthbearer.extensions: a name has letters only, not `a=\"b\" clientId`"
         );
     }
 

@@ -1,13 +1,14 @@
 //! `host-bridge check`: the configuration's faults with their lines, and how far the way to each
 //! broker goes. Nothing is written to Kafka.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use kafka_client::{Client, NotReady, Walk};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, Lines, field};
+use crate::config::{Args, Config, ConfigError, Lines, field, variable};
 use crate::security::Properties;
 use crate::{auth, credentials, metrics, tls};
 
@@ -18,6 +19,12 @@ pub struct Report {
     failed: bool,
 }
 
+/// Where settings were given.
+struct Places {
+    lines: Lines,
+    variables: BTreeSet<String>,
+}
+
 /// Checks everything; `topics` are `TOPIC` of the cluster `default`, or `CLUSTER/TOPIC`.
 pub async fn check(
     args: &Args,
@@ -26,18 +33,22 @@ pub async fn check(
 ) -> Report {
     let mut report = Report::default();
     let file = args.config.as_ref().map(|path| path.display().to_string());
-    let text = args.config.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-    let lines = Lines::of(&text.unwrap_or_default());
-    let config = match Config::load(args, environment) {
+    let text = Config::text(args);
+    let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
+    let environment: Vec<_> = environment.collect();
+    let places =
+        Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
+    let environment = environment.into_iter();
+    let config = match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
         Ok(config) => config,
         Err(error) => {
-            report.fault(&lines, &error);
+            report.fault(&places, &error);
             return report;
         }
     };
     let faults = faults(&config);
     for fault in &faults {
-        report.fault(&lines, fault);
+        report.fault(&places, fault);
     }
     if faults.is_empty() {
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
@@ -63,7 +74,7 @@ pub async fn check(
 
 /// All that is wrong with a configuration that could be read.
 fn faults(config: &Config) -> Vec<ConfigError> {
-    let mut faults: Vec<_> = config.tls.check().err().into_iter().collect();
+    let mut faults = config.tls.faults();
     for (name, properties) in &config.clusters {
         faults.extend(of_cluster(&format!("clusters.{name}"), properties));
     }
@@ -78,7 +89,12 @@ fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
     let pairs = || properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let faults = kafka_client::Config::faults(pairs());
     if !faults.is_empty() {
-        let place = |property: &str| format!("{section}.{property}");
+        // An option has no dot and stands in a property.
+        let is_option = |name: &str| !name.contains('.') && !properties.contains_key(name);
+        let place = |name: &str| match is_option(name) && properties.contains_key(JAAS) {
+            true => format!("{section}.{JAAS}"),
+            false => format!("{section}.{name}"),
+        };
         return faults.iter().map(|it| field(&place(it.property()), &it.to_string())).collect();
     }
     let checked = kafka_client::Config::from_properties(pairs()).map(|config| config.check_files());
@@ -90,6 +106,14 @@ fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
         .collect()
 }
 
+impl Places {
+    /// A variable wins over the file.
+    fn find(&self, field: &str) -> Option<String> {
+        let variable = Some(variable(field)).filter(|name| self.variables.contains(name));
+        variable.or_else(|| self.lines.find(field).map(|line| format!("line {line}")))
+    }
+}
+
 impl Report {
     /// Whether anything is wrong.
     #[must_use]
@@ -98,6 +122,8 @@ impl Report {
     }
 
     async fn cluster(&mut self, client: &Client, topics: impl Iterator<Item = &str>) {
+        // Who gives no credential ends the way before TLS, and the certificates are told all the same.
+        let _checked_before = client.reload().await;
         let Ok(walks) = timeout(WALK, client.walk()).await else {
             return self.fail("brokers", &format!("not all answered within {} s", WALK.as_secs()));
         };
@@ -159,13 +185,13 @@ impl Report {
         }
     }
 
-    fn fault(&mut self, lines: &Lines, error: &ConfigError) {
-        let line = match error {
-            ConfigError::Field { field, .. } => lines.find(field),
+    fn fault(&mut self, places: &Places, error: &ConfigError) {
+        let place = match error {
+            ConfigError::Field { field, .. } => places.find(field),
             _ => None,
         };
-        let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-        self.fail("configuration", &format!("{line}{error}"));
+        let place = place.map_or_else(String::new, |place| format!("{place}: "));
+        self.fail("configuration", &format!("{place}{error}"));
     }
 
     fn ok(&mut self, what: &str, how: &str) {
@@ -184,6 +210,8 @@ impl fmt::Display for Report {
     }
 }
 
+/// The property with the options of a login module.
+const JAAS: &str = "sasl.jaas.config";
 /// How long all brokers of a cluster may take, one after the other.
 const WALK: Duration = Duration::from_secs(120);
 /// How long a question to a cluster that is reached may take.
@@ -191,7 +219,83 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    async fn checked(config: &std::path::Path) -> Report {
+        let args = Args { config: Some(config.to_owned()), ..Args::default() };
+        check(&args, std::iter::empty(), &[]).await
+    }
+
+    #[tokio::test]
+    async fn each_section_has_its_fault_and_each_fault_its_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[clusters.a]\nbootstrap.servers = 'a:1'\nsecurity.protocol = 'SASL_SSL'\n\
+            sasl.mechanism = 'PLAIN'\nsasl.jaas.config = 'A required awsRegion=x username=u \
+            password=p;'\n[inline]\nssl.x = 1\n[certificates.c]\nssl.y = 1\n\
+            [certificates.d]\nssl.z = 1\n";
+        std::fs::write(file.path(), text).unwrap();
+        let report = checked(file.path()).await.to_string();
+        for place in [
+            "line 5: clusters.a.sasl.jaas.config: `awsRegion` means nothing to PLAIN",
+            "line 7: inline.ssl.x: ",
+            "line 9: certificates.c.ssl.y: ",
+            "line 11: certificates.d.ssl.z: ",
+        ] {
+            assert!(report.contains(place), "{place}: {report}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_the_environment_is_not_looked_for_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[clusters.a]\nbootstrap.servers = 'a:1'\nacks = 1").unwrap();
+        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let environment = [
+            ("HOST_BRIDGE_CLUSTERS__A__ACKS".to_owned(), "7".to_owned()),
+            ("HOST_BRIDGE_CLUSTERS__A__LINGER_MS".to_owned(), "-1".to_owned()),
+            ("HOST_BRIDGE_INLINE__ACKS".to_owned(), "1".to_owned()),
+        ];
+        let report = check(&args, environment.into_iter(), &[]).await.to_string();
+        for place in [
+            "HOST_BRIDGE_CLUSTERS__A__ACKS: clusters.a.acks: ",
+            "HOST_BRIDGE_CLUSTERS__A__LINGER_MS: clusters.a.linger.ms: ",
+            "HOST_BRIDGE_INLINE__ACKS: inline.acks: ",
+        ] {
+            assert!(report.contains(place), "{place}: {report}");
+        }
+    }
+
+    #[tokio::test]
+    async fn certificates_are_told_where_the_way_ends_before_tls() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, trusted) = (dir.path().join("config"), dir.path().join("ca.pem"));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        std::fs::write(&trusted, authority.self_signed(&key).unwrap().pem()).unwrap();
+        let text = format!(
+            "[clusters.a]\nbootstrap.servers = '127.0.0.1:1'\nsecurity.protocol = 'SASL_SSL'\n\
+             sasl.mechanism = 'PLAIN'\nsasl.username = 'u'\nsasl.password.file = '/no/such'\n\
+             ssl.truststore.location = '{}'\n",
+            trusted.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let report = checked(&config).await.to_string();
+        assert!(report.contains("ok    truststore: ends in "), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_can_be_read_once_is_checked_like_any_other() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"[clusters.a]\nlinger.ms = -1\n").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let report = checked(path.as_ref()).await;
+        assert!(report.has_failed(), "{report}");
+        assert!(report.to_string().contains("line 2: clusters.a.linger.ms"), "{report}");
+    }
 
     async fn report(toml: &str, environment: &[(&str, &str)], topics: &[&str]) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();

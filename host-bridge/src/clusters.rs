@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Security(#[from] security::Refusal),
     #[error(transparent)]
-    Kerberos(#[from] access::NoKerberos),
+    Authentication(#[from] access::Refusal),
     #[error("token_endpoint_url: `{0}` is neither loopback nor in inline_token_endpoints")]
     TokenEndpoint(String),
     #[error("{0}: this version of the bridge cannot do that, {1}")]
@@ -129,7 +129,7 @@ impl Clusters {
         } else {
             let refused = profile.bootstrap_servers.iter().find(|server| !self.allows(server));
             if let Some(server) = refused {
-                return Err(Refusal::NotAllowed(server.clone()));
+                return Err(Refusal::NotAllowed(without_secrets(server)));
             }
             let servers = profile.bootstrap_servers.join(",");
             let mut properties = BTreeMap::from([("bootstrap.servers".to_owned(), servers)]);
@@ -222,7 +222,7 @@ impl Clusters {
         let oauth = authentication.oauthbearer.as_ref();
         match oauth.and_then(|oauth| oauth.token_endpoint_url.as_ref()) {
             Some(url) if !self.allowed_endpoints.contains(url) && !is_loopback_url(url) => {
-                Err(Refusal::TokenEndpoint(url.clone()))
+                Err(Refusal::TokenEndpoint(without_secrets(url)))
             }
             _ => Ok(()),
         }
@@ -246,6 +246,12 @@ fn check_served(profile: &Profile) -> Result<(), Refusal> {
         Some((_, field, why)) => Err(Refusal::NotServed(field, why)),
         None => Ok(()),
     }
+}
+
+/// An address without a user, a password and arguments.
+fn without_secrets(address: &str) -> String {
+    let address = address.split('?').next().unwrap_or_default();
+    address.rsplit_once('@').map_or(address, |(_, rest)| rest).to_owned()
 }
 
 fn is_loopback_url(url: &str) -> bool {
@@ -369,6 +375,28 @@ mod tests {
         assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(Some("a"), "2")));
         assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(Some("b"), "1")));
         assert!(!Arc::ptr_eq(&shared(Some("a"), "1"), &shared(None, "1")));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_allowed_is_told_without_its_password() {
+        let clusters = clusters();
+        let oauth = r#"{"token_endpoint_url":"https://me:hunter2@idp/t?key=hunter2"}"#;
+        let authentication = format!(r#"{{"mechanism":"OAUTHBEARER","oauthbearer":{oauth}}}"#);
+        for (fields, told) in [
+            (
+                format!(r#""bootstrap_servers":[],"authentication":{authentication}"#),
+                "token_endpoint_url: `idp/t` is neither loopback nor in inline_token_endpoints",
+            ),
+            (
+                r#""bootstrap_servers":["me:hunter2@b:1"]"#.to_owned(),
+                "bootstrap_servers: `b:1` is neither loopback nor in inline_bootstrap_servers",
+            ),
+        ] {
+            let document = format!(r#"{{"properties":{{}},{fields}}}"#);
+            let profile: Profile = serde_json::from_str(&document).unwrap();
+            let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
+            assert_eq!(error, told);
+        }
     }
 
     #[tokio::test]

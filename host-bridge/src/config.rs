@@ -5,11 +5,14 @@ mod services;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use lines::Lines;
+pub use sources::environment;
+pub(crate) use sources::{variable, without_value};
 
 use crate::security::Tls;
 
@@ -46,7 +49,7 @@ pub enum Command {
 }
 
 /// The checked configuration.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
@@ -130,7 +133,23 @@ impl Config {
         args: &Args,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let raw = sources::merge(args, environment)?;
+        Self::read(args, Self::text(args)?.as_deref(), environment)
+    }
+
+    /// The file as it is. It is read once: what comes through a pipe is gone after that.
+    pub(crate) fn text(args: &Args) -> Result<Option<String>, ConfigError> {
+        let Some(path) = &args.config else { return Ok(None) };
+        let unreadable = |source| ConfigError::File { path: path.clone(), source };
+        std::fs::read_to_string(path).map(Some).map_err(unreadable)
+    }
+
+    /// As [`Config::load`], of a file that was read already.
+    pub(crate) fn read(
+        args: &Args,
+        text: Option<&str>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let raw = sources::merge(args, text, environment)?;
         let listen = raw.listen.unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()]);
         if listen.is_empty() {
             return Err(field("listen", "names no address"));
@@ -161,6 +180,16 @@ impl Config {
                 inline: sources::flatten("inline", raw.inline)?,
             },
         })
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Kafka's properties hold passwords and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("clusters", &self.clusters.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,10 +286,47 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_not_utf_8_is_a_fault_if_it_is_ours() {
+        let variable = |name: &str, value: &[u8]| {
+            (name.into(), std::os::unix::ffi::OsStringExt::from_vec(value.to_vec()))
+        };
+        let variables = [variable("FOO", b"\xff"), variable("HOST_BRIDGE_LISTEN", b"unix:/a")];
+        let own = [("HOST_BRIDGE_LISTEN".to_owned(), "unix:/a".to_owned())];
+        assert_eq!(environment(variables.into_iter()).unwrap(), own);
+        let variables = [variable("HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD", b"hunter2\xff")];
+        let error = environment(variables.into_iter()).unwrap_err().to_string();
+        assert_eq!(error, "HOST_BRIDGE_CLUSTERS__A__SASL_PASSWORD: is not UTF-8");
+    }
+
+    #[test]
+    fn a_profile_of_the_wrong_form_is_refused_without_its_values() {
+        let document = br#"{"bootstrap_servers":[],"properties":{},"authentication":"hunter2"}"#;
+        let error = serde_json::from_slice::<kafka_upstream_core::profile::Profile>(document);
+        let told = without_value(&error.unwrap_err().to_string());
+        assert_eq!(told, "invalid type, expected struct Authentication at line 1 column 66");
+    }
+
+    #[test]
+    fn debug_shows_no_property() {
+        let toml = "[clusters.a]\nsasl.password = 'hunter2'\n[certificates.b]\n\
+            ssl.key.password = 'hunter2'\n[inline]\nssl.truststore.password = 'hunter2'";
+        let config = load(toml, &[], &[]).unwrap();
+        let shown = format!("{config:?}{:?}", config.tls);
+        assert!(shown.contains("\"a\"") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
     fn each_fault_names_its_place() {
         let file = |toml| load(toml, &[], &[]).unwrap_err();
         assert!(file("listen = 5").contains("line 1, column 10"), "{}", file("listen = 5"));
         assert!(file("\nlisten_ = []").contains("unknown field `listen_`"));
+        for misplaced in
+            ["[clusters]\n'sasl.password' = 'hunter2, expected a'", "\nclusters = 'hunter2'"]
+        {
+            let error = file(misplaced);
+            assert!(error.contains("line 2, column"), "{error}");
+            assert!(error.ends_with(": invalid type, expected a map"), "{error}");
+        }
         assert_eq!(
             file("listen = ['host:1']"),
             "listen: `host:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH"

@@ -33,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use crate::check::{Report, check};
-pub use crate::config::{Args, Command, Config, ConfigError};
+pub use crate::config::{Args, Command, Config, ConfigError, environment};
 pub use crate::listen::Listeners;
 pub use crate::security::Tls;
 

@@ -1,6 +1,6 @@
 //! The `host-bridge` process.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -15,12 +15,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(host_bridge::log_filter(is_check))
         .init();
+    let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
     if let Some(Command::Check { topic }) = &args.command {
-        let report = host_bridge::check(&args, std::env::vars(), topic).await;
-        println!("{report}");
+        let report = host_bridge::check(&args, environment, topic).await;
+        writeln!(std::io::stdout(), "{report}")?;
         return Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let config = Config::load(&args, std::env::vars())?;
+    let config = Config::load(&args, environment)?;
     let listeners = Listeners::bind(&config.listen).await?;
     host_bridge::run(config, listeners, host_bridge::termination()?).await?;
     Ok(ExitCode::SUCCESS)

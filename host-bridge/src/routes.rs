@@ -12,6 +12,7 @@ use kafka_upstream_core::profile::{self, Profile};
 use serde_json::json;
 
 use crate::Bridge;
+use crate::config::without_value;
 use crate::reply::{self, refusal};
 use crate::{auth, intake, readiness, rest, status};
 
@@ -53,7 +54,7 @@ async fn register(
     }
     let profile: Profile = match serde_json::from_slice(&document) {
         Ok(profile) => profile,
-        Err(error) => return unprocessable(&error.to_string()),
+        Err(error) => return unprocessable(&without_value(&error.to_string())),
     };
     match bridge.clusters.for_profile(&profile) {
         Err(refused) => unprocessable(&refused.to_string()),

@@ -1,6 +1,7 @@
 //! `security` of a profile: TLS as a filter asks for it, under what the bridge's configuration says.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kafka_upstream_core::access::Security;
 
@@ -10,12 +11,20 @@ use crate::config::{ConfigError, field};
 pub(crate) type Properties = BTreeMap<String, String>;
 
 /// What the bridge's configuration says of TLS beside its clusters.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Tls {
     /// Client certificates by the name that filters give as `certificate_id`.
     pub certificates: BTreeMap<String, Properties>,
     /// What holds for brokers that filters name by their addresses.
     pub inline: Properties,
+}
+
+impl fmt::Debug for Tls {
+    /// The properties hold passwords and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificates = self.certificates.keys();
+        f.debug_struct("Tls").field("certificates", &certificates).finish_non_exhaustive()
+    }
 }
 
 /// Why a profile gets no TLS as it asks for it.
@@ -32,17 +41,19 @@ pub(crate) enum Refusal {
 impl Tls {
     /// Refuses what could never work; reads the files.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What could never work, one fault of each section; reads the files.
+    pub(crate) fn faults(&self) -> Vec<ConfigError> {
         let is_key = |name: &str| name.starts_with("ssl.key");
-        for (id, properties) in &self.certificates {
-            check(
-                &format!("certificates.{id}"),
-                properties,
-                is_key,
-                "ssl.keystore.* or ssl.key.*",
-            )?;
-        }
         let is_tls = |name: &str| name.starts_with("ssl.") || name.starts_with("https.");
-        check("inline", &self.inline, is_tls, "ssl.* and https.*")
+        let certificates = self.certificates.iter().map(|(id, properties)| {
+            let section = format!("certificates.{id}");
+            check(&section, properties, is_key, "ssl.keystore.* or ssl.key.*")
+        });
+        let inline = check("inline", &self.inline, is_tls, "ssl.* and https.*");
+        certificates.chain([inline]).filter_map(Result::err).collect()
     }
 
     /// Adds what holds for brokers that a filter names by their addresses, and what it asks for.
@@ -104,7 +115,7 @@ fn check(
     let verifies = if trusts { "true" } else { "false" };
     let rest = [("bootstrap.servers", "127.0.0.1:1"), (PROTOCOL, "SSL"), (VERIFICATION, verifies)];
     let config = kafka_client::Config::from_properties(rest.into_iter().chain(given))
-        .map_err(|error| field(section, &error.to_string()))?;
+        .map_err(|it| field(&format!("{section}.{}", it.property()), &it.to_string()))?;
     if properties.is_empty() {
         return Ok(());
     }

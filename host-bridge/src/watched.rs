@@ -1,7 +1,7 @@
 //! What is read from files and read again when they change; a broken new file keeps the old value.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,11 +78,17 @@ impl<T> Watched<T> {
 /// The path and what the system says.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let named = |error: io::Error| format!("{}: {error}", path.display());
-    let length = fs::metadata(path).map_err(named)?.len();
-    if length > FILE_BYTES {
+    // Asked before it is opened: opening a pipe waits for a writer.
+    if !fs::metadata(path).map_err(named)?.is_file() {
+        return Err(format!("{}: it is not a file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(named)?;
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(named)?;
+    if bytes.len() as u64 > FILE_BYTES {
         return Err(format!("{}: it has more than {FILE_BYTES} bytes", path.display()));
     }
-    fs::read(path).map_err(named)
+    Ok(bytes)
 }
 
 fn stamp(path: &Path) -> Stamp {
@@ -119,6 +125,16 @@ mod tests {
         }
         fs::write(&path, "5").unwrap();
         assert_eq!(*watched.get(), 34, "not yet");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        for path in ["/dev/zero", "/tmp"] {
+            assert_eq!(read(Path::new(path)), Err(format!("{path}: it is not a file")));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(FILE_BYTES + 1).unwrap();
+        assert!(read(file.path()).unwrap_err().ends_with("it has more than 1048576 bytes"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,9 @@ pub(crate) const SASL_ANSWER_BYTES: usize = 64 * 1024;
 /// How long a token endpoint, or whoever else gives credentials, may take.
 pub(crate) const CREDENTIAL_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long a new credential is waited for while the old one is still good.
+pub(crate) const CREDENTIAL_OVERLAP: Duration = Duration::from_secs(1);
+
 /// Pause after a credential could not be had, before it is asked for again.
 pub(crate) const CREDENTIAL_RETRY: Duration = Duration::from_secs(5);
 

@@ -249,8 +249,8 @@ pub(crate) trait Exchange: Send {
     }
 
     /// What the broker was told and may say again.
-    fn told(&self) -> Option<&Secret> {
-        None
+    fn told(&self) -> &[Secret] {
+        &[]
     }
 
     /// Whether the next answer may cost more time than an IO task has.

@@ -37,7 +37,7 @@ impl Client {
             return walks;
         }
         // Fills in who is advertised; what else fails is for `ready` to say.
-        let deadline = Instant::now() + cluster.config.request_timeout;
+        let deadline = Instant::now() + cluster.config.request_timeout.min(PATIENCE);
         let _told_by_ready = self.producer.routing.metadata.ask_now(deadline).await;
         let advertised = cluster.brokers().into_iter();
         walks
@@ -115,6 +115,8 @@ async fn walk(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) ->
     Walk { server: endpoint.to_string(), broker, passed, fault }
 }
 
+/// Who is advertised may take as long to be told; a request of a producer may take longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// `WRITE` among the operations of an ACL.
 const MAY_WRITE: i32 = 1 << 4;
 
@@ -135,7 +137,8 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::calls::metadata::TopicAnswer;
-    use crate::fake_broker::{FakeCluster, FakeSasl, FakeSettings};
+    use crate::fake_broker::{self as broker, FakeCluster, FakeSasl, FakeSettings, When};
+    use crate::versions::METADATA;
 
     #[tokio::test(start_paused = true)]
     async fn the_way_is_walked_to_who_is_configured_and_to_who_is_advertised() {
@@ -173,6 +176,21 @@ mod tests {
         let [fault] = &*client.faults() else { panic!("one broker") };
         assert_eq!((fault.step, fault.lasts.as_secs()), (Step::Credential, 7));
         assert!(!format!("{fault:?}{walk:?}").contains("hunter2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_shakes_hands_and_says_no_more_is_told_soon_however_long_a_request_may_take() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+        for nth in 1..=9 {
+            cluster.arm(METADATA.key, When::Nth(nth), broker::Fault::NoAnswer);
+        }
+        let bootstrap = cluster.bootstrap();
+        let properties = [("bootstrap.servers", &*bootstrap), ("request.timeout.ms", "200000")];
+        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let started = Instant::now();
+        let [walk] = &*client.walk().await else { panic!("nobody is advertised") };
+        assert_eq!((walk.passed.len(), &walk.fault), (3, &None));
+        assert!(started.elapsed() <= PATIENCE, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where settings come from, merged into one: file, then environment, then flags.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use super::lines::line;
 use super::{Args, ConfigError, LOG_VARIABLE, ListenTls, field};
 
 /// The configuration as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) listen: Option<Vec<String>>,
@@ -30,15 +31,14 @@ pub(super) struct Raw {
 
 pub(super) fn merge(
     args: &Args,
+    text: Option<&str>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Raw, ConfigError> {
-    let mut raw = match &args.config {
-        None => Raw::default(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::File { path: path.clone(), source })?;
-            toml::from_str(&text).map_err(|error| not_toml(path, &text, &error))?
+    let mut raw = match (&args.config, text) {
+        (Some(path), Some(text)) => {
+            toml::from_str(text).map_err(|error| not_toml(path, text, &error))?
         }
+        _ => Raw::default(),
     };
     for (name, value) in environment {
         match name.strip_prefix(PREFIX) {
@@ -58,13 +58,43 @@ pub(super) fn merge(
     Ok(raw)
 }
 
-/// Says where it is wrong and how, but does not show the line: it may hold a password.
+/// Says where it is wrong and how, but shows neither the line nor the value: it may be a password.
 fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     let place = format!("line {}, column {column}", line(text, at));
-    ConfigError::Toml { path: path.to_owned(), text: format!("{place}: {}", error.message()) }
+    let text = format!("{place}: {}", without_value(error.message()));
+    ConfigError::Toml { path: path.to_owned(), text }
+}
+
+/// serde says `invalid type: string "hunter2", expected a map`.
+pub(crate) fn without_value(message: &str) -> String {
+    match (message.split_once(": "), message.rsplit_once(", expected ")) {
+        (Some((what @ ("invalid type" | "invalid value"), _)), Some((_, expected))) => {
+            format!("{what}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The variables of this process that begin as ours do; what others mean by theirs is their own
+/// business.
+///
+/// # Errors
+/// One of ours that is not UTF-8.
+pub fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut own = Vec::new();
+    for (name, value) in variables {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) {
+            let value = value.into_string().map_err(|_| field(&name, "is not UTF-8"))?;
+            own.push((name, value));
+        }
+    }
+    Ok(own)
 }
 
 /// Sets what a variable names: lists are separated by commas, `__` steps into a table, and `_` is
@@ -96,6 +126,14 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
         }
     }
     Ok(())
+}
+
+/// The variable that sets what stands at this path of the file.
+pub(crate) fn variable(path: &str) -> String {
+    let has_names = path.starts_with("clusters.") || path.starts_with("certificates.");
+    let steps = path.splitn(if has_names { 3 } else { 2 }, '.');
+    let steps: Vec<_> = steps.map(|step| step.replace('.', "_")).collect();
+    format!("{PREFIX}{}", steps.join("__").to_uppercase())
 }
 
 /// Puts a property over the file's, which may be written as nested tables.

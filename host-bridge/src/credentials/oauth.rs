@@ -70,7 +70,8 @@ impl CredentialSource for TokenEndpoint {
         Box::pin(async {
             let asked = self.ask().await;
             let told = |what| {
-                let endpoint = &self.0.endpoint;
+                // An argument may be a secret.
+                let endpoint = self.0.endpoint.split('?').next().unwrap_or_default();
                 format!("the token endpoint {endpoint} ({PROPERTY}): {what}").into()
             };
             asked.map_err(told)

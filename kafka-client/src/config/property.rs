@@ -135,8 +135,13 @@ impl Property<'_> {
         )
     }
 
+    /// What stands before an `@` is not shown: mostly a user and a password of an address.
     pub(super) fn invalid(self, expected: String) -> PropertyError {
-        PropertyError::Invalid { name: self.name, value: self.value.to_owned(), expected }
+        let value = match self.value.rsplit_once('@') {
+            Some((_, rest)) => format!("(secret)@{rest}"),
+            None => self.value.to_owned(),
+        };
+        PropertyError::Invalid { name: self.name, value, expected }
     }
 
     /// As `invalid`, for a value that must not be shown.

@@ -237,7 +237,11 @@ fn mechanism(property: Property<'_>) -> Result<Mechanism, PropertyError> {
 
 fn endpoint(property: Property<'_>) -> Result<String, PropertyError> {
     let rest = property.value.strip_prefix("https://").or(property.value.strip_prefix("http://"));
-    if rest.and_then(|rest| rest.split('/').next()).is_some_and(|host| host.contains('@')) {
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    // With a `/` in it, a password becomes a port with a path.
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit());
+    if host.contains('@') || (!is_port && property.value.contains('@')) {
         return Err(property.invalid_secret("an address without a user and a password"));
     }
     let is_address = |rest: &&str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic());

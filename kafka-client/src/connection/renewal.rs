@@ -12,7 +12,8 @@ use crate::backoff::random;
 use crate::calls::sasl_authenticate::{ProofAnswer, Prove};
 use crate::calls::sasl_handshake::ChooseMechanism;
 use crate::calls::{self, Call};
-use crate::sasl::{Authentication, Login, Session, Turn};
+use crate::limits::CREDENTIAL_RETRY;
+use crate::sasl::{Authentication, Login, SaslFault, Session, Turn};
 use crate::versions::{SASL_AUTHENTICATE, Versions};
 
 /// What the task that owns the socket is told.
@@ -67,7 +68,8 @@ impl Renewal {
                 }
                 Plan::Renew { at, by } => {
                     sleep_until(at).await;
-                    timeout_at(by, self.renew()).await.unwrap_or(Err(Fault::Expiring))
+                    let renewed = timeout_at(by, self.renew(at + (by - at) / 2)).await;
+                    renewed.unwrap_or(Err(Fault::Expiring))
                 }
             };
             match renewed {
@@ -81,9 +83,22 @@ impl Renewal {
         }
     }
 
+    /// While the session lasts the connection serves, so who has no credential yet is asked again,
+    /// but not so late that a request could arrive after the end.
+    async fn authentication(&self, latest: Instant) -> Result<Authentication, SaslFault> {
+        loop {
+            let ready = self.login.authentication(&self.host).await;
+            let again = Instant::now() + CREDENTIAL_RETRY;
+            if ready.is_ok() || again > latest {
+                return ready;
+            }
+            sleep_until(again).await;
+        }
+    }
+
     /// Any other request in between would make the broker close.
-    async fn renew(&self) -> Result<Session, Fault> {
-        let mut authentication = self.login.authentication(&self.host).await?;
+    async fn renew(&self, latest: Instant) -> Result<Session, Fault> {
+        let mut authentication = self.authentication(latest).await?;
         let (drained, done) = oneshot::channel();
         self.order(Order::Hold(drained)).await?;
         done.await.map_err(|_| Fault::Closed)?;

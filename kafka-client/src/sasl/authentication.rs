@@ -85,7 +85,8 @@ impl Authentication {
             let mut said: Vec<_> = said.into_iter().flatten().collect();
             said.dedup();
             let said = said.join(" ");
-            let said = self.exchange.told().map_or(said.clone(), |told| told.hidden_in(&said));
+            let told = self.exchange.told().iter();
+            let said = told.fold(said, |said, told| told.hidden_in(&said));
             let message = (!said.is_empty()).then(|| quotable(&said));
             let advice = self.exchange.advice(message.as_deref().unwrap_or_default());
             return Err(SaslFault::Refused { mechanism, code: answer.code, message, advice });

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::aws::AwsKeys;
 use crate::backoff::random;
 use crate::error::Cause;
-use crate::limits::{CREDENTIAL_PATIENCE, CREDENTIAL_RETRY};
+use crate::limits::{CREDENTIAL_OVERLAP, CREDENTIAL_PATIENCE, CREDENTIAL_RETRY};
+use crate::lock::Lock;
 use crate::secret::Secret;
 
 /// What a client proves who it is with.
@@ -60,12 +61,16 @@ pub trait CredentialSource: Send + Sync + Debug {
 #[derive(Debug)]
 pub(super) struct Leases {
     source: Arc<dyn CredentialSource>,
-    held: Mutex<Held>,
+    held: Arc<Lock<Held>>,
+    /// Who asks holds it, so that there is one question at a time.
+    turn: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     lease: Option<Kept>,
+    /// When the last question began.
+    asked: Option<Instant>,
     /// The last failure, and when to ask again.
     failure: Option<(Cause, Instant)>,
 }
@@ -73,56 +78,95 @@ struct Held {
 #[derive(Debug, Clone)]
 struct Kept {
     credential: Credential,
+    obtained: Instant,
     /// When to ask for the next one, and when this one is worth nothing.
     due: Option<(Instant, Instant)>,
 }
 
 impl Leases {
     pub(super) fn new(source: Arc<dyn CredentialSource>) -> Self {
-        Self { source, held: Mutex::default() }
+        Self { source, held: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// A credential that is good now, and until when. While the source fails, an old one is used
-    /// until it expires.
+    /// A credential that is good now, and until when. While the source fails, or takes long, an old
+    /// one is used until it expires.
     pub(super) async fn get(&self) -> Result<(Credential, Option<Instant>), Cause> {
-        // Held across the question, so that there is one at a time.
-        let mut held = self.held.lock().await;
-        let now = Instant::now();
-        if let Some(kept) = held.lease.as_ref().filter(|kept| kept.is_fresh(now)) {
+        let began = Instant::now();
+        if let Some(kept) = self.held.lock().fresh() {
             return Ok(kept.given());
         }
-        let failure = match &held.failure {
-            Some((cause, again)) if now < *again => cause.clone(),
-            _ => match self.ask().await {
-                Ok(kept) => {
-                    *held = Held { lease: Some(kept.clone()), failure: None };
-                    return Ok(kept.given());
-                }
-                Err(cause) => {
-                    tracing::warn!(%cause, "no new credential");
-                    held.failure = Some((cause.clone(), Instant::now() + CREDENTIAL_RETRY));
-                    cause
-                }
-            },
+        self.begin();
+        let (usable, asked) = {
+            let held = self.held.lock();
+            (held.usable().is_some(), held.asked)
         };
-        let now = Instant::now();
-        let usable = held.lease.as_ref().filter(|kept| kept.is_usable(now));
-        usable.map(Kept::given).ok_or(failure)
+        let answered = self.turn.acquire();
+        match asked.filter(|_| usable) {
+            Some(asked) => drop(timeout_at(asked + CREDENTIAL_OVERLAP, answered).await),
+            None => drop(answered.await),
+        }
+        let held = self.held.lock();
+        let failure = || match &held.failure {
+            Some((cause, _)) => cause.clone(),
+            None => "the question for it has ended".into(),
+        };
+        // What was asked for now is worth a try, however short its life.
+        let new = held.lease.as_ref().filter(|kept| kept.obtained >= began);
+        held.usable().or(new).map(Kept::given).ok_or_else(failure)
     }
 
-    async fn ask(&self) -> Result<Kept, Cause> {
-        let asked = timeout(CREDENTIAL_PATIENCE, self.source.obtain()).await;
-        let late = |_| -> Cause {
-            format!("no answer within {} ms", CREDENTIAL_PATIENCE.as_millis()).into()
-        };
-        let Lease { credential, lifetime } = asked.map_err(late)??;
+    /// Asks, unless that is being done or has just failed. Goes on without whoever wants to know.
+    fn begin(&self) {
+        let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() else { return };
         let now = Instant::now();
-        let due = lifetime.and_then(|lifetime| {
-            // 75 to 85 %: clients that began together ask at different times.
-            let fresh = lifetime.mul_f64(0.75 + (random() % 1000) as f64 / 10_000.0);
-            Some((now.checked_add(fresh)?, now.checked_add(lifetime)?))
+        {
+            let mut held = self.held.lock();
+            let is_early = held.failure.as_ref().is_some_and(|(_, again)| now < *again);
+            if is_early || held.fresh().is_some() {
+                return;
+            }
+            held.asked = Some(now);
+        }
+        let (source, held) = (Arc::clone(&self.source), Arc::clone(&self.held));
+        tokio::spawn(async move {
+            let answer = ask(&*source).await;
+            let mut held = held.lock();
+            match answer {
+                Ok(kept) => (held.lease, held.failure) = (Some(kept), None),
+                Err(cause) => {
+                    tracing::warn!(%cause, "no new credential");
+                    held.failure = Some((cause, Instant::now() + CREDENTIAL_RETRY));
+                }
+            }
+            drop(held);
+            drop(turn);
         });
-        Ok(Kept { credential, due })
+    }
+}
+
+async fn ask(source: &dyn CredentialSource) -> Result<Kept, Cause> {
+    let asked = timeout(CREDENTIAL_PATIENCE, source.obtain()).await;
+    let late =
+        |_| -> Cause { format!("no answer within {} ms", CREDENTIAL_PATIENCE.as_millis()).into() };
+    let Lease { credential, lifetime } = asked.map_err(late)??;
+    let now = Instant::now();
+    let due = lifetime.and_then(|lifetime| {
+        // 75 to 85 %: clients that began together ask at different times.
+        let fresh = lifetime.mul_f64(0.75 + (random() % 1000) as f64 / 10_000.0);
+        Some((now.checked_add(fresh)?, now.checked_add(lifetime)?))
+    });
+    Ok(Kept { credential, obtained: now, due })
+}
+
+impl Held {
+    fn fresh(&self) -> Option<&Kept> {
+        let now = Instant::now();
+        self.lease.as_ref().filter(|kept| kept.is_fresh(now))
+    }
+
+    fn usable(&self) -> Option<&Kept> {
+        let now = Instant::now();
+        self.lease.as_ref().filter(|kept| kept.is_usable(now))
     }
 }
 
@@ -147,7 +191,6 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::lock::Lock;
 
     /// Answers in turn; counts the questions by what is left.
     #[derive(Debug)]
@@ -202,6 +245,46 @@ mod tests {
         assert_eq!(token(&leases).await, Err("still down".into()), "a pause before the next try");
         pass(60).await;
         assert_eq!(token(&leases).await.as_deref(), Ok("two"));
+    }
+
+    /// Gives one token, and then never answers.
+    #[derive(Debug)]
+    struct Stalling(Lock<bool>);
+
+    impl CredentialSource for Stalling {
+        fn obtain(&self) -> Obtaining<'_> {
+            let has_given = std::mem::replace(&mut *self.0.lock(), true);
+            Box::pin(async move {
+                if has_given {
+                    std::future::pending::<()>().await;
+                }
+                let lifetime = Some(Duration::from_secs(100));
+                Ok(Lease { credential: Credential::Token(Secret::new("one")), lifetime })
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_has_no_life_left_is_tried_once() {
+        let leases = leases(&[Ok(("one", 0)), Ok(("two", 0))]);
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(1).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("two"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_an_old_token_does_not_wait_long_for_a_source_that_stalls() {
+        let leases = Leases::new(Arc::new(Stalling(Lock::default())));
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(86).await;
+        for waits in [CREDENTIAL_OVERLAP, Duration::ZERO, Duration::ZERO] {
+            let began = Instant::now();
+            assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+            assert_eq!(began.elapsed(), waits);
+        }
+        pass(14).await;
+        let late = "no answer within 15000 ms";
+        assert_eq!(token(&leases).await, Err(late.into()), "it has expired");
     }
 
     #[tokio::test(start_paused = true)]

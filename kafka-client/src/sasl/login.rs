@@ -77,10 +77,12 @@ impl Login {
         let read = tokio::task::spawn_blocking(move || source.read()).await;
         let read = read.map_err(|error| self.no_credential(error.to_string()))?;
         let secret = read.map_err(|error| self.no_credential(format!("{path}: {error}")))?;
-        let is_sound = !secret.expose().contains('\0');
-        is_sound
-            .then_some(secret)
-            .ok_or_else(|| self.no_credential(format!("{path}: it has a NUL")))
+        match secret.expose() {
+            // As who writes a new password may leave it for a moment.
+            "" => Err(self.no_credential(format!("{path}: it is empty"))),
+            text if text.contains('\0') => Err(self.no_credential(format!("{path}: it has a NUL"))),
+            _ => Ok(secret),
+        }
     }
 
     fn exchange(&self, credential: Credential, host: &str) -> Result<Box<dyn Exchange>, SaslFault> {

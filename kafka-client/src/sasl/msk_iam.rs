@@ -12,6 +12,8 @@ use crate::secret::Secret;
 
 pub(super) struct MskIam {
     message: String,
+    /// What of it nobody else may see: the signature, and the session token in each spelling.
+    secrets: Vec<Secret>,
 }
 
 impl MskIam {
@@ -26,12 +28,17 @@ impl MskIam {
         ];
         let lower = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
         fields.extend(signed.arguments.into_iter().map(lower));
+        let mut secrets = vec![Secret::new(signed.signature.as_str())];
+        if let Some(token) = &keys.session_token {
+            let token = token.expose();
+            secrets.extend([token, &escaped(token), &encoded(token)].map(Secret::new));
+        }
         fields.push(("x-amz-signature".to_owned(), signed.signature));
         let fields: Vec<_> = fields
             .iter()
             .map(|(name, value)| format!("\"{name}\":\"{}\"", escaped(value)))
             .collect();
-        Self { message: format!("{{{}}}", fields.join(",")) }
+        Self { message: format!("{{{}}}", fields.join(",")), secrets }
     }
 }
 
@@ -64,6 +71,10 @@ impl Exchange for MskIam {
 
     fn first(&mut self) -> Vec<u8> {
         self.message.clone().into_bytes()
+    }
+
+    fn told(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// The broker says yes with a document that names the request.
@@ -152,6 +163,18 @@ mod tests {
                 env!("CARGO_PKG_VERSION")
             )
         );
+    }
+
+    #[test]
+    fn what_a_broker_repeats_of_the_proof_is_hidden() {
+        let (secret, token) = (Secret::new("SECRET"), Secret::new("TO\"KEN/+="));
+        let keys = AwsKeys { id: "AKID".into(), secret, session_token: Some(token) };
+        let mut exchange = MskIam::new(&keys, "h", "r", UNIX_EPOCH);
+        let message = String::from_utf8(exchange.first()).unwrap();
+        let echo = format!("{message} TO\"KEN/+= TO%22KEN%2F%2B%3D");
+        let hidden = exchange.told().iter().fold(echo, |said, told| told.hidden_in(&said));
+        assert!(!hidden.contains("KEN"), "{hidden}");
+        assert!(hidden.contains("\"x-amz-signature\":\"(secret)\""), "{hidden}");
     }
 
     #[test]

@@ -59,8 +59,8 @@ impl Exchange for Bearer {
         }
     }
 
-    fn told(&self) -> Option<&Secret> {
-        Some(&self.token)
+    fn told(&self) -> &[Secret] {
+        std::slice::from_ref(&self.token)
     }
 
     fn complaint(&self) -> Option<&str> {

@@ -20,8 +20,8 @@ impl Exchange for Plain {
         format!("\0{}\0{}", self.user, self.password.expose()).into_bytes()
     }
 
-    fn told(&self) -> Option<&Secret> {
-        Some(&self.password)
+    fn told(&self) -> &[Secret] {
+        std::slice::from_ref(&self.password)
     }
 
     /// Whatever it says beside its yes has no meaning.

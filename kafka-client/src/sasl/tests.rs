@@ -221,6 +221,12 @@ async fn a_password_in_a_file_is_read_for_every_connection() {
     let properties = [user[0], user[1], ("sasl.password.file", path)];
     let client = cluster.client(config(&cluster, &properties));
     assert!(client.ready(Duration::from_secs(5)).await.is_err());
+    let proofs = cluster.requests(SASL_AUTHENTICATE);
+    std::fs::write(file.path(), "\n").unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let why = client.ready(Duration::from_secs(5)).await.unwrap_err().to_string();
+    assert!(why.ends_with("it is empty"), "{why}");
+    assert_eq!(cluster.requests(SASL_AUTHENTICATE), proofs, "nobody was asked");
     std::fs::write(file.path(), format!("{PASSWORD}\n")).unwrap();
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(client.ready(Duration::from_secs(5)).await, Ok(()));
@@ -229,6 +235,37 @@ async fn a_password_in_a_file_is_read_for_every_connection() {
 fn limited(seconds: f64) -> FakeCluster {
     let lifetime = Some(Duration::from_secs_f64(seconds));
     secured(FakeSasl { lifetime, ..FakeSasl::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_cannot_be_read_for_a_while_costs_no_connection() {
+    let cluster = limited(600.0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    std::fs::write(path, PASSWORD).unwrap();
+    let user = [("sasl.mechanism", "PLAIN"), ("sasl.username", "alice")];
+    let properties = [user[0], user[1], ("sasl.password.file", path)];
+    // Each renews at a time of its own.
+    let clients: Vec<_> = (0..16).map(|_| cluster.client(config(&cluster, &properties))).collect();
+    let opened = || clients.iter().map(|client| client.stats().connections_opened).sum::<u64>();
+    let mut before = 0;
+    for tens in 0..62 {
+        match tens {
+            // Sessions are renewed from 510 s on, and may wait until 555 s at least.
+            50 => std::fs::write(path, "").unwrap(),
+            55 => std::fs::write(path, PASSWORD).unwrap(),
+            _ => {}
+        }
+        for client in &clients {
+            let outcome = send(client, Duration::from_secs(5)).await;
+            assert!(matches!(outcome, Outcome::Written { .. }), "{tens}0 s: {outcome:?}");
+        }
+        if tens == 49 {
+            before = opened();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(opened(), before);
 }
 
 /// Sends for a while; how many connections and authentications that took.

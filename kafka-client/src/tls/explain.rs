@@ -6,6 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::TlsFileError;
 use crate::config::HTTPS_CA;
+use crate::sasl::quotable;
 
 /// Why there is no TLS with a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,11 +129,9 @@ fn certificate(what: &CertificateError, host: &str, peer: Peer) -> String {
                 peer.renaming()
             )
         }
-        CertificateError::NotValidForNameContext { presented, .. } => format!(
-            "{whose} is for {}, not for `{host}`; {}",
-            presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", "),
-            peer.naming()
-        ),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("{whose} is for {}, not for `{host}`; {}", listed(presented), peer.naming())
+        }
         CertificateError::UnknownIssuer => {
             format!("{whose} was issued by nobody whom we trust; is its issuer in {trust}?")
         }
@@ -148,6 +147,16 @@ fn certificate(what: &CertificateError, host: &str, peer: Peer) -> String {
             format!("{whose}, or its issuer's, is not valid yet; is the clock right?")
         }
         other => format!("{whose} cannot be used: {other}"),
+    }
+}
+
+/// The first of a certificate's names; some have thousands.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES).map(|name| quotable(bare(name)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -181,4 +190,21 @@ fn received(alert: AlertDescription) -> String {
         _ => "see the broker's log",
     };
     format!("the broker ended TLS with {alert:?}: {why}")
+}
+
+/// Names of a certificate that are shown.
+const NAMES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_with_thousands_of_names_is_told_in_one_line() {
+        let names: Vec<_> = (0..3000).map(|n| format!("DnsName(\"b-{n}.example.com\")")).collect();
+        let told = listed(&names);
+        assert!(told.starts_with("b-0.example.com, b-1.example.com, "), "{told}");
+        assert!(told.ends_with("b-9.example.com and 2990 more"), "{told}");
+        assert_eq!(listed(&names[..1]), "b-0.example.com");
+    }
 }

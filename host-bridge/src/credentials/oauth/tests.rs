@@ -39,7 +39,8 @@ fn http(status: &str, body: &str) -> String {
 
 async fn obtain(answer: String) -> Result<Lease, String> {
     let (url, _served) = endpoint(answer).await;
-    client(&url).obtain().await.map_err(|cause| cause.replace(&url, "URL"))
+    let shown = url.split('?').next().unwrap().to_owned();
+    client(&url).obtain().await.map_err(|cause| cause.replace(&shown, "URL"))
 }
 
 #[tokio::test]
@@ -120,4 +121,11 @@ fn the_lifetime_is_the_tokens_own_or_what_the_answer_says() {
         let expires_in = expires_in.map(told);
         assert_eq!(lifetime(&token, expires_in.as_ref(), now), expected, "{token} {expires_in:?}");
     }
+}
+
+#[tokio::test]
+async fn the_arguments_of_an_endpoints_address_are_not_told() {
+    let error = client("http://127.0.0.1:1/token?key=hunter2").obtain().await.unwrap_err();
+    assert!(error.starts_with("the token endpoint http://127.0.0.1:1/token (sasl."), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
 }

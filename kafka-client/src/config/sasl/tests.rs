@@ -120,6 +120,25 @@ fn what_java_says_of_a_token_endpoint_names_the_property_to_set() {
 }
 
 #[test]
+fn a_password_in_the_address_of_a_token_endpoint_is_not_shown() {
+    let told = |url: &str| {
+        let url = ("sasl.oauthbearer.token.endpoint.url", url);
+        let jaas = ("sasl.jaas.config", "A required clientId=me clientSecret=s;");
+        sasl(&[("sasl.mechanism", "OAUTHBEARER"), url, jaas]).map(|_| ())
+    };
+    for url in ["me:hunter2@idp/t", "HTTPS://me:hunter2@idp/t", "https://me:hun/ter2@idp/t"] {
+        let error = told(url).unwrap_err();
+        assert!(!error.contains("hun") && !error.contains("ter2"), "{error}");
+    }
+    for url in ["http://[::1]/t", "https://[::1]:1/a@b", "https://idp:443/a@b", "https://idp/a@b"] {
+        assert_eq!(told(url), Ok(()), "{url}");
+    }
+    let error = crate::Config::from_properties([("bootstrap.servers", "kafka://me:hunter2@a:1")]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with("not `(secret)@a:1`"), "{error}");
+}
+
+#[test]
 fn aws_is_asked_unless_there_are_keys() {
     let aws = ("sasl.mechanism", "AWS_MSK_IAM");
     assert_eq!(sasl(&[aws]).unwrap().identity, Identity::Aws(AwsClient::default()));
