@@ -96,15 +96,18 @@ impl Leases {
             return Ok(kept.given());
         }
         self.begin();
-        let (usable, asked) = {
+        let overlap = {
             let held = self.held.lock();
-            (held.usable().is_some(), held.asked)
+            held.usable().and(held.asked).map(|asked| asked + CREDENTIAL_OVERLAP)
         };
-        let answered = self.turn.acquire();
-        match asked.filter(|_| usable) {
-            Some(asked) => drop(timeout_at(asked + CREDENTIAL_OVERLAP, answered).await),
-            None => drop(answered.await),
+        if let Some(overlap) = overlap
+            && timeout_at(overlap, self.answered()).await.is_err()
+            && let Some(kept) = self.held.lock().usable()
+        {
+            return Ok(kept.given());
         }
+        // The old one may have expired meanwhile.
+        self.answered().await;
         let held = self.held.lock();
         let failure = || match &held.failure {
             Some((cause, _)) => cause.clone(),
@@ -113,6 +116,11 @@ impl Leases {
         // What was asked for now is worth a try, however short its life.
         let new = held.lease.as_ref().filter(|kept| kept.obtained >= began);
         held.usable().or(new).map(Kept::given).ok_or_else(failure)
+    }
+
+    /// Waits until nobody asks.
+    async fn answered(&self) {
+        drop(self.turn.acquire().await);
     }
 
     /// Asks, unless that is being done or has just failed. Goes on without whoever wants to know.
@@ -262,6 +270,32 @@ mod tests {
                 Ok(Lease { credential: Credential::Token(Secret::new("one")), lifetime })
             })
         }
+    }
+
+    /// Answers after some seconds with tokens that live for 6 s.
+    #[derive(Debug)]
+    struct Slow(Lock<VecDeque<(&'static str, u64)>>);
+
+    impl CredentialSource for Slow {
+        fn obtain(&self) -> Obtaining<'_> {
+            let next = self.0.lock().pop_front();
+            Box::pin(async move {
+                let (token, seconds) = next.ok_or("asked too often")?;
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                let lifetime = Some(Duration::from_secs(6));
+                Ok(Lease { credential: Credential::Token(Secret::new(token)), lifetime })
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_expires_while_the_next_is_on_its_way_makes_nobody_give_up() {
+        let source = Slow(Lock::new(VecDeque::from([("one", 0), ("two", 3)])));
+        let leases = Leases::new(Arc::new(source));
+        assert_eq!(token(&leases).await.as_deref(), Ok("one"));
+        pass(5).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(token(&leases).await.as_deref(), Ok("two"));
     }
 
     #[tokio::test(start_paused = true)]
