@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use kafka_upstream_tests::house::{BOB, Door, House, WRONG};
+use kafka_upstream_tests::house::{BOB, BY_ENVIRONMENT, Door, House, WRONG};
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::{Value, json};
 use xtask::bridge::{Bridge, Settings};
@@ -117,6 +117,7 @@ async fn bridge(
     let settings = Settings::to(house.kafka.bootstrap()).line(&lines);
     let mut settings = clusters.fold(settings, |settings, cluster| settings.line(&cluster));
     settings.env.push(("HOST_BRIDGE_LOG".to_owned(), "trace".to_owned()));
+    settings.env.push(password());
     Bridge::start(settings).await
 }
 
@@ -144,6 +145,12 @@ fn steps(status: &Value) -> anyhow::Result<String> {
     lines.sort();
     lines.dedup();
     Ok(lines.join("\n"))
+}
+
+/// The variable that has the password of a door.
+fn password() -> (String, String) {
+    let cluster = BY_ENVIRONMENT.to_uppercase();
+    (format!("HOST_BRIDGE_CLUSTERS__{cluster}__SASL_PASSWORD"), BOB.to_owned())
 }
 
 fn error(reply: &Response) -> anyhow::Result<String> {
@@ -186,7 +193,7 @@ async fn nobody_is_told_a_secret(
 /// What `host-bridge check` prints for the bridge's own configuration.
 async fn check(bridge: &Bridge) -> anyhow::Result<String> {
     let mut command = Command::new(bridge.binary());
-    command.arg("check").arg("--config").arg(bridge.config_path());
+    command.arg("check").arg("--config").arg(bridge.config_path()).envs([password()]);
     command.args(["--topic", "sasl-ssl-plain/orders", "--topic", "no-such-topic"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     ensure!(output.status.code() == Some(1), "it ends with {}", output.status);

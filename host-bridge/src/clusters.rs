@@ -1,5 +1,5 @@
 //! Kafka clients: one for each named cluster and for each set of properties that a profile asks
-//! for, shared by whoever asks for the same.
+//! of it, shared by whoever asks for the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ pub(crate) struct Clusters {
     began: Instant,
 }
 
-/// Clients by the name that filters give them, if they do, and by their settings.
-type ByConfig = HashMap<(Option<String>, kafka_client::Config), Arc<Shared>>;
+/// Clients by their cluster, the name that filters give them, if they do, and their settings.
+type ByConfig = HashMap<(String, Option<String>, kafka_client::Config), Arc<Shared>>;
 
 /// A client that all share who ask for the same settings.
 pub(crate) struct Shared {
@@ -194,7 +194,7 @@ impl Clusters {
         own_name: Option<String>,
         properties: &Properties,
     ) -> Result<Arc<Shared>, Refusal> {
-        let key = (own_name, read(properties)?);
+        let key = (cluster.to_owned(), own_name, read(properties)?);
         let mut clients = self.lock();
         if let Some(shared) = clients.get(&key) {
             return Ok(Arc::clone(shared));
@@ -202,7 +202,7 @@ impl Clusters {
         if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
-        let client = credentials::client(key.1.clone());
+        let client = credentials::client(key.2.clone());
         let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
         let shared = Arc::new(Shared { cluster, client, used_ms });
         self.producer(&shared);
@@ -397,6 +397,18 @@ mod tests {
             let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
             assert_eq!(error, told);
         }
+    }
+
+    #[tokio::test]
+    async fn clusters_with_equal_properties_are_told_apart() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let cluster = |name| format!("[clusters.{name}]\n{SERVER}");
+        std::fs::write(file.path(), cluster("a") + &cluster("b")).unwrap();
+        let args = crate::Args { config: Some(file.path().to_owned()), ..Default::default() };
+        let clusters = Clusters::new(&Config::load(&args, std::iter::empty()).unwrap()).unwrap();
+        let mut names: Vec<_> = clusters.clients().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[tokio::test]

@@ -13,9 +13,13 @@ use crate::oidc::{CLIENT, Oidc, SECRET};
 pub const ALICE: &str = r#"p "4s\s=wo,rd';"#;
 /// Bob's, with letters that SASLprep would change.
 pub const BOB: &str = "bobs-\u{2168}-secret";
+/// What Azure Event Hubs takes as a password.
+const CONNECTION: &str = "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKey=azures-key=";
 /// What opens nothing.
 pub const WRONG: &str = "hunter2";
 
+/// The door whose password is Bob's in the environment.
+pub const BY_ENVIRONMENT: &str = "byenvironment";
 /// Keys of an AWS identity.
 const AWS_SECRET: &str = "aws+secret/access=key";
 const AWS_TOKEN: &str = "aws-session-token";
@@ -41,7 +45,10 @@ fn mechanisms(listener: &str) -> Vec<(String, String)> {
     // Escapes of JAAS, and those of a Java properties file.
     let alice = ALICE.replace('\\', r"\\").replace('"', "\\\"").replace('\\', r"\\");
     let name = |rest: &str| format!("listener.name.{listener}.{rest}");
-    let plain = format!("{security}.plain.PlainLoginModule required user_alice=\"{alice}\";");
+    let plain = format!(
+        "{security}.plain.PlainLoginModule required user_alice=\"{alice}\" \
+         user_$ConnectionString=\"{CONNECTION}\";"
+    );
     let scram = format!("{security}.scram.ScramLoginModule required;");
     let bearer = format!("{security}.oauthbearer.OAuthBearerLoginModule required ;");
     let handler = format!("{security}.oauthbearer.OAuthBearerValidatorCallbackHandler");
@@ -136,7 +143,7 @@ impl House {
     /// Everything that nobody may be told.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
-        let known = [ALICE, BOB, WRONG, SECRET, PASSWORD, AWS_SECRET, AWS_TOKEN];
+        let known = [ALICE, BOB, WRONG, SECRET, PASSWORD, AWS_SECRET, AWS_TOKEN, CONNECTION];
         let mut secrets = self.oidc.tokens();
         secrets.extend(known.map(str::to_owned));
         secrets.push(self.token.hmac.clone());
@@ -225,7 +232,19 @@ impl House {
                 format!("{module} username=\"{id}\" password=\"{hmac}\" tokenauth=\"true\";");
             self.door("SECURE", &[("sasl.mechanism", mechanism), ("sasl.jaas.config", &jaas)])
         };
+        let file = self.right.path("password")?;
+        std::fs::write(&file, format!("{BOB}\n"))?;
+        let mut by_file = self.by_password("SECURE", "SCRAM-SHA-256", "bob", "")?;
+        by_file.retain(|(name, _)| *name != "sasl.password");
+        let by_environment = by_file.clone();
+        by_file.push(("sasl.password.file", file));
+        let mut event_hubs = self.door("SECURE", &[("sasl.password", CONNECTION)])?;
+        event_hubs.retain(|(name, _)| *name != "security.protocol");
+        event_hubs.push(("service", "azure-event-hubs".to_owned()));
         Ok(BTreeMap::from([
+            ("azure-event-hubs", event_hubs),
+            ("byfile", by_file),
+            (BY_ENVIRONMENT, by_environment),
             ("tls-pkcs12", self.with_stores("trust.p12", "client.p12")?),
             ("tls-pkcs12-of-java-8", self.with_stores("trust-legacy.p12", "client-legacy.p12")?),
             ("tls-jks", self.with_stores("trust.jks", "client.jks")?),
