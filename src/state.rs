@@ -108,7 +108,9 @@ impl State {
             self.metrics.count(Counter::Resends);
         }
         let token = host::dispatch(&self.settings.bridge, callout).map_err(|status| {
-            let why = format!("the host refused the callout with status {status}");
+            let why = format!(
+                "the host refused the callout with status {status}; does it know the bridge?"
+            );
             self.note_health(false, &why);
             why
         })?;

@@ -53,6 +53,9 @@ pub async fn check(
     if faults.is_empty() {
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
     }
+    if config.clusters.is_empty() {
+        report.note("no cluster is configured, so no broker was asked");
+    }
     let asked: Vec<_> =
         topics.iter().map(|topic| topic.split_once('/').unwrap_or(("default", topic))).collect();
     for (name, properties) in &config.clusters {
@@ -180,8 +183,7 @@ impl Report {
             }
         }
         if status.checks != "all" {
-            self.lines
-                .push(format!("  note  of a broker's certificate is checked: {}", status.checks));
+            self.note(&format!("of a broker's certificate is checked: {}", status.checks));
         }
     }
 
@@ -196,6 +198,10 @@ impl Report {
 
     fn ok(&mut self, what: &str, how: &str) {
         self.lines.push(format!("  ok    {what}: {how}"));
+    }
+
+    fn note(&mut self, what: &str) {
+        self.lines.push(format!("  note  {what}"));
     }
 
     fn fail(&mut self, what: &str, why: &str) {
@@ -336,6 +342,14 @@ mod tests {
         let shown = report(toml, &[], &[]).await;
         assert!(shown.starts_with("  FAIL  configuration: FILE: line 2, column "), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn without_a_cluster_nobody_may_think_that_a_broker_answered() {
+        assert_eq!(
+            report("", &[], &[]).await,
+            "  ok    configuration: FILE\n  note  no cluster is configured, so no broker was asked"
+        );
     }
 
     #[tokio::test]

@@ -320,6 +320,18 @@ mod tests {
         let file = |toml| load(toml, &[], &[]).unwrap_err();
         assert!(file("listen = 5").contains("line 1, column 10"), "{}", file("listen = 5"));
         assert!(file("\nlisten_ = []").contains("unknown field `listen_`"));
+        for (mistaken, hint) in [
+            ("a = \"b \"c\"\"", "stands between single ones"),
+            ("a.b = 'c'\na.b.file = 'd'", "of NAME and NAME.file only one can be set"),
+            ("a.b.file = 'd'\na.b = 'c'", "duplicate key"),
+            ("bootstrap.servers = 'a:1'", "properties of Kafka stand in [clusters.NAME]"),
+            ("[clusters.a]\nlisten = []", "clusters.a.listen: belongs above the first section"),
+        ] {
+            let error = file(mistaken);
+            assert!(error.ends_with(hint), "{error}");
+        }
+        let in_tls = file("[tls]\ncertificate = ''");
+        assert!(in_tls.contains("unknown field") && !in_tls.contains("Kafka"), "{in_tls}");
         for misplaced in
             ["[clusters]\n'sasl.password' = 'hunter2, expected a'", "\nclusters = 'hunter2'"]
         {

@@ -119,6 +119,8 @@ async fn walk(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) ->
 const PATIENCE: Duration = Duration::from_secs(10);
 /// `WRITE` among the operations of an ACL.
 const MAY_WRITE: i32 = 1 << 4;
+/// So Kafka answers of a topic that we may not see, whether there is one or not.
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
     let found = answer.topics.iter().find(|found| found.name == topic);
@@ -128,6 +130,9 @@ fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
             Err("we may see the topic, but not write to it; it wants an ACL for WRITE".into())
         }
         Some((0, _)) => Ok(()),
+        Some((TOPIC_AUTHORIZATION_FAILED, _)) => {
+            Err("we may not see the topic, if there is one; it wants an ACL for WRITE".into())
+        }
         Some((code, _)) => Err(Reason::of_code(code).to_string().into()),
     }
 }
@@ -209,6 +214,8 @@ mod tests {
         assert_eq!(judge("t", &answer(0, None)), Ok(()), "an old broker does not say");
         let denied = judge("t", &answer(0, Some(0b1_0000_0000))).unwrap_err();
         assert!(denied.contains("an ACL for WRITE"), "{denied}");
+        let unseen = judge("t", &answer(29, None)).unwrap_err();
+        assert!(unseen.contains("if there is one; it wants an ACL for WRITE"), "{unseen}");
         let unknown = judge("t", &answer(3, None)).unwrap_err();
         assert_eq!(&*unknown, "the topic does not exist");
         assert!(judge("other", &answer(0, None)).is_err());

@@ -64,8 +64,16 @@ fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let before = text.get(..at).unwrap_or_default();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     let place = format!("line {}, column {column}", line(text, at));
-    let text = format!("{place}: {}", without_value(error.message()));
+    let message = error.message();
+    let text = format!("{place}: {}{}", without_value(message), hint(message));
     ConfigError::Toml { path: path.to_owned(), text }
+}
+
+/// What is meant by most who write this.
+fn hint(message: &str) -> &'static str {
+    let meant =
+        |(start, part, _): &&(&str, &str, _)| message.starts_with(start) && message.contains(part);
+    HINTS.iter().find(meant).map_or("", |(_, _, hint)| hint)
 }
 
 /// serde says `invalid type: string "hunter2", expected a map`.
@@ -173,7 +181,11 @@ pub(super) fn flatten(
             }
             toml::Value::Array(_) | toml::Value::Datetime(_) => {
                 let path = format!("{section}.{key}");
-                return Err(field(&path, "must be a string, a number or a boolean"));
+                let what = match LISTS.contains(&&*key) {
+                    true => "belongs above the first section",
+                    false => "must be a string, a number or a boolean",
+                };
+                return Err(field(&path, what));
             }
         };
         properties.insert(key, value);
@@ -182,3 +194,15 @@ pub(super) fn flatten(
 }
 
 const PREFIX: &str = "HOST_BRIDGE_";
+/// The lists that are no properties.
+const LISTS: [&str; 3] = ["listen", "inline_bootstrap_servers", "inline_token_endpoints"];
+/// How a message begins, what is in it, and what is added.
+const HINTS: [(&str, &str, &str); 3] = [
+    (
+        "unexpected key or value",
+        "",
+        "; a value with quotes in it, such as sasl.jaas.config, stands between single ones",
+    ),
+    ("cannot extend value of type string", "", "; of NAME and NAME.file only one can be set"),
+    ("unknown field", "`clusters`", "; properties of Kafka stand in [clusters.NAME]"),
+];

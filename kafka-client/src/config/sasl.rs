@@ -297,7 +297,8 @@ const CLIENT_HANDLERS: [(&str, Handler); 2] = [
 const IAM_TOKEN: &str = "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler";
 const EXTENSION: &str = "extension_";
 const PROTOCOL: &str = "security.protocol=SASL_…";
-const JAAS_FORM: &str = "a login module: `class required name=\"value\" …;`";
+const JAAS_FORM: &str =
+    "a login module: `class required name=\"value\" …;`, with the `;`, lines without a last `\\`";
 const EXTENSIONS_FORM: &str =
     "`name=value` with commas between, names of letters only and not `auth`";
 

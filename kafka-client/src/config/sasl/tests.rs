@@ -275,8 +275,8 @@ fn what_is_missing_or_means_nothing_is_named_and_no_secret_is() {
         ),
         (
             &[plain, ("sasl.jaas.config", "A required password=hunter2")],
-            "`sasl.jaas.config` must be a login module: `class required name=\"value\" …;`, not \
-             `(secret)`",
+            "`sasl.jaas.config` must be a login module: `class required name=\"value\" …;`, with \
+             the `;`, lines without a last `\\`, not `(secret)`",
         ),
         (
             &[plain, ("sasl.password", "hunter2\0")],
