@@ -30,7 +30,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 pub use crate::check::{Report, check};
 pub use crate::config::{Args, Command, Config, ConfigError, environment};
@@ -114,13 +113,11 @@ pub fn termination() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax. Without it the log has `info` and
+/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax. What it does not name has `info` and
 /// above, or nothing where a report says it all.
 #[must_use]
 pub fn log_filter(is_reported: bool) -> EnvFilter {
-    let default = if is_reported { LevelFilter::OFF } else { LevelFilter::INFO };
-    EnvFilter::builder()
-        .with_env_var(config::LOG_VARIABLE)
-        .with_default_directive(default.into())
-        .from_env_lossy()
+    let default = if is_reported { "off" } else { "info" };
+    let asked = std::env::var(config::LOG_VARIABLE).unwrap_or_default();
+    EnvFilter::builder().parse_lossy(format!("{default},{asked}"))
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use host_bridge::{Args, Command, Config, Listeners};
 
@@ -21,8 +22,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{report}")?;
         return Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let config = Config::load(&args, environment)?;
+    let config = Config::load(&args, environment).context(CHECK)?;
     let listeners = Listeners::bind(&config.listen).await?;
     host_bridge::run(config, listeners, host_bridge::termination()?).await?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Said where the first fault is all that is said.
+const CHECK: &str = "the configuration has a fault, `host-bridge check` names each with its line";

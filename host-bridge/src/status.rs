@@ -44,16 +44,13 @@ async fn one(cluster: String, client: Client) -> Value {
     let faults: Vec<_> = client.faults().into_iter().map(fault).collect();
     json!({
         "cluster": cluster,
+        "bootstrap_servers": client.bootstrap_servers(),
         "ready": ready.is_ok(),
         "reason": ready.err().map(|reason| reason.to_string()),
         "faults": faults,
         "mechanism": client.mechanism(),
         "tls": client.tls().map(tls),
         "connections": stats.connections_open,
-        "records": {
-            "written": stats.records_written, "not_written": stats.records_not_written,
-            "unknown": stats.records_unknown,
-        },
         "buffered_bytes": stats.buffered_bytes,
     })
 }

@@ -30,6 +30,7 @@ mod shape;
 mod stats;
 mod step;
 mod tls;
+mod told;
 mod versions;
 mod walk;
 

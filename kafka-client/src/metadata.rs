@@ -18,6 +18,7 @@ use crate::limits::REBOOTSTRAP;
 use crate::lock::Lock;
 use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
+use crate::told::Told;
 use cache::{Cache, Lookup};
 
 /// The handle; the refreshing itself is done by [`Metadata::run`] in a task of its own.
@@ -126,7 +127,9 @@ impl Metadata {
     /// Refreshes when due, until the client is closed.
     pub(crate) async fn run(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
-        let mut source = Source { cluster: self.cluster.clone(), current: None, answered: None };
+        let cluster = self.cluster.clone();
+        let told = Told::default();
+        let mut source = Source { cluster, current: None, answered: None, told };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -157,10 +160,17 @@ impl Metadata {
         });
         let failure = applied.err();
         match &failure {
-            None => stats.metadata_refreshes.add(1),
+            None => {
+                stats.metadata_refreshes.add(1);
+                if source.told.is_over() {
+                    tracing::info!("metadata again");
+                }
+            }
             Some(cause) => {
                 stats.metadata_failures.add(1);
-                tracing::warn!(%cause, "no metadata");
+                if source.told.is_news(cause) {
+                    tracing::warn!(%cause, "no metadata");
+                }
                 source.current = None;
                 self.cache.lock().fail(Instant::now(), random());
             }
@@ -175,6 +185,7 @@ struct Source {
     current: Option<(Endpoint, Connection)>,
     /// When a known broker answered last.
     answered: Option<Instant>,
+    told: Told,
 }
 
 /// REBOOTSTRAP_REQUIRED (KIP-1102): the broker wants us to start over.

@@ -76,6 +76,13 @@ impl Client {
         faults.into_iter().chain(refused).collect()
     }
 
+    /// Where the cluster is, as configured: `host:port` with commas between.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> String {
+        let servers = self.producer.routing.cluster.config.bootstrap.iter();
+        servers.map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
     /// The SASL mechanism, if there is one.
     #[must_use]
     pub fn mechanism(&self) -> Option<&'static str> {

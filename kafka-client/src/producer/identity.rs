@@ -12,6 +12,7 @@ use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
 use crate::news::{News, Reader};
 use crate::step::{Fault, Step};
+use crate::told::Told;
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl ProducerId {
 
     async fn obtain(&self) {
         let retry = self.cluster.config.retry;
-        let mut failures = 0;
+        let (mut failures, mut told) = (0, Told::default());
         loop {
             let failure = match self.ask().await {
                 Ok(held) => {
@@ -126,9 +127,10 @@ impl ProducerId {
                 }
                 Failure::Refused(cause) => (cause, retry.max),
             };
-            match is_expected {
-                true => tracing::info!(%cause, "no producer id yet"),
-                false => tracing::warn!(%cause, "no producer id"),
+            if is_expected {
+                tracing::info!(%cause, "no producer id yet");
+            } else if told.is_news(&cause) {
+                tracing::warn!(%cause, "no producer id");
             }
             self.state.replace(State { held: None, failure: Some(cause), refused });
             sleep(pause).await;
