@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kafka_upstream_tests::house::{BOB, BY_ENVIRONMENT, Door, House, WRONG};
@@ -14,6 +15,7 @@ use xtask::build;
 use xtask::envoy::{Envoy, EnvoyConfig, Listener};
 use xtask::http::{Request, Response};
 use xtask::kafka::KafkaVersion;
+use xtask::process::wait_until;
 use xtask::reader::read_all;
 
 /// Where every door leads; the record's body names the door.
@@ -91,8 +93,14 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
             let _infallible = writeln!(told, "{name}\n  {}", house.anonymous(&error)?);
         }
     }
-    let status = get(&bridge, "/v1/status").await?;
-    insta::assert_snapshot!("status", steps(&status.json()?)?);
+    // Each client has 2 s to answer, and all are asked at once.
+    let status = wait_until("all clients' answers", Duration::from_secs(60), async || {
+        let status = steps(&get(&bridge, "/v1/status").await?.json()?)?;
+        ensure!(!status.contains(": ,"), "neither ready nor at fault:\n{status}");
+        Ok(status)
+    })
+    .await?;
+    insta::assert_snapshot!("status", status);
     let failing = |cluster| format!("cluster=\"{cluster}\",step=\"credential\"");
     let metrics = get(&bridge, "/metrics").await?.text();
     for (cluster, expected) in [("plain-password", 1.0), ("sasl-ssl-plain", 0.0)] {
