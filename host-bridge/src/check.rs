@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::{Args, Config, ConfigError, Lines, field, variable};
 use crate::security::Properties;
-use crate::{auth, credentials, metrics, tls};
+use crate::{auth, clusters, credentials, metrics, tls};
 
 /// What was looked at, line by line, and whether all of it is well.
 #[derive(Debug, Default)]
@@ -59,8 +59,7 @@ pub async fn check(
     let asked: Vec<_> =
         topics.iter().map(|topic| topic.split_once('/').unwrap_or(("default", topic))).collect();
     for (name, properties) in &config.clusters {
-        let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let Ok(checked) = kafka_client::Config::from_properties(pairs) else { continue };
+        let Ok(checked) = clusters::read(properties) else { continue };
         report.lines.push(format!("cluster {name}"));
         let client = credentials::client(checked);
         let own = asked.iter().filter(|(cluster, _)| cluster == name);
@@ -89,24 +88,19 @@ fn faults(config: &Config) -> Vec<ConfigError> {
 }
 
 fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
-    let pairs = || properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let faults = kafka_client::Config::faults(pairs());
-    if !faults.is_empty() {
-        // An option has no dot and stands in a property.
-        let is_option = |name: &str| !name.contains('.') && !properties.contains_key(name);
-        let place = |name: &str| match is_option(name) && properties.contains_key(JAAS) {
-            true => format!("{section}.{JAAS}"),
-            false => format!("{section}.{name}"),
-        };
-        return faults.iter().map(|it| field(&place(it.property()), &it.to_string())).collect();
+    if let Ok(checked) = clusters::read(properties) {
+        let fault = checked.check_files().err();
+        return fault.map(|it| field(section, &it.to_string())).into_iter().collect();
     }
-    let checked = kafka_client::Config::from_properties(pairs()).map(|config| config.check_files());
-    checked
-        .ok()
-        .and_then(Result::err)
-        .map(|it| field(section, &it.to_string()))
-        .into_iter()
-        .collect()
+    // An option has no dot and stands in a property.
+    let is_option = |name: &str| !name.contains('.') && !properties.contains_key(name);
+    let place = |name: &str| match is_option(name) && properties.contains_key(JAAS) {
+        true => format!("{section}.{JAAS}"),
+        false => format!("{section}.{name}"),
+    };
+    let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let faults = kafka_client::Config::faults(pairs).into_iter();
+    faults.map(|it| field(&place(it.property()), &it.to_string())).collect()
 }
 
 impl Places {

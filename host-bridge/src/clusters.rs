@@ -233,7 +233,9 @@ impl Clusters {
     }
 }
 
-fn read(properties: &Properties) -> Result<kafka_client::Config, kafka_client::PropertyError> {
+pub(crate) fn read(
+    properties: &Properties,
+) -> Result<kafka_client::Config, kafka_client::PropertyError> {
     let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     kafka_client::Config::from_properties(pairs)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::Client;
 use crate::calls::metadata::{AskMetadata, MetadataAnswer};
@@ -54,11 +54,8 @@ impl Client {
         let cluster = &self.producer.routing.cluster;
         let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
         let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
-        let answered = timeout_at(
-            Instant::now() + within,
-            anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer)),
-        );
-        let (answer, ..) = answered
+        let asked = anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer));
+        let (answer, ..) = timeout(within, asked)
             .await
             .unwrap_or_else(|_| Err("no answer in time".into()))
             .map_err(|cause| (Step::Handshake, cause))?;

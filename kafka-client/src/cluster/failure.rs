@@ -75,10 +75,7 @@ impl ConnectError {
 
     /// Whether nobody was asked, because there was no credential to show.
     pub(crate) fn is_before_the_way(&self) -> bool {
-        let error = match self {
-            Self::Handshake { error: HandshakeError::Sasl(fault), .. } => fault,
-            _ => return false,
-        };
-        matches!(error, SaslFault::NoCredential { .. })
+        let Self::Handshake { error: HandshakeError::Sasl(fault), .. } = self else { return false };
+        matches!(fault, SaslFault::NoCredential { .. })
     }
 }
