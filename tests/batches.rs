@@ -5,6 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Response;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{Limit, Load, Requests};
+use harness::process::wait_until;
 use kafka_upstream_core::limits::BATCHES_IN_FLIGHT_ACKED;
 use kafka_upstream_core::wire;
 use kafka_upstream_tests::relay::{Does, Relay};
@@ -13,13 +19,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Response;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::load::{Limit, Load, Requests};
-use xtask::process::wait_until;
 
 /// A gateway whose listeners share a VM and have bridges of their own: relays, by the listener.
 async fn start(

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use harness::bridge::{Bridge, Settings};
+use harness::http::{Request, Response};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::reader::read_all;
 use kafka_upstream_core::config::Settings as Plugin;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::profile;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::{self, Delivery, Head};
 use serde_json::json;
-use xtask::bridge::{Bridge, Settings};
-use xtask::http::{Request, Response};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::reader::read_all;
 
 struct Parts {
     bridge: Bridge,
@@ -174,12 +174,12 @@ async fn bodies_that_do_not_come_give_their_room_back() -> anyhow::Result<()> {
         stalled.push(stream);
     }
     let full = async || anyhow::Ok(parts.register().await?.status);
-    xtask::process::wait_until("no room", Duration::from_secs(5), async || {
+    harness::process::wait_until("no room", Duration::from_secs(5), async || {
         anyhow::ensure!(full().await? == 503, "there is room");
         Ok(())
     })
     .await?;
-    xtask::process::wait_until("room again", Duration::from_secs(20), async || {
+    harness::process::wait_until("room again", Duration::from_secs(20), async || {
         anyhow::ensure!(full().await? == 200, "there is no room");
         Ok(())
     })
@@ -228,7 +228,7 @@ async fn without_a_cluster_the_bridge_is_ready_for_filters_that_name_their_own()
     let mut command = std::process::Command::new(xtask::build::bridge()?);
     command.arg("--listen").arg(format!("unix:{}", socket.display()));
     let log = directory.path().join("log");
-    let mut bridge = xtask::process::Process::spawn("host-bridge", command, &log)?;
+    let mut bridge = harness::process::Process::spawn("host-bridge", command, &log)?;
     let ready = async || Request::get("/readyz").send(socket.as_path()).await;
     let reply = bridge.wait_ready("to answer", Duration::from_secs(15), ready).await?;
     let note = "no cluster is configured: only filters with bootstrap_servers are served";
@@ -269,7 +269,7 @@ async fn a_termination_answers_what_is_under_way_and_then_ends() -> anyhow::Resu
     let waiting = tokio::spawn(
         Request::post("/v1/produce", frame).header("content-type", wire::BATCH_TYPE).send(port),
     );
-    xtask::process::wait_until("a buffered record", Duration::from_secs(10), async || {
+    harness::process::wait_until("a buffered record", Duration::from_secs(10), async || {
         let buffered = parts.bridge.metric("host_bridge_kafka_buffered_bytes", "").await?;
         anyhow::ensure!(buffered > 0.0, "nothing is buffered");
         Ok(())

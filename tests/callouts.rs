@@ -4,17 +4,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{self, HangUp, Limit, Load, Requests};
+use harness::ports;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::wire;
 use kafka_upstream_tests::relay::{Does, Ending, Relay, marked, reply};
 use kafka_upstream_tests::{Gateway, acked, bodies, configuration, text};
 use serde_json::json;
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::load::{self, HangUp, Limit, Load, Requests};
-use xtask::ports;
 
 /// Clusters whose callouts never leave Envoy.
 const UNSENT: [&str; 4] = ["refused", "overflow", "no-host", "unknown"];

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{Ending, Limit, Load, Report, Requests};
+use harness::process::wait_until;
 use kafka_client::Outcome;
 use kafka_upstream_tests::cluster::{Fault, REPLICATED, strike};
 use kafka_upstream_tests::judge::{Verdict, judge_topic};
 use kafka_upstream_tests::produce::{Plan, Running, Told, client};
 use kafka_upstream_tests::{Gateway, bodies, on_both_versions};
 use serde_json::json;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::load::{Ending, Limit, Load, Report, Requests};
-use xtask::process::wait_until;
 
 const RECORDS: u64 = 200_000;
 const PARTITIONS: i32 = 6;

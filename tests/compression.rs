@@ -74,7 +74,7 @@ async fn many_records_share_a_batch_and_a_small_one_is_left_as_it_is() -> anyhow
         assert!(small.iter().all(|batch| batch.codec == "none"), "{codec}: {small:?}");
         assert!(large.iter().all(|batch| batch.codec == *codec), "{codec}: {large:?}");
         assert!((1..20).contains(&large.len()), "{codec}: {} batches", large.len());
-        let values = |batches: Vec<xtask::kafka::DumpedBatch>| -> Vec<String> {
+        let values = |batches: Vec<harness::kafka::DumpedBatch>| -> Vec<String> {
             batches.into_iter().flat_map(|batch| batch.values).collect()
         };
         let mut dumped = [values(large), values(small)].concat();

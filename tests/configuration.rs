@@ -1,10 +1,10 @@
 //! A wrong configuration is refused at the start, with the path of the field.
 
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
 use kafka_upstream_tests::configuration;
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
 
 async fn envoys_word_on(fields: Value) -> anyhow::Result<String> {
     let listener = Listener::filter("orders", configuration("orders", &fields));

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::process::wait_until;
 use kafka_upstream_tests::{Gateway, text};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::process::wait_until;
 
 async fn metric(gateway: &Gateway, name: &str) -> anyhow::Result<f64> {
     gateway.bridge.metric(&format!("host_bridge_kafka_{name}"), r#"cluster="inline""#).await

@@ -7,16 +7,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::{Request, Response};
+use harness::kafka::KafkaVersion;
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_tests::house::{BOB, BY_ENVIRONMENT, Door, House, WRONG};
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::{Request, Response};
-use xtask::kafka::KafkaVersion;
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 /// Where every door leads; the record's body names the door.
 const TOPIC: &str = "orders";
@@ -105,7 +105,7 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
     let metrics = get(&bridge, "/metrics").await?.text();
     for (cluster, expected) in [("plain-password", 1.0), ("sasl-ssl-plain", 0.0)] {
         let name = "host_bridge_kafka_faults";
-        ensure!(xtask::bridge::sum(&metrics, name, &failing(cluster)) == expected, "{cluster}");
+        ensure!(harness::bridge::sum(&metrics, name, &failing(cluster)) == expected, "{cluster}");
     }
     nobody_is_told_a_secret(&house, &bridge, &envoy, &told).await?;
     insta::assert_snapshot!("doors", told);

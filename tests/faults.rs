@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::load::{Ending, Limit, Load, Requests};
+use harness::process::wait_until;
 use kafka_upstream_tests::{Gateway, bodies, text};
 use serde_json::json;
-use xtask::load::{Ending, Limit, Load, Requests};
-use xtask::process::wait_until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_kafka_there_is_a_503_or_504_and_a_503_is_never_written() -> anyhow::Result<()> {

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::{Request, Response};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::process::wait_until;
 use kafka_upstream_tests::{Gateway, acked, configuration, record_of, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::{Request, Response};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::ports;
-use xtask::process::wait_until;
 
 /// The longest flush there is: within a test only a full batch goes out.
 const NEVER: u64 = 3_600_000;

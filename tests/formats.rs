@@ -1,9 +1,9 @@
 //! Each message format besides Kong's, from a client through Envoy into Kafka.
 
+use harness::http::{Request, Response};
+use harness::record::ReadRecord;
 use kafka_upstream_tests::{Gateway, acked, record_of};
 use serde_json::{Value, json};
-use xtask::http::{Request, Response};
-use xtask::reader::ReadRecord;
 
 /// What a record must be.
 struct Expected {

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::process::wait_until;
 use kafka_upstream_tests::relay::{Does, Ending, Relay};
 use kafka_upstream_tests::{Gateway, acked, bodies, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::ports;
-use xtask::process::wait_until;
 
 const BUFFER_BYTES: u32 = 65_536;
 

@@ -4,16 +4,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion, Setup};
+use harness::kdc::{Kdc, REALM};
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_tests::{Gateway, acked, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion, Setup};
-use xtask::kdc::{Kdc, REALM};
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 /// A broker that Kerberos knows as `kafka/127.0.0.1`, with sessions of 3 s.
 async fn secured(version: KafkaVersion, kdc: &Kdc) -> anyhow::Result<Kafka> {

@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::load::{Ending, Limit, Load, Requests};
+use harness::record::ReadRecord;
 use kafka_upstream_tests::{Gateway, acked, text};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use xtask::load::{Ending, Limit, Load, Requests};
-use xtask::reader::ReadRecord;
 
 /// A request as bytes, and its body.
 struct Attack {
@@ -232,7 +232,7 @@ async fn an_expression_that_costs_too_much_is_a_400_in_time() -> anyhow::Result<
                 _ => "a".repeat(1_000_000),
             };
             let kind = if name == "values" { "application/json" } else { "text/plain" };
-            let request = xtask::http::Request::post("/", body).header("content-type", kind);
+            let request = harness::http::Request::post("/", body).header("content-type", kind);
             let start = Instant::now();
             let reply = gateway.send(name, request).await?;
             worst = worst.max(start.elapsed());

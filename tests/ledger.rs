@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use harness::load::{Ending, HangUp, Limit, Load, Report, Requests};
 use kafka_upstream_tests::{Gateway, bodies};
 use serde_json::{Value, json};
-use xtask::load::{Ending, HangUp, Limit, Load, Report, Requests};
 
 const REQUESTS: u64 = 100_000;
 const ROUNDS: u64 = 5;
@@ -63,7 +63,7 @@ async fn who_hangs_up_takes_nobodys_answer_and_leaves_nothing_behind() -> anyhow
 
 /// A thousand clients, a third of which leave while they wait.
 async fn a_third_hangs_up(workers: u32, modes: &[(&str, Value)]) -> anyhow::Result<()> {
-    let gateway = Gateway::start_on(xtask::kafka::KafkaVersion::V4_1, workers, modes).await?;
+    let gateway = Gateway::start_on(harness::kafka::KafkaVersion::V4_1, workers, modes).await?;
     for (topic, _) in modes {
         let mut memory = Vec::new();
         let mut answered = HashSet::new();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use harness::load::{Ending, Limit, Load, Requests};
 use kafka_upstream_tests::{Gateway, acked};
 use serde_json::{Value, json};
-use xtask::load::{Ending, Limit, Load, Requests};
 
 /// Requests of one run; `MEMORY_REQUESTS` sets another number.
 const REQUESTS: u64 = 100_000;

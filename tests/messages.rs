@@ -1,10 +1,10 @@
 //! Each row of the message format, from a client through Envoy into Kafka, byte for byte.
 
 use anyhow::Context as _;
+use harness::http::Request;
+use harness::kafka::KafkaVersion;
 use kafka_upstream_tests::{Gateway, record_of};
 use serde_json::json;
-use xtask::http::Request;
-use xtask::kafka::KafkaVersion;
 
 /// A request and the record that it must become.
 struct Row {

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::KafkaVersion;
+use harness::reader::read_all;
 use kafka_upstream_tests::msk::{Msk, REGION, ROLE, ROLE_ARN, Services, USER, WEB_IDENTITY};
 use kafka_upstream_tests::{configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::KafkaVersion;
-use xtask::reader::read_all;
 
 /// As Amazon's documentation has them.
 const IAM: &[(&str, &str)] = &[

@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion, Setup};
+use harness::process::wait_until;
 use kafka_upstream_tests::issuer::Issuer;
 use kafka_upstream_tests::oidc::{CLIENT, Oidc, SECRET};
 use kafka_upstream_tests::{Gateway, acked, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion, Setup};
-use xtask::process::wait_until;
 
 /// A broker that takes the server's tokens for the audience `kafka`.
 async fn secured(version: KafkaVersion, oidc: &Oidc) -> anyhow::Result<Kafka> {

@@ -1,10 +1,10 @@
 //! Where a record goes and what it carries besides its message: topics, keys, record headers.
 
 use anyhow::Context as _;
+use harness::http::Request;
+use harness::record::ReadRecord;
 use kafka_upstream_tests::{Gateway, record_of, text};
 use serde_json::{Value, json};
-use xtask::http::Request;
-use xtask::reader::ReadRecord;
 
 fn post(target: &str) -> Request {
     Request::post(target, "x").header("content-type", "text/plain")

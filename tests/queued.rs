@@ -6,17 +6,17 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_core::config::Settings as Plugin;
 use kafka_upstream_core::outcome::{Code, Outcome};
 use kafka_upstream_core::profile;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::{self, Delivery, Head};
-use xtask::bridge::{Bridge, Settings};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::ports;
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 struct Parts {
     bridge: Bridge,

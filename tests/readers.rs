@@ -3,15 +3,16 @@
 use std::fs;
 
 use anyhow::Context;
+use harness::bridge::{Bridge, Settings};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::reader::read_all;
+use harness::record::ReadRecord;
 use kafka_upstream_core::config::Settings as Plugin;
 use kafka_upstream_core::profile;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::{self, Delivery, Head};
 use serde_json::json;
-use xtask::bridge::{Bridge, Settings};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::reader::{ReadRecord, read_all};
 
 /// In the order of their bits in a batch's attributes.
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];

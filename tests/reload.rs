@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{EnvoyConfig, Listener};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_tests::listeners::Watched;
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::json;
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{EnvoyConfig, Listener};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::ports;
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_listener_sends_what_it_holds_before_it_ends() -> anyhow::Result<()> {

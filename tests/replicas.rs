@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use harness::kafka::{DumpedBatch, Kafka, KafkaVersion};
 use kafka_client::{Client, Outcome};
 use kafka_upstream_tests::cluster::{REPLICATED, whole, without};
 use kafka_upstream_tests::judge::judge_topic;
@@ -12,7 +13,6 @@ use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::{Plan, Running, Told, client};
 use tokio::time::Instant;
 use tokio::try_join;
-use xtask::kafka::{DumpedBatch, Kafka, KafkaVersion};
 
 /// Records of each producer.
 const RECORDS: u64 = 20_000;

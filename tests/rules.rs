@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::process::wait_until;
 use kafka_upstream_tests::{Gateway, bodies, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::process::wait_until;
 
 /// What stands behind a tap: the bridge's own API, whose records show what came through.
 const BEHIND: &str = "/v1/clusters/default/topics/behind";

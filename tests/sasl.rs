@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use xtask::bridge::{Bridge, Settings};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion, Setup};
-use xtask::process::wait_until;
-use xtask::reader::read_all;
+use harness::bridge::{Bridge, Settings};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion, Setup};
+use harness::process::wait_until;
+use harness::reader::read_all;
 
 /// A password that every quoting on the way must leave alone.
 const PASSWORD: &str = r#"p "4s\s=wo,rd';"#;

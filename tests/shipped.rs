@@ -6,17 +6,18 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::reader::read_all;
 use kafka_upstream_core::config::{Host, Plugin};
 use kafka_upstream_core::gateway::Gateway as Kind;
 use kafka_upstream_tests::{acked, configuration, text};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::reader::read_all;
-use xtask::{build, paths, ports};
+use xtask::{build, paths};
 
 fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(paths::workspace().join(path)).with_context(|| path.to_owned())

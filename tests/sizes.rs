@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use harness::http::{Request, Response};
 use kafka_upstream_tests::{Gateway, record_of};
 use serde_json::json;
-use xtask::http::{Request, Response};
 
 const MAX: usize = 1_048_576;
 

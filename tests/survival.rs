@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{Ending, Limit, Load, Requests};
+use harness::ports;
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_tests::listeners::Watched;
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::load::{Ending, Limit, Load, Requests};
-use xtask::ports;
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 /// Everything a topic holds, by body; each must be there once.
 async fn written(kafka: &Kafka, topic: &str) -> anyhow::Result<HashSet<String>> {

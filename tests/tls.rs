@@ -4,16 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion, Setup};
+use harness::process::wait_until;
+use harness::reader::read_all;
 use kafka_upstream_tests::keys::{Authority, LEGACY, PASSWORD};
 use kafka_upstream_tests::{configuration, text};
 use serde_json::json;
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::Request;
-use xtask::kafka::{Kafka, KafkaVersion, Setup};
-use xtask::process::wait_until;
-use xtask::reader::read_all;
 
 /// A broker that wants client certificates, and those who may and who may not.
 struct Parties {

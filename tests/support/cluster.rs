@@ -1,7 +1,7 @@
 //! Faults of one broker after the other, each over only when every replica is back.
 
 use anyhow::Context;
-use xtask::kafka::Kafka;
+use harness::kafka::Kafka;
 
 /// Configs of a topic that survives the loss of any one broker.
 pub const REPLICATED: [(&str, &str); 1] = [("min.insync.replicas", "2")];
@@ -75,12 +75,12 @@ macro_rules! on_both_versions {
         $(mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn on_kafka_3_9() -> anyhow::Result<()> {
-                $story(xtask::kafka::KafkaVersion::V3_9).await
+                $story(harness::kafka::KafkaVersion::V3_9).await
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn on_kafka_4_1() -> anyhow::Result<()> {
-                $story(xtask::kafka::KafkaVersion::V4_1).await
+                $story(harness::kafka::KafkaVersion::V4_1).await
             }
         })+
     };

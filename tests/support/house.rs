@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use xtask::kafka::{DelegationToken, Kafka, KafkaVersion, Setup};
+use harness::kafka::{DelegationToken, Kafka, KafkaVersion, Setup};
 
 use crate::keys::{Authority, LEGACY, PASSWORD};
 use crate::oidc::{CLIENT, Oidc, SECRET};

@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use harness::kafka::Kafka;
+use harness::reader::read_all;
+use harness::record::ReadRecord;
 use kafka_client::Outcome;
-use xtask::kafka::Kafka;
-use xtask::reader::{ReadRecord, read_all};
 
 use crate::produce::{Told, key, value};
 

@@ -1,6 +1,7 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
 pub mod cluster;
+pub mod generate;
 pub mod house;
 pub mod impostor;
 pub mod issuer;
@@ -16,14 +17,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use harness::bridge::{Bridge, Settings};
+use harness::envoy::{Envoy, EnvoyConfig, Listener};
+use harness::http::{Request, Response};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::process::wait_until;
+use harness::reader::read_all;
+use harness::record::ReadRecord;
 use serde_json::{Value, json};
-use xtask::bridge::{Bridge, Settings};
 use xtask::build;
-use xtask::envoy::{Envoy, EnvoyConfig, Listener};
-use xtask::http::{Request, Response};
-use xtask::kafka::{Kafka, KafkaVersion};
-use xtask::process::wait_until;
-use xtask::reader::{ReadRecord, read_all};
 
 /// Envoy with the filter, a bridge, and Kafka; each listener has a topic of its own name.
 pub struct Gateway {

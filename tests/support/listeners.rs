@@ -1,8 +1,8 @@
 //! Listeners that Envoy takes from a file, and replaces when the file changes.
 
 use anyhow::Context as _;
+use harness::envoy::Envoy;
 use serde_json::{Value, json};
-use xtask::envoy::Envoy;
 
 /// The folder of the file that an Envoy watches.
 pub struct Watched(tempfile::TempDir);

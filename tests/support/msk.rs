@@ -11,10 +11,10 @@ use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use harness::kafka::{Kafka, KafkaVersion, Setup};
 use kafka_client::{AwsKeys, Presigned, Secret, aws_time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use xtask::kafka::{Kafka, KafkaVersion, Setup};
 use xtask::tools;
 
 /// Keys of a user.

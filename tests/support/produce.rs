@@ -9,10 +9,10 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
+use harness::process::wait_until;
 use kafka_client::{Client, Config, Outcome, Producer, Record, Ticket, Topic, record_size};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use xtask::process::wait_until;
 
 /// Keys: few enough that each has hundreds of records to keep in order.
 const KEYS: u64 = 331;

@@ -1,37 +1,56 @@
-//! Builds the filter and the bridge with cargo, or takes them from where they were built before.
+//! Builds the filter, the bridge and the other programs with cargo, or takes them from where they
+//! were built before.
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
-use crate::paths;
-use crate::progress::Step;
-use crate::tools;
+use crate::progress::{self, Step};
+use crate::{paths, reaper, tools};
 
-/// A folder with `kafka_upstream.wasm` and `host-bridge`; nothing is built when it is set.
-const PREBUILT: &str = "KAFKA_UPSTREAM_PREBUILT";
+/// A folder with what [`filter`], [`filter_with_trap`], [`bridge`] and [`bridge_with_gssapi`]
+/// return; nothing is built when it is set.
+pub const PREBUILT: &str = "KAFKA_UPSTREAM_PREBUILT";
 
-/// The filter, as shipped: `kafka_upstream.wasm`.
+/// The filter in [`PREBUILT`].
+pub const FILTER: &str = "kafka_upstream.wasm";
+
+/// The filter with the feature `trap` in [`PREBUILT`].
+pub const TRAP: &str = "kafka_upstream_trap.wasm";
+
+/// The bridge in [`PREBUILT`]; it has the feature `gssapi`.
+pub const BRIDGE: &str = "host-bridge";
+
+/// The filter, as shipped.
 ///
 /// # Errors
 /// When it does not compile.
 pub fn filter() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
-    once(&BUILT, || {
-        let wasm = "kafka_upstream.wasm";
-        if let Some(path) = prebuilt(wasm)? {
-            return Ok(path);
-        }
-        cargo(
-            "building the filter",
-            &["--profile", "wasm", "--target", "wasm32-wasip1", "--package", "kafka-upstream"],
-        )?;
-        Ok(paths::target().join("wasm32-wasip1/wasm").join(wasm))
+    once(&BUILT, FILTER, || {
+        let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
+        cargo("building the filter as shipped", &[&["--profile", "wasm"], &package[..]].concat())?;
+        Ok(paths::target().join("wasm32-wasip1/wasm").join(FILTER))
     })
+}
+
+/// The filter in half the time: for people who look at a demo.
+///
+/// # Errors
+/// When it does not compile.
+pub fn filter_quickly() -> anyhow::Result<PathBuf> {
+    let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
+    // By variables, so that what its build runs is shared with the other builds of this profile.
+    let optimized = ["CARGO_PROFILE_DEV_OPT_LEVEL", "CARGO_PROFILE_DEV_DEBUG"];
+    let variables = optimized.iter().zip(["1", "0"]).map(|(name, value)| (*name, value.into()));
+    cargo_with("building the filter", &package, variables.collect())?;
+    Ok(paths::target().join("wasm32-wasip1/debug").join(FILTER))
 }
 
 /// The filter with the feature `trap`, quickly built: its VM ends when a test asks for it.
@@ -40,27 +59,33 @@ pub fn filter() -> anyhow::Result<PathBuf> {
 /// When it does not compile.
 pub fn filter_with_trap() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
-    once(&BUILT, || {
+    once(&BUILT, TRAP, || {
         let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
         cargo("building the filter that traps", &[&package[..], &["--features", "trap"]].concat())?;
-        Ok(paths::target().join("wasm32-wasip1/debug/kafka_upstream.wasm"))
+        Ok(paths::target().join("wasm32-wasip1/debug").join(FILTER))
     })
 }
 
-/// The bridge, as shipped: `host-bridge` in release.
+/// The bridge, quickly built.
 ///
 /// # Errors
 /// When it does not compile.
 pub fn bridge() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
-    once(&BUILT, || {
-        let binary = "host-bridge";
-        if let Some(path) = prebuilt(binary)? {
-            return Ok(path);
-        }
-        cargo("building host-bridge", &["--release", "--package", binary, "--bin", binary])?;
-        Ok(paths::target().join("release").join(binary))
+    once(&BUILT, BRIDGE, || {
+        cargo("building host-bridge", &["--package", BRIDGE, "--bin", BRIDGE])?;
+        Ok(paths::target().join("debug").join(BRIDGE))
     })
+}
+
+/// The bridge as shipped, for benchmarks.
+///
+/// # Errors
+/// When it does not compile.
+pub fn bridge_as_shipped() -> anyhow::Result<PathBuf> {
+    let release = ["--release", "--package", BRIDGE, "--bin", BRIDGE];
+    cargo("building host-bridge as shipped", &release)?;
+    Ok(paths::target().join("release").join(BRIDGE))
 }
 
 /// The bridge with the feature `gssapi`, quickly built. It runs where Kerberos' library is found.
@@ -69,23 +94,40 @@ pub fn bridge() -> anyhow::Result<PathBuf> {
 /// When it does not compile, or what its build needs cannot be had.
 pub fn bridge_with_gssapi() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
-    once(&BUILT, || {
-        let package = ["--package", "host-bridge", "--bin", "host-bridge", "--features", "gssapi"];
+    once(&BUILT, BRIDGE, || {
+        let package = ["--package", BRIDGE, "--bin", BRIDGE, "--features", "gssapi"];
         let env = tools::kerberos()?.build_env()?;
         cargo_with("building host-bridge with Kerberos", &package, env)?;
-        Ok(paths::target().join("debug/host-bridge"))
+        Ok(paths::target().join("debug").join(BRIDGE))
     })
+}
+
+/// The bridge and the program that shows it at work, built together: they share what they need.
+///
+/// # Errors
+/// When they do not compile.
+pub fn demo() -> anyhow::Result<PathBuf> {
+    let packages = ["--package", BRIDGE, "--package", "kafka-upstream-harness", "--bins"];
+    cargo("building host-bridge and the demo", &packages)?;
+    Ok(paths::target().join("debug/demo"))
 }
 
 /// What one process has built; tests ask for it many times.
 type Once = Mutex<Option<PathBuf>>;
 
-fn once(built: &Once, build: impl FnOnce() -> anyhow::Result<PathBuf>) -> anyhow::Result<PathBuf> {
+fn once(
+    built: &Once,
+    file: &str,
+    build: impl FnOnce() -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<PathBuf> {
     let mut built = built.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = built.as_ref() {
         return Ok(path.clone());
     }
-    let path = build()?;
+    let path = match prebuilt(file)? {
+        Some(path) => path,
+        None => build()?,
+    };
     *built = Some(path.clone());
     Ok(path)
 }
@@ -98,7 +140,10 @@ fn prebuilt(file: &str) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// Runs `cargo build`; what goes wrong is shown in the terminal.
-fn cargo(what: &str, arguments: &[&str]) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it fails.
+pub fn cargo(what: &str, arguments: &[&str]) -> anyhow::Result<()> {
     cargo_with(what, arguments, Vec::new())
 }
 
@@ -108,18 +153,45 @@ fn cargo_with(
     variables: Vec<(&str, OsString)>,
 ) -> anyhow::Result<()> {
     let step = Step::begin(what);
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    forget_package(&mut cargo);
-    let status = cargo
-        .current_dir(paths::workspace())
-        .args(["build", "--quiet"])
-        .args(arguments)
-        .envs(variables)
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "{what} failed: cargo {status}");
+    let mut cargo = command();
+    cargo.arg("build").args(arguments).envs(variables);
+    let succeeded = run(cargo)?;
+    ensure!(succeeded, "{what} failed: what cargo says stands above");
     step.done();
     Ok(())
+}
+
+/// Cargo in the workspace.
+#[must_use]
+pub fn command() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::workspace());
+    forget_package(&mut cargo);
+    cargo
+}
+
+/// Runs a command to its end, and says whether it succeeded. A terminal shows its standard error as
+/// it is; elsewhere each line passes through here, so that silence is noticed.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn run(mut command: Command) -> anyhow::Result<bool> {
+    let shown = command.get_program().display().to_string();
+    let is_terminal = std::io::stderr().is_terminal();
+    command.stdin(Stdio::null()).process_group(0);
+    if !is_terminal {
+        command.stderr(Stdio::piped());
+    }
+    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let group = reaper::watch_child(&child);
+    if let Some(output) = child.stderr.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            progress::line(&String::from_utf8_lossy(&line?));
+        }
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for {shown}"))?;
+    drop(group);
+    Ok(status.success())
 }
 
 /// Takes from a command what cargo has told this process of its own package: another cargo would

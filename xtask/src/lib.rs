@@ -1,19 +1,10 @@
-//! Parts that the developer commands and the end-to-end stories share: real tools, run for real.
+//! What the developer commands and the test harness share: builds, tools of package registries,
+//! and the processes that they run.
 
-pub mod bridge;
+pub mod broker;
 pub mod build;
-pub mod envoy;
-pub mod generate;
-pub mod http;
-pub mod kafka;
-pub mod kdc;
-pub mod load;
 pub mod paths;
-pub mod ports;
-pub mod process;
+pub mod prerequisites;
 pub mod progress;
-pub mod reader;
-pub mod run_dir;
-pub mod samples;
-pub mod stack;
+pub mod reaper;
 pub mod tools;

@@ -5,7 +5,6 @@ mod install;
 mod kcat;
 mod kerberos;
 mod msk;
-mod prerequisite;
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,21 +17,18 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 
+use crate::prerequisites::{Prerequisite, java_path, require};
 use install::install;
-pub(crate) use install::run;
+pub use install::run;
 pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
-pub use prerequisite::{Prerequisite, require};
 
 /// The Envoy that everything is tried with.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
 /// The func-e that everything is tried with.
 pub const FUNC_E_VERSION: &str = "1.6.0";
-
-/// The cargo-deny that `cargo xtask test --deny` runs.
-pub const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// A release of Apache Kafka that the bridge is tried with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,23 +105,13 @@ pub fn func_e() -> anyhow::Result<PathBuf> {
     Ok(install(&name, &what, fetch_func_e)?.join("func-e"))
 }
 
-/// cargo-deny, built by `cargo install`, which takes minutes.
-///
-/// # Errors
-/// When it does not build.
-pub fn cargo_deny() -> anyhow::Result<PathBuf> {
-    let name = format!("cargo-deny-{CARGO_DENY_VERSION}");
-    let what = format!("building cargo-deny {CARGO_DENY_VERSION} from crates.io");
-    Ok(install(&name, &what, fetch_cargo_deny)?.join("bin/cargo-deny"))
-}
-
 /// A Java of at least 17: `$JAVA_HOME/bin/java`, else the one in the path.
 ///
 /// # Errors
 /// When there is none.
 pub fn java() -> anyhow::Result<PathBuf> {
     require(Prerequisite::Java)?;
-    Ok(prerequisite::java_path("java"))
+    Ok(java_path("java"))
 }
 
 /// Its `keytool`.
@@ -207,18 +193,6 @@ fn fetch_func_e(dir: &Path) -> anyhow::Result<()> {
         .arg(format!("github.com/tetratelabs/func-e/cmd/func-e@v{FUNC_E_VERSION}"))
         .env("GOBIN", dir);
     run(go)
-}
-
-fn fetch_cargo_deny(dir: &Path) -> anyhow::Result<()> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Its build takes far longer than its one run: quickly built is quicker.
-    cargo
-        .args(["install", "cargo-deny", "--debug", "--locked", "--version", CARGO_DENY_VERSION])
-        .arg("--root")
-        .arg(dir)
-        .env("CARGO_TARGET_DIR", dir.join("build"));
-    run(cargo)?;
-    fs::remove_dir_all(dir.join("build")).context("cannot remove cargo-deny's build folder")
 }
 
 fn only_file(dir: &Path, extension: &str) -> anyhow::Result<PathBuf> {

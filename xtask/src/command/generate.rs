@@ -1,12 +1,11 @@
 //! `generate`: writes the files that are made of the code.
 
-use xtask::generate;
+use xtask::build;
 
 use super::Outcome;
 
 pub(crate) fn run() -> anyhow::Result<Outcome> {
-    for path in generate::write()? {
-        println!("{}", path.display());
-    }
-    Ok(Outcome::Passed)
+    let mut command = build::command();
+    command.args(["run", "--package", "kafka-upstream-tests", "--bin", "generate"]);
+    Ok(Outcome::of(build::run(command)?))
 }

@@ -36,8 +36,11 @@ pub(super) fn install(
     Ok(folder)
 }
 
-/// Runs a command to its end; when it fails, the error has what it printed.
-pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it fails; the error has what it printed.
+pub fn run(mut command: Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot run {shown}"))?;
     if output.status.success() {

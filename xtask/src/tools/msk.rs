@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::copy_dependencies;
 use super::install::install;
-use super::prerequisite::java_path;
-use super::{Prerequisite, copy_dependencies, require};
+use crate::prerequisites::{Prerequisite, java_path, require};
 
 /// The aws-msk-iam-auth that signatures are compared with.
 const VERSION: &str = "2.3.5";

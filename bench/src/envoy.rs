@@ -1,0 +1,154 @@
+//! `bench envoy`: ways to answer, as listeners of the same Envoy with one worker.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use harness::envoy::Listener;
+use harness::stack::{Plan, Stack, plugin};
+use serde_json::{Value, json};
+use xtask::paths;
+
+use super::cell::{Cell, measure};
+use super::table::Table;
+
+/// Connections that are tried; each has one request in flight.
+const CONNECTIONS: [usize; 3] = [1, 32, 256];
+
+/// Partitions of the topic.
+const PARTITIONS: i32 = 6;
+
+/// Bytes of each request's body.
+const BODY_BYTES: usize = 200;
+
+/// What Envoy alone may buffer, so that it reads each body whole as the filter does.
+const BUFFER_BYTES: u32 = 65_536;
+
+/// Longer than a run.
+const DELIVERY_MS: u32 = 3_600_000;
+
+/// Plugin configuration that makes a callout for every request instead of one for many.
+const ONE_CALLOUT_PER_REQUEST: &str = r#"{"producer_async": false, "group_commit": false}"#;
+
+const GROUP_COMMIT: &str = "acked, group commit";
+const ONE_EACH: &str = "acked, a callout a request";
+const EVENTS: &str = "acked, cloudevents";
+
+/// A structured event without the end of its data.
+const EVENT: &str = r#"{"id":"1","source":"/bench","specversion":"1.0","type":"bench","data":""#;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Times that each cell is measured; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of load in a cell
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+}
+
+/// One way to answer.
+pub(super) struct Target {
+    pub(super) name: &'static str,
+    /// The status of a request that went as it should.
+    pub(super) status: u16,
+    /// The plugin configuration; none is Envoy without the filter.
+    config: Option<Value>,
+}
+
+pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
+    let targets = targets()?;
+    let listeners = targets.iter().map(Target::listener).collect();
+    let topics = vec![("bench".to_owned(), PARTITIONS)];
+    let mut stack = Stack::start(Plan { topics, listeners, ..Plan::default() }).await?;
+    for target in &targets {
+        let cell = Cell { target, connections: 32, time: Duration::from_secs(1) };
+        measure(&mut stack, &cell).await?;
+    }
+    let mut table = Table::default();
+    for round in 1..=options.rounds {
+        for connections in CONNECTIONS {
+            for target in &targets {
+                let time = Duration::from_secs(options.seconds);
+                let cell = Cell { target, connections, time };
+                let figures = measure(&mut stack, &cell).await?;
+                eprintln!(
+                    "round {round} of {}: {:>3} connections, {:<28} {:>8.0} requests/s",
+                    options.rounds, connections, target.name, figures.rps
+                );
+                table.add(target.name, connections, figures);
+            }
+        }
+    }
+    finish(&table)
+}
+
+fn finish(table: &Table) -> anyhow::Result<()> {
+    println!("{}", table.text());
+    let (many, one) = (GROUP_COMMIT, ONE_EACH);
+    if let Some(ratio) = table.ratio(many, one, 256) {
+        println!("\n{many} / {one} at 256 connections: {ratio:.2} times the requests per second");
+    }
+    let dir = paths::target().join("bench");
+    fs::create_dir_all(&dir)?;
+    let path = dir.join("envoy.json");
+    fs::write(&path, format!("{:#}\n", table.json()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("figures: {}", path.display());
+    Ok(())
+}
+
+fn targets() -> anyhow::Result<Vec<Target>> {
+    let one_each: Value = serde_json::from_str(ONE_CALLOUT_PER_REQUEST)?;
+    let target = |name, status, config: Option<Value>| Target {
+        name,
+        status,
+        config: config.map(|fields| plugin("bench", &fields)),
+    };
+    // A queue of one record, which is full for as long as that record waits for others, refuses
+    // each request once it has been read and made into a record.
+    let refused = json!({
+        "producer_async": true,
+        "producer_async_buffering_limits_messages_in_memory": 1,
+        "producer_async_flush_timeout": 3_600_000,
+        "delivery_timeout": DELIVERY_MS,
+    });
+    let acks_all = json!({"producer_async": false, "producer_request_acks": -1});
+    Ok(vec![
+        target("Envoy alone", 200, None),
+        target("filter, replies at once", 503, Some(refused)),
+        target("memory", 200, Some(json!({"producer_async": true}))),
+        target(GROUP_COMMIT, 200, Some(json!({"producer_async": false}))),
+        target("acked, acks all", 200, Some(acks_all)),
+        target(ONE_EACH, 200, Some(one_each)),
+        target("acked, body", 200, Some(json!({"message_format": "body"}))),
+        target(EVENTS, 200, Some(json!({"message_format": "cloudevents"}))),
+        target(
+            "acked, expression",
+            200,
+            Some(json!({
+                "message_expression": "{'text': request.body, 'path': request.path}",
+                "key_expression": "request.headers['content-length']",
+            })),
+        ),
+    ])
+}
+
+impl Target {
+    /// What is sent: a content type, and a body of `BODY_BYTES`.
+    pub(super) fn content(&self) -> (&'static str, Vec<u8>) {
+        if self.name != EVENTS {
+            return ("text/plain", vec![b'x'; BODY_BYTES]);
+        }
+        let padding = "x".repeat(BODY_BYTES.saturating_sub(EVENT.len() + 2));
+        ("application/cloudevents+json", format!("{EVENT}{padding}\"}}").into_bytes())
+    }
+
+    fn listener(&self) -> Listener {
+        match &self.config {
+            Some(config) => Listener::filter(self.name, config.clone()),
+            None => Listener::plain(self.name).buffered(BUFFER_BYTES),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `bench`: measures what a request costs, and what a record does.
+
+mod cell;
+mod client;
+mod envoy;
+mod produce_with;
+mod statistics;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures what a request costs, and what a record does")]
+struct Arguments {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+/// What is measured.
+#[derive(Subcommand)]
+enum Subject {
+    /// Envoy alone, the filter alone, and each way of delivery
+    Envoy(envoy::Options),
+    /// Our Kafka client beside librdkafka and Java's: records per second, and per CPU second
+    Client(client::Options),
+    #[command(hide = true)]
+    ProduceWith(produce_with::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().subject {
+        Subject::Envoy(options) => envoy::run(&options).await,
+        Subject::Client(options) => client::run(&options).await,
+        Subject::ProduceWith(options) => produce_with::run(&options).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Sends the samples, waits for their records, and judges them.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use harness::http::Response;
+use harness::process::wait_until;
+use harness::reader::read_all;
+use harness::record::ReadRecord;
+use harness::samples::{self, Sample};
+use xtask::progress::Step;
+
+use super::parts::{Parts, TOPIC};
+
+/// Longest time until every record is there; more than the filter's flush timeout.
+const ARRIVAL: Duration = Duration::from_secs(20);
+
+/// The sample that is shown beside its record.
+const TYPICAL: &str = "POST of JSON";
+
+/// A sample with what became of it.
+pub(super) struct Exchange {
+    pub(super) sample: Sample,
+    pub(super) reply: Response,
+    pub(super) record: Option<ReadRecord>,
+}
+
+impl Exchange {
+    /// Whether it shows what the others show, too.
+    pub(super) fn is_typical(&self) -> bool {
+        self.sample.name == TYPICAL
+    }
+
+    /// What is wrong, one line each.
+    fn faults(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.reply.status != 200 {
+            lines.push(format!("answered {}: {}", self.reply.status, self.reply.text()));
+        }
+        match &self.record {
+            Some(record) => lines.extend(self.sample.check(record)),
+            None => lines.push("no record in Kafka".to_owned()),
+        }
+        lines
+    }
+}
+
+/// Sends each sample through Envoy, then reads the topic until all records are there.
+pub(super) async fn exchange(parts: &Parts) -> anyhow::Result<Vec<Exchange>> {
+    let step = Step::begin("sending the samples");
+    let port = parts.envoy.port("http")?;
+    let mut exchanges = Vec::new();
+    for sample in samples::all() {
+        let reply = sample.send(port).await?;
+        exchanges.push(Exchange { sample, reply, record: None });
+    }
+    let sent = exchanges.iter().filter(|exchange| exchange.reply.status == 200).count();
+    for record in arrivals(parts, sent).await? {
+        for exchange in &mut exchanges {
+            if exchange.sample.find(std::slice::from_ref(&record)).is_some() {
+                exchange.record = Some(record.clone());
+            }
+        }
+    }
+    step.done();
+    Ok(exchanges)
+}
+
+/// The topic's records as soon as there are `count`, or what there is after a while.
+async fn arrivals(parts: &Parts, count: usize) -> anyhow::Result<Vec<ReadRecord>> {
+    let bootstrap = parts.broker.bootstrap();
+    let all = wait_until("the records", ARRIVAL, || async {
+        let records = read_all(&bootstrap, TOPIC).await?;
+        ensure!(records.len() >= count, "{} of {count}", records.len());
+        Ok(records)
+    });
+    match all.await {
+        Ok(records) => Ok(records),
+        Err(_) => read_all(&bootstrap, TOPIC).await,
+    }
+}
+
+/// Prints one line a sample, and what is wrong with it.
+///
+/// # Errors
+/// When a record is not as it must be.
+pub(super) fn judge(exchanges: &[Exchange], parts: &Parts) -> anyhow::Result<()> {
+    let mut wrong = 0;
+    for exchange in exchanges {
+        let faults = exchange.faults();
+        let mark = if faults.is_empty() { "ok  " } else { "FAIL" };
+        println!("{mark}  {}", exchange.sample.name);
+        for fault in &faults {
+            println!("      {fault}");
+        }
+        wrong += usize::from(!faults.is_empty());
+    }
+    let (right, all) = (exchanges.len() - wrong, exchanges.len());
+    println!("{right} of {all} records are as they must be, on {}", parts.broker);
+    ensure!(wrong == 0, "{wrong} records are wrong");
+    Ok(())
+}

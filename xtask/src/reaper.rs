@@ -1,0 +1,76 @@
+//! A shell that outlives this process by a moment, to kill the children it left behind.
+//!
+//! A Ctrl-C, a SIGKILL or an abort ends a test process without running any `drop`. The shell
+//! reads the process groups from a pipe; the pipe ends with this process, however that ends.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::Pid;
+
+const SCRIPT: &str = r#"
+trap '' INT TERM HUP
+groups=''
+while read -r verb group; do
+  kept=''
+  for one in $groups; do [ "$one" = "$group" ] || kept="$kept $one"; done
+  groups="$kept"
+  [ "$verb" = watch ] && groups="$groups $group"
+done
+for one in $groups; do kill -9 "-$one" 2>/dev/null; done
+"#;
+
+static REAPER: Mutex<Option<Child>> = Mutex::new(None);
+
+/// Has the process group killed if this process ends without [`forget`].
+pub fn watch(group: Pid) {
+    tell("watch", group);
+}
+
+/// A child that leads a process group of its own, and is killed with its group when this process
+/// ends before the guard is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the watch"]
+pub struct Watched(Option<Pid>);
+
+/// Watches a child that was started in a process group of its own.
+pub fn watch_child(child: &Child) -> Watched {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    group.into_iter().for_each(watch);
+    Watched(group)
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.into_iter().for_each(forget);
+    }
+}
+
+/// The process group is gone; its number may belong to others from now on.
+pub fn forget(group: Pid) {
+    tell("forget", group);
+}
+
+/// Without a shell the children are still ended by their owners' `drop`: not worth a failure.
+fn tell(verb: &str, group: Pid) {
+    let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    if reaper.is_none() {
+        *reaper = start().ok();
+    }
+    if let Some(pipe) = reaper.as_mut().and_then(|shell| shell.stdin.as_mut()) {
+        let line = format!("{verb} {}\n", group.as_raw_nonzero());
+        let _no_shell = pipe.write_all(line.as_bytes());
+    }
+}
+
+fn start() -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", SCRIPT])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
