@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, ensure};
 
@@ -170,28 +171,71 @@ pub fn command() -> Command {
     cargo
 }
 
-/// Runs a command to its end, and says whether it succeeded. A terminal shows its standard error as
-/// it is; elsewhere each line passes through here, so that silence is noticed.
+/// Runs a command to its end, and says whether it succeeded.
 ///
 /// # Errors
 /// When it cannot be run.
-pub fn run(mut command: Command) -> anyhow::Result<bool> {
-    let shown = command.get_program().display().to_string();
-    let is_terminal = std::io::stderr().is_terminal();
+pub fn run(command: Command) -> anyhow::Result<bool> {
+    let mut child = spawn(command)?;
+    let shown = relay_errors(&mut child.process)?;
+    let succeeded = child.process.wait()?.success();
+    shown.into_iter().for_each(joined);
+    Ok(succeeded)
+}
+
+/// As [`run`], for a command whose standard output is a pipe that `read` empties.
+///
+/// # Errors
+/// When it cannot be run, or its output cannot be read.
+pub fn run_reading<T>(
+    command: Command,
+    read: impl FnOnce(ChildStdout) -> anyhow::Result<T>,
+) -> anyhow::Result<(bool, T)> {
+    let mut child = spawn(command)?;
+    let shown = relay_errors(&mut child.process)?;
+    let output = child.process.stdout.take().context("standard output is no pipe")?;
+    let found = read(output);
+    if found.is_err() {
+        // It may wait for its output to be read.
+        child.process.kill()?;
+    }
+    let succeeded = child.process.wait()?.success();
+    shown.into_iter().for_each(joined);
+    Ok((succeeded, found?))
+}
+
+/// A child in a process group of its own, which is killed if this process ends before it.
+struct Watched {
+    process: Child,
+    _group: reaper::Watched,
+}
+
+/// A terminal shows the child's standard error as it is; elsewhere each line passes through here,
+/// so that silence is noticed.
+fn spawn(mut command: Command) -> anyhow::Result<Watched> {
     command.stdin(Stdio::null()).process_group(0);
-    if !is_terminal {
+    if !std::io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
-    let mut child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
-    let group = reaper::watch_child(&child);
-    if let Some(output) = child.stderr.take() {
-        for line in BufReader::new(output).split(b'\n') {
-            progress::line(&String::from_utf8_lossy(&line?));
+    let shown = command.get_program().display().to_string();
+    let process = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let group = reaper::watch_child(&process);
+    Ok(Watched { process, _group: group })
+}
+
+fn relay_errors(child: &mut Child) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(output) = child.stderr.take() else { return Ok(None) };
+    let relay = move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            progress::line(&String::from_utf8_lossy(&line));
         }
-    }
-    let status = child.wait().with_context(|| format!("cannot wait for {shown}"))?;
-    drop(group);
-    Ok(status.success())
+    };
+    Ok(Some(thread::Builder::new().spawn(relay)?))
+}
+
+fn joined(thread: JoinHandle<()>) {
+    // It does nothing that panics.
+    let _joined = thread.join();
 }
 
 /// Takes from a command what cargo has told this process of its own package: another cargo would

