@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod generate;
+mod mutations;
 mod test;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     FuncE(demo::Options),
     /// Runs every check: format, lints, unit tests, end-to-end tests
     Test(test::Options),
+    /// Adds bugs to a copy of the Kafka client, and shows that the tests detect each
+    Mutations(mutations::Options),
     /// Measures throughput, latency and CPU time per request
     Bench(bench::Options),
     /// Writes the files that are made of the code: schema, Kong's meta file, reference
@@ -39,6 +42,7 @@ impl Command {
             Self::Up(options) => demo::up(&options),
             Self::FuncE(options) => demo::func_e(&options),
             Self::Test(options) => test::run(&options),
+            Self::Mutations(options) => mutations::run(&options),
             Self::Bench(options) => bench::run(&options),
             Self::Generate => generate::run(),
         }

@@ -16,7 +16,7 @@ use xtask::prerequisites::{Prerequisite, check, require};
 use xtask::tools::{self, KafkaVersion};
 use xtask::{build, paths};
 
-use super::Outcome;
+use super::{Outcome, mutations};
 use binaries::{Binaries, Kind};
 use report::Report;
 use running::Run;
@@ -100,8 +100,9 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             .step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &run, report));
     }
     unit_tests(report, &setup)?;
-    report
-        .step("emulated gateways", |report| setup.run(&[Kind::Emulator], &Run::new(2), report))?;
+    report.step("mutations", mutations)?;
+    let emulator = |report: &mut Report| setup.run(&[Kind::Emulator], &Run::new(2), report);
+    report.step("emulated gateways", emulator)?;
     end_to_end(report, &setup)?;
     demos(report, &setup)?;
     if options.full {
@@ -193,6 +194,14 @@ fn lint(mut cargo: Command) -> Command {
 fn unit_tests(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
     let kinds = [Kind::Rules, Kind::Unit];
     report.step("unit tests", |report| setup.run(&kinds, &Run::new(2), report))
+}
+
+/// Whether the unit tests notice what they are there for.
+fn mutations(report: &mut Report) -> anyhow::Result<()> {
+    if let Outcome::Failed = mutations::run(&mutations::Options::default())? {
+        report.fail("a mutation is not detected".to_owned());
+    }
+    Ok(())
 }
 
 /// Those that mostly wait side by side, then the others one at a time.

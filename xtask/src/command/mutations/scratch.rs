@@ -1,0 +1,291 @@
+//! A copy of the workspace with all mutations in it, and its one build.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use xtask::build;
+use xtask::paths;
+
+use super::diff::{self, Edit};
+use super::patch::{Patch, Target};
+
+/// The switch, as it lies beside the patches and in the scratch copy.
+const SWITCH: (&str, &str) =
+    ("kafka-client/tests/mutations/switch.rs", "kafka-client/src/mutation.rs");
+
+const LIB: &str = "kafka-client/src/lib.rs";
+
+const MANIFEST: &str = "kafka-client/Cargo.toml";
+
+/// The names under which the test binaries are built.
+const UNIT: &str = "kafka-client-unit";
+const SIMULATION: &str = "simulation";
+
+/// The client's unit tests, as a target that can be chosen by its name: see [`Scratch::build`].
+const UNIT_TARGET: &str = "
+[[test]]
+name = \"kafka-client-unit\"
+path = \"src/lib.rs\"
+required-features = [\"fake_broker\"]
+";
+
+/// Files by their path in the workspace, with what they have in them.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+pub(super) struct Scratch {
+    sources: PathBuf,
+    /// Patches that do not fit, by name, and why. They are not in the copy.
+    pub(super) unfit: BTreeMap<String, String>,
+}
+
+/// The test binaries that have all mutations in them.
+pub(super) struct Binaries {
+    unit: PathBuf,
+    simulation: PathBuf,
+}
+
+impl Scratch {
+    /// The sources as they are now, and all patches. A file that is the same as the last time is
+    /// left alone, so that cargo takes what it has built of it.
+    pub(super) fn new(patches: &[Patch]) -> anyhow::Result<Self> {
+        let sources = paths::target().join("mutations/sources");
+        let mut files = Files::new();
+        read(&paths::workspace(), Path::new(""), &mut files)?;
+        let unfit = mutate(&mut files, patches)?;
+        add_switch(&mut files)?;
+        sync(&sources, &files).with_context(|| sources.display().to_string())?;
+        Ok(Self { sources, unfit })
+    }
+
+    /// Builds the tests with all mutations, into the workspace's own target folder, because what
+    /// they depend on is compiled there already.
+    ///
+    /// It is, if it has the same features, and these depend on which packages are chosen. So the
+    /// same packages are chosen as for all other tests, and the targets by names that only the
+    /// client has: no other package is built, above all no binary that would take the place of the
+    /// right one. `--lib` would choose a library of each package.
+    pub(super) fn build(&self) -> anyhow::Result<Binaries> {
+        let mut cargo = build::command();
+        cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+        cargo.args(["--workspace", "--exclude", "kafka-upstream"]);
+        cargo.args(["--test", UNIT, "--test", SIMULATION]);
+        cargo.current_dir(&self.sources).env("CARGO_TARGET_DIR", paths::target());
+        cargo.stdout(Stdio::piped());
+        let (succeeded, messages) = build::run_reading(cargo, |mut output| {
+            let mut messages = String::new();
+            output.read_to_string(&mut messages)?;
+            Ok(messages)
+        })?;
+        ensure!(succeeded, "the scratch copy does not build");
+        Ok(Binaries {
+            unit: executable(&messages, UNIT)?,
+            simulation: executable(&messages, SIMULATION)?,
+        })
+    }
+
+    /// Where cargo would run the client's tests.
+    pub(super) fn package(&self) -> PathBuf {
+        self.sources.join("kafka-client")
+    }
+}
+
+impl Binaries {
+    pub(super) fn of(&self, target: Target) -> &Path {
+        match target {
+            Target::Lib => &self.unit,
+            Target::Simulation => &self.simulation,
+        }
+    }
+}
+
+/// What cargo tells that it has built for a target, in one JSON object a line.
+fn executable(messages: &str, target: &str) -> anyhow::Result<PathBuf> {
+    let found = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_meant = message.pointer("/target/name")?.as_str()? == target;
+        let path = message.get("executable")?.as_str().filter(|_| is_meant)?;
+        Some(PathBuf::from(path))
+    });
+    found.with_context(|| format!("cargo does not say where the tests {target} are"))
+}
+
+/// All files of a folder but what is built and what is hidden.
+fn read(root: &Path, folder: &Path, files: &mut Files) -> anyhow::Result<()> {
+    let from = root.join(folder);
+    for entry in fs::read_dir(&from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "target" || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = folder.join(name);
+        if entry.file_type()?.is_dir() {
+            read(root, &path, files)?;
+        } else {
+            let bytes = fs::read(entry.path()).with_context(|| path.display().to_string())?;
+            files.insert(path, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Puts every patch into the files that it changes. Gives those that do not fit, and why.
+fn mutate(files: &mut Files, patches: &[Patch]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut edits: BTreeMap<PathBuf, Vec<Edit>> = BTreeMap::new();
+    let mut unfit = BTreeMap::new();
+    for patch in patches {
+        match edits_of(patch, files, &edits) {
+            Ok(of_patch) => {
+                for (path, edit) in of_patch {
+                    edits.entry(path).or_default().push(edit);
+                }
+            }
+            Err(error) => {
+                unfit.insert(patch.name.clone(), format!("{error:#}"));
+            }
+        }
+    }
+    for (path, edits) in edits {
+        let file = files.get_mut(&path).with_context(|| path.display().to_string())?;
+        let text = std::str::from_utf8(file).with_context(|| path.display().to_string())?;
+        *file = diff::edited(&text.lines().collect::<Vec<_>>(), &edits).into_bytes();
+    }
+    Ok(unfit)
+}
+
+/// The edits of a patch, all of which fit, and collide with none of those before.
+fn edits_of(
+    patch: &Patch,
+    files: &Files,
+    before: &BTreeMap<PathBuf, Vec<Edit>>,
+) -> anyhow::Result<Vec<(PathBuf, Edit)>> {
+    let mut edits = Vec::new();
+    for file in &patch.files {
+        let path = PathBuf::from(&file.path);
+        let bytes = files.get(&path).with_context(|| format!("{} is not there", file.path))?;
+        let text = std::str::from_utf8(bytes).with_context(|| file.path.clone())?;
+        let lines: Vec<_> = text.lines().collect();
+        for hunk in &file.hunks {
+            for edit in hunk.edits(&lines).with_context(|| file.path.clone())? {
+                let others = before.get(&path).into_iter().flatten();
+                let is_free = others.into_iter().all(|other| !edit.collides(other));
+                ensure!(is_free, "{}: an earlier patch changes the same lines", file.path);
+                edits.push((path.clone(), edit));
+            }
+        }
+    }
+    Ok(edits)
+}
+
+/// Adds what the scratch copy has and the sources have not.
+fn add_switch(files: &mut Files) -> anyhow::Result<()> {
+    let (from, to) = SWITCH;
+    let switch = files.get(Path::new(from)).with_context(|| format!("{from} is not there"))?;
+    files.insert(to.into(), switch.clone());
+    let lib = files.get_mut(Path::new(LIB)).with_context(|| format!("{LIB} is not there"))?;
+    // A mutation may leave things unused.
+    lib.splice(0..0, *b"#![allow(warnings)]\n");
+    lib.extend_from_slice(b"\nmod mutation;\n");
+    let manifest = files.get_mut(Path::new(MANIFEST));
+    let manifest = manifest.with_context(|| format!("{MANIFEST} is not there"))?;
+    manifest.extend_from_slice(UNIT_TARGET.as_bytes());
+    Ok(())
+}
+
+/// Makes a folder have these files and no others. A file that has not changed keeps its time.
+fn sync(folder: &Path, files: &Files) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut old = Files::new();
+    read(folder, Path::new(""), &mut old)?;
+    for path in old.keys().filter(|path| !files.contains_key(*path)) {
+        fs::remove_file(folder.join(path))?;
+    }
+    for (path, bytes) in files.iter().filter(|(path, bytes)| old.get(*path) != Some(bytes)) {
+        let path = folder.join(path);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        files.iter().map(|(path, text)| (path.into(), text.as_bytes().to_vec())).collect()
+    }
+
+    fn patch(name: &str, hunk: &str) -> Patch {
+        let head = "Breaks: All.\nTest: lib a\n\n+++ b/x.rs\n@@ -1 +1 @@\n";
+        let hunk = hunk.replace('?', &format!("crate::mutation::is(\"{name}\")"));
+        Patch::parse(name.to_owned(), &format!("{head}{hunk}")).unwrap()
+    }
+
+    #[test]
+    fn all_patches_that_fit_are_in_the_copy() {
+        let mut files = files(&[("x.rs", "a\nb\nc\n")]);
+        let patches = [
+            patch("p", " a\n-b\n+b?\n c\n"),
+            patch("q", " a\n+?\n b\n c\n"),
+            patch("r", "-b\n+B?\n"),
+            patch("s", " a\n+?\n d\n"),
+        ];
+        let unfit = mutate(&mut files, &patches).unwrap();
+        assert_eq!(unfit.keys().collect::<Vec<_>>(), ["r", "s"]);
+        let text = "a\ncrate::mutation::is(\"q\")\nbcrate::mutation::is(\"p\")\nc\n";
+        assert_eq!(files, self::files(&[("x.rs", text)]));
+    }
+
+    #[test]
+    fn the_patches_of_this_workspace_fit() {
+        let patches = Patch::all(&paths::workspace().join(super::super::FOLDER)).unwrap();
+        assert!(patches.len() >= 46);
+        let mut files = Files::new();
+        read(&paths::workspace(), Path::new("kafka-client/src"), &mut files).unwrap();
+        assert_eq!(mutate(&mut files, &patches).unwrap(), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_is_built_or_hidden_is_not_copied_and_what_is_gone_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        sync(&from, &files(&[("a/b.rs", "text"), ("target/x", ""), (".git/y", "")])).unwrap();
+        sync(&to, &files(&[("gone.rs", "")])).unwrap();
+        let mut copied = Files::new();
+        read(&from, Path::new(""), &mut copied).unwrap();
+        sync(&to, &copied).unwrap();
+        let mut found = Files::new();
+        read(&to, Path::new(""), &mut found).unwrap();
+        assert_eq!(found, files(&[("a/b.rs", "text")]));
+    }
+
+    #[test]
+    fn a_file_that_has_not_changed_keeps_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let modified = |name: &str| dir.path().join(name).metadata().unwrap().modified().unwrap();
+        sync(dir.path(), &files(&[("a", "1"), ("b", "1")])).unwrap();
+        for name in ["a", "b"] {
+            let file = fs::File::options().append(true).open(dir.path().join(name)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        sync(dir.path(), &files(&[("a", "1"), ("b", "2")])).unwrap();
+        assert_eq!(modified("a"), std::time::UNIX_EPOCH);
+        assert_ne!(modified("b"), std::time::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_binary_is_found_in_what_cargo_tells() {
+        let messages = "{\"reason\":\"build-script-executed\"}\n\
+            {\"target\":{\"name\":\"simulation\"},\"executable\":null}\n\
+            {\"target\":{\"name\":\"other\"},\"executable\":\"/o\"}\n\
+            {\"target\":{\"name\":\"simulation\"},\"executable\":\"/s\"}\n";
+        assert_eq!(executable(messages, SIMULATION).unwrap(), Path::new("/s"));
+        assert!(executable(messages, UNIT).is_err());
+    }
+}
