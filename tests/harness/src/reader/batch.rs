@@ -132,7 +132,7 @@ mod tests {
             value: None,
             headers: vec![("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None)],
         };
-        assert_eq!(records(3, batch().into()).unwrap(), [record.clone()]);
+        assert_eq!(records(3, batch().into()).unwrap(), std::slice::from_ref(&record));
         let cut = [batch(), batch()[..20].to_vec()].concat();
         assert_eq!(records(3, cut.into()).unwrap(), [record]);
     }
