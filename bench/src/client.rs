@@ -59,7 +59,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let java = Java::find()?;
     let step = Step::begin("starting Kafka");
-    let kafka = Kafka::start_with(KafkaVersion::V4_1, 1, &BROKER).await?;
+    let kafka = Kafka::start_measured(KafkaVersion::V4_1, 1, &BROKER).await?;
     step.done();
     let ground = Ground { kafka: &kafka, java: &java, dir: dir.path() };
     let rounds = if options.quick { 1 } else { options.rounds };

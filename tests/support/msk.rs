@@ -108,11 +108,8 @@ impl Msk {
             let _infallible = writeln!(text, "{name}={value}");
         }
         std::fs::write(&file, text)?;
-        let libs = tools::kafka_libs(self.kafka.version())?.join("*");
-        let paths = std::iter::once(&libs).chain(&self.class_path);
-        let mut java = Command::new(tools::java()?);
-        java.arg("-cp").arg(std::env::join_paths(paths)?);
-        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        let mut java = tools::kafka_java(self.kafka.version())?.command(&self.class_path)?;
+        java.args(tools::QUICK);
         java.arg("org.apache.kafka.tools.ProducerPerformance");
         java.args(["--topic", topic, "--num-records", &records.to_string()]);
         java.args(["--record-size", "10", "--throughput", "-1", "--producer.config"]).arg(file);

@@ -1,7 +1,9 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
+mod classes;
 mod debian;
 mod install;
+mod kafka;
 mod kcat;
 mod kerberos;
 mod msk;
@@ -20,6 +22,7 @@ use anyhow::{Context, bail};
 use crate::prerequisites::{Prerequisite, java_path, require};
 use install::install;
 pub use install::run;
+pub use kafka::{CLUSTER_ID, KafkaJava, QUICK, kafka_java};
 pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
@@ -81,11 +84,16 @@ pub fn envoy() -> anyhow::Result<PathBuf> {
     Ok(dir.join("envoy/_bin/envoy"))
 }
 
-/// The folder with Kafka's jars: `$KAFKA_HOME/libs`, else fetched from Maven Central.
+/// The folder with Kafka's jars: `$KAFKA_HOME/libs`, else fetched from Maven Central. What makes
+/// starts from it quick is made, too.
 ///
 /// # Errors
 /// When Maven or Java is missing, or the download fails.
 pub fn kafka_libs(version: KafkaVersion) -> anyhow::Result<PathBuf> {
+    Ok(kafka_java(version)?.libs().to_owned())
+}
+
+fn fetched_libs(version: KafkaVersion) -> anyhow::Result<PathBuf> {
     if let Some(home) = env::var_os("KAFKA_HOME") {
         let libs = Path::new(&home).join("libs");
         return given("KAFKA_HOME", libs.as_os_str());

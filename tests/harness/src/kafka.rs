@@ -16,7 +16,7 @@ use anyhow::Context;
 
 use crate::process::Process;
 use crate::run_dir::RunDir;
-use broker::{Broker, Java};
+use broker::Broker;
 pub use credentials::DelegationToken;
 pub use dump::DumpedBatch;
 pub use metadata::Replicas;
@@ -42,6 +42,8 @@ pub struct Setup<'a> {
     pub java: &'a [String],
     /// Folders of classes, and of jars as `folder/*`, that follow Kafka's own.
     pub class_path: &'a [PathBuf],
+    /// Whether figures are taken of it: it starts slowly then, and serves as fast as it can.
+    pub is_measured: bool,
 }
 
 /// A cluster whose brokers are its controllers too; it ends when this is dropped.
@@ -61,22 +63,24 @@ impl Kafka {
     /// # Errors
     /// When a prerequisite is missing or a broker does not start; its log's end is shown.
     pub async fn start(version: KafkaVersion, brokers: usize) -> anyhow::Result<Self> {
-        Self::start_with(version, brokers, &[]).await
+        Self::start_setup(version, brokers, brokers, Setup::default()).await
     }
 
-    /// As [`Kafka::start`], with broker properties of the caller's that win over the built-in ones.
+    /// As [`Kafka::start`], for benchmarks: one or more brokers as they run in production, with
+    /// properties of the caller's that win over the built-in ones.
     ///
     /// # Errors
     /// As [`Kafka::start`].
-    pub async fn start_with(
+    pub async fn start_measured(
         version: KafkaVersion,
         brokers: usize,
         properties: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        Self::start_voting(version, brokers, brokers, properties).await
+        let setup = Setup { properties, is_measured: true, ..Setup::default() };
+        Self::start_setup(version, brokers, brokers, setup).await
     }
 
-    /// As [`Kafka::start_with`], with controllers in the first `controllers` brokers alone: the
+    /// As [`Kafka::start`], with broker properties of the caller's and controllers in the first `controllers` brokers alone: the
     /// others can then be down together without the cluster losing its majority.
     ///
     /// # Errors
@@ -101,14 +105,22 @@ impl Kafka {
         controllers: usize,
         setup: Setup<'_>,
     ) -> anyhow::Result<Self> {
-        let java = tokio::task::spawn_blocking(move || -> anyhow::Result<Java> {
-            Ok(Java { binary: tools::java()?, libs: tools::kafka_libs(version)? })
+        let users = setup.scram.iter();
+        let users: Vec<_> =
+            users.map(|(user, word)| (user.to_string(), word.to_string())).collect();
+        let (java, storage) = tokio::task::spawn_blocking(move || {
+            let users: Vec<_> = users.iter().map(|(user, word)| (&**user, &**word)).collect();
+            let java = tools::kafka_java(version)?;
+            let storage = java.storage(&users)?;
+            anyhow::Ok((java, storage))
         })
         .await??;
         let dir = RunDir::new("kafka")?;
         let brokers = broker::prepare(brokers, controllers, dir.path(), &setup)?;
         let mut cluster = Self { version, brokers, dir };
-        cluster.format(&java, setup.scram).await?;
+        for broker in &cluster.brokers {
+            broker.format(&storage)?;
+        }
         for broker in &mut cluster.brokers {
             broker.spawn(&java)?;
         }
@@ -203,7 +215,7 @@ impl Kafka {
     /// # Errors
     /// When it cannot be run.
     pub fn spawn_broker(&mut self, id: usize) -> anyhow::Result<()> {
-        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
+        let java = tools::kafka_java(self.version)?;
         let broker = self.broker_mut(id)?;
         anyhow::ensure!(broker.process.is_none(), "broker {id} runs already");
         broker.spawn(&java)
@@ -248,25 +260,6 @@ impl Kafka {
         let mut running = self.brokers.iter_mut().filter_map(|broker| broker.process.as_mut());
         let ended = running.find_map(|process| (!process.is_running()).then_some(process));
         ended.map_or(Ok(()), |process| Err(process.failure("ended by itself")))
-    }
-
-    /// Writes each broker's properties and empty storage.
-    async fn format(&self, java: &Java, users: &[(&str, &str)]) -> anyhow::Result<()> {
-        let mut scram = Vec::new();
-        for (user, password) in users {
-            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
-                scram.push(format!("{mechanism}=[name={user},password={password}]"));
-            }
-        }
-        let mut runs = tokio::task::JoinSet::new();
-        for broker in &self.brokers {
-            let command = broker.format_command(java, &scram)?;
-            runs.spawn_blocking(move || broker::run_format(command));
-        }
-        while let Some(run) = runs.join_next().await {
-            run??;
-        }
-        Ok(())
     }
 
     fn broker(&self, id: usize) -> anyhow::Result<&Broker> {

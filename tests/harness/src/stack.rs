@@ -91,7 +91,7 @@ async fn start_kafka(
     topics: &[(String, i32)],
 ) -> anyhow::Result<Kafka> {
     let step = Step::begin(format!("starting Kafka {version}"));
-    let kafka = Kafka::start(version, brokers).await?;
+    let kafka = Kafka::start_measured(version, brokers, &[]).await?;
     let replication = i32::try_from(brokers.min(3))?;
     for (topic, partitions) in topics {
         kafka.create_topic_with(topic, *partitions, replication, &[]).await?;

@@ -1,32 +1,22 @@
 //! One broker: its ports, its folder, its process.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use xtask::tools::{CLUSTER_ID, KafkaJava, QUICK};
 
 use super::{Setup, properties};
 use crate::ports;
 use crate::process::Process;
-
-/// The cluster id of every cluster here; any 16 bytes in base64 do.
-const CLUSTER_ID: &str = "a2Fma2EtdXBzdHJlYW0tMQ";
-
-/// A Java and the jars it runs.
-#[derive(Clone, Debug)]
-pub(super) struct Java {
-    pub(super) binary: PathBuf,
-    pub(super) libs: PathBuf,
-}
 
 #[derive(Debug)]
 pub(super) struct Broker {
     pub(super) process: Option<Process>,
     /// Whether it runs without answering.
     pub(super) frozen: bool,
-    is_alone: bool,
+    is_measured: bool,
     id: usize,
     port: u16,
     listeners: Vec<(String, String, u16)>,
@@ -55,11 +45,10 @@ pub(super) fn prepare(
         let (port, controller) = (ports::free()?, ports::free()?);
         let node = properties::Node { id, port, controller, listeners: listeners.clone() };
         let dir = dir.join(id.to_string());
-        let is_alone = count == 1;
         let broker = Broker {
             process: None,
             frozen: false,
-            is_alone,
+            is_measured: setup.is_measured,
             id,
             port,
             listeners,
@@ -73,7 +62,12 @@ pub(super) fn prepare(
     }
     for (broker, node) in brokers.iter().zip(&nodes) {
         let data = broker.dir.join("data");
-        let text = properties::render(node, &nodes, controllers, &data, setup.properties);
+        let mut own = Vec::new();
+        if !setup.is_measured {
+            own.extend(properties::QUICK);
+        }
+        own.extend(setup.properties);
+        let text = properties::render(node, &nodes, controllers, &data, &own);
         fs::write(broker.properties(), text)?;
     }
     Ok(brokers)
@@ -95,15 +89,25 @@ impl Broker {
         self.process.is_some() && !self.frozen
     }
 
-    pub(super) fn spawn(&mut self, java: &Java) -> anyhow::Result<()> {
-        let mut command = java_command(java, &self.class_path)?;
+    /// Makes its storage, from that of [`KafkaJava::storage`].
+    pub(super) fn format(&self, template: &Path) -> anyhow::Result<()> {
+        let data = self.dir.join("data");
+        fs::create_dir(&data)?;
+        fs::copy(template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"))?;
+        let directory = BASE64_URL_SAFE_NO_PAD.encode(fastrand::u128(..).to_be_bytes());
+        let id = self.id;
+        let meta =
+            format!("version=1\ncluster.id={CLUSTER_ID}\nnode.id={id}\ndirectory.id={directory}\n");
+        Ok(fs::write(data.join("meta.properties"), meta)?)
+    }
+
+    pub(super) fn spawn(&mut self, java: &KafkaJava) -> anyhow::Result<()> {
+        let mut command = java.command(&self.class_path)?;
         command.args(["-Xms256m", "-Xmx512m"]);
-        if self.is_alone {
+        if self.is_measured {
             command.args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
         } else {
-            // They share the processors, and are killed and started again: a quick start matters
-            // more than fast code.
-            command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+            command.args(QUICK);
         }
         command.args(&self.java).arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
         command.arg("kafka.Kafka").arg(self.properties());
@@ -111,18 +115,6 @@ impl Broker {
         self.frozen = false;
         self.process = Some(Process::spawn(&name, command, &self.dir.join("broker.log"))?);
         Ok(())
-    }
-
-    pub(super) fn format_command(&self, java: &Java, scram: &[String]) -> anyhow::Result<Command> {
-        let mut command = java_command(java, &self.class_path)?;
-        // A run of a second: a quick start matters more than fast code.
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.tools.StorageTool"]);
-        command.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(self.properties());
-        for user in scram {
-            command.args(["--add-scram", user]);
-        }
-        Ok(command)
     }
 
     /// The segments of a topic's partitions, in order of their names.
@@ -158,21 +150,4 @@ impl Broker {
     fn properties(&self) -> PathBuf {
         self.dir.join("server.properties")
     }
-}
-
-/// Runs a command of [`Broker::format_command`].
-pub(super) fn run_format(mut command: Command) -> anyhow::Result<()> {
-    let output = command.output().context("cannot run java")?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].concat();
-    bail!("cannot format Kafka's storage: {}", String::from_utf8_lossy(&text));
-}
-
-pub(super) fn java_command(java: &Java, more: &[PathBuf]) -> anyhow::Result<Command> {
-    let mut command = Command::new(&java.binary);
-    let paths = std::iter::once(java.libs.join("*")).chain(more.iter().cloned());
-    command.arg("-cp").arg(env::join_paths(paths).context("a colon in the path of jars")?);
-    Ok(command)
 }

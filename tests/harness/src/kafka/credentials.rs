@@ -5,7 +5,6 @@ use std::fs;
 use anyhow::Context;
 
 use super::Kafka;
-use super::broker::{Java, java_command};
 use super::dump::run;
 use xtask::tools;
 
@@ -54,9 +53,8 @@ impl Kafka {
     }
 
     async fn tool(&self, class: &str, bootstrap: &str, more: &[&str]) -> anyhow::Result<String> {
-        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
-        let mut command = java_command(&java, &[])?;
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        let mut command = tools::kafka_java(self.version)?.command(&[])?;
+        command.args(tools::QUICK);
         command.args([class, "--bootstrap-server", bootstrap]).args(more);
         tokio::task::spawn_blocking(move || run(command)).await?
     }

@@ -7,7 +7,6 @@ use std::str::FromStr;
 use anyhow::{Context, bail, ensure};
 
 use super::Kafka;
-use super::broker::{Java, java_command};
 use xtask::tools;
 
 /// A batch in a log, as Kafka describes it.
@@ -39,14 +38,13 @@ impl Kafka {
     /// # Errors
     /// When there is no such log, or Kafka cannot read a batch of it.
     pub async fn dump(&self, id: usize, topic: &str) -> anyhow::Result<Vec<DumpedBatch>> {
-        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
         let mut files = Vec::new();
         for segment in self.broker(id)?.segments(topic)? {
             files.push(segment.to_str().context("a path that is not UTF-8")?.to_owned());
         }
         ensure!(!files.is_empty(), "broker {id} has no log of {topic}");
-        let mut command = java_command(&java, &[])?;
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        let mut command = tools::kafka_java(self.version)?.command(&[])?;
+        command.args(tools::QUICK);
         command.args(["kafka.tools.DumpLogSegments", "--print-data-log", "--files"]);
         command.arg(files.join(","));
         parse(&tokio::task::spawn_blocking(move || run(command)).await??)

@@ -3,6 +3,15 @@
 use std::fmt::Write;
 use std::path::Path;
 
+/// What spares a broker work at its start that only much traffic is worth: threads, and a buffer of
+/// 128 MB that is filled with zeros.
+pub(super) const QUICK: [(&str, &str); 4] = [
+    ("num.network.threads", "2"),
+    ("num.io.threads", "4"),
+    ("background.threads", "2"),
+    ("log.cleaner.dedupe.buffer.size", "2097152"),
+];
+
 /// A broker and its ports.
 #[derive(Debug)]
 pub(super) struct Node {

@@ -5,7 +5,6 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 use super::Kafka;
-use super::broker::{Java, java_command};
 use crate::record::ReadRecord;
 use xtask::tools;
 
@@ -28,9 +27,8 @@ impl Kafka {
         topic: &str,
         count: usize,
     ) -> anyhow::Result<Vec<ReadRecord>> {
-        let java = Java { binary: tools::java()?, libs: tools::kafka_libs(self.version)? };
-        let mut command = java_command(&java, &[])?;
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        let mut command = tools::kafka_java(self.version)?.command(&[])?;
+        command.args(tools::QUICK);
         command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
         command.args(["--bootstrap-server", &self.bootstrap(), "--topic", topic]);
         command.args(["--partition", "0", "--offset", "earliest", "--timeout-ms", "20000"]);
