@@ -42,11 +42,12 @@ mod settings;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
@@ -123,6 +124,9 @@ pub struct FakeCluster {
     state: Arc<Lock<State>>,
 }
 
+/// Pause after a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 impl FakeCluster {
     /// A cluster without topics, all brokers up.
     pub fn new(settings: FakeSettings) -> Self {
@@ -160,7 +164,14 @@ impl FakeCluster {
             let listener = self.socket(broker).await?;
             let cluster = self.clone();
             tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else {
+                        // Such as too many open files: others may be closed in the meantime.
+                        sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    };
+                    // Else an answer may wait for the acknowledgement of the one before it.
+                    let _slower_if_refused = stream.set_nodelay(true);
                     cluster.take(broker, stream);
                 }
             });

@@ -1,5 +1,6 @@
 //! Stories about the fake itself: what its clients see, and what a raw peer sees.
 
+mod listening;
 mod reading;
 mod waiting;
 
