@@ -3,16 +3,42 @@
 //! A [`FakeCluster`] is driven by the tokio clock. Clients made by [`FakeCluster::client`] reach it
 //! through streams in memory, which a paused clock can drive; others through
 //! [`FakeCluster::listen`].
+//!
+//! # As an embedded broker
+//!
+//! With [`FakeSettings::embedded`] and [`FakeCluster::listen`] it is a broker for a demonstration
+//! on one machine: producers write to it, and consumers read the record batches back as they were
+//! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch and SASL.
+//!
+//! It is no Kafka broker:
+//!
+//! - Everything is in memory. Nothing is written to a disk, so there is nothing to fsync, and an
+//!   acknowledgement with `acks=all` says only that the leader has the records. They end with the
+//!   process.
+//! - Nothing is replicated, whatever the number of brokers: each partition is on its leader alone,
+//!   and its high watermark is the end of its log.
+//! - There are no consumer groups, hence no committed offsets: consumers name their partitions.
+//!   FindCoordinator is answered by UNSUPPORTED_VERSION, because librdkafka waits for ever for a
+//!   broker that has it.
+//! - There are no transactions, no fetch sessions, no quotas and no compaction, and topics are
+//!   made by [`FakeCluster::create_topic`] alone.
+//! - Listeners are plaintext, at 127.0.0.1. A client that connects and says nothing keeps its
+//!   connection for as long as it likes.
 
 mod answers;
 mod dice;
+mod execute;
 mod faults;
+mod fetch;
 mod leadership;
+mod list_offsets;
 mod log;
 mod produce;
+mod requests;
 mod sasl;
 mod sequences;
 mod serve;
+mod settings;
 mod state;
 
 use std::sync::Arc;
@@ -21,13 +47,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
 pub use leadership::Leader;
 pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
+pub use settings::FakeSettings;
 
 use crate::backoff::seed_this_thread;
 use crate::cluster::Network;
@@ -39,8 +66,14 @@ use state::State;
 
 /// The key of Produce.
 pub const PRODUCE: i16 = 0;
+/// The key of Fetch.
+pub const FETCH: i16 = 1;
+/// The key of ListOffsets.
+pub const LIST_OFFSETS: i16 = 2;
 /// The key of Metadata.
 pub const METADATA: i16 = 3;
+/// The key of FindCoordinator.
+pub const FIND_COORDINATOR: i16 = 10;
 /// The key of SaslHandshake.
 pub const SASL_HANDSHAKE: i16 = 17;
 /// The key of ApiVersions.
@@ -49,27 +82,6 @@ pub const API_VERSIONS: i16 = 18;
 pub const INIT_PRODUCER_ID: i16 = 22;
 /// The key of SaslAuthenticate.
 pub const SASL_AUTHENTICATE: i16 = 36;
-
-/// How a cluster behaves when nothing is made to fail.
-#[derive(Debug, Clone)]
-pub struct FakeSettings {
-    /// Brokers 1 to n.
-    pub brokers: i32,
-    /// Of the dice that faults and delays are thrown with.
-    pub seed: u64,
-    /// Longest time until a broker hears of a leader change.
-    pub metadata_delay: Duration,
-    /// Whether a refusal names the new leader (KIP-951).
-    pub leader_hints: bool,
-    /// How producers without state are treated.
-    pub without_state: WithoutState,
-    /// Largest batch, bytes (`message.max.bytes`).
-    pub batch_bytes: usize,
-    /// Bytes that a stream in memory holds in each direction.
-    pub stream_bytes: usize,
-    /// What it demands of its clients; nothing lets everyone in.
-    pub sasl: Option<FakeSasl>,
-}
 
 /// A Produce request's batch that reached a broker.
 #[derive(Debug, Clone)]
@@ -112,20 +124,8 @@ pub struct FakeCluster {
     state: Arc<Lock<State>>,
 }
 
-impl Default for FakeSettings {
-    fn default() -> Self {
-        Self {
-            brokers: 1,
-            seed: 0,
-            metadata_delay: Duration::ZERO,
-            leader_hints: true,
-            without_state: WithoutState::default(),
-            batch_bytes: 1_048_588,
-            stream_bytes: 64 * 1024,
-            sasl: None,
-        }
-    }
-}
+/// Pause after a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl FakeCluster {
     /// A cluster without topics, all brokers up.
@@ -153,7 +153,8 @@ impl FakeCluster {
         Client::on(config, Network::Memory(self.clone()), Some(source))
     }
 
-    /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that.
+    /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that. Connections
+    /// are taken until the runtime ends; those to a broker that is down are closed at once.
     ///
     /// # Errors
     /// What the operating system says.
@@ -163,7 +164,14 @@ impl FakeCluster {
             let listener = self.socket(broker).await?;
             let cluster = self.clone();
             tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else {
+                        // Such as too many open files: others may be closed in the meantime.
+                        sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    };
+                    // Else an answer may wait for the acknowledgement of the one before it.
+                    let _slower_if_refused = stream.set_nodelay(true);
                     cluster.take(broker, stream);
                 }
             });
@@ -238,18 +246,17 @@ impl FakeCluster {
 
     /// A partition loses every batch that reaches beyond `end`, as after an unclean election.
     pub fn truncate(&self, topic: &str, partition: i32, end: i64) {
-        if let Some(partition) = self.state.lock().partition_mut(topic, partition) {
-            partition.log.truncate(end);
-        }
+        self.state.lock().truncate(topic, partition, end);
     }
 
-    /// The records of a partition, in order.
+    /// The records that a partition has now, in order.
     pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
         let state = self.state.lock();
         state.partition(topic, partition).map_or_else(Vec::new, |found| found.log.records())
     }
 
-    /// Every batch that reached a broker, in order of execution.
+    /// Every batch that reached a broker, in order of execution; nothing without
+    /// [`FakeSettings::records_arrivals`].
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.state.lock().arrivals.clone()
     }

@@ -1,4 +1,4 @@
-//! What a fake broker answers to each API but Produce.
+//! What a fake broker answers to the APIs without a file of their own.
 
 use bytes::BytesMut;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -6,8 +6,9 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest,
-    MetadataResponse, ProducerId, ResponseHeader, TopicName,
+    ApiVersionsResponse, BrokerId, FindCoordinatorResponse, InitProducerIdRequest,
+    InitProducerIdResponse, MetadataRequest, MetadataResponse, ProducerId, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::time::Instant;
@@ -53,8 +54,7 @@ pub(super) fn metadata(
             .with_host(StrBytes::from_string(broker.host.clone()))
             .with_port(broker.port.into())
     });
-    let wanted = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
-    let topics = wanted.map(|name| {
+    let topics = wanted(state, request, version).into_iter().map(|name| {
         let found = state.topics.get(name.as_str()).filter(|_| code == 0);
         topic(broker, version, name, found, if code == 0 { UNKNOWN_TOPIC } else { code })
     });
@@ -62,7 +62,24 @@ pub(super) fn metadata(
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(StrBytes::from_static_str("fake")))
         .with_topics(topics.collect());
+    // Tools for administrators ask until there is one; what they ask of it then is refused.
+    let controller = state.brokers.iter().find(|(_, broker)| broker.is_up()).map_or(-1, |it| *it.0);
+    let response =
+        if version >= 1 { response.with_controller_id(BrokerId(controller)) } else { response };
     if version >= 13 { response.with_error_code(code) } else { response }
+}
+
+/// The topics that are asked for: all of them if there is no list, or in version 0 an empty one.
+fn wanted(state: &State, request: &MetadataRequest, version: i16) -> Vec<TopicName> {
+    match &request.topics {
+        Some(topics) if version > 0 || !topics.is_empty() => {
+            topics.iter().filter_map(|topic| topic.name.clone()).collect()
+        }
+        _ => {
+            let name = |name: &String| TopicName(StrBytes::from_string(name.clone()));
+            state.topics.keys().map(name).collect()
+        }
+    }
 }
 
 const UNKNOWN_TOPIC: i16 = 3;
@@ -84,12 +101,26 @@ fn topic(
             .with_error_code(if leader.id.is_some() { 0 } else { LEADER_NOT_AVAILABLE })
             .with_partition_index(index)
             .with_leader_id(BrokerId(leader.id.unwrap_or(-1)))
+            .with_replica_nodes(leader.id.map(BrokerId).into_iter().collect())
+            .with_isr_nodes(leader.id.map(BrokerId).into_iter().collect())
             .with_leader_epoch(if version >= 7 { leader.epoch } else { -1 })
     });
     let answer = answer.with_partitions(partitions.collect());
     let id = Uuid::from_u128(found.id);
     if version >= 10 { answer.with_topic_id(id) } else { answer }
 }
+
+/// There are no groups, and no transactions either.
+pub(super) fn find_coordinator(version: i16, code: i16) -> FindCoordinatorResponse {
+    let response = FindCoordinatorResponse::default()
+        .with_error_code(if code == 0 { UNSUPPORTED_VERSION } else { code })
+        .with_node_id(BrokerId(-1));
+    let why = "this broker has no consumer groups: assign partitions to the consumer instead";
+    let why = Some(StrBytes::from_static_str(why));
+    if version >= 1 { response.with_error_message(why) } else { response }
+}
+
+const UNSUPPORTED_VERSION: i16 = 35;
 
 /// A new producer id with epoch 0, as brokers give without a transactional id.
 pub(super) fn init_producer_id(

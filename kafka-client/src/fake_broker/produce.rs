@@ -65,25 +65,27 @@ impl Produce<'_> {
         }
         let header = BatchHeader::parse(&batch).ok();
         let fate = self.append(topic, index, acks, &batch);
-        let partition = index;
-        let (at, broker, topic) = (Instant::now(), self.broker, topic.to_owned());
-        self.state.arrivals.push(Arrival {
-            at,
-            broker,
-            topic: topic.clone(),
-            partition,
-            acks,
-            batch,
-            header,
-            fate,
-        });
+        if self.state.settings.records_arrivals {
+            let (at, broker, topic) = (Instant::now(), self.broker, topic.to_owned());
+            let partition = index;
+            self.state.arrivals.push(Arrival {
+                at,
+                broker,
+                topic,
+                partition,
+                acks,
+                batch,
+                header,
+                fate,
+            });
+        }
         let refusal = match self.fault {
             Some(Fault::Refuse { code, trace }) => Some((*code, *trace)),
             _ => None,
         };
         match (fate, refusal) {
             (Fate::Refused(code), Some((_, Trace::Truncated))) => {
-                let end = self.state.partition(&topic, index).map(|it| it.log.end());
+                let end = self.state.partition(topic, index).map(|it| it.log.end());
                 Told { code, base_offset: end.unwrap_or(-1) }
             }
             (Fate::Refused(code), _) => Told { code, base_offset: -1 },
@@ -107,9 +109,9 @@ impl Produce<'_> {
             }
             _ => {}
         }
-        let (without_state, most) =
-            (self.state.settings.without_state, self.state.settings.batch_bytes);
-        let broker = self.broker;
+        let settings = &self.state.settings;
+        let (without_state, most) = (settings.without_state, settings.batch_bytes);
+        let (broker, retention_bytes) = (self.broker, settings.retention_bytes);
         let Some(partition) = self.state.partition_mut(topic, index) else {
             return Fate::Refused(UNKNOWN_TOPIC_OR_PARTITION);
         };
@@ -132,7 +134,15 @@ impl Produce<'_> {
             partition.log.producers.judge(&checked.header, without_state)
         };
         match verdict {
-            Verdict::Append => Fate::Appended(partition.log.append(checked)),
+            Verdict::Append => {
+                let epoch = partition.leadership.now().epoch;
+                let offset = partition.log.append(&checked, epoch);
+                if let Some(most) = retention_bytes {
+                    partition.log.retain(most);
+                }
+                self.state.changed.notify_waiters();
+                Fate::Appended(offset)
+            }
             Verdict::Duplicate(offset) => Fate::Duplicate(offset),
             Verdict::Refuse(code) => Fate::Refused(code),
         }

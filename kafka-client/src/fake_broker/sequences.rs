@@ -45,6 +45,8 @@ struct Span {
 
 /// Batches that a broker remembers of one producer.
 const REMEMBERED: usize = 5;
+/// Producers that a partition remembers. Brokers forget by time; a number bounds the memory too.
+const PRODUCERS: usize = 1000;
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -85,6 +87,9 @@ impl Producers {
         let span = Span { first: batch.base_sequence, last: last_sequence(batch), offset };
         let epoch = batch.producer_epoch;
         let fresh = || Remembered { epoch, spans: VecDeque::new() };
+        if self.0.len() >= PRODUCERS && !self.0.contains_key(&batch.producer_id) {
+            self.forget_oldest();
+        }
         let known = self.0.entry(batch.producer_id).or_insert_with(fresh);
         if known.epoch != epoch {
             *known = fresh();
@@ -92,6 +97,15 @@ impl Producers {
         known.spans.push_back(span);
         if known.spans.len() > REMEMBERED {
             known.spans.pop_front();
+        }
+    }
+
+    /// Forgets the producer that has written nothing for the longest time.
+    fn forget_oldest(&mut self) {
+        let last = |known: &Remembered| known.spans.back().map_or(-1, |span| span.offset);
+        let oldest = self.0.iter().min_by_key(|(_, known)| last(known)).map(|(id, _)| *id);
+        if let Some(oldest) = oldest {
+            self.0.remove(&oldest);
         }
     }
 
@@ -154,6 +168,21 @@ mod tests {
         assert_eq!(judge(&producers, &sent[0]), Verdict::Refuse(45));
         assert_eq!(judge(&producers, &sent[1]), Verdict::Duplicate(101));
         assert_eq!(judge(&producers, &sent[5]), Verdict::Duplicate(105));
+    }
+
+    #[test]
+    fn the_producer_that_was_silent_for_the_longest_time_is_forgotten_first() {
+        let mut producers = Producers::default();
+        let of = |id: i64| BatchHeader { producer_id: id, ..batch(0, 0, 1) };
+        for id in 0..PRODUCERS as i64 {
+            producers.remember(&of(id), id);
+        }
+        producers.remember(&BatchHeader { base_sequence: 1, ..of(0) }, 5000);
+        producers.remember(&of(9999), 5001);
+        assert_eq!(producers.0.len(), PRODUCERS);
+        assert_eq!(judge(&producers, &of(0)), Verdict::Duplicate(0));
+        assert_eq!(judge(&producers, &of(1)), Verdict::Append, "nothing is known of it");
+        assert_eq!(judge(&producers, &of(9999)), Verdict::Duplicate(5001));
     }
 
     #[test]

@@ -3,50 +3,26 @@
 use std::future::pending;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{
-    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
-};
-use kafka_protocol::protocol::{Decodable, HeaderVersion};
+use bytes::{Buf, BufMut, BytesMut};
+use kafka_protocol::messages::FetchRequest;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::answers::{self, encode};
-use super::faults::{Fault, Trace};
-use super::produce::Produce;
+use super::FakeCluster;
+use super::answers::encode;
+use super::execute::{Reply, Request, drop_batches, execute, throttle};
+use super::faults::Fault;
+use super::fetch::Fetch;
+use super::requests::HEAD_BYTES;
 use super::sasl::Session;
-use super::state::State;
-use super::{
-    API_VERSIONS, FakeCluster, INIT_PRODUCER_ID, METADATA, PRODUCE, SASL_AUTHENTICATE,
-    SASL_HANDSHAKE,
-};
-
-/// One request, and what is to go wrong with it.
-struct Request {
-    api: i16,
-    version: i16,
-    correlation: i32,
-    frame: Bytes,
-    fault: Option<Fault>,
-}
-
-/// What follows from a request.
-enum Reply {
-    Answer(BytesMut),
-    /// acks 0.
-    Nothing,
-    Close,
-}
 
 /// Bytes of the length in front of a request.
 const LENGTH_BYTES: usize = 4;
-/// Bytes of API key, version and correlation id.
-const HEAD_BYTES: usize = 8;
 /// Largest request, bytes (`socket.request.max.bytes`).
 const REQUEST_BYTES: usize = 100 * 1024 * 1024;
 
-const UNSUPPORTED_VERSION: i16 = 35;
+/// How much is read ahead while a Fetch waits, bytes: only to notice that the client hangs up.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 impl FakeCluster {
     /// Serves a stream until either side closes it, or the broker goes down.
@@ -84,6 +60,9 @@ impl FakeCluster {
             let reply = execute(&mut self.state.lock(), broker, &request, &mut session);
             let answer = match reply {
                 Reply::Answer(answer) => answer,
+                Reply::Fetch(asked) => {
+                    self.fetch(broker, &request, &asked, &mut stream, &mut heard).await?
+                }
                 Reply::Nothing => continue,
                 Reply::Close => return None,
             };
@@ -130,6 +109,40 @@ impl FakeCluster {
         fill(stream, heard, length).await?;
         let frame = heard.split_to(length).freeze();
         Some(Request { api, version, correlation, frame, fault })
+    }
+
+    /// Answers a Fetch as soon as there is enough for it, or when its client has waited as long as
+    /// it wants to.
+    async fn fetch<S>(
+        &self,
+        broker: i32,
+        request: &Request,
+        asked: &FetchRequest,
+        stream: &mut S,
+        heard: &mut BytesMut,
+    ) -> Option<BytesMut>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let (version, fault) = (request.version, request.fault.as_ref());
+        let fetch = Fetch { broker, version, request: asked, fault };
+        let until = Instant::now() + fetch.patience();
+        let changed = self.state.lock().changed.clone();
+        loop {
+            // Made before looking, so that what changes behind the look wakes it.
+            let change = changed.notified();
+            let found = fetch.look(&self.state.lock());
+            if !fetch.wants_more(&found) || Instant::now() >= until {
+                let mut response = fetch.answer(found);
+                response.throttle_time_ms = throttle(fault);
+                return encode(&response, version, request.correlation);
+            }
+            tokio::select! {
+                () = change => {}
+                () = sleep_until(until) => {}
+                () = hung_up(stream, heard) => return None,
+            }
+        }
     }
 
     /// Works on nothing for as long as the client was told to pause, and counts what it sends all
@@ -183,13 +196,6 @@ impl FakeCluster {
     }
 }
 
-impl Request {
-    /// Whether the answer has a place for `throttle_time_ms`.
-    fn tells_pause(&self) -> bool {
-        self.api != API_VERSIONS || self.version >= 1
-    }
-}
-
 /// Reads until so many bytes are heard, and no more. `None` is a closed connection.
 async fn fill<S>(stream: &mut S, heard: &mut BytesMut, length: usize) -> Option<()>
 where
@@ -202,93 +208,44 @@ where
     Some(())
 }
 
-/// Executes a request. What does not decode closes the connection, as at a real broker.
-fn execute(state: &mut State, broker: i32, request: &Request, session: &mut Session) -> Reply {
-    let Request { api, version, correlation, fault, .. } = request;
-    let now = Instant::now();
-    if !session.admits(state.settings.sasl.as_ref(), *api, now) {
-        return Reply::Close;
-    }
-    if !state.executes(broker, *api, *version) {
-        if *api != API_VERSIONS {
-            return Reply::Close;
+/// Ends when the client has hung up. What it sends instead is kept, up to a bound.
+async fn hung_up<S>(stream: &mut S, heard: &mut BytesMut)
+where
+    S: AsyncRead + Unpin,
+{
+    while heard.len() < AHEAD_BYTES {
+        if !matches!(stream.read_buf(heard).await, Ok(1..)) {
+            return;
         }
-        let response = answers::api_versions(state, broker, UNSUPPORTED_VERSION);
-        return encode(&response, 0, *correlation).map_or(Reply::Close, Reply::Answer);
     }
-    if *api == PRODUCE {
-        return produce(state, broker, request).unwrap_or(Reply::Close);
-    }
-    let code = match fault {
-        Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
-        _ => 0,
-    };
-    let pause = throttle(fault.as_ref());
-    let answer = match *api {
-        API_VERSIONS => body::<ApiVersionsRequest>(request).and_then(|_| {
-            let mut response = answers::api_versions(state, broker, code);
-            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
-            encode(&response, *version, *correlation)
-        }),
-        METADATA => body::<MetadataRequest>(request).and_then(|asked| {
-            let mut response = answers::metadata(state, broker, &asked, *version, code);
-            response.throttle_time_ms = if *version >= 3 { pause } else { 0 };
-            encode(&response, *version, *correlation)
-        }),
-        INIT_PRODUCER_ID => body::<InitProducerIdRequest>(request).and_then(|asked| {
-            let mut response = answers::init_producer_id(state, &asked, code);
-            response.throttle_time_ms = pause;
-            encode(&response, *version, *correlation)
-        }),
-        SASL_HANDSHAKE => body::<SaslHandshakeRequest>(request).and_then(|asked| {
-            let response = session.handshake(state.settings.sasl.as_ref(), &asked, now);
-            encode(&response, *version, *correlation)
-        }),
-        SASL_AUTHENTICATE => body::<SaslAuthenticateRequest>(request).and_then(|asked| {
-            let sasl = state.settings.sasl.as_ref()?;
-            let response = session.authenticate(sasl, &asked, *version, now)?;
-            encode(&response, *version, *correlation)
-        }),
-        _ => None,
-    };
-    answer.map_or(Reply::Close, Reply::Answer)
+    pending().await
 }
 
-fn produce(state: &mut State, broker: i32, request: &Request) -> Option<Reply> {
-    let asked = body::<ProduceRequest>(request)?;
-    let (version, fault) = (request.version, request.fault.as_ref());
-    let mut response = Produce { state, broker, version, fault }.execute(&asked);
-    response.throttle_time_ms = throttle(fault);
-    if asked.acks != 0 {
-        return encode(&response, version, request.correlation).map(Reply::Answer);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_follows_what_arrives_and_not_what_a_length_promises() {
+        let (mut theirs, mut ours) = tokio::io::duplex(1024);
+        theirs.write_all(&[7; 1000]).await.unwrap();
+        drop(theirs);
+        let mut heard = BytesMut::new();
+        assert_eq!(fill(&mut ours, &mut heard, REQUEST_BYTES).await, None);
+        assert_eq!(heard.len(), 1000);
+        assert!(heard.capacity() <= 4096, "{}", heard.capacity());
     }
-    // Without an answer, closing is the only way to tell of a refusal.
-    let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    let closes = matches!(fault, Some(Fault::CloseAfter | Fault::CutAnswer));
-    let refused = answers.any(|answer| answer.error_code != 0);
-    Some(if closes || refused { Reply::Close } else { Reply::Nothing })
-}
 
-/// What was on the wire is recorded even if nobody executes it.
-fn drop_batches(state: &mut State, broker: i32, request: &Request) {
-    if request.api == PRODUCE && state.executes(broker, PRODUCE, request.version) {
-        let (version, fault) = (request.version, request.fault.as_ref());
-        let asked = body::<ProduceRequest>(request).unwrap_or_default();
-        Produce { state, broker, version, fault }.execute(&asked);
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_ahead_is_kept_up_to_a_bound() {
+        let (mut theirs, mut ours) = tokio::io::duplex(4 * AHEAD_BYTES);
+        theirs.write_all(&[7; 3 * AHEAD_BYTES]).await.unwrap();
+        let mut heard = BytesMut::new();
+        let waited = timeout_at(Instant::now(), hung_up(&mut ours, &mut heard)).await;
+        assert!(waited.is_err(), "it has not hung up");
+        assert!((AHEAD_BYTES..=2 * AHEAD_BYTES).contains(&heard.len()), "{}", heard.len());
+        let mut heard = BytesMut::new();
+        drop(theirs);
+        hung_up(&mut tokio::io::empty(), &mut heard).await;
     }
-}
-
-fn body<R: Decodable + HeaderVersion>(request: &Request) -> Option<R> {
-    let mut frame = request.frame.clone();
-    RequestHeader::decode(&mut frame, R::header_version(request.version)).ok()?;
-    let body = R::decode(&mut frame, request.version).ok()?;
-    frame.is_empty().then_some(body)
-}
-
-fn throttle(fault: Option<&Fault>) -> i32 {
-    let pause = match fault {
-        Some(Fault::Throttle(pause)) => *pause,
-        _ => Duration::ZERO,
-    };
-    i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
 }

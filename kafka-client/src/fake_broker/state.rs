@@ -1,7 +1,9 @@
 //! Everything a fake cluster knows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -9,8 +11,8 @@ use super::faults::{Fault, Faults};
 use super::leadership::Leadership;
 use super::log::Log;
 use super::{
-    API_VERSIONS, Arrival, Dice, FakeSettings, INIT_PRODUCER_ID, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, Arrival, Dice, FETCH, FIND_COORDINATOR, FakeSettings, INIT_PRODUCER_ID,
+    LIST_OFFSETS, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct State {
     /// Brokers that were sent something while their client had been told to pause.
     pub(super) impatient: Vec<i32>,
     pub(super) next_producer_id: i64,
+    /// Wakes each Fetch that waits, whenever a log or its leader has changed.
+    pub(super) changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -52,9 +56,12 @@ pub(super) struct Partition {
 
 /// What a broker of Kafka 4 advertises: versions below the least that it executes included
 /// (KAFKA-18659).
-const ADVERTISED: [(i16, (i16, i16)); 6] = [
+const ADVERTISED: [(i16, (i16, i16)); 9] = [
     (PRODUCE, (0, 12)),
+    (FETCH, (4, 18)),
+    (LIST_OFFSETS, (1, 10)),
     (METADATA, (0, 13)),
+    (FIND_COORDINATOR, (0, 2)),
     (SASL_HANDSHAKE, (0, 1)),
     (API_VERSIONS, (0, 4)),
     (INIT_PRODUCER_ID, (0, 5)),
@@ -63,6 +70,11 @@ const ADVERTISED: [(i16, (i16, i16)); 6] = [
 
 /// Versions that are advertised for old clients' sake and refused.
 const EXECUTED_FROM: [(i16, i16); 1] = [(PRODUCE, 3)];
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const FENCED_LEADER_EPOCH: i16 = 74;
+const UNKNOWN_LEADER_EPOCH: i16 = 75;
 
 impl State {
     pub(super) fn new(settings: FakeSettings) -> Self {
@@ -82,6 +94,7 @@ impl State {
             connections: 0,
             impatient: Vec::new(),
             next_producer_id: 1000,
+            changed: Arc::default(),
             settings,
         }
     }
@@ -146,6 +159,7 @@ impl State {
         let id = u128::from(self.dice.any()) + 1;
         let partitions = leaders.iter().map(partition).collect();
         self.topics.insert(name.to_owned(), Topic { id, partitions });
+        self.changed.notify_waiters();
     }
 
     pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
@@ -154,6 +168,39 @@ impl State {
 
     pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
         self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// The name of the topic with this id.
+    pub(super) fn topic_of(&self, id: u128) -> Option<&str> {
+        self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str())
+    }
+
+    /// A partition that the broker leads, for a client that knows of this leader epoch, or of none
+    /// if it is −1; or the code of the refusal.
+    pub(super) fn readable(
+        &self,
+        broker: i32,
+        topic: &str,
+        index: i32,
+        epoch: i32,
+    ) -> Result<&Partition, i16> {
+        let partition = self.partition(topic, index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (now, leadership) = (Instant::now(), &partition.leadership);
+        let known = leadership.heard_by(broker, now).epoch;
+        match epoch {
+            0.. if epoch < known => Err(FENCED_LEADER_EPOCH),
+            0.. if epoch > known => Err(UNKNOWN_LEADER_EPOCH),
+            _ if !leadership.is_led_by(broker, now) => Err(NOT_LEADER_OR_FOLLOWER),
+            _ => Ok(partition),
+        }
+    }
+
+    /// Drops every batch of a partition that reaches beyond `end`.
+    pub(super) fn truncate(&mut self, topic: &str, index: i32, end: i64) {
+        if let Some(partition) = self.partition_mut(topic, index) {
+            partition.log.truncate(end);
+            self.changed.notify_waiters();
+        }
     }
 
     pub(super) fn lead(&mut self, topic: &str, index: i32, leader: Option<i32>) {
@@ -166,6 +213,7 @@ impl State {
         }
         if let Some(partition) = self.partition_mut(topic, index) {
             partition.leadership.change(leader, heard_at);
+            self.changed.notify_waiters();
         }
     }
 

@@ -1,5 +1,9 @@
 //! Stories about the fake itself: what its clients see, and what a raw peer sees.
 
+mod listening;
+mod reading;
+mod waiting;
+
 use bytes::{Buf, BufMut, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{

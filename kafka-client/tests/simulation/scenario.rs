@@ -54,6 +54,7 @@ impl Scenario {
                 batch_bytes: *pick(dice, &[700, 1_048_588, 1_048_588]),
                 stream_bytes: *pick(dice, &[256, 65_536]),
                 sasl: None,
+                ..FakeSettings::default()
             },
             topics: topics(dice, brokers),
             properties,

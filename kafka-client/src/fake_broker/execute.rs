@@ -1,0 +1,182 @@
+//! What a broker does with one request, once all of it has arrived.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
+};
+use tokio::time::Instant;
+
+use super::answers::{self, encode};
+use super::faults::{Fault, Trace};
+use super::list_offsets::ListOffsets;
+use super::produce::Produce;
+use super::requests::{self, Asked};
+use super::sasl::Session;
+use super::state::State;
+use super::{
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+};
+
+/// One request, and what is to go wrong with it.
+pub(super) struct Request {
+    pub(super) api: i16,
+    pub(super) version: i16,
+    pub(super) correlation: i32,
+    pub(super) frame: Bytes,
+    pub(super) fault: Option<Fault>,
+}
+
+/// What follows from a request.
+pub(super) enum Reply {
+    Answer(BytesMut),
+    /// A Fetch, which may have to wait.
+    Fetch(Box<FetchRequest>),
+    /// acks 0.
+    Nothing,
+    Close,
+}
+
+const UNSUPPORTED_VERSION: i16 = 35;
+
+impl Request {
+    /// Whether the answer has a place for `throttle_time_ms`.
+    pub(super) fn tells_pause(&self) -> bool {
+        match self.api {
+            API_VERSIONS => self.version >= 1,
+            FIND_COORDINATOR => self.version >= 1,
+            LIST_OFFSETS => self.version >= 2,
+            _ => true,
+        }
+    }
+}
+
+/// Executes a request. What does not decode closes the connection, as at a real broker.
+pub(super) fn execute(
+    state: &mut State,
+    broker: i32,
+    request: &Request,
+    session: &mut Session,
+) -> Reply {
+    let Request { api, version, correlation, .. } = request;
+    let now = Instant::now();
+    if !session.admits(state.settings.sasl.as_ref(), *api, now) {
+        return Reply::Close;
+    }
+    if !state.executes(broker, *api, *version) {
+        if *api != API_VERSIONS {
+            return Reply::Close;
+        }
+        let response = answers::api_versions(state, broker, UNSUPPORTED_VERSION);
+        return encode(&response, 0, *correlation).map_or(Reply::Close, Reply::Answer);
+    }
+    let reply = match *api {
+        PRODUCE => produce(state, broker, request),
+        FETCH => body(request).map(|asked| Reply::Fetch(Box::new(asked))),
+        SASL_HANDSHAKE | SASL_AUTHENTICATE => {
+            authenticate(state, request, session, now).map(Reply::Answer)
+        }
+        _ => answer(state, broker, request).map(Reply::Answer),
+    };
+    reply.unwrap_or(Reply::Close)
+}
+
+fn answer(state: &mut State, broker: i32, request: &Request) -> Option<BytesMut> {
+    let Request { api, version, correlation, fault, .. } = request;
+    let code = match fault {
+        Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
+        _ => 0,
+    };
+    let pause = throttle(fault.as_ref());
+    match *api {
+        API_VERSIONS => body::<ApiVersionsRequest>(request).and_then(|_| {
+            let mut response = answers::api_versions(state, broker, code);
+            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
+            encode(&response, *version, *correlation)
+        }),
+        METADATA => body::<MetadataRequest>(request).and_then(|asked| {
+            let mut response = answers::metadata(state, broker, &asked, *version, code);
+            response.throttle_time_ms = if *version >= 3 { pause } else { 0 };
+            encode(&response, *version, *correlation)
+        }),
+        INIT_PRODUCER_ID => body::<InitProducerIdRequest>(request).and_then(|asked| {
+            let mut response = answers::init_producer_id(state, &asked, code);
+            response.throttle_time_ms = pause;
+            encode(&response, *version, *correlation)
+        }),
+        LIST_OFFSETS => body::<ListOffsetsRequest>(request).and_then(|asked| {
+            let offsets = ListOffsets { state, broker, version: *version, code };
+            let mut response = offsets.answer(&asked);
+            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
+            if *fault == Some(Fault::MissingPartition)
+                && let Some(last) = response.topics.last_mut()
+            {
+                last.partitions.pop();
+            }
+            encode(&response, *version, *correlation)
+        }),
+        FIND_COORDINATOR => body::<FindCoordinatorRequest>(request).and_then(|_| {
+            let mut response = answers::find_coordinator(*version, code);
+            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
+            encode(&response, *version, *correlation)
+        }),
+        _ => None,
+    }
+}
+
+fn authenticate(
+    state: &State,
+    request: &Request,
+    session: &mut Session,
+    now: Instant,
+) -> Option<BytesMut> {
+    let sasl = state.settings.sasl.as_ref();
+    if request.api == SASL_HANDSHAKE {
+        let asked = body::<SaslHandshakeRequest>(request)?;
+        let response = session.handshake(sasl, &asked, now);
+        return encode(&response, request.version, request.correlation);
+    }
+    let asked = body::<SaslAuthenticateRequest>(request)?;
+    let response = session.authenticate(sasl?, &asked, request.version, now)?;
+    encode(&response, request.version, request.correlation)
+}
+
+fn produce(state: &mut State, broker: i32, request: &Request) -> Option<Reply> {
+    let asked = body::<ProduceRequest>(request)?;
+    let (version, fault) = (request.version, request.fault.as_ref());
+    let mut response = Produce { state, broker, version, fault }.execute(&asked);
+    response.throttle_time_ms = throttle(fault);
+    if asked.acks != 0 {
+        return encode(&response, version, request.correlation).map(Reply::Answer);
+    }
+    // Without an answer, closing is the only way to tell of a refusal.
+    let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let closes = matches!(fault, Some(Fault::CloseAfter | Fault::CutAnswer));
+    let refused = answers.any(|answer| answer.error_code != 0);
+    Some(if closes || refused { Reply::Close } else { Reply::Nothing })
+}
+
+/// What was on the wire is recorded even if nobody executes it.
+pub(super) fn drop_batches(state: &mut State, broker: i32, request: &Request) {
+    if request.api == PRODUCE && state.executes(broker, PRODUCE, request.version) {
+        let (version, fault) = (request.version, request.fault.as_ref());
+        let asked = body::<ProduceRequest>(request).unwrap_or_default();
+        Produce { state, broker, version, fault }.execute(&asked);
+    }
+}
+
+fn body<R: Asked>(request: &Request) -> Option<R> {
+    requests::body(&request.frame, request.version)
+}
+
+pub(super) fn throttle(fault: Option<&Fault>) -> i32 {
+    let pause = match fault {
+        Some(Fault::Throttle(pause)) => *pause,
+        _ => Duration::ZERO,
+    };
+    i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,197 @@
+//! Fetch: record batches as they were appended, within the limits of KIP-74.
+//!
+//! There are no fetch sessions (KIP-227): each answer has session id 0, so that clients ask for
+//! everything each time.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use kafka_protocol::messages::fetch_response::{
+    FetchResponse, FetchableTopicResponse, PartitionData,
+};
+
+use super::faults::{Fault, Trace};
+use super::log::Read;
+use super::state::{Partition, State};
+
+/// A Fetch request at a broker.
+pub(super) struct Fetch<'a> {
+    pub(super) broker: i32,
+    pub(super) version: i16,
+    pub(super) request: &'a FetchRequest,
+    pub(super) fault: Option<&'a Fault>,
+}
+
+/// What a Fetch finds at one time.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    code: i16,
+    topics: Vec<FoundTopic>,
+    bytes: usize,
+    /// Whether waiting for more bytes cannot help.
+    is_final: bool,
+}
+
+#[derive(Debug)]
+struct FoundTopic {
+    answer: FetchableTopicResponse,
+    partitions: Vec<(PartitionData, Vec<Bytes>)>,
+}
+
+/// What an answer has still room for.
+struct Room {
+    bytes: usize,
+    /// Whether a batch may be larger than the room: only the first one of an answer, so that a
+    /// reader always gets on (KIP-74).
+    takes_one: bool,
+}
+
+/// Largest answer, bytes, but for a first batch that is larger (`fetch.max.bytes`). Brokers have
+/// 55 MiB by default; here every connection may hold as much.
+const FETCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// The first version with an error code for the whole answer, and with sessions.
+const SESSIONS_FROM: i16 = 7;
+/// The first version that names topics by their id.
+const TOPIC_IDS_FROM: i16 = 13;
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+
+impl Fetch<'_> {
+    /// How long the client lets the broker wait for `min_bytes`.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.request.max_wait_ms).unwrap_or(0))
+    }
+
+    /// Whether the client would rather wait than have this.
+    pub(super) fn wants_more(&self, found: &Fetched) -> bool {
+        let wanted = self.request.min_bytes.min(self.request.max_bytes);
+        found.bytes < usize::try_from(wanted).unwrap_or(0) && !found.is_final
+    }
+
+    /// What there is now.
+    pub(super) fn look(&self, state: &State) -> Fetched {
+        let refused = match self.fault {
+            Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
+            _ => 0,
+        };
+        let has_codes = self.version >= SESSIONS_FROM;
+        let code = match refused {
+            // A session that was never opened; 0 would open one, −1 needs none.
+            0 if self.request.session_epoch > 0 => FETCH_SESSION_ID_NOT_FOUND,
+            code => code,
+        };
+        if code != 0 && has_codes {
+            return Fetched { code, is_final: true, ..Fetched::default() };
+        }
+        let most = usize::try_from(self.request.max_bytes).unwrap_or(0).min(FETCH_BYTES);
+        let mut room = Room { bytes: most, takes_one: true };
+        let mut found = Fetched::default();
+        for topic in &self.request.topics {
+            let found_topic = self.topic(state, topic, refused, &mut room, &mut found);
+            found.topics.push(found_topic);
+        }
+        found.is_final |= found.topics.is_empty();
+        found
+    }
+
+    fn topic(
+        &self,
+        state: &State,
+        topic: &FetchTopic,
+        refused: i16,
+        room: &mut Room,
+        found: &mut Fetched,
+    ) -> FoundTopic {
+        let answer = FetchableTopicResponse::default();
+        let (name, unknown, answer) = if self.version >= TOPIC_IDS_FROM {
+            let name = state.topic_of(topic.topic_id.as_u128());
+            (name, UNKNOWN_TOPIC_ID, answer.with_topic_id(topic.topic_id))
+        } else {
+            let name = Some(topic.topic.as_str());
+            (name, UNKNOWN_TOPIC_OR_PARTITION, answer.with_topic(topic.topic.clone()))
+        };
+        let mut partitions = Vec::new();
+        for asked in &topic.partitions {
+            let partition = match (refused, name) {
+                (0, None) => Err(unknown),
+                (0, Some(name)) => {
+                    state.readable(self.broker, name, asked.partition, asked.current_leader_epoch)
+                }
+                (code, _) => Err(code),
+            };
+            let read = partition.and_then(|partition| room.read(partition, asked));
+            match &read {
+                Ok((_, read)) => {
+                    found.bytes += read.bytes;
+                    found.is_final |= read.is_cut;
+                }
+                Err(_) => found.is_final = true,
+            }
+            partitions.push(told(asked.partition, read));
+        }
+        FoundTopic { answer, partitions }
+    }
+
+    /// The answer that tells what was found.
+    pub(super) fn answer(&self, found: Fetched) -> FetchResponse {
+        let mut topics = Vec::new();
+        for FoundTopic { answer, partitions } in found.topics {
+            let told = |(answer, batches): (PartitionData, Vec<Bytes>)| {
+                answer.with_records(Some(joined(batches)))
+            };
+            topics.push(answer.with_partitions(partitions.into_iter().map(told).collect()));
+        }
+        if self.fault == Some(&Fault::MissingPartition)
+            && let Some(last) = topics.last_mut()
+        {
+            last.partitions.pop();
+        }
+        FetchResponse::default().with_error_code(found.code).with_responses(topics)
+    }
+}
+
+impl Room {
+    /// Reads as much as there is room for, and takes it off.
+    fn read<'a>(
+        &mut self,
+        partition: &'a Partition,
+        asked: &FetchPartition,
+    ) -> Result<(&'a Partition, Read), i16> {
+        let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(self.bytes);
+        let read = partition.log.read(asked.fetch_offset, most, self.takes_one);
+        let read = read.ok_or(OFFSET_OUT_OF_RANGE)?;
+        self.bytes = self.bytes.saturating_sub(read.bytes);
+        self.takes_one &= read.batches.is_empty();
+        Ok((partition, read))
+    }
+}
+
+fn told(index: i32, read: Result<(&Partition, Read), i16>) -> (PartitionData, Vec<Bytes>) {
+    let answer = PartitionData::default().with_partition_index(index);
+    match read {
+        // Without transactions every record is stable.
+        Ok((partition, read)) => {
+            let answer = answer
+                .with_high_watermark(partition.log.end())
+                .with_last_stable_offset(partition.log.end())
+                .with_log_start_offset(partition.log.start());
+            (answer, read.batches)
+        }
+        Err(code) => (answer.with_error_code(code).with_high_watermark(-1), Vec::new()),
+    }
+}
+
+/// All batches in one piece, which is copied only if they are many.
+fn joined(mut batches: Vec<Bytes>) -> Bytes {
+    if batches.len() < 2 {
+        return batches.pop().unwrap_or_default();
+    }
+    let mut bytes = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
+    batches.iter().for_each(|batch| bytes.put_slice(batch));
+    bytes.freeze()
+}
