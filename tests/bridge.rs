@@ -21,7 +21,15 @@ struct Parts {
 
 impl Parts {
     async fn start() -> anyhow::Result<Self> {
-        let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+        Self::start_on(Kafka::lent(KafkaVersion::V4_1).await?).await
+    }
+
+    /// On a Kafka that the story may stop.
+    async fn start_alone() -> anyhow::Result<Self> {
+        Self::start_on(Kafka::start(KafkaVersion::V4_1, 1).await?).await
+    }
+
+    async fn start_on(kafka: Kafka) -> anyhow::Result<Self> {
         kafka.create_topic("orders", 1).await?;
         let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
         let plugin = Plugin::parse(br#"{"bridge":"b","topic":"orders"}"#)?;
@@ -240,7 +248,7 @@ async fn without_a_cluster_the_bridge_is_ready_for_filters_that_name_their_own()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_kafka_and_health_does_not() -> anyhow::Result<()> {
-    let mut parts = Parts::start().await?;
+    let mut parts = Parts::start_alone().await?;
     let ready = parts.bridge.get("/readyz").await?;
     assert_eq!(
         (ready.status, ready.json()?),
@@ -260,7 +268,7 @@ async fn readiness_follows_kafka_and_health_does_not() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_termination_answers_what_is_under_way_and_then_ends() -> anyhow::Result<()> {
-    let mut parts = Parts::start().await?;
+    let mut parts = Parts::start_alone().await?;
     parts.register().await?;
     assert_eq!(parts.produce(&parts.frame(1, &["first"])?).await?.status, 200);
     parts.kafka.freeze_broker(1)?;

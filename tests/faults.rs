@@ -12,7 +12,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn without_kafka_there_is_a_503_or_504_and_a_503_is_never_written() -> anyhow::Result<()> {
     let acked = json!({ "producer_async": false, "delivery_timeout": 2000 });
-    let mut gateway = Gateway::start(&[("orders", acked)]).await?;
+    let mut gateway = Gateway::start_alone(&[("orders", acked)]).await?;
     gateway.wait_for_success("orders", "before").await?;
     gateway.kafka.kill_broker(1)?;
     let mut refused = Vec::new();
@@ -38,7 +38,7 @@ async fn without_kafka_there_is_a_503_or_504_and_a_503_is_never_written() -> any
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_kafka_gives_a_504_in_time() -> anyhow::Result<()> {
     let acked = json!({ "producer_async": false, "delivery_timeout": 1500 });
-    let mut gateway = Gateway::start(&[("orders", acked)]).await?;
+    let mut gateway = Gateway::start_alone(&[("orders", acked)]).await?;
     gateway.wait_for_success("orders", "before").await?;
     gateway.kafka.freeze_broker(1)?;
     let start = std::time::Instant::now();
@@ -132,7 +132,7 @@ async fn memory_mode_keeps_every_200_while_kafka_is_down_and_then_says_503() -> 
         "producer_async_buffering_limits_messages_in_memory": 500,
         "delivery_timeout": 2000,
     });
-    let mut gateway = Gateway::start(&[("orders", memory)]).await?;
+    let mut gateway = Gateway::start_alone(&[("orders", memory)]).await?;
     gateway.kafka.kill_broker(1)?;
     let (mut kept, mut refused) = (HashSet::new(), 0);
     for number in 0..600 {

@@ -104,7 +104,7 @@ async fn the_readers_of_kafka_3_9_do_too() -> anyhow::Result<()> {
 }
 
 async fn each_codec_is_read_alike(version: KafkaVersion) -> anyhow::Result<()> {
-    let kafka = Kafka::start(version, 1).await?;
+    let kafka = Kafka::lent(version).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let sent = records();
     for (bits, codec) in (0u8..).zip(CODECS) {

@@ -56,8 +56,24 @@ impl Gateway {
         workers: u32,
         listeners: &[(&str, Value)],
     ) -> anyhow::Result<Self> {
+        Self::start_large(Kafka::lent(version).await?, workers, listeners).await
+    }
+
+    /// As `start`, on a Kafka that no other story uses: for those that stop it.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_alone(listeners: &[(&str, Value)]) -> anyhow::Result<Self> {
+        Self::start_large(Kafka::start(KafkaVersion::V4_1, 1).await?, 1, listeners).await
+    }
+
+    async fn start_large(
+        kafka: Kafka,
+        workers: u32,
+        listeners: &[(&str, Value)],
+    ) -> anyhow::Result<Self> {
         let large = [("max.message.bytes", "16777216")];
-        Self::start_with(Kafka::start(version, 1).await?, workers, (1, &large), listeners).await
+        Self::start_with(kafka, workers, (1, &large), listeners).await
     }
 
     /// As `start`, on a Kafka that runs, with the replication factor and configs of its topics.

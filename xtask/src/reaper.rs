@@ -1,10 +1,13 @@
-//! A shell that outlives this process by a moment, to kill the children it left behind.
+//! A shell that outlives this process by a moment, to kill the children it left behind, and to
+//! remove their folders.
 //!
 //! A Ctrl-C, a SIGKILL or an abort ends a test process without running any `drop`. The shell
-//! reads the process groups from a pipe; the pipe ends with this process, however that ends.
+//! reads the process groups and folders from a pipe; the pipe ends with this process, however that ends.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,20 +16,27 @@ use rustix::process::Pid;
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 groups=''
-while read -r verb group; do
-  kept=''
-  for one in $groups; do [ "$one" = "$group" ] || kept="$kept $one"; done
-  groups="$kept"
-  [ "$verb" = watch ] && groups="$groups $group"
+while read -r verb what; do
+  case "$verb" in
+    watch | forget)
+      kept=''
+      for one in $groups; do [ "$one" = "$what" ] || kept="$kept $one"; done
+      groups="$kept"
+      [ "$verb" = watch ] && groups="$groups $what" ;;
+    sweep | keep)
+      for one; do shift; [ "$one" = "$what" ] || set -- "$@" "$one"; done
+      [ "$verb" = sweep ] && set -- "$@" "$what" ;;
+  esac
 done
 for one in $groups; do kill -9 "-$one" 2>/dev/null; done
+[ "$#" = 0 ] || rm -rf -- "$@"
 "#;
 
 static REAPER: Mutex<Option<Child>> = Mutex::new(None);
 
 /// Has the process group killed if this process ends without [`forget`].
 pub fn watch(group: Pid) {
-    tell("watch", group);
+    tell("watch", &group.as_raw_nonzero());
 }
 
 /// A child that leads a process group of its own, and is killed with its group when this process
@@ -50,17 +60,27 @@ impl Drop for Watched {
 
 /// The process group is gone; its number may belong to others from now on.
 pub fn forget(group: Pid) {
-    tell("forget", group);
+    tell("forget", &group.as_raw_nonzero());
+}
+
+/// Has the folder removed when this process ends without [`keep`], after its groups are killed.
+pub fn sweep(folder: &Path) {
+    tell("sweep", &folder.display());
+}
+
+/// The folder stays, or is its owner's to remove.
+pub fn keep(folder: &Path) {
+    tell("keep", &folder.display());
 }
 
 /// Without a shell the children are still ended by their owners' `drop`: not worth a failure.
-fn tell(verb: &str, group: Pid) {
+fn tell(verb: &str, what: &dyn Display) {
     let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
     if reaper.is_none() {
         *reaper = start().ok();
     }
     if let Some(pipe) = reaper.as_mut().and_then(|shell| shell.stdin.as_mut()) {
-        let line = format!("{verb} {}\n", group.as_raw_nonzero());
+        let line = format!("{verb} {what}\n");
         let _no_shell = pipe.write_all(line.as_bytes());
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 mod broker;
 mod credentials;
 mod dump;
+mod lent;
 pub(crate) mod metadata;
 mod properties;
 mod readers;
@@ -50,6 +51,8 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub struct Kafka {
     version: KafkaVersion,
+    /// Whether it is kept for another test when it is dropped.
+    is_lent: bool,
     brokers: Vec<Broker>,
     // After the brokers: a folder must not go away under a running process.
     dir: RunDir,
@@ -117,7 +120,7 @@ impl Kafka {
         .await??;
         let dir = RunDir::new("kafka")?;
         let brokers = broker::prepare(brokers, controllers, dir.path(), &setup)?;
-        let mut cluster = Self { version, brokers, dir };
+        let mut cluster = Self { version, is_lent: false, brokers, dir };
         for broker in &cluster.brokers {
             broker.format(&storage)?;
         }
@@ -277,6 +280,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
+        self.give_back();
         for process in self.brokers.iter_mut().filter_map(|broker| broker.process.as_mut()) {
             // Nothing reads its data any more, so an orderly end would only take time.
             if let Err(error) = process.kill9() {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use tempfile::TempDir;
+use xtask::reaper;
 
 /// A folder that goes away with its owner, but stays after a failed test so that its logs can
 /// be read, or when `KAFKA_UPSTREAM_KEEP` is set.
@@ -26,6 +27,23 @@ impl RunDir {
             .context("cannot make a temporary folder")?;
         let path = dir.path().to_path_buf();
         Ok(Self(Some(dir), path))
+    }
+
+    /// Another owner takes it.
+    pub(crate) fn take(&mut self) -> Self {
+        Self(self.0.take(), self.1.clone())
+    }
+
+    /// Has it go away with this process, for an owner that is not dropped before.
+    pub(crate) fn remove_at_end(&self) {
+        if env::var_os("KAFKA_UPSTREAM_KEEP").is_none() {
+            reaper::sweep(self.path());
+        }
+    }
+
+    /// Takes [`RunDir::remove_at_end`] back.
+    pub(crate) fn remove_on_drop(&self) {
+        reaper::keep(self.path());
     }
 
     /// The folder.

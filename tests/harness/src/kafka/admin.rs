@@ -117,9 +117,30 @@ impl Kafka {
     /// # Errors
     /// When Kafka refuses, for instance because there is no such topic.
     pub async fn delete_topic(&self, name: &str) -> anyhow::Result<()> {
-        let topic = DeleteTopicState::default().with_name(Some(topic_name(name)));
-        let request =
-            DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(CONTROLLER_MS);
+        self.delete_topics(&[name]).await
+    }
+
+    /// Removes all topics but Kafka's own, and waits until no broker knows them.
+    pub(super) async fn delete_all_topics(&self) -> anyhow::Result<()> {
+        let is_own = |topic: &String| topic.starts_with("__");
+        let address = self.answering().into_iter().next().context("no broker runs")?;
+        let replicas = metadata::replicas(&address, None).await?;
+        let mut topics: Vec<_> = replicas.into_iter().map(|found| found.topic).collect();
+        topics.retain(|topic| !is_own(topic));
+        topics.sort();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        self.delete_topics(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        self.wait_for_replicas("the end of all topics", |found| is_own(&found.topic)).await
+    }
+
+    async fn delete_topics(&self, names: &[&str]) -> anyhow::Result<()> {
+        let topic = |name: &&str| DeleteTopicState::default().with_name(Some(topic_name(name)));
+        let request = DeleteTopicsRequest::default()
+            .with_topics(names.iter().map(topic).collect())
+            .with_timeout_ms(CONTROLLER_MS);
         self.change("delete", UNKNOWN_TOPIC_OR_PARTITION, async |address| {
             let response = call(address, DELETE_TOPICS, &request).await?;
             let answer =
