@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use xtask::broker::Broker;
 use xtask::prerequisites::{Prerequisite, check, require};
+use xtask::progress::line;
 use xtask::tools::{self, KafkaVersion};
 use xtask::{build, paths};
 
@@ -94,6 +95,9 @@ impl Parts {
     }
 
     fn launch(self) -> anyhow::Result<Outcome> {
+        if self.broker == Broker::Memory {
+            line("The broker is an embedded one, in memory; --broker kafka is Apache Kafka.");
+        }
         check(&self.prerequisites())?;
         require(Prerequisite::WasmTarget)?;
         let (demo, filter, bridge) = self.prepare()?;
@@ -163,6 +167,7 @@ fn default_broker() -> anyhow::Result<Broker> {
         })?;
         return Ok(Broker::Kafka);
     }
+    line("Java or Maven is not installed, which Apache Kafka needs.");
     Ok(Broker::Memory)
 }
 

@@ -6,6 +6,9 @@ use harness::kafka::{Kafka, KafkaVersion};
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 use xtask::progress::Step;
 
+/// What the embedded broker keeps of a partition, in bytes: the oldest batches make room.
+const RETENTION_BYTES: usize = 64 * 1024 * 1024;
+
 /// Apache Kafka, or the broker of kafka-client's tests, which keeps its records in memory.
 #[derive(Debug)]
 pub(crate) enum Broker {
@@ -31,7 +34,7 @@ impl Broker {
 
     /// Opens the embedded broker at a port of 127.0.0.1, with a topic.
     pub(crate) async fn embedded(topic: &str, partitions: i32) -> anyhow::Result<Self> {
-        let cluster = FakeCluster::new(FakeSettings::default());
+        let cluster = FakeCluster::new(FakeSettings::embedded(RETENTION_BYTES));
         cluster.listen().await?;
         let leaders = vec![1; usize::try_from(partitions)?];
         cluster.create_topic(topic, &leaders);
@@ -50,7 +53,9 @@ impl fmt::Display for Broker {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kafka(kafka) => write!(out, "Apache Kafka {}", kafka.version()),
-            Self::Embedded(_) => out.write_str("the embedded broker, in memory"),
+            Self::Embedded(_) => {
+                out.write_str("the embedded broker, which keeps its records in memory")
+            }
         }
     }
 }

@@ -80,16 +80,18 @@ async fn arrivals(parts: &Parts, count: usize) -> anyhow::Result<Vec<ReadRecord>
     }
 }
 
-/// Prints one line a sample, and what is wrong with it.
+/// Prints what is wrong with each sample, or with `list` a line for each, and how many are right.
 ///
 /// # Errors
 /// When a record is not as it must be.
-pub(super) fn judge(exchanges: &[Exchange], parts: &Parts) -> anyhow::Result<()> {
+pub(super) fn judge(exchanges: &[Exchange], parts: &Parts, list: bool) -> anyhow::Result<()> {
     let mut wrong = 0;
     for exchange in exchanges {
         let faults = exchange.faults();
         let mark = if faults.is_empty() { "ok  " } else { "FAIL" };
-        println!("{mark}  {}", exchange.sample.name);
+        if list || !faults.is_empty() {
+            println!("{mark}  {}", exchange.sample.name);
+        }
         for fault in &faults {
             println!("      {fault}");
         }

@@ -96,7 +96,7 @@ async fn run(options: &Options) -> anyhow::Result<Option<Parts>> {
         for exchange in shown {
             println!("{}", show::side_by_side(exchange));
         }
-        check::judge(&exchanges, &parts)?;
+        check::judge(&exchanges, &parts, options.check || options.verbose)?;
     }
     if options.check {
         return Ok(None);

@@ -48,7 +48,8 @@ pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
         ),
     };
     Ok(format!(
-        "Running on {broker}, at {bootstrap}, topic {TOPIC}.\n\n  \
+        "\nEverything runs. The broker is {broker}.\n\n  \
+         broker       {bootstrap}   topic {TOPIC}\n  \
          Envoy        http://127.0.0.1:{port}   admin http://127.0.0.1:{admin}\n  \
          host-bridge  http://127.0.0.1:{bridge}   /readyz /metrics /v1/status\n  \
          its log      {log}\n\n\
