@@ -94,3 +94,35 @@ fn start() -> std::io::Result<Child> {
         .process_group(0)
         .spawn()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_end_groups_are_killed_and_folders_removed_that_were_not_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = ["swept", "with a space", "kept"].map(|name| dir.path().join(name));
+        for folder in &folders {
+            std::fs::create_dir_all(folder.join("inner")).unwrap();
+        }
+        let sleeper = || Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let [mut watched, mut forgotten] = [sleeper(), sleeper()];
+        let mut shell = start().unwrap();
+        let mut pipe = shell.stdin.take().unwrap();
+        for (verb, child) in [("watch", &watched), ("watch", &forgotten), ("forget", &forgotten)] {
+            writeln!(pipe, "{verb} {}", child.id()).unwrap();
+        }
+        for folder in &folders {
+            writeln!(pipe, "sweep {}", folder.display()).unwrap();
+        }
+        writeln!(pipe, "keep {}", folders[2].display()).unwrap();
+        drop(pipe);
+        shell.wait().unwrap();
+        assert!(!watched.wait().unwrap().success());
+        assert!(forgotten.try_wait().unwrap().is_none(), "it runs on");
+        forgotten.kill().unwrap();
+        forgotten.wait().unwrap();
+        assert_eq!(folders.map(|folder| folder.exists()), [false, false, true]);
+    }
+}

@@ -24,13 +24,13 @@ const ARCHIVE: &str = "classes.jsa";
 const STARTED: &str = "Kafka Server started";
 
 /// Longest time until the broker serves, and until it has ended and its classes are written.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often the broker is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How often it is tried: another process may take a port before the broker does.
-const TRIES: usize = 3;
+const TRIES: usize = 2;
 
 /// The archive for this Java and these jars; made once. None where this Java cannot make it: all
 /// starts without it, so that is only told.
