@@ -17,7 +17,14 @@ use kafka_upstream_tests::produce::{Plan, Running, Told, client};
 use kafka_upstream_tests::{Gateway, bodies, on_both_versions};
 use serde_json::json;
 
-const RECORDS: u64 = 200_000;
+/// Records of each producer; `CLUSTER_RECORDS` sets another number.
+const RECORDS: u64 = 40_000;
+
+fn records() -> u64 {
+    let requested = std::env::var("CLUSTER_RECORDS").ok();
+    requested.and_then(|count| count.parse().ok()).unwrap_or(RECORDS)
+}
+
 const PARTITIONS: i32 = 6;
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const FAULTS: [Fault; 5] = [Fault::Kill, Fault::Freeze, Fault::Bounce, Fault::Freeze, Fault::Kill];
@@ -48,7 +55,7 @@ async fn start_ten(kafka: &Kafka) -> anyhow::Result<Vec<(String, Running)>> {
             ("metadata.max.age.ms", "2000"),
         ];
         let client = client(&kafka.bootstrap(), &properties)?;
-        let plan = Plan { topic: topic.clone(), partition: None, records: RECORDS, patience };
+        let plan = Plan { topic: topic.clone(), partition: None, records: records(), patience };
         producers.push((topic, plan.start(&client)));
     }
     Ok(producers)
@@ -60,7 +67,7 @@ async fn ledger(version: KafkaVersion) -> anyhow::Result<()> {
     let topics: Vec<_> = producers.iter().map(|(topic, _)| topic.as_str()).collect();
     for (round, fault) in (0..).zip(FAULTS) {
         for (_, producer) in &producers {
-            producer.release(RECORDS * (u64::try_from(round)? + 1) / 6);
+            producer.release(records() * (u64::try_from(round)? + 1) / 6);
         }
         for (_, producer) in &producers {
             producer.until_written(500).await?;
@@ -72,7 +79,7 @@ async fn ledger(version: KafkaVersion) -> anyhow::Result<()> {
     }
     for (topic, producer) in producers {
         let told = producer.finish().await?;
-        ensure!(told.len() as u64 == RECORDS, "{} are told", told.len());
+        ensure!(told.len() as u64 == records(), "{} are told", told.len());
         let verdict = judge_topic(&kafka, &topic, &told).await?;
         assert!(verdict.written > told.len() * 7 / 10, "{topic}: {verdict}");
         let is_added = |told: &Told| place(told).is_some_and(|(at, _)| at >= PARTITIONS);
