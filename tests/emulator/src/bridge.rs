@@ -1,6 +1,7 @@
 //! A model of the bridge: decodes real frames, remembers batches, and keeps the ledger of what is
 //! in Kafka; a story tells it what to do with the next callouts.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
@@ -30,7 +31,7 @@ pub enum Does {
 }
 
 /// A record in Kafka.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Written {
     /// Topic.
     pub topic: String,
@@ -46,14 +47,22 @@ pub struct Written {
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// When it was captured, in ms since 1970.
     pub timestamp_ms: i64,
+    /// What `body` has found: stories look for each of many bodies in each record.
+    body: OnceCell<String>,
 }
 
 impl Written {
     /// The value of a message of `forward_body` alone: the body that the client sent.
     #[must_use]
     pub fn body(&self) -> String {
-        let message: serde_json::Value = serde_json::from_slice(&self.value).unwrap();
-        message["body"].as_str().unwrap().to_owned()
+        self.body_text().to_owned()
+    }
+
+    fn body_text(&self) -> &str {
+        self.body.get_or_init(|| {
+            let message: serde_json::Value = serde_json::from_slice(&self.value).unwrap();
+            message["body"].as_str().unwrap().to_owned()
+        })
     }
 }
 
@@ -115,7 +124,7 @@ impl Bridge {
     /// How often a body is in the ledger.
     #[must_use]
     pub fn times(&self, body: &str) -> usize {
-        self.ledger.iter().filter(|written| written.body() == body).count()
+        self.ledger.iter().filter(|written| written.body_text() == body).count()
     }
 
     /// How a callout ends, and after how many ms.
@@ -200,6 +209,7 @@ impl Bridge {
                 value: record.value.unwrap_or_default().to_vec(),
                 headers: headers.map(|(k, v)| (k.to_vec(), v.map(<[u8]>::to_vec))).collect(),
                 timestamp_ms: record.timestamp_ms,
+                body: OnceCell::new(),
             });
             outcomes.push(Outcome::Written { partition, offset: Some(offset) });
         }

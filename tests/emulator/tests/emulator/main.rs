@@ -1,0 +1,19 @@
+//! The rules of each host, and the stories of the filter on them, as one program: it links the engine
+//! and reads the filter once.
+
+mod apisix;
+mod batches;
+mod bodies;
+mod faults;
+mod hosts;
+mod imports;
+mod leaks;
+mod memory;
+mod rules_apisix;
+mod rules_envoy;
+mod rules_every;
+mod rules_wasmx;
+mod rules_wasmx_callouts;
+mod scripts;
+mod statuses;
+mod wasmx;
