@@ -117,7 +117,7 @@ fn arrows_point_one_way() {
         ("src/", &["kafka_protocol", "tokio"]),
         ("bench/", &["kafka_protocol"]),
         // Built first of all, while a newcomer waits.
-        ("xtask/", &["kafka_protocol", "kafka_client", "tokio", "hyper", "rdkafka"]),
+        ("xtask/", &["kafka_protocol", "kafka_client", "tokio", "hyper"]),
         ("tests/support", &["kafka_protocol"]),
     ];
     let mut faults = Vec::new();

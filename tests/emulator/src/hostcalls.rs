@@ -10,10 +10,10 @@ pub(crate) mod property;
 
 use std::cell::RefMut;
 
-use wasmtime::{Caller, Extern, FuncType, Linker, Memory, Val, ValType};
+use wasmi::{Caller, Extern, FuncType, Linker, Memory, Val, ValType};
 
 use crate::imports::Import;
-use crate::vm::{Data, Stop};
+use crate::vm::{self, Data, Stop};
 use crate::world::World;
 
 /// A host function: its arguments in, a raw status out.
@@ -29,10 +29,11 @@ pub(crate) fn link(linker: &mut Linker<Data>, import: Import) {
         'l' => ValType::I64,
         _ => ValType::I32,
     });
-    let kind = FuncType::new(linker.engine(), parameters, [ValType::I32]);
+    let parameters: Vec<_> = parameters.collect();
+    let kind = FuncType::new(parameters, [ValType::I32]);
     let run = move |caller: Caller<'_, Data>, given: &[Val], returned: &mut [Val]| {
         let arguments: Vec<u64> = given.iter().map(number).collect();
-        let status = run(Cx { caller }, import, &arguments).map_err(wasmtime::Error::new)?;
+        let status = run(Cx { caller }, import, &arguments).map_err(wasmi::Error::host)?;
         returned[0] = Val::I32(status as i32);
         Ok(())
     };
@@ -120,8 +121,8 @@ impl Cx<'_> {
             let mut returned = [Val::I32(0)];
             allocate
                 .call(&mut self.caller, &[Val::I32(bytes.len() as i32)], &mut returned)
-                .map_err(|error| Stop::Trap(format!("{error:?}")))?;
-            place = returned[0].unwrap_i32() as u32;
+                .map_err(|error| vm::stop(&error))?;
+            place = number(&returned[0]) as u32;
             self.write(place, bytes)?;
         }
         self.write_number(data, place)?;

@@ -85,6 +85,14 @@ impl Small {
         self.on("proxy_on_response_headers", "$ctx $count $end", true, code)
     }
 
+    /// A function that callbacks can call by its name.
+    #[must_use]
+    pub fn function(mut self, code: &str) -> Self {
+        let code = self.placed(code);
+        self.functions += &format!("(func {code})");
+        self
+    }
+
     /// The guest.
     #[must_use]
     pub fn guest(&self) -> Guest {

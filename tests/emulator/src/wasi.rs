@@ -1,6 +1,6 @@
 //! The few functions of WASI preview 1 that a filter imports, on the virtual clock and the seed.
 
-use wasmtime::{Caller, Extern, Linker};
+use wasmi::{Caller, Extern, Linker};
 
 use crate::vm::{Data, Stop};
 use crate::world::Log;
@@ -33,8 +33,8 @@ pub(crate) fn link(linker: &mut Linker<Data>) {
     linker.func_wrap(MODULE, "random_get", random_get).unwrap();
     linker.func_wrap(MODULE, "fd_write", fd_write).unwrap();
     linker
-        .func_wrap(MODULE, "proc_exit", |code: u32| -> wasmtime::Result<()> {
-            Err(wasmtime::Error::new(Stop::Trap(format!("proc_exit({code})"))))
+        .func_wrap(MODULE, "proc_exit", |code: u32| -> Result<(), wasmi::Error> {
+            Err(wasmi::Error::host(Stop::Trap(format!("proc_exit({code})"))))
         })
         .unwrap();
 }

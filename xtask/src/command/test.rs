@@ -24,11 +24,12 @@ use running::Run;
 /// GiB that the builds, the fetched tools and the scenarios' logs take.
 const DISK: u64 = 10;
 
-/// End-to-end tests that mostly wait: modules whose tests run side by side.
-const WAITING: [&str; 0] = [];
+/// Modules of end-to-end tests that have the machine for themselves: three brokers, or so much load
+/// that others would wait for it. The others run side by side.
+const ALONE: [&str; 6] = ["cluster", "ledger", "memory", "replicas", "sizes", "survival"];
 
-/// How many of them run at the same time.
-const SIDE_BY_SIDE: usize = 4;
+/// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
+const SIDE_BY_SIDE: usize = 2;
 
 /// Variables that make tests longer, for `--full`.
 const FULL: [(&str, &str); 5] = [
@@ -204,15 +205,16 @@ fn mutations(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Those that mostly wait side by side, then the others one at a time.
 fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
-    let mut alone = Run::new(1);
-    for module in WAITING {
-        let waiting = Run::new(SIDE_BY_SIDE).filter(&format!("{module}::"));
-        alone = alone.skip(&format!("{module}::"));
-        report.step(module, |report| setup.run(&[Kind::EndToEnd], &waiting, report))?;
+    let (mut together, mut alone) = (Run::new(SIDE_BY_SIDE), Run::new(1));
+    for module in ALONE.map(|module| format!("{module}::")) {
+        together = together.skip(&module);
+        alone = alone.filter(&module);
     }
-    report.step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &alone, report))?;
+    report.step("end-to-end, side by side", |report| {
+        setup.run(&[Kind::EndToEnd], &together, report)
+    })?;
+    report.step("end-to-end, alone", |report| setup.run(&[Kind::EndToEnd], &alone, report))?;
     report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
 }
 

@@ -32,9 +32,18 @@ fn a_host_links_its_own_functions_with_their_signatures() {
 /// Rule 2.
 #[test]
 fn a_trap_in_a_request_has_its_hosts_answer() {
-    let guest = Small::new().headers("(unreachable)").guest();
-    for profile in Profile::ALL {
-        let mut host = Host::new(profile, &guest);
+    let unreachable = Small::new().headers("(unreachable)").guest();
+    let endless = Small::new()
+        .function(
+            "$deeper (param $n i32) (result i32)
+             (i32.add (call $deeper (local.get $n)) (local.get $n))",
+        )
+        .headers("(call $deeper (local.get $ctx))")
+        .guest();
+    for (profile, guest) in
+        Profile::ALL.into_iter().flat_map(|host| [(host, &unreachable), (host, &endless)])
+    {
+        let mut host = Host::new(profile, guest);
         let route = host.configure("").unwrap();
         let client = host.send(route, Request::get("/"));
         let status = if profile == Profile::Wasmx { 500 } else { 503 };
