@@ -194,6 +194,8 @@ async fn is_alive(addresses: &[Address]) -> anyhow::Result<()> {
 fn spawn(binary: &Path, env: &[(String, String)], dir: &Path) -> anyhow::Result<Process> {
     let mut command = Command::new(binary);
     command.arg("--config").arg(dir.join("host-bridge.toml"));
+    // A backtrace would push what the bridge says at its end out of the last lines of its log.
+    command.env("RUST_BACKTRACE", "0");
     command.envs(env.iter().map(|(key, value)| (key, value)));
     Process::spawn("host-bridge", command, &dir.join("host-bridge.log"))
 }
