@@ -22,6 +22,11 @@ const LIB: &str = "kafka-client/src/lib.rs";
 
 const MANIFEST: &str = "kafka-client/Cargo.toml";
 
+/// Of the workspace, with the client's profile: here its build takes longer than its tests.
+const ROOT_MANIFEST: &str = "Cargo.toml";
+const OPTIMIZED: &str = "kafka-client = { opt-level = 1 }";
+const QUICK: &str = "kafka-client = { opt-level = 0 }";
+
 /// The names under which the test binaries are built.
 const UNIT: &str = "kafka-client-unit";
 const SIMULATION: &str = "simulation";
@@ -194,6 +199,10 @@ fn add_switch(files: &mut Files) -> anyhow::Result<()> {
     let manifest = files.get_mut(Path::new(MANIFEST));
     let manifest = manifest.with_context(|| format!("{MANIFEST} is not there"))?;
     manifest.extend_from_slice(UNIT_TARGET.as_bytes());
+    let root = files.get_mut(Path::new(ROOT_MANIFEST));
+    let root = root.with_context(|| format!("{ROOT_MANIFEST} is not there"))?;
+    let text = std::str::from_utf8(root)?.replace(OPTIMIZED, QUICK);
+    *root = text.into_bytes();
     Ok(())
 }
 
