@@ -26,9 +26,9 @@ use running::Run;
 /// GiB that the builds, the fetched tools and the scenarios' logs take.
 const DISK: u64 = 10;
 
-/// Modules of end-to-end tests that have the machine for themselves: three brokers, or so much load
-/// that others would wait for it. The others run side by side.
-const ALONE: [&str; 6] = ["cluster", "ledger", "memory", "replicas", "sizes", "survival"];
+/// Modules of end-to-end tests that have the machine for themselves, because they load it so much
+/// that others would wait for them. The others run side by side.
+const ALONE: [&str; 4] = ["cluster", "ledger", "memory", "sizes"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
 const SIDE_BY_SIDE: usize = 2;
