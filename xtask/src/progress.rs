@@ -25,11 +25,34 @@ struct Screen {
     active: Vec<(String, Instant)>,
 }
 
+/// Something that is under way until it is dropped, and is named only when nothing else is printed.
+#[derive(Debug)]
+pub struct Active {
+    what: String,
+    since: Instant,
+}
+
+impl Active {
+    /// Begins now.
+    #[must_use]
+    pub fn begin(what: impl Into<String>) -> Self {
+        let (what, since) = (what.into(), Instant::now());
+        screen().active.push((what.clone(), since));
+        watch();
+        Self { what, since }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        screen().active.retain(|(what, since)| (what, since) != (&self.what, &self.since));
+    }
+}
+
 /// A step that has begun; it prints how long it took when it is done.
 #[derive(Debug)]
 pub struct Step {
-    what: String,
-    since: Instant,
+    active: Active,
     done: bool,
 }
 
@@ -37,27 +60,25 @@ impl Step {
     /// Prints what begins.
     #[must_use]
     pub fn begin(what: impl Into<String>) -> Self {
-        let (what, since) = (what.into(), Instant::now());
+        let what = what.into();
         line(&format!("{what} …"));
-        screen().active.push((what.clone(), since));
-        watch();
-        Self { what, since, done: false }
+        Self { active: Active::begin(what), done: false }
     }
 
     /// Prints that the step is done, and returns the time it took.
     pub fn done(mut self) -> Duration {
         self.done = true;
-        let took = self.since.elapsed();
-        line(&format!("{}: done in {}", self.what, seconds(took)));
+        let took = self.active.since.elapsed();
+        line(&format!("{}: done in {}", self.active.what, seconds(took)));
         took
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
-        screen().active.retain(|active| *active != (self.what.clone(), self.since));
         if !self.done {
-            line(&format!("{}: gave up after {}", self.what, seconds(self.since.elapsed())));
+            let took = seconds(self.active.since.elapsed());
+            line(&format!("{}: gave up after {took}", self.active.what));
         }
     }
 }

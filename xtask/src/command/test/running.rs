@@ -1,12 +1,13 @@
 //! Runs a test program, and reads from its output which tests passed and how long each took.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::progress::{self, Step, seconds};
+use xtask::progress::{self, Active, Step, seconds};
 use xtask::{build, paths};
 
 use super::binaries::TestBinary;
@@ -71,6 +72,7 @@ impl Run {
 struct Counts {
     failed: usize,
     is_complete: bool,
+    running: BTreeMap<String, Active>,
 }
 
 impl Counts {
@@ -89,7 +91,14 @@ impl Counts {
 
     fn event(&mut self, binary: &str, event: &Value, report: &mut Report) {
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("type") == "test" {
+            self.running.remove(text("name"));
+        }
         match (text("type"), text("event")) {
+            ("test", "started") => {
+                let name = text("name").to_owned();
+                self.running.insert(name.clone(), Active::begin(name));
+            }
             ("suite", "ok" | "failed") => self.is_complete = true,
             ("test", "ok") => {
                 let took = event.get("exec_time").and_then(Value::as_f64).unwrap_or_default();
