@@ -59,7 +59,7 @@ enum Handler {
 impl SaslProperties {
     pub(super) fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
         match property.name {
-            MECHANISM => self.mechanism = Some(mechanism(property)?),
+            MECHANISM => self.mechanism = Some(mechanism(property, HAS_KERBEROS)?),
             JAAS => {
                 let options = jaas::options(property.value);
                 let is_sound = |options: &jaas::Options| {
@@ -226,11 +226,12 @@ impl SaslProperties {
     }
 }
 
-fn mechanism(property: Property<'_>) -> Result<Mechanism, PropertyError> {
+/// Whether this build has Kerberos' library.
+const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
+
+fn mechanism(property: Property<'_>, has_kerberos: bool) -> Result<Mechanism, PropertyError> {
     match property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))? {
-        Mechanism::Gssapi if cfg!(not(feature = "gssapi")) => {
-            Err(property.unsupported(NO_KERBEROS))
-        }
+        Mechanism::Gssapi if !has_kerberos => Err(property.unsupported(NO_KERBEROS)),
         mechanism => Ok(mechanism),
     }
 }

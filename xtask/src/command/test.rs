@@ -292,3 +292,27 @@ fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, &fresh).with_context(|| from.display().to_string())?;
     fs::rename(&fresh, to).with_context(|| to.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fast_run_needs_no_kafka_and_no_envoy() {
+        let options = Options { fast: true, only: None, full: false };
+        assert_eq!(prerequisites(&options), [Prerequisite::Compiler, Prerequisite::Disk(DISK)]);
+        let options = Options { fast: false, ..options };
+        assert!(prerequisites(&options).contains(&Prerequisite::Maven));
+    }
+
+    #[test]
+    fn the_first_job_that_fails_ends_the_wait() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let waits = move || Ok(receiver.recv()?);
+        let fails = || anyhow::bail!("no compiler");
+        let error = side_by_side(vec![Box::new(waits), Box::new(fails)]).unwrap_err();
+        assert_eq!(error.to_string(), "no compiler");
+        drop(sender);
+        assert!(side_by_side(vec![Box::new(|| Ok(()))]).is_ok());
+    }
+}

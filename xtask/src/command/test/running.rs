@@ -127,6 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_filter_runs_tests_one_at_a_time() {
+        let run = Run::new(1).filter("outage").skip("cluster::");
+        assert_eq!((run.threads, &*run.arguments.join(" ")), (1, "outage --skip cluster::"));
+    }
+
+    #[test]
     fn times_and_failures_are_read() {
         let (mut counts, mut report) = (Counts::default(), Report::default());
         for event in [
