@@ -21,7 +21,7 @@ struct Parts {
 
 impl Parts {
     async fn start() -> anyhow::Result<Self> {
-        Self::start_on(Kafka::lent(KafkaVersion::V4_1).await?).await
+        Self::start_on(Kafka::pooled(KafkaVersion::V4_1).await?).await
     }
 
     /// On a Kafka that the story may stop.

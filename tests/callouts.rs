@@ -58,7 +58,7 @@ fn misfits() -> anyhow::Result<Vec<(String, Ending)>> {
 async fn start(
     relayed: &[(String, Ending)],
 ) -> anyhow::Result<(Gateway, Vec<(String, Ending, Relay)>)> {
-    let kafka = Kafka::lent(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter()?)
         .cluster("refused", ports::free()?)

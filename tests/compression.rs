@@ -1,4 +1,4 @@
-//! Each codec, from `compression_type` into Kafka's log and back, judged by Kafka and by rdkafka.
+//! Each codec, from `compression_type` into Kafka's log and back, judged by Kafka and by the harness's reader.
 
 use kafka_upstream_tests::{Gateway, record_of, text};
 use serde_json::json;

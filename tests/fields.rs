@@ -273,7 +273,7 @@ async fn the_gate_closes_probes_and_opens_as_configured() -> anyhow::Result<()> 
         "producer_async_health_failure_threshold": 5, "producer_async_health_probe_interval": 700,
         "producer_async_health_recovery_threshold": 4,
     });
-    let mut gateway = start(Kafka::lent(KafkaVersion::V4_1).await?, &[("gated", gated)]).await?;
+    let mut gateway = start(Kafka::pooled(KafkaVersion::V4_1).await?, &[("gated", gated)]).await?;
     assert_eq!(gateway.send("gated", text("before")).await?.status, 200);
     gateway.wait_until_empty().await?;
     gateway.bridge.kill9()?;

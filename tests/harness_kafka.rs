@@ -83,9 +83,9 @@ async fn a_partition_moves_when_its_leader_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_lent_broker_has_no_topics_and_runs_whatever_another_test_did() {
+async fn a_pooled_broker_has_no_topics_and_runs_whatever_another_test_did() {
     for harm in ["none", "frozen", "killed unseen"] {
-        let mut kafka = Kafka::lent(KafkaVersion::V4_1).await.unwrap();
+        let mut kafka = Kafka::pooled(KafkaVersion::V4_1).await.unwrap();
         kafka.create_topic("t", 2).await.unwrap();
         let producer = producer(&kafka).unwrap();
         send(&producer, "t", 0, 1).await.unwrap();
@@ -96,6 +96,6 @@ async fn a_lent_broker_has_no_topics_and_runs_whatever_another_test_did() {
             _ => {}
         }
     }
-    let kafka = Kafka::lent(KafkaVersion::V4_1).await.unwrap();
+    let kafka = Kafka::pooled(KafkaVersion::V4_1).await.unwrap();
     assert!(read_all(&kafka.bootstrap(), "t").await.is_err(), "it has the topic of before");
 }

@@ -1,4 +1,4 @@
-//! What the bridge writes in each codec is read by Java's consumer, kcat and rdkafka, byte for byte.
+//! What the bridge writes in each codec is read by Java's consumer, kcat and the harness, byte for byte.
 
 use std::fs;
 
@@ -94,7 +94,7 @@ fn codecs_in_log(kafka: &Kafka, topic: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn java_kcat_and_rdkafka_read_the_same_records_in_each_codec() -> anyhow::Result<()> {
+async fn java_kcat_and_the_harness_read_the_same_records_in_each_codec() -> anyhow::Result<()> {
     each_codec_is_read_alike(KafkaVersion::V4_1).await
 }
 
@@ -104,14 +104,14 @@ async fn the_readers_of_kafka_3_9_do_too() -> anyhow::Result<()> {
 }
 
 async fn each_codec_is_read_alike(version: KafkaVersion) -> anyhow::Result<()> {
-    let kafka = Kafka::lent(version).await?;
+    let kafka = Kafka::pooled(version).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let sent = records();
     for (bits, codec) in (0u8..).zip(CODECS) {
         kafka.create_topic(codec, 1).await?;
         produce(&bridge, codec, bits.into(), &sent).await?;
         assert_eq!(codecs_in_log(&kafka, codec)?, [bits], "{codec}");
-        assert!(read_all(&kafka.bootstrap(), codec).await? == sent, "{codec}, rdkafka");
+        assert!(read_all(&kafka.bootstrap(), codec).await? == sent, "{codec}, the harness");
         let kcat = kafka.read_with_kcat(codec, sent.len()).await?;
         assert!(kcat == sent, "{codec}, kcat: {kcat:?}");
         let java = kafka.read_with_java(codec, sent.len()).await?;

@@ -2,7 +2,6 @@
 
 mod machine;
 mod measure;
-mod offsets;
 mod payload;
 pub(super) mod process;
 pub(super) mod settings;

@@ -56,7 +56,7 @@ impl Gateway {
         workers: u32,
         listeners: &[(&str, Value)],
     ) -> anyhow::Result<Self> {
-        Self::start_large(Kafka::lent(version).await?, workers, listeners).await
+        Self::start_large(Kafka::pooled(version).await?, workers, listeners).await
     }
 
     /// As `start`, on a Kafka that no other story uses: for those that stop it.

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, ensure};
 
-use crate::progress::{self, Step};
+use crate::progress::{self, Foreign, Step};
 use crate::{paths, reaper, tools};
 
 /// A folder with what [`filter`], [`filter_with_trap`], [`bridge`] and [`bridge_with_gssapi`]
@@ -208,19 +208,23 @@ pub fn run_reading<T>(
 struct Watched {
     process: Child,
     _group: reaper::Watched,
+    _foreign: Option<Foreign>,
 }
 
 /// A terminal shows the child's standard error as it is; elsewhere each line passes through here,
 /// so that silence is noticed.
 fn spawn(mut command: Command) -> anyhow::Result<Watched> {
     command.stdin(Stdio::null()).process_group(0);
-    if !std::io::stderr().is_terminal() {
+    let is_terminal = std::io::stderr().is_terminal();
+    if !is_terminal {
         command.stderr(Stdio::piped());
     }
     let shown = command.get_program().display().to_string();
     let process = command.spawn().with_context(|| format!("cannot run {shown}"))?;
     let group = reaper::watch_child(&process);
-    Ok(Watched { process, _group: group })
+    // cargo draws a bar; what test programs print is read.
+    let draws = is_terminal && shown.ends_with("cargo");
+    Ok(Watched { process, _group: group, _foreign: draws.then(Foreign::begin) })
 }
 
 fn relay_errors(child: &mut Child) -> anyhow::Result<Option<JoinHandle<()>>> {

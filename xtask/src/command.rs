@@ -31,7 +31,7 @@ pub(crate) enum Command {
 pub(crate) enum Outcome {
     /// All is well.
     Passed,
-    /// Something is wrong, and has been said.
+    /// Something is wrong, and has been printed.
     Failed,
 }
 

@@ -22,6 +22,8 @@ pub enum Prerequisite {
     WasmTarget,
     /// A C compiler, which builds `ring` and `zstd`.
     Compiler,
+    /// rustfmt and clippy, which rustup installs.
+    Clippy,
     /// Python 3 with pip, which fetches Envoy.
     Pip,
     /// Java 17 or newer, which runs Kafka.
@@ -83,8 +85,10 @@ fn program(prerequisite: Prerequisite) -> anyhow::Result<()> {
 
 /// Rustup's automatic installation of what `rust-toolchain.toml` lists may be off.
 fn wasm_target() -> anyhow::Result<()> {
-    let folder = output(&["rustc", "--print", "target-libdir", "--target", WASM].map(Into::into));
-    if folder.is_some_and(|folder| Path::new(folder.trim()).is_dir()) {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", WASM]);
+    let printed = rustc.output().context("cannot run rustc")?.stdout;
+    if Path::new(String::from_utf8_lossy(&printed).trim()).is_dir() {
         return Ok(());
     }
     let step = crate::progress::Step::begin(format!("installing Rust's target {WASM}"));
@@ -129,13 +133,19 @@ impl Prerequisite {
             Self::Pip => &["python3", "-m", "pip", "--version"],
             Self::Maven => &["mvn", "--version"],
             Self::Go => &["go", "version"],
-            Self::Apt => &["dpkg", "--version"],
+            Self::Clippy => &["cargo-clippy", "--version"],
+            Self::Apt => &["apt-get", "--version"],
             Self::WasmTarget | Self::Disk(_) => &["true"],
         };
         words.iter().map(PathBuf::from).collect()
     }
 
     fn missing(self, state: &str) -> String {
+        if self == Self::Clippy {
+            return format!(
+                "clippy, which compiles the tests, {state}: rustup component add clippy rustfmt"
+            );
+        }
         let (name, purpose, debian, macos) = match self {
             Self::Compiler => ("a C compiler", "builds ring and zstd", "gcc make", "gcc"),
             Self::Pip => ("Python 3 with pip", "fetches Envoy", "python3-pip", "python"),
@@ -145,8 +155,8 @@ impl Prerequisite {
             }
             Self::Maven => ("Maven", "fetches Kafka", "maven", "maven"),
             Self::Go => ("Go", "builds func-e", "golang-go", "go"),
-            Self::Apt => ("dpkg", "unpacks kcat and Kerberos", "dpkg", "dpkg"),
-            Self::WasmTarget | Self::Disk(_) => ("", "", "", ""),
+            Self::Apt => ("apt-get", "fetches kcat and Kerberos", "apt", "nothing like it"),
+            Self::WasmTarget | Self::Clippy | Self::Disk(_) => ("", "", "", ""),
         };
         let install = if cfg!(target_os = "macos") {
             format!("brew install {macos}")

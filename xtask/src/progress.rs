@@ -22,7 +22,29 @@ struct Screen {
     last: Option<Instant>,
     /// Whether the last line was one of what is under way.
     repeats: bool,
+    /// Commands that draw on the terminal themselves.
+    foreign: usize,
     active: Vec<(String, Instant)>,
+}
+
+/// While it lasts, another command shows its own progress, and nothing is printed into that.
+#[derive(Debug)]
+pub struct Foreign(());
+
+impl Foreign {
+    /// Begins now.
+    #[must_use]
+    pub fn begin() -> Self {
+        screen().foreign += 1;
+        Self(())
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        screen().foreign -= 1;
+        printed();
+    }
 }
 
 /// Something that is under way until it is dropped, and is named only when nothing else is printed.
@@ -116,7 +138,7 @@ impl Screen {
     fn break_silence(&mut self) {
         let silence = self.last.map_or(Duration::MAX, |last| last.elapsed());
         let patience = if self.repeats { AGAIN } else { SILENCE };
-        if self.active.is_empty() || silence < patience {
+        if self.active.is_empty() || self.foreign > 0 || silence < patience {
             return;
         }
         eprintln!("  … {}", self.under_way());
@@ -155,7 +177,7 @@ mod tests {
     fn what_is_under_way_is_named_with_its_time() {
         let now = Instant::now();
         let active = vec![("building".to_owned(), now), ("fetching".to_owned(), now)];
-        let screen = Screen { last: None, repeats: false, active };
+        let screen = Screen { last: None, repeats: false, foreign: 0, active };
         assert_eq!(screen.under_way(), "building (0 s), fetching (0 s)");
     }
 

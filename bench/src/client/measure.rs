@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use harness::kafka::Kafka;
 use harness::process::Process;
+use harness::reader;
 
-use super::offsets::Offsets;
 use super::process::{self, Java, Job};
 use super::settings::{Cell, PARTITIONS, Peer};
 
@@ -74,17 +74,16 @@ impl Ground<'_> {
         topic: &str,
     ) -> anyhow::Result<Figures> {
         let bootstrap = self.kafka.bootstrap();
-        let offsets = Offsets::of(&bootstrap, topic, PARTITIONS);
         let records = counts.warm_up + counts.measured + counts.rest;
         let payloads = payloads(self.dir, cell.record_bytes);
         let job = Job { bootstrap: &bootstrap, topic, payloads: &payloads, records };
         let log = self.dir.join(format!("{topic}.log"));
         let mut client = process::start(peer, self.java, cell, &job, &log)?;
-        let first = look(&mut client, &offsets, counts.warm_up).await?;
-        let last = look(&mut client, &offsets, counts.warm_up + counts.measured).await?;
+        let first = look(&mut client, &job, counts.warm_up).await?;
+        let last = look(&mut client, &job, counts.warm_up + counts.measured).await?;
         let acknowledged = process::acknowledged(&mut client).await?;
         ensure!(acknowledged == records, "{acknowledged} of {records} were acknowledged");
-        let written = offsets.records().await?;
+        let written = held(&job).await?;
         ensure!(written == acknowledged, "{written} in the topic, {acknowledged} acknowledged");
         let told = first.records < last.records && first.cpu < last.cpu;
         ensure!(told, "too few records to measure");
@@ -97,12 +96,18 @@ pub(super) fn payloads(dir: &Path, bytes: usize) -> std::path::PathBuf {
     dir.join(format!("payloads-{bytes}"))
 }
 
+/// The records of the topic: none of these topics is ever emptied.
+async fn held(job: &Job<'_>) -> anyhow::Result<u64> {
+    let end = reader::end_offsets(job.bootstrap, job.topic, PARTITIONS).await?;
+    Ok(u64::try_from(end)?)
+}
+
 /// Waits until the topic has so many records, and looks at the client.
-async fn look(client: &mut Process, offsets: &Offsets, records: u64) -> anyhow::Result<Sight> {
+async fn look(client: &mut Process, job: &Job<'_>, records: u64) -> anyhow::Result<Sight> {
     let (mut last, mut moved) = (0, Instant::now());
     loop {
         // A topic that is new has no leaders at first.
-        let found = offsets.records().await.unwrap_or(last);
+        let found = held(job).await.unwrap_or(last);
         if found >= records {
             // A process that has ended keeps its times until it is waited for.
             let cpu = client.cpu_time()?;

@@ -1,5 +1,5 @@
 // Writes the batches beside it with Kafka's own classes, a file for each codec and each special case
-// (librdkafka's are from xtask/examples/librdkafka_batches.rs):
+// (librdkafka's are from bench/examples/librdkafka_batches.rs):
 //     java -cp "$KAFKA/libs/*" Generate.java .
 // With `read FILE` it reads a file of batches instead, and prints codec, records and a digest.
 

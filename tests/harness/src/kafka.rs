@@ -4,8 +4,8 @@ mod admin;
 mod broker;
 mod credentials;
 mod dump;
-mod lent;
 pub(crate) mod metadata;
+mod pool;
 mod properties;
 mod readers;
 pub(crate) mod wire;
@@ -52,7 +52,7 @@ pub struct Setup<'a> {
 pub struct Kafka {
     version: KafkaVersion,
     /// Whether it is kept for another test when it is dropped.
-    is_lent: bool,
+    is_pooled: bool,
     brokers: Vec<Broker>,
     // After the brokers: a folder must not go away under a running process.
     dir: RunDir,
@@ -83,8 +83,9 @@ impl Kafka {
         Self::start_setup(version, brokers, brokers, setup).await
     }
 
-    /// As [`Kafka::start`], with broker properties of the caller's and controllers in the first `controllers` brokers alone: the
-    /// others can then be down together without the cluster losing its majority.
+    /// As [`Kafka::start`], with broker properties of the caller's, and controllers in the first
+    /// `controllers` brokers alone: the others can then be down together without the cluster losing
+    /// its majority.
     ///
     /// # Errors
     /// As [`Kafka::start`].
@@ -120,7 +121,7 @@ impl Kafka {
         .await??;
         let dir = RunDir::new("kafka")?;
         let brokers = broker::prepare(brokers, controllers, dir.path(), &setup)?;
-        let mut cluster = Self { version, is_lent: false, brokers, dir };
+        let mut cluster = Self { version, is_pooled: false, brokers, dir };
         for broker in &cluster.brokers {
             broker.format(&storage)?;
         }
@@ -280,7 +281,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
         for process in self.brokers.iter_mut().filter_map(|broker| broker.process.as_mut()) {
             // Nothing reads its data any more, so an orderly end would only take time.
             if let Err(error) = process.kill9() {

@@ -30,8 +30,7 @@ pub struct Process {
     name: String,
     child: Child,
     pid: Pid,
-    /// None when its output goes to the terminal.
-    log: Option<PathBuf>,
+    log: PathBuf,
 }
 
 impl Process {
@@ -43,18 +42,10 @@ impl Process {
         let out = open_log(log)?;
         let err = out.try_clone()?;
         command.stdout(out).stderr(err);
-        Self::start(name, command, Some(log.to_path_buf()))
+        Self::start(name, command, log.to_path_buf())
     }
 
-    /// Starts `command` with its output in the terminal.
-    ///
-    /// # Errors
-    /// When the program cannot be run.
-    pub fn spawn_in_terminal(name: &str, command: Command) -> anyhow::Result<Self> {
-        Self::start(name, command, None)
-    }
-
-    fn start(name: &str, mut command: Command, log: Option<PathBuf>) -> anyhow::Result<Self> {
+    fn start(name: &str, mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .process_group(0)
@@ -80,10 +71,10 @@ impl Process {
         self.child.id()
     }
 
-    /// The file with its output; `/dev/null` when that goes to the terminal.
+    /// The file with its output.
     #[must_use]
     pub fn log(&self) -> &Path {
-        self.log.as_deref().unwrap_or(Path::new("/dev/null"))
+        &self.log
     }
 
     /// The end of its output.

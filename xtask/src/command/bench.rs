@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use xtask::build;
+use xtask::prerequisites::{Prerequisite, check, require};
 
 use super::Outcome;
 
@@ -15,6 +16,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let wanted =
+        [Prerequisite::Compiler, Prerequisite::Pip, Prerequisite::Java, Prerequisite::Maven];
+    check(&wanted)?;
+    require(Prerequisite::WasmTarget)?;
     let mut command = build::command();
     // The load generator shares the machine with what it measures, so it is optimized too.
     command.args(["run", "--release", "--package", "kafka-upstream-bench"]);

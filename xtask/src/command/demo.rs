@@ -4,11 +4,12 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use xtask::broker::Broker;
+use xtask::jobs::{Job, side_by_side};
 use xtask::prerequisites::{Prerequisite, check, require};
 use xtask::progress::line;
 use xtask::tools::{self, KafkaVersion};
@@ -133,28 +134,31 @@ impl Parts {
 
     /// The demo's program, the filter and the bridge: built while Envoy and Kafka are fetched.
     fn prepare(&self) -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
-        thread::scope(|scope| {
-            let mut fetched = vec![scope.spawn(tools::envoy)];
-            if self.broker == Broker::Kafka {
-                fetched.push(scope.spawn(|| tools::kafka_libs(self.kafka)));
-            }
-            if self.func_e {
-                fetched.push(scope.spawn(tools::func_e));
-            }
-            let built = self.build();
-            fetched.into_iter().try_for_each(joined)?;
-            built
-        })
-    }
-
-    fn build(&self) -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
-        let demo = build::demo()?;
-        if self.release {
-            return Ok((demo, build::filter()?, build::bridge_as_shipped()?));
+        let (sender, built) = mpsc::channel();
+        let release = self.release;
+        let mut jobs: Vec<Job> = vec![
+            Box::new(move || Ok(sender.send(build(release)?)?)),
+            Box::new(|| tools::envoy().map(drop)),
+        ];
+        if self.broker == Broker::Kafka {
+            let version = self.kafka;
+            jobs.push(Box::new(move || tools::kafka_libs(version).map(drop)));
         }
-        let bridge = demo.with_file_name(build::BRIDGE);
-        Ok((demo, build::filter_quickly()?, bridge))
+        if self.func_e {
+            jobs.push(Box::new(|| tools::func_e().map(drop)));
+        }
+        side_by_side(jobs)?;
+        built.recv().context("nothing was built")
     }
+}
+
+fn build(release: bool) -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
+    let demo = build::demo()?;
+    if release {
+        return Ok((demo, build::filter()?, build::bridge_as_shipped()?));
+    }
+    let bridge = demo.with_file_name(build::BRIDGE);
+    Ok((demo, build::filter_quickly()?, bridge))
 }
 
 /// Kafka where it can run. A Java that is too old is said, and not passed over.
@@ -179,8 +183,4 @@ fn java_is_installed() -> bool {
 fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-fn joined(thread: ScopedJoinHandle<'_, anyhow::Result<PathBuf>>) -> anyhow::Result<()> {
-    thread.join().map_err(|_| anyhow!("a download panicked"))?.map(drop)
 }

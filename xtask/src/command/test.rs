@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use xtask::jobs::side_by_side;
 use xtask::prerequisites::{Prerequisite, check, require};
 use xtask::progress::Step;
 use xtask::tools::{self, KafkaVersion};
@@ -27,8 +27,8 @@ use running::Run;
 const DISK: u64 = 10;
 
 /// Modules of end-to-end tests that have the machine for themselves, because they load it so much
-/// that others would wait for them. The others run side by side.
-const ALONE: [&str; 4] = ["cluster", "ledger", "memory", "sizes"];
+/// that others would wait for them, or measure how long an honest request takes. The others run side by side.
+const ALONE: [&str; 5] = ["cluster", "impostors", "ledger", "memory", "sizes"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
 const SIDE_BY_SIDE: usize = 2;
@@ -63,7 +63,9 @@ struct Setup {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     check(&prerequisites(options))?;
-    require(Prerequisite::WasmTarget)?;
+    if !options.fast {
+        require(Prerequisite::WasmTarget)?;
+    }
     let mut report = Report::default();
     let ran = steps(options, &mut report);
     // What was measured is shown also when a build failed.
@@ -99,7 +101,9 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn prerequisites(options: &Options) -> Vec<Prerequisite> {
-    let mut wanted = vec![Prerequisite::Compiler, Prerequisite::Disk(DISK)];
+    // What is built already is not built again.
+    let disk = if prebuilt().exists() { DISK / 4 } else { DISK };
+    let mut wanted = vec![Prerequisite::Compiler, Prerequisite::Clippy, Prerequisite::Disk(disk)];
     if !options.fast {
         wanted.extend([Prerequisite::Pip, Prerequisite::Java, Prerequisite::Jdk]);
         wanted.extend([Prerequisite::Maven, Prerequisite::Go, Prerequisite::Apt]);
@@ -131,20 +135,6 @@ fn prepare(options: &Options) -> anyhow::Result<Setup> {
         setup.variables.extend(FULL.map(|(name, value)| (name, value.into())));
     }
     Ok(setup)
-}
-
-type Job = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
-
-/// Returns at the first failure, and leaves the others to the end of this process.
-fn side_by_side(jobs: Vec<Job>) -> anyhow::Result<()> {
-    let (sender, results) = mpsc::channel();
-    for job in jobs {
-        let sender = sender.clone();
-        // Nobody listens any more once another has failed.
-        thread::spawn(move || drop(sender.send(job())));
-    }
-    drop(sender);
-    results.iter().collect()
 }
 
 fn fetch_from_maven_and_go() -> anyhow::Result<()> {
@@ -246,11 +236,22 @@ fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
 }
 
 fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
+    report.step("demo, from its command", |_| demo_command())?;
     report.step("demo", |_| setup.demo(&[]))?;
     report.step("demo, embedded broker", |_| setup.demo(&["--memory"]))?;
     let home = paths::target().join("func-e");
     let home = home.to_str().context("the path of the target folder is not UTF-8")?;
     report.step("func-e", |_| setup.demo(&["--func-e", home]))
+}
+
+/// As a person types it: with the builds of its own, of the bridge with its default features, which
+/// clippy reads here.
+fn demo_command() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let mut command = lint(Command::new(program));
+    command.args(["demo", "--check"]).current_dir(paths::workspace());
+    ensure!(build::run(command)?, "`cargo xtask demo --check` failed");
+    Ok(())
 }
 
 /// What the feature `librdkafka` of the benchmarks adds.
@@ -269,9 +270,11 @@ fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 
 impl Setup {
     fn run(&self, kinds: &[Kind], run: &Run, report: &mut Report) -> anyhow::Result<()> {
+        let before = report.ran();
         for binary in self.binaries.tests(kinds) {
             run.binary(binary, &self.variables, report)?;
         }
+        ensure!(report.ran() > before, "no test has run");
         Ok(())
     }
 
@@ -300,19 +303,9 @@ mod tests {
     #[test]
     fn a_fast_run_needs_no_kafka_and_no_envoy() {
         let options = Options { fast: true, only: None, full: false };
-        assert_eq!(prerequisites(&options), [Prerequisite::Compiler, Prerequisite::Disk(DISK)]);
+        let fast = prerequisites(&options);
+        assert!(fast.contains(&Prerequisite::Clippy) && !fast.contains(&Prerequisite::Maven));
         let options = Options { fast: false, ..options };
         assert!(prerequisites(&options).contains(&Prerequisite::Maven));
-    }
-
-    #[test]
-    fn the_first_job_that_fails_ends_the_wait() {
-        let (sender, receiver) = mpsc::channel::<()>();
-        let waits = move || Ok(receiver.recv()?);
-        let fails = || anyhow::bail!("no compiler");
-        let error = side_by_side(vec![Box::new(waits), Box::new(fails)]).unwrap_err();
-        assert_eq!(error.to_string(), "no compiler");
-        drop(sender);
-        assert!(side_by_side(vec![Box::new(|| Ok(()))]).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! An archive of Kafka's classes as Java has them in memory, from which brokers and tools start in
-//! half the processor time.
+//! A class data sharing (CDS) archive of Kafka's classes, from which brokers and tools start in half
+//! the processor time.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -49,7 +49,7 @@ fn find(java: &KafkaJava) -> anyhow::Result<Option<PathBuf>> {
     let told = Command::new(&java.binary).arg("-version").output().context("cannot run java")?;
     let (version, key) = (java.version, java.key((&java.binary, told.stderr))?);
     let name = format!("kafka-{version}-classes-{key:016x}");
-    let what = format!("having Kafka {version} load its classes once, for quick starts");
+    let what = format!("making a CDS archive of Kafka {version}, for quick starts");
     let folder = install(&name, &what, |dir| {
         // What fails would fail in each process again.
         if let Err(error) = fill(java, dir) {

@@ -1,13 +1,15 @@
 //! Fills a folder once, whole or not at all, even when two processes want it at the same time.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
 use crate::paths;
 use crate::progress::Step;
+use crate::reaper;
 
 /// The folder `name` under `target/tools`, filled by `fill` if it is not there yet.
 ///
@@ -42,7 +44,10 @@ pub(super) fn install(
 /// When it fails; the error has what it printed.
 pub fn run(mut command: Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
-    let output = command.output().with_context(|| format!("cannot run {shown}"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    let _watched = reaper::watch_child(&child);
+    let output = child.wait_with_output().with_context(|| format!("cannot run {shown}"))?;
     if output.status.success() {
         return Ok(());
     }

@@ -32,7 +32,7 @@ fn listed(record: StoredRecord) -> Listed {
     (offset, timestamp_ms, key, value, headers.iter().collect())
 }
 
-/// The records that `tests/golden/Generate.java` and `xtask/examples/librdkafka_batches.rs` write.
+/// The records that `tests/golden/Generate.java` and `bench/examples/librdkafka_batches.rs` write.
 fn golden_record(number: i64) -> Listed {
     let tag = || Bytes::from_static(b"tag");
     let key = (number % 3 != 0).then(|| format!("key-{number}").into());

@@ -43,7 +43,7 @@ pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
     let (reader, end) = match &parts.broker {
         Broker::Kafka(kafka) => (console_consumer(kafka)?, "Ctrl-C stops everything."),
         Broker::Embedded(_) => (
-            format!("kcat -C -b {bootstrap} -t {TOPIC} -e"),
+            format!("kcat -C -b {bootstrap} -t {TOPIC} -e    (Debian: apt-get install kcat)"),
             "Ctrl-C stops everything; the embedded broker forgets its records then.",
         ),
     };

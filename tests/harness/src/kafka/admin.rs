@@ -1,4 +1,4 @@
-//! Topics and metadata, by requests that are repeated while the cluster is not ready for them.
+//! Topics are made, changed and removed by requests that are repeated while the cluster is not ready for them.
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
 
 use super::Kafka;
 use super::wire::call;
@@ -150,15 +151,20 @@ fn asked(topic: &str) -> MetadataRequestTopic {
     MetadataRequestTopic::default().with_name(Some(name))
 }
 
-/// Of all topics where `topics` is none, from the first broker of `bootstrap` that answers.
+/// Of all topics where `topics` is none, from whichever broker of `bootstrap` answers first: one that
+/// is frozen takes connections and says nothing.
 async fn ask(
     bootstrap: &str,
     topics: Option<Vec<MetadataRequestTopic>>,
 ) -> anyhow::Result<MetadataResponse> {
-    let request = MetadataRequest::default().with_topics(topics);
+    let mut asked = JoinSet::new();
+    for address in bootstrap.split(',').map(str::to_owned) {
+        let request = MetadataRequest::default().with_topics(topics.clone());
+        asked.spawn(async move { call(&address, METADATA, &request).await });
+    }
     let mut failure = anyhow::anyhow!("no broker is named");
-    for address in bootstrap.split(',') {
-        match call(address, METADATA, &request).await {
+    while let Some(answer) = asked.join_next().await {
+        match answer? {
             Ok(response) => return Ok(response),
             Err(error) => failure = error,
         }

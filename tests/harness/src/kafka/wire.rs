@@ -9,8 +9,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longest wait for a response.
-const REPLY: Duration = Duration::from_secs(10);
+/// Longest wait for a response; shorter than one look of [`crate::process::wait_until`].
+const REPLY: Duration = Duration::from_secs(4);
 
 /// Largest response, in bytes; a Fetch asks for less.
 const MAX_RESPONSE_BYTES: i32 = 64 * 1024 * 1024;
@@ -44,6 +44,6 @@ pub(crate) async fn call<R: Request>(
     };
     tokio::time::timeout(REPLY, exchange)
         .await
-        .context("no response in 10 s")?
+        .context("no response in 4 s")?
         .with_context(|| format!("request {} to {address}", R::KEY))
 }

@@ -201,8 +201,9 @@ fn add_switch(files: &mut Files) -> anyhow::Result<()> {
     manifest.extend_from_slice(UNIT_TARGET.as_bytes());
     let root = files.get_mut(Path::new(ROOT_MANIFEST));
     let root = root.with_context(|| format!("{ROOT_MANIFEST} is not there"))?;
-    let text = std::str::from_utf8(root)?.replace(OPTIMIZED, QUICK);
-    *root = text.into_bytes();
+    let text = std::str::from_utf8(root)?;
+    ensure!(text.contains(OPTIMIZED), "{ROOT_MANIFEST} has no `{OPTIMIZED}`");
+    *root = text.replace(OPTIMIZED, QUICK).into_bytes();
     Ok(())
 }
 

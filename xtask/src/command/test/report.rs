@@ -39,6 +39,11 @@ impl Report {
         self.failures.push(what);
     }
 
+    /// How many tests have run.
+    pub(super) fn ran(&self) -> usize {
+        self.tests.len() + self.failures.len()
+    }
+
     pub(super) fn passed(&self) -> bool {
         self.steps.iter().all(|(_, passed, _)| *passed)
     }

@@ -61,7 +61,8 @@ impl Run {
         if counts.is_complete && (succeeded || counts.failed > 0) {
             step.done();
         } else {
-            report.fail(format!("{name}: ended before all of its tests"));
+            let running: Vec<_> = counts.running.keys().map(String::as_str).collect();
+            report.fail(format!("{name}: ended while these tests ran: {}", running.join(", ")));
         }
         Ok(())
     }
@@ -80,10 +81,10 @@ impl Counts {
         let mut counts = Self::default();
         for line in BufReader::new(output).split(b'\n') {
             let line = line?;
-            match serde_json::from_slice(&line) {
-                Ok(event) => counts.event(binary, &event, report),
+            match serde_json::from_slice::<Value>(&line) {
+                Ok(event) if event.get("type").is_some() => counts.event(binary, &event, report),
                 // What a test's children print.
-                Err(_) => progress::line(&String::from_utf8_lossy(&line)),
+                _ => progress::line(&String::from_utf8_lossy(&line)),
             }
         }
         Ok(counts)
@@ -91,7 +92,7 @@ impl Counts {
 
     fn event(&mut self, binary: &str, event: &Value, report: &mut Report) {
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("type") == "test" {
+        if text("type") == "test" && ["ok", "failed", "ignored"].contains(&text("event")) {
             self.running.remove(text("name"));
         }
         match (text("type"), text("event")) {

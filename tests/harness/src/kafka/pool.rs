@@ -1,5 +1,5 @@
-//! Brokers that one test after the other has for itself: most tests need one, and leave it as good
-//! as new.
+//! A pool of brokers, each of which one test after the other has for itself: most tests need one,
+//! and leave it as good as new.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,31 +9,31 @@ use crate::kafka::broker::Broker;
 /// Those that run and that no test has. They end with this process.
 static IDLE: Mutex<Vec<Kafka>> = Mutex::new(Vec::new());
 
-/// What tells a lent broker from others: the logs of topics that a test leaves go away at once.
+/// What tells a pooled broker from others: the logs of topics that a test leaves go away at once.
 const PROPERTIES: [(&str, &str); 1] = [("log.segment.delete.delay.ms", "0")];
 
 impl Kafka {
     /// One broker without topics, which is nobody else's: one that another test of this process has
     /// dropped, else a fresh one.
     ///
-    /// One that is dropped while it is down, or by a panic, is not lent again. Tests that stop
+    /// One that is dropped while it is down, or by a panic, is not used again. Tests that stop
     /// brokers on purpose have their own, by [`Kafka::start`].
     ///
     /// # Errors
     /// As [`Kafka::start`].
-    pub async fn lent(version: KafkaVersion) -> anyhow::Result<Self> {
+    pub async fn pooled(version: KafkaVersion) -> anyhow::Result<Self> {
         while let Some(mut kafka) = take(version) {
             match kafka.clear().await {
                 Ok(()) => return Ok(kafka),
                 Err(error) => {
-                    eprintln!("a broker is not lent again: {error:#}");
-                    kafka.is_lent = false;
+                    eprintln!("a broker leaves the pool: {error:#}");
+                    kafka.is_pooled = false;
                 }
             }
         }
         let setup = Setup { properties: &PROPERTIES, ..Setup::default() };
         let mut kafka = Self::start_setup(version, 1, 1, setup).await?;
-        kafka.is_lent = true;
+        kafka.is_pooled = true;
         Ok(kafka)
     }
 
@@ -42,15 +42,15 @@ impl Kafka {
         self.delete_all_topics().await
     }
 
-    /// Keeps the brokers for the next test if they are lent and fit for it.
-    pub(super) fn give_back(&mut self) {
+    /// Keeps the brokers for the next test if they are pooled and can be used again.
+    pub(super) fn release(&mut self) {
         let is_fit = self.brokers.iter().all(Broker::answers);
-        if !self.is_lent || !is_fit || std::thread::panicking() {
+        if !self.is_pooled || !is_fit || std::thread::panicking() {
             return;
         }
         let kafka = Self {
             version: self.version,
-            is_lent: true,
+            is_pooled: true,
             brokers: std::mem::take(&mut self.brokers),
             dir: self.dir.take(),
         };
