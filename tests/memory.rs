@@ -7,7 +7,7 @@ use kafka_upstream_tests::{Gateway, acked};
 use serde_json::{Value, json};
 
 /// Requests of one run; `MEMORY_REQUESTS` sets another number.
-const REQUESTS: u64 = 25_000;
+const REQUESTS: u64 = 50_000;
 const ROUNDS: u64 = 5;
 /// As in the ledger: from this growth a request on it is a leak.
 const LEAK_BYTES: u64 = 8;

@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(250);
 
 static SCREEN: Mutex<Screen> =
-    Mutex::new(Screen { last: None, repeats: false, active: Vec::new() });
+    Mutex::new(Screen { last: None, repeats: false, foreign: 0, active: Vec::new() });
 
 /// What has been printed, and what is under way.
 struct Screen {
