@@ -53,9 +53,7 @@ impl fmt::Display for Broker {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kafka(kafka) => write!(out, "Apache Kafka {}", kafka.version()),
-            Self::Embedded(_) => {
-                out.write_str("the embedded broker, which keeps its records in memory")
-            }
+            Self::Embedded(_) => out.write_str("the embedded broker (in memory)"),
         }
     }
 }

@@ -40,10 +40,11 @@ pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
     let port = parts.envoy.port("http")?;
     let (admin, bridge) = (parts.envoy.admin_port(), parts.bridge.port());
     let bootstrap = parts.broker.bootstrap();
-    let (reader, end) = match &parts.broker {
-        Broker::Kafka(kafka) => (console_consumer(kafka)?, "Ctrl-C stops everything."),
+    let (with, reader, end) = match &parts.broker {
+        Broker::Kafka(kafka) => ("", console_consumer(kafka)?, "Ctrl-C stops everything."),
         Broker::Embedded(_) => (
-            format!("kcat -C -b {bootstrap} -t {TOPIC} -e    (Debian: apt-get install kcat)"),
+            " with kcat, a package of Debian",
+            format!("kcat -C -b {bootstrap} -t {TOPIC} -e"),
             "Ctrl-C stops everything; the embedded broker forgets its records then.",
         ),
     };
@@ -56,7 +57,7 @@ pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
          Send a request, and one that is refused:\n  \
          curl -i http://127.0.0.1:{port}/orders -d 'item=tea&count=2'\n  \
          curl -i http://127.0.0.1:{port}/ -H 'content-type: application/json' -d '{{'\n\n\
-         Read the topic:\n  {reader}\n\n\
+         Read the topic{with}:\n  {reader}\n\n\
          {end}",
         broker = parts.broker,
         log = parts.bridge.process().log().display(),
