@@ -247,9 +247,8 @@ fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
 /// As a person types it: with the builds of its own, of the bridge with its default features, which
 /// clippy reads here.
 fn demo_command() -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut command = lint(Command::new(program));
-    command.args(["demo", "--check"]).current_dir(paths::workspace());
+    let mut command = lint(build::command());
+    command.args(["xtask", "demo", "--check"]);
     ensure!(build::run(command)?, "`cargo xtask demo --check` failed");
     Ok(())
 }
