@@ -59,7 +59,7 @@ impl Gateway {
         Self::start_large(Kafka::pooled(version).await?, workers, listeners).await
     }
 
-    /// As `start`, on a Kafka that no other story uses: for those that stop it.
+    /// As `start`, on a Kafka that no other test uses: for those that stop it.
     ///
     /// # Errors
     /// As `start`.

@@ -47,7 +47,7 @@ pub struct Written {
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// When it was captured, in ms since 1970.
     pub timestamp_ms: i64,
-    /// What `body` has found: stories look for each of many bodies in each record.
+    /// What `body` has found: tests look for each of many bodies in each record.
     body: OnceCell<String>,
 }
 

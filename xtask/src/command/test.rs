@@ -154,33 +154,20 @@ fn prebuilt() -> PathBuf {
     paths::target().join("prebuilt")
 }
 
-/// Where cargo puts a build of the filter.
-fn wasm(profile: &str) -> PathBuf {
-    paths::target().join("wasm32-wasip1").join(profile).join(build::FILTER)
-}
-
-const WASM: [&str; 5] = ["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"];
-
 fn shipped_filter() -> anyhow::Result<()> {
-    let mut cargo = build::command();
-    cargo.args(WASM).args(["--profile", "wasm"]);
-    compile("the filter as shipped", cargo)?;
-    replace(&wasm("wasm"), &prebuilt().join(build::FILTER))
+    replace(&build::filter()?, &prebuilt().join(build::FILTER))
 }
 
-/// Clippy compiles it, and so reads the sources of both.
+/// The filter that traps on request. Clippy compiles it, and so reads the sources of both.
 fn trapping_filter() -> anyhow::Result<()> {
+    let step = Step::begin("building the filter that traps");
     let mut cargo = lint(build::command());
-    cargo.args(WASM).args(["--features", "trap"]);
-    compile("the filter that traps", cargo)?;
-    replace(&wasm("debug"), &prebuilt().join(build::TRAP))
-}
-
-fn compile(what: &str, command: Command) -> anyhow::Result<()> {
-    let step = Step::begin(format!("building {what}"));
-    ensure!(build::run(command)?, "{what} does not compile: what cargo says stands above");
+    cargo.args(["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"]);
+    cargo.args(["--features", "trap"]);
+    ensure!(build::run(cargo)?, "the filter that traps does not compile");
     step.done();
-    Ok(())
+    let built = paths::target().join("wasm32-wasip1/debug").join(build::FILTER);
+    replace(&built, &prebuilt().join(build::TRAP))
 }
 
 /// Everything that is not wasm, compiled once, by clippy: programs, tests and benchmarks.

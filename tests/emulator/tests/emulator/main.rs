@@ -1,4 +1,4 @@
-//! The rules of each host, and the stories of the filter on them, as one program: it links the engine
+//! The rules of each host, and the tests of the filter on them, as one program: it links the engine
 //! and reads the filter once.
 
 mod apisix;
