@@ -28,6 +28,9 @@ pub const TRAP: &str = "kafka_upstream_trap.wasm";
 /// The bridge in [`PREBUILT`]; it has the feature `gssapi`.
 pub const BRIDGE: &str = "host-bridge";
 
+/// What cargo builds the filter with.
+const PACKAGE: [&str; 4] = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
+
 /// The filter, as shipped.
 ///
 /// # Errors
@@ -35,8 +38,7 @@ pub const BRIDGE: &str = "host-bridge";
 pub fn filter() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
     once(&BUILT, FILTER, || {
-        let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
-        cargo("building the filter as shipped", &[&["--profile", "wasm"], &package[..]].concat())?;
+        cargo("building the filter as shipped", &[&PACKAGE[..], &["--profile", "wasm"]].concat())?;
         Ok(paths::target().join("wasm32-wasip1/wasm").join(FILTER))
     })
 }
@@ -46,11 +48,10 @@ pub fn filter() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When it does not compile.
 pub fn filter_quickly() -> anyhow::Result<PathBuf> {
-    let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
     // By variables, so that what its build runs is shared with the other builds of this profile.
     let optimized = ["CARGO_PROFILE_DEV_OPT_LEVEL", "CARGO_PROFILE_DEV_DEBUG"];
     let variables = optimized.iter().zip(["1", "0"]).map(|(name, value)| (*name, value.into()));
-    cargo_with("building the filter", &package, variables.collect())?;
+    cargo_with("building the filter", &PACKAGE, variables.collect())?;
     Ok(paths::target().join("wasm32-wasip1/debug").join(FILTER))
 }
 
@@ -60,11 +61,17 @@ pub fn filter_quickly() -> anyhow::Result<PathBuf> {
 /// When it does not compile.
 pub fn filter_with_trap() -> anyhow::Result<PathBuf> {
     static BUILT: Once = Mutex::new(None);
-    once(&BUILT, TRAP, || {
-        let package = ["--target", "wasm32-wasip1", "--package", "kafka-upstream"];
-        cargo("building the filter that traps", &[&package[..], &["--features", "trap"]].concat())?;
-        Ok(paths::target().join("wasm32-wasip1/debug").join(FILTER))
-    })
+    once(&BUILT, TRAP, || build_filter_with_trap(Vec::new()))
+}
+
+/// Builds [`filter_with_trap`] whatever is in [`PREBUILT`], with variables for cargo.
+///
+/// # Errors
+/// When it does not compile.
+pub fn build_filter_with_trap(variables: Vec<(&str, OsString)>) -> anyhow::Result<PathBuf> {
+    let package = [&PACKAGE[..], &["--features", "trap"]].concat();
+    cargo_with("building the filter that traps", &package, variables)?;
+    Ok(paths::target().join("wasm32-wasip1/debug").join(FILTER))
 }
 
 /// The bridge, quickly built.
@@ -141,10 +148,7 @@ fn prebuilt(file: &str) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// Runs `cargo build`; what goes wrong is shown in the terminal.
-///
-/// # Errors
-/// When it fails.
-pub fn cargo(what: &str, arguments: &[&str]) -> anyhow::Result<()> {
+fn cargo(what: &str, arguments: &[&str]) -> anyhow::Result<()> {
     cargo_with(what, arguments, Vec::new())
 }
 
@@ -244,7 +248,7 @@ fn joined(thread: JoinHandle<()>) {
 
 /// Takes from a command what cargo has told this process of its own package: another cargo would
 /// take it for a change, and build `ring` and all that needs it anew.
-pub fn forget_package(command: &mut Command) {
+fn forget_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -1,6 +1,7 @@
 //! The commands: one file and one variant each.
 
 mod bench;
+mod binaries;
 mod demo;
 mod generate;
 mod mutations;

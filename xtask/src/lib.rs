@@ -1,7 +1,6 @@
 //! What the developer commands and the test harness share: builds, tools of package registries,
 //! and the processes that they run.
 
-pub mod broker;
 pub mod build;
 pub mod jobs;
 pub mod paths;

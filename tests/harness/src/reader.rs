@@ -12,11 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest};
 
 use crate::kafka::metadata;
-use crate::kafka::wire::call;
+use crate::kafka::wire::{call, topic_name};
 use crate::process::wait_until;
 use crate::record::ReadRecord;
 
@@ -49,7 +48,7 @@ pub async fn read_all(bootstrap: &str, topic: &str) -> anyhow::Result<Vec<ReadRe
 ///
 /// # Errors
 /// When the broker does not answer, or does not lead them.
-pub async fn end_offsets(broker: &str, topic: &str, partitions: i32) -> anyhow::Result<i64> {
+pub async fn end_offset_sum(broker: &str, topic: &str, partitions: i32) -> anyhow::Result<i64> {
     let request = offsets_request(topic, 0..partitions, LATEST);
     let response = call(broker, LIST_OFFSETS, &request).await?;
     let mut sum = 0;
@@ -71,10 +70,6 @@ fn offsets_request(topic: &str, partitions: Range<i32>, timestamp: i64) -> ListO
         .with_name(topic_name(topic))
         .with_partitions(partitions.map(asked).collect());
     ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
-}
-
-fn topic_name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
 /// A reader that remembers how far it has come; it has no group and commits nothing.
@@ -165,8 +160,8 @@ impl Reader<'_> {
             .retry(partition, async |leader| {
                 let response = call(leader, FETCH, &request).await?;
                 ensure!(response.error_code == 0, "error {}", response.error_code);
-                let answers = response.responses.into_iter().flat_map(|topic| topic.partitions);
-                let answer = answers.into_iter().next().context("no answer")?;
+                let mut answers = response.responses.into_iter().flat_map(|topic| topic.partitions);
+                let answer = answers.next().context("no answer")?;
                 ensure!(answer.error_code == 0, "error {}", answer.error_code);
                 answer.records.filter(|records| !records.is_empty()).context("no records")
             })

@@ -7,8 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
-use clap::Args;
-use xtask::broker::Broker;
+use clap::{Args, ValueEnum};
 use xtask::jobs::{Job, side_by_side};
 use xtask::prerequisites::{Prerequisite, check, require};
 use xtask::progress::line;
@@ -19,6 +18,15 @@ use super::Outcome;
 
 /// GiB that the builds and the fetched tools take.
 const DISK: u64 = 3;
+
+/// Which broker the demo runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Broker {
+    /// Apache Kafka; needs Java 17 and Maven
+    Kafka,
+    /// The broker of kafka-client's tests, in memory: nothing to install
+    Memory,
+}
 
 #[derive(Args)]
 pub(crate) struct Options {

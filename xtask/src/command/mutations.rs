@@ -15,9 +15,10 @@ use xtask::paths;
 use xtask::progress::{Step, seconds};
 
 use super::Outcome;
+use super::binaries::Binaries;
 use patch::{Patch, Target, Test};
 use run::{FEW_SEEDS, Run, SEEDS};
-use scratch::{Binaries, Scratch};
+use scratch::Scratch;
 
 /// Where the patches are.
 const FOLDER: &str = "kafka-client/tests/mutations";

@@ -1,6 +1,5 @@
 //! `test`: every check there is, one after the other, with the time that each took.
 
-mod binaries;
 mod report;
 mod running;
 
@@ -15,11 +14,11 @@ use clap::Args;
 use xtask::jobs::side_by_side;
 use xtask::prerequisites::{Prerequisite, check, require};
 use xtask::progress::Step;
-use xtask::tools::{self, KafkaVersion};
+use xtask::tools::{self, KafkaVersion, Kerberos};
 use xtask::{build, paths};
 
+use super::binaries::{Binaries, Kind};
 use super::{Outcome, mutations};
-use binaries::{Binaries, Kind};
 use report::Report;
 use running::Run;
 
@@ -27,7 +26,8 @@ use running::Run;
 const DISK: u64 = 10;
 
 /// Modules of end-to-end tests that have the machine for themselves, because they load it so much
-/// that others would wait for them, or measure how long an honest request takes. The others run side by side.
+/// that others would wait for them, or measure how long an honest request takes. The others run
+/// side by side.
 const ALONE: [&str; 5] = ["cluster", "impostors", "ledger", "memory", "sizes"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
@@ -40,6 +40,13 @@ const FULL: [(&str, &str); 5] = [
     ("MEMORY_REQUESTS", "1000000"),
     ("REAUTHENTICATION_SECONDS", "300"),
     ("ROUNDS", "20000"),
+];
+
+/// Variables by which cargo has the workspace's own crates compiled by clippy, with the arguments that
+/// `cargo clippy -- -D warnings` hands it: lints cost no build of their own.
+const LINTS: [(&str, &str); 2] = [
+    ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver"),
+    ("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__"),
 ];
 
 #[derive(Args)]
@@ -79,7 +86,7 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         report.step("format", |_| cargo(&["fmt", "--all", "--check"]))?;
     }
     if options.fast {
-        let setup = report.step("build and lints", |_| natives(Vec::new()))?;
+        let setup = report.step("build and lints", |_| natives(None))?;
         return unit_tests(report, &setup);
     }
     let setup = report.step("downloads, build and lints", |_| prepare(options))?;
@@ -117,9 +124,7 @@ fn prepare(options: &Options) -> anyhow::Result<Setup> {
     fs::create_dir_all(prebuilt()).with_context(|| prebuilt().display().to_string())?;
     let (sender, built) = mpsc::channel();
     let native = move || {
-        let kerberos = tools::kerberos()?;
-        let mut setup = natives(kerberos.build_env()?)?;
-        setup.variables.push(kerberos.run_env()?);
+        let setup = natives(Some(&tools::kerberos()?))?;
         trapping_filter()?;
         Ok(sender.send(setup)?)
     };
@@ -158,42 +163,29 @@ fn shipped_filter() -> anyhow::Result<()> {
     replace(&build::filter()?, &prebuilt().join(build::FILTER))
 }
 
-/// The filter that traps on request. Clippy compiles it, and so reads the sources of both.
+/// Clippy compiles it, and so reads the sources of both.
 fn trapping_filter() -> anyhow::Result<()> {
-    let step = Step::begin("building the filter that traps");
-    let mut cargo = lint(build::command());
-    cargo.args(["build", "--target", "wasm32-wasip1", "--package", "kafka-upstream"]);
-    cargo.args(["--features", "trap"]);
-    ensure!(build::run(cargo)?, "the filter that traps does not compile");
-    step.done();
-    let built = paths::target().join("wasm32-wasip1/debug").join(build::FILTER);
-    replace(&built, &prebuilt().join(build::TRAP))
+    let lints = LINTS.map(|(name, value)| (name, value.into()));
+    replace(&build::build_filter_with_trap(lints.to_vec())?, &prebuilt().join(build::TRAP))
 }
 
 /// Everything that is not wasm, compiled once, by clippy: programs, tests and benchmarks.
-fn natives(variables: Vec<(&'static str, OsString)>) -> anyhow::Result<Setup> {
-    let mut command = lint(build::command());
+fn natives(kerberos: Option<&Kerberos>) -> anyhow::Result<Setup> {
+    let (mut command, mut variables) = (build::command(), Vec::new());
     command.args(["build", "--workspace", "--exclude", "kafka-upstream", "--all-targets"]);
-    if !variables.is_empty() {
+    command.envs(LINTS);
+    if let Some(kerberos) = kerberos {
         let gssapi = ["kafka-client", "host-bridge", "kafka-upstream-tests"];
         let features = gssapi.map(|package| format!("{package}/gssapi")).join(",");
-        command.args(["--features", &features]);
+        command.args(["--features", &features]).envs(kerberos.build_env()?);
+        variables.push(kerberos.run_env()?);
     }
-    command.envs(variables.iter().cloned());
     let step = Step::begin("building everything native");
     let binaries = Binaries::build(command)?;
     step.done();
     fs::create_dir_all(prebuilt())?;
     replace(binaries.program(build::BRIDGE)?, &prebuilt().join(build::BRIDGE))?;
-    Ok(Setup { binaries, variables: Vec::new() })
-}
-
-/// Has the workspace's own crates compiled by clippy: its lints cost no build of their own.
-fn lint(mut cargo: Command) -> Command {
-    cargo.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
-    // As `cargo clippy -- -D warnings` hands it over.
-    cargo.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
-    cargo
+    Ok(Setup { binaries, variables })
 }
 
 fn unit_tests(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
@@ -234,8 +226,8 @@ fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
 /// As a person types it: with the builds of its own, of the bridge with its default features, which
 /// clippy reads here.
 fn demo_command() -> anyhow::Result<()> {
-    let mut command = lint(build::command());
-    command.args(["xtask", "demo", "--check"]);
+    let mut command = build::command();
+    command.args(["xtask", "demo", "--check"]).envs(LINTS);
     ensure!(build::run(command)?, "`cargo xtask demo --check` failed");
     Ok(())
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::install::{install, run};
-use super::kafka::{CLUSTER_ID, KafkaJava, QUICK, alone};
+use super::kafka::{CLUSTER_ID, KafkaJava, QUICK, single_node};
 use crate::{progress, reaper};
 
 /// The file, beside what was said when it was made.
@@ -91,7 +91,7 @@ fn record(java: &KafkaJava, dir: &Path) -> anyhow::Result<()> {
     fs::copy(template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"))?;
     let meta = format!("version=1\nnode.id=1\ncluster.id={CLUSTER_ID}\n");
     fs::write(data.join("meta.properties"), meta)?;
-    fs::write(&properties, alone(&data, free_ports()?))?;
+    fs::write(&properties, single_node(&data, free_ports()?))?;
     let mut command = java.command(&[])?;
     command.args(QUICK).arg(option("-XX:ArchiveClassesAtExit=", &dir.join(ARCHIVE)));
     command.args(["-Xmx512m", "kafka.Kafka"]).arg(properties);

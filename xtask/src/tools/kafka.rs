@@ -91,7 +91,7 @@ impl KafkaJava {
     fn format(&self, users: &[(&str, &str)], dir: &Path) -> anyhow::Result<()> {
         let properties = dir.join("server.properties");
         // The ports are not opened.
-        fs::write(&properties, alone(&dir.join("data"), [9092, 9093]))?;
+        fs::write(&properties, single_node(&dir.join("data"), [9092, 9093]))?;
         let mut command = self.command(&[])?;
         command.args(QUICK).arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
         command.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID]);
@@ -121,7 +121,7 @@ impl KafkaJava {
 }
 
 /// Properties of a broker that is its own controller, with the ports of both.
-pub(super) fn alone(data: &Path, [broker, controller]: [u16; 2]) -> String {
+pub(super) fn single_node(data: &Path, [broker, controller]: [u16; 2]) -> String {
     format!(
         "process.roles=broker,controller\nnode.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\

@@ -1,4 +1,4 @@
-//! Stories of the sockets: many clients, silent ones, and such as send garbage.
+//! Tests of the sockets: many clients, silent ones, and such as send garbage.
 
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use tokio::net::TcpStream;

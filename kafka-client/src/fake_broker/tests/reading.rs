@@ -1,4 +1,4 @@
-//! Stories of readers: Fetch and ListOffsets, limits, waiting, and retention.
+//! Tests of readers: Fetch and ListOffsets, limits, waiting, and retention.
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;

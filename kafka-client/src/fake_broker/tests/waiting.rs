@@ -1,4 +1,4 @@
-//! Stories of long polls: a Fetch that waits for bytes, and what ends its wait.
+//! Tests of long polls: a Fetch that waits for bytes, and what ends its wait.
 
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_response::PartitionData;

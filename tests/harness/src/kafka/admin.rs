@@ -1,11 +1,13 @@
 //! Topics are made, changed and removed by requests that are repeated while the cluster is not ready for them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, TopicName,
 };
@@ -14,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Kafka;
 use super::metadata::{self, Replicas};
-use super::wire::call;
+use super::wire::{call, topic_name};
 use crate::process::wait_until;
 
 /// Longest time until a change of topics is made, and until its partitions have leaders.
@@ -122,17 +124,15 @@ impl Kafka {
 
     /// Removes all topics but Kafka's own, and waits until no broker knows them.
     pub(super) async fn delete_all_topics(&self) -> anyhow::Result<()> {
-        let is_own = |topic: &String| topic.starts_with("__");
+        let is_own = |topic: &str| topic.starts_with("__");
         let address = self.answering().into_iter().next().context("no broker runs")?;
         let replicas = metadata::replicas(&address, None).await?;
-        let mut topics: Vec<_> = replicas.into_iter().map(|found| found.topic).collect();
-        topics.retain(|topic| !is_own(topic));
-        topics.sort();
-        topics.dedup();
+        let topics = replicas.iter().map(|found| found.topic.as_str());
+        let topics: BTreeSet<_> = topics.filter(|topic| !is_own(topic)).collect();
         if topics.is_empty() {
             return Ok(());
         }
-        self.delete_topics(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        self.delete_topics(&Vec::from_iter(topics)).await?;
         self.wait_for_replicas("the end of all topics", |found| is_own(&found.topic)).await
     }
 
@@ -143,11 +143,10 @@ impl Kafka {
             .with_timeout_ms(CONTROLLER_MS);
         self.change("delete", UNKNOWN_TOPIC_OR_PARTITION, async |address| {
             let response = call(address, DELETE_TOPICS, &request).await?;
-            let answer =
-                |it: &kafka_protocol::messages::delete_topics_response::DeletableTopicResult| {
-                    let name = it.name.clone().unwrap_or_default();
-                    Answer::new(&name, it.error_code, it.error_message.as_ref())
-                };
+            let answer = |it: &DeletableTopicResult| {
+                let name = it.name.clone().unwrap_or_default();
+                Answer::new(&name, it.error_code, it.error_message.as_ref())
+            };
             Ok(response.responses.iter().map(answer).collect())
         })
         .await
@@ -236,10 +235,6 @@ impl Kafka {
 /// Brokers that have just joined are not counted for replicas at once.
 fn is_transient(code: i16) -> bool {
     matches!(code, REQUEST_TIMED_OUT | NOT_CONTROLLER | INVALID_REPLICATION_FACTOR)
-}
-
-fn topic_name(name: &str) -> TopicName {
-    TopicName(text(name))
 }
 
 fn text(text: &str) -> StrBytes {

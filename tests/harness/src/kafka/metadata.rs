@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
 use tokio::task::JoinSet;
 
 use super::Kafka;
-use super::wire::call;
+use super::wire::{call, topic_name};
 use crate::process::wait_until;
 
 /// Longest wait until the controllers have noticed a broker that is gone or back.
@@ -147,8 +146,7 @@ pub(crate) async fn leader(bootstrap: &str, topic: &str, partition: i32) -> anyh
 }
 
 fn asked(topic: &str) -> MetadataRequestTopic {
-    let name = TopicName(StrBytes::from_string(topic.to_owned()));
-    MetadataRequestTopic::default().with_name(Some(name))
+    MetadataRequestTopic::default().with_name(Some(topic_name(topic)))
 }
 
 /// Of all topics where `topics` is none, from whichever broker of `bootstrap` answers first: one that

@@ -13,8 +13,9 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use xtask::reaper;
 
+use super::super::binaries::Binaries;
 use super::patch::Target;
-use super::scratch::{Binaries, Scratch};
+use super::scratch::{self, Scratch};
 
 /// Which mutation is on: see `kafka-client/tests/mutations/switch.rs`.
 const SWITCH: &str = "KAFKA_CLIENT_MUTATION";
@@ -41,7 +42,7 @@ impl Run {
         patience: Duration,
     ) -> anyhow::Result<Self> {
         let package = scratch.package();
-        let mut command = Command::new(binaries.of(target));
+        let mut command = Command::new(scratch::program(binaries, target)?);
         command.arg("--exact").args(names).current_dir(&package);
         command.env("CARGO_MANIFEST_DIR", &package).env("RUST_BACKTRACE", "0");
         command.env("KAFKA_SIM_SEEDS", seeds.to_string()).env_remove("KAFKA_SIM_SEED");

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
 use xtask::build;
 use xtask::paths;
 
+use super::super::binaries::Binaries;
 use super::diff::{self, Edit};
 use super::patch::{Patch, Target};
 
@@ -48,12 +46,6 @@ pub(super) struct Scratch {
     pub(super) unfit: BTreeMap<String, String>,
 }
 
-/// The test binaries that have all mutations in them.
-pub(super) struct Binaries {
-    unit: PathBuf,
-    simulation: PathBuf,
-}
-
 impl Scratch {
     /// The sources as they are now, and all patches. A file that is the same as the last time is
     /// left alone, so that cargo takes what it has built of it.
@@ -76,21 +68,10 @@ impl Scratch {
     /// right one. `--lib` would choose a library of each package.
     pub(super) fn build(&self) -> anyhow::Result<Binaries> {
         let mut cargo = build::command();
-        cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        cargo.args(["--workspace", "--exclude", "kafka-upstream"]);
+        cargo.args(["test", "--no-run", "--workspace", "--exclude", "kafka-upstream"]);
         cargo.args(["--test", UNIT, "--test", SIMULATION]);
         cargo.current_dir(&self.sources).env("CARGO_TARGET_DIR", paths::target());
-        cargo.stdout(Stdio::piped());
-        let (succeeded, messages) = build::run_reading(cargo, |mut output| {
-            let mut messages = String::new();
-            output.read_to_string(&mut messages)?;
-            Ok(messages)
-        })?;
-        ensure!(succeeded, "the scratch copy does not build");
-        Ok(Binaries {
-            unit: executable(&messages, UNIT)?,
-            simulation: executable(&messages, SIMULATION)?,
-        })
+        Binaries::build(cargo)
     }
 
     /// Where cargo would run the client's tests.
@@ -99,24 +80,13 @@ impl Scratch {
     }
 }
 
-impl Binaries {
-    pub(super) fn of(&self, target: Target) -> &Path {
-        match target {
-            Target::Lib => &self.unit,
-            Target::Simulation => &self.simulation,
-        }
-    }
-}
-
-/// What cargo tells that it has built for a target, in one JSON object a line.
-fn executable(messages: &str, target: &str) -> anyhow::Result<PathBuf> {
-    let found = messages.lines().find_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_meant = message.pointer("/target/name")?.as_str()? == target;
-        let path = message.get("executable")?.as_str().filter(|_| is_meant)?;
-        Some(PathBuf::from(path))
-    });
-    found.with_context(|| format!("cargo does not say where the tests {target} are"))
+/// The test program that has the tests of a target.
+pub(super) fn program(binaries: &Binaries, target: Target) -> anyhow::Result<&Path> {
+    let name = match target {
+        Target::Lib => UNIT,
+        Target::Simulation => SIMULATION,
+    };
+    binaries.test(&format!("kafka-client/{name}"))
 }
 
 /// All files of a folder but what is built and what is hidden.
@@ -287,15 +257,5 @@ mod tests {
         sync(dir.path(), &files(&[("a", "1"), ("b", "2")])).unwrap();
         assert_eq!(modified("a"), std::time::UNIX_EPOCH);
         assert_ne!(modified("b"), std::time::UNIX_EPOCH);
-    }
-
-    #[test]
-    fn a_binary_is_found_in_what_cargo_tells() {
-        let messages = "{\"reason\":\"build-script-executed\"}\n\
-            {\"target\":{\"name\":\"simulation\"},\"executable\":null}\n\
-            {\"target\":{\"name\":\"other\"},\"executable\":\"/o\"}\n\
-            {\"target\":{\"name\":\"simulation\"},\"executable\":\"/s\"}\n";
-        assert_eq!(executable(messages, SIMULATION).unwrap(), Path::new("/s"));
-        assert!(executable(messages, UNIT).is_err());
     }
 }

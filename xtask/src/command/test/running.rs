@@ -10,7 +10,7 @@ use serde_json::Value;
 use xtask::progress::{self, Active, Step, seconds};
 use xtask::{build, paths};
 
-use super::binaries::TestBinary;
+use super::super::binaries::TestBinary;
 use super::report::Report;
 
 /// From this time on a test has a line of its own.

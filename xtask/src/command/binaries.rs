@@ -11,7 +11,7 @@ use xtask::build;
 
 /// A test program's place among the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Reads the sources.
     Rules,
     /// Needs nothing.
@@ -26,23 +26,23 @@ pub(super) enum Kind {
 
 /// A test program.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TestBinary {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
+pub(crate) struct TestBinary {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
     /// The folder of its package, where it runs.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     kind: Kind,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     programs: BTreeMap<String, PathBuf>,
     tests: Vec<TestBinary>,
 }
 
 impl Binaries {
-    /// Runs a `cargo build`, and keeps what it says of its products.
-    pub(super) fn build(mut command: Command) -> anyhow::Result<Self> {
+    /// Runs a `cargo build` or `cargo test --no-run`, and keeps what it says of its products.
+    pub(crate) fn build(mut command: Command) -> anyhow::Result<Self> {
         command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
         let (succeeded, binaries) = build::run_reading(command, Self::read)?;
         ensure!(succeeded, "the build failed: what cargo says stands above");
@@ -82,13 +82,19 @@ impl Binaries {
     }
 
     /// A program by its name.
-    pub(super) fn program(&self, name: &str) -> anyhow::Result<&Path> {
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<&Path> {
         let found = self.programs.get(name);
         Ok(found.with_context(|| format!("cargo has not built {name}"))?)
     }
 
+    /// A test program by the folder of its package and the name of its target, with a `/` between.
+    pub(crate) fn test(&self, name: &str) -> anyhow::Result<&Path> {
+        let found = self.tests.iter().find(|test| test.name == name);
+        Ok(&found.with_context(|| format!("cargo has not built the tests {name}"))?.path)
+    }
+
     /// The test programs of these kinds, kind by kind.
-    pub(super) fn tests(&self, kinds: &[Kind]) -> Vec<&TestBinary> {
+    pub(crate) fn tests(&self, kinds: &[Kind]) -> Vec<&TestBinary> {
         let of_kind = |kind: &Kind| {
             let kind = *kind;
             self.tests.iter().filter(move |test| test.kind == kind)
@@ -115,6 +121,11 @@ mod tests {
     #[test]
     fn programs_and_tests_are_told_apart() {
         let output = concat!(
+            r#"{"reason":"build-script-executed"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/core/Cargo.toml","#,
+            r#""target":{"name":"simulation"},"profile":{"test":true},"executable":null}"#,
+            "\n",
             r#"{"reason":"compiler-artifact","manifest_path":"/w/core/Cargo.toml","#,
             r#""target":{"name":"kafka_upstream_core"},"profile":{"test":true},"#,
             r#""executable":"/t/core-1"}"#,
@@ -135,5 +146,7 @@ mod tests {
         let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
         assert_eq!(names, ["tests/end_to_end", "core/kafka_upstream_core"]);
         assert_eq!(tests[1].folder, Path::new("/w/core"));
+        assert_eq!(found.test("tests/end_to_end").unwrap(), Path::new("/t/e"));
+        assert!(found.test("core/simulation").is_err());
     }
 }
