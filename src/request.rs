@@ -1,11 +1,13 @@
 //! One request: collects it, captures it as a record, and pauses it until it is answered.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use kafka_upstream_core::body::{self, Announced};
 use kafka_upstream_core::capture::{Captured, capture};
 use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::gateway::AtHeaders;
+use kafka_upstream_core::limits::{UNFINISHED_BYTES_MAX, UNFINISHED_OVERHEAD_BYTES};
 use kafka_upstream_core::outbox::Settled;
 use kafka_upstream_core::outcome::{Code, Reply};
 use kafka_upstream_core::request::Request;
@@ -15,7 +17,7 @@ use proxy_wasm::types::Action;
 
 use crate::headers::Head;
 use crate::host::{self, Buffer};
-use crate::metrics::Ended;
+use crate::metrics::{Counter, Ended};
 use crate::own::Own;
 use crate::routes::{Routes, Shared};
 use crate::state::{CalloutEnd, StreamEnd};
@@ -50,6 +52,36 @@ struct Collecting {
     announced: Announced,
     /// Bytes of its body so far; none before the first body callback.
     body_bytes: Option<u64>,
+    _held: Option<Held>,
+}
+
+/// A request's share of the bytes that unfinished requests hold, until it is dropped.
+struct Held {
+    bytes: usize,
+    all: Rc<Cell<usize>>,
+}
+
+impl Held {
+    /// The share of a request, if there is room for it.
+    fn take(request: &Request, all: &Rc<Cell<usize>>) -> Result<Self, Reply> {
+        let (request_bytes, header_bytes) = UNFINISHED_OVERHEAD_BYTES;
+        let headers = request.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + value.len() + header_bytes);
+        let bytes = request_bytes + request.target.len() + headers.sum::<usize>();
+        let total = all.get() + bytes;
+        if total > UNFINISHED_BYTES_MAX {
+            let error = "too many requests wait for their bodies: send it again later";
+            return Err(Reply::refused(Code::QueueFull, error));
+        }
+        all.set(total);
+        Ok(Self { bytes, all: Rc::clone(all) })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
 }
 
 /// Why the filter has no record of a request.
@@ -128,8 +160,16 @@ impl RequestStream {
         let announced = Announced::read(lengths, settings.max_body_bytes)
             .map_err(|reply| refused(settings, reply))?;
         let next = gateway.at_headers(ended, &request, || host::property(b"request\0protocol"));
+        let held = match next {
+            AtHeaders::Capture => None,
+            _ => Some(
+                Held::take(&request, &routes.unfinished)
+                    .map_err(|reply| refused(settings, reply))?,
+            ),
+        };
         let shared = Rc::clone(&state);
-        let collecting = Collecting { state: shared, request, announced, body_bytes: None };
+        let collecting =
+            Collecting { state: shared, request, announced, body_bytes: None, _held: held };
         self.stage = Stage::Collecting(Box::new(collecting));
         match next {
             AtHeaders::Capture => return self.finish(routes, 0),
@@ -156,10 +196,20 @@ impl RequestStream {
         let settings = &Rc::clone(&state.borrow().settings);
         let begins = collecting.body_bytes.is_none();
         let whole = routes.gateway.has_one_body_callback();
-        if begins && !whole && !routes.body_began(self.id) {
-            // The root has answered it, or let it go on.
-            let goes_on = promises_nothing(settings);
-            self.stage = if goes_on { Stage::Passing } else { Stage::Answered };
+        if begins
+            && !whole
+            && let Err(given_up) = routes.body_began(self.id)
+        {
+            self.stage = match given_up {
+                // The root has carried it out already.
+                None if promises_nothing(settings) => Stage::Passing,
+                None => Stage::Answered,
+                Some(StreamEnd::GoesOn) => Stage::Passing,
+                Some(StreamEnd::Answered(reply)) => {
+                    host::answer(&reply);
+                    Stage::Answered
+                }
+            };
             return Ok(());
         }
         let size = size.or(collecting.body_bytes).unwrap_or_default();
@@ -258,11 +308,15 @@ impl Context for RequestStream {
     fn on_done(&mut self) -> bool {
         match &self.stage {
             Stage::Waiting(state) => {
-                state.borrow_mut().waiting.remove(self.id);
+                let mut state = state.borrow_mut();
+                state.waiting.remove(self.id);
+                if self.routes.as_ref().is_some_and(|routes| routes.forget(self.id)) {
+                    state.metrics.count(Counter::ClientGone);
+                }
             }
             Stage::OnItsOwn { state, own } => own.forget(&mut state.borrow_mut(), self.id),
             Stage::Collecting(_) => {
-                self.routes.iter().for_each(|routes| _ = routes.body_began(self.id));
+                self.routes.iter().for_each(|routes| _ = routes.forget(self.id));
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use crate::host::{self, Buffer, Clock, Level};
 use crate::metrics::Metrics;
 use crate::request::RequestStream;
 use crate::routes::{Routes, Shared};
-use crate::state::{CalloutEnd, State, StreamEnd};
+use crate::state::{CalloutEnd, State};
 
 /// One plugin configuration in one VM.
 pub(crate) struct Root {
@@ -78,23 +78,15 @@ impl Root {
         Ok(state)
     }
 
-    /// Answers what is settled, then, where `dispatches`, sends what is due, until neither leaves
+    /// Concludes what is settled, then, where `dispatches`, sends what is due, until neither leaves
     /// anything.
     fn proceed(&self, state: &RefCell<State>, mut settled: Vec<Settled>, dispatches: bool) {
+        let Some(routes) = &self.routes else { return };
         loop {
-            for one in settled {
-                let concluded = state.borrow_mut().conclude(one);
-                if let Some((stream, end)) = concluded
-                    && host::act_for(stream)
-                {
-                    match end {
-                        StreamEnd::Answered(reply) => host::answer(&reply),
-                        StreamEnd::GoesOn => host::resume(),
-                    }
-                }
-            }
-            host::act_for(self.id);
             let mut state = state.borrow_mut();
+            for (stream, end) in settled.into_iter().filter_map(|one| state.conclude(one)) {
+                routes.end_later(stream, end);
+            }
             let now = state.clock.now();
             settled = match dispatches {
                 true => state.dispatch_due(now),
@@ -104,6 +96,14 @@ impl Root {
                 return;
             }
         }
+    }
+
+    /// The last thing in every callback.
+    fn answer_some(&mut self) {
+        if let Some(routes) = &self.routes {
+            routes.answer_some(self.id);
+        }
+        self.end_if_drained();
     }
 
     fn states(&self) -> &[Shared] {
@@ -155,7 +155,7 @@ impl Context for Root {
                 break;
             }
         }
-        self.end_if_drained();
+        self.answer_some();
     }
 
     /// The host lets a root go once it is drained: what clients were told is queued still goes out.
@@ -165,6 +165,9 @@ impl Context for Root {
         for state in self.states() {
             state.borrow_mut().outbox.drain();
             self.proceed(state, Vec::new(), gateway.root_dispatches_any_time());
+        }
+        if let Some(routes) = &self.routes {
+            routes.answer_some(self.id);
         }
         self.is_drained()
     }
@@ -195,6 +198,7 @@ impl RootContext for Root {
         let Some(state) = woken else { return };
         state.borrow_mut().wake_pending = false;
         self.proceed(state, Vec::new(), true);
+        self.answer_some();
     }
 
     fn on_tick(&mut self) {
@@ -209,10 +213,9 @@ impl RootContext for Root {
             state.borrow_mut().report(std::mem::take(&mut memory_bytes));
         }
         if let Some(routes) = &self.routes {
-            routes.refuse_bodiless();
-            host::act_for(self.id);
+            routes.expire_bodiless();
         }
-        self.end_if_drained();
+        self.answer_some();
     }
 
     fn get_type(&self) -> Option<ContextType> {

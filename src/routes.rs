@@ -2,18 +2,19 @@
 //! requests that wait for their bodies.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
 use kafka_upstream_core::config::Plugin;
 use kafka_upstream_core::gateway::Gateway;
+use kafka_upstream_core::limits::ANSWERS_PER_CALLBACK_MAX;
 use kafka_upstream_core::outbox::StreamId;
 use kafka_upstream_core::outcome::{Code, Reply};
 
 use crate::host::{self, Clock, Level};
 use crate::metrics::{Ended, Metrics};
-use crate::state::State;
+use crate::state::{State, StreamEnd};
 
 /// The state of one set of settings, shared by the root and its requests.
 pub(crate) type Shared = Rc<RefCell<State>>;
@@ -30,6 +31,12 @@ pub(crate) struct Routes {
     clock: Clock,
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
+    /// Some request's body has begun: the host hands bodies over.
+    body_seen: Cell<bool>,
+    /// Paused streams whose end is known, until the root has carried it out; oldest first.
+    ends: RefCell<BTreeMap<StreamId, StreamEnd>>,
+    /// Bytes that requests hold in the VM until their bodies are complete.
+    pub(crate) unfinished: Rc<Cell<usize>>,
     has_warned: Cell<bool>,
     /// A test has asked for the end of the VM.
     #[cfg(feature = "trap")]
@@ -59,6 +66,9 @@ impl Routes {
             is_at_home: Cell::new(None),
             clock: Clock::start(),
             bodiless: RefCell::default(),
+            body_seen: Cell::new(false),
+            ends: RefCell::default(),
+            unfinished: Rc::default(),
             has_warned: Cell::new(false),
             #[cfg(feature = "trap")]
             trap: Cell::new(false),
@@ -96,30 +106,70 @@ impl Routes {
         self.bodiless.borrow_mut().insert(stream, Bodiless { until, goes_on });
     }
 
-    /// The stream waits no longer; false when it has been refused meanwhile.
-    pub(crate) fn body_began(&self, stream: StreamId) -> bool {
-        self.bodiless.borrow_mut().remove(&stream).is_some()
+    /// The first of a stream's body is here; how the stream ends, where the root has given it up
+    /// meanwhile.
+    pub(crate) fn body_began(&self, stream: StreamId) -> Result<(), Option<StreamEnd>> {
+        self.body_seen.set(true);
+        match self.bodiless.borrow_mut().remove(&stream) {
+            Some(_) => Ok(()),
+            None => Err(self.ends.borrow_mut().remove(&stream)),
+        }
     }
 
-    /// Refuses the streams that have waited too long: without `allow_on_headers_stop_iteration`
-    /// Envoy never reads the body of a stream that is held back at its headers.
-    pub(crate) fn refuse_bodiless(&self) {
+    /// Gives up the streams that have waited too long for their bodies: a client is slow, or Envoy
+    /// lacks `allow_on_headers_stop_iteration`, and reads no body of a stream that is held back at
+    /// its headers.
+    pub(crate) fn expire_bodiless(&self) {
         let now = self.clock.now();
         let late: Vec<_> =
             self.bodiless.borrow_mut().extract_if(|_, one| one.until <= now).collect();
+        let code = if self.body_seen.get() { Code::BodyTimeout } else { Code::HostMismatch };
+        if code == Code::HostMismatch && !late.is_empty() && !self.has_warned.replace(true) {
+            host::log(Level::Error, NO_BODY);
+        }
         for (stream, Bodiless { goes_on, .. }) in late {
-            if !self.has_warned.replace(true) {
-                host::log(Level::Error, NO_BODY);
-            }
-            self.metrics.count_request(Ended::Failed(Code::HostMismatch));
-            if !host::act_for(stream) {
-                continue;
-            }
+            self.metrics.count_request(Ended::Failed(code));
             let error = "no byte of the body came within delivery_timeout";
-            match goes_on {
-                true => host::resume(),
-                false => host::answer(&Reply::refused(Code::HostMismatch, error)),
+            self.end_later(
+                stream,
+                match goes_on {
+                    true => StreamEnd::GoesOn,
+                    false => StreamEnd::Answered(Reply::refused(code, error)),
+                },
+            );
+        }
+    }
+
+    /// A paused stream's end is known; the root carries it out.
+    pub(crate) fn end_later(&self, stream: StreamId, end: StreamEnd) {
+        self.ends.borrow_mut().insert(stream, end);
+    }
+
+    /// A stream is over, whatever was to become of it: the host would not survive an answer to it.
+    /// False when nothing was.
+    pub(crate) fn forget(&self, stream: StreamId) -> bool {
+        self.bodiless.borrow_mut().remove(&stream);
+        self.ends.borrow_mut().remove(&stream).is_some()
+    }
+
+    /// Answers as many streams as one callback of the root may. The others have their turn in the
+    /// next wake-up, or, where no queue can wake the root, at the next tick.
+    pub(crate) fn answer_some(&self, root: u32) {
+        if self.ends.borrow().is_empty() {
+            return;
+        }
+        for _ in 0..ANSWERS_PER_CALLBACK_MAX {
+            let Some((stream, end)) = self.ends.borrow_mut().pop_first() else { break };
+            if host::act_for(stream) {
+                match end {
+                    StreamEnd::Answered(reply) => host::answer(&reply),
+                    StreamEnd::GoesOn => host::resume(),
+                }
             }
+        }
+        host::act_for(root);
+        if !self.ends.borrow().is_empty() {
+            _ = self.states.iter().any(|state| state.borrow_mut().wake());
         }
     }
 }

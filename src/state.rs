@@ -69,9 +69,17 @@ impl State {
 
     /// Wakes the root, in this turn of the worker's event loop, if a callout is due.
     pub(crate) fn wake_if_due(&mut self, now: Duration) {
-        if let (false, Some(queue)) = (self.wake_pending, self.queue) {
-            self.wake_pending = self.outbox.is_due(now) && host::wake(queue);
+        if !self.wake_pending && self.outbox.is_due(now) {
+            self.wake();
         }
+    }
+
+    /// Wakes the root, in this turn of the worker's event loop; false where its queue cannot.
+    pub(crate) fn wake(&mut self) -> bool {
+        if let (false, Some(queue)) = (self.wake_pending, self.queue) {
+            self.wake_pending = host::wake(queue);
+        }
+        self.wake_pending
     }
 
     /// Whether a request that makes its own callouts finds room, within the queue's limits.

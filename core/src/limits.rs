@@ -22,6 +22,15 @@ pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
 pub const BATCHES_IN_FLIGHT_ACKED: usize = 4;
 /// Memory mode: one batch in flight, so that a key's records stay in order.
 pub const BATCHES_IN_FLIGHT_MEMORY: usize = 1;
+/// Streams that a filter's root answers in one host callback; the others follow in the next wake-up
+/// of the same loop. Envoy carries each reply out when the callback has returned, within the one
+/// before, and somewhere between 380 and 1,000 of them overflow its stack and end the VM.
+pub const ANSWERS_PER_CALLBACK_MAX: usize = 100;
+/// Bytes of the headers of requests in one VM whose bodies are not complete: a VM never gives back
+/// the memory that it once took.
+pub const UNFINISHED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What an unfinished request takes besides its headers' bytes, and each of its headers.
+pub const UNFINISHED_OVERHEAD_BYTES: (usize, usize) = (512, 48);
 /// What a callout may take beyond the records' deadline in ms: the bridge answers first.
 pub const CALLOUT_GRACE_MS: u64 = 500;
 /// How long a question to the bridge whether it is there may take in ms: it answers from memory.
@@ -64,5 +73,6 @@ pub const SUCCESS_BYTES_MAX: usize = 64 * 1024;
 /// Idle seconds after which the bridge closes a connection: longer than any gateway's pool.
 pub const BRIDGE_IDLE_SECONDS: u64 = 75;
 
+const _: () = assert!(ANSWERS_PER_CALLBACK_MAX <= 300);
 const _: () = assert!(RECORD_BYTES_MAX > BODY_BYTES_MAX as usize);
 const _: () = assert!(FRAME_RECORDS_MAX * (REASON_BYTES_MAX + 8) < REPLY_BYTES_MAX);

@@ -120,6 +120,8 @@ codes! {
     TopicNotAllowed = "topic_not_allowed", 502;
     /// Deliveries fail, and `producer_async_health_gating` refuses to queue more.
     DeliveryFailing = "delivery_failing", 503;
+    /// The body did not begin within `delivery_timeout`.
+    BodyTimeout = "body_timeout", 408;
 }
 
 impl Code {

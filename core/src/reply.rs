@@ -120,6 +120,7 @@ impl Reply {
     fn failure(status: u16, code: Code, error: Option<&str>, topics: &[Line<'_>]) -> Self {
         let message = match status {
             400 => "Bad Request",
+            408 => "Request Timeout",
             413 => "Payload Too Large",
             502 => "Bad Gateway",
             503 => "Service Unavailable",

@@ -7,7 +7,9 @@ use crate::abi::{PAUSE, Pair};
 use crate::client::{Reply, Request, Seen};
 use crate::host::Host;
 use crate::profile::{FailurePolicy, Profile};
+use crate::rule::Rule;
 use crate::running::Called;
+use crate::vm::Stop;
 use crate::world::{Stage, Stream};
 
 impl Host {
@@ -133,6 +135,14 @@ impl Host {
             return;
         }
         let frame = called.frame;
+        let answers = frame.answers.len() + frame.resumed.len();
+        if answers > ANSWERS_MAX {
+            let what = format!("{answers} answers in {}", frame.callback);
+            self.violate(Rule(47), &what);
+            self.stopped(vm, &Stop::Trap("Maximum call stack size exceeded".to_owned()));
+            self.envoy_died(vm, None);
+            return;
+        }
         for (position, (context, reply)) in frame.answers.iter().enumerate() {
             let later = &frame.answers[position + 1..];
             if later.iter().any(|(answered, _)| answered == context) {
@@ -262,5 +272,8 @@ fn refused_by_codec(request: &Request) -> Option<Reply> {
     }
 }
 
+/// Answers in one callback that Envoy is known to carry out. Each is carried out when the callback
+/// has returned, and calls the VM again within the one before.
+const ANSWERS_MAX: usize = 300;
 /// Envoy's default for the number of a request's headers.
 const HEADERS_MAX: usize = 100;

@@ -85,7 +85,7 @@ impl Host {
         }
     }
 
-    fn stopped(&mut self, vm: usize, stop: &Stop) {
+    pub(crate) fn stopped(&mut self, vm: usize, stop: &Stop) {
         self.vms[vm] = None;
         let worker = {
             let mut world = self.world.borrow_mut();

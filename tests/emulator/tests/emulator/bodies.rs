@@ -192,6 +192,42 @@ fn hostile_headers_trap_nothing() {
     }
 }
 
+/// A client that is slow with its body is told so, and the setup is not blamed.
+#[test]
+fn a_slow_body_is_the_clients_fault_once_a_body_has_come() {
+    let mut scene = Scene::acked(Profile::Envoy, json!({ "delivery_timeout": 5000 }));
+    assert_eq!(scene.post("abc").status(), 200);
+    let slow = Request::new("POST", "/").header("content-length", "3").unfinished();
+    let client = scene.send(slow);
+    scene.run_for(5200);
+    let seen = scene.host.seen(client);
+    let reply = seen.answered();
+    assert_eq!((reply.status, reply.header("kafka-error").as_str()), (408, "body_timeout"));
+    assert!(!scene.host.has_logged("allow_on_headers_stop_iteration"));
+    scene.assert_empty();
+}
+
+/// Thousands of clients send large headers and no body: the VM's memory stays bounded, and the rest
+/// are refused before anything of theirs is kept.
+#[test]
+fn unfinished_requests_have_a_bound_in_bytes() {
+    let mut scene = Scene::acked(Profile::Envoy, json!({ "forward_headers": true }));
+    let large = Request::new("POST", "/").header("x-large", "x".repeat(55_000)).unfinished();
+    let mut clients: Vec<_> = (0..2000).map(|_| scene.send(large.clone())).collect();
+    let refused = |scene: &Scene, client: &_| scene.host.seen(*client).status() == 503;
+    let (gone, waiting): (Vec<_>, Vec<_>) =
+        clients.drain(..).partition(|client| refused(&scene, client));
+    assert!(waiting.len() > 500 && gone.len() > 1000, "{} wait", waiting.len());
+    assert_eq!(scene.host.seen(gone[0]).answered().header("kafka-error"), "queue_full");
+    assert!(scene.host.pages() * 65_536 < 64 * 1024 * 1024, "{} pages", scene.host.pages());
+    assert_eq!(scene.ask(Request::get("/")).status(), 200, "no body, nothing to wait for");
+    for client in waiting {
+        scene.host.hang_up(client);
+    }
+    assert_eq!(scene.post("room again").status(), 200);
+    scene.assert_empty();
+}
+
 /// Without its option Envoy holds the body back: the client hears of it, and the operator too.
 #[test]
 fn without_its_option_envoy_is_found_out() {

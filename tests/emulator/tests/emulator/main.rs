@@ -8,6 +8,7 @@ mod faults;
 mod hosts;
 mod imports;
 mod leaks;
+mod many;
 mod memory;
 mod rules_apisix;
 mod rules_envoy;

@@ -268,3 +268,28 @@ fn a_root_may_drain() {
     host.advance(100);
     assert_eq!(host.callbacks("proxy_on_tick"), ticks);
 }
+
+/// Rule 47.
+#[test]
+fn hundreds_of_answers_in_one_callback_end_the_vm() {
+    let guest = Small::new()
+        .headers("(i32.const 1)")
+        .configure("(drop (call $period (i32.const 10))) (i32.const 1)")
+        .tick(
+            "(block $end (loop $next
+               (local.set $root (i32.add (local.get $root) (i32.const 1)))
+               (br_if $end (call $act (local.get $root)))
+               (call $answer (i32.const 200) @\"\")
+               (br $next)))",
+        )
+        .guest();
+    for (count, trapped) in [(300, 0), (301, 1)] {
+        let (mut host, route) = envoy(&guest);
+        host.expect_violation(Rule(47));
+        let clients: Vec<_> = (0..count).map(|_| host.send(route, Request::get("/"))).collect();
+        host.advance(10);
+        assert_eq!(host.traps(), trapped);
+        let seen = if trapped == 0 { 200 } else { 0 };
+        assert!(clients.iter().all(|client| host.seen(*client).status() == seen), "{count}");
+    }
+}
