@@ -235,7 +235,7 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
         ("certificate", "security.certificate_id: `c` is not in the bridge's `certificates`"),
     ] {
         let reply = gateway.send(listener, text("x")).await?;
-        assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("profile_refused")));
+        assert_eq!((reply.status, reply.header("kafka-error")), (500, Some("profile_refused")));
         assert!(reply.text().contains(refused), "{}", reply.text());
     }
     Ok(())

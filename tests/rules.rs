@@ -141,7 +141,7 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
     gateway: &Gateway,
 ) -> anyhow::Result<()> {
     let reply = gateway.send("refused", text("x")).await?;
-    assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("profile_refused")));
+    assert_eq!((reply.status, reply.header("kafka-error")), (500, Some("profile_refused")));
     assert!(
         reply.text().contains("schema_registry.confluent: this version of the bridge"),
         "{}",

@@ -212,8 +212,8 @@ async fn the_way_to_a_bridge_with_tls_and_a_token_is_open_only_to_who_has_both()
     let envoy = run(&config).await?;
     for (name, status, error) in [
         ("right", 200, None),
-        ("wrong_token", 503, Some("bridge_refused")),
-        ("no_token", 503, Some("bridge_refused")),
+        ("wrong_token", 500, Some("bridge_unauthorized")),
+        ("no_token", 500, Some("bridge_unauthorized")),
         ("other_authority", 503, Some("bridge_unreachable")),
         ("other_name", 503, Some("bridge_unreachable")),
     ] {

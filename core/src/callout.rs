@@ -59,7 +59,10 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
         Some(404) => Verdict::UnknownProfile,
         Some(413) => Verdict::TooLarge,
         status => Verdict::NotWritten(Reason::new(
-            Code::BridgeRefused,
+            match status {
+                Some(401 | 403) => Code::BridgeUnauthorized,
+                _ => Code::BridgeRefused,
+            },
             format!("the bridge answered {}: {}", status.unwrap_or(0), text(ended.body)),
         )),
     }
@@ -203,9 +206,16 @@ mod tests {
     fn a_refusal_by_the_bridge_writes_nothing() {
         assert_eq!(classify(&marked(404, b"{}"), 1), Verdict::UnknownProfile);
         assert_eq!(classify(&marked(413, b"{}"), 1), Verdict::TooLarge);
-        for status in [400, 401, 403, 422, 429, 503] {
+        for (status, expected) in [
+            (400, Code::BridgeRefused),
+            (401, Code::BridgeUnauthorized),
+            (403, Code::BridgeUnauthorized),
+            (422, Code::BridgeRefused),
+            (429, Code::BridgeRefused),
+            (503, Code::BridgeRefused),
+        ] {
             let verdict = classify(&marked(status, b"no"), 1);
-            assert_eq!(code(verdict), ("not written", Code::BridgeRefused), "{status}");
+            assert_eq!(code(verdict), ("not written", expected), "{status}");
         }
     }
 

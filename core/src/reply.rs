@@ -122,11 +122,13 @@ impl Reply {
             400 => "Bad Request",
             408 => "Request Timeout",
             413 => "Payload Too Large",
+            500 => "Internal Server Error",
             502 => "Bad Gateway",
             503 => "Service Unavailable",
             _ => "Gateway Timeout",
         };
         let error = error.or(match status {
+            500 => Some("the gateway is not set up for this"),
             502 => Some("could not send message to topic"),
             503 => Some("the message was not written and can be sent again"),
             504 => Some("the message may have been written"),
@@ -158,7 +160,7 @@ const fn severity(status: u16) -> u8 {
     match status {
         504 => 3,
         503 => 0,
-        502 => 2,
+        500 | 502 => 2,
         _ => 1,
     }
 }
@@ -221,7 +223,7 @@ mod tests {
         for code in Code::ALL {
             let reason = Reason::new(*code, "why");
             let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
-            assert!(matches!(not.status, 400 | 413 | 502 | 503), "{code:?}");
+            assert!(matches!(not.status, 400 | 413 | 500 | 502 | 503 | 504), "{code:?}");
             assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
             assert_eq!(replies.of(&Outcome::Unknown(reason), "orders").status, 504);
             assert_eq!(header(&not, "kafka-error"), Some(code.name()));

@@ -23,8 +23,43 @@ pub(crate) fn reason(cause: &Cause) -> Reason {
         Cause::UnknownTopic => Code::UnknownTopic,
         Cause::TooLarge => Code::RecordTooLarge,
         Cause::Unauthorized { .. } => Code::Unauthorized,
-        _ if cause.is_permanent() => Code::Rejected,
-        _ => Code::KafkaRefused,
+        Cause::Unsupported(_) => Code::Unsupported,
+        Cause::InvalidTopic | Cause::NoSuchPartition { .. } | Cause::InvalidRecord(_) => {
+            Code::Rejected
+        }
+        Cause::Refused { .. } if cause.is_permanent() => Code::Rejected,
+        Cause::Refused { .. } => Code::KafkaRefused,
     };
     Reason::new(code, cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_and_filter_agree_on_what_is_refused_for_good() {
+        let why = || "why".into();
+        let refused = |code| Cause::Refused { code, name: "A_NAME" };
+        let unauthorized = Cause::Unauthorized { code: 29, name: "TOPIC_AUTHORIZATION_FAILED" };
+        let fixed = [
+            Cause::BufferFull,
+            Cause::DeadlineExceeded { last: None },
+            Cause::Unreachable(why()),
+            Cause::NoAnswer(why()),
+            Cause::UnknownTopic,
+            Cause::InvalidTopic,
+            Cause::TooManyTopics,
+            Cause::NoSuchPartition { partition: 3, count: 2 },
+            Cause::TooLarge,
+            Cause::InvalidRecord(why()),
+            Cause::Unsupported(why()),
+            unauthorized,
+            Cause::Closed,
+        ];
+        for cause in fixed.into_iter().chain((-1..=133).map(refused)) {
+            let code = reason(&cause).code;
+            assert_eq!(code.is_permanent(), cause.is_permanent(), "{cause:?} is {code:?}");
+        }
+    }
 }

@@ -5,8 +5,6 @@ pub(crate) mod policy;
 
 use std::sync::Arc;
 
-use crate::error::policy::Class;
-
 /// A short text for people, shared between the many records that failed for the same cause.
 pub type Cause = Arc<str>;
 
@@ -76,26 +74,24 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether sending the same record again cannot help: it is refused for good. An unknown topic
-    /// is not permanent, because it can be created; a missing permission is, as in Kafka's client.
+    /// Whether sending the same record again cannot help: it is refused for good. What an operator
+    /// can mend for all records is not permanent: an unknown topic can be created, a permission
+    /// given, a setting that the cluster does not take changed.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::InvalidTopic
             | Self::NoSuchPartition { .. }
             | Self::TooLarge
-            | Self::InvalidRecord(_)
-            | Self::Unsupported(_)
-            | Self::Unauthorized { .. } => true,
-            Self::Refused { code, .. } => matches!(
-                policy::class(*code),
-                Class::TooLarge | Class::BadRecord | Class::BadBatch | Class::TopicRefused
-            ),
+            | Self::InvalidRecord(_) => true,
+            Self::Refused { code, .. } => policy::class(*code).refuses_for_good(),
             Self::BufferFull
             | Self::DeadlineExceeded { .. }
             | Self::Unreachable(_)
             | Self::NoAnswer(_)
             | Self::UnknownTopic
             | Self::TooManyTopics
+            | Self::Unsupported(_)
+            | Self::Unauthorized { .. }
             | Self::Closed => false,
         }
     }
@@ -108,6 +104,7 @@ impl Reason {
             10 | 18 => Self::TooLarge,
             17 => Self::InvalidTopic,
             29 | 31 | 58 => Self::Unauthorized { code, name },
+            21 | 35 | 43 | 76 => Self::Unsupported(format!("{name} ({code})").into()),
             _ => Self::Refused { code, name },
         }
     }
@@ -152,8 +149,9 @@ mod tests {
         assert!(!Reason::UnknownTopic.is_permanent());
         assert!(!Reason::of_code(19).is_permanent());
         assert!(!Reason::BufferFull.is_permanent());
+        assert!(!Reason::of_code(29).is_permanent());
+        assert!(!Reason::of_code(76).is_permanent());
         assert!(Reason::of_code(10).is_permanent());
-        assert!(Reason::of_code(29).is_permanent());
         assert!(Reason::of_code(44).is_permanent());
     }
 

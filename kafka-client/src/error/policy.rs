@@ -74,6 +74,11 @@ pub(crate) fn is_identity_retried(code: i16) -> bool {
 }
 
 impl Class {
+    /// Whether the same record would be refused again, whatever an operator does.
+    pub(crate) const fn refuses_for_good(self) -> bool {
+        matches!(self, Self::TooLarge | Self::BadRecord | Self::BadBatch | Self::TopicRefused)
+    }
+
     /// Whether the answer leaves open whether the batch was appended. A base offset in an error
     /// answer means that it was, before the leader lost its partition.
     pub(crate) fn leaves_doubt(self, base_offset: i64) -> bool {
