@@ -223,7 +223,7 @@ mod tests {
         for code in Code::ALL {
             let reason = Reason::new(*code, "why");
             let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
-            assert!(matches!(not.status, 400 | 413 | 500 | 502 | 503 | 504), "{code:?}");
+            assert!(matches!(not.status, 400 | 408 | 413 | 500 | 502 | 503 | 504), "{code:?}");
             assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
             assert_eq!(replies.of(&Outcome::Unknown(reason), "orders").status, 504);
             assert_eq!(header(&not, "kafka-error"), Some(code.name()));
