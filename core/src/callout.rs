@@ -58,6 +58,11 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
         Some(200) => outcomes(ended.body, records),
         Some(404) => Verdict::UnknownProfile,
         Some(413) => Verdict::TooLarge,
+        // The bridge failed, or is still at it: only 503 says that it has not begun.
+        Some(status) if status >= 500 && status != 503 => {
+            let why = format!("the bridge answered {status}: {}", text(ended.body));
+            Verdict::Unknown(Reason::new(Code::BadReply, why))
+        }
         status => Verdict::NotWritten(Reason::new(
             match status {
                 Some(401 | 403) => Code::BridgeUnauthorized,
@@ -111,8 +116,12 @@ fn is_unsent(ended: &Ended<'_>) -> bool {
     match ended.gateway {
         Gateway::Envoy => {
             let text = text(ended.body);
-            let reset = text.starts_with(RESET) && UNSENT.iter().any(|why| text.contains(why));
-            ended.status == Some(503) && (ended.overloaded || reset || text == NO_HOST)
+            let reset = text.strip_prefix(RESET);
+            let unsent = reset.is_some_and(|why| UNSENT.iter().any(|known| why.starts_with(known)));
+            // An attempt before a retry may have been written.
+            let once = !text.contains(RETRIED);
+            let overloaded = ended.overloaded && once;
+            ended.status == Some(503) && (overloaded || unsent || text == NO_HOST)
         }
         // "broken connection" is a refused one and a reset one alike.
         Gateway::Wasmx => {
@@ -143,8 +152,10 @@ fn text(body: Option<&[u8]>) -> String {
     String::from_utf8_lossy(body.get(..512).unwrap_or(body)).into_owned()
 }
 
-/// How Envoy's replies to a reset begin.
-const RESET: &str = "upstream connect error or disconnect/reset before headers";
+/// How Envoy's replies to a reset of a first attempt begin; the reason follows.
+const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+/// What stands in them after a retry.
+const RETRIED: &str = "retried and the latest reset reason";
 /// Envoy's reply for a cluster without hosts.
 const NO_HOST: &str = "no healthy upstream";
 /// Envoy's reset reasons for a request that never left.
@@ -220,12 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_that_failed_proves_nothing() {
+        for status in [500, 501, 502, 504, 599] {
+            let verdict = classify(&marked(status, b"no"), 1);
+            assert_eq!(code(verdict), ("unknown", Code::BadReply), "{status}");
+        }
+    }
+
+    #[test]
     fn a_reply_of_envoys_is_a_proof_only_when_the_request_never_left() {
         let envoy = |status, body| Ended { status: Some(status), body: Some(body), ..NONE };
         assert_eq!(code(classify(&envoy(503, REFUSED), 1)).0, "not written");
         assert_eq!(code(classify(&envoy(503, b"no healthy upstream"), 1)).0, "not written");
         let overloaded = Ended { overloaded: true, ..envoy(503, b"") };
         assert_eq!(code(classify(&overloaded, 1)).0, "not written");
+        let retried = b"upstream connect error or disconnect/reset before headers. retried and \
+            the latest reset reason: overflow";
+        let retried = Ended { overloaded: true, ..envoy(503, retried) };
+        assert_eq!(code(classify(&retried, 1)).0, "unknown");
         for (status, body) in [
             (504, &b"upstream request timeout"[..]),
             (
@@ -236,6 +259,16 @@ mod tests {
             (502, b"protocol error"),
             (200, b"hello"),
             (503, b"who knows"),
+            (
+                503,
+                b"upstream connect error or disconnect/reset before headers. retried and the \
+                latest reset reason: remote connection failure",
+            ),
+            (
+                503,
+                b"upstream connect error or disconnect/reset before headers. reset reason: \
+                connection termination, transport failure reason: overflow",
+            ),
             (503, b"integer overflow"),
         ] {
             assert_eq!(code(classify(&envoy(status, body), 1)).0, "unknown", "{status}");

@@ -171,6 +171,12 @@ impl Settings {
         check::settings(parse::parse(&document::Node::read(json)?)?)
     }
 
+    /// Whether no request can choose another topic than `topic`.
+    #[must_use]
+    pub fn has_one_topic(&self) -> bool {
+        self.targets.topics_arg.is_none() && self.expressions.topic.is_none()
+    }
+
     /// The headers of a request that these settings read; none where they may read any.
     #[must_use]
     pub fn header_names(&self) -> Option<Vec<&str>> {

@@ -17,11 +17,21 @@ pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const REASON_BYTES_MAX: usize = 256;
 /// Largest profile in bytes that the bridge reads.
 pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
-/// Group commit: batches in flight from one VM. Fewer leave the bridge idle while a reply is on
-/// its way; more make the batches smaller.
-pub const BATCHES_IN_FLIGHT_ACKED: usize = 4;
-/// Memory mode: one batch in flight, so that a key's records stay in order.
-pub const BATCHES_IN_FLIGHT_MEMORY: usize = 1;
+/// Group commit: batches in flight from one VM whose topics share them. Fewer leave the bridge idle
+/// while a reply is on its way; more make the batches smaller.
+pub const BATCHES_IN_FLIGHT_SHARED: usize = 4;
+/// Batches in flight of one topic in memory mode, so that a key's records stay in order, and of one
+/// that has not been written to yet in acked mode, so that it holds up itself alone.
+pub const BATCHES_IN_FLIGHT_LANE: usize = 1;
+/// Batches in flight of all topics that have lanes of their own, and of those of them whose last
+/// batch was not written: the others always find a place.
+pub const LANES_IN_FLIGHT_MAX: (usize, usize) = (32, 16);
+/// Topics that have lanes of their own at a time, and topics that are known to be written: each is
+/// looked at when a batch is due.
+pub const LANES_MAX: usize = 1000;
+/// Acked mode: how much younger than its oldest a batch's record may be in ms. They have one
+/// deadline, that of the oldest.
+pub const BATCH_AGE_MAX_MS: u64 = 1000;
 /// Streams that a filter's root answers in one host callback; the others follow in the next wake-up
 /// of the same loop. Envoy carries each reply out when the callback has returned, within the one
 /// before, and somewhere between 380 and 1,000 of them overflow its stack and end the VM.

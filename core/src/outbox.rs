@@ -6,18 +6,17 @@
 
 mod batch;
 mod health;
-mod queue;
+mod lanes;
 mod settle;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use self::batch::{Batch, Entry};
 pub use self::batch::{Callout, Purpose, Settled, StreamId};
-use self::health::Health;
-pub use self::queue::Depth;
-use self::queue::Queue;
+pub use self::lanes::Depth;
+use self::lanes::{Lane, Lanes, SHARED};
 use crate::callout::{self, Ended, Verdict};
 use crate::capture::Captured;
 use crate::config::{BatchLimits, Settings};
@@ -36,13 +35,34 @@ pub struct Outbox {
     profile: Rc<[u8]>,
     profile_id: [u8; 32],
     registration: Registration,
-    queue: Queue,
-    resend: VecDeque<Batch>,
+    topics: Topics,
+    lanes: Lanes,
     in_flight: BTreeMap<u64, Batch>,
     draining: bool,
-    health: Health,
     /// The bridge has refused the profile, and not taken it since.
     profile_refused: bool,
+}
+
+/// Which records share a lane.
+#[derive(Debug)]
+enum Topics {
+    /// All do: there is one topic, or one request.
+    One,
+    /// In acked mode those whose topics have been written to, since their batches hold nobody up.
+    /// All others have the lanes of their topics.
+    Several { written: HashSet<String> },
+}
+
+impl Topics {
+    fn lane<'a>(&self, delivery: Delivery, record: &'a [u8]) -> &'a str {
+        match self {
+            Self::One => SHARED,
+            Self::Several { written } => match wire::topic(record) {
+                topic if delivery != Delivery::Memory && written.contains(topic) => SHARED,
+                topic => topic,
+            },
+        }
+    }
 }
 
 /// Where the profile stands with the bridge.
@@ -76,11 +96,13 @@ impl Outbox {
             profile: profile.into(),
             // A refusal must be known before clients are told that their records are queued.
             registration: if memory { Registration::Needed } else { Registration::Held },
-            queue: Queue::new(settings.queue),
-            resend: VecDeque::new(),
+            topics: match settings.has_one_topic() {
+                true => Topics::One,
+                false => Topics::Several { written: HashSet::new() },
+            },
+            lanes: Lanes::new(settings.queue, settings.gating.filter(|_| memory)),
             in_flight: BTreeMap::new(),
             draining: false,
-            health: Health::new(settings.gating.filter(|_| memory)),
             profile_refused: false,
         })
     }
@@ -100,11 +122,10 @@ impl Outbox {
             profile: Rc::clone(&self.profile),
             profile_id: self.profile_id,
             registration: Registration::Held,
-            queue: Queue::new(self.queue.limits()),
-            resend: VecDeque::new(),
+            topics: Topics::One,
+            lanes: Lanes::new(self.lanes.limits(), None),
             in_flight: BTreeMap::new(),
             draining: false,
-            health: Health::new(None),
             profile_refused: false,
         }
     }
@@ -122,29 +143,30 @@ impl Outbox {
         now: Duration,
     ) -> Result<(), Code> {
         let Captured { first, more } = records.into();
-        let mut lengths = std::iter::once(&first).chain(&more).map(Vec::len);
-        if lengths.any(|length| length > limits::RECORD_BYTES_MAX) {
+        let all = || std::iter::once(&first).chain(&more);
+        if all().any(|record| record.len() > limits::RECORD_BYTES_MAX) {
             return Err(Code::RecordTooLarge);
         }
-        if self.delivery == Delivery::Memory {
-            self.check_health(now)?;
-        }
-        self.queue
-            .check_room(1 + more.len(), first.len() + more.iter().map(Vec::len).sum::<usize>())?;
-        for record in std::iter::once(first).chain(more) {
-            self.queue.push(Entry { record, stream, since: now });
-        }
-        Ok(())
-    }
-
-    fn check_health(&mut self, now: Duration) -> Result<(), Code> {
-        if self.profile_refused {
+        if self.delivery == Delivery::Memory && self.profile_refused {
             return Err(Code::ProfileRefused);
         }
-        match self.health.admits(self.queue.held().0, now) {
-            true => Ok(()),
-            false => Err(Code::DeliveryFailing),
+        let (count, bytes) = (1 + more.len(), all().map(Vec::len).sum::<usize>());
+        self.lanes.check_room(count, bytes)?;
+        for record in all() {
+            let topic = self.topics.lane(self.delivery, record);
+            if topic != SHARED {
+                self.lanes.check_share(topic, count, bytes)?;
+            }
+            let lane = self.lanes.get_mut(topic);
+            if lane.is_some_and(|lane| !lane.admits(now)) {
+                return Err(Code::DeliveryFailing);
+            }
         }
+        for record in std::iter::once(first).chain(more) {
+            let lane = self.topics.lane(self.delivery, &record).to_owned();
+            self.lanes.push(&lane, Entry { record, stream, since: now });
+        }
+        Ok(())
     }
 
     /// Whether `poll_callout` would give a callout now.
@@ -154,19 +176,14 @@ impl Outbox {
             Registration::Needed => true,
             Registration::InFlight => false,
             Registration::Failed(again_at) if again_at <= now => true,
-            Registration::Held | Registration::Failed(_) => {
-                self.in_flight.len() < self.in_flight_max()
-                    && (self.resend_is_due(now) || self.queue_is_due(now))
-            }
+            Registration::Held | Registration::Failed(_) => self.next_lane(now).is_some(),
         }
     }
 
     /// The next callout that may go out now. `sequence` counts the batches of the VM.
     pub fn poll_callout(&mut self, now: Duration, sequence: &mut u64) -> Option<Callout> {
-        if !self.is_due(now) {
-            return None;
-        }
         let registers = match self.registration {
+            Registration::InFlight => return None,
             Registration::Failed(again_at) => again_at <= now,
             other => other == Registration::Needed,
         };
@@ -174,10 +191,14 @@ impl Outbox {
             self.registration = Registration::InFlight;
             return Some(Callout::register(&self.profile_id, self.profile.to_vec()));
         }
-        let mut batch = match self.resend_is_due(now) {
-            true => self.resend.pop_front()?,
-            false => Batch::new(self.queue.take_batch(self.limits)),
+        let topic = self.next_lane(now)?;
+        let (limits, age) = (self.limits, self.batch_age());
+        let lane = self.lanes.get_mut(&topic)?;
+        let mut batch = match lane.resend_is_due(now) {
+            true => lane.resend.pop_front()?,
+            false => Batch::new(topic, lane.take_batch(limits, age)),
         };
+        lane.in_flight += 1;
         let number = *batch.sequence.get_or_insert_with(|| {
             *sequence += 1;
             *sequence
@@ -193,7 +214,7 @@ impl Outbox {
         match purpose {
             Purpose::Probe => Vec::new(),
             Purpose::Register => self.registration_failed(&reason, now),
-            Purpose::Produce(sequence) => match self.in_flight.remove(&sequence) {
+            Purpose::Produce(sequence) => match self.take_in_flight(sequence) {
                 Some(batch) => self.not_written(batch, &reason, now),
                 None => Vec::new(),
             },
@@ -207,7 +228,7 @@ impl Outbox {
             Purpose::Register => return self.registered(ended, now),
             Purpose::Produce(sequence) => sequence,
         };
-        let Some(batch) = self.in_flight.remove(&sequence) else { return Vec::new() };
+        let Some(batch) = self.take_in_flight(sequence) else { return Vec::new() };
         match callout::classify(ended, batch.entries.len()) {
             Verdict::Outcomes(outcomes) => {
                 // Another VM may have registered the same profile since.
@@ -228,35 +249,50 @@ impl Outbox {
         if self.delivery == Delivery::Memory {
             return Vec::new();
         }
-        let mut settled = Vec::new();
         let timeout = self.timeout;
-        let (expired, kept) = std::mem::take(&mut self.resend)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|batch| batch.remaining(timeout, now).is_zero());
-        self.resend = kept;
+        let (mut batches, mut entries) = (Vec::new(), Vec::new());
+        for (topic, lane) in self.lanes.iter_mut() {
+            let (late, kept) = std::mem::take(&mut lane.resend)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(|batch| batch.remaining(timeout, now).is_zero());
+            lane.resend = kept;
+            batches.extend(late);
+            let taken = lane.take_before(now.saturating_sub(timeout));
+            if !taken.is_empty() {
+                entries.push((Rc::clone(topic), taken));
+            }
+        }
         let late = Reason::new(Code::DeadlineExceeded, "no reply in time");
-        settled.extend(expired.into_iter().flat_map(|batch| self.give_up(batch, late.clone())));
-        for entry in self.queue.take_before(now.saturating_sub(timeout)) {
+        let mut settled: Vec<_> =
+            batches.into_iter().flat_map(|batch| self.give_up(batch, late.clone())).collect();
+        for (topic, taken) in entries {
             let reason = Reason::new(Code::DeadlineExceeded, "the bridge took nothing in time");
-            settled.extend(self.release(vec![entry.settle(Outcome::NotWritten(reason))]));
+            let outcome = Outcome::NotWritten(reason);
+            let taken = taken.into_iter().map(|entry| entry.settle(outcome.clone())).collect();
+            settled.extend(self.release(&topic, taken));
         }
         settled
     }
 
     /// Whether a batch may have been written and waits to be sent again.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.resend.iter().any(|batch| batch.doubt.is_some() && batch.attempts > 0)
+        let mut batches = self.lanes.iter().flat_map(|(_, lane)| &lane.resend);
+        batches.any(|batch| batch.doubt.is_some() && batch.attempts > 0)
     }
 
     /// Lets what is to be sent again go at once.
     pub(crate) fn send_again_now(&mut self) {
-        self.resend.iter_mut().for_each(|batch| batch.not_before = Duration::ZERO);
+        let batches = self.lanes.iter_mut().flat_map(|(_, lane)| &mut lane.resend);
+        batches.for_each(|batch| batch.not_before = Duration::ZERO);
     }
 
     /// Settles everything that is not in flight: it will not be sent, for `reason`.
     pub(crate) fn abandon(&mut self, reason: &Reason) -> Vec<Settled> {
-        let mut batches = std::mem::take(&mut self.resend);
-        batches.push_back(Batch::new(self.queue.take_all()));
+        let mut batches = Vec::new();
+        for (topic, lane) in self.lanes.iter_mut() {
+            batches.extend(std::mem::take(&mut lane.resend));
+            batches.push(Batch::new(Rc::clone(topic), lane.take_all()));
+        }
         batches.into_iter().flat_map(|batch| self.give_up(batch, reason.clone())).collect()
     }
 
@@ -273,33 +309,81 @@ impl Outbox {
     /// What is in the outbox.
     #[must_use]
     pub fn depth(&self) -> Depth {
-        let (records, bytes) = self.queue.held();
-        Depth { records, bytes, in_flight: self.in_flight.len() }
+        let (records, bytes) = self.lanes.held();
+        let failing = self.failing().count();
+        Depth { records, bytes, in_flight: self.in_flight.len(), failing }
     }
 
-    fn in_flight_max(&self) -> usize {
+    /// The topics with records whose last batch was not written, and why; the empty name stands for all topics
+    /// that share their batches.
+    pub fn failing(&self) -> impl Iterator<Item = (&str, &Reason)> {
+        let with_records = self.lanes.iter().filter(|(_, lane)| lane.has_records());
+        with_records.filter_map(|(topic, lane)| Some((&**topic, lane.failing.as_ref()?)))
+    }
+
+    /// The lane whose batch is due, the one that has waited for longest first.
+    fn next_lane(&self, now: Duration) -> Option<Rc<str>> {
+        let (mut in_flight, mut failing_in_flight) = (0, 0);
+        for (_, lane) in self.lanes.iter().filter(|(topic, _)| &***topic != SHARED) {
+            in_flight += lane.in_flight;
+            failing_in_flight += lane.failing.as_ref().map_or(0, |_| lane.in_flight);
+        }
+        let (all, failing) = limits::LANES_IN_FLIGHT_MAX;
+        let may_send = |topic: &str, lane: &Lane| match topic {
+            SHARED => lane.in_flight < self.shared_in_flight_max(),
+            _ => {
+                lane.in_flight < limits::BATCHES_IN_FLIGHT_LANE
+                    && in_flight < all
+                    && (lane.failing.is_none() || failing_in_flight < failing)
+            }
+        };
+        let due = self.lanes.iter().filter(|(topic, lane)| may_send(topic, lane));
+        let due = due.filter_map(|(topic, lane)| Some((self.due_since(lane, now)?, topic)));
+        due.min_by_key(|(since, _)| *since).map(|(_, topic)| Rc::clone(topic))
+    }
+
+    fn shared_in_flight_max(&self) -> usize {
         match self.delivery {
-            Delivery::Memory => limits::BATCHES_IN_FLIGHT_MEMORY,
-            Delivery::Acked | Delivery::Queued => limits::BATCHES_IN_FLIGHT_ACKED,
+            Delivery::Memory => limits::BATCHES_IN_FLIGHT_LANE,
+            Delivery::Acked | Delivery::Queued => limits::BATCHES_IN_FLIGHT_SHARED,
         }
     }
 
-    fn resend_is_due(&self, now: Duration) -> bool {
-        self.resend.front().is_some_and(|batch| batch.not_before <= now)
-    }
-
-    fn queue_is_due(&self, now: Duration) -> bool {
-        let Some(oldest) = self.queue.oldest() else { return false };
-        match self.delivery {
+    /// Since when a lane has had a batch to send; none while it has none.
+    fn due_since(&self, lane: &Lane, now: Duration) -> Option<Duration> {
+        if let Some(batch) = lane.resend.front()
+            && batch.not_before <= now
+        {
+            return Some(batch.not_before);
+        }
+        let oldest = lane.oldest()?;
+        let is_due = match self.delivery {
             Delivery::Acked | Delivery::Queued => true,
             // Nothing overtakes a batch that waits to be sent again: a key's records stay in order.
             Delivery::Memory => {
-                self.resend.is_empty()
+                lane.resend.is_empty()
                     && (self.draining
-                        || self.queue.holds_a_full_batch(self.limits)
+                        || lane.holds_a_full_batch(self.limits)
                         || now.saturating_sub(oldest) >= self.limits.flush_timeout)
             }
+        };
+        is_due.then_some(oldest)
+    }
+
+    /// How much younger than its oldest a batch's record may be.
+    fn batch_age(&self) -> Duration {
+        match self.delivery {
+            Delivery::Memory => Duration::MAX,
+            Delivery::Acked | Delivery::Queued => Duration::from_millis(limits::BATCH_AGE_MAX_MS),
         }
+    }
+
+    fn take_in_flight(&mut self, sequence: u64) -> Option<Batch> {
+        let batch = self.in_flight.remove(&sequence)?;
+        if let Some(lane) = self.lanes.get_mut(&batch.lane) {
+            lane.in_flight -= 1;
+        }
+        Some(batch)
     }
 
     fn frame(&self, sequence: u64, batch: &Batch, now: Duration) -> (Vec<u8>, Duration) {

@@ -1,5 +1,6 @@
 //! What the outbox moves: records with who waits for them, batches of them, and callouts.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::limits;
@@ -40,6 +41,8 @@ impl Settled {
 /// Records that travel together.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// Where they wait when they are sent again.
+    pub(super) lane: Rc<str>,
     /// Given when it is first sent, kept when it is sent again.
     pub(super) sequence: Option<u64>,
     pub(super) entries: Vec<Entry>,
@@ -90,8 +93,9 @@ impl Entry {
 }
 
 impl Batch {
-    pub(super) fn new(entries: Vec<Entry>) -> Self {
+    pub(super) fn new(lane: Rc<str>, entries: Vec<Entry>) -> Self {
         Self {
+            lane,
             sequence: None,
             entries,
             attempts: 0,

@@ -24,6 +24,11 @@ impl Health {
         Self { gating, state: State::Well { failures: 0 } }
     }
 
+    /// Whether there is nothing to remember.
+    pub(super) fn is_well(&self) -> bool {
+        self.state == State::Well { failures: 0 }
+    }
+
     /// Whether a request may be queued. What is queued is the probe; when nothing is, one request
     /// in each interval is let through to be it.
     pub(super) fn admits(&mut self, held_records: usize, now: Duration) -> bool {

@@ -1,12 +1,14 @@
 //! What becomes of a batch whose callout has ended: settled, or kept to be sent again.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::batch::{Batch, Entry, Settled, backoff};
-use super::{Outbox, Registration};
+use super::{Outbox, Registration, Topics};
 use crate::callout::{self, Ended};
-use crate::outcome::{Code, Outcome, Reason};
-use crate::wire::Delivery;
+use crate::limits::LANES_MAX;
+use crate::outcome::{Code, Outcome, Reason, Scope};
+use crate::wire::{self, Delivery};
 
 impl Outbox {
     pub(super) fn register_for(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
@@ -15,7 +17,7 @@ impl Outbox {
             return self.not_written(batch, &reason, now);
         }
         batch.registered = true;
-        self.resend.push_front(batch);
+        self.put_back(batch);
         if self.registration != Registration::InFlight {
             self.registration = Registration::Needed;
         }
@@ -41,7 +43,8 @@ impl Outbox {
             Delivery::Acked | Delivery::Queued => Registration::Held,
         };
         self.profile_refused = reason.code == Code::ProfileRefused;
-        let waiting = std::mem::take(&mut self.resend);
+        let waiting: Vec<_> =
+            self.lanes.iter_mut().flat_map(|(_, lane)| std::mem::take(&mut lane.resend)).collect();
         waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()
     }
 
@@ -53,7 +56,7 @@ impl Outbox {
     ) -> Vec<Settled> {
         match (self.delivery, &batch.doubt) {
             (Delivery::Memory, _) => {
-                self.health.on_failed(now);
+                self.failed(&batch, reason, now);
                 self.send_again(batch, now)
             }
             // An earlier attempt is in doubt: only the bridge's word on it can end that.
@@ -74,12 +77,12 @@ impl Outbox {
         reason: Reason,
         now: Duration,
     ) -> Vec<Settled> {
+        self.failed(&batch, &reason, now);
         batch.doubt.get_or_insert(reason);
         let retry_at = now + backoff(batch.attempts);
         if self.delivery != Delivery::Memory && batch.remaining(self.timeout, retry_at).is_zero() {
             return self.give_up(batch, Reason::new(Code::DeadlineExceeded, "no reply in time"));
         }
-        self.health.on_failed(now);
         self.send_again(batch, now)
     }
 
@@ -87,15 +90,30 @@ impl Outbox {
     pub(super) fn give_up(&mut self, batch: Batch, reason: Reason) -> Vec<Settled> {
         let outcome = batch.outcome(reason);
         let settle = |entry: Entry| entry.settle(outcome.clone());
-        self.release(batch.entries.into_iter().map(settle).collect())
+        self.release(&batch.lane, batch.entries.into_iter().map(settle).collect())
     }
 
     fn send_again(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
-        batch.not_before = now + self.health.pause().unwrap_or(backoff(batch.attempts));
+        let pause = self.lanes.get(&batch.lane).and_then(|lane| lane.health.pause());
+        batch.not_before = now + pause.unwrap_or(backoff(batch.attempts));
         batch.attempts += 1;
         batch.registered = false;
-        self.resend.push_front(batch);
+        self.put_back(batch);
         Vec::new()
+    }
+
+    /// A batch goes before all that waits in its lane, which is there as long as its records are.
+    fn put_back(&mut self, batch: Batch) {
+        if let Some(lane) = self.lanes.get_mut(&batch.lane) {
+            lane.resend.push_front(batch);
+        }
+    }
+
+    fn failed(&mut self, batch: &Batch, reason: &Reason, now: Duration) {
+        if let Some(lane) = self.lanes.get_mut(&batch.lane) {
+            lane.health.on_failed(now);
+            lane.failing = Some(reason.clone());
+        }
     }
 
     pub(super) fn split(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
@@ -105,7 +123,8 @@ impl Outbox {
         }
         let half = batch.entries.split_off(batch.entries.len() / 2);
         for entries in [half, batch.entries] {
-            self.resend.push_front(Batch { doubt: batch.doubt.clone(), ..Batch::new(entries) });
+            let doubt = batch.doubt.clone();
+            self.put_back(Batch { doubt, ..Batch::new(Rc::clone(&batch.lane), entries) });
         }
         Vec::new()
     }
@@ -118,7 +137,8 @@ impl Outbox {
         outcomes: Vec<Outcome>,
         now: Duration,
     ) -> Vec<Settled> {
-        let (mut settled, mut again) = (Vec::new(), Vec::new());
+        let (mut settled, mut again, mut why) = (Vec::new(), Vec::new(), None);
+        self.learn(&batch, &outcomes);
         for (entry, outcome) in batch.entries.into_iter().zip(outcomes) {
             let reason = match &outcome {
                 Outcome::Written { .. } | Outcome::Queued => None,
@@ -126,6 +146,7 @@ impl Outbox {
             };
             let lasting = reason.is_none_or(|reason| reason.code.is_permanent());
             if self.delivery == Delivery::Memory && !lasting {
+                why = why.or_else(|| reason.cloned());
                 again.push(entry);
                 continue;
             }
@@ -135,19 +156,47 @@ impl Outbox {
                 other => other,
             }));
         }
-        match again.is_empty() || settled.iter().any(|one| one.outcome.is_kept()) {
-            true => self.health.on_delivered(),
-            false => self.health.on_failed(now),
+        if let Some(lane) = self.lanes.get_mut(&batch.lane) {
+            match again.is_empty() || settled.iter().any(|one| one.outcome.is_kept()) {
+                true => lane.health.on_delivered(),
+                false => lane.health.on_failed(now),
+            }
+            lane.failing = why;
         }
+        let settled = self.release(&batch.lane, settled);
         if !again.is_empty() {
             let attempts = batch.attempts;
-            self.send_again(Batch { attempts, ..Batch::new(again) }, now);
+            self.send_again(Batch { attempts, ..Batch::new(batch.lane, again) }, now);
         }
-        self.release(settled)
+        settled
     }
 
-    pub(super) fn release(&mut self, settled: Vec<Settled>) -> Vec<Settled> {
-        settled.iter().for_each(|one| self.queue.release(one.record.len()));
+    /// Acked mode: topics that are written share their batches from now on, those that fail do not.
+    fn learn(&mut self, batch: &Batch, outcomes: &[Outcome]) {
+        let Topics::Several { written } = &mut self.topics else { return };
+        for (entry, outcome) in batch.entries.iter().zip(outcomes) {
+            let topic = wire::topic(&entry.record);
+            match outcome {
+                Outcome::Written { .. } if written.contains(topic) => {}
+                Outcome::Written { .. } => {
+                    if written.len() >= LANES_MAX {
+                        written.clear();
+                    }
+                    written.insert(topic.to_owned());
+                }
+                Outcome::NotWritten(reason) | Outcome::Unknown(reason) => {
+                    if reason.code.scope() == Scope::Topic {
+                        written.remove(topic);
+                    }
+                }
+                Outcome::Queued => {}
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, lane: &str, settled: Vec<Settled>) -> Vec<Settled> {
+        let bytes = settled.iter().map(|one| one.record.len()).sum();
+        self.lanes.release(lane, settled.len(), bytes);
         settled
     }
 }

@@ -43,9 +43,13 @@ impl Filter {
     }
 
     fn push(&mut self, stream: u32) -> Result<(), Code> {
+        self.push_to("orders", stream)
+    }
+
+    fn push_to(&mut self, topic: &str, stream: u32) -> Result<(), Code> {
         let value = stream.to_be_bytes();
         let record = Record {
-            topic: "orders",
+            topic,
             partition: None,
             timestamp_ms: 0,
             key: None,
@@ -400,5 +404,162 @@ fn a_registration_that_failed_is_tried_again_without_a_batch() {
         assert_eq!(filter.push(1), then);
         assert_eq!(filter.poll(), None);
         filter.now += Duration::from_secs(5);
+    }
+}
+
+const SEVERAL: &str = r#""topics_query_arg":"t","allowed_topics":["a","b"]"#;
+
+fn several(fields: &str) -> Filter {
+    Filter::new(&format!("{SEVERAL},{fields}"))
+}
+
+/// All callouts that may go out now.
+fn polled(filter: &mut Filter) -> Vec<Callout> {
+    std::iter::from_fn(|| filter.poll()).collect()
+}
+
+#[test]
+fn memory_mode_keeps_a_topic_that_fails_apart_from_the_others() {
+    let mut filter = several(MEMORY);
+    for (topic, number) in [("missing", 1), ("orders", 2), ("missing", 3), ("orders", 4)] {
+        filter.push_to(topic, number).unwrap();
+    }
+    filter.now += Duration::from_secs(1);
+    let callouts = polled(&mut filter);
+    assert_eq!(callouts.iter().map(streams).collect::<Vec<_>>(), [vec![1, 3], vec![2, 4]]);
+    let missing = [not(Code::UnknownTopic), not(Code::UnknownTopic)];
+    assert_eq!(filter.outcomes(&callouts[0], &missing), []);
+    assert_eq!(filter.outcomes(&callouts[1], &[written(0), written(1)]).len(), 2);
+    let failing: Vec<_> = filter.outbox.failing().map(|(topic, why)| (topic, why.code)).collect();
+    assert_eq!(failing, [("missing", Code::UnknownTopic)]);
+    for round in 5..50 {
+        filter.push_to("orders", round).unwrap();
+        filter.now += Duration::from_secs(1);
+        for callout in polled(&mut filter) {
+            let first = streams(&callout)[0];
+            let outcome = if first == 1 { not(Code::UnknownTopic) } else { written(9) };
+            let count = streams(&callout).len();
+            assert_eq!(first == 1, count == 2, "the missing topic's records stay together");
+            filter.outcomes(&callout, &vec![outcome; count]);
+        }
+        assert_eq!(filter.outbox.depth().records, 2, "round {round}");
+    }
+    filter.now += Duration::from_secs(1);
+    let again = filter.poll().unwrap();
+    assert_eq!(streams(&again), [1, 3], "in order, once the topic is there");
+    filter.outcomes(&again, &[written(0), written(1)]);
+    assert_eq!(filter.outbox.depth(), Depth::default());
+}
+
+#[test]
+fn a_topic_that_fails_leaves_half_of_the_queue_to_others() {
+    let limit = r#""producer_async_buffering_limits_messages_in_memory":100"#;
+    let mut filter = several(&format!("{MEMORY},{limit}"));
+    let refused = (0..200).find(|number| filter.push_to("missing", *number).is_err());
+    assert_eq!(refused, Some(50));
+    for number in 0..25 {
+        filter.push_to("orders", number).unwrap();
+    }
+    assert_eq!(filter.push_to("orders", 25), Err(Code::QueueFull));
+    let mut one = Filter::new(&format!("{MEMORY},{limit}"));
+    assert_eq!((0..200).find(|number| one.push(*number).is_err()), Some(100), "its only topic");
+}
+
+#[test]
+fn acked_mode_shares_batches_between_topics_that_are_written() {
+    let mut filter = several(ACKED);
+    for (topic, number) in [("a", 1), ("missing", 2), ("b", 3)] {
+        filter.push_to(topic, number).unwrap();
+    }
+    let callouts = polled(&mut filter);
+    assert_eq!(callouts.iter().map(streams).collect::<Vec<_>>(), [[1], [3], [2]]);
+    filter.outcomes(&callouts[0], &[written(0)]);
+    filter.outcomes(&callouts[1], &[written(0)]);
+    // The missing topic's reply takes its time: the others go on, together.
+    for round in 0..10 {
+        for (topic, number) in [("a", 10), ("missing", 20), ("b", 30)] {
+            filter.push_to(topic, number + round).unwrap();
+        }
+        let callout = filter.poll().unwrap();
+        assert_eq!(streams(&callout), [10 + round, 30 + round]);
+        assert_eq!(filter.poll(), None);
+        filter.outcomes(&callout, &[written(1), written(1)]);
+    }
+    filter.outcomes(&callouts[2], &[not(Code::UnknownTopic)]);
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 10);
+    // A topic that fails from now on has a lane of its own.
+    filter.push_to("a", 1).unwrap();
+    filter.push_to("b", 2).unwrap();
+    let callout = filter.poll().unwrap();
+    filter.outcomes(&callout, &[not(Code::UnknownTopic), written(2)]);
+    filter.push_to("a", 3).unwrap();
+    filter.push_to("b", 4).unwrap();
+    assert_eq!(polled(&mut filter).iter().map(streams).collect::<Vec<_>>(), [[4], [3]]);
+}
+
+#[test]
+fn many_topics_that_fail_leave_callouts_to_others() {
+    for mode in [ACKED, MEMORY] {
+        let mut filter = several(mode);
+        for topic in 0..40 {
+            filter.push_to(&format!("missing-{topic:02}"), topic).unwrap();
+        }
+        filter.now += Duration::from_secs(1);
+        let first = polled(&mut filter);
+        assert_eq!(first.len(), 32);
+        for callout in &first {
+            filter.no_reply(callout);
+        }
+        filter.now += Duration::from_secs(1);
+        let again = polled(&mut filter);
+        assert_eq!(again.len(), 24, "8 that were not sent yet, 16 of those that failed");
+        filter.push_to("orders", 100).unwrap();
+        filter.now += Duration::from_secs(1);
+        assert_eq!(streams(&filter.poll().unwrap()), [100], "{mode}");
+    }
+}
+
+#[test]
+fn topics_beyond_the_number_of_lanes_are_refused() {
+    let mut filter = several(MEMORY);
+    let refused = (0..2000).find(|n| filter.push_to(&format!("t{n}"), *n).is_err());
+    assert_eq!(refused, Some(1000));
+}
+
+#[test]
+fn a_batch_has_records_of_one_second() {
+    let mut filter = Filter::new(&format!("{ACKED},\"delivery_timeout\":10000"));
+    let busy: Vec<_> = (0..4)
+        .map(|stream| {
+            filter.push(stream).unwrap();
+            filter.poll().unwrap()
+        })
+        .collect();
+    for stream in 10..20 {
+        filter.push(stream).unwrap();
+        filter.now += Duration::from_millis(400);
+    }
+    busy.iter().for_each(|callout| _ = filter.outcomes(callout, &[written(0)]));
+    let callouts = polled(&mut filter);
+    let batches: Vec<_> = callouts.iter().map(streams).collect();
+    assert_eq!(batches, [vec![10, 11, 12], vec![13, 14, 15], vec![16, 17, 18], vec![19]]);
+    let budgets = callouts.iter().map(|one| wire::decode_frame(&one.body).unwrap().head.budget_ms);
+    assert_eq!(budgets.collect::<Vec<_>>(), [6000, 7200, 8400, 9600]);
+}
+
+#[test]
+fn an_answer_that_leaves_doubt_is_asked_for_again_under_the_same_number() {
+    for mode in [ACKED, MEMORY] {
+        let mut filter = Filter::new(mode);
+        filter.push(1).unwrap();
+        filter.now += Duration::from_secs(1);
+        let first = filter.poll().unwrap();
+        for status in [500, 504, 502] {
+            assert_eq!(filter.reply(&first, status, b"{}"), []);
+            filter.now += Duration::from_secs(1);
+            let again = filter.poll().unwrap();
+            let head = |callout: &Callout| wire::decode_frame(&callout.body).unwrap().head.sequence;
+            assert_eq!(head(&again), head(&first), "{mode} {status}");
+        }
     }
 }
