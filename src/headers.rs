@@ -11,8 +11,9 @@ use crate::metrics::{Counter, Metrics};
 /// A request without its body.
 pub(crate) struct Head {
     pub(crate) request: Request,
-    /// The host would crash if it were asked for more than single headers.
-    by_name_only: bool,
+    /// The host would not survive it if it were asked for more than single headers: the reply where
+    /// all are needed.
+    by_name_only: Option<Reply>,
 }
 
 impl Head {
@@ -20,12 +21,15 @@ impl Head {
     ///
     /// # Errors
     /// The reply when the host does not hand over the headers.
-    pub(crate) fn read(gateway: Gateway, metrics: &Metrics) -> Result<Self, Reply> {
-        let by_name = |name| host::header(Map::Request, name);
-        let by_name_only = gateway.needs_host_header() && by_name("host").is_none();
+    pub(crate) fn read(
+        gateway: Gateway,
+        num_headers: usize,
+        metrics: &Metrics,
+    ) -> Result<Self, Reply> {
+        let by_name_only = by_name_only(gateway, num_headers);
         let pairs = match by_name_only {
-            true => read_names(&[":method", ":path", ":scheme"]),
-            false => host::headers(Map::Request).ok_or_else(|| {
+            Some(_) => read_names(&[":method", ":path", ":scheme", "host"]),
+            None => host::headers(Map::Request).ok_or_else(|| {
                 let error = "the host does not hand over the headers";
                 Reply::refused(Code::HostMismatch, error)
             })?,
@@ -55,11 +59,8 @@ impl Head {
         gateway: Gateway,
         settings: &Settings,
     ) -> Result<Request, Reply> {
-        if self.by_name_only {
-            let names = settings.header_names().ok_or_else(|| {
-                let error = "a request without the header host cannot be captured here";
-                Reply::refused(Code::BadRequest, error)
-            })?;
+        if let Some(reply) = self.by_name_only {
+            let names = settings.header_names().ok_or(reply)?;
             self.request.headers.extend(read_names(&names));
         }
         if settings.expressions.use_source() {
@@ -67,6 +68,18 @@ impl Head {
         }
         Ok(self.request)
     }
+}
+
+fn by_name_only(gateway: Gateway, num_headers: usize) -> Option<Reply> {
+    if !gateway.reads_map_of(num_headers) {
+        let error = "more headers than the gateway hands over";
+        return Some(Reply::refused(Code::TooManyHeaders, error));
+    }
+    if gateway.needs_host_header() && host::header(Map::Request, "host").is_none() {
+        let error = "a request without the header host cannot be captured here";
+        return Some(Reply::refused(Code::BadRequest, error));
+    }
+    None
 }
 
 fn read_names(names: &[&str]) -> Vec<(Vec<u8>, Vec<u8>)> {

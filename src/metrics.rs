@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::Depth;
 use kafka_upstream_core::outcome::Code;
 
@@ -48,10 +49,14 @@ pub(crate) struct Metrics {
     requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
 }
 
-/// What one set of settings has told the gauges so far: workers and rules share a gauge, so each
-/// adds its own share.
+/// What one root has told the gauges so far. On Envoy workers and roots share a gauge, so each adds
+/// its own share. WasmX traps when a gauge is added to: there it is set, and shows the worker that
+/// was the last to set it.
 #[derive(Debug)]
-pub(crate) struct Gauges([(Option<u32>, i64); 5]);
+pub(crate) struct Gauges {
+    adds: bool,
+    gauges: [(Option<u32>, i64); 6],
+}
 
 impl Metrics {
     pub(crate) fn define() -> Self {
@@ -118,24 +123,30 @@ impl Metrics {
 }
 
 impl Gauges {
-    pub(crate) fn define() -> Self {
+    pub(crate) fn define(gateway: Gateway) -> Self {
         let gauge = |name: &str| (host::define_metric(MetricType::Gauge, name), 0);
-        Self([
+        let gauges = [
             gauge("kafka_upstream_queue_records"),
             gauge("kafka_upstream_queue_bytes"),
             gauge("kafka_upstream_batches_in_flight"),
+            gauge("kafka_upstream_topics_failing"),
             gauge("kafka_upstream_streams_waiting"),
             gauge("kafka_upstream_memory_bytes"),
-        ])
+        ];
+        Self { adds: gateway.adds_to_gauges(), gauges }
     }
 
-    /// Tells what changed since the last report. `memory_bytes` is for one of a VM to tell.
+    /// Tells what changed since the last report.
     pub(crate) fn report(&mut self, depth: Depth, waiting: usize, memory_bytes: usize) {
-        let values = [depth.records, depth.bytes, depth.in_flight, waiting, memory_bytes];
-        for ((id, last), value) in self.0.iter_mut().zip(values) {
+        let Depth { records, bytes, in_flight, failing } = depth;
+        let values = [records, bytes, in_flight, failing, waiting, memory_bytes];
+        for ((id, last), value) in self.gauges.iter_mut().zip(values) {
             let value = value as i64;
             if let (Some(id), true) = (id, value != *last) {
-                host::add_to_metric(*id, value - *last);
+                match self.adds {
+                    true => host::add_to_metric(*id, value - *last),
+                    false => host::record_in_metric(*id, value.unsigned_abs()),
+                }
                 *last = value;
             }
         }

@@ -106,7 +106,8 @@ impl RequestStream {
     /// back without a callout or an answer, one of nginx's workers would hang or die.
     fn act(&mut self, step: impl FnOnce(&mut Self, &Routes) -> Result<(), Refused>) -> Action {
         let Some(routes) = self.routes.clone() else {
-            host::answer(&Reply::refused(Code::HostMismatch, "the filter is not configured"));
+            let error = "the filter's configuration is refused: the gateway's log names the field";
+            host::answer(&Reply::refused(Code::NotConfigured, error));
             self.stage = Stage::Answered;
             return Action::Pause;
         };
@@ -130,12 +131,12 @@ impl RequestStream {
         }
     }
 
-    fn start(&mut self, routes: &Routes, ended: bool) -> Result<(), Refused> {
+    fn start(&mut self, routes: &Routes, num_headers: usize, ended: bool) -> Result<(), Refused> {
         if !routes.is_at_home() {
             return Err(Reply::refused(Code::HostMismatch, "host: this is another one").into());
         }
         let gateway = routes.gateway;
-        let head = Head::read(gateway, &routes.metrics)?;
+        let head = Head::read(gateway, num_headers, &routes.metrics)?;
         #[cfg(feature = "trap")]
         routes.trap.set(routes.trap.get() || head.request.header(b"x-trap").is_some());
         let Request { method, target, .. } = &head.request;
@@ -325,8 +326,8 @@ impl Context for RequestStream {
 }
 
 impl HttpContext for RequestStream {
-    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
-        self.act(|request, routes| request.start(routes, end_of_stream))
+    fn on_http_request_headers(&mut self, num_headers: usize, end_of_stream: bool) -> Action {
+        self.act(|request, routes| request.start(routes, num_headers, end_of_stream))
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use kafka_upstream_core::config::{Plugin, Settings};
 use kafka_upstream_core::gateway::Gateway;
-use kafka_upstream_core::limits::TICK_MS;
-use kafka_upstream_core::outbox::{Outbox, Settled};
+use kafka_upstream_core::limits::{FRAME_RECORDS_MAX, TICK_MS};
+use kafka_upstream_core::outbox::{Depth, Outbox, Settled};
+use kafka_upstream_core::wire::Delivery;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::host::{self, Buffer, Clock, Level};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauges, Metrics};
 use crate::request::RequestStream;
 use crate::routes::{Routes, Shared};
 use crate::state::{CalloutEnd, State};
@@ -21,16 +22,15 @@ use crate::state::{CalloutEnd, State};
 /// One plugin configuration in one VM.
 pub(crate) struct Root {
     id: u32,
-    /// The host said that the VM starts: it does not say so again when it goes on after a trap.
-    vm_started: bool,
     routes: Option<Rc<Routes>>,
+    gauges: Option<Gauges>,
     /// Since when the root only drains.
     ending: Option<Clock>,
 }
 
 impl Root {
     pub(crate) fn new(id: u32) -> Self {
-        Self { id, vm_started: false, routes: None, ending: None }
+        Self { id, routes: None, gauges: None, ending: None }
     }
 
     fn configure(&self, size: usize) -> Result<Routes, String> {
@@ -43,11 +43,17 @@ impl Root {
             let target = &settings.bridge.target;
             gateway.check_target(target).map_err(|why| format!("bridge: `{target}` {why}"))?;
             let wakes = is_certain && gateway.can_wake_root() && settings.group_commit;
-            let state = self.state(settings.clone(), wakes, Rc::clone(&metrics))?;
+            let mut settings = settings.clone();
+            let on_ticks_alone = !gateway.root_dispatches_any_time();
+            if settings.delivery == Delivery::Memory && on_ticks_alone {
+                // A tick sends one batch of a topic: it takes what has queued since the last one.
+                settings.batch.records = FRAME_RECORDS_MAX;
+            }
+            let state = self.state(settings, wakes, Rc::clone(&metrics))?;
             states.push(Rc::new(RefCell::new(state)));
         }
-        // WasmX goes on with its tick after a trap, and would trap again on a second one.
-        if gateway.has_ticks() && (gateway != Gateway::Wasmx || self.vm_started) {
+        // By each new instance: WasmX cancels the tick after a trap.
+        if gateway.has_ticks() {
             let flush = plugin.settings.iter().map(|settings| settings.batch.flush_timeout).min();
             let (shortest, longest) = TICK_MS;
             let (shortest, longest) =
@@ -119,15 +125,20 @@ impl Root {
         if left > 0 && over {
             host::log(Level::Error, &format!("event=drain_timeout records_lost={left}"));
         }
-        if left == 0 || over {
-            states.iter().for_each(|state| state.borrow_mut().report_end());
-        }
         left == 0 || over
+    }
+
+    /// Takes this root's share out of the host's gauges.
+    fn report_end(&mut self) {
+        if let Some(gauges) = &mut self.gauges {
+            gauges.report(Depth::default(), 0, 0);
+        }
     }
 
     fn end_if_drained(&mut self) {
         if self.ending.is_some() && self.is_drained() {
             self.ending = None;
+            self.report_end();
             self.routes = None;
             host::done();
         }
@@ -169,25 +180,27 @@ impl Context for Root {
         if let Some(routes) = &self.routes {
             routes.answer_some(self.id);
         }
-        self.is_drained()
+        let is_drained = self.is_drained();
+        if is_drained {
+            self.report_end();
+        }
+        is_drained
     }
 }
 
 impl RootContext for Root {
-    fn on_vm_start(&mut self, _size: usize) -> bool {
-        self.vm_started = true;
-        true
-    }
-
     fn on_configure(&mut self, size: usize) -> bool {
         match self.configure(size) {
             Ok(routes) => {
+                self.gauges = Some(Gauges::define(routes.gateway));
                 self.routes = Some(Rc::new(routes));
                 true
             }
             Err(reason) => {
                 host::log(Level::Error, &format!("kafka-upstream configuration: {reason}"));
-                false
+                // Requests get 500 where the whole gateway would go down.
+                let gateway = Gateway::of_probe(host::property_status(PROBE));
+                !gateway.is_none_or(Gateway::may_refuse_configuration)
             }
         }
     }
@@ -202,7 +215,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let mut memory_bytes = host::memory_bytes();
+        let (mut depth, mut waiting) = (Depth::default(), 0);
         for state in self.states() {
             let settled = {
                 let mut state = state.borrow_mut();
@@ -210,7 +223,13 @@ impl RootContext for Root {
                 state.outbox.expire(now)
             };
             self.proceed(state, settled, true);
-            state.borrow_mut().report(std::mem::take(&mut memory_bytes));
+            let mut state = state.borrow_mut();
+            state.log_waiting();
+            depth = depth + state.outbox.depth();
+            waiting += state.waiting.len();
+        }
+        if let Some(gauges) = &mut self.gauges {
+            gauges.report(depth, waiting, host::memory_bytes());
         }
         if let Some(routes) = &self.routes {
             routes.expire_bodiless();
@@ -234,7 +253,7 @@ fn gateway(plugin: &Plugin) -> Result<(Gateway, bool), String> {
     if told == Some(Gateway::Wasmx) {
         return Ok((Gateway::Wasmx, true));
     }
-    let status = host::property_status(b"ngx\0nginx_version");
+    let status = host::property_status(PROBE);
     match (told, Gateway::of_probe(status)) {
         (Some(told), found) => Ok((told, found.is_none_or(|found| found == told))),
         (None, Some(found)) => Ok((found, true)),
@@ -244,5 +263,7 @@ fn gateway(plugin: &Plugin) -> Result<(Gateway, bool), String> {
     }
 }
 
+/// The property by whose status a host is known.
+const PROBE: &[u8] = b"ngx\0nginx_version";
 /// How long an ending root goes on sending: a bridge that is away must not hold the host for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

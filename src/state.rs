@@ -9,13 +9,14 @@ use kafka_upstream_core::callout::{self, Ended};
 use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::REPLY_BYTES_MAX;
-use kafka_upstream_core::outbox::{Callout, Depth, Outbox, Purpose, Settled, StreamId};
-use kafka_upstream_core::outcome::{Outcome, Reply};
+use kafka_upstream_core::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
+use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
+use kafka_upstream_core::throttle::Throttle;
 use kafka_upstream_core::waiting::{Answer, Waiting};
 use kafka_upstream_core::wire::Delivery;
 
 use crate::host::{self, Buffer, Clock, Level, Map};
-use crate::metrics::{self, Counter, Gauges, Metrics};
+use crate::metrics::{self, Counter, Metrics};
 
 /// The state of one set of settings in one root.
 #[derive(Debug)]
@@ -27,7 +28,6 @@ pub(crate) struct State {
     /// Streams that are paused until their record is settled.
     pub(crate) waiting: Waiting,
     pub(crate) metrics: Rc<Metrics>,
-    gauges: Gauges,
     pub(crate) clock: Clock,
     /// Bytes of the records of requests that make their own callouts.
     pub(crate) alone_bytes: usize,
@@ -39,6 +39,10 @@ pub(crate) struct State {
     /// Callouts under way, by token.
     callouts: HashMap<u32, Sent>,
     bridge_is_well: bool,
+    /// Lines about records that were not written, by the code of the reason.
+    failures: [Throttle; Code::ALL.len()],
+    /// Lines about topics whose records wait because they cannot be written now.
+    waits: Throttle,
 }
 
 /// A callout under way.
@@ -56,7 +60,6 @@ impl State {
             sequence: 0,
             waiting: Waiting::default(),
             metrics,
-            gauges: Gauges::define(),
             clock: Clock::start(),
             alone_bytes: 0,
             suspect: false,
@@ -64,6 +67,8 @@ impl State {
             wake_pending: false,
             callouts: HashMap::new(),
             bridge_is_well: true,
+            failures: [const { Throttle::new() }; Code::ALL.len()],
+            waits: Throttle::new(),
         }
     }
 
@@ -125,17 +130,6 @@ impl State {
         Ok((token, Sent { purpose: callout.purpose, at: now }))
     }
 
-    /// Brings the host's gauges up to date. `memory_bytes` is zero for all states of a root but one.
-    pub(crate) fn report(&mut self, memory_bytes: usize) {
-        let (depth, waiting) = (self.outbox.depth(), self.waiting.len());
-        self.gauges.report(depth, waiting, memory_bytes);
-    }
-
-    /// Takes this state's share out of the host's gauges: it ends.
-    pub(crate) fn report_end(&mut self) {
-        self.gauges.report(Depth::default(), 0, 0);
-    }
-
     /// Settles the callout that the host has just ended; none when it is not of this state.
     pub(crate) fn end_callout(&mut self, token: u32, end: &CalloutEnd) -> Option<Vec<Settled>> {
         let sent = self.callouts.remove(&token)?;
@@ -153,6 +147,9 @@ impl State {
             Outcome::Queued => None,
         };
         counter.into_iter().for_each(|counter| self.metrics.count(counter));
+        if let Outcome::NotWritten(reason) | Outcome::Unknown(reason) = &settled.outcome {
+            self.log_failure(&settled, reason);
+        }
         if settled.stream.is_none() {
             if !settled.outcome.is_kept() {
                 self.metrics.count(Counter::Dropped);
@@ -172,6 +169,42 @@ impl State {
         let promises_nothing = self.settings.delivery == Delivery::Memory;
         let resumes = self.settings.mode == Mode::Tap && (kept || promises_nothing);
         Some((stream, if resumes { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))
+    }
+
+    /// One line a minute for each reason, with an example.
+    fn log_failure(&mut self, settled: &Settled, reason: &Reason) {
+        let Some(throttle) = self.failures.get_mut(reason.code as usize) else { return };
+        let Some(records) = throttle.note(1, self.clock.now()) else { return };
+        let event = match settled.stream {
+            Some(_) => "records_failed",
+            // Their clients have a 200.
+            None => "records_dropped",
+        };
+        let (code, topic, detail) = (reason.code.name(), settled.topic(), &reason.detail);
+        let line = format!(
+            "event={event} code={code} records={records} topic={topic:?} detail={detail:?}"
+        );
+        host::log(Level::Warn, &line);
+    }
+
+    /// Memory mode: one line a minute while records wait because they cannot be written now.
+    pub(crate) fn log_waiting(&mut self) {
+        if self.settings.delivery != Delivery::Memory {
+            return;
+        }
+        let Some((topic, reason)) = self.outbox.failing().next() else { return };
+        if self.waits.note(1, self.clock.now()).is_none() {
+            return;
+        }
+        let topics = self.outbox.failing().count();
+        let topic = if topic.is_empty() { &self.settings.topic } else { topic };
+        let (code, records, detail) =
+            (reason.code.name(), self.outbox.depth().records, &reason.detail);
+        let line = format!(
+            "event=records_wait code={code} topics={topics} records={records} topic={topic:?} \
+             detail={detail:?}"
+        );
+        host::log(Level::Warn, &line);
     }
 
     /// Logs when the bridge stops to answer as it should, and when it does so again. Returns now.

@@ -94,6 +94,19 @@ impl Gateway {
         !matches!(self, Self::Apisix)
     }
 
+    /// Whether a gauge can be added to; where it cannot, it is set.
+    #[must_use]
+    pub const fn adds_to_gauges(self) -> bool {
+        matches!(self, Self::Envoy)
+    }
+
+    /// Whether `on_configure` refuses a bad configuration. Where the host would go down by that, the
+    /// filter accepts it, and refuses every request.
+    #[must_use]
+    pub const fn may_refuse_configuration(self) -> bool {
+        !matches!(self, Self::Wasmx)
+    }
+
     /// Whether the root may make callouts in other callbacks than ticks.
     #[must_use]
     pub const fn root_dispatches_any_time(self) -> bool {
@@ -129,6 +142,13 @@ impl Gateway {
             Self::Envoy => None,
             Self::Wasmx | Self::Apisix => Some(100),
         }
+    }
+
+    /// Whether the map of so many headers can be read. WasmX writes past the end of one that has 100
+    /// pairs or more, its four pseudo-headers among them.
+    #[must_use]
+    pub const fn reads_map_of(self, num_headers: usize) -> bool {
+        !matches!(self, Self::Wasmx) || num_headers < 96
     }
 
     /// Whether a reply's body is lost after a callout with a body whose reply had none.
@@ -171,7 +191,7 @@ fn expects_body(request: &Request, protocol: impl FnOnce() -> Option<Vec<u8>>) -
     if request.header(b"transfer-encoding").is_some() {
         return true;
     }
-    !matches!(request.method.as_slice(), b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS")
+    !matches!(request.method.as_slice(), b"GET" | b"HEAD")
         && protocol().is_some_and(|protocol| !protocol.starts_with(b"HTTP/1"))
 }
 

@@ -24,6 +24,7 @@ pub mod reply;
 pub mod request;
 pub mod secret;
 pub mod targets;
+pub mod throttle;
 pub mod time;
 pub mod waiting;
 pub mod wire;

@@ -187,6 +187,10 @@ codes! {
     Unsupported = "unsupported", 502, Transient, Cluster, Never;
     /// The bridge does not accept the filter's token.
     BridgeUnauthorized = "bridge_unauthorized", 500, Transient, Bridge, Never;
+    /// The filter's configuration is refused, and its gateway cannot be told so otherwise.
+    NotConfigured = "not_configured", 500, Transient, Bridge, Never;
+    /// The request has more headers than the host hands over, and the record needs them all.
+    TooManyHeaders = "too_many_headers", 431, Permanent, Record, Never;
 }
 
 #[cfg(test)]

@@ -122,6 +122,7 @@ impl Reply {
             400 => "Bad Request",
             408 => "Request Timeout",
             413 => "Payload Too Large",
+            431 => "Request Header Fields Too Large",
             500 => "Internal Server Error",
             502 => "Bad Gateway",
             503 => "Service Unavailable",
@@ -223,7 +224,10 @@ mod tests {
         for code in Code::ALL {
             let reason = Reason::new(*code, "why");
             let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
-            assert!(matches!(not.status, 400 | 408 | 413 | 500 | 502 | 503 | 504), "{code:?}");
+            assert!(
+                matches!(not.status, 400 | 408 | 413 | 431 | 500 | 502 | 503 | 504),
+                "{code:?}"
+            );
             assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
             assert_eq!(replies.of(&Outcome::Unknown(reason), "orders").status, 504);
             assert_eq!(header(&not, "kafka-error"), Some(code.name()));

@@ -131,7 +131,13 @@ impl Gateway {
     /// When something is left after 30 s; the gauges are shown.
     pub async fn wait_until_empty(&self) -> anyhow::Result<()> {
         wait_until("empty filters", Duration::from_secs(30), async || {
-            for name in ["queue_records", "queue_bytes", "batches_in_flight", "streams_waiting"] {
+            for name in [
+                "queue_records",
+                "queue_bytes",
+                "batches_in_flight",
+                "topics_failing",
+                "streams_waiting",
+            ] {
                 let gauge = self.gauge(name).await?;
                 ensure!(gauge == 0, "{name} is {gauge}");
             }

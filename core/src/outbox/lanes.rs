@@ -24,6 +24,19 @@ pub struct Depth {
     pub failing: usize,
 }
 
+impl std::ops::Add for Depth {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            bytes: self.bytes + other.bytes,
+            in_flight: self.in_flight + other.in_flight,
+            failing: self.failing + other.failing,
+        }
+    }
+}
+
 /// The lane of records whose topics share their batches.
 pub(super) const SHARED: &str = "";
 

@@ -80,6 +80,7 @@ pub struct Bridge {
     /// How many more bytes of values its own queue takes; none for any number.
     pub room_bytes: Option<usize>,
     profiles: BTreeSet<String>,
+    missing: BTreeSet<String>,
     answered: BTreeMap<([u8; 16], u64), Vec<Outcome>>,
     script: VecDeque<Does>,
     always: Option<Does>,
@@ -106,6 +107,16 @@ impl Bridge {
     /// What is done with callouts that have no order of their own.
     pub fn always(&mut self, does: Does) {
         self.always = Some(does);
+    }
+
+    /// Kafka has no such topic.
+    pub fn missing(&mut self, topic: &str) {
+        self.missing.insert(topic.to_owned());
+    }
+
+    /// Somebody makes the topic.
+    pub fn created(&mut self, topic: &str) {
+        self.missing.remove(topic);
     }
 
     /// It is killed and started again: Kafka keeps the ledger, it forgets all else.
@@ -197,6 +208,11 @@ impl Bridge {
     fn write(&mut self, batch: &Batch<'_>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for record in &batch.records {
+            if self.missing.contains(record.topic) {
+                let reason = Reason::new(Code::UnknownTopic, "no such topic");
+                outcomes.push(Outcome::NotWritten(reason));
+                continue;
+            }
             let partition = record.partition.unwrap_or(0);
             let place = |one: &&Written| one.topic == record.topic && one.partition == partition;
             let offset = self.ledger.iter().rev().find(place).map_or(0, |last| last.offset + 1);

@@ -236,7 +236,9 @@ impl Host {
                 let mut world = self.world.borrow_mut();
                 let roots = &mut world.vms[vm].roots;
                 let root_state = roots.iter_mut().find(|state| state.context == root).unwrap();
-                if let Some((period, at)) = &mut root_state.tick {
+                if std::mem::take(&mut root_state.last_tick) {
+                    root_state.tick = None;
+                } else if let Some((period, at)) = &mut root_state.tick {
                     *at += *period;
                 }
                 drop(world);

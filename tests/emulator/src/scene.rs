@@ -87,7 +87,13 @@ impl Scene {
     pub fn assert_empty(&mut self) {
         self.run_for(200);
         assert_eq!((self.host.contexts(), self.host.callouts_open()), (0, 0));
-        for name in ["queue_records", "queue_bytes", "batches_in_flight", "streams_waiting"] {
+        for name in [
+            "queue_records",
+            "queue_bytes",
+            "batches_in_flight",
+            "topics_failing",
+            "streams_waiting",
+        ] {
             assert_eq!(self.host.metric(&format!("kafka_upstream_{name}")), 0, "{name}");
         }
         assert!(self.host.violations().is_empty());

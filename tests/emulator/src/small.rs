@@ -177,6 +177,7 @@ const PRELUDE: &str = r#"
 (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
 (import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
 (import "env" "proxy_define_metric" (func $metric (param i32 i32 i32 i32) (result i32)))
+(import "env" "proxy_increment_metric" (func $add (param i32 i64) (result i32)))
 (import "env" "proxy_http_call"
   (func $http_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
 (memory (export "memory") 160)

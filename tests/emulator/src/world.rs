@@ -93,6 +93,8 @@ pub(crate) struct Root {
     pub(crate) tick: Option<(u64, u64)>,
     /// Its period was set once.
     pub(crate) tick_set: bool,
+    /// WasmX: a trap has reset its period: the tick fires once more.
+    pub(crate) last_tick: bool,
     /// Its `on_done` returned false, and `proxy_done` has not come.
     pub(crate) draining: bool,
     pub(crate) done: bool,
@@ -107,6 +109,7 @@ impl Root {
             configured: false,
             tick: None,
             tick_set: false,
+            last_tick: false,
             draining: false,
             done: false,
         }

@@ -1,11 +1,11 @@
 //! Host calls that read buffers.
 
-use crate::abi::{buffer, status};
+use crate::abi::{self, buffer, status};
 use crate::hostcalls::{Cx, words};
 use crate::profile::Profile;
 use crate::rule::Rule;
 use crate::vm::Stop;
-use crate::world::World;
+use crate::world::{Stream, World};
 
 /// What a buffer holds, in its pieces, or the status that says why it does not.
 type Found = Result<Vec<Vec<u8>>, u32>;
@@ -82,9 +82,17 @@ fn request_body(world: &mut World) -> Result<Found, Stop> {
         Profile::Wasmx if !in_body => {
             return Err(Stop::Trap(format!("rule 23: the body is read in {callback}")));
         }
-        Profile::Wasmx if size > limit => Err(status::NOT_FOUND),
+        Profile::Wasmx if size + framing(&world.streams[&stream]) > limit => Err(status::NOT_FOUND),
         Profile::Wasmx => Ok(pieces),
         Profile::Apisix if in_body && size > 0 => Ok(pieces),
         _ => Err(status::NOT_FOUND),
     })
+}
+
+/// What the chunks of a body take besides its bytes: they count for nginx's buffer.
+fn framing(stream: &Stream) -> usize {
+    match abi::header(&stream.headers, "transfer-encoding") {
+        Some(_) => stream.buffered.iter().map(|piece| format!("{:x}", piece.len()).len() + 4).sum(),
+        None => 0,
+    }
 }

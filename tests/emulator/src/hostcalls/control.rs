@@ -55,7 +55,7 @@ pub(crate) fn set_tick_period(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<u32,
     if profile == Profile::Wasmx && root.tick_set && period > 0 {
         return Err(Stop::Trap("rule 23: the tick period is already set".to_owned()));
     }
-    root.tick_set = period > 0;
+    (root.tick_set, root.last_tick) = (period > 0, false);
     let period = u64::from(period);
     root.tick = (period > 0).then_some((period, now_ms + period));
     Ok(status::OK)

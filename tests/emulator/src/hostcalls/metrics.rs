@@ -27,6 +27,13 @@ pub(crate) fn define(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<u32, Stop> {
 
 pub(crate) fn increment(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<u32, Stop> {
     let delta = arguments[1] as i64;
+    if cx.world().profile == Profile::Wasmx {
+        let world = cx.world();
+        let metric = world.metrics.get((arguments[0] as usize).wrapping_sub(1));
+        if metric.is_none_or(|metric| metric.kind != COUNTER) {
+            return Err(Stop::Trap("rule 23: adding to what is no counter".to_owned()));
+        }
+    }
     Ok(change(cx, arguments[0], |metric| match metric.kind {
         HISTOGRAM => status::BAD_ARGUMENT,
         COUNTER if delta < 0 => status::BAD_ARGUMENT,

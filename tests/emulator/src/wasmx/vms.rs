@@ -16,18 +16,21 @@ impl Host {
             let context = self.world.borrow_mut().rng.u32(1 << 24..);
             let root = Root::new(context, route.0);
             if !self.wasmx_root(vm, &root, true) {
+                // nginx starts none of its workers, whatever else they serve.
+                (0..self.workers.len()).for_each(|worker| self.crash(worker));
                 return false;
             }
         }
         true
     }
 
-    /// Makes and configures a root. One that was there before keeps its tick.
+    /// Makes and configures a root. The tick of one that was there before fires
+    /// once more.
     fn wasmx_root(&mut self, vm: usize, before: &Root, starts: bool) -> bool {
         let context = before.context;
         let size = self.nginx_root(vm, before.route, context);
         if let Some(root) = self.world.borrow_mut().root_of(vm, context) {
-            (root.tick, root.tick_set) = (before.tick, before.tick_set);
+            (root.tick, root.last_tick) = (before.tick, !starts);
         }
         let start = starts.then_some(("proxy_on_vm_start", 0));
         let steps = std::iter::once(("proxy_on_context_create", 0))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_emulator::{Does, Ending, Profile, Request, Scene};
 use serde_json::json;
 
@@ -67,6 +68,60 @@ fn a_batch_goes_out_when_it_is_due() {
     assert!(scene.bridge.ledger.is_empty());
     scene.run_for(300);
     assert_eq!(scene.bridge.times("due"), 1);
+    scene.assert_empty();
+}
+
+/// One topic that nobody can write to holds up itself alone, and the log says so within a minute.
+#[test]
+fn a_missing_topic_stops_no_other() {
+    let fields = json!({ "topics_query_arg": "t", "allowed_topics": ["missing"] });
+    for profile in [Profile::Envoy, Profile::Wasmx] {
+        let mut scene = Scene::memory(profile, fields.clone());
+        scene.bridge.missing("missing");
+        for n in 0..20 {
+            let target = if n % 3 == 0 { "/?t=missing" } else { "/" };
+            let mut request = Request::post(n.to_string());
+            request.target = target.to_owned();
+            assert_eq!(scene.ask(request).status(), 200);
+            scene.run_for(100);
+        }
+        scene.run_for(2000);
+        let good = (0..20).filter(|n| n % 3 != 0);
+        assert!(good.into_iter().all(|n| scene.bridge.times(&n.to_string()) == 1), "{profile:?}");
+        assert_eq!(scene.bridge.ledger.len(), 13);
+        assert_eq!(scene.host.metric("kafka_upstream_topics_failing"), 1);
+        scene.run_for(50_000);
+        let waits: Vec<_> =
+            scene.host.logs().into_iter().filter(|log| log.text.contains("records_wait")).collect();
+        assert_eq!(waits.len(), 1, "once a minute");
+        assert!(waits[0].text.contains("code=unknown_topic"), "{}", waits[0].text);
+        assert!(waits[0].text.contains("topic=\"missing\""), "{}", waits[0].text);
+        scene.bridge.created("missing");
+        scene.run_for(2000);
+        assert_eq!(scene.bridge.ledger.len(), 20);
+        scene.assert_empty();
+    }
+}
+
+/// What Kafka refuses for good after its client has a 200 is in the log, with topic and reason.
+#[test]
+fn a_dropped_record_is_logged() {
+    let mut scene = Scene::memory(Profile::Envoy, json!({}));
+    let reason = Reason::new(Code::Rejected, "a policy\nsays no");
+    scene.post("warm");
+    scene.run_for(2000);
+    scene.bridge.next(Does::Gives(Outcome::NotWritten(reason)));
+    for _ in 0..5 {
+        scene.post("dropped");
+    }
+    scene.run_for(2000);
+    assert_eq!(scene.host.metric("kafka_upstream_records_dropped"), 5);
+    let lines = scene.host.logs();
+    let lines: Vec<_> = lines.iter().filter(|log| log.text.contains("records_dropped")).collect();
+    assert_eq!(lines.len(), 1);
+    let expected = "event=records_dropped code=rejected records=1 topic=\"orders\" \
+                    detail=\"a policy\\nsays no\"";
+    assert_eq!(lines[0].text, expected);
     scene.assert_empty();
 }
 

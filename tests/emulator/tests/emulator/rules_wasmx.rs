@@ -177,22 +177,71 @@ fn plugin_name_in_a_root_kills_and_other_properties_fail() {
 
 /// Rule 30.
 #[test]
-fn a_tick_survives_its_instance_and_not_its_worker() {
+fn a_tick_fires_once_more_after_a_trap_unless_the_new_instance_sets_it() {
+    let period = "(drop (call $period (i32.const 10))) (i32.const 1)";
+    let ticking = || Small::new().tick("(call $say @\"tick\" (i32.const 1))");
+    for (guest, ticks) in [
+        (ticking().start(period).configure("(i32.const 1)"), 1),
+        (ticking().start("(i32.const 1)").configure(period), 10),
+    ] {
+        let (mut host, route) = wasmx(&guest.headers("(i32.const 0)").guest());
+        host.trap_in("proxy_on_request_headers");
+        host.send(route, Request::get("/"));
+        host.send(route, Request::get("/"));
+        host.advance(100);
+        assert_eq!(host.said("tick").len(), ticks);
+        host.reload();
+        host.advance(10);
+        assert_eq!(host.said("tick").len(), ticks + 1, "the new worker's");
+        assert_eq!(host.callbacks("proxy_on_done"), 1, "the old worker's root was told nothing");
+    }
+}
+
+/// Rule 23.
+#[test]
+fn adding_to_a_gauge_or_to_an_unknown_metric_traps() {
+    for (kind, traps) in [(0, 0), (1, 1), (2, 1)] {
+        let define = format!("(drop (call $metric (i32.const {kind}) @\"m\" (i32.const 72)))");
+        let guest = Small::new()
+            .configure(&format!("{define} (i32.const 1)"))
+            .headers("(drop (call $add (call $id) (i64.const 1))) (i32.const 0)");
+        let (mut host, route) = wasmx(&guest.guest());
+        host.send(route, Request::get("/"));
+        assert_eq!(host.traps(), traps, "kind {kind}");
+    }
+}
+
+/// Rule 28.
+#[test]
+fn a_map_of_100_pairs_cannot_be_read() {
+    let guest = Small::new().headers("(drop (call $map (i32.const 0))) (i32.const 0)").guest();
+    for (more, broken) in [(95, 0), (96, 1)] {
+        let (mut host, route) = wasmx(&guest);
+        host.expect_violation(Rule(28));
+        let mut request = Request::get("/").without("host").header("host", "a");
+        request.headers.extend((1..more).map(|n| (format!("x-{n}").into_bytes(), b"1".to_vec())));
+        host.send(route, request);
+        assert_eq!(host.violations().len(), broken, "{more}");
+    }
+}
+
+/// Rule 18.
+#[test]
+fn the_framing_of_chunks_counts_for_the_buffer() {
     let guest = Small::new()
-        .start("(drop (call $period (i32.const 10))) (i32.const 1)")
         .headers("(i32.const 0)")
-        .tick("(call $say @\"tick\" (i32.const 1))")
+        .body(
+            "(call $say @\"read\" (call $read (i32.const 0) (i32.const 0) (local.get $size)))
+             (i32.const 0)",
+        )
         .guest();
-    let (mut host, route) = wasmx(&guest);
-    host.trap_in("proxy_on_request_headers");
-    host.send(route, Request::get("/"));
-    host.send(route, Request::get("/"));
-    host.advance(10);
-    assert_eq!(host.said("tick").len(), 1);
-    host.reload();
-    host.advance(10);
-    assert_eq!(host.said("tick").len(), 2, "the new worker's");
-    assert_eq!(host.callbacks("proxy_on_done"), 1, "the old worker's root was told nothing");
+    for (pieces, read) in [(1, 0), (20, 1)] {
+        let (mut host, route) = wasmx(&guest);
+        host.set(|settings| settings.client_body_buffer_size = 100);
+        let pieces = vec![vec![b'x'; 60 / pieces]; pieces];
+        host.send(route, Request::new("POST", "/").chunked(pieces));
+        assert_eq!(host.said("read"), [read]);
+    }
 }
 
 /// Rule 31.

@@ -71,7 +71,7 @@ fn no_status_traps_on(profile: Profile) {
     faults.retain(|fault| !is_none(profile, *fault));
     let survives = |fault: &Fault| {
         let (host, replies, _) = play(profile, Some(*fault));
-        let known = [200, 400, 413, 503, 504];
+        let known = [200, 400, 413, 500, 503, 504];
         let known = replies.iter().all(|status| known.contains(status));
         assert!(known, "{profile:?} {fault:?}: {replies:?}\n{}", host.trace());
         host.traps() == 0 && host.violations().is_empty()

@@ -231,3 +231,87 @@ fn the_next_batch_of_a_request_waits_for_an_answer_without_a_body() {
         scene.assert_empty();
     }
 }
+
+/// After a trap the new instance ticks: what it promises is written.
+#[test]
+fn memory_mode_goes_on_after_a_trap() {
+    let mut scene = Scene::memory(Profile::Wasmx, json!({ "producer_async_flush_timeout": 200 }));
+    assert_eq!(scene.post("before").status(), 200);
+    scene.run_for(1000);
+    scene.host.trap_in("proxy_on_request_headers");
+    assert_eq!(scene.post("trapped").status(), 500);
+    for n in 0..10 {
+        assert_eq!(scene.post(&format!("after {n}")).status(), 200);
+    }
+    scene.run_for(1000);
+    assert_eq!((scene.bridge.ledger.len(), scene.host.traps()), (11, 1));
+    scene.assert_empty();
+}
+
+/// A tick sends all that has queued since the last one, in order.
+#[test]
+fn a_tick_sends_all_that_has_queued() {
+    let mut scene = Scene::memory(Profile::Wasmx, json!({ "producer_async_flush_timeout": 200 }));
+    let bodies: Vec<_> = (0..5000).map(|n| format!("r {n}")).collect();
+    for body in &bodies {
+        assert_eq!(scene.post(body).status(), 200);
+    }
+    scene.run_for(500);
+    let written: Vec<_> = scene.bridge.ledger.iter().map(|one| one.body()).collect();
+    assert_eq!(written, bodies);
+    scene.assert_empty();
+}
+
+/// A configuration that is refused stops neither nginx nor what else it serves.
+#[test]
+fn a_bad_configuration_is_500_where_it_stands() {
+    let bad = json!({ "bridge": "127.0.0.1:9280", "topik": "orders" });
+    let worse = json!("no object");
+    for (config, name) in [(bad, "topik"), (worse, "kafka-upstream configuration")] {
+        let mut scene = Scene::acked(Profile::Wasmx, json!({}));
+        let route = scene.host.configure(config).unwrap();
+        for request in [Request::get("/"), Request::post("a")] {
+            let client = scene.host.send(route, request);
+            let seen = scene.host.seen(client);
+            let reply = seen.answered();
+            assert_eq!(
+                (reply.status, reply.header("kafka-error").as_str()),
+                (500, "not_configured")
+            );
+            assert_eq!(reply.header("retry-after"), "");
+        }
+        assert!(scene.host.has_logged(name));
+        assert_eq!(scene.post("elsewhere").status(), 200);
+    }
+}
+
+/// HTTP/2: any method may have a body that no header announces.
+#[test]
+fn a_body_that_nothing_announces_is_captured() {
+    for method in ["DELETE", "OPTIONS", "PATCH", "POST"] {
+        let mut scene = Scene::acked(Profile::Wasmx, json!({}));
+        let mut request = Request::new(method, "/").header("content-type", "text/plain").http_2();
+        request.body = vec![b"the body".to_vec()];
+        assert_eq!(scene.ask(request).status(), 200);
+        assert_eq!(scene.bridge.times("the body"), 1, "{method}");
+        scene.assert_empty();
+    }
+}
+
+/// With so many headers the host would write past the end of their map.
+#[test]
+fn a_hundred_headers_are_read_by_name_or_refused() {
+    let request =
+        (0..100).fold(Request::post("a"), |request, n| request.header(format!("x-{n}"), "1"));
+    let chosen = json!({ "headers": { "include_headers": ["x-7"] } });
+    let mut scene = Scene::acked(Profile::Wasmx, chosen);
+    let seen = scene.ask(request.clone());
+    let record = scene.record(seen.answered());
+    assert_eq!(record.headers, [(b"x-7".to_vec(), Some(b"1".to_vec()))]);
+    scene.assert_empty();
+    let mut scene = Scene::acked(Profile::Wasmx, json!({ "forward_headers": true }));
+    let seen = scene.ask(request);
+    let reply = seen.answered();
+    assert_eq!((reply.status, reply.header("kafka-error").as_str()), (431, "too_many_headers"));
+    scene.assert_empty();
+}
