@@ -11,7 +11,7 @@ use harness::http::Response;
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::load::{Limit, Load, Requests};
 use harness::process::wait_until;
-use kafka_upstream_core::limits::BATCHES_IN_FLIGHT_ACKED;
+use kafka_upstream_core::limits::BATCHES_IN_FLIGHT_SHARED;
 use kafka_upstream_core::wire;
 use kafka_upstream_tests::relay::{Does, Relay};
 use kafka_upstream_tests::{Gateway, acked, bodies, configuration, record_of, text};
@@ -115,12 +115,12 @@ impl Held<'_> {
     /// leaves.
     async fn who_leaves_before_the_dispatch_takes_nobodys_answer(self) -> anyhow::Result<()> {
         let mut asking = Vec::new();
-        for number in 0..BATCHES_IN_FLIGHT_ACKED {
+        for number in 0..BATCHES_IN_FLIGHT_SHARED {
             let body = format!("before {number}");
             asking.push((body.clone(), self.hold(&body, 3).await?));
         }
         let port = self.gateway.envoy.port("held")?;
-        let waiting = BATCHES_IN_FLIGHT_ACKED as u64;
+        let waiting = BATCHES_IN_FLIGHT_SHARED as u64;
         asking.push(("left".to_owned(), tokio::spawn(text("left").send(port))));
         self.wait_for_waiting(waiting + 1).await?;
         let mut leaving = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -147,7 +147,7 @@ impl Held<'_> {
 
     async fn a_thousand_requests_that_queue_make_few_callouts(self) -> anyhow::Result<()> {
         let mut asking = Vec::new();
-        for number in 0..BATCHES_IN_FLIGHT_ACKED {
+        for number in 0..BATCHES_IN_FLIGHT_SHARED {
             asking.push(self.hold(&format!("ahead {number}"), 4).await?);
         }
         let port = self.gateway.envoy.port("held")?;
@@ -161,7 +161,7 @@ impl Held<'_> {
                 (body, reply)
             });
         }
-        self.wait_for_waiting(1000 + BATCHES_IN_FLIGHT_ACKED as u64).await?;
+        self.wait_for_waiting(1000 + BATCHES_IN_FLIGHT_SHARED as u64).await?;
         self.relay.release(4);
         let mut replies = Vec::new();
         for (body, reply) in thousand.join_all().await {
@@ -173,7 +173,7 @@ impl Held<'_> {
         self.assert_own(&replies).await?;
         let made = self.relay.batches().len() - batches;
         println!("a thousand requests made {made} batches");
-        assert!(made <= BATCHES_IN_FLIGHT_ACKED + 1, "{made} batches");
+        assert!(made <= BATCHES_IN_FLIGHT_SHARED + 1, "{made} batches");
         assert_eq!(self.gateway.gauge("callouts").await? - callouts, made as u64);
         self.gateway.wait_until_empty().await
     }
