@@ -193,17 +193,18 @@ async fn tls_liars(root: &Issuer) -> anyhow::Result<Vec<Liar>> {
         liar(
             "ciphers",
             says(&record(0x14, &[1]), FOREVER).await?,
-            "TLS: received unexpected message: got ChangeCipherSpec when expecting Handshake",
+            "a message of TLS came out of turn; is it the right server?",
         ),
         liar(
             "warnings",
             says(&record(0x15, &[1, 90]), FOREVER).await?,
-            "TLS: peer misbehaved: TooManyWarningAlertsReceived",
+            "what answers breaks the rules of TLS (too many warning alerts received); is it the \
+             right server?",
         ),
         liar(
             "alert",
             says(&record(0x15, &[2, 40]), 1).await?,
-            "the broker ended TLS with HandshakeFailure: there is no version or cipher of TLS in \
+            "the broker ended TLS (handshake failure): there is no version or cipher of TLS in \
              common, or it misses a client certificate; see ssl.enabled.protocols and \
              ssl.keystore.*",
         ),

@@ -144,7 +144,9 @@ impl Server {
         tokio::spawn(async move {
             let stream = match timeout(HANDSHAKE_TIMEOUT, stream).await {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return info!(%error, "event=tls_refused"),
+                Ok(Err(error)) => {
+                    return info!(error = crate::tls::refused(&error), "event=tls_refused");
+                }
                 Err(_) => return info!("event=tls_refused error=\"no handshake in time\""),
             };
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();

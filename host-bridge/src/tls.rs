@@ -1,14 +1,15 @@
 //! TLS towards gateways: the bridge's certificate, and the authority of theirs.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
 
 use crate::config::ListenTls;
 use crate::watched::{self, Watched};
@@ -32,7 +33,7 @@ fn server_config(tls: &ListenTls) -> Result<ServerConfig, String> {
     let verifier = tls.client_ca_file.as_ref().map(|path| verifier(path, &provider)).transpose()?;
     let chain = certificates(&tls.certificate_file)?;
     let key = PrivateKeyDer::from_pem_slice(&watched::read(&tls.key_file)?)
-        .map_err(|error| format!("{}: {error}", tls.key_file.display()))?;
+        .map_err(|error| format!("{}: {}", tls.key_file.display(), unreadable(&error)))?;
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
@@ -42,7 +43,7 @@ fn server_config(tls: &ListenTls) -> Result<ServerConfig, String> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| format!("{}: {error}", tls.certificate_file.display()))?;
+        .map_err(|error| format!("{}: {}", tls.certificate_file.display(), explain(&error)))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -54,19 +55,88 @@ fn verifier(
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| named(&error))?;
+        roots.add(certificate).map_err(|error| named(&explain(&error)))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| named(&error))
 }
 
+/// Why a handshake with a gateway failed.
+pub(crate) fn refused(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.map_or_else(|| error.to_string(), explain)
+}
+
+/// The library says much by the names of its source alone.
+fn explain(error: &Error) -> String {
+    match error {
+        Error::InconsistentKeys(_) => "the key does not belong to the certificate".to_owned(),
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the certificate was issued by nobody whom client_ca_file names".to_owned()
+        }
+        Error::InvalidCertificate(_) => {
+            "the certificate has expired, is damaged, for another purpose or not of X.509 version 3"
+                .to_owned()
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        ) => "the caller does not accept the certificate of certificate_file".to_owned(),
+        Error::AlertReceived(_) => "the caller ended TLS".to_owned(),
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
+            "the caller does not speak TLS".to_owned()
+        }
+        Error::PeerIncompatible(_) => "no version or cipher of TLS in common".to_owned(),
+        Error::PeerMisbehaved(_) => "the caller breaks the rules of TLS".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn unreadable(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => {
+            "it is no whole PEM: a line that begins or ends a section is wrong or missing"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = watched::read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let all = all.map_err(|error| format!("{}: {error}", path.display()))?;
+    let all = all.map_err(|error| format!("{}: {}", path.display(), unreadable(&error)))?;
     match all.is_empty() {
         true => Err(format!("{}: there is no certificate in it", path.display())),
         false => Ok(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let key = || rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["bridge".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key()).unwrap().pem();
+        std::fs::write(path("own.crt"), &certificate).unwrap();
+        std::fs::write(path("own.key"), key().serialize_pem()).unwrap();
+        let told = |certificate_file| {
+            let tls =
+                ListenTls { certificate_file, key_file: path("own.key"), client_ca_file: None };
+            server_config(&tls).unwrap_err()
+        };
+        let mismatch = told(path("own.crt"));
+        assert!(mismatch.ends_with("own.crt: the key does not belong to the certificate"));
+        std::fs::write(path("cut.crt"), certificate.split_once("-----END").unwrap().0).unwrap();
+        let cut = told(path("cut.crt"));
+        assert!(cut.contains("cut.crt: it is no whole PEM"), "{cut}");
     }
 }

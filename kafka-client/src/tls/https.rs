@@ -77,7 +77,6 @@ fn told_of(error: &io::Error, host: &str) -> Cause {
     match explain::at_handshake(error, host, Peer::Https) {
         TlsError::NotTls => "it does not speak TLS; should its address begin with http://?".into(),
         TlsError::Closed => "it closed the connection in the handshake".into(),
-        refused @ TlsError::Refused(_) => told(refused),
-        _ => told(error),
+        other => told(other),
     }
 }

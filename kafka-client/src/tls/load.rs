@@ -11,6 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, SupportedProtocolVersion};
 
 use super::expiry::earliest;
+use super::explain;
 use super::store::{self, Identity, ec, pem};
 use super::verify::{Trusted, Verifier};
 use crate::config::{
@@ -87,6 +88,9 @@ pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
     let config = config.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             unusable(property, "the private key does not belong to the certificate".into())
+        }
+        other @ rustls::Error::InvalidCertificate(_) => {
+            unusable(property, format!("the certificate {}", explain::unusable(&other)))
         }
         other => unusable(property, format!("the private key cannot be used: {other}")),
     })?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
@@ -34,12 +35,15 @@ fn server(own: &Issued, clients: Option<&Authority>, versions: &str) -> TlsAccep
         Some(authority) => {
             let mut roots = RootCertStore::empty();
             roots.add(authority.der()).unwrap();
+            let provider = provider.clone();
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
             builder.with_client_cert_verifier(verifier.build().unwrap())
         }
     };
-    let config = builder.with_single_cert(own.chain.clone(), own.key()).unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    // As it is, also a certificate that the library cannot read.
+    let key = provider.key_provider.load_private_key(own.key()).unwrap();
+    let own = SingleCertAndKey::from(CertifiedKey::new(own.chain.clone(), key));
+    TlsAcceptor::from(Arc::new(builder.with_cert_resolver(Arc::new(own))))
 }
 
 fn tls(properties: &[(&str, &str)]) -> Tls {
@@ -172,6 +176,44 @@ async fn each_switch_turns_off_its_check_alone() {
     assert!(connect(&no_name, &theirs, "kafka.test").await.is_err());
     let nothing = tls(&[("enable.ssl.certificate.verification", "false")]);
     assert!(connect(&nothing, &theirs, "other.test").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_of_x509_version_1_connects_where_nothing_is_checked() {
+    let root = Authority::new("root");
+    let nothing = tls(&[("enable.ssl.certificate.verification", "false")]);
+    for versions in ["1.2", "1.3"] {
+        let acceptor = server(&root.issue_version_1(), None, versions);
+        let connected = connect(&nothing, &acceptor, "kafka.test").await;
+        assert_eq!(connected, Ok(Some("kafka.test".to_owned())), "TLS {versions}");
+        assert_eq!(endpoint(&HttpsTrust::Anyone, &acceptor).await, Ok(()), "TLS {versions}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_x509_version_1_is_refused_with_how_to_reissue_it() {
+    let root = Authority::new("root");
+    let trusted = root.pem();
+    let all = [("ssl.truststore.certificates", &*trusted)];
+    let no_name = [all[0], ("ssl.endpoint.identification.algorithm", "")];
+    let own = root.issue_version_1();
+    let issued = root.subordinate_of_version_1("middle").issue(&["kafka.test"]);
+    for (properties, issued) in [(&all[..], &own), (&no_name, &own), (&all, &issued)] {
+        let refused = connect(&tls(properties), &server(issued, None, ""), "kafka.test").await;
+        assert_eq!(
+            refused.unwrap_err(),
+            "the broker's certificate, or its issuer's, is of X.509 version 1 or 2, in which \
+             nothing says what it is for: reissue it as version 3 (openssl x509 -req with \
+             -extfile, or keytool -gencert), with `kafka.test` as a subject alternative name"
+        );
+    }
+    let ours = tls(&[
+        ("ssl.truststore.certificates", &trusted),
+        ("ssl.keystore.key", &own.key_pem()),
+        ("ssl.keystore.certificate.chain", &own.chain_pem()),
+    ]);
+    let error = ours.reload().await.unwrap_err().to_string();
+    assert!(error.contains("the certificate is of X.509 version 1 or 2"), "{error}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Certificates for tests: an authority, whom it empowers, and what they issue.
 
+use pkcs8::der::{Reader as _, SliceReader};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SigningKey as _,
+    date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -60,6 +62,33 @@ impl Authority {
         Issued { chain: vec![self.der()], key }
     }
 
+    /// The same as of X.509 version 1, signed by `key` again: without a version and extensions.
+    fn of_version_1(certificate: &CertificateDer<'_>, key: &KeyPair) -> CertificateDer<'static> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+        let signed = parsed.tbs_certificate.as_ref();
+        let fields = parts(signed);
+        // The version stands first, as [0], and the extensions last, as [3].
+        let fields = fields.iter().filter(|field| ![0xa0, 0xa3].contains(&field[0]));
+        let signed = tlv(0x30, &fields.copied().collect::<Vec<_>>());
+        let algorithm = parts(certificate)[1];
+        let signature = [&[0][..], &key.sign(&signed).unwrap()].concat();
+        tlv(0x30, &[&signed, algorithm, &tlv(0x03, &[&signature])]).into()
+    }
+
+    /// A certificate of X.509 version 1, as `openssl x509 -req` makes it without `-extfile`.
+    pub(super) fn issue_version_1(&self) -> Issued {
+        let issued = self.issue(&[]);
+        let own = Self::of_version_1(&issued.chain[0], self.issuer.key());
+        Issued { chain: vec![own], ..issued }
+    }
+
+    /// An authority that this one empowers, by a certificate of X.509 version 1.
+    pub(super) fn subordinate_of_version_1(&self, name: &str) -> Self {
+        let mut middle = self.subordinate(name);
+        middle.above[0] = Self::of_version_1(&middle.above[0], self.issuer.key());
+        middle
+    }
+
     pub(super) fn der(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
@@ -86,6 +115,28 @@ impl Issued {
         };
         self.chain.iter().map(encode).collect()
     }
+}
+
+/// What a sequence of DER has in it, each part with its tag and length.
+fn parts(sequence: &[u8]) -> Vec<&[u8]> {
+    let read = SliceReader::new(sequence).unwrap().sequence(|reader| {
+        let mut parts = Vec::new();
+        while !reader.is_finished() {
+            parts.push(reader.tlv_bytes()?);
+        }
+        Ok::<_, pkcs8::der::Error>(parts)
+    });
+    read.unwrap()
+}
+
+fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = match u16::try_from(content.len()).unwrap().to_be_bytes() {
+        [0, short @ ..=0x7f] => vec![short],
+        [0, byte] => vec![0x81, byte],
+        [high, low] => vec![0x82, high, low],
+    };
+    [&[tag][..], &length, &content].concat()
 }
 
 fn authority_params(name: &str, from: i32, to: i32) -> CertificateParams {
