@@ -221,6 +221,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 mod tests {
     use std::io::Write as _;
 
+    use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+
     use super::*;
 
     async fn checked(config: &std::path::Path) -> Report {
@@ -344,6 +346,25 @@ mod tests {
             report("", &[], &[]).await,
             "  ok    configuration: FILE\n  note  no cluster is configured, so no broker was asked"
         );
+    }
+
+    #[tokio::test]
+    async fn an_advertised_address_that_cannot_be_used_is_told_with_who_said_it() {
+        let kafka = FakeCluster::new(FakeSettings { brokers: 3, ..FakeSettings::default() });
+        kafka.listen().await.unwrap();
+        let bootstrap = kafka.bootstrap().split(',').next().unwrap().to_owned();
+        kafka.advertise(2, "no-such-host.invalid", 9092);
+        kafka.advertise(3, "kafka", 0);
+        let variable = ("HOST_BRIDGE_CLUSTERS__DEFAULT__BOOTSTRAP_SERVERS", &*bootstrap);
+        let shown = report("", &[variable], &[]).await.replace(&bootstrap, "BOOTSTRAP");
+        for part in [
+            "  ok    BOOTSTRAP: name, tcp, handshake\n",
+            "  FAIL  broker 2, no-such-host.invalid:9092: name: the host name has no address: ",
+            "  FAIL  broker 3, kafka:0: name: broker 3 advertises `kafka:0`: that is no host and \
+             port; what does its advertised.listeners say? The address was advertised by BOOTSTRAP",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 
     #[tokio::test]

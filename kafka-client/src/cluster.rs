@@ -6,15 +6,16 @@ mod faults;
 mod link;
 mod network;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use failure::ConnectError;
-#[cfg(feature = "fake_broker")]
 use failure::DialError;
 use faults::Faults;
 pub(crate) use link::Link;
@@ -23,10 +24,11 @@ pub(crate) use network::Network;
 use crate::backoff::random;
 use crate::config::Config;
 use crate::connection::{Connection, Settings};
+use crate::error::Cause;
 use crate::handshake::{self, Handshake, HandshakeError};
-use crate::limits::CONNECT_TIMEOUT_MAX;
+use crate::limits::{CONNECT_TIMEOUT_MAX, NAMES_AT_A_TIME, NAMES_LOOKED_UP};
 use crate::lock::Lock;
-use crate::resolve::Endpoint;
+use crate::resolve::{Advertised, Endpoint};
 use crate::sasl::{CredentialSource, Login};
 use crate::step::{Fault, Step};
 use crate::tls::{Tls, TlsError};
@@ -43,11 +45,17 @@ pub(crate) struct Cluster {
     login: Option<Arc<Login>>,
     faults: Faults,
     directory: Lock<Directory>,
+    /// Whoever looks names up holds it.
+    looking_up: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Directory {
     brokers: BTreeMap<i32, Endpoint>,
+    /// What other brokers advertise, which is no address, and since when.
+    unusable: BTreeMap<i32, (String, Instant)>,
+    /// Advertised addresses whose name was looked up once, or that were connected to.
+    found: HashSet<Endpoint>,
     /// Who told us these addresses; for the message when one cannot be reached.
     named_by: Option<Endpoint>,
 }
@@ -72,21 +80,123 @@ impl Cluster {
             login,
             faults: Faults::default(),
             directory: Lock::default(),
+            looking_up: Arc::new(Semaphore::new(1)),
         })
     }
 
     /// Takes over the addresses that `named_by` advertised.
-    pub(crate) fn learn(&self, brokers: Vec<(i32, Endpoint)>, named_by: Endpoint) {
+    pub(crate) fn learn(self: &Arc<Self>, brokers: Vec<(i32, Advertised)>, named_by: Endpoint) {
         let mut directory = self.directory.lock();
-        directory.brokers = brokers.into_iter().collect();
+        let before = std::mem::take(&mut directory.unusable);
+        directory.brokers.clear();
+        for (id, advertised) in brokers {
+            match advertised {
+                Ok(endpoint) => drop(directory.brokers.insert(id, endpoint)),
+                Err(address) => {
+                    let known = before.get(&id).filter(|(known, _)| *known == address);
+                    let since = known.map_or_else(Instant::now, |(_, since)| *since);
+                    directory.unusable.insert(id, (address, since));
+                }
+            }
+        }
+        let Directory { brokers, found, .. } = &mut *directory;
+        found.retain(|endpoint| brokers.values().any(|at| at == endpoint));
         directory.named_by = Some(named_by);
         // A bootstrap server has done its part, whether it answered or another did.
         self.faults.retain(|endpoint| directory.brokers.values().any(|at| at == endpoint));
+        drop(directory);
+        self.look_names_up();
     }
 
     /// Brokers that cannot be reached now.
     pub(crate) fn faults(&self) -> Vec<Fault> {
-        self.faults.list()
+        let mut faults = self.faults.list();
+        let directory = self.directory.lock();
+        faults.extend(directory.unusable.iter().filter_map(|(id, (address, since))| {
+            let error = directory.no_address(*id)?;
+            Some(Fault {
+                server: Some(address.clone()),
+                step: error.step(),
+                cause: error.what(),
+                lasts: since.elapsed(),
+            })
+        }));
+        faults
+    }
+
+    /// Brokers that advertise no address, by number, with what they advertise.
+    pub(crate) fn without_address(&self) -> Vec<(i32, String, ConnectError)> {
+        let directory = self.directory.lock();
+        let error = |id: i32| directory.no_address(id);
+        let unusable = directory.unusable.iter();
+        unusable.filter_map(|(id, (text, _))| Some((*id, text.clone(), error(*id)?))).collect()
+    }
+
+    /// Looks up the names of advertised brokers that nobody has connected to yet: else one that has
+    /// no address is noticed only when it leads a partition. Returns at once while that goes on.
+    fn look_names_up(self: &Arc<Self>) {
+        let is_real = matches!(self.network, Network::Sockets);
+        let turn = Arc::clone(&self.looking_up).try_acquire_owned().ok().filter(|_| is_real);
+        let (asked, named_by) = self.names_to_look_up();
+        let (Some(turn), Some(named_by)) = (turn, named_by) else { return };
+        let cluster = Arc::clone(self);
+        let work = async move {
+            let _turn = turn;
+            for some in asked.chunks(NAMES_AT_A_TIME) {
+                let mut asking = JoinSet::new();
+                for (id, endpoint) in some.iter().cloned() {
+                    let patience = cluster.patience(0);
+                    asking.spawn(async move {
+                        (network::look_up(&endpoint, patience).await.err(), id, endpoint)
+                    });
+                }
+                while let Some(Ok((error, id, endpoint))) = asking.join_next().await {
+                    cluster.looked_up(id, endpoint, named_by.clone(), error);
+                }
+            }
+        };
+        let shutdown = self.settings.shutdown.clone();
+        self.settings.tasks.spawn(shutdown.run_until_cancelled_owned(work));
+    }
+
+    fn names_to_look_up(&self) -> (Vec<(i32, Endpoint)>, Option<Endpoint>) {
+        let directory = self.directory.lock();
+        let is_asked =
+            |at: &Endpoint| !directory.found.contains(at) || self.faults.has_no_address(at);
+        let asked = directory.brokers.iter().filter(|(_, at)| is_asked(at));
+        let asked = asked.map(|(id, endpoint)| (*id, endpoint.clone())).collect();
+        (asked, directory.named_by.clone())
+    }
+
+    fn looked_up(&self, id: i32, endpoint: Endpoint, named_by: Endpoint, error: Option<DialError>) {
+        let mut directory = self.directory.lock();
+        if directory.brokers.get(&id) != Some(&endpoint) {
+            return;
+        }
+        match error {
+            None => {
+                self.faults.forget_name(&endpoint);
+                directory.found.insert(endpoint);
+            }
+            Some(error) => {
+                let at = endpoint.clone();
+                let error = ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error };
+                self.faults.add(&at, &error);
+            }
+        }
+    }
+
+    /// Why no broker can be reached by the address that it advertises, if that is so. Waits a little
+    /// for names that are being looked up.
+    pub(crate) async fn nobody_has_an_address(&self) -> Option<Cause> {
+        let _looked_up = timeout(NAMES_LOOKED_UP, self.looking_up.acquire()).await;
+        let directory = self.directory.lock();
+        let mut brokers = directory.brokers.values();
+        let is_nobody = brokers.all(|endpoint| self.faults.has_no_address(endpoint));
+        drop(directory);
+        let fault = self.faults().into_iter().find(|fault| fault.step == Step::Name);
+        let fault = fault.filter(|_| is_nobody)?;
+        Some(format!("{}: {}", fault.server.unwrap_or_default(), fault.cause).into())
     }
 
     /// The steps that the way to each broker has with these settings.
@@ -132,11 +242,15 @@ impl Cluster {
         let (endpoint, named_by) = {
             let directory = self.directory.lock();
             let endpoint = directory.brokers.get(&id).cloned();
-            (endpoint.ok_or(ConnectError::Unlisted(id))?, directory.named_by.clone())
+            let missing = || directory.no_address(id).unwrap_or(ConnectError::Unlisted(id));
+            (endpoint.ok_or_else(missing)?, directory.named_by.clone())
         };
         self.connect(&endpoint, failures).await.map_err(|error| match (error, named_by) {
             (ConnectError::Unreachable { endpoint, error }, Some(named_by)) => {
-                ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error }
+                let at = endpoint.clone();
+                let error = ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error };
+                self.faults.add(&at, &error);
+                error
             }
             (error, _) => error,
         })
@@ -161,6 +275,7 @@ impl Cluster {
         match &connected {
             Ok(_) => {
                 self.faults.forget(endpoint);
+                self.directory.lock().found.insert(endpoint.clone());
                 self.settings.stats.connections_opened.add(1);
                 tracing::debug!(%endpoint, "connected");
             }
@@ -266,6 +381,15 @@ impl Cluster {
             .await
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
         Ok(Connection::start(stream, decoder, welcome, &self.settings))
+    }
+}
+
+impl Directory {
+    /// Why nobody can connect to a broker, if it advertises no address.
+    fn no_address(&self, id: i32) -> Option<ConnectError> {
+        let (address, _) = self.unusable.get(&id)?;
+        let (address, named_by) = (address.clone(), self.named_by.clone()?);
+        Some(ConnectError::NoAddress { id, address, named_by })
     }
 }
 

@@ -187,6 +187,11 @@ impl FakeCluster {
         Ok(listener)
     }
 
+    /// From now on the broker is said to be here, wherever it listens.
+    pub fn advertise(&self, broker: i32, host: &str, port: u16) {
+        self.state.lock().move_to(broker, host, port);
+    }
+
     /// From now on it demands this of whoever connects or authenticates again.
     pub fn demand(&self, sasl: FakeSasl) {
         self.state.lock().settings.sasl = Some(sasl);

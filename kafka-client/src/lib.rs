@@ -135,7 +135,8 @@ impl Client {
     }
 
     /// Whether the cluster answers: a broker is asked now, for its metadata without topics, and
-    /// others if it does not answer. With idempotence also whether there is a producer id.
+    /// others if it does not answer, and whether one of them can be reached where it says it is.
+    /// With idempotence also whether there is a producer id.
     ///
     /// # Errors
     /// [`NotReady`] with the last cause, after at most `within`.
@@ -144,6 +145,9 @@ impl Client {
         let (routing, deadline) = (&self.producer.routing, Instant::now() + within);
         let asked = routing.metadata.ask_now(deadline).await;
         asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))?;
+        if let Some(cause) = routing.cluster.nobody_has_an_address().await {
+            return Err(NotReady::Unreachable(cause));
+        }
         let Some(producer_id) = &routing.producer_id else { return Ok(()) };
         let held = producer_id.ready(deadline).await;
         held.map_err(|last| last.map_or(NotReady::Timeout, NotReady::NoProducerId))

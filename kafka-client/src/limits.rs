@@ -158,6 +158,13 @@ pub(crate) const KDF_ITERATIONS: u32 = 1_000_000;
 /// Memory that scrypt may take to open a key, bytes: 4 times what OpenSSL's defaults need.
 pub(crate) const SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Names of advertised brokers that are looked up at a time: each takes a thread meanwhile.
+pub(crate) const NAMES_AT_A_TIME: usize = 8;
+
+/// How long readiness waits for names that are being looked up: a name server that is well answers
+/// in milliseconds.
+pub(crate) const NAMES_LOOKED_UP: Duration = Duration::from_secs(1);
+
 /// How often the files of a TLS configuration are looked at for a change.
 pub(crate) const FILES_LOOKED_AT: Duration = Duration::from_secs(10);
 

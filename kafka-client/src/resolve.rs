@@ -10,8 +10,13 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
 }
 
+/// What a broker advertises: an address, or else the text that is none.
+pub(crate) type Advertised = Result<Endpoint, String>;
+
 /// Longest host name, bytes (RFC 1035).
 pub(crate) const HOST_BYTES: usize = 255;
+/// Characters that are shown of a host that is none; at 4 bytes each they take no more than one.
+const SHOWN_CHARS: usize = 60;
 
 impl Endpoint {
     /// Reads `host:port`, `[ipv6]:port` or `ipv6:port`, with an optional `protocol://` before it,
@@ -29,6 +34,15 @@ impl Endpoint {
         let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
         (!bare.is_empty() && bare.len() <= HOST_BYTES && bare.chars().all(clean))
             .then(|| Self { host: bare.to_owned(), port })
+    }
+
+    /// What a broker says of its own address, or of another's.
+    pub(crate) fn advertised(host: &str, port: i32) -> Advertised {
+        Self::new(host, port).ok_or_else(|| {
+            let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+            let host: String = host.chars().take(SHOWN_CHARS).map(shown).collect();
+            format!("{host}:{port}")
+        })
     }
 
     /// All addresses of the host, in the resolver's order. Asked on every connect, because names
@@ -75,5 +89,8 @@ mod tests {
             assert_eq!(Endpoint::parse(text), None, "{text:?}");
         }
         assert_eq!(Endpoint::new("host", -1), None);
+        assert_eq!(Endpoint::advertised("", 9092), Err(":9092".to_owned()));
+        let long = Endpoint::advertised(&"ü\n".repeat(9000), 0).unwrap_err();
+        assert!(long.len() <= HOST_BYTES && !long.contains('\n'), "{long}");
     }
 }

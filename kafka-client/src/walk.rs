@@ -42,6 +42,13 @@ impl Client {
         let advertised = cluster.brokers().into_iter();
         walks
             .extend(walk_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await);
+        let without = cluster.without_address().into_iter();
+        walks.extend(without.map(|(id, server, error)| Walk {
+            server,
+            broker: Some(id),
+            passed: Vec::new(),
+            fault: Some((error.step(), error.what())),
+        }));
         walks
     }
 
@@ -144,10 +151,10 @@ fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
     use crate::calls::metadata::TopicAnswer;
     use crate::fake_broker::{self as broker, FakeCluster, FakeSasl, FakeSettings, When};
     use crate::versions::METADATA;
+    use crate::{Config, NotReady};
 
     #[tokio::test(start_paused = true)]
     async fn the_way_is_walked_to_who_is_configured_and_to_who_is_advertised() {
@@ -200,6 +207,58 @@ mod tests {
         let [walk] = &*client.walk().await else { panic!("nobody is advertised") };
         assert_eq!((walk.passed.len(), &walk.fault), (3, &None));
         assert!(started.elapsed() <= PATIENCE, "{:?}", started.elapsed());
+    }
+
+    /// A client of brokers at sockets, the first of which is its bootstrap server.
+    async fn with_sockets(cluster: &FakeCluster) -> (Client, String) {
+        cluster.listen().await.unwrap();
+        let bootstrap = cluster.bootstrap().split(',').next().unwrap().to_owned();
+        let config = Config::from_properties([("bootstrap.servers", &*bootstrap)]).unwrap();
+        (Client::new(config), bootstrap)
+    }
+
+    #[tokio::test]
+    async fn an_advertised_address_that_is_none_is_a_fault_though_bootstrap_answers() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 3, ..FakeSettings::default() });
+        let (client, bootstrap) = with_sockets(&cluster).await;
+        cluster.advertise(2, "", 9092);
+        cluster.advertise(3, "broker-3", 0);
+        assert_eq!(client.ready(PATIENCE).await, Ok(()), "one broker can be reached");
+        let faults = client.faults();
+        for (fault, id, text) in [(&faults[0], 2, ":9092"), (&faults[1], 3, "broker-3:0")] {
+            assert_eq!((fault.server.as_deref(), fault.step), (Some(text), Step::Name));
+            let told = format!("broker {id} advertises `{text}`: that is no host and port");
+            assert!(fault.cause.starts_with(&told), "{fault:?}");
+            assert!(fault.cause.ends_with(&format!("advertised by {bootstrap}")), "{fault:?}");
+        }
+        let walks = client.walk().await;
+        let failed = walks.iter().filter(|walk| walk.fault.is_some());
+        let failed: Vec<_> = failed.map(|walk| (walk.broker, walk.server.as_str())).collect();
+        assert_eq!(failed, [(Some(2), ":9092"), (Some(3), "broker-3:0")]);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_nobody_can_reach_where_it_says_it_is_is_not_ready() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+        let (client, bootstrap) = with_sockets(&cluster).await;
+        let port = bootstrap.rsplit_once(':').unwrap().1.parse().unwrap();
+        for (host, at, told) in [
+            ("no-such-host.invalid", port, "the host name has no address: "),
+            ("kafka", 0, "that is no host and port"),
+        ] {
+            cluster.advertise(1, host, at);
+            let Err(NotReady::Unreachable(cause)) = client.ready(PATIENCE).await else {
+                panic!("{host} cannot be reached")
+            };
+            assert!(cause.starts_with(&format!("{host}:{at}: ")), "{cause}");
+            assert!(cause.contains(told), "{cause}");
+            assert!(cause.ends_with(&format!("advertised by {bootstrap}")), "{cause}");
+            let [fault] = &*client.faults() else { panic!("one broker") };
+            assert_eq!(fault.step, Step::Name);
+        }
+        cluster.advertise(1, "127.0.0.1", port);
+        assert_eq!(client.ready(PATIENCE).await, Ok(()));
+        assert_eq!(client.faults(), []);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER};
-use crate::resolve::{Endpoint, HOST_BYTES};
+use crate::resolve::{Advertised, Endpoint, HOST_BYTES};
 use crate::shape::Kind::{Fixed, Ints, List, Text};
 use crate::shape::{Field, Struct, always, since};
 use crate::versions::{Api, METADATA};
@@ -31,7 +31,7 @@ pub(crate) struct AskMetadata {
 pub(crate) struct MetadataAnswer {
     pub(crate) code: i16,
     pub(crate) cluster_id: Option<String>,
-    pub(crate) brokers: Vec<(i32, Endpoint)>,
+    pub(crate) brokers: Vec<(i32, Advertised)>,
     pub(crate) topics: Vec<TopicAnswer>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct PartitionAnswer {
 const BROKER: Struct = Struct {
     fields: &[always(Fixed(4)), always(Text), always(Fixed(4)), since(1, Text)],
     tagged: &[],
-    memory: size_of::<MetadataResponseBroker>() + size_of::<(i32, Endpoint)>() + HOST_BYTES,
+    memory: size_of::<MetadataResponseBroker>() + size_of::<(i32, Advertised)>() + HOST_BYTES,
 };
 const PARTITION: Struct = Struct {
     fields: &[
@@ -122,13 +122,10 @@ impl Call for AskMetadata {
         if message.brokers.len() > BROKERS_IN_ANSWER {
             return Err(format!("{} brokers", message.brokers.len()));
         }
-        let mut brokers = Vec::with_capacity(message.brokers.len());
-        for broker in &message.brokers {
-            // An address that cannot be dialled is left out: its partitions have no leader then.
-            if let Some(endpoint) = Endpoint::new(&broker.host, broker.port) {
-                brokers.push((broker.node_id.0, endpoint));
-            }
-        }
+        let brokers = message.brokers.iter();
+        let brokers = brokers
+            .map(|broker| (broker.node_id.0, Endpoint::advertised(&broker.host, broker.port)))
+            .collect();
         let mut room = PARTITIONS_IN_ANSWER;
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in &message.topics {
@@ -210,7 +207,7 @@ mod tests {
                 assert!(encode(&call, version, 1, "me").is_ok());
             }
             let (got, _) = decode::<AskMetadata>(version, answer(version, 0)).unwrap();
-            assert_eq!(got.brokers[0].1.to_string(), "[::1]:9092");
+            assert_eq!(got.brokers[0].1.as_ref().unwrap().to_string(), "[::1]:9092");
             assert_eq!(got.topics[0].partitions[0].leader, Some(1), "v{version}");
         }
     }

@@ -16,6 +16,8 @@ pub(crate) enum ConnectError {
     Unreachable { endpoint: Endpoint, error: DialError },
     #[error("{endpoint}, the advertised address of broker {id} according to {named_by}: {error}")]
     AdvertisedUnreachable { id: i32, endpoint: Endpoint, named_by: Endpoint, error: DialError },
+    #[error("broker {id} advertises `{address}` according to {named_by}: {NO_ADDRESS}")]
+    NoAddress { id: i32, address: String, named_by: Endpoint },
     #[error("{endpoint}: {error}")]
     Tls { endpoint: Endpoint, error: TlsError },
     #[error("{endpoint}: {error}")]
@@ -31,6 +33,9 @@ pub(crate) enum DialError {
     Tcp(String),
 }
 
+/// What to do about an address that is none.
+const NO_ADDRESS: &str = "that is no host and port; what does its advertised.listeners say?";
+
 impl ConnectError {
     pub(crate) fn cause(&self) -> Cause {
         self.to_string().into()
@@ -44,6 +49,10 @@ impl ConnectError {
             Self::AdvertisedUnreachable { named_by, error, .. } => {
                 format!("{error} The address was advertised by {named_by}")
             }
+            Self::NoAddress { id, address, named_by } => format!(
+                "broker {id} advertises `{address}`: {NO_ADDRESS} The address was advertised by \
+                 {named_by}"
+            ),
             Self::Tls { error, .. } => error.to_string(),
             Self::Handshake { error, .. } => error.to_string(),
         };
@@ -52,7 +61,7 @@ impl ConnectError {
 
     pub(crate) fn step(&self) -> Step {
         match self {
-            Self::Unlisted(_) => Step::Name,
+            Self::Unlisted(_) | Self::NoAddress { .. } => Step::Name,
             Self::Unreachable { error, .. } | Self::AdvertisedUnreachable { error, .. } => {
                 match error {
                     DialError::Name(_) => Step::Name,

@@ -14,7 +14,7 @@ use crate::handshake::HandshakeError;
 use crate::limits::{FAULTS, LOGIN_BACKOFF, LOGIN_BACKOFF_MAX};
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
-use crate::step::Fault;
+use crate::step::{Fault, Step};
 
 /// The last failure of each broker.
 #[derive(Debug, Default)]
@@ -69,6 +69,16 @@ impl Faults {
         self.0.lock().remove(endpoint);
     }
 
+    /// Its name has an address again, or at last.
+    pub(super) fn forget_name(&self, endpoint: &Endpoint) {
+        self.0.lock().retain(|at, standing| at != endpoint || standing.error.step() != Step::Name);
+    }
+
+    /// Whether the last attempt ended at its name.
+    pub(super) fn has_no_address(&self, endpoint: &Endpoint) -> bool {
+        self.0.lock().get(endpoint).is_some_and(|standing| standing.error.step() == Step::Name)
+    }
+
     /// Forgets those of whom the cluster no longer speaks.
     pub(super) fn retain(&self, is_known: impl Fn(&Endpoint) -> bool) {
         self.0.lock().retain(|endpoint, _| is_known(endpoint));
@@ -93,7 +103,6 @@ mod tests {
     use super::super::failure::DialError;
     use super::*;
     use crate::sasl::SaslFault;
-    use crate::step::Step;
 
     fn unreachable(endpoint: &Endpoint) -> ConnectError {
         let error = DialError::Tcp("refused".into());

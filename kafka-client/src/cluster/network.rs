@@ -1,5 +1,6 @@
 //! How an endpoint becomes a stream: through sockets, or in memory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,12 +19,23 @@ pub(crate) enum Network {
     Memory(crate::fake_broker::FakeCluster),
 }
 
+/// The addresses of the host, of which there is one at least.
+pub(super) async fn look_up(
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<Vec<SocketAddr>, DialError> {
+    let found = timeout(patience, endpoint.addresses()).await;
+    let found = found.unwrap_or_else(|_| Err(io::Error::other("the name server does not answer")));
+    match found {
+        Ok(addresses) if addresses.is_empty() => Err(DialError::Name("it has none".to_owned())),
+        Ok(addresses) => Ok(addresses),
+        Err(error) => Err(DialError::Name(error.to_string())),
+    }
+}
+
 /// Connects to the first address of the host that answers.
 pub(super) async fn dial(endpoint: &Endpoint, patience: Duration) -> Result<TcpStream, DialError> {
-    let addresses = timeout(patience, endpoint.addresses())
-        .await
-        .map_err(|_| DialError::Name("the name server does not answer".to_owned()))?
-        .map_err(|error| DialError::Name(error.to_string()))?;
+    let addresses = look_up(endpoint, patience).await?;
     let mut last = DialError::Name("it has none".to_owned());
     for address in addresses {
         last = match timeout(patience, dial_address(address)).await {
