@@ -9,6 +9,7 @@ use harness::envoy::{Envoy, EnvoyConfig, Listener};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::load::{self, HangUp, Limit, Load, Requests};
 use harness::ports;
+use harness::process::wait_until;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::wire;
 use kafka_upstream_tests::relay::{Does, Ending, Relay, marked, reply};
@@ -229,5 +230,34 @@ async fn no_answer_is_false_while_a_tenth_fails_each_way(
     for status in [200, 400, 413, 503, 504] {
         assert!(report.count(status) > 10, "{status}: {:?}", report.counts());
     }
+    Ok(())
+}
+
+/// Envoy's own retries on the bridge's cluster hide nothing: a batch that was written before the
+/// bridge went away is in doubt, whatever a second attempt would have met.
+#[tokio::test(flavor = "multi_thread")]
+async fn envoys_retries_make_no_written_record_a_503() -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    kafka.create_topic("retried", 1).await?;
+    let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let relay = Relay::start(&bridge).await?;
+    let fields = json!({ "bridge": "retried", "delivery_timeout": 2000 });
+    let listener = Listener::filter("retried", configuration("retried", &acked(&fields)));
+    let config = EnvoyConfig::new(build::filter()?).retried_cluster("retried", relay.port());
+    let envoy = Envoy::start(config.listener(listener)).await?;
+    let gateway = Gateway { envoy, bridge, kafka };
+    ensure!(gateway.send("retried", text("warm")).await?.status == 200);
+
+    relay.next(Does::WorksBut(Ending::Stalled));
+    let asking = tokio::spawn(text("written").send(gateway.envoy.port("retried")?));
+    wait_until("the record", Duration::from_secs(10), async || {
+        ensure!(bodies(&gateway.records("retried").await?)?.contains_key("written"));
+        Ok(())
+    })
+    .await?;
+    drop(relay);
+    let reply = asking.await??;
+    ensure!(reply.status == 504, "{} {}", reply.status, reply.text());
+    ensure!(gateway.envoy.stat("cluster.retried.upstream_rq_retry").await? == 0);
     Ok(())
 }

@@ -47,6 +47,8 @@ fn the_filter_takes_the_configurations_for_kong_nginx_and_apisix() -> anyhow::Re
     assert!(bypass.ends_with("/v1/bypassed"), "{bypass}");
 
     let nginx = read("kong/nginx.conf")?;
+    let (workers, _) = nginx.split_once("\nwasm {").context("the wasm block")?;
+    assert!(workers.contains("\nworker_processes"), "nginx crashes where a filter has metrics");
     let (_, rest) = nginx.split_once("proxy_wasm kafka_upstream '").context("proxy_wasm")?;
     let (config, _) = rest.split_once("';").context("the end of its configuration")?;
     assert!(config.len() < 4000);

@@ -219,6 +219,19 @@ impl EnvoyConfig {
         self
     }
 
+    /// Adds a cluster whose requests Envoy itself sends again.
+    #[must_use]
+    pub fn retried_cluster(mut self, name: &str, endpoint: impl Into<Address>) -> Self {
+        let mut cluster = cluster(name, Some(&endpoint.into()), REQUESTS_MAX);
+        let options = format!("/typed_extension_protocol_options/{HTTP_OPTIONS}");
+        if let Some(Value::Object(options)) = cluster.pointer_mut(&options) {
+            let retries = json!({"retry_on": "5xx,reset,connect-failure", "num_retries": 3});
+            options.insert("retry_policy".to_owned(), retries);
+        }
+        self.clusters.push(cluster);
+        self
+    }
+
     /// Adds a cluster whose circuit breaker lets no request wait for a connection.
     #[must_use]
     pub fn full_cluster(mut self, name: &str, endpoint: impl Into<Address>) -> Self {
@@ -294,7 +307,7 @@ fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
             "max_connections": REQUESTS_MAX, "max_pending_requests": pending_max,
             "max_requests": REQUESTS_MAX}]},
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            HTTP_OPTIONS: {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.\
                           HttpProtocolOptions",
                 "common_http_protocol_options": {"idle_timeout": "30s"},
@@ -303,6 +316,7 @@ fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
     })
 }
 
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Above what any story has in flight: Envoy's own limit is 1024.
 const REQUESTS_MAX: u32 = 8192;
 
