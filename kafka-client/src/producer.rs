@@ -98,9 +98,9 @@ impl Producer {
     /// From here on the record belongs to the producer: dropping the ticket neither withdraws nor
     /// delays it.
     ///
-    /// A batch is settled as a whole, at the earliest deadline of its records at the latest: equal
-    /// patience for all records of a topic is best. A batch takes records for 1 s (or `linger.ms`)
-    /// at most, so that with equal patience nobody loses more than that.
+    /// A batch is settled as a whole, at the earliest deadline of its records at the latest, and
+    /// takes records whose deadlines differ by 1 s (or `linger.ms`) at most: equal patience for all
+    /// records of a topic makes the largest batches.
     ///
     /// # Errors
     /// The record was not enqueued: [`Reason::BufferFull`] (the permit is too small, or the

@@ -81,8 +81,12 @@ impl Accumulator {
             return Err(Reason::BufferFull);
         }
         let age = BATCH_AGE.max(self.limits.linger);
-        let is_young = self.open.as_ref().is_some_and(|batch| now < batch.not_before + age);
-        if is_young && let Some(place) = self.push_open(record, reserved, deadline) {
+        let is_open = self.open.as_ref().is_some_and(|batch| {
+            // The batch is settled at its earliest deadline, so a record joins its equals only.
+            let (earlier, later) = (batch.deadline.min(deadline), batch.deadline.max(deadline));
+            now < batch.not_before + age && later - earlier <= age
+        });
+        if is_open && let Some(place) = self.push_open(record, reserved, deadline) {
             return Ok(place);
         }
         let expected = self.open.as_ref().map_or(self.expected, |open| open.content.len());

@@ -184,10 +184,13 @@ impl Attempts {
         limits: RetryLimits,
         random: u64,
     ) -> Verdict {
-        if self.resent >= limits.retries {
+        // A broker knows a stamped batch again: what is in doubt is resolved by asking until the
+        // deadline, while giving up would leave it to somebody who can only write it twice.
+        let is_resolvable = limits.idempotent && self.maybe_written;
+        if self.resent >= limits.retries && !is_resolvable {
             return Verdict::GiveUp { reason, topic_refused: false };
         }
-        self.resent += 1;
+        self.resent = self.resent.saturating_add(1);
         let pause = limits.backoff.after(self.resent, random);
         Verdict::Resend { pause, cause: reason.to_string().into(), refresh }
     }
@@ -275,6 +278,16 @@ mod tests {
         let reason = Reason::Refused { code: 19, name: "NOT_ENOUGH_REPLICAS" };
         let last = Verdict::GiveUp { reason, topic_refused: false };
         assert_eq!(after(&mut attempts, 19, -1), last);
+    }
+
+    #[test]
+    fn retries_do_not_end_a_doubt_that_a_broker_can_resolve() {
+        let limits = RetryLimits { idempotent: true, retries: 2, ..LIMITS };
+        let lost = Lost { fault: Fault::Closed, handed_over: true };
+        let mut attempts = Attempts::default();
+        assert!((0..20).all(|_| is_resend(&judge_lost(&lost, &mut attempts, limits, 20))));
+        let bare = RetryLimits { idempotent: false, ..limits };
+        assert!(matches!(judge_lost(&lost, &mut attempts, bare, 20), Verdict::GiveUp { .. }));
     }
 
     #[test]

@@ -241,6 +241,18 @@ async fn a_batch_takes_records_for_a_second_only() {
     assert_eq!(second.outcome().await, written(9));
 }
 
+#[tokio::test]
+async fn a_patient_record_does_not_share_the_deadline_of_an_impatient_one() {
+    let mut desk = Desk::new(LIMITS);
+    let hurried = desk.push(b"h", 100, 0).unwrap();
+    let patient = desk.push(b"p", 60_000, 0).unwrap();
+    desk.queue.on_alarm(desk.at(100));
+    assert_eq!(hurried.outcome().await, Outcome::NotWritten(late(None)));
+    let shipment = desk.take(100).unwrap();
+    desk.queue.finish(shipment, ending_at(7));
+    assert_eq!(patient.outcome().await, written(7));
+}
+
 #[test]
 fn one_partition_takes_a_quarter_of_the_memory() {
     let mut desk = Desk::new(LIMITS);
@@ -353,7 +365,7 @@ fn an_alarm_for_each_linger_adds_none_for_the_deadline() {
 #[test]
 fn no_record_lingers_until_its_deadline() {
     let mut desk = Desk::new(BatchLimits { linger: Duration::from_secs(20), ..LIMITS });
-    let _patient = desk.push(b"a", 100_000, 0).unwrap();
+    let _patient = desk.push(b"a", 30_000, 0).unwrap();
     assert!(!desk.queue.poll_due(desk.at(19_999)));
     let _hasty = desk.push(b"b", 10_000, 0).unwrap();
     assert_eq!(desk.queue.poll_alarm(), Some(desk.at(7500)));
