@@ -59,6 +59,7 @@ impl Parts {
             sequence,
             delivery: Delivery::Acked,
             budget_ms: 10_000,
+            settled_below: 0,
         };
         let encode = |value: &&str| {
             wire::encode_record(&Record {

@@ -40,8 +40,14 @@ impl Parts {
 
     /// Hands over a batch of so many records of one key; the outcomes.
     async fn queue(&self, sequence: u64, key: &str, values: &[String]) -> anyhow::Result<Outcomes> {
-        let (vm, delivery, budget_ms) = ([7; 16], Delivery::Queued, 10_000);
-        let head = Head { profile: self.profile, vm, sequence, delivery, budget_ms };
+        let head = Head {
+            profile: self.profile,
+            vm: [7; 16],
+            sequence,
+            delivery: Delivery::Queued,
+            budget_ms: 10_000,
+            settled_below: 0,
+        };
         let encode = |value: &String| {
             wire::encode_record(&Record {
                 topic: "orders",

@@ -61,7 +61,8 @@ async fn produce(
         Request::post(path.as_str(), document).method("PUT").send(bridge.port()).await?;
     assert_eq!(registered.status, 200, "{}", registered.text());
     let delivery = Delivery::Acked;
-    let head = Head { profile: id, vm: [7; 16], sequence, delivery, budget_ms: 20_000 };
+    let (vm, budget_ms, settled_below) = ([7; 16], 20_000, 0);
+    let head = Head { profile: id, vm, sequence, delivery, budget_ms, settled_below };
     let mut encoded = Vec::new();
     for record in records {
         let headers = record.headers.iter();

@@ -152,6 +152,7 @@ mod tests {
                             sequence: 0,
                             delivery: wire::Delivery::Acked,
                             budget_ms: 1,
+                            settled_below: 0,
                         };
                         let one = [record.first.as_slice()];
                         let frame = wire::encode_frame(&head, one.into_iter()).unwrap();

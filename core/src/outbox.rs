@@ -41,6 +41,8 @@ pub struct Outbox {
     draining: bool,
     /// The bridge has refused the profile, and not taken it since.
     profile_refused: bool,
+    /// Every batch of the VM's id passes through here.
+    is_whole_vm: bool,
 }
 
 /// Which records share a lane.
@@ -104,6 +106,7 @@ impl Outbox {
             in_flight: BTreeMap::new(),
             draining: false,
             profile_refused: false,
+            is_whole_vm: true,
         })
     }
 
@@ -127,6 +130,7 @@ impl Outbox {
             in_flight: BTreeMap::new(),
             draining: false,
             profile_refused: false,
+            is_whole_vm: false,
         }
     }
 
@@ -386,6 +390,16 @@ impl Outbox {
         Some(batch)
     }
 
+    /// The lowest number that may be sent again. An outbox of one request knows of its own alone.
+    fn settled_below(&self, sequence: u64) -> u64 {
+        if !self.is_whole_vm {
+            return 0;
+        }
+        let resend = self.lanes.iter().flat_map(|(_, lane)| &lane.resend);
+        let numbers = resend.filter_map(|batch| batch.sequence);
+        numbers.chain(self.in_flight.keys().copied()).fold(sequence, u64::min)
+    }
+
     fn frame(&self, sequence: u64, batch: &Batch, now: Duration) -> (Vec<u8>, Duration) {
         let budget = match self.delivery {
             Delivery::Memory => self.timeout,
@@ -397,6 +411,7 @@ impl Outbox {
             sequence,
             delivery: self.delivery,
             budget_ms: u32::try_from(budget.as_millis()).unwrap_or(u32::MAX),
+            settled_below: self.settled_below(sequence),
         };
         let records = batch.entries.iter().map(|entry| entry.record.as_slice());
         // Encoding a head cannot fail; if it did, the bridge would refuse the empty frame.

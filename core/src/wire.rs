@@ -43,6 +43,9 @@ pub struct Head {
     pub delivery: Delivery,
     /// How long the bridge may take for an outcome, in ms.
     pub budget_ms: u32,
+    /// No batch of the VM below this number is sent again: the bridge need not remember them. 0
+    /// where the VM cannot tell.
+    pub settled_below: u64,
 }
 
 /// A decoded frame, borrowed from its bytes.
@@ -52,6 +55,8 @@ pub struct Batch<'a> {
     pub head: Head,
     /// Records in order of capture.
     pub records: Vec<Record<'a>>,
+    /// The records as they came: equal where a batch is sent again.
+    pub encoded: &'a [u8],
 }
 
 /// Why bytes are not a frame or a list of outcomes.
@@ -122,7 +127,7 @@ pub fn decode_frame(frame: &[u8]) -> Result<Batch<'_>, WireError> {
     if count > FRAME_RECORDS_MAX as u64 {
         return Err(WireError::TooMany { count });
     }
-    let mut records = Vec::new();
+    let (mut records, encoded) = (Vec::new(), rest);
     for _ in 0..count {
         let (record, left) =
             postcard::take_from_bytes(rest).map_err(|reason| malformed("record", reason))?;
@@ -130,7 +135,7 @@ pub fn decode_frame(frame: &[u8]) -> Result<Batch<'_>, WireError> {
         rest = left;
     }
     if rest.is_empty() {
-        Ok(Batch { head, records })
+        Ok(Batch { head, records, encoded })
     } else {
         Err(WireError::TrailingBytes(rest.len()))
     }
@@ -161,8 +166,8 @@ fn malformed(what: &'static str, reason: postcard::Error) -> WireError {
     WireError::Malformed { what, reason }
 }
 
-/// Profile, VM id, and the varints of sequence, delivery, budget and count at their longest.
-const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10;
+/// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their longest.
+const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10 + 10;
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +182,7 @@ mod tests {
             sequence: 300,
             delivery: Delivery::Acked,
             budget_ms: 9,
+            settled_below: 300,
         }
     }
 
@@ -207,7 +213,10 @@ mod tests {
     #[test]
     fn a_frame_decodes_to_what_was_encoded() {
         let bytes = frame(&records());
-        assert_eq!(decode_frame(&bytes).unwrap(), Batch { head: head(), records: records() });
+        let batch = decode_frame(&bytes).unwrap();
+        assert_eq!((batch.head, batch.records), (head(), records()));
+        assert!(bytes.ends_with(batch.encoded));
+        assert_eq!(batch.encoded[..7], *b"\x06orders");
     }
 
     #[test]

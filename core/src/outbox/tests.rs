@@ -182,6 +182,26 @@ fn a_lost_reply_is_asked_for_again_under_the_same_sequence() {
 }
 
 #[test]
+fn a_batch_says_which_of_its_predecessors_are_not_sent_again() {
+    let mut filter = Filter::new(r#""producer_async":false"#);
+    let settled = |callout: &Callout| wire::decode_frame(&callout.body).unwrap().head.settled_below;
+    let mut next = |filter: &mut Filter, stream| {
+        filter.push(stream).unwrap();
+        filter.poll().unwrap()
+    };
+    let (first, second) = (next(&mut filter, 1), next(&mut filter, 2));
+    assert_eq!((settled(&first), settled(&second)), (1, 1));
+    filter.no_reply(&first);
+    filter.outcomes(&second, &[written(0)]);
+    let third = next(&mut filter, 3);
+    assert_eq!(settled(&third), 1, "the first is asked for again");
+    filter.now += Duration::from_millis(50);
+    let again = filter.poll().unwrap();
+    filter.outcomes(&again, &[written(1)]);
+    assert_eq!(settled(&next(&mut filter, 4)), 3);
+}
+
+#[test]
 fn doubt_outlives_a_later_refusal() {
     let mut filter = Filter::new(ACKED);
     filter.push(1).unwrap();

@@ -72,6 +72,7 @@ fn frame(topic: &str, values: &[&[u8]]) -> Vec<u8> {
         sequence: 1,
         delivery: Delivery::Queued,
         budget_ms: 10_000,
+        settled_below: 0,
     };
     let record = |value: &&[u8]| {
         let (partition, key, headers) = (Some(0), Some(&b"key"[..]), Vec::new());
