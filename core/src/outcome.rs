@@ -86,7 +86,9 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident =
         $name:literal, $status:literal, $lasting:ident, $scope:ident, $doubt:ident;)*) => {
         /// The fixed names of everything that can go wrong, as in the header `kafka-error`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
         pub enum Code { $($(#[$doc])* $variant,)* }
 
         impl Code {

@@ -1,23 +1,54 @@
 //! Sends the records of a batch, and gathers their outcomes in the batch's order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
 use futures_util::future::join_all;
 use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
+use kafka_upstream_core::limits::TOPIC_BYTES_MAX;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
+use kafka_upstream_core::wire::Delivery;
 use tokio::time::Instant;
 
+use crate::Bridge;
+use crate::clusters::Shared;
+use crate::limits::SLOW_BATCH;
 use crate::outcomes;
 
 /// The records of a batch after they were enqueued: each has a ticket, or was refused at once.
 pub(crate) struct Enqueued(Vec<Result<Ticket, Reason>>);
 
-/// Enqueues records in order. Dropped before it is done, it has enqueued nothing.
+/// The topics of a batch's records in their order, with the number of neighbours that share one.
+pub(crate) struct Topics(Vec<(String, usize)>);
+
+impl Topics {
+    pub(crate) fn of(records: &[Record<'_>]) -> Self {
+        let runs = records.chunk_by(|one, next| one.topic == next.topic);
+        let named = |run: &[Record<'_>]| {
+            let topic = run.first().map_or("", |record| record.topic);
+            (shown(topic).to_owned(), run.len())
+        };
+        Self(runs.map(named).collect())
+    }
+
+    pub(crate) fn runs(&self) -> &[(String, usize)] {
+        &self.0
+    }
+}
+
+/// What is shown of a name, which may be any text of a client's.
+pub(crate) fn shown(topic: &str) -> &str {
+    topic.get(..topic.floor_char_boundary(TOPIC_BYTES_MAX)).unwrap_or_default()
+}
+
+/// Enqueues records in order: their topics and the memory for them are waited for until `deadline`,
+/// and the producer has them until `delivery`. Dropped before it is done, it has enqueued nothing.
 pub(crate) async fn enqueue(
     producer: &Producer,
     records: &[Record<'_>],
     deadline: Instant,
+    delivery: Instant,
 ) -> Enqueued {
     let names: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
     // All at once: one that is unknown takes 5 s. It leaves the others a third of the time, and of
@@ -35,7 +66,7 @@ pub(crate) async fn enqueue(
     let mut enqueue = |record: &Record<'_>| {
         let topic = topics.get_mut(record.topic).ok_or(Reason::UnknownTopic)?;
         let found = topic.clone()?;
-        let enqueued = producer.enqueue(&mut permit, &found, kafka_record(record), deadline);
+        let enqueued = producer.enqueue(&mut permit, &found, kafka_record(record), delivery);
         if let Err(Reason::BufferFull) = enqueued {
             // A smaller record might find room, and overtake this one.
             *topic = Err(Reason::BufferFull);
@@ -55,6 +86,27 @@ async fn room(producer: &Producer, bytes: usize, deadline: Instant) -> Result<Pe
 }
 
 impl Enqueued {
+    /// Waits until each record has its outcome, counts it, and says which topics fail or are slow.
+    pub(crate) async fn settle(
+        self,
+        bridge: &Bridge,
+        shared: &Shared,
+        delivery: Delivery,
+        topics: &Topics,
+    ) -> Vec<Outcome> {
+        let cluster = shared.cluster();
+        let mut outcomes = pin!(self.outcomes());
+        let outcomes = loop {
+            match tokio::time::timeout(SLOW_BATCH, &mut outcomes).await {
+                Ok(outcomes) => break outcomes,
+                Err(_) => bridge.failing.slow(cluster, topics),
+            }
+        };
+        bridge.metrics.batch_settled(&outcomes);
+        bridge.failing.settled(cluster, delivery, topics, &outcomes);
+        outcomes
+    }
+
     /// Waits until each record has its outcome.
     pub(crate) async fn outcomes(self) -> Vec<Outcome> {
         let mut settled = Vec::with_capacity(self.0.len());
@@ -102,7 +154,7 @@ mod tests {
         let client = cluster.client(Config::from_properties(properties).unwrap());
         let deadline = Instant::now() + Duration::from_secs(3);
         let records = [record("orders"), record("nowhere")];
-        let enqueued = enqueue(&client.producer(), &records, deadline).await;
+        let enqueued = enqueue(&client.producer(), &records, deadline, deadline).await;
         let outcomes = enqueued.outcomes().await;
         assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");
@@ -117,7 +169,8 @@ mod tests {
         let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "65536")];
         let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
         let deadline = Instant::now() + Duration::from_secs(10);
-        let enqueued = enqueue(&client.producer(), &vec![record("orders"); 1000], deadline).await;
+        let enqueued =
+            enqueue(&client.producer(), &vec![record("orders"); 1000], deadline, deadline).await;
         let outcomes = enqueued.outcomes().await;
         let is_written = |outcome: &&Outcome| matches!(outcome, Outcome::Written { .. });
         let written = outcomes.iter().filter(is_written).count();
@@ -142,7 +195,7 @@ mod tests {
         let large = Record { value: Some(&large), ..record("orders") };
         // A partition holds a quarter of the memory.
         let records = [large.clone(), large, record("orders")];
-        let enqueued = enqueue(&client.producer(), &records, deadline).await;
+        let enqueued = enqueue(&client.producer(), &records, deadline, deadline).await;
         let outcomes = enqueued.outcomes().await;
         assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");

@@ -47,6 +47,13 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The name of its cluster.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+}
+
 /// Why a profile gets no producer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {

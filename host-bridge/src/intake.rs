@@ -11,13 +11,14 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as _;
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
-use kafka_upstream_core::wire::{self, Delivery, Head, WireError};
+use kafka_upstream_core::wire::{self, Batch, Delivery, Head, WireError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::Bridge;
 use crate::batches;
-use crate::recent::Seen;
+use crate::limits::{ANSWER_GRACE, MEMORY_DELIVERY};
+use crate::recent::{Seen, Taken};
 use crate::reply::{refusal, reply};
 
 /// Room for request bodies that are being read or written.
@@ -87,60 +88,107 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let error = format!("content-type must be {}", wire::BATCH_TYPE);
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", &error));
     }
-    let (frame, _permit) = bridge.intake.read(body, FRAME_BYTES_MAX).await?;
+    let (frame, permit) = bridge.intake.read(body, FRAME_BYTES_MAX).await?;
     let bad_frame =
         |error: WireError| refusal(StatusCode::BAD_REQUEST, "bad_frame", &error.to_string());
     let batch = wire::decode_frame(&frame).map_err(bad_frame)?;
-    let Head { profile, vm, sequence, budget_ms, .. } = batch.head;
+    let Head { profile, delivery, budget_ms, .. } = batch.head;
     let Some(shared) = bridge.profiles.get(&profile) else {
         let error = "register the profile, then send the batch again";
         return Err(refusal(StatusCode::NOT_FOUND, "unknown_profile", error));
     };
-    let taken = match bridge.recent.take((vm, sequence, profile)) {
-        Seen::New(taken) => taken,
-        Seen::Before(mut answer) => {
-            bridge.metrics.batch_repeated();
-            let answered = answer.wait_for(Option::is_some).await;
-            return answered.ok().and_then(|outcomes| outcomes.clone()).ok_or_else(|| {
-                let error = "the first copy of this batch was given up";
-                refusal(StatusCode::SERVICE_UNAVAILABLE, "given_up", error)
-            });
-        }
+    let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
+    let mut taken = match look_up(bridge, &batch, deadline).await? {
+        Known::New(taken) => taken,
+        Known::Answered(outcomes) => return Ok(outcomes),
     };
-    if batch.head.delivery == Delivery::Queued {
-        let records = batch.records.len();
-        let is_queued = bridge.queued.push(bridge, profile, &shared, &frame, records);
+    if delivery == Delivery::Queued {
+        let is_queued = bridge.queued.push(bridge, &shared, &frame, &batch);
         // In the words of outcomes, so that the client hears which queue is full.
         let outcome = match is_queued {
             true => Outcome::Queued,
             false => Outcome::NotWritten(Reason::new(Code::QueueFull, QUEUE_FULL)),
         };
-        let encoded = encode(&vec![outcome; records]);
-        taken.answer(encoded.clone(), is_queued);
-        return Ok(encoded);
+        return Ok(taken.answer(&vec![outcome; batch.records.len()]));
     }
-    let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
     let producer = bridge.clusters.producer(&shared);
-    let enqueued = batches::enqueue(&producer, &batch.records, deadline).await;
+    // A client of memory mode has its 200: while it is unknown whether a record was written, only
+    // the producer can find out, and the filter asks again for the same batch.
+    let until = match delivery {
+        Delivery::Memory => deadline + MEMORY_DELIVERY,
+        Delivery::Acked | Delivery::Queued => deadline,
+    };
+    let enqueued = batches::enqueue(&producer, &batch.records, deadline, until).await;
     // From here on the records may be written, whether or not the filter waits: the outcomes must
     // be there when it asks again.
+    taken.enqueued();
+    let topics = batches::Topics::of(&batch.records);
     let settling = Arc::clone(bridge);
     let settled = tokio::spawn(async move {
-        let outcomes = enqueued.outcomes().await;
-        settling.metrics.batch_settled(&outcomes);
-        let encoded = encode(&outcomes);
-        let kept = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::NotWritten(_)));
-        taken.answer(encoded.clone(), kept);
-        encoded
+        let outcomes = enqueued.settle(&settling, &shared, delivery, &topics).await;
+        taken.answer(&outcomes)
     });
-    settled
-        .await
-        .map_err(|error| refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()))
+    drop((frame, permit));
+    match tokio::time::timeout_at(deadline + ANSWER_GRACE, settled).await {
+        Ok(settled) => settled.map_err(|error| {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            refusal(status, "internal", &error.to_string())
+        }),
+        Err(_) => Err(in_progress()),
+    }
 }
 
-/// Encoding cannot fail; if it did, the filter would read an empty reply as "may be written".
-fn encode(outcomes: &[Outcome]) -> Bytes {
-    wire::encode_outcomes(outcomes).unwrap_or_default().into()
+/// A batch that has an answer, or is to be produced.
+enum Known {
+    New(Taken),
+    Answered(Bytes),
+}
+
+/// Looks a batch up; one that is under way is waited for.
+async fn look_up(
+    bridge: &Bridge,
+    batch: &Batch<'_>,
+    deadline: Instant,
+) -> Result<Known, Response<Body>> {
+    let Head { vm, sequence, .. } = batch.head;
+    loop {
+        let mut answer = match bridge.recent.take(batch) {
+            Seen::New(taken) => return Ok(Known::New(taken)),
+            Seen::Answered(outcomes) => {
+                bridge.metrics.batch_repeated();
+                return Ok(Known::Answered(outcomes));
+            }
+            Seen::UnderWay(answer) => answer,
+            Seen::Differs => {
+                let vm = u128::from_be_bytes(vm);
+                tracing::error!(vm = format!("{vm:032x}"), sequence, "event=batch_conflict");
+                let error = "another batch of this VM had this number";
+                return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "batch_conflict", error));
+            }
+            Seen::Settled => {
+                let error = "the VM has said that the batch is settled";
+                return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "batch_settled", error));
+            }
+            Seen::Full => {
+                let error = "the bridge remembers as many batches as it may";
+                return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
+            }
+        };
+        bridge.metrics.batch_repeated();
+        let waiting = answer.wait_for(Option::is_some);
+        match tokio::time::timeout_at(deadline + ANSWER_GRACE, waiting).await {
+            Ok(Ok(outcomes)) => return Ok(Known::Answered(outcomes.clone().unwrap_or_default())),
+            // Whoever took it is gone, and has written nothing: it is new again.
+            Ok(Err(_)) => {}
+            Err(_) => return Err(in_progress()),
+        }
+    }
+}
+
+/// The filter reads any 5xx but 503 as "may be written", and asks for the same batch again.
+fn in_progress() -> Response<Body> {
+    let error = "the batch is under way: send it again to hear its outcomes";
+    refusal(StatusCode::GATEWAY_TIMEOUT, "in_progress", error)
 }
 
 const QUEUE_FULL: &str = "the bridge queues as much as it may";
@@ -148,3 +196,6 @@ const QUEUE_FULL: &str = "the bridge queues as much as it may";
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of request bodies at a time; more are answered "not now".
 const ROOM_BYTES: u32 = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

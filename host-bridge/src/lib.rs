@@ -7,7 +7,9 @@ mod check;
 mod clusters;
 mod config;
 mod credentials;
+mod failing;
 mod intake;
+mod limits;
 mod listen;
 mod metrics;
 mod outcomes;
@@ -51,6 +53,7 @@ pub(crate) struct Bridge {
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
     pub(crate) queued: Queues,
+    pub(crate) failing: failing::Failing,
     pub(crate) intake: intake::Room,
     pub(crate) metrics: Metrics,
 }
@@ -74,6 +77,7 @@ pub async fn run(
         profiles: Profiles::default(),
         recent: Recent::default(),
         queued: Queues::default(),
+        failing: failing::Failing::default(),
         intake: intake::Room::default(),
         metrics: Metrics::default(),
     });

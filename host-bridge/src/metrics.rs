@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use kafka_client::{Client, Stats, Step};
-use kafka_upstream_core::outcome::Outcome;
+use kafka_upstream_core::outcome::{Code, Outcome};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::clusters::Clusters;
+use crate::failing::Failing;
 use crate::queued::Depth;
 
 /// The bridge's own counters.
@@ -33,6 +34,12 @@ struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Settled {
     outcome: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailingTopics {
+    cluster: String,
     code: &'static str,
 }
 
@@ -104,10 +111,12 @@ impl Metrics {
         &self,
         clusters: &Clusters,
         queued: Depth,
+        failing: &Failing,
     ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.registry)?;
         text::encode_registry(&mut page, &queue(queued))?;
+        text::encode_registry(&mut page, &failing_topics(clusters, failing))?;
         text::encode_registry(&mut page, &clients(clusters))?;
         text::encode_eof(&mut page)?;
         Ok(page)
@@ -125,6 +134,22 @@ fn queue(depth: Depth) -> Registry {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
+    registry
+}
+
+/// Each cluster has its row for a missing topic before one is, so that an alert can be written.
+fn failing_topics(clusters: &Clusters, failing: &Failing) -> Registry {
+    let mut registry = Registry::with_prefix("host_bridge");
+    let family = Family::<FailingTopics, Gauge>::default();
+    for (cluster, _) in clusters.clients() {
+        family.get_or_create(&FailingTopics { cluster, code: Code::UnknownTopic.name() }).set(0);
+    }
+    for ((cluster, code), topics) in failing.counts() {
+        let row = FailingTopics { cluster, code: code.name() };
+        family.get_or_create(&row).set(i64::try_from(topics).unwrap_or(i64::MAX));
+    }
+    let help = "Topics whose records are not written now, a hundred at most";
+    registry.register("failing_topics", help, family);
     registry
 }
 
@@ -240,7 +265,7 @@ const COUNTERS: &[Row] = &[
 
 #[cfg(test)]
 mod tests {
-    use kafka_upstream_core::outcome::{Code, Reason};
+    use kafka_upstream_core::outcome::Reason;
 
     use super::*;
     use crate::{Args, Config};
@@ -278,7 +303,7 @@ mod tests {
         let page = include_str!("../../docs/metrics.md");
         let queued = Depth { records: 0, bytes: 0 };
         let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
-        assert_eq!(listed, rows(&metrics.text(&clusters, queued).unwrap()));
+        assert_eq!(listed, rows(&metrics.text(&clusters, queued, &Failing::default()).unwrap()));
     }
 
     #[test]

@@ -1,37 +1,63 @@
 //! Records that the bridge took with the word that they are queued: held in bounded memory, in
 //! order of arrival, until Kafka has them or refuses them for good.
+//!
+//! Each topic of a profile has a lane of its own, whose task sends one wave after the other, so that
+//! a key's records stay in order and no topic waits for another.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_upstream_core::outcome::{Outcome, Reason};
+use futures_util::FutureExt as _;
+use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
-use kafka_upstream_core::wire;
+use kafka_upstream_core::wire::{self, Batch, Delivery};
+use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::Bridge;
 use crate::batches;
 use crate::clusters::Shared;
+use crate::limits::{
+    DRAIN_POLL, FAILING_TOPICS, MEMORY_DELIVERY, QUEUE_BYTES, QUEUE_LANES, QUEUE_RECORDS,
+    SLOW_BATCH, WAVE_BACKOFF, WAVE_BYTES, WAVE_PATIENCE, WAVE_RECORDS,
+};
 
-/// The queues of all profiles.
+/// The lanes of all profiles.
 #[derive(Default)]
-pub(crate) struct Queues(Mutex<Held>);
+pub(crate) struct Queues {
+    held: Mutex<Held>,
+    /// Waves that are to panic.
+    #[cfg(test)]
+    panics: std::sync::atomic::AtomicUsize,
+}
 
 #[derive(Default)]
 struct Held {
-    /// What no task has taken yet; a profile is here as long as its task runs.
-    waiting: HashMap<[u8; 32], VecDeque<Entry>>,
+    /// A lane is here as long as its task runs.
+    lanes: HashMap<LaneId, Lane>,
     records: usize,
     bytes: usize,
 }
 
-/// A batch as it came, and the positions of its records that are left.
+/// A profile and a topic.
+type LaneId = ([u8; 32], Arc<str>);
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Entry>,
+    records: usize,
+    bytes: usize,
+}
+
+/// A batch of one topic as it came, and the positions of its records that are left.
+#[derive(Clone)]
 struct Entry {
     frame: Bytes,
     left: Vec<usize>,
+    since: Instant,
 }
 
 /// How much is held.
@@ -42,28 +68,27 @@ pub(crate) struct Depth {
 }
 
 impl Queues {
-    /// Takes a batch of so many records in; false when there is no room.
+    /// Takes a batch in, all of it or nothing; false when there is no room.
     pub(crate) fn push(
         &self,
         bridge: &Arc<Bridge>,
-        profile: [u8; 32],
         shared: &Arc<Shared>,
         frame: &[u8],
-        records: usize,
+        batch: &Batch<'_>,
     ) -> bool {
+        let parts = by_topic(frame, batch);
         let mut held = self.lock();
-        if held.records + records > QUEUE_RECORDS || held.bytes + frame.len() > QUEUE_BYTES {
+        if !held.admits(&batch.head.profile, &parts) {
             return false;
         }
-        held.records += records;
-        held.bytes += frame.len();
-        let is_running = held.waiting.contains_key(&profile);
-        // A copy: what came is a part of a connection's buffer, many times as large, and holds all
-        // of it.
-        let entry = Entry { frame: Bytes::copy_from_slice(frame), left: (0..records).collect() };
-        held.waiting.entry(profile).or_default().push_back(entry);
-        if !is_running {
-            tokio::spawn(write(Arc::clone(bridge), profile, Arc::clone(shared)));
+        for (topic, entry) in parts {
+            let id = (batch.head.profile, topic);
+            held.records += entry.left.len();
+            held.bytes += entry.frame.len();
+            if !held.lanes.contains_key(&id) {
+                tokio::spawn(run(Arc::clone(bridge), id.clone(), Arc::clone(shared)));
+            }
+            held.lanes.entry(id).or_default().push(entry);
         }
         true
     }
@@ -84,12 +109,33 @@ impl Queues {
         }
     }
 
-    /// The next batches of a profile; none when it has no more, and its task ends.
-    fn take(&self, profile: &[u8; 32]) -> Option<Vec<Entry>> {
+    /// The topics whose oldest record waits for long, the longest first.
+    pub(crate) fn slow_lanes(&self) -> Vec<Value> {
+        let held = self.lock();
+        let oldest = |lane: &Lane| Some(lane.waiting.front()?.since.elapsed());
+        let mut slow: Vec<_> = held
+            .lanes
+            .iter()
+            .filter_map(|((_, topic), lane)| Some((oldest(lane)?, topic, lane)))
+            .filter(|(waits, ..)| *waits >= SLOW_BATCH)
+            .collect();
+        slow.sort_by_key(|(waits, ..)| std::cmp::Reverse(*waits));
+        let one = |(waits, topic, lane): (std::time::Duration, &Arc<str>, &Lane)| {
+            json!({
+                "topic": batches::shown(topic), "records": lane.records, "bytes": lane.bytes,
+                "seconds": waits.as_secs(),
+            })
+        };
+        slow.into_iter().take(FAILING_TOPICS).map(one).collect()
+    }
+
+    /// The next batches of a lane, which stay in it until they are settled; none when it has no
+    /// more, and its task ends.
+    fn wave(&self, id: &LaneId) -> Option<Vec<Entry>> {
         let mut held = self.lock();
-        let waiting = held.waiting.get_mut(profile).filter(|waiting| !waiting.is_empty());
-        let Some(waiting) = waiting else {
-            held.waiting.remove(profile);
+        let lane = held.lanes.get(id).filter(|lane| !lane.waiting.is_empty());
+        let Some(lane) = lane else {
+            held.lanes.remove(id);
             return None;
         };
         let (mut records, mut bytes) = (0, 0);
@@ -98,75 +144,141 @@ impl Queues {
             bytes += entry.frame.len();
             records <= WAVE_RECORDS && bytes <= WAVE_BYTES
         };
-        let count = waiting.iter().take_while(fits).count().max(1);
-        Some(waiting.drain(..count).collect())
+        let count = lane.waiting.iter().take_while(fits).count().max(1);
+        Some(lane.waiting.iter().take(count).cloned().collect())
     }
 
-    fn release(&self, records: usize, bytes: usize) {
-        let mut held = self.lock();
-        held.records -= records;
-        held.bytes -= bytes;
+    /// Forgets what is written or can never be. Says whether that is the whole wave.
+    fn settle(&self, id: &LaneId, wave: usize, outcomes: &[Outcome]) -> bool {
+        let mut guard = self.lock();
+        let held = &mut *guard;
+        let Some(lane) = held.lanes.get_mut(id) else { return true };
+        let (mut outcomes, mut freed) = (outcomes.iter(), Depth { records: 0, bytes: 0 });
+        let mut is_whole = true;
+        for entry in lane.waiting.iter_mut().take(wave) {
+            let before = entry.left.len();
+            entry.left.retain(|_| outcomes.next().is_none_or(may_yet_be_written));
+            freed.records += before - entry.left.len();
+            is_whole &= entry.left.is_empty();
+            freed.bytes += if entry.left.is_empty() { entry.frame.len() } else { 0 };
+        }
+        lane.waiting.retain(|entry| !entry.left.is_empty());
+        lane.records -= freed.records;
+        lane.bytes -= freed.bytes;
+        held.records -= freed.records;
+        held.bytes -= freed.bytes;
+        is_whole
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes what a profile has queued, one wave after the other, so that a key's records stay in
-/// order.
-async fn write(bridge: Arc<Bridge>, profile: [u8; 32], shared: Arc<Shared>) {
-    while let Some(mut entries) = bridge.queued.take(&profile) {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            attempt(&bridge, &shared, &mut entries).await;
-            if entries.is_empty() {
-                break;
+impl Held {
+    /// A lane holds no more than is left free, so that one which cannot be written leaves half of
+    /// the queue to the others, and two leave a third.
+    fn admits(&self, profile: &[u8; 32], parts: &[(Arc<str>, Entry)]) -> bool {
+        let free = (QUEUE_RECORDS - self.records, QUEUE_BYTES - self.bytes);
+        let (mut records, mut bytes) = (0, 0);
+        let mut lanes = self.lanes.len();
+        for (topic, entry) in parts {
+            let lane = self.lanes.get(&(*profile, Arc::clone(topic)));
+            lanes += usize::from(lane.is_none());
+            let (held_records, held_bytes) = lane.map_or((0, 0), |lane| (lane.records, lane.bytes));
+            records += entry.left.len();
+            bytes += entry.frame.len();
+            if held_records + entry.left.len() > free.0 || held_bytes + entry.frame.len() > free.1 {
+                return false;
             }
-            tokio::time::sleep(backoff).await;
-            backoff = (2 * backoff).min(BACKOFF_MAX);
+        }
+        records <= free.0 && bytes <= free.1 && lanes <= QUEUE_LANES
+    }
+}
+
+impl Lane {
+    fn push(&mut self, entry: Entry) {
+        self.records += entry.left.len();
+        self.bytes += entry.frame.len();
+        self.waiting.push_back(entry);
+    }
+}
+
+/// A batch's records by topic. One of a single topic is kept as it came, as a copy: what came is a
+/// part of a connection's buffer, many times as large, and holds all of it.
+fn by_topic(frame: &[u8], batch: &Batch<'_>) -> Vec<(Arc<str>, Entry)> {
+    let mut topics = BTreeMap::<&str, Vec<&Record<'_>>>::new();
+    for record in &batch.records {
+        topics.entry(record.topic).or_default().push(record);
+    }
+    let is_single = topics.len() == 1;
+    let part = |(topic, records): (&str, Vec<&Record<'_>>)| {
+        let frame = if is_single { frame.to_vec() } else { encode(batch, &records) };
+        let (left, since) = ((0..records.len()).collect(), Instant::now());
+        (Arc::from(topic), Entry { frame: frame.into(), left, since })
+    };
+    topics.into_iter().map(part).collect()
+}
+
+/// Encoding what was decoded cannot fail.
+fn encode(batch: &Batch<'_>, records: &[&Record<'_>]) -> Vec<u8> {
+    let encoded: Vec<_> =
+        records.iter().map(|record| wire::encode_record(record).unwrap_or_default()).collect();
+    wire::encode_frame(&batch.head, encoded.iter().map(Vec::as_slice)).unwrap_or_default()
+}
+
+/// A lane's task. What it holds has been promised: a panic does not end it.
+async fn run(bridge: Arc<Bridge>, id: LaneId, shared: Arc<Shared>) {
+    let mut panicked = false;
+    loop {
+        let writing = async {
+            if panicked {
+                error!(topic = ?batches::shown(&id.1), "event=queue_task_panicked");
+                tokio::time::sleep(WAVE_BACKOFF.1).await;
+            }
+            write(&bridge, &id, &shared).await;
+        };
+        match AssertUnwindSafe(writing).catch_unwind().await {
+            Ok(()) => return,
+            Err(_) => panicked = true,
         }
     }
 }
 
-/// Sends what is left once, and keeps what may yet be written.
-async fn attempt(bridge: &Bridge, shared: &Arc<Shared>, entries: &mut Vec<Entry>) {
-    let deadline = Instant::now() + ATTEMPT_TIMEOUT;
-    let outcomes = {
-        let records: Vec<Record<'_>> = entries.iter().flat_map(Entry::records).collect();
-        let producer = bridge.clusters.producer(shared);
-        batches::enqueue(&producer, &records, deadline).await.outcomes().await
-    };
-    bridge.metrics.batch_settled(&outcomes);
-    warn_of_dropped(&outcomes);
-    let mut outcomes = outcomes.iter();
-    for entry in entries.iter_mut() {
-        let before = entry.left.len();
-        entry.left.retain(|_| outcomes.next().is_none_or(may_yet_be_written));
-        let bytes = if entry.left.is_empty() { entry.frame.len() } else { 0 };
-        bridge.queued.release(before - entry.left.len(), bytes);
+/// Writes what a lane has queued, one wave after the other.
+async fn write(bridge: &Bridge, id: &LaneId, shared: &Shared) {
+    let mut backoff = WAVE_BACKOFF.0;
+    while let Some(wave) = bridge.queued.wave(id) {
+        let outcomes = send(bridge, shared, &wave).await;
+        if bridge.queued.settle(id, wave.len(), &outcomes) {
+            backoff = WAVE_BACKOFF.0;
+        } else {
+            tokio::time::sleep(backoff).await;
+            backoff = (2 * backoff).min(WAVE_BACKOFF.1);
+        }
     }
-    entries.retain(|entry| !entry.left.is_empty());
+}
+
+/// Sends a wave, and waits until each record has an outcome: what is in doubt is the producer's to
+/// resolve, because under another identity it would be written twice.
+async fn send(bridge: &Bridge, shared: &Shared, wave: &[Entry]) -> Vec<Outcome> {
+    #[cfg(test)]
+    tests::panic_if_asked(&bridge.queued);
+    let now = Instant::now();
+    let (deadline, until) = (now + WAVE_PATIENCE, now + MEMORY_DELIVERY);
+    let (enqueued, topics) = {
+        let records: Vec<Record<'_>> = wave.iter().flat_map(Entry::records).collect();
+        let producer = bridge.clusters.producer(shared);
+        let topics = batches::Topics::of(&records);
+        (batches::enqueue(&producer, &records, deadline, until).await, topics)
+    };
+    enqueued.settle(bridge, shared, Delivery::Queued, &topics).await
 }
 
 fn may_yet_be_written(outcome: &Outcome) -> bool {
-    failure(outcome).is_some_and(|reason| !reason.code.is_permanent())
-}
-
-/// One line for all that no other attempt can help: how many, and why the first.
-fn warn_of_dropped(outcomes: &[Outcome]) {
-    let dropped =
-        || outcomes.iter().filter_map(failure).filter(|reason| reason.code.is_permanent());
-    if let Some(Reason { code, detail }) = dropped().next() {
-        let records = dropped().count();
-        warn!(records, code = code.name(), detail, "event=queued_records_dropped");
-    }
-}
-
-fn failure(outcome: &Outcome) -> Option<&Reason> {
     match outcome {
-        Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Some(reason),
-        Outcome::Written { .. } | Outcome::Queued => None,
+        Outcome::NotWritten(reason) | Outcome::Unknown(reason) => !reason.code.is_permanent(),
+        Outcome::Written { .. } | Outcome::Queued => false,
     }
 }
 
@@ -179,21 +291,5 @@ impl Entry {
     }
 }
 
-/// Most records that wait, as the filter's own queue by default.
-const QUEUE_RECORDS: usize = 50_000;
-/// Most bytes of the frames that wait.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// Records that are sent at a time.
-const WAVE_RECORDS: usize = 10_000;
-/// Bytes of the frames that are sent at a time, unless one alone has more: a quarter of what a
-/// producer holds for a partition by default.
-const WAVE_BYTES: usize = 4 * 1024 * 1024;
-/// How long an attempt may take: Kafka's own `delivery.timeout.ms`. What is in doubt at its end is
-/// sent anew and may then be there twice, so it outlives most outages.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

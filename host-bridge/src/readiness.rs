@@ -16,7 +16,12 @@ use crate::reply::json;
 /// not, and the faults of single brokers. Without a configured cluster there is nothing to wait for: filters name their brokers
 /// themselves, and the body says so.
 pub(crate) async fn readyz(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
-    let (status, body) = page(bridge.clusters.all()).await;
+    let (status, mut body) = page(bridge.clusters.all()).await;
+    // Clients may have chosen the names: only where nobody needs a token to see them.
+    let failing = bridge.tokens.is_none().then(|| bridge.failing.json()).unwrap_or_default();
+    if let (false, Some(body)) = (failing.is_empty(), body.as_object_mut()) {
+        body.insert("failing_topics".to_owned(), failing.into());
+    }
     json(status, &body)
 }
 

@@ -1,160 +1,266 @@
-//! Batches that were taken lately, so that a batch which is sent again gets its first answer.
+//! Batches that were taken, so that one which is sent again gets its first answer.
+//!
+//! A batch is known by its VM and its number there, and what guards its answer is a digest of its
+//! records. It is remembered as long as it may be sent again: until its VM says that it is settled,
+//! else until no sender's patience can last any longer. Nothing is forgotten for want of room; what
+//! is new is refused then.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
+use kafka_upstream_core::wire::{self, Batch, Delivery, Head};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use twox_hash::XxHash3_128;
 
-/// A batch: the VM that sent it, its number there, and its producer's profile.
-pub(crate) type BatchId = ([u8; 16], u64, [u8; 32]);
+use crate::limits::{
+    ANSWER_BYTES, ANSWERS_BYTES, ANSWERS_SWEEP, MEMORY_ANSWER_KEPT, OUTCOME_BYTES, RESEND_MARGIN,
+};
 
-/// Answers by batch, oldest first.
+/// Answers by VM and number.
 #[derive(Clone, Default)]
-pub(crate) struct Recent(Arc<Mutex<Answers>>);
+pub(crate) struct Recent(Arc<Mutex<Senders>>);
 
-#[derive(Default)]
-struct Answers {
-    by_id: HashMap<BatchId, watch::Receiver<Option<Bytes>>>,
-    /// What is answered, oldest first, with the bytes of each answer.
-    answered: VecDeque<(Instant, BatchId, usize)>,
-    answered_bytes: usize,
-}
+/// The answer to a batch that is under way.
+pub(crate) type Answer = watch::Receiver<Option<Bytes>>;
 
 /// What is known of a batch that arrives.
 pub(crate) enum Seen {
-    /// It is new: whoever takes it answers here. Dropped without an answer, it is new again.
+    /// It is new: whoever takes it answers here.
     New(Taken),
-    /// It was taken before: the answer is there, or comes.
-    Before(watch::Receiver<Option<Bytes>>),
+    /// It was taken before, and its answer comes. Where the sender ends without one, the batch is
+    /// new again.
+    UnderWay(Answer),
+    /// It was answered before.
+    Answered(Bytes),
+    /// Its number was given to other records before.
+    Differs,
+    /// Its VM has said that it is settled: a copy that was long on its way.
+    Settled,
+    /// There is no room to remember it.
+    Full,
 }
 
 /// A batch that was taken and must be answered.
 pub(crate) struct Taken {
-    id: BatchId,
+    vm: [u8; 16],
+    sequence: u64,
+    records: usize,
+    stage: Stage,
     answer: watch::Sender<Option<Bytes>>,
     recent: Recent,
 }
 
+#[derive(PartialEq)]
+enum Stage {
+    /// Dropped now, nothing of it can be written: it is new again.
+    Taken,
+    /// Dropped now, nobody knows what became of it.
+    Enqueued,
+    Answered,
+}
+
+#[derive(Default)]
+struct Senders {
+    by_vm: HashMap<[u8; 16], Sender>,
+    bytes: usize,
+    swept: Option<Instant>,
+}
+
+struct Sender {
+    settled_below: u64,
+    batches: BTreeMap<u64, Entry>,
+    heard: Instant,
+}
+
+struct Entry {
+    digest: u128,
+    kept_for: Duration,
+    bytes: usize,
+    state: State,
+}
+
+enum State {
+    UnderWay(Answer),
+    Answered { outcomes: Bytes, until: Instant },
+}
+
 impl Recent {
     /// Looks a batch up, and takes it if it is new.
-    pub(crate) fn take(&self, id: BatchId) -> Seen {
-        let mut answers = self.lock();
-        if let Some(answer) = answers.by_id.get(&id) {
-            return Seen::Before(answer.clone());
+    pub(crate) fn take(&self, batch: &Batch<'_>) -> Seen {
+        let Head { vm, sequence, .. } = batch.head;
+        let digest = digest(batch);
+        let (now, mut senders) = (Instant::now(), self.lock());
+        senders.sweep(now);
+        if let Some(seen) = senders.look_up(&batch.head, digest, now) {
+            return seen;
         }
+        let records = batch.records.len();
+        let bytes = ANSWER_BYTES + records * OUTCOME_BYTES;
+        let sender_bytes = if senders.by_vm.contains_key(&vm) { 0 } else { ANSWER_BYTES };
+        if senders.bytes + bytes + sender_bytes > ANSWERS_BYTES {
+            return Seen::Full;
+        }
+        senders.bytes += bytes + sender_bytes;
+        let sender = senders.by_vm.entry(vm).or_insert_with(|| Sender {
+            settled_below: 0,
+            batches: BTreeMap::new(),
+            heard: now,
+        });
         let (answer, receiver) = watch::channel(None);
-        answers.by_id.insert(id, receiver);
-        Seen::New(Taken { id, answer, recent: self.clone() })
+        let state = State::UnderWay(receiver);
+        let entry = Entry { digest, kept_for: kept_for(&batch.head), bytes, state };
+        sender.batches.insert(sequence, entry);
+        let recent = self.clone();
+        Seen::New(Taken { vm, sequence, records, stage: Stage::Taken, answer, recent })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Senders> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Answers {
-    fn keep(&mut self, now: Instant, id: BatchId, bytes: usize) {
-        self.answered.push_back((now, id, bytes));
-        self.answered_bytes += bytes;
-        while let Some((since, id, bytes)) = self.answered.front().copied() {
-            let spare = now - since > KEPT_FOR
-                || self.answered.len() > KEPT_MAX
-                || self.answered_bytes > KEPT_BYTES;
-            if !spare {
-                return;
-            }
-            self.answered.pop_front();
-            self.answered_bytes -= bytes;
-            self.by_id.remove(&id);
+impl Senders {
+    /// What is known of a batch, after its VM has said what is settled.
+    fn look_up(&mut self, head: &Head, digest: u128, now: Instant) -> Option<Seen> {
+        let sender = self.by_vm.get_mut(&head.vm)?;
+        sender.heard = now;
+        let settled = head.settled_below.min(head.sequence).max(sender.settled_below);
+        sender.settled_below = settled;
+        // What is under way among them is written all the same; nobody asks for its answer.
+        while let Some(first) = sender.batches.first_entry()
+            && *first.key() < settled
+        {
+            self.bytes -= first.remove().bytes;
         }
+        if head.sequence < settled {
+            return Some(Seen::Settled);
+        }
+        let entry = sender.batches.get_mut(&head.sequence)?;
+        if entry.digest != digest {
+            return Some(Seen::Differs);
+        }
+        Some(match &mut entry.state {
+            State::UnderWay(answer) => Seen::UnderWay(answer.clone()),
+            State::Answered { outcomes, until } => {
+                *until = (*until).max(now + kept_for(head));
+                Seen::Answered(outcomes.clone())
+            }
+        })
+    }
+
+    /// Forgets, now and then, what nobody can ask for any more.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now < swept + ANSWERS_SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        let mut freed = 0;
+        self.by_vm.retain(|_, sender| {
+            sender.batches.retain(|_, entry| {
+                let is_kept = match &entry.state {
+                    State::UnderWay(_) => true,
+                    State::Answered { until, .. } => now < *until,
+                };
+                freed += if is_kept { 0 } else { entry.bytes };
+                is_kept
+            });
+            let is_kept = !sender.batches.is_empty() || now < sender.heard + MEMORY_ANSWER_KEPT;
+            freed += if is_kept { 0 } else { ANSWER_BYTES };
+            is_kept
+        });
+        self.bytes -= freed;
+    }
+
+    fn keep(&mut self, vm: &[u8; 16], sequence: u64, outcomes: Bytes) {
+        let sender = self.by_vm.get_mut(vm);
+        let Some(entry) = sender.and_then(|sender| sender.batches.get_mut(&sequence)) else {
+            return;
+        };
+        let bytes = ANSWER_BYTES + outcomes.len();
+        self.bytes = self.bytes + bytes - entry.bytes;
+        entry.bytes = bytes;
+        entry.state = State::Answered { outcomes, until: Instant::now() + entry.kept_for };
+    }
+
+    fn forget(&mut self, vm: &[u8; 16], sequence: u64) {
+        let sender = self.by_vm.get_mut(vm);
+        let entry = sender.and_then(|sender| sender.batches.remove(&sequence));
+        self.bytes -= entry.map_or(0, |entry| entry.bytes);
     }
 }
 
 impl Taken {
-    /// Answers the batch now, and if `kept` whenever it is sent again. An answer that nothing was
-    /// written needs no memory: the batch may be produced once more.
-    pub(crate) fn answer(self, outcomes: Bytes, kept: bool) {
-        let bytes = outcomes.len() + OVERHEAD_BYTES;
-        self.answer.send_replace(Some(outcomes));
-        let mut answers = self.recent.lock();
-        match kept {
-            true => answers.keep(Instant::now(), self.id, bytes),
-            false => {
-                answers.by_id.remove(&self.id);
-            }
-        }
+    /// From here on the records may be written.
+    pub(crate) fn enqueued(&mut self) {
+        self.stage = Stage::Enqueued;
+    }
+
+    /// Answers the batch now and whenever it is sent again: also that nothing was written, because
+    /// a copy that was sent earlier may yet arrive.
+    pub(crate) fn answer(mut self, outcomes: &[Outcome]) -> Bytes {
+        self.conclude(outcomes)
+    }
+
+    fn conclude(&mut self, outcomes: &[Outcome]) -> Bytes {
+        self.stage = Stage::Answered;
+        let answer = encode(outcomes);
+        let kept = match answer.len() > self.records * OUTCOME_BYTES {
+            true => encode(&outcomes.iter().map(without_detail).collect::<Vec<_>>()),
+            false => answer.clone(),
+        };
+        self.recent.lock().keep(&self.vm, self.sequence, kept);
+        self.answer.send_replace(Some(answer.clone()));
+        answer
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if self.answer.borrow().is_none() {
-            self.recent.lock().by_id.remove(&self.id);
+        match self.stage {
+            Stage::Answered => {}
+            Stage::Taken => self.recent.lock().forget(&self.vm, self.sequence),
+            Stage::Enqueued => {
+                tracing::error!(records = self.records, "event=batch_lost_track_of");
+                let lost = Reason::new(Code::BadReply, "the bridge lost track of it");
+                self.conclude(&vec![Outcome::Unknown(lost); self.records]);
+            }
         }
     }
 }
 
-/// Longer than a filter sends a batch again in acked mode at its default deadline.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Most answers.
-const KEPT_MAX: usize = 65_536;
-/// Most bytes of answers: half a minute of the highest load.
-const KEPT_BYTES: usize = 32 * 1024 * 1024;
-/// What an answer takes besides its own bytes.
-const OVERHEAD_BYTES: usize = 256;
+/// Enough against accidents, at some 10 GB/s; whoever may send batches need not forge any.
+fn digest(batch: &Batch<'_>) -> u128 {
+    let (first, _) = batch.head.profile.split_first_chunk().unwrap_or((&[0; 16], &[]));
+    XxHash3_128::oneshot(batch.encoded) ^ u128::from_be_bytes(*first)
+}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: BatchId = ([1; 16], 7, [0; 32]);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_is_new_once_and_then_answered_from_memory() {
-        let recent = Recent::default();
-        let Seen::New(taken) = recent.take(ID) else { panic!("new") };
-        let Seen::Before(mut early) = recent.take(ID) else { panic!("taken") };
-        assert!(early.borrow().is_none());
-        taken.answer(Bytes::from_static(b"outcomes"), true);
-        early.changed().await.unwrap();
-        let Seen::Before(late) = recent.take(ID) else { panic!("answered") };
-        assert_eq!(late.borrow().as_deref(), Some(&b"outcomes"[..]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_that_was_given_up_is_new_again() {
-        let recent = Recent::default();
-        let Seen::New(taken) = recent.take(ID) else { panic!("new") };
-        drop(taken);
-        assert!(matches!(recent.take(ID), Seen::New(_)));
-        assert!(matches!(recent.take(([1; 16], 7, [1; 32])), Seen::New(_)), "another profile's");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nothing_was_written_is_not_kept() {
-        let recent = Recent::default();
-        let Seen::New(taken) = recent.take(ID) else { panic!("new") };
-        let Seen::Before(waiting) = recent.take(ID) else { panic!("taken") };
-        taken.answer(Bytes::from_static(b"no"), false);
-        assert_eq!(waiting.borrow().as_deref(), Some(&b"no"[..]), "who waits is answered");
-        assert!(matches!(recent.take(ID), Seen::New(_)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_are_bounded_in_time_and_bytes_whatever_is_under_way() {
-        let recent = Recent::default();
-        let Seen::New(_under_way) = recent.take(([2; 16], 0, [0; 32])) else { panic!("new") };
-        let answer = |sequence, bytes| {
-            let Seen::New(taken) = recent.take(([1; 16], sequence, [0; 32])) else { panic!("new") };
-            taken.answer(Bytes::from(vec![0; bytes]), true);
-            recent.lock().answered.len()
-        };
-        assert_eq!((answer(1, 0), answer(2, KEPT_BYTES / 2), answer(3, KEPT_BYTES / 2)), (1, 2, 1));
-        tokio::time::advance(2 * KEPT_FOR).await;
-        assert_eq!(answer(4, 0), 1);
-        assert!(matches!(recent.take(([2; 16], 0, [0; 32])), Seen::Before(_)));
+/// How long after its answer a batch may be sent again. In memory mode that is as long as the
+/// filter finds no way to the bridge.
+fn kept_for(head: &Head) -> Duration {
+    match head.delivery {
+        Delivery::Memory => MEMORY_ANSWER_KEPT,
+        Delivery::Acked | Delivery::Queued => {
+            Duration::from_millis(head.budget_ms.into()) + RESEND_MARGIN
+        }
     }
 }
+
+/// Encoding cannot fail; if it did, the filter would read an empty reply as "may be written".
+fn encode(outcomes: &[Outcome]) -> Bytes {
+    wire::encode_outcomes(outcomes).unwrap_or_default().into_boxed_slice().into()
+}
+
+fn without_detail(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::NotWritten(reason) => Outcome::NotWritten(Reason::new(reason.code, "")),
+        Outcome::Unknown(reason) => Outcome::Unknown(Reason::new(reason.code, "")),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

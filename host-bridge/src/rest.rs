@@ -52,7 +52,7 @@ pub(crate) async fn produce(
     };
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
     let records = std::slice::from_ref(&record);
-    let enqueued = batches::enqueue(&client.producer(), records, deadline).await;
+    let enqueued = batches::enqueue(&client.producer(), records, deadline, deadline).await;
     let outcomes = enqueued.outcomes().await;
     bridge.metrics.batch_settled(&outcomes);
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));

@@ -71,7 +71,7 @@ async fn healthz() -> Response<Body> {
 }
 
 async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
-    match bridge.metrics.text(&bridge.clusters, bridge.queued.depth()) {
+    match bridge.metrics.text(&bridge.clusters, bridge.queued.depth(), &bridge.failing) {
         Ok(text) => reply::reply(StatusCode::OK, METRICS_TYPE, text.into()),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
     }

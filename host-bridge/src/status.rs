@@ -26,7 +26,11 @@ pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> 
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": bridge.began.elapsed().as_secs(),
-        "queued": { "records": queued.records, "bytes": queued.bytes },
+        "queued": {
+            "records": queued.records, "bytes": queued.bytes,
+            "slow_topics": bridge.queued.slow_lanes(),
+        },
+        "failing_topics": bridge.failing.json(),
         "clients": clients,
     });
     reply::json(StatusCode::OK, &body)

@@ -185,7 +185,7 @@ fn a_lost_reply_is_asked_for_again_under_the_same_sequence() {
 fn a_batch_says_which_of_its_predecessors_are_not_sent_again() {
     let mut filter = Filter::new(r#""producer_async":false"#);
     let settled = |callout: &Callout| wire::decode_frame(&callout.body).unwrap().head.settled_below;
-    let mut next = |filter: &mut Filter, stream| {
+    let next = |filter: &mut Filter, stream| {
         filter.push(stream).unwrap();
         filter.poll().unwrap()
     };

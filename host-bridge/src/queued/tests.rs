@@ -1,5 +1,8 @@
 //! The bridge's queue against brokers in memory.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use kafka_client::Config;
 use kafka_client::fake_broker::{FakeCluster, FakeSettings, Fault, PRODUCE, When};
 use kafka_upstream_core::wire::{Delivery, Head};
@@ -8,14 +11,14 @@ use super::*;
 
 const PROFILE: [u8; 32] = [7; 32];
 
-struct Parts {
-    kafka: FakeCluster,
-    bridge: Arc<Bridge>,
-    shared: Arc<Shared>,
+pub(crate) struct Parts {
+    pub(crate) kafka: FakeCluster,
+    pub(crate) bridge: Arc<Bridge>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Parts {
-    fn new(properties: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(properties: &[(&str, &str)]) -> Self {
         let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
         kafka.create_topic("orders", &[1]);
         let bootstrap = kafka.bootstrap();
@@ -29,6 +32,7 @@ impl Parts {
             profiles: crate::Profiles::default(),
             recent: crate::Recent::default(),
             queued: Queues::default(),
+            failing: crate::failing::Failing::default(),
             intake: crate::intake::Room::default(),
             metrics: crate::Metrics::default(),
         });
@@ -37,11 +41,26 @@ impl Parts {
 
     fn push(&self, values: &[String]) -> bool {
         let values: Vec<_> = values.iter().map(String::as_bytes).collect();
-        self.push_frame(&frame("orders", &values), values.len())
+        self.push_frame(&frame("orders", &values))
     }
 
-    fn push_frame(&self, frame: &[u8], records: usize) -> bool {
-        self.bridge.queued.push(&self.bridge, PROFILE, &self.shared, frame, records)
+    fn push_frame(&self, frame: &[u8]) -> bool {
+        let batch = wire::decode_frame(frame).unwrap();
+        self.bridge.queued.push(&self.bridge, &self.shared, frame, &batch)
+    }
+
+    /// Has nothing of a topic queued within so long.
+    async fn has_none_within(&self, topic: &str, seconds: u64) -> bool {
+        let queued = || {
+            let held = self.bridge.queued.lock();
+            held.lanes.iter().any(|((_, name), lane)| &**name == topic && lane.records > 0)
+        };
+        let is_empty = async {
+            while queued() {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(seconds), is_empty).await.is_ok()
     }
 
     /// Waits until nothing is held; false when something still is after so long.
@@ -52,14 +71,15 @@ impl Parts {
         depth.records == 0
     }
 
-    fn written(&self) -> Vec<String> {
+    pub(crate) fn written(&self) -> Vec<String> {
         let text = |value: Option<Bytes>| String::from_utf8(value.unwrap().to_vec()).unwrap();
         self.kafka.log("orders", 0).into_iter().map(|record| text(record.value)).collect()
     }
 
     fn counted(&self, row: &str) -> u64 {
         let depth = self.bridge.queued.depth();
-        let page = self.bridge.metrics.text(&self.bridge.clusters, depth).unwrap();
+        let Bridge { metrics, clusters, failing, .. } = &*self.bridge;
+        let page = metrics.text(clusters, depth, failing).unwrap();
         let line = page.lines().find_map(|line| line.strip_prefix(row));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
@@ -81,6 +101,12 @@ fn frame(topic: &str, values: &[&[u8]]) -> Vec<u8> {
     };
     let records: Vec<_> = values.iter().map(record).collect();
     wire::encode_frame(&head, records.iter().map(Vec::as_slice)).unwrap()
+}
+
+/// A wave that a test asked for panics.
+pub(super) fn panic_if_asked(queues: &Queues) {
+    let left = queues.panics.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+    assert!(left.is_err(), "as asked");
 }
 
 /// Numbered values, so many batches of so many.
@@ -124,7 +150,7 @@ async fn what_comes_while_a_wave_is_sent_again_does_not_overtake_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_after_a_batch_was_written_does_not_write_it_again() {
-    for seconds in [5, 15, 60] {
+    for seconds in [5, 15, 60, 600] {
         let parts = Parts::new(&[]);
         parts.kafka.arm(PRODUCE, When::Nth(1), Fault::CloseAfter);
         let batch = &numbered(1, 10)[0];
@@ -149,7 +175,7 @@ async fn the_queue_is_bounded_in_records_and_has_room_again() {
         assert!(parts.push(batch));
     }
     assert!(!parts.push(&batches[5]) && !parts.push(&["one".to_owned()]));
-    assert_eq!(parts.bridge.queued.depth().records, QUEUE_RECORDS);
+    assert_eq!(parts.bridge.queued.depth().records, QUEUE_RECORDS / 2);
     parts.kafka.restart(1);
     assert!(parts.is_empty_within(60).await);
     assert!(parts.push(&batches[5]));
@@ -163,9 +189,9 @@ async fn the_queue_is_bounded_in_bytes() {
     parts.kafka.kill(1);
     let batch = vec![vec![b'x'; 1_000_000]; 10];
     let frame = frame("orders", &batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let fit = (1..).take_while(|_| parts.push_frame(&frame, 10)).count();
-    assert_eq!(fit, QUEUE_BYTES / frame.len());
-    assert!(parts.bridge.queued.depth().bytes <= QUEUE_BYTES);
+    let fit = (1..).take_while(|_| parts.push_frame(&frame)).count();
+    assert_eq!(fit, (QUEUE_BYTES / frame.len()).div_ceil(2));
+    assert!(parts.bridge.queued.depth().bytes <= QUEUE_BYTES / 2 + frame.len());
     parts.kafka.restart(1);
     assert!(parts.is_empty_within(60).await);
     assert_eq!(parts.written().len(), 10 * fit);
@@ -186,7 +212,7 @@ async fn a_record_that_kafka_refuses_for_good_is_counted_and_holds_nothing_up() 
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_does_not_exist_yet_keeps_its_records() {
     let parts = Parts::new(&[]);
-    assert!(parts.push_frame(&frame("later", &[b"one", b"two"]), 2));
+    assert!(parts.push_frame(&frame("later", &[b"one", b"two"])));
     assert!(!parts.is_empty_within(200).await);
     parts.kafka.create_topic("later", &[1]);
     assert!(parts.is_empty_within(60).await);
@@ -201,4 +227,77 @@ async fn a_drain_ends_at_its_deadline_when_kafka_is_away() {
     let began = Instant::now();
     assert!(!parts.is_empty_within(10).await);
     assert!(began.elapsed() < Duration::from_millis(10_100), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_topic_holds_up_no_other_and_is_told() {
+    let parts = Parts::new(&[]);
+    let row = "host_bridge_failing_topics{cluster=\"default\",code=\"unknown_topic\"}";
+    for number in 0..3 {
+        assert!(parts.push_frame(&frame("missing", &[b"one"])));
+        assert!(parts.push(&[number.to_string()]));
+        assert!(parts.has_none_within("orders", 1).await, "{number}");
+    }
+    assert_eq!(parts.written(), ["0", "1", "2"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(parts.counted(row), 1);
+    let failing = parts.bridge.failing.json();
+    assert_eq!(
+        (&failing[0]["topic"], &failing[0]["code"]),
+        (&json!("missing"), &json!("unknown_topic"))
+    );
+    let slow = parts.bridge.queued.slow_lanes();
+    assert_eq!((&slow[0]["topic"], &slow[0]["records"]), (&json!("missing"), &json!(3)));
+    parts.kafka.create_topic("missing", &[1]);
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!((parts.counted(row), parts.bridge.failing.json().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_several_topics_is_taken_whole_and_parted() {
+    let parts = Parts::new(&[]);
+    parts.kafka.create_topic("more", &[1]);
+    let head = wire::decode_frame(&frame("orders", &[b"x"])).unwrap().head;
+    let record = |topic, value| {
+        let (partition, key, headers) = (Some(0), None, Vec::new());
+        let record = Record { topic, partition, timestamp_ms: 5, key, value: Some(value), headers };
+        wire::encode_record(&record).unwrap()
+    };
+    let values: [(&str, &[u8]); 4] =
+        [("orders", b"a"), ("more", b"b"), ("missing", b"c"), ("orders", b"d")];
+    let records: Vec<_> = values.iter().map(|(topic, value)| record(topic, value)).collect();
+    let frame = wire::encode_frame(&head, records.iter().map(Vec::as_slice)).unwrap();
+    assert!(parts.push_frame(&frame));
+    assert_eq!(parts.bridge.queued.depth().records, 4);
+    assert!(parts.has_none_within("orders", 1).await && parts.has_none_within("more", 1).await);
+    assert_eq!(
+        (parts.written(), parts.kafka.log("more", 0).len()),
+        (vec!["a".into(), "d".into()], 1)
+    );
+    assert_eq!(parts.bridge.queued.depth().records, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_cannot_be_written_leave_room_for_another() {
+    let parts = Parts::new(&[]);
+    let values = vec![&b"v"[..]; 1000];
+    for topic in ["m1", "m2", "m3"] {
+        let frame = frame(topic, &values);
+        while parts.push_frame(&frame) {}
+    }
+    assert!(parts.push_frame(&frame("orders", &values)));
+    assert!(parts.has_none_within("orders", 1).await);
+    assert_eq!(parts.written().len(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_lanes_task_loses_nothing() {
+    let parts = Parts::new(&[]);
+    parts.bridge.queued.panics.store(2, Relaxed);
+    let batches = numbered(4, 10);
+    for batch in &batches {
+        assert!(parts.push(batch));
+    }
+    assert!(parts.is_empty_within(60).await);
+    assert_eq!(parts.written(), batches.concat());
 }

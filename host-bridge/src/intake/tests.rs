@@ -1,0 +1,152 @@
+//! Batches against brokers in memory.
+
+use kafka_client::fake_broker::{Fault, METADATA, PRODUCE, When};
+use kafka_upstream_core::record::Record;
+
+use super::*;
+use crate::queued::tests::Parts;
+
+const PROFILE: [u8; 32] = [7; 32];
+
+fn frame(sequence: u64, delivery: Delivery, budget_ms: u32, value: &str) -> Vec<u8> {
+    let head =
+        Head { profile: PROFILE, vm: [1; 16], sequence, delivery, budget_ms, settled_below: 0 };
+    let record = Record {
+        topic: "orders",
+        partition: Some(0),
+        timestamp_ms: 5,
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: Vec::new(),
+    };
+    let record = wire::encode_record(&record).unwrap();
+    wire::encode_frame(&head, std::iter::once(record.as_slice())).unwrap()
+}
+
+fn parts(properties: &[(&str, &str)]) -> Parts {
+    let parts = Parts::new(properties);
+    parts.bridge.profiles.put(PROFILE, &parts.shared);
+    parts
+}
+
+async fn send(parts: &Parts, frame: &[u8]) -> (u16, Bytes) {
+    let request = Request::post("/v1/produce")
+        .header(header::CONTENT_TYPE, wire::BATCH_TYPE)
+        .body(Body::from(frame.to_vec()));
+    let reply = produce(State(parts.bridge.clone()), request.unwrap()).await;
+    let status = reply.status().as_u16();
+    (status, reply.into_body().collect().await.unwrap().to_bytes())
+}
+
+/// As a filter does in memory mode: the same batch, until the bridge gives outcomes.
+async fn send_until_settled(parts: &Parts, frame: &[u8]) -> (usize, Vec<Outcome>) {
+    for attempt in 1..1000 {
+        match send(parts, frame).await {
+            (200, body) => return (attempt, wire::decode_outcomes(&body).unwrap()),
+            (504, body) => assert!(body.starts_with(br#"{"code":"in_progress""#), "{body:?}"),
+            (status, body) => panic!("{status} {body:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no outcomes")
+}
+
+fn is_written(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. }))
+}
+
+fn kongs() -> [(&'static str, &'static str); 2] {
+    [("retries", "2"), ("request.timeout.ms", "2000")]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_doubt_in_memory_mode_is_resolved_under_the_same_identity() {
+    for seconds in [16, 120, 3600] {
+        let parts = parts(&kongs());
+        parts.kafka.arm(PRODUCE, When::Nth(1), Fault::CloseAfter);
+        let frame = frame(1, Delivery::Memory, 10_000, "once");
+        let sending = send_until_settled(&parts, &frame);
+        let outage = async {
+            while parts.written().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            parts.kafka.kill(1);
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            parts.kafka.restart(1);
+        };
+        let ((attempts, outcomes), ()) = tokio::join!(sending, outage);
+        assert!(attempts > 1 && is_written(&outcomes), "{attempts} {outcomes:?}");
+        assert_eq!(parts.written(), ["once"], "after {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_left_the_bridge_in_its_budget_is_not_written_in_memory_mode() {
+    let parts = parts(&kongs());
+    parts.kafka.kill(1);
+    let (status, body) = send(&parts, &frame(1, Delivery::Memory, 2000, "never")).await;
+    let outcomes = wire::decode_outcomes(&body).unwrap();
+    assert_eq!(status, 200);
+    assert!(matches!(outcomes[..], [Outcome::NotWritten(_)]), "{outcomes:?}");
+    let failing = parts.bridge.failing.json();
+    assert_eq!(failing[0]["topic"], "orders");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_under_way_in_memory_mode_is_told_as_failing_within_a_minute() {
+    let parts = parts(&kongs());
+    let (first, second) = (frame(1, Delivery::Memory, 10_000, "a"), 600_000);
+    assert!(is_written(&send_until_settled(&parts, &first).await.1));
+    parts.kafka.kill(1);
+    let second = frame(2, Delivery::Memory, second, "b");
+    let patience = Duration::from_secs(60);
+    assert!(tokio::time::timeout(patience, send(&parts, &second)).await.is_err());
+    assert_eq!(parts.bridge.failing.json()[0]["topic"], "orders");
+    parts.kafka.restart(1);
+    assert!(is_written(&send_until_settled(&parts, &second).await.1));
+    assert_eq!(parts.written(), ["a", "b"]);
+    assert!(parts.bridge.failing.json().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_sent_again_within_an_hour_is_written_once() {
+    let parts = parts(&kongs());
+    let frame = frame(1, Delivery::Acked, 3_600_000, "once");
+    let (_, first) = send(&parts, &frame).await;
+    for seconds in [61, 3000] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(send(&parts, &frame).await, (200, first.clone()));
+    }
+    assert_eq!(parts.written(), ["once"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_records_under_the_same_number_are_unknown_and_not_written() {
+    let parts = parts(&kongs());
+    assert_eq!(send(&parts, &frame(1, Delivery::Acked, 5000, "one")).await.0, 200);
+    let (status, body) = send(&parts, &frame(1, Delivery::Acked, 5000, "other")).await;
+    assert_eq!(status, 500);
+    assert!(body.starts_with(br#"{"code":"batch_conflict""#), "{body:?}");
+    assert_eq!(parts.written(), ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_whose_first_is_cut_off_before_it_is_enqueued_takes_its_place() {
+    let parts = parts(&kongs());
+    parts.kafka.arm(METADATA, When::Nth(1), Fault::CloseBefore);
+    parts.kafka.kill(1);
+    let frame = frame(1, Delivery::Acked, 60_000, "once");
+    let first = async {
+        let cut_off = tokio::time::timeout(Duration::from_secs(5), send(&parts, &frame));
+        assert!(cut_off.await.is_err());
+        parts.kafka.restart(1);
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        send(&parts, &frame).await
+    };
+    let ((), (status, body)) = tokio::join!(first, second);
+    assert_eq!(status, 200);
+    assert!(is_written(&wire::decode_outcomes(&body).unwrap()));
+    assert_eq!(parts.written(), ["once"]);
+}

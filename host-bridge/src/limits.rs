@@ -1,0 +1,59 @@
+//! Bounds of the bridge, with their units and reasons.
+
+use std::time::Duration;
+
+/// Bytes of what is remembered of batches: a quarter of a million of them. At the bound new batches
+/// are refused, because an answer that is forgotten would let its batch be written twice.
+pub(crate) const ANSWERS_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that a remembered batch, or a VM, takes besides its outcomes.
+pub(crate) const ANSWER_BYTES: usize = 256;
+/// Bytes of a remembered outcome at most: two tags, a partition and an offset at their longest.
+pub(crate) const OUTCOME_BYTES: usize = 17;
+/// How long an answer is kept beyond its sender's patience: a copy may have lain in the buffers of a
+/// machine that stood still.
+pub(crate) const RESEND_MARGIN: Duration = Duration::from_secs(60);
+/// How long an answer of memory mode is kept for a VM that has not said that it has it. Its batches
+/// have no deadline; this is how long gateway and bridge may lose sight of one another.
+pub(crate) const MEMORY_ANSWER_KEPT: Duration = Duration::from_secs(3600);
+/// How often what is out of date is looked for: all answers are passed then, in milliseconds.
+pub(crate) const ANSWERS_SWEEP: Duration = Duration::from_secs(5);
+
+/// How long records of memory mode stay with the producer, whatever their callout's budget: half of
+/// the day after which a broker knows a batch no more (`producer.id.expiration.ms`).
+pub(crate) const MEMORY_DELIVERY: Duration = Duration::from_secs(12 * 3600);
+/// What an answer may take beyond the callout's budget: outcomes come within 100 ms of their
+/// deadline, and the gateway waits for 500 ms.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(200);
+
+/// Records that all of the bridge's queue holds. A topic gets what is left free at most, and so half
+/// of it when it is alone: as much as the filter's own queue by default.
+pub(crate) const QUEUE_RECORDS: usize = 100_000;
+/// Bytes of the batches that hold them.
+pub(crate) const QUEUE_BYTES: usize = 128 * 1024 * 1024;
+/// Topics that have records in the queue, each with a task.
+pub(crate) const QUEUE_LANES: usize = 1000;
+/// Records that are sent at a time.
+pub(crate) const WAVE_RECORDS: usize = 10_000;
+/// Bytes of batches that are sent at a time, unless one alone has more: a quarter of what a producer
+/// holds for a partition by default.
+pub(crate) const WAVE_BYTES: usize = 4 * 1024 * 1024;
+/// How long a wave waits for its topic and for the producer's memory: long enough that a topic is
+/// known to be missing.
+pub(crate) const WAVE_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause after a wave that was not written, and what it grows to.
+pub(crate) const WAVE_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How often it is looked at whether the queue has been emptied.
+pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Failing topics that are remembered by name; clients may choose the names.
+pub(crate) const FAILING_TOPICS: usize = 100;
+/// Failing topics that a line of the log names.
+pub(crate) const FAILING_TOPICS_LOGGED: usize = 10;
+/// How often failing topics are logged.
+pub(crate) const FAILING_LOGGED: Duration = Duration::from_secs(60);
+/// A topic that nobody writes to is no longer failing after this.
+pub(crate) const FAILING_KEPT: Duration = Duration::from_secs(300);
+/// A batch that is under way for so long is in trouble.
+pub(crate) const SLOW_BATCH: Duration = Duration::from_secs(10);
