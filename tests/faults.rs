@@ -158,3 +158,36 @@ async fn memory_mode_keeps_every_200_while_kafka_is_down_and_then_says_503() -> 
     assert!(written.keys().cloned().collect::<HashSet<_>>() == kept, "{} written", written.len());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_mode_writes_once_what_a_silent_kafka_left_in_doubt() -> anyhow::Result<()> {
+    let memory = json!({
+        "producer_async": true,
+        "producer_request_acks": -1,
+        "producer_async_flush_timeout": 100,
+        "delivery_timeout": 2000,
+    });
+    let mut gateway = Gateway::start_alone(&[("orders", memory)]).await?;
+    gateway.wait_for_success("orders", "before").await?;
+    gateway.wait_until_empty().await?;
+    gateway.kafka.freeze_broker(1)?;
+    for number in 0..5 {
+        let reply = gateway.send("orders", text(&number.to_string())).await?;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    // The filter asks again and again for what the bridge is still at.
+    wait_until("doubt", Duration::from_secs(30), async || {
+        let name = "host_bridge_batches_refused_total";
+        let asked = gateway.bridge.metric(name, "status=\"504\"").await?;
+        ensure!(asked >= 3.0, "{asked} times");
+        Ok(())
+    })
+    .await?;
+    gateway.kafka.thaw_broker(1)?;
+    gateway.wait_until_empty().await?;
+    let mut written = bodies(&gateway.records("orders").await?)?;
+    assert!(written.remove("before").is_some());
+    assert_eq!(written.len(), 5, "{written:?}");
+    assert!(written.values().all(|times| *times == 1), "{written:?}");
+    Ok(())
+}
