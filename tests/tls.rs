@@ -92,7 +92,7 @@ async fn a_filter_takes_a_certificate_that_the_bridge_has_under_a_name() -> anyh
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(read_all(&parties.kafka.bootstrap(), "inline").await?.len(), 1);
     let reply = text("x").send(envoy.port("another")?).await?;
-    assert_eq!(reply.status, 503);
+    assert_eq!(reply.status, 500);
     assert!(reply.text().contains("security.certificate_id: `another` is not"), "{}", reply.text());
     assert_eq!(bridge.get("/readyz").await?.status, 200);
     for (label, least) in [("client", 28.0), ("truststore", 28.0)] {
