@@ -1,11 +1,11 @@
 //! The Kafka parts on real brokers of both versions.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::process::wait_until;
 use harness::reader::{Tail, read_all};
-use kafka_client::{Client, Outcome, Record};
+use kafka_client::{Client, Outcome, Reason, Record};
 use kafka_upstream_tests::produce::client;
 use tokio::time::Instant;
 
@@ -56,6 +56,39 @@ async fn records_survive_a_stopped_and_a_killed_broker() {
         assert_eq!(first.json().unwrap(), serde_json::json!({"n": 0}));
         assert_eq!(first.headers[0], ("id".to_owned(), Some(b"7".to_vec())));
         assert_eq!(first.headers[1], ("none".to_owned(), None));
+    }
+}
+
+/// The broker's clock seems ahead of a record from an hour ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_timestamp_that_kafka_refuses_names_the_clock_and_fails_no_neighbour() {
+    for version in [KafkaVersion::V4_1, KafkaVersion::V3_9] {
+        let kafka = Kafka::pooled(version).await.unwrap();
+        let recent = [("message.timestamp.before.max.ms", "60000")];
+        kafka.create_topic_with("clocks", 1, 1, &recent).await.unwrap();
+        let client = client(&kafka.bootstrap(), &[("acks", "all"), ("linger.ms", "200")]).unwrap();
+        let (producer, deadline) = (client.producer(), Instant::now() + Duration::from_secs(30));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let now = i64::try_from(now).unwrap();
+        let at = |timestamp_ms| Record {
+            partition: None,
+            key: None,
+            value: Some(b"v"),
+            headers: &[],
+            timestamp_ms,
+        };
+        let (early, right) = tokio::join!(
+            producer.send("clocks", at(now - 3_600_000), deadline),
+            producer.send("clocks", at(now), deadline)
+        );
+        assert!(matches!(right, Outcome::Written { .. }), "{right:?}");
+        let Outcome::NotWritten(reason @ Reason::InvalidTimestamp(_)) = early else {
+            panic!("{early:?}")
+        };
+        let told = reason.to_string();
+        assert!(told.starts_with("this host's clock or the broker's is wrong"), "{told}");
+        assert!(told.contains("out of range"), "the broker's own words: {told}");
+        assert!(!reason.is_permanent());
     }
 }
 

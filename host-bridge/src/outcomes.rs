@@ -24,6 +24,7 @@ pub(crate) fn reason(cause: &Cause) -> Reason {
         Cause::TooLarge => Code::RecordTooLarge,
         Cause::Unauthorized { .. } => Code::Unauthorized,
         Cause::Unsupported(_) => Code::Unsupported,
+        Cause::InvalidTimestamp(_) => Code::ClockSkew,
         Cause::InvalidTopic | Cause::NoSuchPartition { .. } | Cause::InvalidRecord(_) => {
             Code::Rejected
         }
@@ -35,7 +36,36 @@ pub(crate) fn reason(cause: &Cause) -> Reason {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use kafka_client::Config;
+    use kafka_client::fake_broker::{FakeCluster, FakeSettings, Fault, PRODUCE, Trace, When};
+    use tokio::time::Instant;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timestamp_that_is_refused_names_the_clock_and_is_kept() {
+        let kafka = FakeCluster::new(FakeSettings::default());
+        kafka.create_topic("orders", &[1]);
+        let properties = [("bootstrap.servers", &*kafka.bootstrap())];
+        let client = kafka.client(Config::from_properties(properties).unwrap());
+        let record = || kafka_client::Record {
+            partition: None,
+            key: None,
+            value: Some(b"ahead"),
+            headers: &[],
+            timestamp_ms: 5,
+        };
+        let deadline = || Instant::now() + Duration::from_secs(10);
+        kafka.arm(PRODUCE, When::Nth(1), Fault::Refuse { code: 32, trace: Trace::Nothing });
+        let refused = client.producer().send("orders", record(), deadline()).await;
+        let Outcome::NotWritten(reason) = translate(refused) else { panic!("it was refused") };
+        assert_eq!((reason.code, reason.code.is_permanent()), (Code::ClockSkew, false));
+        assert!(reason.detail.starts_with("this host's clock or the broker's is wrong"));
+        let again = client.producer().send("orders", record(), deadline()).await;
+        assert!(matches!(translate(again), Outcome::Written { .. }), "the clock is right again");
+    }
 
     #[test]
     fn client_and_filter_agree_on_what_is_refused_for_good() {
@@ -53,6 +83,7 @@ mod tests {
             Cause::NoSuchPartition { partition: 3, count: 2 },
             Cause::TooLarge,
             Cause::InvalidRecord(why()),
+            Cause::InvalidTimestamp(why()),
             Cause::Unsupported(why()),
             unauthorized,
             Cause::Closed,

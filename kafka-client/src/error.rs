@@ -5,6 +5,8 @@ pub(crate) mod policy;
 
 use std::sync::Arc;
 
+use crate::sasl::quotable;
+
 /// A short text for people, shared between the many records that failed for the same cause.
 pub type Cause = Arc<str>;
 
@@ -49,6 +51,13 @@ pub enum Reason {
     /// The broker (or this client) does not take this record; its neighbours are not affected.
     #[error("the record is invalid: {0}")]
     InvalidRecord(Cause),
+    /// The broker does not take the record's timestamp, which a wrong clock made. A later attempt may
+    /// be taken.
+    #[error(
+        "this host's clock or the broker's is wrong: the broker does not take the record's \
+         timestamp (INVALID_TIMESTAMP, 32){}", said(.0)
+    )]
+    InvalidTimestamp(Cause),
     /// A broker is too old for what is configured, as for `compression.type=zstd` before Kafka 2.1.
     #[error("the broker does not know what is configured: {0}")]
     Unsupported(Cause),
@@ -90,9 +99,19 @@ impl Reason {
             | Self::NoAnswer(_)
             | Self::UnknownTopic
             | Self::TooManyTopics
+            | Self::InvalidTimestamp(_)
             | Self::Unsupported(_)
             | Self::Unauthorized { .. }
             | Self::Closed => false,
+        }
+    }
+
+    /// Why the broker names a record of a batch that it refused with this code (KIP-467).
+    pub(crate) fn of_record(code: i16, said: &str) -> Self {
+        let said = quotable(said).into();
+        match code {
+            32 => Self::InvalidTimestamp(said),
+            _ => Self::InvalidRecord(said),
         }
     }
 
@@ -102,12 +121,17 @@ impl Reason {
         match code {
             3 => Self::UnknownTopic,
             10 | 18 => Self::TooLarge,
+            32 => Self::InvalidTimestamp("".into()),
             17 => Self::InvalidTopic,
             29 | 31 | 58 => Self::Unauthorized { code, name },
             21 | 35 | 43 | 76 => Self::Unsupported(format!("{name} ({code})").into()),
             _ => Self::Refused { code, name },
         }
     }
+}
+
+fn said(what: &Cause) -> String {
+    if what.is_empty() { String::new() } else { format!(": {what}") }
 }
 
 fn after(last: &Option<Cause>) -> String {
@@ -151,6 +175,7 @@ mod tests {
         assert!(!Reason::BufferFull.is_permanent());
         assert!(!Reason::of_code(29).is_permanent());
         assert!(!Reason::of_code(76).is_permanent());
+        assert!(!Reason::of_code(32).is_permanent());
         assert!(Reason::of_code(10).is_permanent());
         assert!(Reason::of_code(44).is_permanent());
     }

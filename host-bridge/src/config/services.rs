@@ -21,7 +21,7 @@ pub(super) fn expand(
 }
 
 /// Event Hubs closes a connection without an answer when it is idle for 240 s or carries a request
-/// over 1 MB, and wants 20 s for a request. Its user is a constant, and the password the connection
+/// over 1 MB, wants 20 s for a request, and says POLICY_VIOLATION to whom it throttles. Its user is a constant, and the password the connection
 /// string.
 const AZURE_EVENT_HUBS: &[(&str, &str)] = &[
     ("security.protocol", "SASL_SSL"),
@@ -31,6 +31,7 @@ const AZURE_EVENT_HUBS: &[(&str, &str)] = &[
     ("metadata.max.age.ms", "180000"),
     ("max.request.size", "1000000"),
     ("request.timeout.ms", "60000"),
+    ("policy.violation.retry", "true"),
 ];
 
 const SERVICES: &[(&str, &[(&str, &str)])] = &[("azure-event-hubs", AZURE_EVENT_HUBS)];

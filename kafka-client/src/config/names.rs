@@ -30,6 +30,7 @@ pub(super) const NAMES: &[&str] = &[
     "max.request.size",
     "metadata.max.age.ms",
     "partitioner",
+    "policy.violation.retry",
     "reconnect.backoff.max.ms",
     "reconnect.backoff.ms",
     "request.timeout.ms",

@@ -30,7 +30,7 @@ pub fn properties() -> Vec<PropertyDoc> {
     NAMES.iter().map(doc).collect()
 }
 
-const DEFAULTS: [(&str, &str); 29] = [
+const DEFAULTS: [(&str, &str); 30] = [
     ("acks", "all"),
     ("batch.records", "10000"),
     ("batch.size", "1000000"),
@@ -49,6 +49,7 @@ const DEFAULTS: [(&str, &str); 29] = [
     ("max.request.size", "4194304"),
     ("metadata.max.age.ms", "300000"),
     ("partitioner", "murmur2_random"),
+    ("policy.violation.retry", "false"),
     ("reconnect.backoff.max.ms", "1000"),
     ("reconnect.backoff.ms", "50"),
     ("request.timeout.ms", "30000"),

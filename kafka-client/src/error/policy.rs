@@ -23,8 +23,11 @@ pub(crate) enum Class {
     Corrupt,
     /// Refused for good.
     BadBatch,
-    /// Refused for good, and so is the topic for a while.
+    /// Refused for good, for what the topic is or who we are: other batches are tried all the same,
+    /// since an operator may have mended it.
     TopicRefused,
+    /// A policy of the broker's is against the batch; with some vendors the word for throttling.
+    Policy,
     /// The whole cluster refuses us: slow retries until the deadline.
     ClusterRefused,
     /// A gap before the batch, in the broker's view.
@@ -49,7 +52,8 @@ const PRODUCE: &[(Class, &[i16])] = &[
     (Class::BadRecord, &[87, 32]),
     (Class::Corrupt, &[2]),
     (Class::BadBatch, &[76, 43, 21, 42, 35]),
-    (Class::TopicRefused, &[29, 17, 44]),
+    (Class::TopicRefused, &[29, 17]),
+    (Class::Policy, &[44]),
     (Class::ClusterRefused, &[31, 58]),
     (Class::OutOfOrder, &[45]),
     (Class::Forgotten, &[59]),
@@ -76,7 +80,7 @@ pub(crate) fn is_identity_retried(code: i16) -> bool {
 impl Class {
     /// Whether the same record would be refused again, whatever an operator does.
     pub(crate) const fn refuses_for_good(self) -> bool {
-        matches!(self, Self::TooLarge | Self::BadRecord | Self::BadBatch | Self::TopicRefused)
+        matches!(self, Self::TooLarge | Self::BadRecord | Self::BadBatch | Self::Policy)
     }
 
     /// Whether the answer leaves open whether the batch was appended. A base offset in an error

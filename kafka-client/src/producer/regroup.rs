@@ -33,7 +33,7 @@ impl Regrouped {
     }
 
     /// Without the records at `faults`; at least one of them must be in the batch.
-    pub(crate) fn without(bytes: &Bytes, faults: &[(i32, String)]) -> Option<Self> {
+    pub(crate) fn without(bytes: &Bytes, faults: &[(i32, Reason)]) -> Option<Self> {
         let (_, records) = record_batch::decode_all(bytes).ok()?;
         let fault = |index: usize| {
             faults.iter().find(|(at, _)| usize::try_from(*at).is_ok_and(|at| at == index))
@@ -42,9 +42,7 @@ impl Regrouped {
         let mut kept = Vec::new();
         for index in 0..records.len() {
             match fault(index) {
-                Some((_, what)) => {
-                    refused.push((index, Reason::InvalidRecord(what.as_str().into())));
-                }
+                Some((_, reason)) => refused.push((index, reason.clone())),
                 None => kept.push(index),
             }
         }

@@ -59,7 +59,8 @@ impl Routing {
     pub(crate) fn retry_limits(&self) -> RetryLimits {
         let config = &self.cluster.config;
         let (retries, idempotent) = (config.retries, config.is_idempotent());
-        RetryLimits { retries, idempotent, backoff: config.retry }
+        let policy_throttles = config.policy_throttles;
+        RetryLimits { retries, idempotent, policy_throttles, backoff: config.retry }
     }
 
     /// The topic, if it is in use.

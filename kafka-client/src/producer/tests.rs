@@ -118,12 +118,13 @@ async fn without_idempotence_a_lost_answer_duplicates_in_order() {
 async fn a_refusal_after_a_lost_answer_is_unknown() {
     let scripted = Scripted::start().await;
     let client = client(&scripted);
-    scripted.script([Act::CloseAfter, Act::Refuse(29)]);
+    scripted.script([Act::CloseAfter, Act::Refuse(29), Act::Refuse(29)]);
     let unauthorized = Reason::of_code(29);
     assert_eq!(send(&client, "a").await, Outcome::Unknown(unauthorized.clone()));
     assert_eq!(scripted.log("orders", 0), ["a"]);
     assert_eq!(send(&client, "b").await, Outcome::NotWritten(unauthorized));
-    assert_eq!(scripted.produced_at().len(), 2, "the topic is refused for a second");
+    assert_eq!(scripted.produced_at().len(), 3, "the broker is asked each time");
+    assert!(matches!(send(&client, "c").await, Outcome::Written { .. }), "the permission is back");
 }
 
 #[tokio::test]

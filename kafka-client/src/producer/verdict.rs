@@ -35,6 +35,8 @@ pub(crate) struct RetryLimits {
     pub(crate) retries: u32,
     /// Whether batches have stamps.
     pub(crate) idempotent: bool,
+    /// Whether POLICY_VIOLATION means "not now".
+    pub(crate) policy_throttles: bool,
     pub(crate) backoff: Backoff,
 }
 
@@ -65,7 +67,7 @@ pub(crate) enum Verdict {
     /// In two halves.
     Halve,
     /// Without the records at fault, which are refused.
-    Without(Vec<(i32, String)>),
+    Without(Vec<(i32, Reason)>),
 }
 
 /// Judges an answer.
@@ -83,7 +85,7 @@ pub(crate) fn judge(
     if class != Class::UnknownTopic {
         attempts.unknown_since = None;
     }
-    let give_up = |reason| Verdict::GiveUp { reason, topic_refused: class == Class::TopicRefused };
+    let give_up = |reason| Verdict::GiveUp { reason, topic_refused: false };
     let reason = Reason::of_code(answer.code);
     if let Some(trouble) = trouble_of(class).filter(|_| limits.idempotent) {
         return attempts.trouble(trouble, reason, limits, random);
@@ -101,10 +103,17 @@ pub(crate) fn judge(
         }
         Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
+        Class::Policy if limits.policy_throttles => attempts.throttled(reason, limits, random),
         // A batch that may be in the log already must not be taken apart.
-        Class::TooLarge | Class::BadRecord if attempts.maybe_written => give_up(reason),
+        Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
+            give_up(reason)
+        }
         Class::TooLarge if records > 1 => Verdict::Halve,
-        Class::BadRecord if !answer.faults.is_empty() => Verdict::Without(answer.faults),
+        Class::BadRecord | Class::Policy if !answer.faults.is_empty() => {
+            let named = answer.faults.iter();
+            let named = named.map(|(at, said)| (*at, Reason::of_record(answer.code, said)));
+            Verdict::Without(named.collect())
+        }
         Class::BadRecord if records > 1 => Verdict::Halve,
         Class::Corrupt if attempts.corrupt == 0 => {
             attempts.corrupt += 1;
@@ -114,6 +123,7 @@ pub(crate) fn judge(
         | Class::BadRecord
         | Class::Corrupt
         | Class::BadBatch
+        | Class::Policy
         | Class::TopicRefused => give_up(reason),
         Class::ClusterRefused => Verdict::Resend {
             pause: limits.backoff.max,
@@ -177,6 +187,13 @@ impl Attempts {
         }
     }
 
+    /// Until the deadline, however often.
+    fn throttled(&mut self, reason: Reason, limits: RetryLimits, random: u64) -> Verdict {
+        self.resent = self.resent.saturating_add(1);
+        let pause = limits.backoff.after(self.resent, random);
+        Verdict::Resend { pause, cause: reason.to_string().into(), refresh: false }
+    }
+
     fn resend(
         &mut self,
         reason: Reason,
@@ -204,6 +221,7 @@ mod tests {
     const LIMITS: RetryLimits = RetryLimits {
         retries: 5,
         idempotent: false,
+        policy_throttles: false,
         backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
     };
 
@@ -250,7 +268,7 @@ mod tests {
         assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
         assert!(matches!(
             after(&mut attempts, 29, -1),
-            Verdict::GiveUp { topic_refused: true, .. }
+            Verdict::GiveUp { topic_refused: false, .. }
         ));
         assert!(attempts.maybe_written);
     }
@@ -304,10 +322,30 @@ mod tests {
 
     #[test]
     fn records_at_fault_are_named() {
-        let faults = vec![(1, "no key".to_owned())];
-        let answer = Appended { faults: faults.clone(), ..answer(87, -1) };
-        let verdict = judge(answer, &mut Attempts::default(), 3, LIMITS, Instant::now(), 0);
-        assert_eq!(verdict, Verdict::Without(faults));
+        for (code, reason) in [
+            (87, Reason::InvalidRecord("why".into())),
+            (44, Reason::InvalidRecord("why".into())),
+            (32, Reason::InvalidTimestamp("why".into())),
+        ] {
+            let faults = vec![(1, "why".to_owned())];
+            let answer = Appended { faults, ..answer(code, -1) };
+            let verdict = judge(answer, &mut Attempts::default(), 3, LIMITS, Instant::now(), 0);
+            assert_eq!(verdict, Verdict::Without(vec![(1, reason)]));
+        }
+    }
+
+    #[test]
+    fn a_policy_refuses_for_good_unless_it_is_the_vendors_word_for_throttling() {
+        let refused = Reason::Refused { code: 44, name: "POLICY_VIOLATION" };
+        let given_up = Verdict::GiveUp { reason: refused, topic_refused: false };
+        assert_eq!(after(&mut Attempts::default(), 44, -1), given_up);
+        let limits = RetryLimits { policy_throttles: true, ..LIMITS };
+        let mut attempts = Attempts::default();
+        for _ in 0..20 {
+            let verdict = judge(answer(44, -1), &mut attempts, 2, limits, Instant::now(), 20);
+            assert!(is_resend(&verdict), "{verdict:?}");
+        }
+        assert!(!attempts.maybe_written);
     }
 
     #[test]

@@ -291,7 +291,8 @@ async fn a_record_at_fault_does_not_fail_its_neighbours() {
     let mut desk = Desk::new(LIMITS);
     let tickets: Vec<_> = (0..3u8).map(|value| desk.push(&[value], 1000, 0).unwrap()).collect();
     let shipment = desk.take(0).unwrap();
-    let without = Regrouped::without(&shipment.bytes, &[(1, "no key".into())]).unwrap();
+    let no_key = Reason::InvalidRecord("no key".into());
+    let without = Regrouped::without(&shipment.bytes, &[(1, no_key.clone())]).unwrap();
     desk.queue.finish(shipment, Ending::Regroup(without));
     let rest = desk.take(1).unwrap();
     assert_eq!(values_of(&rest.bytes), [0, 2]);
@@ -300,7 +301,7 @@ async fn a_record_at_fault_does_not_fail_its_neighbours() {
     for ticket in tickets {
         outcomes.push(ticket.outcome().await);
     }
-    let refused = Outcome::NotWritten(Reason::InvalidRecord("no key".into()));
+    let refused = Outcome::NotWritten(no_key);
     assert_eq!(outcomes, [written(4), refused, written(5)]);
     assert_eq!(desk.buffered(), 0);
 }
@@ -315,6 +316,7 @@ fn a_batch_that_closes_connections_travels_alone() {
     let limits = crate::producer::verdict::RetryLimits {
         retries: 9,
         idempotent: false,
+        policy_throttles: false,
         backoff: crate::backoff::Backoff { base: Duration::ZERO, max: Duration::ZERO },
     };
     for _ in 0..3 {

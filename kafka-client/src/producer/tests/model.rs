@@ -79,6 +79,7 @@ const LIMITS: BatchLimits = BatchLimits {
 const RETRY: RetryLimits = RetryLimits {
     retries: u32::MAX,
     idempotent: true,
+    policy_throttles: false,
     backoff: Backoff { base: Duration::from_millis(5), max: Duration::from_millis(50) },
 };
 

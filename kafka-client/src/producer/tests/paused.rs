@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fake_broker::{
-    Arrival, FakeCluster, FakeSettings, Fault, INIT_PRODUCER_ID, METADATA, PRODUCE, When,
+    Arrival, FakeCluster, FakeSettings, Fault, INIT_PRODUCER_ID, METADATA, PRODUCE, Trace, When,
 };
 use crate::record_batch::Stamp;
 
@@ -189,4 +189,50 @@ fn a_partition_that_is_parked_late_hears_of_its_leader() {
     let outcome = runtime.block_on(Ticket { cell, index, timestamp_ms: 5 }.outcome());
     assert_eq!(outcome, written(Some(1)));
     drop(inside);
+}
+
+fn refuses(cluster: &FakeCluster, code: i16, times: std::ops::RangeInclusive<u64>) {
+    for nth in times {
+        cluster.arm(PRODUCE, When::Nth(nth), Fault::Refuse { code, trace: Trace::Nothing });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_takes_no_other_with_it() {
+    for code in [44, 29, 17] {
+        let cluster = cluster();
+        let client = client(&cluster, &[("linger.ms", "1"), ("batch.records", "2")]);
+        refuses(&cluster, code, 1..=1);
+        let mut tickets = Vec::new();
+        for value in ["a", "b", "c", "d", "e"] {
+            tickets.push(enqueue(&client, value).await);
+        }
+        let mut outcomes = Vec::new();
+        for ticket in tickets {
+            outcomes.push(ticket.outcome().await);
+        }
+        let refused = || Outcome::NotWritten(Reason::of_code(code));
+        assert_eq!(outcomes[..2], [refused(), refused()], "{code}");
+        for (offset, outcome) in (0..).zip(&outcomes[2..]) {
+            assert_eq!(*outcome, written(Some(offset)), "{code}");
+        }
+        assert_eq!(send(&client, "at once").await, written(Some(3)), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vendor_that_throttles_by_policy_is_asked_until_the_deadline() {
+    let cluster = cluster();
+    let properties = [("policy.violation.retry", "true"), ("retries", "1")];
+    let client = client(&cluster, &properties);
+    refuses(&cluster, 44, 1..=9);
+    assert_eq!(send(&client, "a").await, written(Some(0)));
+    refuses(&cluster, 44, 1..=99);
+    client.producer().topic("orders", patiently()).await.unwrap();
+    match client.producer().send("orders", record("b"), within(3000)).await {
+        Outcome::NotWritten(Reason::DeadlineExceeded { last: Some(cause) }) => {
+            assert!(cause.contains("POLICY_VIOLATION"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
