@@ -50,6 +50,10 @@ pub(crate) const WRITE_SLICES: usize = 64;
 /// Longest time we respect a broker's `throttle_time_ms`; its quota window is 11 s by default.
 pub(crate) const THROTTLE: Duration = Duration::from_secs(60);
 
+/// When an address of a host has not answered for this long, the next one is tried as well (RFC
+/// 8305).
+pub(crate) const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+
 /// Largest connect timeout that the growth of KIP-601 reaches.
 pub(crate) const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
@@ -84,7 +88,11 @@ pub(crate) const NEGATIVE_ENTRY: Duration = Duration::from_secs(1);
 /// When a question that any broker can answer has waited this long, another broker is asked too.
 pub(crate) const SLOW_ANSWER: Duration = Duration::from_secs(1);
 
-/// No known broker has answered for this long: start over from `bootstrap.servers` (KIP-899).
+/// Known brokers that are asked before the bootstrap servers: if so many fail or are silent, all
+/// may have moved (KIP-899).
+pub(crate) const KNOWN_ASKED_FIRST: usize = 3;
+
+/// No broker has answered for this long: only `bootstrap.servers` are asked (KIP-1102).
 pub(crate) const REBOOTSTRAP: Duration = Duration::from_secs(300);
 
 /// Longest topic name of a broker, bytes.
