@@ -4,14 +4,16 @@ pub(crate) mod anyone;
 mod failure;
 mod faults;
 mod link;
+mod membership;
 mod network;
 
 use std::collections::{BTreeMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -19,6 +21,7 @@ pub(crate) use failure::ConnectError;
 use failure::DialError;
 use faults::Faults;
 pub(crate) use link::Link;
+use membership::Membership;
 pub(crate) use network::Network;
 
 use crate::backoff::random;
@@ -26,7 +29,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Settings};
 use crate::error::Cause;
 use crate::handshake::{self, Handshake, HandshakeError};
-use crate::limits::{CONNECT_TIMEOUT_MAX, NAMES_AT_A_TIME, NAMES_LOOKED_UP};
+use crate::limits::{CONNECT_TIMEOUT_MAX, KNOWN_ASKED_FIRST, NAMES_AT_A_TIME, NAMES_LOOKED_UP};
 use crate::lock::Lock;
 use crate::resolve::{Advertised, Endpoint};
 use crate::sasl::{CredentialSource, Login};
@@ -44,9 +47,12 @@ pub(crate) struct Cluster {
     network: Network,
     login: Option<Arc<Login>>,
     faults: Faults,
+    membership: Lock<Membership>,
     directory: Lock<Directory>,
     /// Whoever looks names up holds it.
     looking_up: Arc<Semaphore>,
+    /// Tells of each change of the directory.
+    learnt: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +64,8 @@ struct Directory {
     found: HashSet<Endpoint>,
     /// Who told us these addresses; for the message when one cannot be reached.
     named_by: Option<Endpoint>,
+    /// Nobody in it is to be asked: only a bootstrap server can say who is there now.
+    is_void: bool,
 }
 
 impl Cluster {
@@ -72,6 +80,7 @@ impl Cluster {
             let stats = settings.stats.clone();
             Arc::new(Tls::new(config.tls.clone(), stats))
         });
+        let membership = Lock::new(Membership::new(config.cluster_id.clone()));
         Arc::new(Self {
             config,
             settings,
@@ -79,8 +88,10 @@ impl Cluster {
             network,
             login,
             faults: Faults::default(),
+            membership,
             directory: Lock::default(),
             looking_up: Arc::new(Semaphore::new(1)),
+            learnt: Notify::new(),
         })
     }
 
@@ -101,11 +112,17 @@ impl Cluster {
         }
         let Directory { brokers, found, .. } = &mut *directory;
         found.retain(|endpoint| brokers.values().any(|at| at == endpoint));
-        directory.named_by = Some(named_by);
+        (directory.named_by, directory.is_void) = (Some(named_by), false);
         // A bootstrap server has done its part, whether it answered or another did.
         self.faults.retain(|endpoint| directory.brokers.values().any(|at| at == endpoint));
         drop(directory);
         self.look_names_up();
+        self.learnt.notify_waiters();
+    }
+
+    /// From now on only bootstrap servers are asked who is there, until one has told.
+    pub(crate) fn bootstrap_anew(&self) {
+        self.directory.lock().is_void = true;
     }
 
     /// Brokers that cannot be reached now.
@@ -220,16 +237,74 @@ impl Cluster {
     /// One broker's address, told in passing (KIP-951).
     pub(crate) fn learn_one(&self, id: i32, endpoint: Endpoint) {
         self.directory.lock().brokers.insert(id, endpoint);
+        self.learnt.notify_waiters();
     }
 
-    /// All advertised addresses, or those of the bootstrap servers while none is known.
+    /// Whom to ask what any broker can answer, in this order: advertised brokers, and when the
+    /// first of them are silent or away the bootstrap servers, because all may have moved (KIP-899).
     pub(crate) fn anyone(&self) -> Vec<Endpoint> {
-        let advertised: Vec<_> = self.directory.lock().brokers.values().cloned().collect();
-        if advertised.is_empty() { self.bootstrap() } else { rotated(advertised) }
+        let mut bootstrap = self.bootstrap();
+        let directory = self.directory.lock();
+        if directory.is_void {
+            return bootstrap;
+        }
+        let mut places = rotated(directory.brokers.values().cloned().collect());
+        bootstrap.retain(|endpoint| !places.contains(endpoint));
+        let first = places.len().min(KNOWN_ASKED_FIRST);
+        places.splice(first..first, bootstrap);
+        places
     }
 
     pub(crate) fn bootstrap(&self) -> Vec<Endpoint> {
         rotated(self.config.bootstrap.clone())
+    }
+
+    /// Whether an address is still one of the cluster's.
+    pub(crate) fn lists(&self, endpoint: &Endpoint) -> bool {
+        let directory = self.directory.lock();
+        let is_advertised = directory.brokers.values().any(|advertised| advertised == endpoint);
+        !directory.is_void && is_advertised || self.config.bootstrap.contains(endpoint)
+    }
+
+    /// Where a broker is advertised.
+    fn address(&self, id: i32) -> Option<Endpoint> {
+        self.directory.lock().brokers.get(&id).cloned()
+    }
+
+    /// Waits until a broker is advertised elsewhere, or no more.
+    async fn moved(&self, id: i32, from: Option<&Endpoint>) {
+        loop {
+            let mut learnt = pin!(self.learnt.notified());
+            learnt.as_mut().enable();
+            if self.address(id).as_ref() != from {
+                return;
+            }
+            learnt.await;
+        }
+    }
+
+    /// As [`Cluster::connect_broker`], but anew when it moves meanwhile, and only to a broker of
+    /// this cluster.
+    pub(crate) async fn connect_member(
+        &self,
+        id: i32,
+        failures: u32,
+    ) -> Result<Connection, ConnectError> {
+        loop {
+            let endpoint = self.address(id);
+            let connect = async {
+                let connection = self.connect_broker(id, failures).await?;
+                if let Some(endpoint) = &endpoint {
+                    self.vouch(endpoint, &connection).await?;
+                }
+                Ok(connection)
+            };
+            tokio::select! {
+                biased;
+                connected = connect => return connected,
+                () = self.moved(id, endpoint.as_ref()) => {}
+            }
+        }
     }
 
     /// Connects to a broker at its advertised address. `failures` in a row lengthen the timeout

@@ -37,6 +37,8 @@ pub(crate) use tls::{
 pub struct Config {
     pub(crate) bootstrap: Vec<Endpoint>,
     pub(crate) client_id: String,
+    /// The only cluster id that is taken, if one is pinned.
+    pub(crate) cluster_id: Option<String>,
     pub(crate) acks: Acks,
     /// As given; without a word it follows from `acks`.
     idempotence: Option<bool>,
@@ -82,6 +84,7 @@ pub(crate) enum Partitioner {
 }
 
 const BOOTSTRAP: &str = "bootstrap.servers";
+const CLUSTER_ID: &str = "cluster.id.pin";
 /// Kafka's durations are Java ints.
 const INT_MAX: u64 = 2_147_483_647;
 const DAY_MS: u64 = 86_400_000;
@@ -100,6 +103,9 @@ impl Config {
     /// records across a restart may duplicate, as with every Kafka client.
     /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
     /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
+    ///
+    /// With `cluster.id.pin` brokers of any other cluster are refused; without it, another cluster
+    /// behind the same addresses takes the place of the former one.
     ///
     /// A password, key or certificate that is written as `NAME.file` is read from that file, and
     /// read again when the file changes. `ssl.*` counts only with `security.protocol` `SSL` or
@@ -165,6 +171,7 @@ impl Config {
         Self {
             bootstrap: Vec::new(),
             client_id: "kafka-upstream".to_owned(),
+            cluster_id: None,
             acks: Acks::All,
             idempotence: None,
             in_flight: PRODUCE_IN_FLIGHT,
@@ -196,6 +203,7 @@ impl Config {
         match property.name {
             BOOTSTRAP => self.bootstrap = endpoints(property)?,
             "client.id" => self.client_id = client_id(property)?,
+            CLUSTER_ID => self.cluster_id = Some(cluster_id(property)?),
             "acks" => self.acks = property.choice(ACKS)?,
             "enable.idempotence" => self.idempotence = Some(property.choice(BOOLEANS)?),
             "max.in.flight.requests.per.connection" => {
@@ -335,6 +343,15 @@ fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
         Ok(property.value.to_owned())
     } else {
         Err(property.invalid("at most 249 bytes without control characters".into()))
+    }
+}
+
+fn cluster_id(property: Property<'_>) -> Result<String, PropertyError> {
+    let id = property.value;
+    if (1..=249).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(id.to_owned())
+    } else {
+        Err(property.invalid("the id of a Kafka cluster, 1 to 249 visible characters".into()))
     }
 }
 

@@ -62,7 +62,7 @@ use crate::lock::Lock;
 use crate::record_batch::{BatchHeader, StoredRecord};
 use crate::resolve::Endpoint;
 use crate::{Client, Config, CredentialSource};
-use state::State;
+use state::{Broker, State};
 
 /// The key of Produce.
 pub const PRODUCE: i16 = 0;
@@ -219,6 +219,38 @@ impl FakeCluster {
         self.state.lock().kill(broker);
     }
 
+    /// A broker is elsewhere from now on, and advertises that; its connections close.
+    pub fn move_to(&self, broker: i32, host: &str, port: u16) {
+        let mut state = self.state.lock();
+        state.kill(broker);
+        state.move_to(broker, host, port);
+        state.restart(broker);
+    }
+
+    /// An address that leads to a broker and that nobody advertises, as a load balancer's.
+    pub fn alias(&self, host: &str, port: u16, broker: i32) {
+        self.state.lock().aliases.insert((host.to_owned(), port), broker);
+    }
+
+    /// Whoever connects to this host hears nothing.
+    pub fn silence(&self, host: &str) {
+        self.state.lock().silent.insert(host.to_owned(), Vec::new());
+    }
+
+    /// A broker leaves the cluster for good, and another one joins it.
+    pub fn replace(&self, broker: i32, by: i32) {
+        let mut state = self.state.lock();
+        state.kill(broker);
+        state.brokers.remove(&broker);
+        state.brokers.insert(by, Broker::new(by));
+    }
+
+    /// Another cluster, with this id, takes the place of this one at the same addresses: it has no
+    /// topics, and gives producer ids from the first one on.
+    pub fn rebuild(&self, id: &str) {
+        self.state.lock().rebuild(id);
+    }
+
     /// A broker is back.
     pub fn restart(&self, broker: i32) {
         self.state.lock().restart(broker);
@@ -285,9 +317,15 @@ impl FakeCluster {
     /// A stream to the broker at an address.
     pub(crate) fn dial(&self, endpoint: &Endpoint) -> Result<DuplexStream, String> {
         let (broker, room) = {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
+            let room = state.settings.stream_bytes;
+            if let Some(silent) = state.silent.get_mut(&endpoint.host) {
+                let (ours, theirs) = tokio::io::duplex(room);
+                silent.push(theirs);
+                return Ok(ours);
+            }
             let broker = state.broker_at(&endpoint.host, endpoint.port);
-            (broker.ok_or("connection refused")?, state.settings.stream_bytes)
+            (broker.ok_or("connection refused")?, room)
         };
         let (ours, theirs) = tokio::io::duplex(room);
         self.take(broker, theirs);

@@ -19,6 +19,7 @@ use crate::lock::Lock;
 use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
 use crate::told::Told;
+pub(crate) use cache::Trust;
 use cache::{Cache, Lookup};
 
 /// The handle; the refreshing itself is done by [`Metadata::run`] in a task of its own.
@@ -51,12 +52,19 @@ impl Metadata {
 
     /// The number of partitions of a topic, asked for if unknown. A topic may stay unknown for
     /// 5 s, because brokers learn of new topics at different times.
-    pub(crate) async fn partitions(&self, topic: &str, deadline: Instant) -> Result<usize, Reason> {
-        let started = Instant::now();
+    ///
+    /// With [`Trust::Doubted`] the number is asked for in any case.
+    pub(crate) async fn partitions(
+        &self,
+        topic: &str,
+        trust: Trust,
+        deadline: Instant,
+    ) -> Result<usize, Reason> {
         let mut rounds = self.rounds();
+        let wish = self.cache.lock().wish(trust, Instant::now());
         let mut last = None;
         loop {
-            let lookup = self.cache.lock().lookup(topic, started, Instant::now());
+            let lookup = self.cache.lock().lookup(topic, wish, Instant::now());
             match lookup {
                 Lookup::Known(partitions) => return Ok(partitions),
                 Lookup::Refused(reason) => return Err(reason),
@@ -96,9 +104,12 @@ impl Metadata {
         }
     }
 
-    /// A refusal told who leads now (KIP-951); says whether that was news.
-    pub(crate) fn hint(&self, topic: &str, partition: i32, hint: &LeaderHint) -> bool {
-        let is_news = self.cache.lock().apply_hint(topic, partition, hint.id, hint.epoch);
+    /// A refusal told who leads now (KIP-951), in an era of the cluster; says whether that was news.
+    pub(crate) fn hint(&self, topic: &str, partition: i32, hint: &LeaderHint, era: u64) -> bool {
+        let mut cache = self.cache.lock();
+        let is_ours = self.cluster.era() == era;
+        let is_news = is_ours && cache.apply_hint(topic, partition, hint.id, hint.epoch);
+        drop(cache);
         if is_news && let Some(endpoint) = hint.endpoint.clone() {
             self.cluster.learn_one(hint.id, endpoint);
         }
@@ -129,7 +140,7 @@ impl Metadata {
         let shutdown = self.cluster.settings.shutdown.clone();
         let cluster = self.cluster.clone();
         let told = Told::default();
-        let mut source = Source { cluster, current: None, answered: None, told };
+        let mut source = Source { cluster, current: None, failing: None, told };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -152,15 +163,10 @@ impl Metadata {
         let (number, topics) = self.cache.lock().start(Instant::now());
         let answer = source.ask(topics).await;
         let stats = &self.cluster.settings.stats;
-        let applied = answer.and_then(|(answer, by)| {
-            let brokers = answer.brokers.clone();
-            self.cache.lock().apply(answer, Instant::now()).map_err(Cause::from)?;
-            self.cluster.learn(brokers, by);
-            Ok(())
-        });
-        let failure = applied.err();
+        let failure = answer.map(|(answer, by)| self.take(answer, by)).err();
         match &failure {
             None => {
+                source.failing = None;
                 stats.metadata_refreshes.add(1);
                 if source.told.is_over() {
                     tracing::info!("metadata again");
@@ -172,10 +178,22 @@ impl Metadata {
                     tracing::warn!(%cause, "no metadata");
                 }
                 source.current = None;
+                source.failing.get_or_insert_with(Instant::now);
                 self.cache.lock().fail(Instant::now(), random());
             }
         }
         self.rounds.replace(Round { number, failure });
+    }
+
+    fn take(&self, answer: MetadataAnswer, by: Endpoint) {
+        let brokers = answer.brokers.clone();
+        let mut cache = self.cache.lock();
+        if self.cluster.adopt(answer.cluster_id.as_deref()) {
+            cache.forget_cluster();
+        }
+        cache.apply(answer, Instant::now());
+        drop(cache);
+        self.cluster.learn(brokers, by);
     }
 }
 
@@ -183,8 +201,8 @@ impl Metadata {
 struct Source {
     cluster: Arc<Cluster>,
     current: Option<(Endpoint, Connection)>,
-    /// When a known broker answered last.
-    answered: Option<Instant>,
+    /// Since when no round has had an answer.
+    failing: Option<Instant>,
     told: Told,
 }
 
@@ -193,31 +211,37 @@ const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 impl Source {
     async fn ask(&mut self, topics: Vec<Arc<str>>) -> Result<(MetadataAnswer, Endpoint), Cause> {
-        let open = self.current.take().filter(|(_, connection)| connection.is_open());
+        if self.failing.is_some_and(|since| since.elapsed() >= REBOOTSTRAP) {
+            self.cluster.bootstrap_anew();
+        }
+        let is_usable = |(endpoint, connection): &(Endpoint, Connection)| {
+            connection.is_open() && self.cluster.lists(endpoint)
+        };
+        let open = self.current.take().filter(is_usable);
         // One of an older TLS configuration is asked when no new one can be made.
         let (outdated, open): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|(_, connection)| self.cluster.is_outdated(connection));
         let there = |(endpoint, connection)| (endpoint, Some(connection));
-        let others = self.candidates().into_iter().map(|endpoint| (endpoint, None));
+        let others = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
         let places = open.into_iter().map(there).chain(others);
         let places = places.chain(outdated.into_iter().map(there));
         let question = AskMetadata { topics, asks_operations: false };
+        let cluster = self.cluster.clone();
+        let judge = move |endpoint: &Endpoint, answer: MetadataAnswer| {
+            let answer = judge(endpoint, answer)?;
+            match cluster.admits(answer.cluster_id.as_deref()) {
+                Err(cause) if answer.code == 0 => Err(Cause::from(format!("{endpoint}: {cause}"))),
+                _ => Ok(answer),
+            }
+        };
         let (answer, endpoint, connection) =
             anyone::ask(&self.cluster, question, places, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
-            self.answered = None;
+            self.cluster.bootstrap_anew();
             return Err(refused(&endpoint, answer.code));
         }
-        self.answered = Some(Instant::now());
         self.current = Some((endpoint.clone(), connection));
         Ok((answer, endpoint))
-    }
-
-    /// Bootstrap names the cluster; afterwards only advertised addresses count, until none of them
-    /// has answered for 5 minutes (KIP-899).
-    fn candidates(&self) -> Vec<Endpoint> {
-        let fresh = self.answered.is_some_and(|at| at.elapsed() < REBOOTSTRAP);
-        if fresh { self.cluster.anyone() } else { self.cluster.bootstrap() }
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) use topic::PartitionSettings;
 use crate::Lifetime;
 use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::metadata::Trust;
 use crate::outcome::Outcome;
 use crate::record_batch::Record;
 use settle::all_settled;
@@ -66,18 +67,36 @@ impl Producer {
     /// deadline; [`Reason::Closed`].
     pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
         self.lifetime.check()?;
-        if let Some(topic) = self.routing.topic(name) {
+        if let Some(topic) = self.routing.known_topic(name) {
             return Ok(Topic(topic));
         }
         if !is_topic_name(name) {
             return Err(Reason::InvalidTopic);
         }
-        let partitions = self.routing.metadata.partitions(name, deadline).await?;
-        let make = || TopicState::new(name, self.settings.clone());
+        let partitions = self.routing.metadata.partitions(name, Trust::Believed, deadline).await?;
+        let make = |era| TopicState::new(name, self.settings.clone(), era);
         let topic = self.routing.topic_or(name, make)?;
-        let (id, partitions) = self.routing.metadata.known(name).unwrap_or((0, partitions));
-        topic.follow(id, partitions);
+        self.count(&topic, partitions);
         Ok(Topic(topic))
+    }
+
+    /// Asks the brokers how many partitions a topic has now. To be called when
+    /// [`Producer::enqueue`] says [`Reason::NoSuchPartition`], before that is told to anyone: what
+    /// is known may be old.
+    ///
+    /// # Errors
+    /// As [`Producer::topic`].
+    pub async fn recount(&self, topic: &Topic, deadline: Instant) -> Result<(), Reason> {
+        let name = topic.name();
+        let partitions = self.routing.metadata.partitions(name, Trust::Doubted, deadline).await?;
+        self.count(&topic.0, partitions);
+        Ok(())
+    }
+
+    fn count(&self, topic: &TopicState, partitions: usize) {
+        let known = self.routing.metadata.known(topic.name());
+        let (id, partitions) = known.unwrap_or((0, partitions));
+        topic.follow(id, partitions);
     }
 
     /// Waits in line for `bytes` of the producer's memory. Dropping the future takes nothing.
@@ -106,7 +125,7 @@ impl Producer {
     /// The record was not enqueued: [`Reason::BufferFull`] (the permit is too small, or the
     /// partition holds a quarter of `buffer.memory` already), [`Reason::NoSuchPartition`],
     /// [`Reason::TooLarge`], [`Reason::InvalidRecord`], [`Reason::DeadlineExceeded`],
-    /// [`Reason::Closed`], or why the broker refused the topic less than 1 s ago.
+    /// [`Reason::Closed`], or [`Reason::UnknownTopic`] if its leader said so less than 1 s ago.
     pub fn enqueue(
         &self,
         permit: &mut Permit,
@@ -191,16 +210,23 @@ impl Producer {
         let bytes = record_size(&record);
         if let Some(mut permit) = self.try_reserve(bytes) {
             match self.enqueue(&mut permit, topic, record, deadline) {
-                Err(Reason::BufferFull) => {}
+                Err(Reason::BufferFull | Reason::NoSuchPartition { .. }) => {}
                 other => return other,
             }
         }
+        let mut is_counted = false;
         loop {
             let mut room = std::pin::pin!(topic.0.room.notified());
             room.as_mut().enable();
             let mut permit = self.reserve(bytes, deadline).await?;
             match self.enqueue(&mut permit, topic, record, deadline) {
                 Err(Reason::BufferFull) => drop(permit),
+                Err(Reason::NoSuchPartition { .. }) if !is_counted => {
+                    drop(permit);
+                    self.recount(topic, deadline).await?;
+                    is_counted = true;
+                    continue;
+                }
                 other => return other,
             }
             timeout_at(deadline, room).await.map_err(|_| Reason::BufferFull)?;

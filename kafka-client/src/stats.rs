@@ -61,6 +61,8 @@ stats! {
     metadata_refreshes,
     /// Rounds in which no broker gave a Metadata answer.
     metadata_failures,
+    /// Times another cluster was found behind the brokers' addresses.
+    cluster_changes,
     /// Answers that asked us to pause (KIP-219).
     throttled_answers,
 }

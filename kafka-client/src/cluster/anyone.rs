@@ -23,7 +23,7 @@ pub(crate) async fn ask<C, T, E>(
     cluster: &Arc<Cluster>,
     call: C,
     places: impl IntoIterator<Item = Place>,
-    judge: fn(&Endpoint, C::Answer) -> Result<T, E>,
+    judge: impl Fn(&Endpoint, C::Answer) -> Result<T, E> + Clone + Send + 'static,
 ) -> Result<(T, Endpoint, Connection), E>
 where
     C: Call + Send + Sync,
@@ -38,7 +38,7 @@ where
         let next = places.next();
         let is_last = next.is_none();
         if let Some(place) = next {
-            asked.spawn(ask_one(cluster.clone(), call.clone(), place, judge));
+            asked.spawn(ask_one(cluster.clone(), call.clone(), place, judge.clone()));
         }
         let ended = if is_last {
             asked.join_next().await
@@ -59,7 +59,7 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
     cluster: Arc<Cluster>,
     call: Arc<C>,
     (endpoint, connection): Place,
-    judge: fn(&Endpoint, C::Answer) -> Result<T, E>,
+    judge: impl Fn(&Endpoint, C::Answer) -> Result<T, E> + Clone + Send + 'static,
 ) -> Result<(T, Endpoint, Connection), E> {
     let is_new = connection.is_none();
     let connection = match connection {

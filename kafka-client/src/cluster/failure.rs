@@ -22,6 +22,8 @@ pub(crate) enum ConnectError {
     Tls { endpoint: Endpoint, error: TlsError },
     #[error("{endpoint}: {error}")]
     Handshake { endpoint: Endpoint, error: HandshakeError },
+    #[error("{endpoint} {cause}")]
+    Stranger { endpoint: Endpoint, cause: Cause },
 }
 
 /// Why there is no stream to a host.
@@ -55,6 +57,7 @@ impl ConnectError {
             ),
             Self::Tls { error, .. } => error.to_string(),
             Self::Handshake { error, .. } => error.to_string(),
+            Self::Stranger { cause, .. } => format!("it {cause}"),
         };
         told.into()
     }
@@ -69,6 +72,7 @@ impl ConnectError {
                 }
             }
             Self::Tls { .. } => Step::Tls,
+            Self::Stranger { .. } => Step::Handshake,
             Self::Handshake { error, .. } => match error {
                 HandshakeError::Tls(_) => Step::Tls,
                 HandshakeError::ClosedAtLogin(_) => Step::Credential,

@@ -63,7 +63,7 @@ impl Link {
     }
 
     async fn connect(&mut self) -> Result<Arc<Connection>, ConnectError> {
-        match self.cluster.connect_broker(self.broker, self.failures).await {
+        match self.cluster.connect_member(self.broker, self.failures).await {
             Ok(connection) => {
                 self.failures = 0;
                 self.not_before = None;

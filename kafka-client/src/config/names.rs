@@ -3,8 +3,8 @@
 use super::compression::{COMPRESSION_TYPE, GZIP_LEVEL, LZ4_LEVEL, ZSTD_LEVEL};
 use super::security::SECURITY_PROTOCOL;
 use super::{
-    BOOTSTRAP, CHAIN, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
-    TRUSTSTORE_PASSWORD, sasl, tls,
+    BOOTSTRAP, CHAIN, CLUSTER_ID, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
+    TRUSTSTORE, TRUSTSTORE_PASSWORD, sasl, tls,
 };
 
 /// Every property there is, for the suggestion in an error.
@@ -15,6 +15,7 @@ pub(super) const NAMES: &[&str] = &[
     BOOTSTRAP,
     "buffer.memory",
     "client.id",
+    CLUSTER_ID,
     GZIP_LEVEL,
     LZ4_LEVEL,
     COMPRESSION_TYPE,

@@ -60,7 +60,7 @@ pub(super) fn metadata(
     });
     let response = MetadataResponse::default()
         .with_brokers(brokers.collect())
-        .with_cluster_id(Some(StrBytes::from_static_str("fake")))
+        .with_cluster_id(Some(StrBytes::from_string(state.cluster_id.clone())))
         .with_topics(topics.collect());
     // Tools for administrators ask until there is one; what they ask of it then is refused.
     let controller = state.brokers.iter().find(|(_, broker)| broker.is_up()).map_or(-1, |it| *it.0);

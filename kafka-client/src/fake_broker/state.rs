@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,11 @@ use super::{
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: FakeSettings,
+    pub(super) cluster_id: String,
+    /// Addresses that lead to a broker and that it does not advertise.
+    pub(super) aliases: BTreeMap<(String, u16), i32>,
+    /// Hosts that nothing comes back from, and our ends of the streams to them.
+    pub(super) silent: BTreeMap<String, Vec<DuplexStream>>,
     pub(super) dice: Dice,
     pub(super) faults: Faults,
     pub(super) brokers: BTreeMap<i32, Broker>,
@@ -78,22 +84,19 @@ const UNKNOWN_LEADER_EPOCH: i16 = 75;
 
 impl State {
     pub(super) fn new(settings: FakeSettings) -> Self {
-        let broker = |id: i32| Broker {
-            host: format!("broker-{id}"),
-            port: 9092,
-            versions: BTreeMap::from(ADVERTISED),
-            running: Some(CancellationToken::new()),
-        };
         Self {
+            cluster_id: "fake".to_owned(),
+            aliases: BTreeMap::new(),
+            silent: BTreeMap::new(),
             dice: Dice::new(settings.seed),
             faults: Faults::default(),
-            brokers: (1..=settings.brokers).map(|id| (id, broker(id))).collect(),
+            brokers: (1..=settings.brokers).map(|id| (id, Broker::new(id))).collect(),
             topics: BTreeMap::new(),
             arrivals: Vec::new(),
             requests: BTreeMap::new(),
             connections: 0,
             impatient: Vec::new(),
-            next_producer_id: 1000,
+            next_producer_id: FIRST_PRODUCER_ID,
             changed: Arc::default(),
             settings,
         }
@@ -111,7 +114,23 @@ impl State {
     /// The broker at an address, if it is up.
     pub(super) fn broker_at(&self, host: &str, port: u16) -> Option<i32> {
         let at = |broker: &Broker| broker.host == host && broker.port == port && broker.is_up();
-        self.brokers.iter().find(|(_, broker)| at(broker)).map(|(id, _)| *id)
+        let found = self.brokers.iter().find(|(_, broker)| at(broker)).map(|(id, _)| *id);
+        found.or_else(|| {
+            let alias = self.aliases.get(&(host.to_owned(), port))?;
+            self.brokers.get(alias).filter(|broker| broker.is_up()).map(|_| *alias)
+        })
+    }
+
+    /// The cluster is built anew: no topics, and producer ids from the first one on.
+    pub(super) fn rebuild(&mut self, id: &str) {
+        for broker in self.broker_ids() {
+            self.kill(broker);
+            self.restart(broker);
+        }
+        self.cluster_id = id.to_owned();
+        self.topics.clear();
+        self.next_producer_id = FIRST_PRODUCER_ID;
+        self.changed.notify_waiters();
     }
 
     pub(super) fn move_to(&mut self, broker: i32, host: &str, port: u16) {
@@ -234,7 +253,19 @@ impl State {
     }
 }
 
+/// The id before the first one that is given.
+const FIRST_PRODUCER_ID: i64 = 1000;
+
 impl Broker {
+    pub(super) fn new(id: i32) -> Self {
+        Self {
+            host: format!("broker-{id}"),
+            port: 9092,
+            versions: BTreeMap::from(ADVERTISED),
+            running: Some(CancellationToken::new()),
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.running.is_some()
     }

@@ -16,14 +16,12 @@ use crate::limits::{NEGATIVE_ENTRY, TOPIC_IDLE, TOPICS, UNKNOWN_TOPIC};
 #[derive(Debug)]
 pub(super) struct Cache {
     topics: BTreeMap<Arc<str>, Entry>,
-    cluster_id: Option<String>,
     /// Rounds that were applied. Complaints about an older one are out of date.
     generation: u64,
     started: u64,
     /// Rounds in a row that left something open; they grow the pause.
     streak: u32,
     last_end: Option<Instant>,
-    last_answer: Option<Instant>,
     next: Option<Instant>,
     retry: Backoff,
     max_age: Duration,
@@ -32,7 +30,26 @@ pub(super) struct Cache {
 #[derive(Debug)]
 struct Entry {
     last_used: Instant,
+    /// The last round that a broker answered for this topic.
+    heard: u64,
     state: State,
+}
+
+/// Whether what is known is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    Believed,
+    /// It would lead to a refusal: a broker must say so now.
+    Doubted,
+}
+
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    since: Instant,
+    /// Rounds that had started by then: only later ones are asked for this caller.
+    round: u64,
+    trust: Trust,
 }
 
 /// What the cache says about a topic.
@@ -49,36 +66,43 @@ impl Cache {
     pub(super) fn new(retry: Backoff, max_age: Duration) -> Self {
         Self {
             topics: BTreeMap::new(),
-            cluster_id: None,
             generation: 0,
             started: 0,
             streak: 0,
             last_end: None,
-            last_answer: None,
             next: None,
             retry,
             max_age,
         }
     }
 
-    /// A caller who waits since `since` wants to know the topic.
-    pub(super) fn lookup(&mut self, topic: &str, since: Instant, now: Instant) -> Lookup {
-        let unanswered = self.last_answer.is_none_or(|answer| answer <= since);
+    /// What a caller begins to wait for now.
+    pub(super) fn wish(&self, trust: Trust, now: Instant) -> Wish {
+        Wish { since: now, round: self.started, trust }
+    }
+
+    /// A caller wants to know the topic. A refusal is believed if it was heard for this caller; that
+    /// a topic is unknown is believed for a second in any case, because names can come from anyone.
+    pub(super) fn lookup(&mut self, topic: &str, wish: Wish, now: Instant) -> Lookup {
         let Some(entry) = self.topics.get_mut(topic) else { return self.admit(topic, now) };
+        entry.state.forgive(now >= entry.last_used + UNKNOWN_TOPIC);
         entry.last_used = now;
+        let is_heard = entry.heard > wish.round;
         match &entry.state {
-            State::Known { partitions, .. } => return Lookup::Known(partitions.len()),
-            State::Refused { until, reason } if now < *until => {
-                return Lookup::Refused(reason.clone());
+            State::Known { partitions, .. } if is_heard || wish.trust == Trust::Believed => {
+                return Lookup::Known(partitions.len());
             }
-            State::Refused { .. } => entry.state = State::Open,
-            State::Open if unanswered || now < since + UNKNOWN_TOPIC => {}
-            State::Open => {
+            State::Refused { reason, .. } if is_heard => return Lookup::Refused(reason.clone()),
+            State::Refused { until, reason: Reason::UnknownTopic } if now < *until => {
+                return Lookup::Refused(Reason::UnknownTopic);
+            }
+            State::Open if is_heard && now >= wish.since + UNKNOWN_TOPIC => {
                 let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
                 tracing::warn!(topic, "no broker knows this topic; none is created");
                 entry.state = State::Refused { until, reason: reason.clone() };
                 return Lookup::Refused(reason);
             }
+            State::Known { .. } | State::Refused { .. } | State::Open => {}
         }
         self.ask_again(now);
         Lookup::Wanted
@@ -92,7 +116,8 @@ impl Cache {
         if self.topics.len() >= TOPICS {
             return Lookup::Refused(Reason::TooManyTopics);
         }
-        self.topics.insert(topic.into(), Entry { last_used: now, state: State::Open });
+        let entry = Entry { last_used: now, heard: 0, state: State::Open };
+        self.topics.insert(topic.into(), entry);
         self.ask_within(self.retry.after(self.streak.min(1), random()), now);
         Lookup::Wanted
     }
@@ -100,7 +125,7 @@ impl Cache {
     /// The leader of a partition; puts a forgotten topic back into use.
     pub(super) fn leader(&mut self, topic: &str, partition: i32, now: Instant) -> Option<i32> {
         let Some(entry) = self.topics.get_mut(topic) else {
-            self.lookup(topic, now, now);
+            self.admit(topic, now);
             return None;
         };
         entry.last_used = now;
@@ -182,19 +207,19 @@ impl Cache {
         self.next = Some(now + pause);
     }
 
-    /// A round ended with an answer. Refused if it comes from another cluster.
-    pub(super) fn apply(&mut self, answer: MetadataAnswer, now: Instant) -> Result<(), String> {
-        if let (Some(ours), Some(theirs)) = (&self.cluster_id, &answer.cluster_id)
-            && ours != theirs
-        {
-            return Err(format!("the cluster was {ours} and is now {theirs}"));
-        }
-        self.cluster_id = answer.cluster_id.or(self.cluster_id.take());
-        (self.last_end, self.last_answer) = (Some(now), Some(now));
+    /// Another cluster has taken the place of ours: nothing that is known is true any more.
+    pub(super) fn forget_cluster(&mut self) {
+        self.topics.values_mut().for_each(|entry| entry.state = State::Open);
+    }
+
+    /// A round ended with an answer.
+    pub(super) fn apply(&mut self, answer: MetadataAnswer, now: Instant) {
+        self.last_end = Some(now);
         self.generation += 1;
         for topic in answer.topics {
             if let Some(entry) = self.topics.get_mut(topic.name.as_str()) {
                 entry.state.apply(topic, now);
+                entry.heard = self.started;
             }
         }
         let settled = self.topics.values().all(|entry| entry.state.is_settled());
@@ -203,7 +228,6 @@ impl Cache {
             // Whatever was wanted meanwhile has been answered with it.
             self.next = None;
         }
-        Ok(())
     }
 
     /// Asks again after a pause that grows while answers leave something open.

@@ -11,8 +11,8 @@ use crate::limits::NEGATIVE_ENTRY;
 pub(super) enum State {
     /// Asked for, and not answered yet or not known by the broker that answered.
     Open,
-    /// Refused until then without a question.
     Refused {
+        /// An unknown topic is refused until then without a question.
         until: Instant,
         reason: Reason,
     },
@@ -32,15 +32,29 @@ impl State {
     pub(super) fn apply(&mut self, answer: TopicAnswer, now: Instant) {
         match (answer.code, class(answer.code)) {
             // A topic that is being created has no partitions yet.
-            (0, _) if answer.partitions.is_empty() => {}
+            (0, _) if answer.partitions.is_empty() => self.forgive(true),
             (0, _) => self.update(answer),
             (code, Class::TopicRefused) => {
                 let reason = Reason::of_code(code);
                 *self = Self::Refused { until: now + NEGATIVE_ENTRY, reason };
             }
-            // A broker that does not know a topic we know may be behind: what we know stays, and
-            // the leader decides when we write to it.
+            (_, Class::UnknownTopic) => match self {
+                Self::Refused { until, reason: Reason::UnknownTopic } => {
+                    *until = now + NEGATIVE_ENTRY;
+                }
+                Self::Refused { .. } => *self = Self::Open,
+                // The broker may be behind: what we know stays, and the leader decides when we
+                // write to it.
+                Self::Open | Self::Known { .. } => {}
+            },
             _ => {}
+        }
+    }
+
+    /// A topic that was refused is waited for again, if `is_time`.
+    pub(super) fn forgive(&mut self, is_time: bool) {
+        if is_time && matches!(self, Self::Refused { .. }) {
+            *self = Self::Open;
         }
     }
 

@@ -21,6 +21,8 @@ use crate::record_batch::{BatchBuilder, Record};
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     partition: i32,
+    /// Of the cluster that it is in.
+    era: u64,
     limits: BatchLimits,
     ledger: Arc<Ledger>,
     open: Option<Batch>,
@@ -46,10 +48,11 @@ enum Mode {
 }
 
 impl Accumulator {
-    pub(crate) fn new(partition: i32, limits: BatchLimits, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(partition: i32, era: u64, limits: BatchLimits, ledger: Arc<Ledger>) -> Self {
         let sequence = limits.idempotent_in_flight.map(Sequence::new);
         Self {
             partition,
+            era,
             limits,
             line: Line::new(sequence, ledger.stats.clone()),
             ledger,
@@ -161,8 +164,7 @@ impl Accumulator {
             self.close_open();
         }
         self.buffered -= self.line.expire(now, &reason);
-        let waiting = self.open.iter().map(|batch| batch.deadline);
-        self.alarm.recount(self.line.deadlines().chain(waiting));
+        self.recount();
     }
 
     /// Takes the next batch for a request that has `room` bytes left and goes over `connection`.
@@ -222,6 +224,29 @@ impl Accumulator {
     /// The topic was created again under its old name.
     pub(crate) fn on_recreated(&mut self) {
         self.buffered -= self.line.on_recreated();
+    }
+
+    pub(crate) fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Another cluster has taken the place of the one that it was in: what that may have is
+    /// unknown, and the rest is sent as if it were new.
+    pub(crate) fn start_over(&mut self, era: u64) {
+        if self.era == era {
+            return;
+        }
+        (self.era, self.scheduled) = (era, false);
+        let reason = Reason::NoAnswer("another Kafka cluster has taken its place".into());
+        let sequence = self.limits.idempotent_in_flight.map(Sequence::new);
+        self.buffered -= self.line.start_over(sequence, &reason);
+        self.last_cause = Some("another Kafka cluster answers".into());
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        let waiting = self.open.iter().map(|batch| batch.deadline);
+        self.alarm.recount(self.line.deadlines().chain(waiting));
     }
 
     /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether

@@ -20,6 +20,8 @@ use crate::error::Reason;
 pub(super) struct Answers {
     pub(super) routing: Arc<Routing>,
     pub(super) connection: Arc<Connection>,
+    /// Of the cluster that it was sent to.
+    pub(super) era: u64,
     /// What was known of the cluster when the request was sent.
     pub(super) generation: u64,
     pub(super) shipments: Shipments,
@@ -28,7 +30,7 @@ pub(super) struct Answers {
 impl Answers {
     /// acks 0: the socket took it, or not.
     pub(super) fn taken(mut self, taken: Result<(), Lost>) {
-        for (partition, shipment) in std::mem::take(&mut self.shipments) {
+        for (partition, shipment) in self.shipments() {
             match &taken {
                 Ok(()) => {
                     let ending = Ending::Written { base_offset: None, log_append_ms: None };
@@ -40,7 +42,7 @@ impl Answers {
     }
 
     pub(super) fn answered(mut self, answer: Result<AppendAnswer, Lost>) {
-        let shipments = std::mem::take(&mut self.shipments);
+        let shipments = self.shipments();
         match answer {
             Ok(mut answer) => {
                 for (partition, shipment) in shipments {
@@ -62,11 +64,18 @@ impl Answers {
         }
     }
 
+    /// What is to be settled: nothing if another cluster has taken the place of the one that was
+    /// asked, because then everything is settled already.
+    fn shipments(&mut self) -> Shipments {
+        let shipments = std::mem::take(&mut self.shipments);
+        if self.era == self.routing.cluster.era() { shipments } else { Shipments::new() }
+    }
+
     fn appended(&self, partition: &Arc<Partition>, mut shipment: Shipment, appended: Appended) {
         let code = appended.code;
         let hint = appended.leader.as_ref();
         let is_news = hint.is_some_and(|hint| {
-            self.routing.metadata.hint(&partition.topic, partition.index, hint)
+            self.routing.metadata.hint(&partition.topic, partition.index, hint, self.era)
         });
         let limits = self.routing.retry_limits();
         let (records, now) = (shipment.records, Instant::now());
@@ -110,8 +119,8 @@ impl Answers {
                 let why = Again::Trouble(trouble);
                 Ending::Resend { at: Instant::now() + pause, cause, why }
             }
-            Verdict::GiveUp { reason, topic_refused } => {
-                if topic_refused && let Some(topic) = self.routing.topic(&partition.topic) {
+            Verdict::GiveUp { reason, topic_unknown } => {
+                if topic_unknown && let Some(topic) = self.routing.topic(&partition.topic) {
                     topic.refuse(reason.clone(), Instant::now());
                 }
                 Ending::GaveUp(reason)

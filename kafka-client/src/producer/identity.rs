@@ -25,6 +25,8 @@ pub(crate) struct ProducerId {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     held: Option<Identity>,
+    /// Of the cluster that gave it.
+    era: u64,
     /// Why the last attempt to get one failed.
     failure: Option<Cause>,
     /// Since when it is refused, so that someone must do something about it.
@@ -50,7 +52,8 @@ impl ProducerId {
     /// The id to use; if there is none, it is asked for, and the cause of the last failure given.
     pub(crate) fn held(&self) -> Result<Identity, Cause> {
         let state = self.state.latest();
-        state.held.ok_or_else(|| {
+        // Another cluster may give the same number to someone else.
+        state.held.filter(|_| state.era == self.cluster.era()).ok_or_else(|| {
             self.wanted.notify_one();
             state.failure.unwrap_or_else(|| "there is no producer id yet".into())
         })
@@ -96,7 +99,7 @@ impl ProducerId {
             .run_until_cancelled(async {
                 loop {
                     self.wanted.notified().await;
-                    if self.state.latest().held.is_none() {
+                    if self.held().is_err() {
                         self.obtain().await;
                     }
                 }
@@ -108,11 +111,13 @@ impl ProducerId {
         let retry = self.cluster.config.retry;
         let (mut failures, mut told) = (0, Told::default());
         loop {
+            let era = self.cluster.era();
             let failure = match self.ask().await {
+                Ok(_) if era != self.cluster.era() => continue,
                 Ok(held) => {
                     tracing::debug!(producer_id = held.producer_id, "producer id");
                     let held = Some(held);
-                    self.state.replace(State { held, failure: None, refused: None });
+                    self.state.replace(State { held, era, failure: None, refused: None });
                     return;
                 }
                 Err(failure) => failure,
@@ -132,7 +137,7 @@ impl ProducerId {
             } else if told.is_news(&cause) {
                 tracing::warn!(%cause, "no producer id");
             }
-            self.state.replace(State { held: None, failure: Some(cause), refused });
+            self.state.replace(State { held: None, era, failure: Some(cause), refused });
             sleep(pause).await;
         }
     }
@@ -142,7 +147,10 @@ impl ProducerId {
         let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
         let asked =
             anyone::ask(&self.cluster, AskProducerId, places, |_, answer| answer.map_err(refused));
-        asked.await.map(|(identity, _, _)| identity)
+        let (identity, endpoint, connection) = asked.await?;
+        let vouched = self.cluster.vouch(&endpoint, &connection).await;
+        vouched.map_err(|error| Failure::Passing(error.cause()))?;
+        Ok(identity)
     }
 }
 

@@ -200,6 +200,25 @@ impl Line {
         self.follow_findings()
     }
 
+    /// Another cluster has taken the place of ours: settles what that may have, also what is in
+    /// flight, and forgets its stamps. Gives the bytes that are free now.
+    pub(crate) fn start_over(&mut self, sequence: Option<Sequence>, reason: &Reason) -> usize {
+        (self.sequence, self.flying) = (sequence, 0);
+        let mut freed = 0;
+        self.batches.retain_mut(|batch| {
+            let is_flying = matches!(batch.content, Content::Away);
+            if !is_flying && !batch.attempts.maybe_written {
+                return true;
+            }
+            if let Some(claim) = batch.claim.take() {
+                freed += claim.reserved;
+                claim.give_up(reason.clone());
+            }
+            false
+        });
+        freed
+    }
+
     fn follow_findings(&mut self) -> usize {
         let mut freed = 0;
         while let Some(finding) = self.sequence.as_mut().and_then(Sequence::poll_finding) {

@@ -36,8 +36,17 @@ pub(crate) struct Routing {
 #[derive(Debug)]
 pub(crate) struct LeaderQueue {
     pub(crate) broker: i32,
-    ready: Lock<VecDeque<Arc<Partition>>>,
+    /// In which era of the cluster the number is this broker's.
+    pub(crate) era: u64,
+    ready: Lock<Ready>,
     pub(crate) wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    due: VecDeque<Arc<Partition>>,
+    /// Its sender ends: who is due goes elsewhere.
+    is_closed: bool,
 }
 
 impl Routing {
@@ -63,7 +72,12 @@ impl Routing {
         RetryLimits { retries, idempotent, policy_throttles, backoff: config.retry }
     }
 
-    /// The topic, if it is in use.
+    /// The topic, if it is in use in this cluster.
+    pub(crate) fn known_topic(&self, name: &str) -> Option<Arc<TopicState>> {
+        self.topic(name).filter(|topic| topic.is_known())
+    }
+
+    /// The topic, if it is in use or was in the cluster before this one.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<TopicState>> {
         self.topics.lock().get(name).cloned()
     }
@@ -72,7 +86,7 @@ impl Routing {
     pub(crate) fn topic_or(
         &self,
         name: &str,
-        make: impl FnOnce() -> TopicState,
+        make: impl FnOnce(u64) -> TopicState,
     ) -> Result<Arc<TopicState>, Reason> {
         let mut topics = self.topics.lock();
         if let Some(topic) = topics.get(name) {
@@ -87,7 +101,7 @@ impl Routing {
         if topics.len() >= TOPICS {
             return Err(Reason::TooManyTopics);
         }
-        let topic = Arc::new(make());
+        let topic = Arc::new(make(self.cluster.era()));
         topics.insert(topic.name().clone(), topic.clone());
         Ok(topic)
     }
@@ -123,7 +137,8 @@ impl Routing {
         let leader = self.metadata.leader(&partition.topic, partition.index);
         partition.set_leader(leader.is_some());
         if let Some(broker) = leader {
-            self.leader(broker).push(partition.clone());
+            // One that closes just now has a successor.
+            while !self.leader(broker).push(partition) {}
             return;
         }
         if !partition.queue.lock().on_blocked(&Cause::from("the partition has no leader")) {
@@ -161,22 +176,49 @@ impl Routing {
     /// The queue of a broker, with a sender behind it.
     fn leader(self: &Arc<Self>, broker: i32) -> Arc<LeaderQueue> {
         let mut leaders = self.leaders.lock();
-        let make = || {
-            let queue =
-                Arc::new(LeaderQueue { broker, ready: Lock::default(), wake: Notify::new() });
-            let sender = Sender::new(self.clone(), queue.clone());
-            self.cluster.settings.tasks.spawn(sender.run());
-            queue
-        };
-        leaders.entry(broker).or_insert_with(make).clone()
+        if let Some(queue) = leaders.get(&broker).filter(|queue| !queue.is_closed()) {
+            return queue.clone();
+        }
+        let era = self.cluster.era();
+        let queue =
+            Arc::new(LeaderQueue { broker, era, ready: Lock::default(), wake: Notify::new() });
+        let sender = Sender::new(self.clone(), queue.clone());
+        self.cluster.settings.tasks.spawn(sender.run());
+        leaders.insert(broker, queue.clone());
+        queue
+    }
+
+    /// Another cluster has taken the place of the one that was known: what the former one may have
+    /// is settled, the rest begins anew.
+    fn start_over(self: &Arc<Self>, era: u64) {
+        for leader in std::mem::take(&mut *self.leaders.lock()).into_values() {
+            leader.close();
+        }
+        self.leaderless.lock().clear();
+        self.unidentified.lock().clear();
+        let topics: Vec<_> = self.topics.lock().values().cloned().collect();
+        for partition in topics.iter().flat_map(|topic| topic.start_over(era)) {
+            self.attend(&partition);
+        }
+    }
+
+    /// Ends the senders of brokers that the cluster no longer has.
+    fn dismiss_departed(&self) {
+        let advertised = self.cluster.brokers();
+        let is_there = |broker| advertised.iter().any(|(id, _)| *id == broker);
+        self.leaders.lock().retain(|broker, queue| is_there(*broker) || !queue.close_if_empty());
     }
 
     /// Follows the metadata until the client is closed: partitions are added, those that wait
     /// with the wrong broker or with none move on.
     pub(crate) async fn follow_metadata(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
-        let mut rounds = self.metadata.rounds();
+        let (mut rounds, mut era) = (self.metadata.rounds(), 0);
         while shutdown.run_until_cancelled(rounds.next()).await.is_some() {
+            let now = self.cluster.era();
+            if std::mem::replace(&mut era, now) != now {
+                self.start_over(now);
+            }
             let topics: Vec<_> = self.topics.lock().values().cloned().collect();
             for topic in topics {
                 if let Some((id, count)) = self.metadata.known(topic.name()) {
@@ -195,6 +237,7 @@ impl Routing {
             for partition in moved {
                 self.schedule(&partition);
             }
+            self.dismiss_departed();
         }
     }
 
@@ -219,33 +262,63 @@ impl Routing {
 }
 
 impl LeaderQueue {
-    pub(crate) fn push(&self, partition: Arc<Partition>) {
-        self.ready.lock().push_back(partition);
+    /// Whether it was taken: the sender of a closed one ends.
+    fn push(&self, partition: &Arc<Partition>) -> bool {
+        let mut ready = self.ready.lock();
+        if ready.is_closed {
+            return false;
+        }
+        ready.due.push_back(partition.clone());
+        drop(ready);
         self.wake.notify_one();
+        true
     }
 
     /// Back to the front: it was its turn, but there was no room.
     pub(crate) fn push_front(&self, partition: Arc<Partition>) {
-        self.ready.lock().push_front(partition);
+        self.ready.lock().due.push_front(partition);
     }
 
     pub(crate) fn pop(&self) -> Option<Arc<Partition>> {
-        self.ready.lock().pop_front()
+        self.ready.lock().due.pop_front()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ready.lock().is_empty()
+        self.ready.lock().due.is_empty()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ready.lock().is_closed
     }
 
     /// Tells everyone in line why nothing moves; who has nothing to send any more leaves.
     pub(crate) fn on_blocked(&self, cause: &Cause) {
-        self.ready.lock().retain(|partition| partition.queue.lock().on_blocked(cause));
+        self.ready.lock().due.retain(|partition| partition.queue.lock().on_blocked(cause));
+    }
+
+    /// Takes no one any more; gives who is left.
+    pub(crate) fn close(&self) -> VecDeque<Arc<Partition>> {
+        let mut ready = self.ready.lock();
+        ready.is_closed = true;
+        let left = std::mem::take(&mut ready.due);
+        drop(ready);
+        self.wake.notify_one();
+        left
+    }
+
+    fn close_if_empty(&self) -> bool {
+        let mut ready = self.ready.lock();
+        ready.is_closed |= ready.due.is_empty();
+        let is_closed = ready.is_closed;
+        drop(ready);
+        self.wake.notify_one();
+        is_closed
     }
 
     fn take_if(&self, is_taken: impl Fn(&Arc<Partition>) -> bool) -> Vec<Arc<Partition>> {
         let mut ready = self.ready.lock();
-        let (taken, kept) = ready.drain(..).partition::<Vec<_>, _>(|p| is_taken(p));
-        *ready = kept.into();
+        let (taken, kept) = ready.due.drain(..).partition::<Vec<_>, _>(|p| is_taken(p));
+        ready.due = kept.into();
         taken
     }
 }

@@ -38,23 +38,38 @@ impl Sender {
         Self { routing, queue, link, sealer, requests: JoinSet::new() }
     }
 
-    /// Sends until the client is closed.
+    /// Sends until the client is closed, or the broker is no longer one of the cluster's.
     pub(crate) async fn run(mut self) {
         let shutdown = self.routing.cluster.settings.shutdown.clone();
         shutdown
             .run_until_cancelled(async {
-                loop {
-                    self.work().await;
+                while self.work().await {
                     self.step().await;
                 }
+                for partition in self.queue.close() {
+                    self.routing.schedule(&partition);
+                }
+                // Whatever the former cluster answers is not heard any more.
+                while self.is_of_this_era() && self.requests.join_next().await.is_some() {}
             })
             .await;
     }
 
-    /// Waits until there is something to send, and a place for one more request.
-    async fn work(&mut self) {
+    fn is_of_this_era(&self) -> bool {
+        self.queue.era == self.routing.cluster.era()
+    }
+
+    /// Waits until there is something to send, and a place for one more request; `false` if there
+    /// will be nothing any more.
+    async fn work(&mut self) -> bool {
         let most = self.routing.cluster.config.in_flight;
-        while self.queue.is_empty() || self.requests.len() >= most {
+        loop {
+            if self.queue.is_closed() || !self.is_of_this_era() {
+                return false;
+            }
+            if !self.queue.is_empty() && self.requests.len() < most {
+                return true;
+            }
             if self.requests.is_empty() {
                 self.queue.wake.notified().await;
             } else if self.requests.len() >= most {
@@ -79,6 +94,10 @@ impl Sender {
                 return;
             }
         };
+        if !self.is_of_this_era() {
+            // It was made for the former cluster, or leads to the one that took its place.
+            return;
+        }
         if let Some(reason) = self.refusal(&connection) {
             self.refuse(reason, connection.serial());
             yield_now().await;
@@ -135,6 +154,10 @@ impl Sender {
             let fits = room.saturating_sub(PRODUCE_PARTITION_BYTES);
             let taken = {
                 let mut queue = partition.queue.lock();
+                if queue.era() != self.queue.era {
+                    // Scheduled again when it starts over, or has been.
+                    continue;
+                }
                 // Read under the lock: with an older time a record enqueued meanwhile would look
                 // as if it came from the future, not due yet.
                 queue.take(Instant::now(), fits, shipments.is_empty(), connection)
@@ -187,6 +210,7 @@ impl Sender {
         let ending = Answers {
             routing: self.routing.clone(),
             connection: connection.clone(),
+            era: self.queue.era,
             generation: self.routing.metadata.generation(),
             shipments,
         };

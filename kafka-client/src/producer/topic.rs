@@ -57,8 +57,10 @@ struct View {
     count: usize,
     /// Which topic of this name it is; 0 from brokers before 2.8.
     id: u128,
+    /// Of the cluster that it is in.
+    era: u64,
     sticky: Sticky,
-    /// The broker refused the topic: no record is taken until then.
+    /// The leader does not know the topic: no record is taken until then.
     refused: Option<(Instant, Reason)>,
 }
 
@@ -74,8 +76,14 @@ pub(crate) struct Partition {
 }
 
 impl TopicState {
-    pub(crate) fn new(name: &str, settings: PartitionSettings) -> Self {
-        Self { name: name.into(), settings, view: Lock::default(), room: Arc::default() }
+    pub(crate) fn new(name: &str, settings: PartitionSettings, era: u64) -> Self {
+        let view = Lock::new(View { era, ..View::default() });
+        Self { name: name.into(), settings, view, room: Arc::default() }
+    }
+
+    /// Whether it is known how many partitions it has.
+    pub(crate) fn is_known(&self) -> bool {
+        self.view.lock().count > 0
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -128,6 +136,7 @@ impl TopicState {
                 index,
                 queue: Lock::new(Accumulator::new(
                     index,
+                    view.era,
                     self.settings.limits,
                     self.settings.ledger.clone(),
                 )),
@@ -139,7 +148,21 @@ impl TopicState {
         }
     }
 
-    /// The broker refused the topic: refuse its records for a while without a question.
+    /// Another cluster has taken the place of the one that it was in: it is unknown there until its
+    /// partitions are. Gives its queues, which must be attended to.
+    pub(crate) fn start_over(&self, era: u64) -> Vec<Arc<Partition>> {
+        let mut view = self.view.lock();
+        (view.era, view.id, view.count, view.refused) = (era, 0, 0, None);
+        view.sticky.reconsider();
+        for partition in &view.partitions {
+            partition.queue.lock().start_over(era);
+            // Who waits for room asks for the topic.
+            partition.room.notify_waiters();
+        }
+        view.partitions.clone()
+    }
+
+    /// The leader does not know the topic: refuse its records for a while without a question.
     pub(crate) fn refuse(&self, reason: Reason, now: Instant) {
         self.view.lock().refused = Some((now + NEGATIVE_ENTRY, reason));
     }

@@ -56,7 +56,7 @@ pub(crate) enum Verdict {
     /// For good; `NotWritten` or `Unknown` follows from the attempts.
     GiveUp {
         reason: Reason,
-        topic_refused: bool,
+        topic_unknown: bool,
     },
     /// Unchanged or under a new stamp, as the partition's state decides.
     Trouble {
@@ -85,7 +85,7 @@ pub(crate) fn judge(
     if class != Class::UnknownTopic {
         attempts.unknown_since = None;
     }
-    let give_up = |reason| Verdict::GiveUp { reason, topic_refused: false };
+    let give_up = |reason| Verdict::GiveUp { reason, topic_unknown: false };
     let reason = Reason::of_code(answer.code);
     if let Some(trouble) = trouble_of(class).filter(|_| limits.idempotent) {
         return attempts.trouble(trouble, reason, limits, random);
@@ -99,7 +99,7 @@ pub(crate) fn judge(
         Class::UnknownTopic
             if now >= *attempts.unknown_since.get_or_insert(now) + UNKNOWN_TOPIC =>
         {
-            Verdict::GiveUp { reason, topic_refused: true }
+            Verdict::GiveUp { reason, topic_unknown: true }
         }
         Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
@@ -205,7 +205,7 @@ impl Attempts {
         // deadline, while giving up would leave it to somebody who can only write it twice.
         let is_resolvable = limits.idempotent && self.maybe_written;
         if self.resent >= limits.retries && !is_resolvable {
-            return Verdict::GiveUp { reason, topic_refused: false };
+            return Verdict::GiveUp { reason, topic_unknown: false };
         }
         self.resent = self.resent.saturating_add(1);
         let pause = limits.backoff.after(self.resent, random);
@@ -266,10 +266,7 @@ mod tests {
         let mut attempts = Attempts::default();
         let lost = Lost { fault: Fault::Closed, handed_over: true };
         assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
-        assert!(matches!(
-            after(&mut attempts, 29, -1),
-            Verdict::GiveUp { topic_refused: false, .. }
-        ));
+        assert!(matches!(after(&mut attempts, 29, -1), Verdict::GiveUp { .. }));
         assert!(attempts.maybe_written);
     }
 
@@ -294,7 +291,7 @@ mod tests {
             .collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1000]);
         let reason = Reason::Refused { code: 19, name: "NOT_ENOUGH_REPLICAS" };
-        let last = Verdict::GiveUp { reason, topic_refused: false };
+        let last = Verdict::GiveUp { reason, topic_unknown: false };
         assert_eq!(after(&mut attempts, 19, -1), last);
     }
 
@@ -375,7 +372,7 @@ mod tests {
         assert!(is_resend(&at(0)));
         assert!(is_resend(&at(4999)));
         let reason = Reason::UnknownTopic;
-        assert_eq!(at(5000), Verdict::GiveUp { reason, topic_refused: true });
+        assert_eq!(at(5000), Verdict::GiveUp { reason, topic_unknown: true });
     }
 
     #[test]

@@ -23,15 +23,22 @@ impl Desk {
 
     /// A caller who waits since the start asks.
     fn lookup(&mut self, ms: u64) -> Lookup {
-        let (since, now) = (self.start, self.at(ms));
-        self.cache.lookup("orders", since, now)
+        let now = self.at(ms);
+        let wish = Wish { since: self.start, round: 0, trust: Trust::Believed };
+        self.cache.lookup("orders", wish, now)
+    }
+
+    /// Someone who comes now asks.
+    fn ask(&mut self, topic: &str, now: Instant) -> Lookup {
+        let wish = self.cache.wish(Trust::Believed, now);
+        self.cache.lookup(topic, wish, now)
     }
 
     fn answer(&mut self, ms: u64, topics: Vec<TopicAnswer>) {
         let now = self.at(ms);
         let _round = self.cache.start(now);
         let answer = MetadataAnswer { topics, ..MetadataAnswer::default() };
-        self.cache.apply(answer, now).unwrap();
+        self.cache.apply(answer, now);
     }
 
     fn leader(&mut self, partition: i32) -> Option<i32> {
@@ -93,9 +100,9 @@ fn a_refresh_never_forgets_who_asks_meanwhile() {
     let (_, asked) = desk.cache.start(desk.at(1));
     assert_eq!(asked, [Arc::from("orders")]);
     let now = desk.at(2);
-    assert_eq!(desk.cache.lookup("late", now, now), Lookup::Wanted);
+    assert_eq!(desk.ask("late", now), Lookup::Wanted);
     let topics = vec![orders(1, &[(0, 7, 3)])];
-    desk.cache.apply(MetadataAnswer { topics, ..MetadataAnswer::default() }, desk.at(3)).unwrap();
+    desk.cache.apply(MetadataAnswer { topics, ..MetadataAnswer::default() }, desk.at(3));
     assert!(desk.due(3));
     let (_, asked) = desk.cache.start(desk.at(3));
     assert_eq!(asked, [Arc::from("late"), Arc::from("orders")]);
@@ -133,9 +140,9 @@ fn an_unknown_topic_is_given_5_seconds_and_then_refused_for_1() {
     let unknown = Lookup::Refused(Reason::UnknownTopic);
     assert_eq!(desk.lookup(5001), unknown);
     let now = desk.at(6000);
-    assert_eq!(desk.cache.lookup("orders", now, now), unknown);
+    assert_eq!(desk.ask("orders", now), unknown);
     let now = desk.at(6001);
-    assert_eq!(desk.cache.lookup("orders", now, now), Lookup::Wanted);
+    assert_eq!(desk.ask("orders", now), Lookup::Wanted);
 }
 
 #[test]
@@ -148,14 +155,63 @@ fn silence_is_not_taken_for_an_unknown_topic() {
 }
 
 #[test]
-fn a_refused_topic_is_not_asked_for_again_at_once() {
+fn an_unknown_topic_that_is_asked_for_all_the_time_is_waited_for_once() {
+    let mut desk = Desk::new();
+    desk.lookup(0);
+    desk.answer(5001, vec![refused(3)]);
+    let unknown = Lookup::Refused(Reason::UnknownTopic);
+    assert_eq!(desk.lookup(5001), unknown);
+    let mut wish = desk.cache.wish(Trust::Believed, desk.at(6002));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(6002)), Lookup::Wanted);
+    desk.answer(6010, vec![refused(3)]);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(6010)), unknown, "one question is enough");
+    assert_eq!(desk.ask("orders", desk.at(7009)), unknown);
+    wish = desk.cache.wish(Trust::Believed, desk.at(7011));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(7011)), Lookup::Wanted);
+    desk.answer(7020, vec![orders(1, &[(0, 7, 0)])]);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(7020)), Lookup::Known(1));
+}
+
+#[test]
+fn an_unknown_topic_that_nobody_wanted_for_5_seconds_is_waited_for_again() {
+    let mut desk = Desk::new();
+    desk.lookup(0);
+    desk.answer(5001, vec![refused(3)]);
+    assert_eq!(desk.lookup(5001), Lookup::Refused(Reason::UnknownTopic));
+    let wish = desk.cache.wish(Trust::Believed, desk.at(10_001));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(10_001)), Lookup::Wanted);
+    desk.answer(10_010, vec![refused(3)]);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(10_010)), Lookup::Wanted);
+}
+
+#[test]
+fn a_missing_permission_is_asked_for_by_each_who_is_refused() {
     let mut desk = Desk::new();
     desk.lookup(0);
     desk.answer(1, vec![refused(29)]);
     let name = codes::name(29);
     assert_eq!(desk.lookup(2), Lookup::Refused(Reason::Unauthorized { code: 29, name }));
     assert!(!desk.due(2));
-    assert_eq!(desk.lookup(1001), Lookup::Wanted);
+    let wish = desk.cache.wish(Trust::Believed, desk.at(3));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(3)), Lookup::Wanted);
+    assert!(!desk.due(50), "questions are paced");
+    assert!(desk.due(130));
+    desk.answer(130, vec![orders(1, &[(0, 7, 0)])]);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(131)), Lookup::Known(1));
+}
+
+#[test]
+fn a_number_of_partitions_that_is_doubted_is_asked_for() {
+    let mut desk = Desk::new();
+    desk.lookup(0);
+    desk.answer(1, vec![orders(1, &[(0, 7, 0)])]);
+    let _earlier_round = desk.cache.start(desk.at(2));
+    let wish = desk.cache.wish(Trust::Doubted, desk.at(2));
+    let answer = MetadataAnswer { topics: vec![orders(1, &[(0, 7, 0)])], ..Default::default() };
+    desk.cache.apply(answer, desk.at(3));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(3)), Lookup::Wanted, "asked before");
+    desk.answer(103, vec![orders(1, &[(0, 7, 0), (1, 7, 0)])]);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(104)), Lookup::Known(2));
 }
 
 #[test]
@@ -215,14 +271,14 @@ fn knowledge_is_refreshed_by_age_while_it_is_used() {
 }
 
 #[test]
-fn another_cluster_is_an_error() {
+fn nothing_is_known_of_another_cluster() {
     let mut desk = Desk::new();
-    let named =
-        |id: &str| MetadataAnswer { cluster_id: Some(id.to_owned()), ..MetadataAnswer::default() };
-    let now = desk.start;
-    assert_eq!(desk.cache.apply(named("one"), now), Ok(()));
-    assert!(desk.cache.apply(named("two"), now).is_err());
-    assert_eq!(desk.cache.apply(named("one"), now), Ok(()));
+    desk.lookup(0);
+    desk.answer(1, vec![orders(1, &[(0, 7, 9)])]);
+    desk.cache.forget_cluster();
+    assert_eq!((desk.leader(0), desk.cache.known("orders")), (None, None));
+    desk.answer(2, vec![orders(2, &[(0, 8, 0)])]);
+    assert_eq!(desk.leader(0), Some(8), "in an epoch that is older only in the former one");
 }
 
 #[test]
@@ -230,11 +286,11 @@ fn the_number_of_topics_is_bounded() {
     let mut desk = Desk::new();
     let now = desk.start;
     for number in 0..TOPICS {
-        desk.cache.lookup(&number.to_string(), now, now);
+        desk.ask(&number.to_string(), now);
     }
-    assert_eq!(desk.cache.lookup("one more", now, now), Lookup::Refused(Reason::TooManyTopics));
+    assert_eq!(desk.ask("one more", now), Lookup::Refused(Reason::TooManyTopics));
     let later = desk.at(300_000);
-    assert_eq!(desk.cache.lookup("one more", later, later), Lookup::Wanted);
+    assert_eq!(desk.ask("one more", later), Lookup::Wanted);
 }
 
 #[test]
@@ -244,13 +300,13 @@ fn names_that_no_broker_knows_keep_no_topic_out() {
     desk.answer(1, vec![orders(1, &[(0, 7, 0)])]);
     let now = desk.at(2);
     for number in 1..TOPICS {
-        desk.cache.lookup(&number.to_string(), now, now);
+        desk.ask(&number.to_string(), now);
     }
     let later = desk.at(5001);
-    desk.cache.lookup("1", now, later);
-    assert_eq!(desk.cache.lookup("real", later, later), Lookup::Refused(Reason::TooManyTopics));
+    desk.ask("1", later);
+    assert_eq!(desk.ask("real", later), Lookup::Refused(Reason::TooManyTopics));
     let later = desk.at(5002);
-    assert_eq!(desk.cache.lookup("real", later, later), Lookup::Wanted);
+    assert_eq!(desk.ask("real", later), Lookup::Wanted);
     assert_eq!(desk.cache.known("orders"), Some((1, 1)), "what is known stays");
     assert_eq!(desk.cache.topics.len(), 3, "and whom someone waits for");
 }
@@ -261,7 +317,7 @@ fn ever_new_names_do_not_hurry_the_questions() {
     let mut rounds = 0;
     for ms in 0..10_000 {
         let now = desk.at(ms);
-        desk.cache.lookup(&ms.to_string(), now, now);
+        desk.ask(&ms.to_string(), now);
         if desk.due(ms) {
             desk.answer(ms, vec![]);
             rounds += 1;

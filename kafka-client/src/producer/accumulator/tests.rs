@@ -35,7 +35,11 @@ impl Desk {
     fn new(limits: BatchLimits) -> Self {
         let stats = Arc::<Counters>::default();
         let ledger = Ledger::new(Memory::new(limits.buffer_bytes, stats.clone()), stats);
-        Self { queue: Accumulator::new(3, limits, ledger.clone()), ledger, start: Instant::now() }
+        Self {
+            queue: Accumulator::new(3, 0, limits, ledger.clone()),
+            ledger,
+            start: Instant::now(),
+        }
     }
 
     fn at(&self, ms: u64) -> Instant {

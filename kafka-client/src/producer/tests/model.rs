@@ -88,7 +88,7 @@ impl World {
         let stats = Arc::<Counters>::default();
         let ledger = Ledger::new(Memory::new(LIMITS.buffer_bytes, stats.clone()), stats);
         Self {
-            queue: Accumulator::new(0, LIMITS, ledger.clone()),
+            queue: Accumulator::new(0, 0, LIMITS, ledger.clone()),
             ledger,
             rules: Rules::default(),
             now: Instant::now(),
