@@ -11,6 +11,7 @@ use kafka_client::{Client, Producer};
 use kafka_upstream_core::access::Authentication;
 use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::access;
 use crate::config::{Config, ConfigError, field, is_loopback};
@@ -26,6 +27,8 @@ pub(crate) struct Clusters {
     allowed_endpoints: BTreeSet<String>,
     by_config: Mutex<ByConfig>,
     began: Instant,
+    /// Cancelled when a client cannot go on.
+    failed: CancellationToken,
 }
 
 /// Clients by their cluster, the name that filters give them, if they do, and their settings.
@@ -89,6 +92,7 @@ impl Clusters {
             allowed_endpoints: config.inline_token_endpoints.clone(),
             by_config: Mutex::new(HashMap::new()),
             began: Instant::now(),
+            failed: CancellationToken::new(),
         };
         config.tls.check()?;
         for (name, properties) in &config.clusters {
@@ -182,6 +186,11 @@ impl Clusters {
         closing.join_all().await;
     }
 
+    /// Resolves when a client cannot go on.
+    pub(crate) async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
     /// Every client with its cluster's name; several may be of one cluster.
     pub(crate) fn clients(&self) -> Vec<(String, Client)> {
         let of = |shared: &Arc<Shared>| (shared.cluster.clone(), shared.client.clone());
@@ -209,7 +218,15 @@ impl Clusters {
         if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
             return Err(Refusal::TooMany);
         }
-        let client = credentials::client(key.2.clone());
+        // Of the level of errors, so that whoever logs these alone has it.
+        let span = tracing::error_span!("kafka", cluster);
+        let client = span.in_scope(|| credentials::client(key.2.clone()));
+        let (ended, failed) = (client.ended(), self.failed.clone());
+        tokio::spawn(async move {
+            if ended.await {
+                failed.cancel();
+            }
+        });
         let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
         let shared = Arc::new(Shared { cluster, client, used_ms });
         self.producer(&shared);

@@ -14,6 +14,7 @@ pub(crate) use lines::Lines;
 pub use sources::environment;
 pub(crate) use sources::{variable, without_value};
 
+use crate::logging::LogFormat;
 use crate::security::Tls;
 
 /// Flags of the process.
@@ -30,6 +31,10 @@ pub struct Args {
     /// `bootstrap.servers` of the cluster `default`.
     #[arg(long, value_name = "HOST:PORT,…", global = true)]
     pub bootstrap_servers: Option<String>,
+    /// How the log is written, to stderr.
+    #[arg(long, value_name = "FORMAT", env = "HOST_BRIDGE_LOG_FORMAT", global = true)]
+    #[arg(value_enum, default_value_t)]
+    pub log_format: LogFormat,
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -11,6 +11,7 @@ mod failing;
 mod intake;
 mod limits;
 mod listen;
+mod logging;
 mod metrics;
 mod outcomes;
 mod profiles;
@@ -21,22 +22,23 @@ mod reply;
 mod rest;
 mod routes;
 mod security;
+mod shutdown;
 mod status;
 mod tls;
 mod watched;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::info;
-use tracing_subscriber::EnvFilter;
+use tracing::{info, warn};
 
 pub use crate::check::{Report, check};
 pub use crate::config::{Args, Command, Config, ConfigError, environment};
 pub use crate::listen::Listeners;
+pub use crate::logging::{Log, LogFormat};
 pub use crate::security::Tls;
+pub use crate::shutdown::Shutdown;
 
 use crate::clusters::Clusters;
 use crate::metrics::Metrics;
@@ -63,11 +65,7 @@ pub(crate) struct Bridge {
 ///
 /// # Errors
 /// A cluster whose properties are wrong, or whose files cannot be read.
-pub async fn run(
-    config: Config,
-    listeners: Listeners,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
     let tokens = config.token_file.clone().map(auth::load).transpose();
     let tls = config.listen_tls.as_ref().map(tls::load).transpose();
     let bridge = Arc::new(Bridge {
@@ -82,46 +80,42 @@ pub async fn run(
         metrics: Metrics::default(),
     });
     let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
-    info!(listen = %listeners, "event=started");
-    let reloading = tokio::spawn(reload_on_hangup(signal(SignalKind::hangup())?, bridge.clone()));
+    info!(listen = %listeners, "started");
+    let hangup = signal(SignalKind::hangup())?;
+    let reloading = shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone()));
     let routes = routes::router(Arc::clone(&bridge));
-    let deadline = listeners.serve(routes, tls, shutdown, config.drain_timeout).await;
-    bridge.queued.drain(deadline).await;
-    reloading.abort();
-    bridge.clusters.close(deadline).await;
-    info!("event=stopped");
+    let drain_timeout = config.drain_timeout;
+    let serving = async {
+        let deadline = listeners.serve(routes, tls, &shutdown, drain_timeout).await;
+        bridge.queued.drain(deadline).await;
+        reloading.abort();
+        bridge.clusters.close(deadline).await;
+    };
+    // Whatever hangs, the process ends.
+    let overdue = async {
+        shutdown.token().cancelled().await;
+        tokio::time::sleep(drain_timeout + DRAIN_GRACE).await;
+    };
+    let failing = async {
+        bridge.clusters.failed().await;
+        shutdown.fail("kafka_client");
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = failing => {}
+        () = serving => info!("stopped"),
+        () = overdue => warn!(effect = "ended_without", "drain_overdue"),
+    }
     Ok(())
 }
 
 /// SIGHUP: certificates, stores and passwords are read from their files again.
 async fn reload_on_hangup(mut hangup: Signal, bridge: Arc<Bridge>) {
     while hangup.recv().await.is_some() {
-        info!("event=reloading");
+        info!("reloading");
         bridge.clusters.reload().await;
     }
 }
 
-/// Cancelled by SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn termination() -> std::io::Result<CancellationToken> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = CancellationToken::new();
-    let cancelled = token.clone();
-    tokio::spawn(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        info!("event=draining");
-        cancelled.cancel();
-    });
-    Ok(token)
-}
-
-/// The log filter of `HOST_BRIDGE_LOG`, in tracing's syntax. What it does not name has `info` and
-/// above, or nothing where a report says it all.
-#[must_use]
-pub fn log_filter(is_reported: bool) -> EnvFilter {
-    let default = if is_reported { "off" } else { "info" };
-    let asked = std::env::var(config::LOG_VARIABLE).unwrap_or_default();
-    EnvFilter::builder().parse_lossy(format!("{default},{asked}"))
-}
+/// What the end of the process may take beyond `drain_timeout`.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);

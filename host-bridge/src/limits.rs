@@ -57,3 +57,12 @@ pub(crate) const FAILING_LOGGED: Duration = Duration::from_secs(60);
 pub(crate) const FAILING_KEPT: Duration = Duration::from_secs(300);
 /// A batch that is under way for so long is in trouble.
 pub(crate) const SLOW_BATCH: Duration = Duration::from_secs(10);
+
+/// How long a kind of event has no other line.
+pub(crate) const LOG_AGAIN: Duration = Duration::from_secs(60);
+/// Kinds of events with a line in that time: places that log, for each of 256 clients at most.
+pub(crate) const LOG_KINDS: usize = 4096;
+/// Bytes of a value in the log; a broker's own words are shorter.
+pub(crate) const LOG_VALUE_BYTES: usize = 1024;
+/// Lines that wait to be written; with more the log is behind for good.
+pub(crate) const LOG_QUEUE_LINES: usize = 1024;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Listen;
+use crate::shutdown::Shutdown;
 use crate::tls::ServerTls;
 
 /// Bound sockets. A unix socket's file is removed at the end.
@@ -62,22 +63,23 @@ impl Listeners {
         self,
         router: Router,
         tls: Option<ServerTls>,
-        shutdown: CancellationToken,
+        shutdown: &Shutdown,
         drain_timeout: Duration,
     ) -> Instant {
         let server = Arc::new(Server { router, tls, graceful: GracefulShutdown::new() });
-        let mut accepting = tokio::task::JoinSet::new();
+        let mut accepting = Vec::new();
         for listener in self.0 {
-            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            accepting.spawn(async move { server.accept(listener, &shutdown).await });
+            let (server, token) = (Arc::clone(&server), shutdown.token().clone());
+            let accept = async move { server.accept(listener, &token).await };
+            accepting.push(shutdown.spawn("accept", accept));
         }
-        shutdown.cancelled().await;
+        shutdown.token().cancelled().await;
         let deadline = Instant::now() + drain_timeout;
-        accepting.join_all().await;
+        futures_util::future::join_all(accepting).await;
         if let Some(server) = Arc::into_inner(server)
             && timeout_at(deadline, server.graceful.shutdown()).await.is_err()
         {
-            warn!("event=drain_timeout effect=connections_cut");
+            warn!(effect = "connections_cut", "drain_timeout");
         }
         deadline
     }
@@ -108,7 +110,7 @@ impl Server {
                 }
                 (_, Err(error)) => {
                     // Out of descriptors, for instance: the next moment may be better.
-                    warn!(%error, "event=accept_failed");
+                    warn!(%error, "accept_failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 (Err(_), _) => break,
@@ -145,9 +147,9 @@ impl Server {
             let stream = match timeout(HANDSHAKE_TIMEOUT, stream).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
-                    return info!(error = crate::tls::refused(&error), "event=tls_refused");
+                    return info!(error = crate::tls::refused(&error), "tls_refused");
                 }
-                Err(_) => return info!("event=tls_refused error=\"no handshake in time\""),
+                Err(_) => return info!(error = "no handshake in time", "tls_refused"),
             };
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             let mut connection = Box::pin(watcher.watch(connection));

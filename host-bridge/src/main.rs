@@ -1,32 +1,58 @@
 //! The `host-bridge` process.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
-use host_bridge::{Args, Command, Config, Listeners};
+use host_bridge::{Args, Command, Config, Listeners, Log, Shutdown};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    let is_check = args.command.is_some();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(host_bridge::log_filter(is_check))
-        .init();
-    let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
-    if let Some(Command::Check { topic }) = &args.command {
-        let report = host_bridge::check(&args, environment, topic).await;
-        writeln!(std::io::stdout(), "{report}")?;
-        return Ok(if report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    let worked = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
+        let done = match &args.command {
+            Some(Command::Check { topic }) => runtime.block_on(check(&args, topic)),
+            None => logged(&args, |args| runtime.block_on(serve(args))),
+        };
+        // A thread that waits for a name server holds nobody up.
+        runtime.shutdown_background();
+        done
+    });
+    match worked.map_err(anyhow::Error::from).and_then(|done| done) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody may be there to read it.
+            let _unread = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    let config = Config::load(&args, environment).context(CHECK)?;
-    let listeners = Listeners::bind(&config.listen).await?;
-    host_bridge::run(config, listeners, host_bridge::termination()?).await?;
-    Ok(ExitCode::SUCCESS)
 }
 
-/// Said where the first fault is all that is said.
-const CHECK: &str = "the configuration has a fault, `host-bridge check` names each with its line";
+/// Whether all is well.
+async fn check(args: &Args, topics: &[String]) -> anyhow::Result<bool> {
+    let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
+    let report = host_bridge::check(args, environment, topics).await;
+    writeln!(std::io::stdout(), "{report}")?;
+    Ok(!report.has_failed())
+}
+
+/// What goes wrong is told in the log, as everything else.
+fn logged(args: &Args, work: impl FnOnce(&Args) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let log = Log::start(args.log_format)?;
+    let done = work(args).unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "not_started");
+        false
+    });
+    log.finish();
+    Ok(done)
+}
+
+/// Whether it ended because it was asked to.
+async fn serve(args: &Args) -> anyhow::Result<bool> {
+    let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
+    let config = Config::load(args, environment)?;
+    let listeners = Listeners::bind(&config.listen).await?;
+    let shutdown = Shutdown::on_signals()?;
+    host_bridge::run(config, listeners, shutdown.clone()).await?;
+    Ok(!shutdown.has_failed())
+}

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::clusters::Clusters;
 use crate::failing::Failing;
+use crate::logging;
 use crate::queued::Depth;
 
 /// The bridge's own counters.
@@ -117,6 +118,7 @@ impl Metrics {
         text::encode_registry(&mut page, &self.registry)?;
         text::encode_registry(&mut page, &queue(queued))?;
         text::encode_registry(&mut page, &failing_topics(clusters, failing))?;
+        text::encode_registry(&mut page, &log())?;
         text::encode_registry(&mut page, &clients(clusters))?;
         text::encode_eof(&mut page)?;
         Ok(page)
@@ -150,6 +152,15 @@ fn failing_topics(clusters: &Clusters, failing: &Failing) -> Registry {
     }
     let help = "Topics whose records are not written now, a hundred at most";
     registry.register("failing_topics", help, family);
+    registry
+}
+
+/// What the log could not take.
+fn log() -> Registry {
+    let mut registry = Registry::with_prefix("host_bridge");
+    let lost: Counter = Counter::default();
+    lost.inc_by(logging::lost());
+    registry.register("log_lines_lost", "Lines that could not be written to the log", lost);
     registry
 }
 

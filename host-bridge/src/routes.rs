@@ -46,7 +46,7 @@ async fn register(
     };
     let id = profile::id(&document);
     let unprocessable = |error: &str| {
-        tracing::warn!(profile = sha256, error, "event=profile_refused");
+        tracing::warn!(profile = sha256, error, "profile_refused");
         refusal(StatusCode::UNPROCESSABLE_ENTITY, "profile_refused", error)
     };
     if profile::hex(&id) != sha256 {
@@ -60,7 +60,7 @@ async fn register(
         Err(refused) => unprocessable(&refused.to_string()),
         Ok(shared) => {
             bridge.profiles.put(id, &shared);
-            tracing::info!(profile = sha256, "event=profile_registered");
+            tracing::info!(profile = sha256, "profile_registered");
             reply::json(StatusCode::OK, &json!({ "profile": sha256 }))
         }
     }

@@ -58,11 +58,11 @@ impl<T> Watched<T> {
                 Ok(value) => {
                     current.value = Arc::new(value);
                     (current.stamps, current.failure) = (stamps, None);
-                    info!(files, "event=reloaded");
+                    info!(files, "reloaded");
                 }
                 // Tried again at the next look: the process may only have been out of descriptors.
                 Err(error) if current.failure.as_ref() != Some(&error) => {
-                    warn!(files, error, "event=reload_failed effect=old_files_stay");
+                    warn!(files, error, effect = "old_files_stay", "reload_failed");
                     current.failure = Some(error);
                 }
                 Err(_) => {}

@@ -357,7 +357,7 @@ impl Cluster {
             Err(error) => {
                 self.faults.add(endpoint, error);
                 self.settings.stats.connect_failures.add(1);
-                tracing::debug!(%error, "cannot connect");
+                tracing::debug!(%error, "not_connected");
             }
         }
         connected.map(|connection| match &self.login {

@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::calls::{self, Call};
 use crate::error::Malformed;
@@ -22,6 +21,7 @@ use crate::handshake::Welcome;
 use crate::limits::{FRAME_BYTES, QUEUED_REQUESTS};
 use crate::sasl::{Login, SaslFault, Session};
 use crate::stats::Counters;
+use crate::tasks::Tasks;
 use crate::versions::{NoCommonVersion, Versions};
 use renewal::{Order, Renewal};
 use wire::Wire;
@@ -99,7 +99,7 @@ pub(crate) struct Settings {
     /// Ends the connection when the client is closed.
     pub(crate) shutdown: CancellationToken,
     /// Every task of the client, so that closing it can wait for them.
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
 }
 
 /// Connections that were opened so far.

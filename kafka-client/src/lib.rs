@@ -29,6 +29,7 @@ mod secret;
 mod shape;
 mod stats;
 mod step;
+mod tasks;
 mod tls;
 mod told;
 mod versions;
@@ -40,7 +41,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 pub use config::{Config, PropertyDoc, PropertyError, properties};
 pub use error::{Cause, NotReady, Reason};
@@ -62,6 +63,7 @@ use connection::Settings;
 use metadata::Metadata;
 use producer::{BatchLimits, Ledger, Memory, PartitionSettings, Routing};
 use stats::Counters;
+use tasks::Tasks;
 
 /// One cluster. Cheap to clone; when the last clone and the last producer are gone, its tasks and
 /// connections end, and what is still queued is settled as closed.
@@ -79,6 +81,7 @@ pub(crate) struct Lifetime {
 
 impl Client {
     /// A client of the cluster that `config` names. Connections are made when they are needed.
+    /// What it logs is within the span that is current now.
     ///
     /// Must be called inside a tokio runtime with IO and time enabled.
     pub fn new(config: Config) -> Client {
@@ -96,12 +99,13 @@ impl Client {
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Client {
         let stats = Arc::new(Counters::default());
+        let shutdown = CancellationToken::new();
         let settings = Settings {
             client_id: config.client_id.as_str().into(),
             idle: config.idle,
             stats: stats.clone(),
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::new(shutdown.clone()),
+            shutdown,
         };
         let limits = BatchLimits {
             batch_bytes: config.batch_bytes,
@@ -160,7 +164,7 @@ impl Client {
     /// [`TlsFileError`] if something is wrong with them: then what was loaded before stays.
     pub async fn reload(&self) -> Result<(), TlsFileError> {
         match &self.producer.routing.cluster.tls {
-            Some(tls) => tls.reload().await,
+            Some(tls) => tls.reload().instrument(self.span()).await,
             None => Ok(()),
         }
     }
@@ -193,12 +197,20 @@ impl Client {
             routing.attend(&partition);
         }
         if timeout_at(deadline, self.producer.settings.ledger.drained()).await.is_err() {
-            tracing::warn!("closed with records that are not settled");
+            tracing::warn!(parent: self.span(), "closed_with_records_that_are_not_settled");
         }
         lifetime.end();
-        let tasks = &routing.cluster.settings.tasks;
-        tasks.close();
-        tasks.wait().await;
+        routing.cluster.settings.tasks.ended().await;
+    }
+
+    /// Resolves when this client has ended: with true if a task of it panicked. Then it answers
+    /// nothing any more, and whoever depends on it must make another or end as well.
+    pub fn ended(&self) -> impl Future<Output = bool> + Send + 'static {
+        self.producer.routing.cluster.settings.tasks.shutdown()
+    }
+
+    fn span(&self) -> tracing::Span {
+        self.producer.routing.cluster.settings.tasks.span.clone()
     }
 }
 

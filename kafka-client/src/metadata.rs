@@ -64,7 +64,10 @@ impl Metadata {
         let wish = self.cache.lock().wish(trust, Instant::now());
         let mut last = None;
         loop {
-            let lookup = self.cache.lock().lookup(topic, wish, Instant::now());
+            let lookup = self.cluster.settings.tasks.span.in_scope(|| {
+                let mut cache = self.cache.lock();
+                cache.lookup(topic, wish, Instant::now())
+            });
             match lookup {
                 Lookup::Known(partitions) => return Ok(partitions),
                 Lookup::Refused(reason) => return Err(reason),
@@ -169,13 +172,13 @@ impl Metadata {
                 source.failing = None;
                 stats.metadata_refreshes.add(1);
                 if source.told.is_over() {
-                    tracing::info!("metadata again");
+                    tracing::info!("metadata_again");
                 }
             }
             Some(cause) => {
                 stats.metadata_failures.add(1);
                 if source.told.is_news(cause) {
-                    tracing::warn!(%cause, "no metadata");
+                    tracing::warn!(%cause, "no_metadata");
                 }
                 source.current = None;
                 source.failing.get_or_insert_with(Instant::now);

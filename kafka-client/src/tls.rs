@@ -127,10 +127,11 @@ impl Tls {
 
     async fn load(&self) -> Result<(), TlsFileError> {
         let settings = self.settings.clone();
+        let span = tracing::Span::current();
         let loading = tokio::task::spawn_blocking(move || {
             // Looked at before they are read: a change in between is seen the next time.
             let stamps = stamps(&settings);
-            (stamps, load::load(&settings))
+            (stamps, span.in_scope(|| load::load(&settings)))
         });
         let Ok((stamps, loaded)) = loading.await else { return Err(TlsFileError::Cancelled) };
         let mut state = self.state.lock();
@@ -141,14 +142,14 @@ impl Tls {
                 state.generation += 1;
                 state.fault = None;
                 self.stats.tls_loads.add(1);
-                tracing::info!(generation = state.generation, "TLS configuration loaded");
+                tracing::info!(generation = state.generation, "tls_loaded");
                 Ok(())
             }
             Err(error) => {
                 let keeps = state.current.is_some();
                 state.fault = Some(error.clone());
                 self.stats.tls_load_failures.add(1);
-                tracing::error!(%error, keeps_the_former = keeps, "TLS configuration not loaded");
+                tracing::error!(%error, keeps_the_former = keeps, "tls_not_loaded");
                 Err(error)
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use crate::Client;
 use crate::calls::metadata::{AskMetadata, MetadataAnswer};
@@ -101,7 +102,9 @@ async fn walk_all(
     places: impl Iterator<Item = (Option<i32>, Endpoint)>,
 ) -> Vec<Walk> {
     let walking: Vec<_> = places
-        .map(|(broker, endpoint)| tokio::spawn(walk(Arc::clone(cluster), broker, endpoint)))
+        .map(|(broker, endpoint)| {
+            tokio::spawn(walk(Arc::clone(cluster), broker, endpoint).in_current_span())
+        })
         .collect();
     let mut walks = Vec::new();
     for walked in walking {

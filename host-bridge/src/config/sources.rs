@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::lines::line;
-use super::{Args, ConfigError, LOG_VARIABLE, ListenTls, field};
+use super::{Args, ConfigError, ListenTls, field};
 
 /// The configuration as it is written.
 #[derive(Default, Deserialize)]
@@ -42,7 +42,7 @@ pub(super) fn merge(
     };
     for (name, value) in environment {
         match name.strip_prefix(PREFIX) {
-            Some(setting) if name != LOG_VARIABLE && setting != "CONFIG" => {
+            Some(setting) if !OF_FLAGS.contains(&setting) => {
                 set(&mut raw, &name, setting, value)?;
             }
             _ => {}
@@ -193,6 +193,8 @@ pub(super) fn flatten(
     Ok(properties)
 }
 
+/// What is read before the configuration.
+const OF_FLAGS: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
 const PREFIX: &str = "HOST_BRIDGE_";
 /// The lists that are no properties.
 const LISTS: [&str; 3] = ["listen", "inline_bootstrap_servers", "inline_token_endpoints"];

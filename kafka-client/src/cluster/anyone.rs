@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::Cluster;
 use crate::calls::Call;
@@ -38,7 +39,8 @@ where
         let next = places.next();
         let is_last = next.is_none();
         if let Some(place) = next {
-            asked.spawn(ask_one(cluster.clone(), call.clone(), place, judge.clone()));
+            let asking = ask_one(cluster.clone(), call.clone(), place, judge.clone());
+            asked.spawn(asking.in_current_span());
         }
         let ended = if is_last {
             asked.join_next().await

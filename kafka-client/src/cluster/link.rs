@@ -45,7 +45,7 @@ impl Link {
             return match self.connect().await {
                 Ok(newer) => Ok(newer),
                 Err(error) => {
-                    tracing::warn!(%error, "the new TLS configuration fails, the former serves on");
+                    tracing::warn!(%error, effect = "former_serves_on", "new_tls_fails");
                     Ok(open)
                 }
             };

@@ -62,7 +62,7 @@ impl Driver {
             }
         };
         stats.connections_open.subtract(1);
-        tracing::debug!(%fault, "connection ended");
+        tracing::debug!(%fault, "connection_ended");
         self.requests.close();
         self.wire.fail(&fault);
         while let Some(outgoing) = self.requests.recv().await {

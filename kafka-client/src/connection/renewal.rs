@@ -75,7 +75,7 @@ impl Renewal {
             match renewed {
                 Ok(renewed) => session = renewed,
                 Err(fault) => {
-                    tracing::debug!(%fault, "a connection is replaced");
+                    tracing::debug!(%fault, "connection_replaced");
                     let _ended = self.orders.send(Order::Retire(fault)).await;
                     return;
                 }

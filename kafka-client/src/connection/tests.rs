@@ -30,7 +30,7 @@ fn desk(room: usize) -> Desk {
         idle: Duration::from_secs(540),
         stats: stats.clone(),
         shutdown: shutdown.clone(),
-        tasks: TaskTracker::new(),
+        tasks: Tasks::new(CancellationToken::new()),
     };
     let versions = Versions::new(vec![Range { key: 18, least: 0, most: 0 }]);
     let welcome = Welcome { versions, pause: Duration::ZERO, session: None };

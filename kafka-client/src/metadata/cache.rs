@@ -98,7 +98,7 @@ impl Cache {
             }
             State::Open if is_heard && now >= wish.since + UNKNOWN_TOPIC => {
                 let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
-                tracing::warn!(topic, "no broker knows this topic; none is created");
+                tracing::warn!(topic, "unknown_topic");
                 entry.state = State::Refused { until, reason: reason.clone() };
                 return Lookup::Refused(reason);
             }

@@ -85,7 +85,7 @@ impl Answers {
             *pause = Duration::ZERO;
         }
         if code != 0 {
-            tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict);
+            tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict, "batch_answered");
         }
         self.carry_out(partition, shipment, verdict, Again::Refused);
     }

@@ -115,7 +115,7 @@ impl ProducerId {
             let failure = match self.ask().await {
                 Ok(_) if era != self.cluster.era() => continue,
                 Ok(held) => {
-                    tracing::debug!(producer_id = held.producer_id, "producer id");
+                    tracing::debug!(producer_id = held.producer_id, "producer_id");
                     let held = Some(held);
                     self.state.replace(State { held, era, failure: None, refused: None });
                     return;
@@ -133,9 +133,9 @@ impl ProducerId {
                 Failure::Refused(cause) => (cause, retry.max),
             };
             if is_expected {
-                tracing::info!(%cause, "no producer id yet");
+                tracing::info!(%cause, "no_producer_id_yet");
             } else if told.is_news(&cause) {
-                tracing::warn!(%cause, "no producer id");
+                tracing::warn!(%cause, "no_producer_id");
             }
             self.state.replace(State { held: None, era, failure: Some(cause), refused });
             sleep(pause).await;

@@ -236,7 +236,7 @@ impl Line {
                     freed += place.map_or(0, settle);
                 }
                 Finding::Loss => {
-                    tracing::warn!("acknowledged records are gone from a broker's log");
+                    tracing::warn!("acknowledged_records_are_gone_from_a_brokers_log");
                     self.stats.sequence_losses.add(1);
                 }
                 Finding::Reset => self.stats.producer_resets.add(1),

@@ -46,7 +46,11 @@ impl Sealer {
     async fn on_a_thread(&mut self, plain: Bytes, threads: &Semaphore) -> Option<Bytes> {
         let _place = threads.acquire().await.ok()?;
         let mut encoder = std::mem::replace(&mut self.encoder, Encoder::new(self.compression));
-        let work = spawn_blocking(move || (compress(&plain, &mut encoder), encoder));
+        let span = tracing::Span::current();
+        let work = spawn_blocking(move || {
+            let compressed = span.in_scope(|| compress(&plain, &mut encoder));
+            (compressed, encoder)
+        });
         let (compressed, encoder) = work.await.ok()?;
         self.encoder = encoder;
         compressed

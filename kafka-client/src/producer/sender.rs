@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::answers::{Answers, unreadable};
 use super::batch::{Ending, Shipment, Taken};
@@ -73,12 +74,12 @@ impl Sender {
             if self.requests.is_empty() {
                 self.queue.wake.notified().await;
             } else if self.requests.len() >= most {
-                self.requests.join_next().await;
+                propagate(self.requests.join_next().await);
             } else {
                 tokio::select! {
                     biased;
                     () = self.queue.wake.notified() => {}
-                    _ = self.requests.join_next() => {}
+                    ended = self.requests.join_next() => propagate(ended),
                 }
             }
         }
@@ -216,21 +217,32 @@ impl Sender {
         };
         if config.acks == Acks::None {
             let reply = connection.submit_unanswered(&call, patience).await;
-            self.requests.spawn(async move {
+            let ended = async move {
                 match reply {
                     Ok(reply) => ending.taken(reply.answer().await),
                     Err(lost) => ending.taken(Err(lost)),
                 }
-            });
+            };
+            self.requests.spawn(ended.in_current_span());
         } else {
             let reply = connection.submit(&call, patience).await;
-            self.requests.spawn(async move {
+            let ended = async move {
                 match reply {
                     Ok(reply) => ending.answered(reply.answer().await),
                     Err(lost) => ending.answered(Err(lost)),
                 }
-            });
+            };
+            self.requests.spawn(ended.in_current_span());
         }
+    }
+}
+
+/// A request whose task panicked leaves its batches without an end, and the sender is to blame.
+fn propagate(ended: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 

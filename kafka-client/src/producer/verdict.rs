@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_policy_refuses_for_good_unless_it_is_the_vendors_word_for_throttling() {
         let refused = Reason::Refused { code: 44, name: "POLICY_VIOLATION" };
-        let given_up = Verdict::GiveUp { reason: refused, topic_refused: false };
+        let given_up = Verdict::GiveUp { reason: refused, topic_unknown: false };
         assert_eq!(after(&mut Attempts::default(), 44, -1), given_up);
         let limits = RetryLimits { policy_throttles: true, ..LIMITS };
         let mut attempts = Attempts::default();

@@ -117,7 +117,7 @@ impl fmt::Debug for Encoder {
 
 /// A codec fails on the way out only for want of memory; the batch can still leave as it is.
 fn not_compressed(error: io::Error) {
-    tracing::warn!(%error, "a batch is sent without compression");
+    tracing::warn!(%error, "sent_without_compression");
 }
 
 /// Decompresses the records of a batch to at most `limit` bytes.

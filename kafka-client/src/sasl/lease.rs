@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument as _;
 
 use super::aws::AwsKeys;
 use crate::backoff::random;
@@ -136,19 +137,20 @@ impl Leases {
             held.asked = Some(now);
         }
         let (source, held) = (Arc::clone(&self.source), Arc::clone(&self.held));
-        tokio::spawn(async move {
+        let asking = async move {
             let answer = ask(&*source).await;
             let mut held = held.lock();
             match answer {
                 Ok(kept) => (held.lease, held.failure) = (Some(kept), None),
                 Err(cause) => {
-                    tracing::warn!(%cause, "no new credential");
+                    tracing::warn!(%cause, "no_new_credential");
                     held.failure = Some((cause, Instant::now() + CREDENTIAL_RETRY));
                 }
             }
             drop(held);
             drop(turn);
-        });
+        };
+        tokio::spawn(asking.in_current_span());
     }
 }
 

@@ -150,7 +150,7 @@ fn only(
 pub(super) fn system_roots(property: &'static str) -> Result<Trusted, TlsFileError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a trusted root of the system cannot be read");
+        tracing::warn!(%error, "trusted_root_of_the_system_not_read");
     }
     Trusted::whatever_works(found.certs).ok_or(TlsFileError::NoSystemRoots { property })
 }

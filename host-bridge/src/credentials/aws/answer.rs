@@ -60,7 +60,7 @@ pub(super) async fn ask(
         return Err(format!("{shown} answered {}", refusal(&answer, skew)));
     }
     if let Some(skew) = skew {
-        tracing::warn!(url = shown, "{skew}");
+        tracing::warn!(url = shown, %skew, "clock_skew");
     }
     Ok(answer.body)
 }

@@ -1,0 +1,141 @@
+//! The log: one line an event on stderr. Writing it neither fails nor blocks anything.
+
+mod levels;
+mod line;
+mod throttle;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Subscriber, callsite};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+pub(crate) use levels::Levels;
+use line::Line;
+pub use line::LogFormat;
+pub(crate) use throttle::LogThrottle;
+use throttle::Verdict;
+use writer::Writer;
+pub(crate) use writer::lost;
+
+/// What kind of event it is: where it is logged, and the cluster that it is about. Nothing that a
+/// client chooses is part of it.
+type Kind = (callsite::Identifier, Option<Arc<str>>);
+
+/// The events whose lines wait for the end of their minute.
+pub(crate) type Throttle = Arc<Mutex<LogThrottle<Kind>>>;
+
+/// The log of this process.
+pub struct Log {
+    writer: Writer,
+}
+
+impl Log {
+    /// Begins to log events, and panics, to stderr.
+    ///
+    /// # Errors
+    /// When there is no thread for it, or another log.
+    pub fn start(format: LogFormat) -> anyhow::Result<Self> {
+        let throttle = Throttle::default();
+        let writer = Writer::start(std::io::stderr(), format, Arc::clone(&throttle))?;
+        let levels = Levels::of_environment();
+        let lines = Lines { format, throttle, writer: writer.clone() };
+        let subscriber = tracing_subscriber::registry().with(levels.targets).with(lines);
+        tracing::subscriber::set_global_default(subscriber)?;
+        std::panic::set_hook(Box::new(|panic| {
+            let location = panic.location().map(ToString::to_string);
+            let reason = panic.payload_as_str().unwrap_or_default();
+            tracing::error!(location, reason, "panic");
+        }));
+        if let Some(fault) = levels.fault {
+            tracing::warn!(fault, accepted = Levels::ACCEPTED, "log_levels_not_understood");
+        }
+        Ok(Self { writer })
+    }
+
+    /// Writes what waits, unless whoever should read it does not.
+    pub fn finish(self) {
+        self.writer.finish(FINISH);
+    }
+}
+
+/// Turns events into lines.
+struct Lines {
+    format: LogFormat,
+    throttle: Throttle,
+    writer: Writer,
+}
+
+/// The cluster that the events of a span are about.
+struct OfCluster(Arc<str>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut found = FindCluster(None);
+        attributes.record(&mut found);
+        if let (Some(cluster), Some(span)) = (found.0, context.span(id)) {
+            span.extensions_mut().insert(OfCluster(cluster));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut own = FindCluster(None);
+        event.record(&mut own);
+        let of_span = || {
+            let mut spans = context.event_scope(event)?;
+            spans.find_map(|span| Some(Arc::clone(&span.extensions().get::<OfCluster>()?.0)))
+        };
+        let inherited = if own.0.is_none() { of_span() } else { None };
+        let line = || Line::of(event, inherited.as_deref(), self.format);
+        let metadata = event.metadata();
+        // Who asks for more than that wants to see each.
+        if *metadata.level() > Level::INFO {
+            return self.writer.push(line().finish(None));
+        }
+        let kind = (metadata.callsite(), own.0.or_else(|| inherited.clone()));
+        // No line is made under the lock: a value that panics when it is shown would keep it.
+        let verdict = self.throttle().ask(&kind, Instant::now());
+        match verdict {
+            Verdict::Write => self.writer.push(line().finish(None)),
+            Verdict::Keep => {
+                let line = line();
+                self.throttle().keep(&kind, line);
+            }
+            Verdict::Count => {}
+        }
+    }
+}
+
+impl Lines {
+    fn throttle(&self) -> MutexGuard<'_, LogThrottle<Kind>> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The field `cluster`.
+struct FindCluster(Option<Arc<str>>);
+
+impl Visit for FindCluster {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == CLUSTER {
+            self.0 = Some(line::bounded(value).as_str().into());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == CLUSTER {
+            self.0 = Some(line::shown(value).as_str().into());
+        }
+    }
+}
+
+const CLUSTER: &str = "cluster";
+/// How long the end of the process waits for its last lines.
+const FINISH: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;
