@@ -1,14 +1,17 @@
 //! Sends the records of a batch, and gathers their outcomes in the batch's order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::pin::pin;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all};
 use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
 use kafka_upstream_core::limits::TOPIC_BYTES_MAX;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::Bridge;
@@ -16,8 +19,12 @@ use crate::clusters::Shared;
 use crate::limits::SLOW_BATCH;
 use crate::outcomes;
 
-/// The records of a batch after they were enqueued: each has a ticket, or was refused at once.
-pub(crate) struct Enqueued(Vec<Result<Ticket, Reason>>);
+/// The records of a batch, at their positions: enqueued, refused at once, or not enqueued before
+/// the brokers have been asked about their topic or partition.
+pub(crate) struct Enqueued {
+    ended: Vec<Ended>,
+    asked: Vec<Asked>,
+}
 
 /// The topics of a batch's records in their order, with the number of neighbours that share one.
 pub(crate) struct Topics(Vec<(String, usize)>);
@@ -42,38 +49,89 @@ pub(crate) fn shown(topic: &str) -> &str {
     topic.get(..topic.floor_char_boundary(TOPIC_BYTES_MAX)).unwrap_or_default()
 }
 
-/// Enqueues records in order: their topics and the memory for them are waited for until `deadline`,
-/// and the producer has them until `delivery`. Dropped before it is done, it has enqueued nothing.
+type Ended = (usize, Result<Ticket, Reason>);
+
+/// Records of one topic that the brokers are asked about, in order.
+struct Asked {
+    producer: Producer,
+    name: String,
+    /// The topic, if only a partition is in doubt.
+    topic: Option<Topic>,
+    records: Vec<(usize, Kept)>,
+    /// Until when the answer may come.
+    asked_until: Instant,
+    /// Until when there may be memory for the records.
+    deadline: Instant,
+    /// Until when they may be written.
+    delivery: Instant,
+    room: Option<SemaphorePermit<'static>>,
+}
+
+/// A record in memory of its own.
+struct Kept {
+    partition: Option<i32>,
+    timestamp_ms: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// Enqueues records in order, those of known topics at once: nothing waits for a topic that must be
+/// asked for, or for one that is missing. Topics and memory are waited for until `deadline`, and the
+/// producer has the records until `delivery`. Dropped before it is done, it has enqueued nothing.
 pub(crate) async fn enqueue(
     producer: &Producer,
     records: &[Record<'_>],
     deadline: Instant,
     delivery: Instant,
 ) -> Enqueued {
-    let names: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
-    // All at once: one that is unknown takes 5 s. It leaves the others a third of the time, and of
-    // the default of 10 s enough to say that it is unknown.
     let now = Instant::now();
-    let asked = if names.len() > 1 { now + deadline.duration_since(now) * 2 / 3 } else { deadline };
-    let found = names.iter().map(async |name| (*name, producer.topic(name, asked).await));
-    let mut topics: BTreeMap<&str, Result<Topic, Reason>> =
-        join_all(found).await.into_iter().collect();
-    let bytes = records.iter().map(|record| record_size(&kafka_record(record))).sum();
+    let mut topics: BTreeMap<&str, Option<Result<Topic, Reason>>> = BTreeMap::new();
+    for record in records {
+        if let Entry::Vacant(entry) = topics.entry(record.topic) {
+            entry.insert(producer.topic(record.topic, deadline).now_or_never());
+        }
+    }
+    // One reply tells of all: what is unknown leaves the others a third of the time, and of the
+    // default of 10 s enough to say that it is unknown.
+    let left = deadline.duration_since(now);
+    let asked_until = if topics.len() > 1 { now + left * 2 / 3 } else { deadline };
+    let is_known = |record: &&Record<'_>| matches!(topics.get(record.topic), Some(Some(_)));
+    let known = records.iter().filter(is_known);
+    let bytes = known.map(|record| record_size(&kafka_record(record))).sum();
     let mut permit = match room(producer, bytes, deadline).await {
         Ok(permit) => permit,
-        Err(reason) => return Enqueued(records.iter().map(|_| Err(reason.clone())).collect()),
-    };
-    let mut enqueue = |record: &Record<'_>| {
-        let topic = topics.get_mut(record.topic).ok_or(Reason::UnknownTopic)?;
-        let found = topic.clone()?;
-        let enqueued = producer.enqueue(&mut permit, &found, kafka_record(record), delivery);
-        if let Err(Reason::BufferFull) = enqueued {
-            // A smaller record might find room, and overtake this one.
-            *topic = Err(Reason::BufferFull);
+        Err(reason) => {
+            let refused = (0..records.len()).map(|position| (position, Err(reason.clone())));
+            return Enqueued { ended: refused.collect(), asked: Vec::new() };
         }
-        enqueued
     };
-    Enqueued(records.iter().map(&mut enqueue).collect())
+    let (mut ended, mut asked) = (Vec::with_capacity(records.len()), BTreeMap::new());
+    for (position, record) in records.iter().enumerate() {
+        let mut topic = topics.get_mut(record.topic).and_then(Option::as_mut);
+        let end = topic.as_mut().map(|topic| put(producer, &mut permit, topic, record, delivery));
+        let end = match end {
+            Some(Err(Reason::NoSuchPartition { .. })) | None => {
+                let asked = asked.entry(record.topic).or_insert_with(|| Asked {
+                    producer: producer.clone(),
+                    name: record.topic.to_owned(),
+                    topic: topic.and_then(|topic| topic.clone().ok()),
+                    records: Vec::new(),
+                    asked_until,
+                    deadline,
+                    delivery,
+                    room: None,
+                });
+                match asked.keep(position, record) {
+                    Ok(()) => continue,
+                    Err(full) => Err(full),
+                }
+            }
+            Some(end) => end,
+        };
+        ended.push((position, end));
+    }
+    Enqueued { ended, asked: asked.into_values().collect() }
 }
 
 /// Memory for a whole batch. One that is larger than all the memory there is gets none: each record
@@ -83,6 +141,22 @@ async fn room(producer: &Producer, bytes: usize, deadline: Instant) -> Result<Pe
         Err(Reason::TooLarge) => producer.reserve(0, deadline).await,
         other => other,
     }
+}
+
+fn put(
+    producer: &Producer,
+    permit: &mut Permit,
+    topic: &mut Result<Topic, Reason>,
+    record: &Record<'_>,
+    delivery: Instant,
+) -> Result<Ticket, Reason> {
+    let found = topic.clone()?;
+    let enqueued = producer.enqueue(permit, &found, kafka_record(record), delivery);
+    if let Err(Reason::BufferFull) = enqueued {
+        // A smaller record might find room, and overtake this one.
+        *topic = Err(Reason::BufferFull);
+    }
+    enqueued
 }
 
 impl Enqueued {
@@ -109,16 +183,99 @@ impl Enqueued {
 
     /// Waits until each record has its outcome.
     pub(crate) async fn outcomes(self) -> Vec<Outcome> {
-        let mut settled = Vec::with_capacity(self.0.len());
-        for ticket in self.0 {
-            settled.push(match ticket {
-                Ok(ticket) => outcomes::translate(ticket.outcome().await),
-                Err(reason) => Outcome::NotWritten(outcomes::reason(&reason)),
-            });
+        let asked = join_all(self.asked.into_iter().map(Asked::outcomes));
+        let (mut all, asked) = join(settled(self.ended), asked).await;
+        if !asked.is_empty() {
+            all.extend(asked.into_iter().flatten());
+            all.sort_by_key(|(position, _)| *position);
         }
-        settled
+        all.into_iter().map(|(_, outcome)| outcome).collect()
     }
 }
+
+async fn settled(ended: Vec<Ended>) -> Vec<(usize, Outcome)> {
+    let mut settled = Vec::with_capacity(ended.len());
+    for (position, end) in ended {
+        let outcome = match end {
+            Ok(ticket) => outcomes::translate(ticket.outcome().await),
+            Err(reason) => Outcome::NotWritten(outcomes::reason(&reason)),
+        };
+        settled.push((position, outcome));
+    }
+    settled
+}
+
+impl Asked {
+    fn keep(&mut self, position: usize, record: &Record<'_>) -> Result<(), Reason> {
+        let bytes = record_size(&kafka_record(record));
+        let bytes = u32::try_from(bytes).map_err(|_| Reason::TooLarge)?;
+        let room = ASKED_ROOM.try_acquire_many(bytes).map_err(|_| Reason::BufferFull)?;
+        match &mut self.room {
+            Some(all) => all.merge(room),
+            None => self.room = Some(room),
+        }
+        self.records.push((position, Kept::of(record)));
+        Ok(())
+    }
+
+    async fn outcomes(self) -> Vec<(usize, Outcome)> {
+        let (asked_until, deadline) = (self.asked_until, self.deadline);
+        let found = match self.topic {
+            Some(topic) => self.producer.recount(&topic, asked_until).await.map(|()| topic),
+            None => self.producer.topic(&self.name, asked_until).await,
+        };
+        let records = || {
+            let records = self.records.iter();
+            records.map(|(position, kept)| (*position, kept.record(&self.name)))
+        };
+        let bytes = records().map(|(_, record)| record_size(&kafka_record(&record))).sum();
+        let reserved = match &found {
+            Ok(_) => room(&self.producer, bytes, deadline).await,
+            Err(reason) => Err(reason.clone()),
+        };
+        let (mut topic, mut ended) = (found, Vec::with_capacity(self.records.len()));
+        match reserved {
+            Ok(mut permit) => ended.extend(records().map(|(position, record)| {
+                (position, put(&self.producer, &mut permit, &mut topic, &record, self.delivery))
+            })),
+            Err(reason) => {
+                ended.extend(records().map(|(position, _)| (position, Err(reason.clone()))));
+            }
+        }
+        settled(ended).await
+    }
+}
+
+impl Kept {
+    fn of(record: &Record<'_>) -> Self {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let header = |(key, value): &(&[u8], Option<&[u8]>)| (key.to_vec(), owned(*value));
+        Self {
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms,
+            key: owned(record.key),
+            value: owned(record.value),
+            headers: record.headers.iter().map(header).collect(),
+        }
+    }
+
+    fn record<'a>(&'a self, topic: &'a str) -> Record<'a> {
+        Record {
+            topic,
+            partition: self.partition,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: self.headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect(),
+        }
+    }
+}
+
+/// Room for the records that brokers are asked about: they are copies, which may outlive their
+/// request.
+static ASKED_ROOM: Semaphore = Semaphore::const_new(ASKED_BYTES);
+/// A quarter of what request bodies may take.
+const ASKED_BYTES: usize = 64 * 1024 * 1024;
 
 fn kafka_record<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
     kafka_client::Record {
@@ -158,6 +315,73 @@ mod tests {
         let outcomes = enqueued.outcomes().await;
         assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn known_topics_do_not_wait_for_one_that_is_missing() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let bootstrap = cluster.bootstrap();
+        let properties = [("bootstrap.servers", &*bootstrap)];
+        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let (producer, started) = (client.producer(), Instant::now());
+        let deadline = started + Duration::from_secs(10);
+        producer.topic("orders", deadline).await.unwrap();
+        let records = [record("nowhere"), record("orders"), record("nowhere"), record("orders")];
+        let first = enqueue(&producer, &records, deadline, deadline).await;
+        let second = enqueue(&producer, &[record("orders")], deadline, deadline).await;
+        let outcomes = second.outcomes().await;
+        assert!(matches!(outcomes[..], [Outcome::Written { .. }]), "{outcomes:?}");
+        assert_eq!(cluster.log("orders", 0).len(), 3, "those of the first batch are there too");
+        assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+        let outcomes = first.outcomes().await;
+        let is_written = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Written { .. }));
+        assert_eq!(is_written.collect::<Vec<_>>(), [false, true, false, true], "{outcomes:?}");
+        let is_missing = |outcome: &Outcome| match outcome {
+            Outcome::NotWritten(reason) => reason.code == Code::UnknownTopic,
+            _ => false,
+        };
+        assert!(is_missing(&outcomes[0]) && is_missing(&outcomes[2]), "{outcomes:?}");
+        let ten = Duration::from_secs(10);
+        // For as long as such records keep coming, the brokers are asked once a second.
+        for _ in 0..30 {
+            let started = Instant::now();
+            let outcomes = enqueue(&producer, &records, started + ten, started + ten).await;
+            assert!(is_missing(&outcomes.outcomes().await[0]));
+            assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        cluster.create_topic("nowhere", &[1]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let deadline = Instant::now() + ten;
+        let outcomes = enqueue(&producer, &records, deadline, deadline).await;
+        let outcomes = outcomes.outcomes().await;
+        let is_written = |outcome: &Outcome| matches!(outcome, Outcome::Written { .. });
+        assert!(outcomes.iter().all(is_written), "{outcomes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_is_refused_only_when_the_brokers_say_that_it_is_missing() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let bootstrap = cluster.bootstrap();
+        let properties = [("bootstrap.servers", &*bootstrap)];
+        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let producer = client.producer();
+        let deadline = || Instant::now() + Duration::from_secs(10);
+        producer.topic("orders", deadline()).await.unwrap();
+        cluster.create_topic("orders", &[1, 1]);
+        let at = |partition| Record { partition: Some(partition), ..record("orders") };
+        let records = [at(1), at(0), at(1), at(2)];
+        let outcomes = enqueue(&producer, &records, deadline(), deadline()).await.outcomes().await;
+        let is_written = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Written { .. }));
+        assert_eq!(is_written.collect::<Vec<_>>(), [true, true, true, false], "{outcomes:?}");
+        let Outcome::NotWritten(reason) = &outcomes[3] else { panic!("{outcomes:?}") };
+        assert!(reason.code.is_permanent(), "{reason:?}");
+        cluster.kill(1);
+        let outcomes = enqueue(&producer, &[at(2)], deadline(), deadline()).await.outcomes().await;
+        let Outcome::NotWritten(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
+        assert!(!reason.code.is_permanent(), "nobody has said so: {reason:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -266,6 +266,9 @@ const COUNTERS: &[Row] = &[
     ("sequence_losses", "Times a broker's log lacked records that it had acknowledged", |stats| {
         stats.sequence_losses
     }),
+    ("cluster_changes", "Times another cluster was found behind the brokers' addresses", |stats| {
+        stats.cluster_changes
+    }),
     ("connections_opened", "Connections made", |stats| stats.connections_opened),
     ("connect_failures", "Attempts to connect that failed", |stats| stats.connect_failures),
     ("tls_loads", "Times the files of a TLS configuration were loaded", |stats| stats.tls_loads),
