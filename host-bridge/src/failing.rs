@@ -118,7 +118,7 @@ impl Failing {
         let line = topics.poll_line(now);
         drop(topics);
         if let Some(Line { topics, failures, dropped, text }) = line {
-            tracing::warn!(topics, failures, dropped, examples = text, "event=topics_failing");
+            tracing::warn!(topics, failures, dropped, examples = text, "topics_failing");
         }
     }
 

@@ -161,7 +161,7 @@ async fn look_up(
             Seen::UnderWay(answer) => answer,
             Seen::Differs => {
                 let vm = u128::from_be_bytes(vm);
-                tracing::error!(vm = format!("{vm:032x}"), sequence, "event=batch_conflict");
+                tracing::error!(vm = format!("{vm:032x}"), sequence, "batch_conflict");
                 let error = "another batch of this VM had this number";
                 return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "batch_conflict", error));
             }

@@ -102,7 +102,7 @@ impl Queues {
     pub(crate) async fn drain(&self, deadline: Instant) {
         while self.depth().records > 0 {
             if Instant::now() >= deadline {
-                warn!(records = self.depth().records, "event=queued_records_lost");
+                warn!(records = self.depth().records, "queued_records_lost");
                 return;
             }
             tokio::time::sleep(DRAIN_POLL).await;
@@ -233,7 +233,7 @@ async fn run(bridge: Arc<Bridge>, id: LaneId, shared: Arc<Shared>) {
     loop {
         let writing = async {
             if panicked {
-                error!(topic = ?batches::shown(&id.1), "event=queue_task_panicked");
+                error!(cluster = shared.cluster, topic = ?batches::shown(&id.1), "queue_task_panicked");
                 tokio::time::sleep(WAVE_BACKOFF.1).await;
             }
             write(&bridge, &id, &shared).await;

@@ -224,7 +224,7 @@ impl Drop for Taken {
             Stage::Answered => {}
             Stage::Taken => self.recent.lock().forget(&self.vm, self.sequence),
             Stage::Enqueued => {
-                tracing::error!(records = self.records, "event=batch_lost_track_of");
+                tracing::error!(records = self.records, "batch_lost_track_of");
                 let lost = Reason::new(Code::BadReply, "the bridge lost track of it");
                 self.conclude(&vec![Outcome::Unknown(lost); self.records]);
             }
