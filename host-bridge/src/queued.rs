@@ -233,7 +233,7 @@ async fn run(bridge: Arc<Bridge>, id: LaneId, shared: Arc<Shared>) {
     loop {
         let writing = async {
             if panicked {
-                error!(cluster = shared.cluster, topic = ?batches::shown(&id.1), "queue_task_panicked");
+                error!(cluster = shared.cluster(), topic = ?batches::shown(&id.1), "queue_task_panicked");
                 tokio::time::sleep(WAVE_BACKOFF.1).await;
             }
             write(&bridge, &id, &shared).await;
