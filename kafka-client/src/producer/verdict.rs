@@ -103,17 +103,13 @@ pub(crate) fn judge(
         }
         Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
-        Class::Policy if limits.policy_throttles => attempts.throttled(reason, limits, random),
+        Class::Policy if limits.policy_throttles => attempts.throttled(&reason, limits, random),
         // A batch that may be in the log already must not be taken apart.
         Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
             give_up(reason)
         }
         Class::TooLarge if records > 1 => Verdict::Halve,
-        Class::BadRecord | Class::Policy if !answer.faults.is_empty() => {
-            let named = answer.faults.iter();
-            let named = named.map(|(at, said)| (*at, Reason::of_record(answer.code, said)));
-            Verdict::Without(named.collect())
-        }
+        Class::BadRecord | Class::Policy if !answer.faults.is_empty() => without(&answer),
         Class::BadRecord if records > 1 => Verdict::Halve,
         Class::Corrupt if attempts.corrupt == 0 => {
             attempts.corrupt += 1;
@@ -125,17 +121,25 @@ pub(crate) fn judge(
         | Class::BadBatch
         | Class::Policy
         | Class::TopicRefused => give_up(reason),
-        Class::ClusterRefused => Verdict::Resend {
-            pause: limits.backoff.max,
-            cause: reason.to_string().into(),
-            refresh: false,
-        },
+        Class::ClusterRefused => later(limits.backoff.max, &reason),
         _ if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
         _ => {
             attempts.unexplained += 1;
             attempts.resend(reason, true, limits, random)
         }
     }
+}
+
+/// Unchanged, from the same leader, after a pause.
+fn later(pause: Duration, reason: &Reason) -> Verdict {
+    Verdict::Resend { pause, cause: reason.to_string().into(), refresh: false }
+}
+
+/// Without the records that the answer names.
+fn without(answer: &Appended) -> Verdict {
+    let named = answer.faults.iter();
+    let named = named.map(|(at, said)| (*at, Reason::of_record(answer.code, said)));
+    Verdict::Without(named.collect())
 }
 
 /// Refusals whose meaning depends on what else is under way. Without stamps they explain nothing.
@@ -188,10 +192,9 @@ impl Attempts {
     }
 
     /// Until the deadline, however often.
-    fn throttled(&mut self, reason: Reason, limits: RetryLimits, random: u64) -> Verdict {
+    fn throttled(&mut self, reason: &Reason, limits: RetryLimits, random: u64) -> Verdict {
         self.resent = self.resent.saturating_add(1);
-        let pause = limits.backoff.after(self.resent, random);
-        Verdict::Resend { pause, cause: reason.to_string().into(), refresh: false }
+        later(limits.backoff.after(self.resent, random), reason)
     }
 
     fn resend(
