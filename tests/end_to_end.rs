@@ -21,6 +21,7 @@ mod harness_kafka;
 mod hostile;
 mod impostors;
 mod ledger;
+mod logs;
 mod many;
 mod memory;
 mod messages;

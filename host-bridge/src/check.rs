@@ -9,6 +9,7 @@ use kafka_client::{Client, NotReady, Walk};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Args, Config, ConfigError, Lines, field, variable};
+use crate::logging::START;
 use crate::security::Properties;
 use crate::{auth, clusters, credentials, metrics, tls};
 
@@ -32,25 +33,13 @@ pub async fn check(
     topics: &[String],
 ) -> Report {
     let mut report = Report::default();
-    let file = args.config.as_ref().map(|path| path.display().to_string());
-    let text = Config::text(args);
-    let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
-    let environment: Vec<_> = environment.collect();
-    let places =
-        Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
-    let environment = environment.into_iter();
-    let config = match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
-        Ok(config) => config,
-        Err(error) => {
-            report.fault(&places, &error);
-            return report;
-        }
-    };
-    let faults = faults(&config);
+    let (config, faults) = examine(args, environment);
     for fault in &faults {
-        report.fault(&places, fault);
+        report.fail("configuration", fault);
     }
+    let Some(config) = config else { return report };
     if faults.is_empty() {
+        let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
     }
     if config.clusters.is_empty() {
@@ -72,6 +61,38 @@ pub async fn check(
         }
     }
     report
+}
+
+/// The configuration to serve with; if anything is wrong, all of it is logged instead.
+pub fn configuration(
+    args: &Args,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Option<Config> {
+    let (config, faults) = examine(args, environment);
+    for fault in &faults {
+        tracing::error!(target: START, fault, "configuration_fault");
+    }
+    config.filter(|_| faults.is_empty())
+}
+
+/// The configuration, if it can be read, and all that is wrong with it, each with its place.
+fn examine(
+    args: &Args,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Option<Config>, Vec<String>) {
+    let text = Config::text(args);
+    let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
+    let environment: Vec<_> = environment.collect();
+    let places =
+        Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
+    let environment = environment.into_iter();
+    match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
+        Ok(config) => {
+            let faults = faults(&config).iter().map(|fault| places.told(fault)).collect();
+            (Some(config), faults)
+        }
+        Err(error) => (None, vec![places.told(&error)]),
+    }
 }
 
 /// All that is wrong with a configuration that could be read.
@@ -108,6 +129,15 @@ impl Places {
     fn find(&self, field: &str) -> Option<String> {
         let variable = Some(variable(field)).filter(|name| self.variables.contains(name));
         variable.or_else(|| self.lines.find(field).map(|line| format!("line {line}")))
+    }
+
+    /// A fault with its place.
+    fn told(&self, error: &ConfigError) -> String {
+        let place = match error {
+            ConfigError::Field { field, .. } => self.find(field),
+            _ => None,
+        };
+        place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"))
     }
 }
 
@@ -179,15 +209,6 @@ impl Report {
         if status.checks != "all" {
             self.note(&format!("of a broker's certificate is checked: {}", status.checks));
         }
-    }
-
-    fn fault(&mut self, places: &Places, error: &ConfigError) {
-        let place = match error {
-            ConfigError::Field { field, .. } => places.find(field),
-            _ => None,
-        };
-        let place = place.map_or_else(String::new, |place| format!("{place}: "));
-        self.fail("configuration", &format!("{place}{error}"));
     }
 
     fn ok(&mut self, what: &str, how: &str) {

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-pub use crate::check::{Report, check};
+pub use crate::check::{Report, check, configuration};
 pub use crate::config::{Args, Command, Config, ConfigError, environment};
 pub use crate::listen::Listeners;
 pub use crate::logging::{Log, LogFormat};

@@ -93,7 +93,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let line = || Line::of(event, inherited.as_deref(), self.format);
         let metadata = event.metadata();
         // Who asks for more than that wants to see each.
-        if *metadata.level() > Level::INFO {
+        if *metadata.level() > Level::INFO || metadata.target() == START {
             return self.writer.push(line().finish(None));
         }
         let kind = (metadata.callsite(), own.0.or_else(|| inherited.clone()));
@@ -134,6 +134,8 @@ impl Visit for FindCluster {
 }
 
 const CLUSTER: &str = "cluster";
+/// The target of what is logged at the start alone: each has its line.
+pub(crate) const START: &str = "host_bridge::start";
 /// How long the end of the process waits for its last lines.
 const FINISH: Duration = Duration::from_millis(500);
 

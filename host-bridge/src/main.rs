@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use host_bridge::{Args, Command, Config, Listeners, Log, Shutdown};
+use host_bridge::{Args, Command, Listeners, Log, Shutdown};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -50,7 +50,7 @@ fn logged(args: &Args, work: impl FnOnce(&Args) -> anyhow::Result<bool>) -> anyh
 /// Whether it ended because it was asked to.
 async fn serve(args: &Args) -> anyhow::Result<bool> {
     let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
-    let config = Config::load(args, environment)?;
+    let Some(config) = host_bridge::configuration(args, environment) else { return Ok(false) };
     let listeners = Listeners::bind(&config.listen).await?;
     let shutdown = Shutdown::on_signals()?;
     host_bridge::run(config, listeners, shutdown.clone()).await?;

@@ -45,6 +45,14 @@ impl Process {
         Self::start(name, command, log.to_path_buf())
     }
 
+    /// Starts `command` with its output to where it says itself.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn spawn_unlogged(name: &str, command: Command) -> anyhow::Result<Self> {
+        Self::start(name, command, PathBuf::from("/dev/null"))
+    }
+
     fn start(name: &str, mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
         let child = command
             .stdin(Stdio::null())
