@@ -140,7 +140,7 @@ impl RequestStream {
         #[cfg(feature = "trap")]
         routes.trap.set(routes.trap.get() || head.request.header(b"x-trap").is_some());
         let Request { method, target, .. } = &head.request;
-        let authority = head.request.header(b"host").unwrap_or_default();
+        let authority = head.request.value(b"host").unwrap_or_default();
         let found = routes.plugin.settings_for(method, target, authority);
         let Some(state) = found.and_then(|index| routes.states.get(index)).cloned() else {
             self.pass(routes);

@@ -20,8 +20,9 @@ impl Announced {
         max_body_bytes: u64,
     ) -> Result<Self, Reply> {
         let mut content_length = None;
-        for value in values {
-            let length = decimal(value).ok_or_else(|| {
+        // A gateway may have joined repeated lines by commas.
+        for value in values.flat_map(|line| line.split(|byte| *byte == b',')) {
+            let length = decimal(value.trim_ascii()).ok_or_else(|| {
                 Reply::refused(Code::BadContentLength, "content-length is not a decimal number")
             })?;
             if content_length.is_some_and(|first| first != length) {
@@ -105,10 +106,12 @@ mod tests {
         assert_eq!(announced(&[]).unwrap().content_length, None);
         assert_eq!(announced(&[b"100", b"100"]).unwrap().content_length, Some(100));
         assert_eq!(announced(&[b"101"]).unwrap_err(), 413);
-        for bad in [&b"-1"[..], b"+1", b"", b"1 ", b"0x1", b"99999999999999999999"] {
+        for bad in [&b"-1"[..], b"+1", b"", b"1 2", b"1,", b"0x1", b"99999999999999999999"] {
             assert_eq!(announced(&[bad]).unwrap_err(), 400, "{bad:?}");
         }
         assert_eq!(announced(&[b"1", b"2"]).unwrap_err(), 400);
+        assert_eq!(announced(&[b"1, 2"]).unwrap_err(), 400);
+        assert_eq!(announced(&[b"1, 1", b"1"]).unwrap().content_length, Some(1));
     }
 
     /// What becomes of a body: `handed` is how many bytes of it the host hands over.

@@ -32,6 +32,7 @@ pub fn capture(
     request: &Request,
     timestamp_ms: i64,
 ) -> Result<Captured, Reply> {
+    request.check_repeats().map_err(bad_request)?;
     let kong_message = format::kong_message(settings, request).map_err(bad_request)?;
     let message = format::encode(settings, request, kong_message.as_deref(), timestamp_ms)
         .map_err(bad_request)?;
@@ -99,6 +100,137 @@ mod tests {
         assert!(String::from_utf8(reply.body).unwrap().contains("column 1"));
     }
 
+    fn frame(record: &[u8]) -> Vec<u8> {
+        let head = wire::Head {
+            profile: [0; 32],
+            vm: [0; 16],
+            sequence: 0,
+            delivery: wire::Delivery::Acked,
+            budget_ms: 1,
+            settled_below: 0,
+        };
+        wire::encode_frame(&head, std::iter::once(record)).unwrap()
+    }
+
+    /// What a request becomes: its value, or the error that its client is told.
+    fn told(fields: &str, target: &str, headers: &[(&str, &[u8])], body: &[u8]) -> String {
+        let config = format!(r#"{{"bridge":"b","topic":"orders",{fields}}}"#);
+        let settings = Settings::parse(config.as_bytes()).unwrap();
+        let pairs = headers.iter().map(|(name, value)| (name.as_bytes().into(), value.to_vec()));
+        let headers = pairs.collect();
+        let (target, body) = (target.as_bytes().to_vec(), body.to_vec());
+        let request = Request { target, headers, body, ..Request::default() };
+        match capture(&settings, &request, 7) {
+            Ok(captured) => {
+                let frame = frame(&captured.first);
+                let batch = wire::decode_frame(&frame).unwrap();
+                String::from_utf8(batch.records[0].value.unwrap_or_default().to_vec()).unwrap()
+            }
+            Err(reply) => {
+                let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+                format!("{} {}", reply.status, body["error"].as_str().unwrap())
+            }
+        }
+    }
+
+    const BODY: &str = r#""forward_body":true"#;
+    const URI: &str = r#""forward_body":false,"forward_uri":true"#;
+
+    #[test]
+    fn a_header_that_decides_counts_once_when_it_is_repeated_with_one_value() {
+        let json = |headers: &[(&str, &[u8])]| told(BODY, "/", headers, b"[1]");
+        let parsed = r#"{"body_args":[1],"body":"[1]"}"#;
+        let one: &[u8] = b"application/json";
+        assert_eq!(json(&[("content-type", one), ("content-type", one)]), parsed);
+        assert_eq!(json(&[("content-type", b"application/json, application/json")]), parsed);
+        assert_eq!(json(&[("content-type", b"application/json,application/json,")]), parsed);
+        for name in ["content-type", "host", "content-encoding", "idempotency-key"] {
+            let error = format!("400 the header `{name}` has different values");
+            assert_eq!(json(&[(name, b"a/b"), (name, b"c/d")]), error);
+            assert_eq!(json(&[(name, b"a/b, c/d")]), error);
+        }
+        let quoted = b"multipart/form-data; boundary=\"a,\\\"b\"";
+        let body = b"--a,\"b--";
+        assert!(told(BODY, "/", &[("content-type", quoted)], body).contains(r#""body_args":{}"#));
+    }
+
+    #[test]
+    fn arguments_that_are_not_utf8_are_read_by_their_charset() {
+        let form = |charset: &str, body: &[u8]| {
+            let kind = format!("application/x-www-form-urlencoded{charset}");
+            told(BODY, "/", &[("content-type", kind.as_bytes())], body)
+        };
+        assert_eq!(form("", b"a=%E9"), r#"{"body_args":{"a":"é"},"body":"a=%E9"}"#);
+        assert_eq!(form("", b"a=%80"), "{\"body_args\":{\"a\":\"\u{80}\"},\"body\":\"a=%80\"}");
+        let western = r#"{"body_args":{"€":"é"},"body":"%80=%E9"}"#;
+        assert_eq!(form("; charset=Windows-1252", b"%80=%E9"), western);
+        assert_eq!(form("; charset=\"cp1252\"", b"%80=%E9"), western);
+        let utf8 = r#"{"body_args":{"a":"é"},"body":"a=%C3%A9"}"#;
+        assert_eq!(form("; charset=iso-8859-1", b"a=%C3%A9"), utf8);
+        let raw = r#"{"body_base64":true,"body_args":{"a":"é","b":"ü"},"body":"YT3pJmI9JUMzJUJD"}"#;
+        assert_eq!(form("", b"a=\xe9&b=%C3%BC"), raw);
+        let query = r#"{"uri_args":{"a":"é"},"uri":"/?a=%E9"}"#;
+        assert_eq!(told(URI, "/?a=%E9", &[], b""), query);
+    }
+
+    #[test]
+    fn json_must_be_utf8_and_may_have_a_byte_order_mark() {
+        let json = |body: &[u8]| told(BODY, "/", &[("content-type", b"application/json")], body);
+        let error = "400 the body is not valid JSON: it is not UTF-8 at byte 6";
+        assert_eq!(json(b"{\"a\":\"\xff\"}"), error);
+        let marked = json(b"\xef\xbb\xbf{\"a\":1}");
+        assert_eq!(marked, "{\"body_args\":{\"a\":1},\"body\":\"\u{feff}{\\\"a\\\":1}\"}");
+        assert_eq!(json(b"\xef\xbb\xbf"), "{\"body_args\":{},\"body\":\"\u{feff}\"}");
+    }
+
+    #[test]
+    fn a_picture_in_a_form_leaves_its_texts_in_the_arguments() {
+        let head = "content-disposition: form-data; name";
+        let body = [
+            format!("--b\r\n{head}=a\r\n\r\n1\r\n").as_bytes(),
+            format!("--b\r\n{head}=f; filename=\"p,1.png\"\r\ncontent-type: image/png\r\n")
+                .as_bytes(),
+            b"\r\n\x89PNG\xff\r\n",
+            format!("--b\r\n{head}=f\r\n\r\n").as_bytes(),
+            b"\xe9t\xe9\r\n--b--",
+        ]
+        .concat();
+        let value = told(BODY, "/", &[("content-type", b"multipart/form-data; boundary=b")], &body);
+        let value: serde_json::Value = serde_json::from_str(&value).unwrap();
+        let picture = r#"{"filename":"p,1.png","content_type":"image/png","bytes":5}"#;
+        let args = format!(r#"{{"a":"1","f":[{picture},{{"bytes":3}}]}}"#);
+        assert_eq!(value["body_args"], serde_json::from_str::<serde_json::Value>(&args).unwrap());
+        assert_eq!(value["body_base64"], true);
+    }
+
+    #[test]
+    fn an_attribute_of_an_event_counts_once_when_it_is_repeated_with_one_value() {
+        let event = |more: &[(&str, &[u8])]| {
+            let own: [(&str, &[u8]); 4] = [
+                ("ce-id", b"1"),
+                ("ce-source", b"/s"),
+                ("ce-specversion", b"1.0"),
+                ("ce-type", b"t"),
+            ];
+            let headers = own.iter().filter(|(name, _)| !more.iter().any(|(n, _)| n == name));
+            let headers: Vec<_> = headers.chain(more).copied().collect();
+            told(r#""message_format":"cloudevents""#, "/", &headers, b"x")
+        };
+        let error = |name| {
+            let event = "400 the request is not a valid CloudEvent";
+            format!("{event}: the attribute `{name}` has different values")
+        };
+        assert_eq!(event(&[("ce-id", b"1"), ("ce-id", b"1")]), "x");
+        assert_eq!(event(&[("ce-id", b"1, 1"), ("ce-specversion", b"1.0,1.0")]), "x");
+        assert_eq!(event(&[("ce-id", b"1"), ("ce-id", b"2")]), error("id"));
+        assert_eq!(event(&[("ce-a", b"1, 2")]), error("a"));
+        let time = b"2018-04-05T17:31:00Z,2018-04-05T17:31:01Z";
+        assert_eq!(event(&[("ce-time", time)]), error("time"));
+        // A comma needs no encoding in an attribute, a space does.
+        assert_eq!(event(&[("ce-subject", b"a,b"), ("ce-source", b"/s?a,b")]), "x");
+        assert_eq!(event(&[("ce-subject", b"\"a, b\"")]), "x");
+    }
+
     /// A configuration of each format, and one with every expression.
     fn formats() -> Vec<Settings> {
         [
@@ -118,6 +250,52 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_header_that_is_repeated_with_one_value_changes_nothing(
+            kind in prop::sample::select(vec![
+                "application/json", "multipart/form-data; boundary=\"b,c\"", "text/plain",
+                "application/x-www-form-urlencoded; charset=windows-1252",
+            ]),
+            id in "[!#$&-~]{1,8}",
+            (lines, times) in (1..4_usize, 1..4_usize),
+            body in "(\\[1\\]|a=%80|--b,c--|)",
+        ) {
+            let repeated = |value: &str| vec![vec![value; times].join(", ").into_bytes(); lines];
+            for (fields, name, value) in [
+                (BODY, "content-type", kind),
+                (r#""message_format":"body""#, "content-type", kind),
+                (r#""message_format":"cloudevents""#, "ce-id", &id),
+            ] {
+                let capture = |values: &[Vec<u8>]| {
+                    let own: [(&str, &[u8]); 3] =
+                        [("ce-source", b"/s"), ("ce-specversion", b"1.0"), ("ce-type", b"t")];
+                    let values = values.iter().map(|value| (name, value.as_slice()));
+                    let headers: Vec<_> = own.into_iter().chain(values).collect();
+                    told(fields, "/", &headers, body.as_bytes())
+                };
+                prop_assert_eq!(capture(&repeated(value)), capture(&[value.into()]));
+            }
+        }
+
+        #[test]
+        fn no_form_and_no_query_is_refused(
+            query in prop::collection::vec(any::<u8>(), 0..32),
+            body in prop::collection::vec(any::<u8>(), 0..32),
+        ) {
+            let kind = b"application/x-www-form-urlencoded".to_vec();
+            let request = Request {
+                target: [b"/?".to_vec(), query].concat(),
+                headers: vec![(b"content-type".to_vec(), kind)],
+                body,
+                ..Request::default()
+            };
+            for settings in formats().iter().filter(|it| it.expressions.topic.is_none()) {
+                if settings.message_format != format::MessageFormat::CloudEvents {
+                    prop_assert!(capture(settings, &request, 7).is_ok());
+                }
+            }
+        }
+
+        #[test]
         fn any_request_becomes_a_record_or_a_400_in_every_format(
             method in prop::collection::vec(any::<u8>(), 0..8),
             target in prop_oneof![
@@ -129,7 +307,8 @@ mod tests {
                     "ce-[a-z]{0,3}|content-type|ce-id|ce-source|ce-type|x-[a-z]{0,3}|host",
                     prop_oneof![
                         prop::collection::vec(any::<u8>(), 0..16),
-                        "application/(json|cloudevents\\+json|x-www-form-urlencoded)|1\\.0|%41"
+                        "application/(json|cloudevents\\+json|x-www-form-urlencoded)|1\\.0|%41|\
+                         multipart/form-data; boundary=[b\"]"
                             .prop_map(String::into_bytes),
                     ],
                 ),
@@ -138,6 +317,8 @@ mod tests {
             body in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..64),
                 "[\\[\\]{}\",:0-9a-z\\\\%&=]{0,40}".prop_map(String::into_bytes),
+                "--b\r\ncontent-disposition: form-data; name=[a\"é]\r\n\r\n.{0,9}(\r\n--b--)?"
+                    .prop_map(String::into_bytes),
             ],
         ) {
             let mut request = Request { method, target, body, ..Request::default() };
@@ -146,16 +327,7 @@ mod tests {
             for (at, settings) in formats().iter().enumerate() {
                 match capture(settings, &request, 7) {
                     Ok(record) => {
-                        let head = wire::Head {
-                            profile: [0; 32],
-                            vm: [0; 16],
-                            sequence: 0,
-                            delivery: wire::Delivery::Acked,
-                            budget_ms: 1,
-                            settled_below: 0,
-                        };
-                        let one = [record.first.as_slice()];
-                        let frame = wire::encode_frame(&head, one.into_iter()).unwrap();
+                        let frame = frame(&record.first);
                         let batch = wire::decode_frame(&frame).unwrap();
                         let record = &batch.records[0];
                         prop_assert_eq!((record.topic, record.timestamp_ms), ("orders", 7));

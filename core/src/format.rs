@@ -1,6 +1,7 @@
 //! A request becomes the key and value of a record, in the configured message format.
 
 pub mod args;
+pub mod charset;
 pub mod cloudevents;
 pub mod kong;
 pub mod media;
@@ -10,7 +11,7 @@ use std::borrow::Cow;
 
 use crate::config::Settings;
 use crate::expression::{ExpressionError, Input};
-use crate::request::Request;
+use crate::request::{DifferentValues, Request};
 
 /// `message_format`: what a request becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -81,9 +82,16 @@ pub fn encode<'a>(
     Ok(message)
 }
 
+/// The text of a JSON body: UTF-8 (RFC 8259, 8.1), without a byte order mark.
+fn json_text(body: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to()))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
 /// The body as it came; its type goes into a record header, or nobody could tell it any more.
 fn raw_body(request: &Request) -> Message<'_> {
-    let content_type = request.header(b"content-type");
+    let content_type = request.value(b"content-type");
     let header = |value| (Cow::Borrowed(&b"content-type"[..]), Some(Cow::Borrowed(value)));
     Message {
         value: Some(Cow::Borrowed(&request.body)),
@@ -95,17 +103,9 @@ fn raw_body(request: &Request) -> Message<'_> {
 /// Why a request cannot become a message: the client's fault, answered with 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// The query string or a form body is not text once it is decoded.
-    #[error("{what}: argument {index} is not valid UTF-8 when it is decoded")]
-    ArgumentNotUtf8 {
-        /// Which arguments.
-        what: &'static str,
-        /// Position of the argument, from 1.
-        index: usize,
-    },
-    /// The request target is not text.
-    #[error("the request target is not valid UTF-8 at byte {0}")]
-    TargetNotUtf8(usize),
+    /// A header that decides something is repeated with another value.
+    #[error(transparent)]
+    DifferentValues(#[from] DifferentValues),
     /// The body is not JSON.
     #[error("the body is not valid JSON: {0}")]
     Json(String),

@@ -186,7 +186,7 @@ impl Gateway {
 /// Whether a body follows, as HTTP has it (RFC 9112, 6.3; RFC 9113, 8.1).
 fn expects_body(request: &Request, protocol: impl FnOnce() -> Option<Vec<u8>>) -> bool {
     if let Some(length) = request.header(b"content-length") {
-        return length.iter().any(|byte| *byte != b'0');
+        return length.iter().any(|byte| matches!(byte, b'1'..=b'9'));
     }
     if request.header(b"transfer-encoding").is_some() {
         return true;
@@ -252,6 +252,7 @@ mod tests {
             ("POST", &[], "HTTP/1.1", AtHeaders::Capture),
             ("POST", &[("content-length", "0")], "HTTP/1.1", AtHeaders::Capture),
             ("POST", &[("content-length", "00")], "HTTP/2.0", AtHeaders::Capture),
+            ("POST", &[("content-length", "0, 0")], "HTTP/1.1", AtHeaders::Capture),
             ("GET", &[("content-length", "10")], "HTTP/1.1", AtHeaders::GoOn),
             ("POST", &[("transfer-encoding", "chunked")], "HTTP/1.1", AtHeaders::GoOn),
             ("POST", &[], "HTTP/2.0", AtHeaders::GoOn),

@@ -50,6 +50,49 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
     }
 
+    /// The value of a header that decides something, however often it is repeated, once
+    /// `check_repeats` has found no other; `name` in lower case.
+    #[must_use]
+    pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        self.values(name).next()
+    }
+
+    /// The values of a header in all its lines.
+    pub fn values<'a, 'n>(
+        &'a self,
+        name: &'n [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let lines = self.headers.iter().filter(move |(n, _)| n == name);
+        lines.flat_map(|(_, line)| joined(line, b","))
+    }
+
+    /// Checks the headers that decide something, and of which there is one: repeated by the client,
+    /// or by a gateway in front, they count once if all their values are equal.
+    ///
+    /// # Errors
+    /// Names the header whose values are not.
+    pub fn check_repeats(&self) -> Result<(), DifferentValues> {
+        for name in DECIDING {
+            let mut values = self.values(name.as_bytes());
+            let first = values.next();
+            if values.any(|value| Some(value) != first) {
+                return Err(DifferentValues(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is gRPC by its content type. Envoy takes fewer for gRPC: `application/grpc` as it
+    /// stands here, alone or with a `+` behind it; gRPC-Web and Connect are other protocols.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.values(b"content-type").any(|value| {
+            let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            let (kind, rest) = essence.split_at(essence.len().min(GRPC.len()));
+            kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+'))
+        })
+    }
+
     /// The path without its query string.
     #[must_use]
     pub fn path(&self) -> &[u8] {
@@ -59,12 +102,10 @@ impl Request {
     /// Whether its body ends only with its connection: CONNECT, and upgrades of HTTP/1.1.
     #[must_use]
     pub fn opens_a_tunnel(&self) -> bool {
-        let asks = |value: &[u8]| {
-            let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-            options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
-        };
+        let mut options = self.values(b"connection");
         self.method == b"CONNECT"
-            || (self.header(b"upgrade").is_some() && self.header(b"connection").is_some_and(asks))
+            || (self.header(b"upgrade").is_some()
+                && options.any(|option| option.eq_ignore_ascii_case(b"upgrade")))
     }
 
     /// The query string without its `?`, empty when there is none.
@@ -73,6 +114,35 @@ impl Request {
         let after_mark = self.target.iter().position(|byte| *byte == b'?').map(|mark| mark + 1);
         after_mark.and_then(|start| self.target.get(start..)).unwrap_or_default()
     }
+}
+
+/// The headers of which a request has one value, besides `content-length`, which is a number.
+const DECIDING: [&str; 4] = ["content-type", "host", "content-encoding", "idempotency-key"];
+
+/// What the content types of gRPC begin with.
+const GRPC: &[u8] = b"application/grpc";
+
+/// A header that decides something has values that differ.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the header `{0}` has different values")]
+pub struct DifferentValues(&'static str);
+
+/// The values of a line in which a gateway may have joined several (RFC 9110, 5.3), but for empty
+/// ones. What stands in quotes is of one value.
+pub fn joined<'a>(line: &'a [u8], separator: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let (mut at, mut quoted, mut escaped) = (0, false, false);
+    let separates = move |byte: &u8| {
+        (quoted, escaped) = match byte {
+            _ if escaped => (true, false),
+            b'\\' if quoted => (true, true),
+            b'"' => (!quoted, false),
+            _ => (quoted, false),
+        };
+        let rest = line.get(at..).unwrap_or_default();
+        at += 1;
+        !quoted && rest.starts_with(separator)
+    };
+    line.split(separates).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
 }
 
 /// A header as text: UTF-8 where it is, else byte for byte as ISO-8859-1, the charset in which
@@ -116,7 +186,49 @@ mod tests {
         };
         assert!(opens(&[(":method", "CONNECT")]));
         assert!(opens(&[("Upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]));
+        assert!(opens(&[("upgrade", "h2c"), ("connection", "te"), ("connection", "upgrade")]));
         assert!(!opens(&[(":method", "GET"), ("connection", "keep-alive"), ("upgrade", "h2c")]));
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        let is = |kinds: &[&str]| {
+            let pairs = kinds.iter().map(|kind| pair("content-type", kind)).collect();
+            Request::from_host(pairs).is_grpc()
+        };
+        for kind in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc; charset=utf-8",
+            "Application/gRPC ;a",
+            "application/grpc,application/grpc",
+        ] {
+            assert!(is(&[kind]), "{kind}");
+        }
+        assert!(is(&["text/plain", "application/grpc"]));
+        for kind in [
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/connect+proto",
+            "",
+            "a",
+        ] {
+            assert!(!is(&[kind]), "{kind}");
+        }
+        assert!(!is(&[]));
+    }
+
+    #[test]
+    fn a_line_holds_several_values_but_for_what_is_in_quotes() {
+        let of = |line: &'static str, separator: &'static str| -> Vec<_> {
+            let values = joined(line.as_bytes(), separator.as_bytes());
+            values.map(|value| std::str::from_utf8(value).unwrap()).collect()
+        };
+        assert_eq!(of("a, b ,,c", ","), ["a", "b", "c"]);
+        assert_eq!(of("a,b, c", ", "), ["a,b", "c"]);
+        assert_eq!(of(r#"a="1,\"2,", b"#, ","), [r#"a="1,\"2,""#, "b"]);
+        assert_eq!(of(r#"a="1,2"#, ","), [r#"a="1,2"#]);
+        assert_eq!(of(" , ", ","), Vec::<&str>::new());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::json;
 use super::node::Field;
 use super::value::{Key, Map, Repeats, Shared, Value};
 use crate::format::args::Args;
+use crate::format::charset::Charset;
 use crate::request::{Request, header_text};
 use crate::time::rfc3339;
 
@@ -36,10 +37,10 @@ impl<'a> Input<'a> {
             Field::Method => paid(&request.method, budget)?,
             Field::Uri => paid(&request.target, budget)?,
             Field::Path => paid(request.path(), budget)?,
-            Field::Host => header(request, b"host", budget)?,
+            Field::Host => value(request, b"host", budget)?,
             Field::Scheme => paid(&request.scheme, budget)?,
-            Field::ContentType => header(request, b"content-type", budget)?,
-            Field::Id => header(request, b"x-request-id", budget)?,
+            Field::ContentType => value(request, b"content-type", budget)?,
+            Field::Id => paid(request.header(b"x-request-id").unwrap_or_default(), budget)?,
             Field::Time => Value::text(rfc3339(self.timestamp_ms)),
             Field::BodyBytes => Value::Bytes(Shared::Borrowed(&request.body)),
             Field::Body => {
@@ -85,10 +86,11 @@ impl<'a> Input<'a> {
     }
 
     fn query(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
-        let query = self.request.query();
+        let request = self.request;
+        let query = request.query();
         budget.pay_bytes(query.len() * SORTING)?;
-        let args = Args::parse(query, "query string");
-        let args = args.map_err(|error| Fault::new(error.to_string()))?;
+        let content_type = request.value(b"content-type").map(header_text);
+        let args = Args::parse(query, Charset::of(content_type.as_deref()));
         let mut entries = Vec::new();
         for (name, values) in args.into_groups() {
             let value = |text: Option<Cow<'a, str>>| text.map_or(Value::Bool(true), text_value);
@@ -114,8 +116,8 @@ impl<'a> Input<'a> {
 /// A name is compared with about this many others before it has its place.
 const SORTING: usize = 16;
 
-fn header<'a>(request: &'a Request, name: &[u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
-    paid(request.header(name).unwrap_or_default(), budget)
+fn value<'a>(request: &'a Request, name: &[u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    paid(request.value(name).unwrap_or_default(), budget)
 }
 
 /// What is not UTF-8 is copied, twice as long at most.

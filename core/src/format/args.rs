@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode;
 use serde::{Serialize, Serializer};
 
-use super::FormatError;
+use super::charset::Charset;
+use super::multipart::Part;
+use crate::query;
 
 /// Arguments by name; the values of a name are in order of arrival.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,43 +23,65 @@ struct Values<'a>(Vec<Value<'a>>);
 enum Value<'a> {
     Flag,
     Text(Cow<'a, str>),
+    Bytes(Bytes),
+}
+
+/// What stands for a part of a form that is not text.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Bytes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filename: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    bytes: usize,
 }
 
 impl<'a> Args<'a> {
     /// Adds a value under a name.
     pub fn insert(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        self.0.entry(name).or_default().0.push(Value::Text(value));
+        self.push(name, Value::Text(value));
+    }
+
+    /// Adds a part of a form: its text, or what is known of it where its content is none.
+    pub fn insert_part(&mut self, part: Part<'a>) {
+        let value = match std::str::from_utf8(part.content) {
+            Ok(text) => Value::Text(Cow::Borrowed(text)),
+            Err(_) => Value::Bytes(Bytes {
+                filename: part.filename,
+                content_type: part.content_type,
+                bytes: part.content.len(),
+            }),
+        };
+        self.push(Cow::Owned(part.name), value);
+    }
+
+    fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+        self.0.entry(name).or_default().0.push(value);
     }
 
     /// Names in order, each with its values in order of arrival; an argument without `=` is none.
     pub fn into_groups(self) -> impl Iterator<Item = (Cow<'a, str>, Vec<Option<Cow<'a, str>>>)> {
         let text = |value| match value {
-            Value::Flag => None,
+            Value::Flag | Value::Bytes(_) => None,
             Value::Text(text) => Some(text),
         };
         let groups = self.0.into_iter();
         groups.map(move |(name, values)| (name, values.0.into_iter().map(text).collect()))
     }
 
-    /// Parses `application/x-www-form-urlencoded` bytes (WHATWG URL, 5.1). `what` names them in
-    /// the error.
-    ///
-    /// # Errors
-    /// Names the first argument that is not UTF-8 when it is decoded.
-    pub fn parse(bytes: &'a [u8], what: &'static str) -> Result<Self, FormatError> {
+    /// Parses `application/x-www-form-urlencoded` bytes (WHATWG URL, 5.1); what is not UTF-8 when it
+    /// is decoded is read by `charset`.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8], charset: Charset) -> Self {
         let mut args = Self::default();
-        for (index, piece) in bytes.split(|byte| *byte == b'&').enumerate() {
-            for (name, value) in form_urlencoded::parse(piece) {
-                if [&name, &value].iter().any(|text| text.contains('\u{fffd}')) {
-                    percent_decode(piece)
-                        .decode_utf8()
-                        .map_err(|_| FormatError::ArgumentNotUtf8 { what, index: index + 1 })?;
-                }
-                let value = if piece.contains(&b'=') { Value::Text(value) } else { Value::Flag };
-                args.0.entry(name).or_default().0.push(value);
-            }
+        for piece in bytes.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty()) {
+            let mut parts = piece.splitn(2, |byte| *byte == b'=');
+            let mut next = || parts.next().map(|part| charset.text(query::decoded(part)));
+            let (name, value) =
+                (next().unwrap_or_default(), next().map_or(Value::Flag, Value::Text));
+            args.push(name, value);
         }
-        Ok(args)
+        args
     }
 }
 
@@ -76,6 +99,7 @@ impl Serialize for Value<'_> {
         match self {
             Self::Flag => serializer.serialize_bool(true),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => bytes.serialize(serializer),
         }
     }
 }
@@ -86,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn json(query: &str) -> String {
-        serde_json::to_string(&Args::parse(query.as_bytes(), "query").unwrap()).unwrap()
+        serde_json::to_string(&Args::parse(query.as_bytes(), Charset::Latin1)).unwrap()
     }
 
     #[test]
@@ -98,10 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_is_not_utf8_is_named() {
-        let error = Args::parse(b"a=1&b=%ff", "query").unwrap_err();
-        assert_eq!(error.to_string(), "query: argument 2 is not valid UTF-8 when it is decoded");
-        assert!(Args::parse("a=%EF%BF%BD".as_bytes(), "query").is_ok());
+    fn an_argument_that_is_not_utf8_is_read_by_its_charset() {
+        assert_eq!(
+            json("a=%c3%a9&b=%E9&%E9=%EF%BF%BD"),
+            r#"{"a":"é","b":"é","é":"\u{fffd}"}"#.replace("\\u{fffd}", "\u{fffd}")
+        );
     }
 
     proptest! {
@@ -116,12 +141,26 @@ mod tests {
             for (name, value) in &pairs {
                 expected.insert(name.into(), value.into());
             }
-            prop_assert_eq!(Args::parse(encoded.as_bytes(), "query").unwrap(), expected);
+            prop_assert_eq!(Args::parse(encoded.as_bytes(), Charset::Latin1), expected);
+        }
+
+        #[test]
+        fn every_byte_of_an_argument_is_in_the_text(
+            bytes in prop::collection::vec(any::<u8>(), 1..64)
+        ) {
+            prop_assume!(std::str::from_utf8(&bytes).is_err());
+            let encoded: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
+            let args = Args::parse(encoded.as_bytes(), Charset::Latin1);
+            let name = args.into_groups().next().unwrap().0;
+            let read: Vec<u8> = name.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+            prop_assert_eq!(read, bytes);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-            let _ = Args::parse(&bytes, "query");
+            for charset in [Charset::Latin1, Charset::Windows1252] {
+                let _ = Args::parse(&bytes, charset);
+            }
         }
     }
 }

@@ -5,9 +5,10 @@ mod structured;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::iter;
 
 use super::{Message, MessageHeader};
-use crate::request::{Request, header_text};
+use crate::request::{Request, header_text, joined};
 use attribute::{Attribute, PREFIX};
 
 /// Why a request is not a CloudEvent.
@@ -43,7 +44,7 @@ pub enum EventError {
 /// # Errors
 /// Names the attribute, or what else is not as the specification has it.
 pub fn encode(request: &Request) -> Result<Message<'_>, EventError> {
-    let content_type = request.header(b"content-type").map(header_text).unwrap_or_default();
+    let content_type = request.value(b"content-type").map(header_text).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.strip_prefix("application/cloudevents") {
         None => binary(request),
@@ -62,9 +63,13 @@ fn binary(request: &Request) -> Result<Message<'_>, EventError> {
         if name == "datacontenttype" {
             return Err(attribute::fault(&name, "is the header content-type in binary mode"));
         }
-        let attribute = Attribute::decode(&name, value)?;
-        if attributes.insert(name.clone(), attribute).is_some() {
-            return Err(attribute::fault(&name, "is there more than once"));
+        let mut values = joined(value, attribute::separator(&name));
+        for value in iter::once(values.next().unwrap_or_default()).chain(values) {
+            let attribute = Attribute::decode(&name, value)?;
+            let first = attributes.entry(name.clone()).or_insert_with(|| attribute.clone());
+            if *first != attribute {
+                return Err(attribute::fault(&name, "has different values"));
+            }
         }
     }
     attribute::require(|name| attributes.contains_key(name))?;
@@ -82,7 +87,7 @@ fn binary(request: &Request) -> Result<Message<'_>, EventError> {
 
 /// The content type as a record header.
 fn content_type(request: &Request) -> Option<MessageHeader<'_>> {
-    let value = request.header(b"content-type")?;
+    let value = request.value(b"content-type")?;
     Some((Cow::Borrowed(b"content-type"), Some(Cow::Borrowed(value))))
 }
 

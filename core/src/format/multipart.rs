@@ -1,15 +1,22 @@
 //! `multipart/form-data` (RFC 7578) taken apart in place, without copying a part.
 
+use memchr::memmem::Finder;
+
 use super::media::parameter;
 use crate::limits::{BOUNDARY_BYTES_MAX, PART_HEADERS_MAX};
+use crate::request::header_text;
 
-/// One part: its form name and its content.
+/// One part of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part<'a> {
     /// The `name` of its `content-disposition`.
     pub name: String,
+    /// The `filename` of its `content-disposition`.
+    pub filename: Option<String>,
+    /// Its `content-type`.
+    pub content_type: Option<String>,
     /// The content, byte for byte.
-    pub content: &'a str,
+    pub content: &'a [u8],
 }
 
 /// Why a body is not multipart/form-data; offsets are bytes of the body.
@@ -37,51 +44,65 @@ pub enum MultipartError {
 /// # Errors
 /// Names what is wrong and where; a body that ends without its closing delimiter is refused, as
 /// it may have been cut.
-pub fn parse<'a>(content_type: &str, body: &'a str) -> Result<Vec<Part<'a>>, MultipartError> {
+pub fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, MultipartError> {
     let boundary = parameter(content_type, "boundary")
         .filter(|boundary| (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()))
         .ok_or(MultipartError::NoBoundary)?;
-    let delimiter = format!("\r\n--{boundary}");
-    let mut rest = match body.strip_prefix(delimiter.trim_start()) {
+    let at_start = format!("--{boundary}");
+    let delimiter = format!("\r\n{at_start}");
+    let (at_start, delimiter) = (at_start.as_bytes(), Finder::new(&delimiter));
+    let mut rest = match body.strip_prefix(at_start) {
         Some(rest) => rest,
-        None => body.split_once(&delimiter).ok_or(MultipartError::NoDelimiter(0))?.1,
+        None => split_once(body, &delimiter).ok_or(MultipartError::NoDelimiter(0))?.1,
     };
     let mut parts = Vec::new();
     loop {
         let at = body.len() - rest.len();
-        if rest.starts_with("--") {
+        if rest.starts_with(b"--") {
             return Ok(parts);
         }
-        let line_end = rest.trim_start_matches([' ', '\t']).strip_prefix("\r\n");
+        let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let line_end = rest.get(padding..).and_then(|rest| rest.strip_prefix(b"\r\n"));
         let part = line_end.ok_or(MultipartError::NoDelimiter(at))?;
         let at = body.len() - part.len();
-        let (part, after) = match part.strip_prefix(delimiter.trim_start()) {
-            Some(after) => ("", after),
-            None => part.split_once(&delimiter).ok_or(MultipartError::NoEnd(at))?,
+        let (part, after) = match part.strip_prefix(at_start) {
+            Some(after) => (&b""[..], after),
+            None => split_once(part, &delimiter).ok_or(MultipartError::NoEnd(at))?,
         };
         parts.push(parse_part(part, at)?);
         rest = after;
     }
 }
 
-fn parse_part(part: &str, at: usize) -> Result<Part<'_>, MultipartError> {
-    let (head, content) = match part.strip_prefix("\r\n") {
-        Some(content) => ("", content),
-        None => part.split_once("\r\n\r\n").unwrap_or((part, "")),
+fn parse_part(part: &[u8], at: usize) -> Result<Part<'_>, MultipartError> {
+    let (head, content) = match part.strip_prefix(b"\r\n") {
+        Some(content) => (&b""[..], content),
+        None => split_once(part, &Finder::new("\r\n\r\n")).unwrap_or((part, b"")),
     };
-    let mut name = None;
+    let (mut name, mut filename, mut content_type) = (None, None, None);
+    let head = header_text(head);
     for (count, line) in head.split("\r\n").filter(|line| !line.is_empty()).enumerate() {
         let (field, value) = line.split_once(':').ok_or(MultipartError::BadHeader(at))?;
         if count == PART_HEADERS_MAX {
             return Err(MultipartError::BadHeader(at));
         }
+        let value = value.trim();
         if field.eq_ignore_ascii_case("content-disposition")
-            && value.trim_start().to_ascii_lowercase().starts_with("form-data")
+            && value.to_ascii_lowercase().starts_with("form-data")
         {
             name = name.or(parameter(value, "name"));
+            filename = filename.or(parameter(value, "filename"));
+        } else if field.eq_ignore_ascii_case("content-type") {
+            content_type = content_type.or(Some(value.to_owned()));
         }
     }
-    Ok(Part { name: name.ok_or(MultipartError::NoName(at))?, content })
+    let name = name.ok_or(MultipartError::NoName(at))?;
+    Ok(Part { name, filename, content_type, content })
+}
+
+fn split_once<'a>(bytes: &'a [u8], separator: &Finder<'_>) -> Option<(&'a [u8], &'a [u8])> {
+    let (before, found) = bytes.split_at_checked(separator.find(bytes)?)?;
+    Some((before, found.get(separator.needle().len()..)?))
 }
 
 #[cfg(test)]
@@ -92,7 +113,9 @@ mod tests {
     const TYPE: &str = "multipart/form-data; boundary=\"x y\"";
 
     fn named(body: &str) -> Result<Vec<(String, &str)>, MultipartError> {
-        parse(TYPE, body).map(|parts| parts.into_iter().map(|p| (p.name, p.content)).collect())
+        let text = |content| std::str::from_utf8(content).unwrap();
+        let parts = parse(TYPE, body.as_bytes())?.into_iter();
+        Ok(parts.map(|part| (part.name, text(part.content))).collect())
     }
 
     #[test]
@@ -105,10 +128,23 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_bytes_has_its_file_name_and_type() {
+        let body = b"--x y\r\nContent-Type: image/png\r\n\
+            Content-Disposition: form-data; filename=\"Z\xfcrich\"; name=f\r\n\r\n\x89\xff\r\n--x y--";
+        let part = Part {
+            name: "f".to_owned(),
+            filename: Some("Zürich".to_owned()),
+            content_type: Some("image/png".to_owned()),
+            content: b"\x89\xff",
+        };
+        assert_eq!(parse(TYPE, body), Ok(vec![part]));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_byte() {
         use MultipartError::*;
         let head = "content-disposition: form-data; name=a";
-        assert_eq!(parse("multipart/form-data", "--x--"), Err(NoBoundary));
+        assert_eq!(parse("multipart/form-data", b"--x--"), Err(NoBoundary));
         assert_eq!(named("nothing"), Err(NoDelimiter(0)));
         assert_eq!(named("--x yz\r\n"), Err(NoDelimiter(5)));
         assert_eq!(named(&format!("--x y\r\n{head}\r\n\r\n1\r\n--x")), Err(NoEnd(7)));
@@ -144,8 +180,16 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_text_never_panics(body in "(--x y|\r\n|-|:|name=|.){0,40}") {
-            let _ = named(&body);
+        fn arbitrary_bytes_never_panic(
+            pieces in prop::collection::vec(
+                prop_oneof![
+                    "(--x y|\r\n|-|:|name=|.)".prop_map(String::into_bytes),
+                    prop::collection::vec(any::<u8>(), 0..4),
+                ],
+                0..40,
+            ),
+        ) {
+            let _ = parse(TYPE, &pieces.concat());
         }
     }
 }

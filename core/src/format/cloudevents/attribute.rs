@@ -43,6 +43,15 @@ pub(super) fn check_name(name: &str) -> Result<(), EventError> {
     }
 }
 
+/// What stands between values where a gateway has joined repeated lines. A comma alone may be part
+/// of most values; a space may not, it is percent-encoded (HTTP binding, 3.1.3.2).
+pub(super) fn separator(name: &str) -> &'static [u8] {
+    match name {
+        "specversion" | "time" => b",",
+        _ => b", ",
+    }
+}
+
 impl Attribute {
     /// An attribute from an HTTP header: quotes are taken off, then percent-encoding is decoded
     /// once (HTTP binding, 3.1.3.2).

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 
 use super::attribute::{self, Attribute};
 use super::{EventError, Message};
+use crate::format::json_text;
 use crate::request::Request;
 
 pub(super) fn encode(request: &Request) -> Result<Message<'_>, EventError> {
     // The data is not looked into: however deep it nests, it costs no stack.
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&request.body)
-        .map_err(|error| EventError::Json(error.to_string()))?;
+    let event = json_text(&request.body).map_err(EventError::Json)?;
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(event).map_err(|error| EventError::Json(error.to_string()))?;
     let is_there = |name: &str| members.get(name).is_some_and(|value| value.get() != "null");
     let mut key = None;
     for (name, value) in &members {
