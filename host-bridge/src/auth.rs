@@ -1,16 +1,12 @@
 //! Who may use the bridge: callers that have one of its bearer tokens.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{Request, Response, StatusCode, header};
-use axum::middleware::Next;
 use kafka_upstream_core::profile;
 
-use crate::Bridge;
-use crate::reply::refusal;
+use crate::reply;
 use crate::routes;
 use crate::watched::{self, Watched};
 
@@ -33,23 +29,32 @@ pub(crate) fn load(path: PathBuf) -> Result<Tokens, String> {
     })
 }
 
-/// Refuses a request without a token, where tokens are configured. Probes of an orchestrator, and
-/// requests that a gateway let through, have none.
-pub(crate) async fn check(
-    State(bridge): State<Arc<Bridge>>,
-    request: Request<Body>,
-    next: Next,
-) -> Response<Body> {
-    let Some(tokens) = &bridge.tokens else { return next.run(request).await };
+/// What a request may do. Those that are let in carry it as an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It has a token, or none is configured.
+    Authorized,
+    /// It has none and asks what everybody may: a probe of an orchestrator, or what a gateway let
+    /// through.
+    Open,
+}
+
+/// None where a token is required and missing.
+pub(crate) fn check<B>(tokens: Option<&Tokens>, request: &Request<B>) -> Option<Access> {
+    let Some(tokens) = tokens else { return Some(Access::Authorized) };
     let given = request.headers().get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let known = given.is_some_and(|token| tokens.get().contains(&profile::id(token)));
-    let path = request.uri().path();
-    if known || OPEN.contains(&path) || routes::is_bypassed(path) {
-        return next.run(request).await;
+    if given.is_some_and(|token| tokens.get().contains(&profile::id(token))) {
+        return Some(Access::Authorized);
     }
+    let path = request.uri().path();
+    (OPEN.contains(&path) || routes::is_bypassed(path)).then_some(Access::Open)
+}
+
+/// The reply where a token is missing.
+pub(crate) fn refusal() -> Response<Body> {
     let error = "a bearer token of the bridge's token_file is required (bridge_token)";
-    let mut response = refusal(StatusCode::UNAUTHORIZED, "unauthorized", error);
+    let mut response = reply::refusal(StatusCode::UNAUTHORIZED, "unauthorized", error);
     let scheme = header::HeaderValue::from_static("Bearer");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     response

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use lines::Lines;
+use nix::unistd::Group;
 pub use sources::environment;
 pub(crate) use sources::{variable, without_value};
 
@@ -58,6 +59,8 @@ pub enum Command {
 pub struct Config {
     /// Addresses to listen on.
     pub listen: Vec<Listen>,
+    /// Who may connect to unix sockets.
+    pub unix_socket: UnixSocketAccess,
     /// The files of listeners with TLS.
     pub listen_tls: Option<ListenTls>,
     /// A file with bearer tokens, one of which every caller must have.
@@ -83,6 +86,15 @@ pub enum Listen {
     Tls(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+/// Mode and group of the files of unix sockets; without, those that the process gives to its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnixSocketAccess {
+    /// Permissions; who may connect may write.
+    pub mode: Option<u32>,
+    /// A group's number.
+    pub group: Option<u32>,
 }
 
 /// The PEM files of listeners with TLS; they are read again when they change.
@@ -174,6 +186,7 @@ impl Config {
         }
         Ok(Self {
             listen,
+            unix_socket: unix_socket(&raw.unix_socket)?,
             listen_tls: raw.tls,
             token_file: raw.token_file,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
@@ -219,6 +232,22 @@ fn address(text: &str) -> Result<Listen, ConfigError> {
             Err(field("listen", &reason))
         }
     }
+}
+
+fn unix_socket(raw: &sources::UnixSocket) -> Result<UnixSocketAccess, ConfigError> {
+    let octal = |text: &str| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    let mode = |text: &String| {
+        let reason = format!("`{text}` is no octal number such as \"0660\"");
+        octal(text).ok_or_else(|| field("unix_socket.mode", &reason))
+    };
+    let group = |name: &String| {
+        let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        let reason = format!("there is no group `{name}`");
+        let number = name.parse().ok().or_else(known);
+        number.ok_or_else(|| field("unix_socket.group", &reason))
+    };
+    let (mode, group) = (raw.mode.as_ref().map(mode), raw.group.as_ref().map(group));
+    Ok(UnixSocketAccess { mode: mode.transpose()?, group: group.transpose()? })
 }
 
 /// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
@@ -288,6 +317,17 @@ mod tests {
         assert_eq!(config.clusters["default"]["bootstrap.servers"], "d:1");
         assert_eq!(config.clusters["default"]["linger.ms"], "5");
         assert_eq!(config.clusters["other"]["bootstrap.servers"], "b:1");
+    }
+
+    #[test]
+    fn a_unix_socket_has_the_mode_and_the_group_of_the_file_or_the_environment() {
+        let file = "[unix_socket]\nmode = '0660'\ngroup = 'root'";
+        let of_file = UnixSocketAccess { mode: Some(0o660), group: Some(0) };
+        assert_eq!(load(file, &[], &[]).unwrap().unix_socket, of_file);
+        let environment = [("HOST_BRIDGE_UNIX_SOCKET__GROUP", "7")];
+        let group = load(file, &environment, &[]).unwrap().unix_socket.group;
+        assert_eq!(group, Some(7));
+        assert_eq!(load("", &[], &[]).unwrap().unix_socket, UnixSocketAccess::default());
     }
 
     #[test]
@@ -362,6 +402,14 @@ mod tests {
         }
         assert!(file("listen = ['0.0.0.0:1']").contains("not a loopback address"));
         assert!(file("listen = []").contains("names no address"));
+        assert_eq!(
+            file("[unix_socket]\nmode = '0860'"),
+            "unix_socket.mode: `0860` is no octal number such as \"0660\""
+        );
+        assert_eq!(
+            file("[unix_socket]\ngroup = 'no such group'"),
+            "unix_socket.group: there is no group `no such group`"
+        );
         let nested = file("[clusters.default]\nacks = [1]");
         assert_eq!(nested, "clusters.default.acks: must be a string, a number or a boolean");
         let variable = load("", &[("HOST_BRIDGE_LISTN", "x")], &[]).unwrap_err();

@@ -7,12 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Body as _;
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::wire::{self, Batch, Delivery, Head, WireError};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::Bridge;
@@ -20,52 +17,6 @@ use crate::batches;
 use crate::limits::{ANSWER_GRACE, MEMORY_DELIVERY};
 use crate::recent::{Seen, Taken};
 use crate::reply::{refusal, reply};
-
-/// Room for request bodies that are being read or written.
-pub(crate) struct Room(Semaphore);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Semaphore::new(ROOM_BYTES as usize))
-    }
-}
-
-impl Room {
-    /// Reads a body of at most `limit` bytes, whose length must be announced.
-    ///
-    /// # Errors
-    /// The reply: 411 without a length, 413 above the limit, 503 when there is no room now, 400
-    /// when the body breaks off, 408 when it does not arrive in time.
-    pub(crate) async fn read(
-        &self,
-        body: Body,
-        limit: usize,
-    ) -> Result<(Bytes, SemaphorePermit<'_>), Response<Body>> {
-        let Some(length) = body.size_hint().exact() else {
-            let error = "content-length is required";
-            return Err(refusal(StatusCode::LENGTH_REQUIRED, "length_required", error));
-        };
-        if length > limit as u64 {
-            let error = format!("{length} bytes are more than {limit}");
-            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error));
-        }
-        let bytes = u32::try_from(length).unwrap_or(u32::MAX).max(1);
-        let Ok(permit) = self.0.try_acquire_many(bytes) else {
-            let error = "the bridge holds as many requests as it may";
-            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
-        };
-        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-            Ok(Ok(read)) => Ok((read.to_bytes(), permit)),
-            Ok(Err(error)) => {
-                Err(refusal(StatusCode::BAD_REQUEST, "body_broke_off", &error.to_string()))
-            }
-            Err(_) => {
-                let error = "the body did not arrive in time";
-                Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error))
-            }
-        }
-    }
-}
 
 /// Takes a batch: decodes all of it, then produces it, or answers as it did before.
 pub(crate) async fn produce(
@@ -88,7 +39,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let error = format!("content-type must be {}", wire::BATCH_TYPE);
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", &error));
     }
-    let (frame, permit) = bridge.intake.read(body, FRAME_BYTES_MAX).await?;
+    let (frame, held) = bridge.bodies.read(&parts, body, FRAME_BYTES_MAX).await?;
     let bad_frame =
         |error: WireError| refusal(StatusCode::BAD_REQUEST, "bad_frame", &error.to_string());
     let batch = wire::decode_frame(&frame).map_err(bad_frame)?;
@@ -128,7 +79,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let outcomes = enqueued.settle(&settling, &shared, delivery, &topics).await;
         taken.answer(&outcomes)
     });
-    drop((frame, permit));
+    drop((frame, held));
     match tokio::time::timeout_at(deadline + ANSWER_GRACE, settled).await {
         Ok(settled) => settled.map_err(|error| {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -192,10 +143,6 @@ fn in_progress() -> Response<Body> {
 }
 
 const QUEUE_FULL: &str = "the bridge queues as much as it may";
-/// How long a body may take: it comes from this machine, and holds its room meanwhile.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of request bodies at a time; more are answered "not now".
-const ROOM_BYTES: u32 = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,15 @@
 //! The native process beside the gateway: takes batches from filters and produces them to Kafka.
 
 mod access;
+mod admission;
 mod auth;
 mod batches;
+mod body;
+mod caller;
 mod check;
 mod clusters;
 mod config;
+mod connection;
 mod credentials;
 mod failing;
 mod intake;
@@ -49,14 +53,12 @@ use crate::recent::Recent;
 /// What every route works with.
 pub(crate) struct Bridge {
     pub(crate) began: Instant,
-    /// Whom it serves; everybody who reaches it without.
-    pub(crate) tokens: Option<auth::Tokens>,
     pub(crate) clusters: Clusters,
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
     pub(crate) queued: Queues,
     pub(crate) failing: failing::Failing,
-    pub(crate) intake: intake::Room,
+    pub(crate) bodies: body::BodyBudget,
     pub(crate) metrics: Metrics,
 }
 
@@ -67,26 +69,26 @@ pub(crate) struct Bridge {
 /// A cluster whose properties are wrong, or whose files cannot be read.
 pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
     let tokens = config.token_file.clone().map(auth::load).transpose();
+    let tokens = tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?;
     let tls = config.listen_tls.as_ref().map(tls::load).transpose();
     let bridge = Arc::new(Bridge {
         began: Instant::now(),
-        tokens: tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?,
         clusters: Clusters::new(&config)?,
         profiles: Profiles::default(),
         recent: Recent::default(),
         queued: Queues::default(),
         failing: failing::Failing::default(),
-        intake: intake::Room::default(),
+        bodies: body::BodyBudget::default(),
         metrics: Metrics::default(),
     });
     let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
-    info!(listen = %listeners, "started");
     let hangup = signal(SignalKind::hangup())?;
     let reloading = shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone()));
     let routes = routes::router(Arc::clone(&bridge));
+    let server = connection::Server::new(routes, tokens, shutdown.token().clone());
     let drain_timeout = config.drain_timeout;
     let serving = async {
-        let deadline = listeners.serve(routes, tls, &shutdown, drain_timeout).await;
+        let deadline = listeners.serve(server, tls, &shutdown, drain_timeout).await;
         bridge.queued.drain(deadline).await;
         reloading.abort();
         bridge.clusters.close(deadline).await;

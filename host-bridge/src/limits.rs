@@ -66,3 +66,43 @@ pub(crate) const LOG_KINDS: usize = 4096;
 pub(crate) const LOG_VALUE_BYTES: usize = 1024;
 /// Lines that wait to be written; with more the log is behind for good.
 pub(crate) const LOG_QUEUE_LINES: usize = 1024;
+
+/// Descriptors that no caller gets: connections to brokers and token endpoints, files, and one
+/// connection of each listener that waits for its place. Never more than half of what there is.
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 4096;
+/// Connections of a listener at a time; more wait to be accepted. What a connection costs in
+/// memory, some 30 KB, times this is what one listener may take.
+pub(crate) const CONNECTIONS_MAX: u64 = 8192;
+/// How long a TLS handshake may take: two round trips to the farthest machine, ten times over.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from the accept to the first authorized request. A gateway connects when it has a request
+/// to send.
+pub(crate) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of one connection before the first authorized one: probes make one each.
+pub(crate) const UNAUTHORIZED_REQUESTS_MAX: usize = 16;
+/// How long requests of a connection that is being closed may still take.
+pub(crate) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams of an HTTP/2 connection at a time, as in nginx; a gateway that has more batches under way
+/// opens another connection. A stream takes 3 KB before its request is known to be authorized.
+pub(crate) const STREAMS_MAX: u32 = 128;
+/// How long a write to a connection may wait for its peer to read.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may leave an answer unread, by HTTP/2's flow control; at most twice that.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of answers on a connection that its peer has not taken: some hundred batches whose every
+/// record failed with a reason. The connection is closed beyond.
+pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of an answer that are queued to a stream at a time; times the streams this is 2 MiB.
+pub(crate) const STREAM_SEND_BYTES: usize = 16 * 1024;
+/// Bytes of a connection's read buffer: the longest head, which is what a gateway's client sent.
+pub(crate) const HEAD_BYTES_MAX: usize = 128 * 1024;
+/// Connections to a unix socket that wait to be accepted: what tokio asks for on TCP.
+pub(crate) const BACKLOG: u32 = 1024;
+/// Pause after a failed accept: another connection may have ended.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a request body may take: it comes from this machine or from one that is near.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of request bodies at a time, of all connections; more are answered "not now".
+pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes that are taken for a body before any of it has arrived.
+pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;

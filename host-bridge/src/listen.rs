@@ -1,29 +1,25 @@
 //! Listeners and connections: TCP and unix sockets, HTTP/1.1 and h2c, and their drain.
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::fs::Permissions;
+use std::future::ready;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use futures_util::future::join_all;
+use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::Listen;
+use crate::admission::{self, Admission, Place};
+use crate::config::{Listen, UnixSocketAccess};
+use crate::connection::Server;
+use crate::limits::{ACCEPT_PAUSE, BACKLOG};
 use crate::shutdown::Shutdown;
 use crate::tls::ServerTls;
 
@@ -38,17 +34,18 @@ enum Listener {
 }
 
 impl Listeners {
-    /// Binds every address. The file of a unix socket on which nobody listens is replaced.
+    /// Binds every address. The file of a unix socket on which nobody listens is replaced;
+    /// `unix` says who may connect to the new one.
     ///
     /// # Errors
     /// What the system says, with the address.
-    pub async fn bind(addresses: &[Listen]) -> io::Result<Self> {
+    pub async fn bind(addresses: &[Listen], unix: UnixSocketAccess) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for address in addresses {
             let bound = match address {
                 Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
                 Listen::Tls(address) => TcpListener::bind(address).await.map(Listener::Tls),
-                Listen::Unix(path) => bind_unix(path).await,
+                Listen::Unix(path) => bind_unix(path, unix).await,
             };
             let named =
                 |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
@@ -61,61 +58,44 @@ impl Listeners {
     /// Returns the moment at which that time is over.
     pub(crate) async fn serve(
         self,
-        router: Router,
+        server: Server,
         tls: Option<ServerTls>,
         shutdown: &Shutdown,
         drain_timeout: Duration,
     ) -> Instant {
-        let server = Arc::new(Server { router, tls, graceful: GracefulShutdown::new() });
-        let mut accepting = Vec::new();
-        for listener in self.0 {
-            let (server, token) = (Arc::clone(&server), shutdown.token().clone());
-            let accept = async move { server.accept(listener, &token).await };
-            accepting.push(shutdown.spawn("accept", accept));
-        }
+        let descriptors = admission::raise_descriptors();
+        let places = admission::places(descriptors, self.0.len());
+        info!(listen = %self, descriptors, connections_per_listener = places, "started");
+        let (server, connections) = (Arc::new(server), TaskTracker::new());
+        let acceptor = Arc::new(Acceptor { server, tls, places, connections });
+        let accept = |listener| {
+            let acceptor = Arc::clone(&acceptor);
+            shutdown.spawn("accept", async move { acceptor.accept(listener).await })
+        };
+        let accepting: Vec<_> = self.0.into_iter().map(accept).collect();
         shutdown.token().cancelled().await;
         let deadline = Instant::now() + drain_timeout;
-        futures_util::future::join_all(accepting).await;
-        if let Some(server) = Arc::into_inner(server)
-            && timeout_at(deadline, server.graceful.shutdown()).await.is_err()
-        {
+        join_all(accepting).await;
+        acceptor.connections.close();
+        if timeout_at(deadline, acceptor.connections.wait()).await.is_err() {
             warn!(effect = "connections_cut", "drain_timeout");
         }
         deadline
     }
 }
 
-struct Server {
-    router: Router,
+struct Acceptor {
+    server: Arc<Server>,
     tls: Option<ServerTls>,
-    graceful: GracefulShutdown,
+    /// Connections of each listener.
+    places: usize,
+    connections: TaskTracker,
 }
 
-impl Server {
-    async fn accept(&self, listener: Listener, shutdown: &CancellationToken) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            let connection = Arc::clone(&connections).acquire_owned();
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = async { (connection.await, listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(permit), Ok(Stream::Tcp(stream))) => self.spawn(ready(Ok(stream)), permit),
-                (Ok(permit), Ok(Stream::Unix(stream))) => self.spawn(ready(Ok(stream)), permit),
-                (Ok(permit), Ok(Stream::Tls(stream))) => {
-                    // Configuration: a listener with TLS has its files.
-                    let Some(tls) = &self.tls else { continue };
-                    self.spawn(TlsAcceptor::from(tls.get()).accept(stream), permit);
-                }
-                (_, Err(error)) => {
-                    // Out of descriptors, for instance: the next moment may be better.
-                    warn!(%error, "accept_failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-                (Err(_), _) => break,
-            }
-        }
+impl Acceptor {
+    async fn accept(&self, listener: Listener) {
+        // Cancelled at any point it has lost nothing that a shutdown would not end.
+        let _shutdown = self.server.shutdown.run_until_cancelled(self.accept_all(&listener)).await;
         if let Listener::Unix(_, path, bound) = listener
             && file_id(&path).is_ok_and(|file| file == bound)
         {
@@ -123,48 +103,43 @@ impl Server {
         }
     }
 
-    fn spawn<S>(
-        &self,
-        stream: impl Future<Output = io::Result<S>> + Send + 'static,
-        permit: tokio::sync::OwnedSemaphorePermit,
-    ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
-        let mut http2 = builder.http2();
-        http2.timer(TokioTimer::new()).keep_alive_interval(idle).max_concurrent_streams(1024);
-        let (router, begun) = (TowerToHyperService::new(self.router.clone()), Notify::new());
-        let begun = Arc::new(begun);
-        let begins = Arc::clone(&begun);
-        let service = service_fn(move |request| {
-            begins.notify_one();
-            router.call(request)
-        });
-        let watcher = self.graceful.watcher();
-        tokio::spawn(async move {
-            let stream = match timeout(HANDSHAKE_TIMEOUT, stream).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
-                    return info!(error = crate::tls::refused(&error), "tls_refused");
-                }
-                Err(_) => return info!(error = "no handshake in time", "tls_refused"),
-            };
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            let mut connection = Box::pin(watcher.watch(connection));
-            // hyper's own timeouts begin only once it knows which HTTP the peer speaks. A peer that
-            // breaks off is told to nobody: its request got no answer, and says so.
-            let alive = tokio::select! {
-                _ = connection.as_mut() => false,
-                () = begun.notified() => true,
-                () = tokio::time::sleep(idle) => false,
-            };
-            if alive {
-                let _ = connection.await;
+    async fn accept_all(&self, listener: &Listener) {
+        let admission = Admission::new(self.places);
+        for number in 0_u64.. {
+            let accepted = listener.accept().await;
+            if admission.is_full() {
+                warn!(%listener, connections = self.places, "connections_full");
             }
-            drop(permit);
-        });
+            match accepted {
+                Ok(stream) => {
+                    let Some(place) = admission.admit(number).await else { return };
+                    self.spawn(stream, place);
+                }
+                Err(error) => {
+                    // Out of descriptors, for instance: the next moment may be better.
+                    warn!(%listener, %error, "accept_failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: Stream, place: Place) {
+        let server = Arc::clone(&self.server);
+        match stream {
+            Stream::Tcp(stream) => {
+                self.connections.spawn(async move { server.serve(ready(Ok(stream)), place).await });
+            }
+            Stream::Unix(stream) => {
+                self.connections.spawn(async move { server.serve(ready(Ok(stream)), place).await });
+            }
+            Stream::Tls(stream) => {
+                // Configuration: a listener with TLS has its files.
+                let Some(tls) = &self.tls else { return };
+                let handshake = TlsAcceptor::from(tls.get()).accept(stream);
+                self.connections.spawn(async move { server.serve(handshake, place).await });
+            }
+        }
     }
 }
 
@@ -186,11 +161,12 @@ impl Listener {
 
 async fn accept_tcp(listener: &TcpListener) -> io::Result<tokio::net::TcpStream> {
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    // Slower where it is refused.
+    let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-async fn bind_unix(path: &Path) -> io::Result<Listener> {
+async fn bind_unix(path: &Path, access: UnixSocketAccess) -> io::Result<Listener> {
     let is_socket = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if is_socket {
         // Only a refusal says that nobody listens; a busy listener answers otherwise.
@@ -199,8 +175,32 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
             std::fs::remove_file(path)?;
         }
     }
-    let listener = UnixListener::bind(path)?;
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    // Before it listens: until then nobody is let in, whatever the umask.
+    let unlistened = set_access(path, access).and_then(|()| socket.listen(BACKLOG));
+    let listener = unlistened.inspect_err(|_| drop(std::fs::remove_file(path)))?;
     Ok(Listener::Unix(listener, path.to_owned(), file_id(path)?))
+}
+
+fn set_access(path: &Path, access: UnixSocketAccess) -> io::Result<()> {
+    let named = |error: io::Error, what: &str| {
+        io::Error::new(error.kind(), format!("{what} of unix_socket: {error}"))
+    };
+    if let Some(group) = access.group {
+        chown(path, None, Some(group)).map_err(|error| named(error, "group"))?;
+    }
+    if let Some(mode) = access.mode {
+        let mode = Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).map_err(|error| named(error, "mode"))?;
+    }
+    let file = std::fs::symlink_metadata(path)?;
+    if file.mode() & 0o022 == 0 {
+        let (path, user) = (path.display(), file.uid());
+        let hint = "others need mode and group in [unix_socket]";
+        info!(%path, user, hint, "unix_socket_for_its_user_only");
+    }
+    Ok(())
 }
 
 /// Device and inode: another process may have put its own socket in the place of ours.
@@ -220,22 +220,20 @@ impl fmt::Display for Listen {
 
 impl fmt::Display for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = |tcp: &TcpListener| {
-            tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
-        };
-        let names = self.0.iter().map(|listener| match listener {
-            Listener::Tcp(tcp) => named(tcp),
-            Listener::Tls(tcp) => format!("tls:{}", named(tcp)),
-            Listener::Unix(_, path, _) => format!("unix:{}", path.display()),
-        });
+        let names = self.0.iter().map(Listener::to_string);
         f.write_str(&names.collect::<Vec<_>>().join(","))
     }
 }
 
-/// Most connections of a listener at a time; more wait to be accepted. Peers of another machine
-/// take none of those that the gateway beside the bridge needs.
-const CONNECTIONS_MAX: usize = 8192;
-/// How long a TLS handshake may take: its peer is near.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |tcp: &TcpListener| {
+            tcp.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
+        };
+        match self {
+            Self::Tcp(tcp) => write!(f, "{}", named(tcp)),
+            Self::Tls(tcp) => write!(f, "tls:{}", named(tcp)),
+            Self::Unix(_, path, _) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

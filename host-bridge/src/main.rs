@@ -51,7 +51,7 @@ fn logged(args: &Args, work: impl FnOnce(&Args) -> anyhow::Result<bool>) -> anyh
 async fn serve(args: &Args) -> anyhow::Result<bool> {
     let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
     let Some(config) = host_bridge::configuration(args, environment) else { return Ok(false) };
-    let listeners = Listeners::bind(&config.listen).await?;
+    let listeners = Listeners::bind(&config.listen, config.unix_socket).await?;
     let shutdown = Shutdown::on_signals()?;
     host_bridge::run(config, listeners, shutdown.clone()).await?;
     Ok(!shutdown.has_failed())

@@ -38,7 +38,7 @@ pub(crate) async fn produce(
         Err(reply) => return from_core(reply),
     };
     let limit = usize::try_from(BODY_BYTES_MAX).unwrap_or(usize::MAX);
-    let (value, _permit) = match bridge.intake.read(body, limit).await {
+    let (value, _held) = match bridge.bodies.read(&parts, body, limit).await {
         Ok(read) => read,
         Err(refused) => return refused,
     };

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::{get, post, put};
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::{Router, extract::DefaultBodyLimit};
 use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
 use kafka_upstream_core::profile::{self, Profile};
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::Bridge;
 use crate::config::without_value;
 use crate::reply::{self, refusal};
-use crate::{auth, intake, readiness, rest, status};
+use crate::{intake, readiness, rest, status};
 
 /// Every route of the bridge.
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
@@ -28,7 +28,6 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/v1/status", get(status::status))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&bridge), auth::check))
         // Bodies are bounded where they are read, by their own limits.
         .layer(DefaultBodyLimit::disable())
         .with_state(bridge)
@@ -40,8 +39,9 @@ async fn register(
     Path(sha256): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let document = match bridge.intake.read(request.into_body(), PROFILE_BYTES_MAX).await {
-        Ok((document, _permit)) => document,
+    let (parts, body) = request.into_parts();
+    let document = match bridge.bodies.read(&parts, body, PROFILE_BYTES_MAX).await {
+        Ok((document, _held)) => document,
         Err(refused) => return refused,
     };
     let id = profile::id(&document);

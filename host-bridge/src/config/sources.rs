@@ -16,6 +16,8 @@ pub(super) struct Raw {
     pub(super) listen: Option<Vec<String>>,
     pub(super) drain_timeout_ms: Option<u64>,
     pub(super) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) unix_socket: UnixSocket,
     pub(super) tls: Option<ListenTls>,
     #[serde(default)]
     pub(super) inline_bootstrap_servers: Vec<String>,
@@ -27,6 +29,16 @@ pub(super) struct Raw {
     pub(super) certificates: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub(super) inline: toml::Table,
+}
+
+/// Who may connect to unix sockets, as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnixSocket {
+    /// Octal, as chmod takes it.
+    pub(super) mode: Option<String>,
+    /// A name or a number.
+    pub(super) group: Option<String>,
 }
 
 pub(super) fn merge(
@@ -128,6 +140,8 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
             match *setting.split("__").collect::<Vec<_>>() {
                 ["CLUSTERS", name, key] => table(&mut raw.clusters, name, property(key)),
                 ["CERTIFICATES", name, key] => table(&mut raw.certificates, name, property(key)),
+                ["UNIX_SOCKET", "MODE"] => raw.unix_socket.mode = Some(value),
+                ["UNIX_SOCKET", "GROUP"] => raw.unix_socket.group = Some(value),
                 ["INLINE", key] => put(&mut raw.inline, &property(key), value),
                 _ => return Err(ConfigError::Variable(name.to_owned())),
             }

@@ -27,13 +27,12 @@ impl Parts {
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge {
             began: std::time::Instant::now(),
-            tokens: None,
             clusters: crate::Clusters::new(&config).unwrap(),
             profiles: crate::Profiles::default(),
             recent: crate::Recent::default(),
             queued: Queues::default(),
             failing: crate::failing::Failing::default(),
-            intake: crate::intake::Room::default(),
+            bodies: crate::body::BodyBudget::default(),
             metrics: crate::Metrics::default(),
         });
         Self { kafka, bridge, shared }

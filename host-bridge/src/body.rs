@@ -1,0 +1,247 @@
+//! Request bodies: memory is taken as bytes arrive, and shared among connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use tokio::time::timeout;
+
+use crate::limits::{BODY_BYTES_FIRST, BODY_BYTES_MAX, BODY_TIMEOUT};
+use crate::reply::refusal;
+
+/// Memory for request bodies that are being read or written.
+pub(crate) struct BodyBudget {
+    free: AtomicUsize,
+}
+
+/// Bytes of bodies that one connection's requests hold. Requests carry it as an extension.
+#[derive(Clone, Default)]
+pub(crate) struct Share(Arc<AtomicUsize>);
+
+/// A body's part of the budget.
+pub(crate) struct Held<'a> {
+    budget: &'a BodyBudget,
+    share: Share,
+    bytes: usize,
+}
+
+impl Default for BodyBudget {
+    fn default() -> Self {
+        Self { free: AtomicUsize::new(BODY_BYTES_MAX) }
+    }
+}
+
+impl BodyBudget {
+    /// Reads a body of at most `limit` bytes, whose length must be announced.
+    ///
+    /// # Errors
+    /// The reply: 411 without a length, 413 above the limit, 503 when there is no memory now, 400
+    /// when the body breaks off, 408 when it does not arrive in time.
+    pub(crate) async fn read(
+        &self,
+        parts: &Parts,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, Held<'_>), Response<Body>> {
+        let Some(length) = body.size_hint().exact() else {
+            let error = "content-length is required";
+            return Err(refusal(StatusCode::LENGTH_REQUIRED, "length_required", error));
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > limit {
+            let error = format!("{length} bytes are more than {limit}");
+            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error));
+        }
+        let share = parts.extensions.get::<Share>().cloned().unwrap_or_default();
+        let mut held = Held { budget: self, share, bytes: 0 };
+        let read = timeout(BODY_TIMEOUT, collect(body, length, &mut held)).await;
+        let bytes = read.unwrap_or_else(|_| {
+            let error = "the body did not arrive in time";
+            Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error))
+        })?;
+        Ok((bytes, held))
+    }
+}
+
+/// HTTP ends a body that is longer or shorter than announced with an error.
+async fn collect(
+    mut body: Body,
+    length: usize,
+    held: &mut Held<'_>,
+) -> Result<Bytes, Response<Body>> {
+    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let broke_off = |error: axum::Error| {
+            refusal(StatusCode::BAD_REQUEST, "body_broke_off", &error.to_string())
+        };
+        let Ok(data) = frame.map_err(broke_off)?.into_data() else { continue };
+        if !held.take(data.len()) {
+            let error = "the bridge holds as many bytes of requests as it may";
+            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
+        }
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.reserve(length.min(BODY_BYTES_FIRST));
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&data);
+    }
+    // Most bodies come in one piece, which is not copied.
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+impl Held<'_> {
+    /// A connection holds at most as much as it leaves free, so that however many connections hold
+    /// all they can, another finds memory.
+    fn take(&mut self, bytes: usize) -> bool {
+        let mine = self.share.0.load(Relaxed) + bytes;
+        let take = |free: usize| if mine <= free { free.checked_sub(bytes) } else { None };
+        let taken = self.budget.free.fetch_update(Relaxed, Relaxed, take).is_ok();
+        if taken {
+            self.share.0.fetch_add(bytes, Relaxed);
+            self.bytes += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.share.0.fetch_sub(self.bytes, Relaxed);
+        self.budget.free.fetch_add(self.bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::http::Request;
+    use hyper::body::{Frame, SizeHint};
+    use kafka_upstream_core::limits::FRAME_BYTES_MAX;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// A body that is announced whole, of which `arrives` bytes come, and then nothing.
+    struct Silent {
+        announced: usize,
+        arrives: usize,
+    }
+
+    impl hyper::body::Body for Silent {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            match (self.announced, self.arrives) {
+                (0, _) => Poll::Ready(None),
+                (_, 0) => Poll::Pending,
+                (_, arrives) => {
+                    let piece = arrives.min(16 * 1024);
+                    self.arrives -= piece;
+                    self.announced -= piece;
+                    Poll::Ready(Some(Ok(Frame::data(vec![7; piece].into()))))
+                }
+            }
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.announced as u64)
+        }
+    }
+
+    fn parts(share: &Share) -> Parts {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.extensions.insert(share.clone());
+        parts
+    }
+
+    async fn read(
+        budget: &BodyBudget,
+        share: &Share,
+        announced: usize,
+        arrives: usize,
+    ) -> Result<usize, StatusCode> {
+        let body = Body::new(Silent { announced, arrives });
+        let read = budget.read(&parts(share), body, FRAME_BYTES_MAX).await;
+        read.map(|(bytes, _)| bytes.len()).map_err(|reply| reply.status())
+    }
+
+    /// Callers on a connection each, of whose bodies of 16 MiB so many bytes arrive.
+    async fn stalled(
+        budget: &Arc<BodyBudget>,
+        callers: usize,
+        arrives: usize,
+    ) -> JoinSet<Result<usize, StatusCode>> {
+        let mut stalled = JoinSet::new();
+        for _ in 0..callers {
+            let budget = Arc::clone(budget);
+            stalled.spawn(async move {
+                read(&budget, &Share::default(), FRAME_BYTES_MAX, arrives).await
+            });
+        }
+        tokio::task::yield_now().await;
+        stalled
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_were_only_announced_take_no_memory() {
+        let budget = Arc::new(BodyBudget::default());
+        let mut silent = stalled(&budget, 1000, 0).await;
+        assert_eq!(budget.free.load(Relaxed), BODY_BYTES_MAX);
+        let whole = read(&budget, &Share::default(), FRAME_BYTES_MAX, FRAME_BYTES_MAX).await;
+        assert_eq!(whole, Ok(FRAME_BYTES_MAX));
+        while let Some(ended) = silent.join_next().await {
+            assert_eq!(ended.unwrap(), Err(StatusCode::REQUEST_TIMEOUT));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_fill_the_memory_and_stop_leave_some_to_others() {
+        let budget = Arc::new(BodyBudget::default());
+        let mut slow = stalled(&budget, 100, FRAME_BYTES_MAX - 1).await;
+        let batch = 1024 * 1024;
+        for _ in 0..10 {
+            assert_eq!(read(&budget, &Share::default(), batch, batch).await, Ok(batch));
+        }
+        while slow.join_next().await.is_some() {}
+        assert_eq!(budget.free.load(Relaxed), BODY_BYTES_MAX, "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_takes_half_of_the_memory_and_no_more() {
+        let (budget, share) = (BodyBudget::default(), Share::default());
+        let mut held = Vec::new();
+        let refused = loop {
+            let body = Body::new(Silent { announced: 1 << 20, arrives: 1 << 20 });
+            match budget.read(&parts(&share), body, FRAME_BYTES_MAX).await {
+                Ok((bytes, memory)) => held.push((bytes, memory)),
+                Err(reply) => break reply.status(),
+            }
+        };
+        assert_eq!((held.len() << 20, refused.as_u16()), (BODY_BYTES_MAX / 2, 503));
+        assert_eq!(read(&budget, &Share::default(), 1 << 20, 1 << 20).await, Ok(1 << 20));
+        drop(held);
+        assert_eq!(share.0.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_above_its_limit_is_refused_before_any_of_it_is_read() {
+        let budget = BodyBudget::default();
+        let read = read(&budget, &Share::default(), FRAME_BYTES_MAX + 1, 0).await;
+        assert_eq!(read, Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+}
