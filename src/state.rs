@@ -232,7 +232,10 @@ impl State {
         match well {
             true => host::log(Level::Info, &format!("event=bridge_back bridge={target}")),
             false => {
-                host::log(Level::Warn, &format!("event=bridge_failing bridge={target} {what}"));
+                let hint = callout::hint(what).map(|hint| format!(" hint=\"{hint}\""));
+                let hint = hint.unwrap_or_default();
+                let line = format!("event=bridge_failing bridge={target} {what}{hint}");
+                host::log(Level::Warn, &line);
             }
         }
     }

@@ -147,10 +147,20 @@ pub fn why(ended: &Ended<'_>) -> String {
     }
 }
 
+/// What an operator can look at when the bridge cannot be connected to. Gateways do not tell a
+/// socket that is missing from one that their user may not open.
+#[must_use]
+pub fn hint(why: &str) -> Option<&'static str> {
+    why.contains("connection failure").then_some(UNREACHABLE)
+}
+
 fn text(body: Option<&[u8]>) -> String {
     let body = body.unwrap_or_default();
     String::from_utf8_lossy(body.get(..512).unwrap_or(body)).into_owned()
 }
+
+const UNREACHABLE: &str = "either host-bridge does not listen there, or it does on a unix socket \
+    that the gateway's user may not open: set mode and group in its [unix_socket]";
 
 /// How Envoy's replies to a reset of a first attempt begin; the reason follows.
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
@@ -330,5 +340,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_bridge_that_cannot_be_connected_to_has_both_causes_named() {
+        let body = format!("{RESET}remote connection failure");
+        let hint = hint(&why(&Ended { body: Some(body.as_bytes()), ..NONE })).unwrap();
+        assert!(hint.contains("does not listen") && hint.contains("mode and group"), "{hint}");
+        assert_eq!(super::hint("a reply with status 503: overflow"), None);
     }
 }

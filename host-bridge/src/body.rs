@@ -59,12 +59,11 @@ impl BodyBudget {
         }
         let share = parts.extensions.get::<Share>().cloned().unwrap_or_default();
         let mut held = Held { budget: self, share, bytes: 0 };
-        let read = timeout(BODY_TIMEOUT, collect(body, length, &mut held)).await;
-        let bytes = read.unwrap_or_else(|_| {
+        let Ok(read) = timeout(BODY_TIMEOUT, collect(body, length, &mut held)).await else {
             let error = "the body did not arrive in time";
-            Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error))
-        })?;
-        Ok((bytes, held))
+            return Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error));
+        };
+        read.map(|bytes| (bytes, held))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Batches against brokers in memory.
 
+use http_body_util::BodyExt as _;
 use kafka_client::fake_broker::{Fault, METADATA, PRODUCE, When};
 use kafka_upstream_core::record::Record;
 

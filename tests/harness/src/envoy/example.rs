@@ -19,7 +19,7 @@ pub struct Example {
     pub admin_port: u16,
     /// Instead of `/etc/envoy/kafka_upstream.wasm`.
     pub wasm: PathBuf,
-    /// Instead of `/run/host-bridge.sock`.
+    /// Instead of `/run/host-bridge/socket`.
     pub socket: PathBuf,
     /// Instead of the bridge's TCP port 9280.
     pub bridge_port: u16,
@@ -42,7 +42,7 @@ fn render(text: &str, example: &Example) -> anyhow::Result<String> {
     let text = replace_port(&text, 9_280, example.bridge_port)?;
     let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path is not UTF-8");
     let text = replace(&text, "/etc/envoy/kafka_upstream.wasm", &path(&example.wasm)?)?;
-    replace(&text, "/run/host-bridge.sock", &path(&example.socket)?)
+    replace(&text, "/run/host-bridge/socket", &path(&example.socket)?)
 }
 
 /// Ports are replaced only where they are ports: a timeout may be 10000, too.
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     const FIXED: &str = "admin: {port_value: 9901}\nport_value: 10000\nport_value: 100001\n\
-        delivery_timeout: 10000\n/etc/envoy/kafka_upstream.wasm\n/run/host-bridge.sock\n\
+        delivery_timeout: 10000\n/etc/envoy/kafka_upstream.wasm\n/run/host-bridge/socket\n\
         port_value: 9280\n";
 
     fn example() -> Example {
