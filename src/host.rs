@@ -100,7 +100,7 @@ pub(crate) fn answer(reply: &Reply) {
     let headers: Vec<_> =
         reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let headers = pairs::encode(&headers);
-    // SAFETY: all slices live through the call. -1 means: no gRPC status.
+    // SAFETY: all slices live through the call.
     let status = unsafe {
         proxy_send_local_response(
             u32::from(reply.status),
@@ -110,7 +110,7 @@ pub(crate) fn answer(reply: &Reply) {
             reply.body.len(),
             headers.as_ptr(),
             headers.len(),
-            -1,
+            reply.grpc_status(),
         )
     };
     if status != OK {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use kafka_upstream_core::body::{self, Announced};
-use kafka_upstream_core::capture::{Captured, capture};
+use kafka_upstream_core::capture::{Captured, admit, capture};
 use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::gateway::AtHeaders;
 use kafka_upstream_core::limits::{UNFINISHED_BYTES_MAX, UNFINISHED_OVERHEAD_BYTES};
@@ -148,18 +148,11 @@ impl RequestStream {
         };
         let settings = &Rc::clone(&state.borrow().settings);
         let request = head.complete(gateway, settings).map_err(|reply| refused(settings, reply))?;
-        if request.opens_a_tunnel() {
-            if settings.mode == Mode::Tap {
-                self.pass(routes);
-                return Ok(());
-            }
-            let error = "a tunnel has no end to wait for";
-            return Err(refused(settings, Reply::refused(Code::BadRequest, error)));
+        if settings.mode == Mode::Tap && request.opens_a_tunnel() {
+            self.pass(routes);
+            return Ok(());
         }
-        let lengths = request.headers.iter().filter(|(name, _)| name == b"content-length");
-        let lengths = lengths.map(|(_, value)| value.as_slice());
-        let announced = Announced::read(lengths, settings.max_body_bytes)
-            .map_err(|reply| refused(settings, reply))?;
+        let announced = admit(settings, &request).map_err(|reply| refused(settings, reply))?;
         let next = gateway.at_headers(ended, &request, || host::property(b"request\0protocol"));
         let held = match next {
             AtHeaders::Capture => None,

@@ -234,6 +234,28 @@ async fn what_does_not_parse_is_refused_and_not_written() -> anyhow::Result<()> 
         assert_eq!((reply.status, reply.header("kafka-error")), (400, Some("bad_request")));
         assert_eq!(reply.json()?, json!({ "message": "Bad Request", "error": error }));
     }
+    grpc_is_refused_as_its_clients_know_it(&gateway).await?;
     assert_eq!(gateway.records("refused").await?, []);
+    Ok(())
+}
+
+/// Envoy makes HTTP 200 of each reply to what it takes for gRPC, a refusal too.
+async fn grpc_is_refused_as_its_clients_know_it(gateway: &Gateway) -> anyhow::Result<()> {
+    for (kind, status) in [
+        ("application/grpc", 200),
+        ("application/grpc+proto", 200),
+        ("application/grpc; charset=utf-8", 415),
+        ("application/grpc,application/grpc", 415),
+        ("Application/gRPC", 415),
+    ] {
+        let call = Request::post("/s/m", b"\0\0\0\0\x01x".to_vec()).header("content-type", kind);
+        for call in [call.clone(), call.http2()] {
+            let reply = gateway.send("refused", call).await?;
+            assert_eq!((reply.status, reply.header("grpc-status")), (status, Some("12")), "{kind}");
+            assert_eq!(reply.header("kafka-error"), Some("grpc_unsupported"));
+            assert_eq!(reply.header("grpc-message"), Some("gRPC requests are not taken here"));
+            assert_eq!(reply.header("content-type"), Some("application/grpc"));
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! From a complete request to an encoded record, or one for each topic that the client named.
 
-use crate::config::Settings;
+use crate::body::Announced;
+use crate::config::{Mode, Settings};
 use crate::format;
 use crate::limits;
 use crate::outcome::{Code, Reply};
@@ -21,6 +22,21 @@ impl From<Vec<u8>> for Captured {
     fn from(first: Vec<u8>) -> Self {
         Self { first, more: Vec::new() }
     }
+}
+
+/// Whether a request may become a record, by its headers alone; and what they say of its body.
+///
+/// # Errors
+/// The reply for a request that may not.
+pub fn admit(settings: &Settings, request: &Request) -> Result<Announced, Reply> {
+    if request.opens_a_tunnel() {
+        return Err(Reply::refused(Code::BadRequest, "a tunnel has no end to wait for"));
+    }
+    if settings.mode == Mode::Terminate && request.is_grpc() {
+        return Err(Reply::grpc_unsupported());
+    }
+    let lengths = request.headers.iter().filter(|(name, _)| name == b"content-length");
+    Announced::read(lengths.map(|(_, value)| value.as_slice()), settings.max_body_bytes)
 }
 
 /// Captures a request as encoded records. `timestamp_ms` is now, in ms since 1970-01-01 UTC.
@@ -135,6 +151,20 @@ mod tests {
 
     const BODY: &str = r#""forward_body":true"#;
     const URI: &str = r#""forward_body":false,"forward_uri":true"#;
+
+    #[test]
+    fn only_a_tap_copies_grpc() {
+        let admitted = |mode: &str, kind: &str| {
+            let config = format!(r#"{{"bridge":"b","topic":"t","mode":"{mode}"}}"#);
+            let settings = Settings::parse(config.as_bytes()).unwrap();
+            let headers = vec![(b"content-type".to_vec(), kind.into())];
+            let admitted = admit(&settings, &Request { headers, ..Request::default() });
+            admitted.map(|_| ()).map_err(|reply| (reply.status, reply.grpc_status()))
+        };
+        assert_eq!(admitted("terminate", "application/grpc+proto"), Err((415, 12)));
+        assert_eq!(admitted("tap", "application/grpc+proto"), Ok(()));
+        assert_eq!(admitted("terminate", "application/grpc-web"), Ok(()));
+    }
 
     #[test]
     fn a_header_that_decides_counts_once_when_it_is_repeated_with_one_value() {

@@ -193,6 +193,8 @@ codes! {
     NotConfigured = "not_configured", 500, Transient, Bridge, Never;
     /// The request has more headers than the host hands over, and the record needs them all.
     TooManyHeaders = "too_many_headers", 431, Permanent, Record, Never;
+    /// A gRPC request, whose client expects an answer that only its service can give.
+    GrpcUnsupported = "grpc_unsupported", 415, Permanent, Record, Never;
 }
 
 #[cfg(test)]

@@ -117,11 +117,44 @@ impl Reply {
         Self::failure(code.status(), code, Some(error), &[])
     }
 
+    /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers, and
+    /// it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
+    #[must_use]
+    pub fn grpc_unsupported() -> Self {
+        let code = Code::GrpcUnsupported;
+        let headers = vec![
+            ("content-type", "application/grpc".to_owned()),
+            ("grpc-status", GRPC_UNIMPLEMENTED.to_string()),
+            ("grpc-message", "gRPC requests are not taken here".to_owned()),
+            ("kafka-error", code.name().to_owned()),
+        ];
+        Self { status: code.status(), code: Some(code), headers, body: Vec::new() }
+    }
+
+    /// The status that a client of gRPC is told where Envoy makes HTTP 200 of this reply: the client
+    /// sends again on 14 alone, as others do on 503. -1 leaves it to Envoy.
+    #[must_use]
+    pub const fn grpc_status(&self) -> i32 {
+        match self.status {
+            200..=299 => -1,
+            // INVALID_ARGUMENT
+            400 | 413 | 431 => 3,
+            // DEADLINE_EXCEEDED: it may have been done.
+            408 | 504 => 4,
+            415 => GRPC_UNIMPLEMENTED,
+            // UNAVAILABLE
+            503 => 14,
+            // INTERNAL
+            _ => 13,
+        }
+    }
+
     fn failure(status: u16, code: Code, error: Option<&str>, topics: &[Line<'_>]) -> Self {
         let message = match status {
             400 => "Bad Request",
             408 => "Request Timeout",
             413 => "Payload Too Large",
+            415 => "Unsupported Media Type",
             431 => "Request Header Fields Too Large",
             500 => "Internal Server Error",
             502 => "Bad Gateway",
@@ -204,6 +237,8 @@ fn line<'a>(topic: &'a str, outcome: &'a Outcome) -> Line<'a> {
     }
 }
 
+/// UNIMPLEMENTED, by its number in gRPC.
+const GRPC_UNIMPLEMENTED: i32 = 12;
 const JSON: &str = "application/json";
 
 #[cfg(test)]
@@ -225,13 +260,25 @@ mod tests {
             let reason = Reason::new(*code, "why");
             let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
             assert!(
-                matches!(not.status, 400 | 408 | 413 | 431 | 500 | 502 | 503 | 504),
+                matches!(not.status, 400 | 408 | 413 | 415 | 431 | 500 | 502 | 503 | 504),
                 "{code:?}"
             );
             assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
             assert_eq!(replies.of(&Outcome::Unknown(reason), "orders").status, 504);
             assert_eq!(header(&not, "kafka-error"), Some(code.name()));
         }
+    }
+
+    #[test]
+    fn a_client_of_grpc_sends_again_only_what_was_not_written() {
+        for code in Code::ALL {
+            let reply = Reply::refused(*code, "");
+            assert_eq!(reply.grpc_status() == 14, reply.status == 503, "{code:?}");
+            assert!(reply.grpc_status() > 0, "{code:?} would be a success");
+        }
+        let refusal = Reply::grpc_unsupported();
+        assert_eq!((header(&refusal, "grpc-status"), refusal.grpc_status()), (Some("12"), 12));
+        assert!(refusal.body.is_empty());
     }
 
     #[test]

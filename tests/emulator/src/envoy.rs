@@ -1,6 +1,7 @@
 //! A request's life on Envoy: filter iteration, buffering, local replies, the end of a stream.
 
 mod callouts;
+pub(crate) mod grpc;
 mod vms;
 
 use crate::abi::{PAUSE, Pair};
@@ -172,6 +173,12 @@ impl Host {
 
     /// A stream ends: its callouts are cancelled, and the filter is told.
     pub(crate) fn envoy_finish(&mut self, id: usize, seen: Seen) {
+        let seen = match seen {
+            Seen::Host(reply) => {
+                Seen::Host(self.stream(id, |it| grpc::local_reply(&it.request, reply, None)))
+            }
+            seen => seen,
+        };
         let filter = {
             let mut world = self.world.borrow_mut();
             world.callouts.retain(|_, open| open.stream != Some(id));

@@ -26,7 +26,7 @@ impl fmt::Display for Rule {
 /// How many rules there are.
 pub const RULES: usize = NAMES.len();
 
-const NAMES: [&str; 47] = [
+const NAMES: [&str; 48] = [
     "a host links its own functions with their signatures, and no other",
     "a trap has its host's consequences",
     "every status is a raw number",
@@ -74,4 +74,5 @@ const NAMES: [&str; 47] = [
     "apisix: response headers also come for local replies, callouts' replies in the root",
     "apisix: the configuration is encoded anew",
     "envoy: hundreds of answers in one callback overflow the stack and end the VM",
+    "envoy: a local reply to a gRPC request is HTTP 200 with a grpc-status",
 ];

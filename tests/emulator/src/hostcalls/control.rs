@@ -2,6 +2,7 @@
 
 use crate::abi::{self, status};
 use crate::client::Reply;
+use crate::envoy::grpc;
 use crate::hostcalls::{Cx, words};
 use crate::profile::Profile;
 use crate::rule::Rule;
@@ -85,7 +86,7 @@ pub(crate) fn continue_stream(cx: &mut Cx<'_>, _: &[u64]) -> Result<u32, Stop> {
 }
 
 pub(crate) fn send_local_response(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<u32, Stop> {
-    let [code, _, _, body, body_size, headers, headers_size, _] = words(arguments);
+    let [code, _, _, body, body_size, headers, headers_size, grpc_status] = words(arguments);
     let body = cx.read(body, body_size)?;
     let headers = cx.read(headers, headers_size)?;
     let Some(headers) = abi::decode(&headers) else { return Ok(status::BAD_ARGUMENT) };
@@ -103,7 +104,11 @@ pub(crate) fn send_local_response(cx: &mut Cx<'_>, arguments: &[u64]) -> Result<
     {
         return Ok(status::BAD_ARGUMENT);
     }
-    world.frame().answers.push((context, Reply { status: code, headers, body }));
+    let mut reply = Reply { status: code, headers, body };
+    if let (true, Some(stream)) = (world.profile.is_envoy(), world.effective_stream()) {
+        reply = grpc::local_reply(&world.streams[&stream].request, reply, Some(grpc_status));
+    }
+    world.frame().answers.push((context, reply));
     Ok(status::OK)
 }
 

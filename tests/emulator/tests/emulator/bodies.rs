@@ -243,3 +243,27 @@ fn without_its_option_envoy_is_found_out() {
     assert_eq!(scene.host.returned("proxy_http_call", 0), 0);
     scene.assert_empty();
 }
+
+/// What is refused without a body to wait for, as gRPC's clients know it; a tap copies it.
+#[test]
+fn grpc_is_refused_where_the_filter_answers_and_copied_by_a_tap() {
+    for profile in SERVED {
+        let call = |kind: &str| {
+            Request::new("POST", "/s/m").header("content-type", kind).body(b"\0\0\0\0\x01x")
+        };
+        let mut scene = Scene::acked(profile, json!({}));
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc; a=b"] {
+            let seen = scene.ask(call(kind));
+            let reply = seen.answered();
+            let status = if profile.is_envoy() && !kind.contains(';') { 200 } else { 415 };
+            assert_eq!((reply.status, reply.header("grpc-status").as_str()), (status, "12"));
+            assert_eq!(reply.header("kafka-error"), "grpc_unsupported");
+        }
+        assert!(scene.bridge.ledger.is_empty());
+        scene.assert_empty();
+        let mut tap = Scene::acked(profile, json!({ "mode": "tap", "message_format": "body" }));
+        let seen = tap.ask(call("application/grpc"));
+        assert!(matches!(seen, Seen::Upstream(_)), "{profile:?}: {seen:?}");
+        assert_eq!(tap.bridge.ledger[0].value, b"\0\0\0\0\x01x");
+    }
+}

@@ -293,3 +293,26 @@ fn hundreds_of_answers_in_one_callback_end_the_vm() {
         assert!(clients.iter().all(|client| host.seen(*client).status() == seen), "{count}");
     }
 }
+
+/// Rule 48.
+#[test]
+fn a_local_reply_to_a_grpc_request_is_a_200_with_a_grpc_status() {
+    let answering = |grpc_status: &str| {
+        let zero = "(i32.const 0)".repeat(6);
+        let reply = format!("(call $local (i32.const 503) {zero} (i32.const {grpc_status}))");
+        Small::new().headers(&format!("(drop {reply}) (i32.const 1)")).guest()
+    };
+    for (kind, grpc_status, status, told) in [
+        ("application/grpc", "-1", 200, "14"),
+        ("application/grpc+proto", "12", 200, "12"),
+        ("application/grpc;a=b", "12", 503, ""),
+        ("Application/grpc", "12", 503, ""),
+        ("application/grpc-web", "12", 503, ""),
+    ] {
+        let (mut host, route) = envoy(&answering(grpc_status));
+        let client = host.send(route, Request::new("POST", "/").header("content-type", kind));
+        let seen = host.seen(client);
+        let reply = seen.answered();
+        assert_eq!((reply.status, reply.header("grpc-status").as_str()), (status, told), "{kind}");
+    }
+}
