@@ -5,6 +5,7 @@ mod batches;
 mod bridge;
 mod callouts;
 mod cluster;
+mod cluster_changes;
 mod compression;
 mod configuration;
 mod connections;

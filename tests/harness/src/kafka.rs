@@ -122,8 +122,9 @@ impl Kafka {
         let dir = RunDir::new("kafka")?;
         let brokers = broker::prepare(brokers, controllers, dir.path(), &setup)?;
         let mut cluster = Self { version, is_pooled: false, brokers, dir };
+        let cluster_id = broker::random_id();
         for broker in &cluster.brokers {
-            broker.format(&storage)?;
+            broker.format(&storage, &cluster_id)?;
         }
         for broker in &mut cluster.brokers {
             broker.spawn(&java)?;

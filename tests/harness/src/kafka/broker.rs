@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use xtask::tools::{CLUSTER_ID, KafkaJava, QUICK};
+use xtask::tools::{KafkaJava, QUICK};
 
 use super::{Setup, properties};
 use crate::ports;
@@ -23,6 +23,11 @@ pub(super) struct Broker {
     java: Vec<String>,
     class_path: Vec<PathBuf>,
     dir: PathBuf,
+}
+
+/// An id as Kafka makes them.
+pub(super) fn random_id() -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(fastrand::u128(..).to_be_bytes())
 }
 
 /// Brokers 1 to `count` with their ports chosen and their properties written; the first
@@ -89,15 +94,14 @@ impl Broker {
         self.process.is_some() && !self.frozen
     }
 
-    /// Makes its storage, from that of [`KafkaJava::storage`].
-    pub(super) fn format(&self, template: &Path) -> anyhow::Result<()> {
+    /// Makes its storage, from that of [`KafkaJava::storage`], as one of this cluster.
+    pub(super) fn format(&self, template: &Path, cluster_id: &str) -> anyhow::Result<()> {
         let data = self.dir.join("data");
         fs::create_dir(&data)?;
         fs::copy(template.join("bootstrap.checkpoint"), data.join("bootstrap.checkpoint"))?;
-        let directory = BASE64_URL_SAFE_NO_PAD.encode(fastrand::u128(..).to_be_bytes());
-        let id = self.id;
+        let (id, directory) = (self.id, random_id());
         let meta =
-            format!("version=1\ncluster.id={CLUSTER_ID}\nnode.id={id}\ndirectory.id={directory}\n");
+            format!("version=1\ncluster.id={cluster_id}\nnode.id={id}\ndirectory.id={directory}\n");
         Ok(fs::write(data.join("meta.properties"), meta)?)
     }
 
