@@ -1,5 +1,7 @@
 //! The bridge's process under callers that take connections, streams and memory.
 
+#![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,7 +47,7 @@ impl Bridge {
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(Stdio::null()).stderr(log);
         let bridge = Self { process: command.spawn().unwrap(), port, kafka, dir };
-        let is_up = async || bridge.request(&PROBE).await.is_some_and(|it| it.starts_with(OK));
+        let is_up = async || bridge.request(PROBE).await.is_some_and(|it| it.starts_with(OK));
         wait_for("the bridge", Duration::from_secs(20), is_up).await;
         bridge
     }
