@@ -1,3 +1,5 @@
+//! Tests of the log: its forms, its bounds, and writers that fail or block.
+
 use std::io::{self, Write};
 use std::sync::mpsc::{Sender, channel};
 

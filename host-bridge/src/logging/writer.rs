@@ -72,7 +72,7 @@ impl Writer {
                 return;
             }
             order = back;
-            std::thread::sleep(FULL);
+            std::thread::park_timeout(FULL);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let _written_or_late = finished.recv_timeout(left);
