@@ -23,14 +23,14 @@ impl Own {
         stream: StreamId,
         captured: Captured,
     ) -> Result<Self, Code> {
-        let records = 1 + captured.more.len();
+        let topics = captured.several_topics();
         let bytes = captured.first.len() + captured.more.iter().map(Vec::len).sum::<usize>();
         if !state.has_room_for(bytes) {
             return Err(Code::QueueFull);
         }
         let now = state.clock.now();
         let alone = Alone::new(&state.outbox, captured, stream, now, state.suspect)?;
-        state.waiting.insert(stream, records);
+        state.waiting.insert(stream, topics);
         state.alone_bytes += bytes;
         Ok(Self { alone, bytes, callout: None })
     }

@@ -246,10 +246,10 @@ impl RequestStream {
             return Ok(Stage::OnItsOwn { state: Rc::clone(shared), own: Box::new(own) });
         }
         let waits = delivery == Delivery::Acked;
-        let (now, records) = (state.clock.now(), 1 + captured.more.len());
+        let (now, topics) = (state.clock.now(), captured.several_topics());
         state.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
         let stage = if waits {
-            state.waiting.insert(self.id, records);
+            state.waiting.insert(self.id, topics);
             Stage::Waiting(Rc::clone(shared))
         } else {
             state.metrics.count_request(Ended::Sent);

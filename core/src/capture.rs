@@ -18,6 +18,16 @@ pub struct Captured {
     pub more: Vec<Vec<u8>>,
 }
 
+impl Captured {
+    /// The topics in the client's order; none where there is one.
+    #[must_use]
+    pub fn several_topics(&self) -> Option<Vec<String>> {
+        let topic = |record: &Vec<u8>| wire::topic(record).to_owned();
+        let all = || std::iter::once(&self.first).chain(&self.more);
+        (!self.more.is_empty()).then(|| all().map(topic).collect())
+    }
+}
+
 impl From<Vec<u8>> for Captured {
     fn from(first: Vec<u8>) -> Self {
         Self { first, more: Vec::new() }

@@ -14,7 +14,8 @@ pub struct Waiting {
 
 #[derive(Debug)]
 struct Several {
-    records: usize,
+    /// In the client's order, each once.
+    topics: Vec<String>,
     settled: Vec<Settled>,
 }
 
@@ -37,11 +38,11 @@ pub enum Answer {
 }
 
 impl Waiting {
-    /// A stream waits for so many records.
-    pub fn insert(&mut self, stream: StreamId, records: usize) {
+    /// A stream waits for one record, or for a record of each of several topics.
+    pub fn insert(&mut self, stream: StreamId, several: Option<Vec<String>>) {
         self.streams.insert(stream);
-        if records > 1 {
-            self.several.insert(stream, Several { records, settled: Vec::new() });
+        if let Some(topics) = several {
+            self.several.insert(stream, Several { topics, settled: Vec::new() });
         }
     }
 
@@ -76,11 +77,13 @@ impl Waiting {
             return Answer::Now { stream, reply, kept };
         };
         several.settled.push(settled);
-        if several.settled.len() < several.records {
+        if several.settled.len() < several.topics.len() {
             return Answer::NotYet;
         }
-        let all = std::mem::take(&mut several.settled);
+        let (mut all, topics) =
+            (std::mem::take(&mut several.settled), std::mem::take(&mut several.topics));
         self.remove(stream);
+        all.sort_by_key(|one| topics.iter().position(|topic| topic == one.topic()));
         let kept = all.iter().all(is_kept);
         let outcomes: Vec<_> = all.iter().map(|one| (one.topic(), one.outcome.clone())).collect();
         Answer::Now { stream, reply: replies.of_several(&outcomes), kept }
@@ -114,6 +117,10 @@ mod tests {
         Outcome::Written { partition: 0, offset: Some(1) }
     }
 
+    fn several() -> Option<Vec<String>> {
+        Some(vec!["a".to_owned(), "b".to_owned()])
+    }
+
     fn told(answer: Answer) -> (StreamId, u16, bool) {
         match answer {
             Answer::Now { stream, reply, kept } => (stream, reply.status, kept),
@@ -124,8 +131,8 @@ mod tests {
     #[test]
     fn a_stream_is_answered_once_when_all_its_records_are_settled() {
         let (mut waiting, replies) = (Waiting::default(), Replies::default());
-        waiting.insert(1, 1);
-        waiting.insert(2, 2);
+        waiting.insert(1, None);
+        waiting.insert(2, several());
         let first = waiting.settle(settled(Some(2), "a", written()), &replies);
         assert_eq!(first, Answer::NotYet);
         let one = waiting.settle(settled(Some(1), "t", written()), &replies);
@@ -139,9 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn the_topics_of_a_reply_stand_in_the_clients_order() {
+        let (mut waiting, replies) =
+            (Waiting::default(), Replies { reveal: true, ..Replies::default() });
+        waiting.insert(2, several());
+        let not = Outcome::NotWritten(Reason::new(Code::UnknownTopic, ""));
+        assert_eq!(waiting.settle(settled(Some(2), "b", not), &replies), Answer::NotYet);
+        let last = waiting.settle(settled(Some(2), "a", written()), &replies);
+        let Answer::Now { reply, .. } = last else { panic!("{last:?}") };
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(
+            (&body["topics"][0]["topic"], &body["topics"][1]["topic"]),
+            (&"a".into(), &"b".into())
+        );
+    }
+
+    #[test]
     fn who_has_gone_is_not_answered_and_leaves_nothing_behind() {
         let (mut waiting, replies) = (Waiting::default(), Replies::default());
-        waiting.insert(2, 2);
+        waiting.insert(2, several());
         waiting.settle(settled(Some(2), "a", written()), &replies);
         assert!(waiting.remove(2) && !waiting.remove(2));
         let late = waiting.settle(settled(Some(2), "b", written()), &replies);
