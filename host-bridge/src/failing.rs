@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kafka_upstream_core::outcome::{Code, Outcome, Reason, Scope};
 use kafka_upstream_core::wire::Delivery;
@@ -24,8 +24,11 @@ pub(crate) struct Failing {
 #[derive(Default)]
 struct Topics {
     by_name: BTreeMap<(String, String), Trouble>,
-    /// Failures since the last line of topics that are too many to be remembered.
-    others: usize,
+    /// Those that are written again, until a line has told what they dropped.
+    recovered: BTreeMap<(String, String), Trouble>,
+    /// Failures, and records dropped, since the last line of topics that are too many to be
+    /// remembered.
+    others: (usize, usize),
     logged: Option<Instant>,
 }
 
@@ -99,7 +102,8 @@ impl Failing {
         let (now, mut topics) = (Instant::now(), self.current());
         let key = (cluster.to_owned(), topic.to_owned());
         if topics.by_name.len() >= FAILING_TOPICS && !topics.by_name.contains_key(&key) {
-            topics.others += failures;
+            topics.others.0 += failures;
+            topics.others.1 += dropped;
         } else {
             let reason = reason.clone();
             let trouble = topics.by_name.entry(key).or_insert_with(|| Trouble {
@@ -114,22 +118,33 @@ impl Failing {
             trouble.failures += failures;
             trouble.dropped += dropped;
         }
-        self.any.store(true, Relaxed);
+        self.log(topics, now);
+    }
+
+    fn clear(&self, cluster: &str, topic: &str) {
+        let mut topics = self.current();
+        let key = (cluster.to_owned(), topic.to_owned());
+        if let Some(trouble) = topics.by_name.remove(&key) {
+            topics.recover(key, trouble);
+        }
+        if !topics.recovered.is_empty() || topics.others.1 > 0 {
+            return self.log(topics, Instant::now());
+        }
+        self.any.store(!topics.by_name.is_empty(), Relaxed);
+    }
+
+    fn log(&self, mut topics: MutexGuard<'_, Topics>, now: Instant) {
         let line = topics.poll_line(now);
+        // What no line has told yet is told when a later batch is settled.
+        self.any.store(true, Relaxed);
         drop(topics);
         if let Some(Line { topics, failures, dropped, text }) = line {
             tracing::warn!(topics, failures, dropped, examples = text, "topics_failing");
         }
     }
 
-    fn clear(&self, cluster: &str, topic: &str) {
-        let mut topics = self.current();
-        topics.by_name.remove(&(cluster.to_owned(), topic.to_owned()));
-        self.any.store(!topics.by_name.is_empty(), Relaxed);
-    }
-
     /// What nobody has asked for in a while is forgotten.
-    fn current(&self) -> std::sync::MutexGuard<'_, Topics> {
+    fn current(&self) -> MutexGuard<'_, Topics> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         topics.by_name.retain(|_, trouble| now < trouble.last + FAILING_KEPT);
@@ -145,19 +160,33 @@ struct Line {
 }
 
 impl Topics {
+    /// A topic is written again. What it dropped without a line is kept for the next one.
+    fn recover(&mut self, key: (String, String), trouble: Trouble) {
+        if trouble.dropped == 0 {
+            return;
+        }
+        if let Some(before) = self.recovered.get_mut(&key) {
+            before.failures += trouble.failures;
+            before.dropped += trouble.dropped;
+        } else if self.recovered.len() < FAILING_TOPICS {
+            self.recovered.insert(key, trouble);
+        } else {
+            self.others.0 += trouble.failures;
+            self.others.1 += trouble.dropped;
+        }
+    }
+
     /// A line for the log, once a minute.
     fn poll_line(&mut self, now: Instant) -> Option<Line> {
         if self.logged.is_some_and(|logged| now < logged + FAILING_LOGGED) {
             return None;
         }
         self.logged = Some(now);
-        let mut line = Line {
-            topics: self.by_name.len(),
-            failures: std::mem::take(&mut self.others),
-            dropped: 0,
-            text: String::new(),
-        };
-        for (number, ((cluster, topic), trouble)) in self.by_name.iter_mut().enumerate() {
+        let (failures, dropped) = std::mem::take(&mut self.others);
+        let text = String::new();
+        let mut line = Line { topics: self.by_name.len(), failures, dropped, text };
+        let all = self.recovered.iter_mut().chain(&mut self.by_name);
+        for (number, ((cluster, topic), trouble)) in all.enumerate() {
             let failures = std::mem::take(&mut trouble.failures);
             line.failures += failures;
             line.dropped += std::mem::take(&mut trouble.dropped);
@@ -170,6 +199,7 @@ impl Topics {
                 let _written = line.text.write_fmt(one);
             }
         }
+        self.recovered.clear();
         Some(line)
     }
 }
@@ -220,6 +250,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_is_told_though_the_topic_is_written_again() {
+        let failing = Failing::default();
+        fails(&failing, "told", Code::UnknownTopic);
+        written(&failing, "told");
+        fails(&failing, "dropped", Code::Rejected);
+        written(&failing, "dropped");
+        assert!(failing.json().is_empty() && failing.counts().is_empty());
+        tokio::time::advance(FAILING_LOGGED).await;
+        let line = failing.current().poll_line(Instant::now()).unwrap();
+        assert_eq!((line.topics, line.failures, line.dropped), (0, 1, 1));
+        assert!(line.text.starts_with("main/dropped 1 rejected"), "{}", line.text);
+        written(&failing, "dropped");
+        assert!(!failing.any.load(Relaxed), "nothing is left to tell");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_minute_has_one_line_with_every_failure_in_it_and_few_names() {
         let failing = Failing::default();
         fails(&failing, "bad\n\u{1b}name", Code::UnknownTopic);
@@ -232,7 +278,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         let line = failing.current().poll_line(Instant::now()).unwrap();
         assert_eq!((line.topics, line.failures), (FAILING_TOPICS, 2 * FAILING_TOPICS));
-        assert_eq!(line.dropped, FAILING_TOPICS - 1);
+        assert_eq!(line.dropped, 2 * FAILING_TOPICS);
         assert!(line.text.len() < FAILING_TOPICS_LOGGED * 50, "{}", line.text);
         assert!(line.text.chars().all(|letter| !letter.is_control()), "{}", line.text);
     }
