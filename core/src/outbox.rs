@@ -318,8 +318,8 @@ impl Outbox {
         Depth { records, bytes, in_flight: self.in_flight.len(), failing }
     }
 
-    /// The topics with records whose last batch was not written, and why; the empty name stands for all topics
-    /// that share their batches.
+    /// The topics with records whose last batch was not written, and why. The empty name stands for
+    /// all topics that share their batches.
     pub fn failing(&self) -> impl Iterator<Item = (&str, &Reason)> {
         let with_records = self.lanes.iter().filter(|(_, lane)| lane.has_records());
         with_records.filter_map(|(topic, lane)| Some((&**topic, lane.failing.as_ref()?)))

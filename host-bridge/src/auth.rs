@@ -29,7 +29,7 @@ pub(crate) fn load(path: PathBuf) -> Result<Tokens, String> {
     })
 }
 
-/// What a request may do. Those that are let in carry it as an extension.
+/// What a request may do. An authorized one carries it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// It has a token, or none is configured.

@@ -75,7 +75,7 @@ impl Server {
         let (builder, io) = (builder(), TokioIo::new(Box::pin(stream)));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut given_up = pin!(caller.given_up());
-        // A peer that breaks off is told to nobody: its request got no answer, and says so.
+        // A peer that breaks off is not logged: its request got no answer, and says so.
         let closing_timeout = tokio::select! {
             _ = connection.as_mut() => return,
             () = given_up.as_mut() => return,

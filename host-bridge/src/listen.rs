@@ -177,7 +177,7 @@ async fn bind_unix(path: &Path, access: UnixSocketAccess) -> io::Result<Listener
     }
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
-    // Before it listens: until then nobody is let in, whatever the umask.
+    // Before it listens: until then nobody can connect, whatever the umask.
     let unlistened = set_access(path, access).and_then(|()| socket.listen(BACKLOG));
     let listener = unlistened.inspect_err(|_| drop(std::fs::remove_file(path)))?;
     Ok(Listener::Unix(listener, path.to_owned(), file_id(path)?))
