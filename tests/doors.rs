@@ -202,6 +202,8 @@ async fn nobody_is_told_a_secret(
 async fn check(bridge: &Bridge) -> anyhow::Result<String> {
     let mut command = Command::new(bridge.binary());
     command.arg("check").arg("--config").arg(bridge.config_path()).envs([password()]);
+    // Its own addresses are in use.
+    command.args(["--listen", "127.0.0.1:0"]);
     command.args(["--topic", "sasl-ssl-plain/orders", "--topic", "no-such-topic"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     ensure!(output.status.code() == Some(1), "it ends with {}", output.status);

@@ -1,6 +1,7 @@
 //! Who may use the bridge: callers that have one of its bearer tokens.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
@@ -11,7 +12,7 @@ use crate::routes;
 use crate::watched::{self, Watched};
 
 /// SHA-256 of each token: comparing these takes no longer for a guess that is nearly right.
-pub(crate) type Tokens = Watched<Vec<[u8; 32]>>;
+pub(crate) type Tokens = Arc<Watched<Vec<[u8; 32]>>>;
 
 /// Reads a file with a token on each line.
 ///

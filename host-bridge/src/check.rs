@@ -2,13 +2,17 @@
 //! broker goes. Nothing is written to Kafka.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::{Duration, SystemTime};
+use std::{fmt, io};
 
 use kafka_client::{Client, NotReady, Walk};
+use kafka_upstream_core::wire;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, Lines, field, variable};
+use crate::config::{Args, Config, ConfigError, Lines, Listen, field, variable};
+use crate::listen::Listeners;
 use crate::logging::START;
 use crate::security::Properties;
 use crate::{auth, clusters, credentials, metrics, tls};
@@ -42,6 +46,18 @@ pub async fn check(
         let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
     }
+    for address in &config.listen {
+        match Listeners::bind(std::slice::from_ref(address), config.unix_socket).await {
+            Ok(bound) => {
+                bound.give_up();
+                report.ok(&format!("listen {address}"), "can be bound");
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_bridge(address).await => {
+                report.note(&format!("listen {address}: a bridge serves there now"));
+            }
+            Err(error) => report.fail("listen", &error.to_string()),
+        }
+    }
     if config.clusters.is_empty() {
         report.note("no cluster is configured, so no broker was asked");
     }
@@ -52,7 +68,8 @@ pub async fn check(
         report.lines.push(format!("cluster {name}"));
         let client = credentials::client(checked);
         let own = asked.iter().filter(|(cluster, _)| cluster == name);
-        report.cluster(&client, own.map(|(_, topic)| *topic)).await;
+        let own: Vec<_> = own.map(|(_, topic)| *topic).collect();
+        report.cluster(&client, &own).await;
         client.close(Instant::now()).await;
     }
     for (cluster, topic) in asked {
@@ -61,6 +78,26 @@ pub async fn check(
         }
     }
     report
+}
+
+/// Whether a bridge answers there. Behind TLS nobody is asked.
+async fn is_bridge(address: &Listen) -> bool {
+    let asked = async {
+        match address {
+            Listen::Tcp(address) => ask_alive(TcpStream::connect(address).await?).await,
+            Listen::Unix(path) => ask_alive(UnixStream::connect(path).await?).await,
+            Listen::Tls(_) => Ok(Vec::new()),
+        }
+    };
+    let head = timeout(ALIVE, asked).await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+    String::from_utf8_lossy(&head).to_ascii_lowercase().contains(wire::MARKER)
+}
+
+async fn ask_alive(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<u8>> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n").await?;
+    let mut head = Vec::new();
+    stream.take(ALIVE_BYTES).read_to_end(&mut head).await?;
+    Ok(head)
 }
 
 /// The configuration to serve with; if anything is wrong, all of it is logged instead.
@@ -86,13 +123,16 @@ fn examine(
     let places =
         Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
     let environment = environment.into_iter();
-    match text.and_then(|text| Config::read(args, text.as_deref(), environment)) {
-        Ok(config) => {
-            let faults = faults(&config).iter().map(|fault| places.told(fault)).collect();
-            (Some(config), faults)
+    let mut found = Vec::new();
+    let config = match text {
+        Ok(text) => Config::read(args, text.as_deref(), environment, &mut found),
+        Err(fault) => {
+            found.push(fault);
+            None
         }
-        Err(error) => (None, vec![places.told(&error)]),
-    }
+    };
+    found.extend(config.as_ref().map(faults).into_iter().flatten());
+    (config, found.iter().map(|fault| places.told(fault)).collect())
 }
 
 /// All that is wrong with a configuration that could be read.
@@ -148,7 +188,7 @@ impl Report {
         self.failed
     }
 
-    async fn cluster(&mut self, client: &Client, topics: impl Iterator<Item = &str>) {
+    async fn cluster(&mut self, client: &Client, topics: &[&str]) {
         // Who gives no credential ends the way before TLS, and the certificates are told all the same.
         let _checked_before = client.reload().await;
         let Ok(walks) = timeout(WALK, client.walk()).await else {
@@ -159,7 +199,8 @@ impl Report {
         }
         self.certificates(client);
         if walks.iter().all(|walk| walk.fault.is_some()) {
-            return;
+            let unasked = |topic| self.note(&format!("topic {topic}: no broker could be asked"));
+            return topics.iter().for_each(unasked);
         }
         match client.ready(PATIENCE).await {
             Ok(()) => self.ok("authorization", "the brokers answer a producer"),
@@ -231,6 +272,10 @@ impl fmt::Display for Report {
     }
 }
 
+/// How long who listens at one of our addresses may take to say whether it is a bridge, and how many
+/// bytes of its answer are read.
+const ALIVE: Duration = Duration::from_secs(2);
+const ALIVE_BYTES: u64 = 4096;
 /// The property with the options of a login module.
 const JAAS: &str = "sasl.jaas.config";
 /// How long all brokers of a cluster may take, one after the other.
@@ -245,10 +290,104 @@ mod tests {
     use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 
     use super::*;
+    use crate::{config, connection};
 
     async fn checked(config: &std::path::Path) -> Report {
-        let args = Args { config: Some(config.to_owned()), ..Args::default() };
+        let args = Args { config: Some(config.to_owned()), listen: free(), ..Args::default() };
         check(&args, std::iter::empty(), &[]).await
+    }
+
+    /// Any port.
+    fn free() -> Vec<String> {
+        vec!["127.0.0.1:0".to_owned()]
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_or_cannot_be_made_is_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (taken, dir) = (listener.local_addr().unwrap(), tempfile::tempdir().unwrap());
+        let socket = dir.path().join("s");
+        let toml =
+            format!("listen = ['{taken}', 'unix:{}', 'unix:/no/such/s']\n", socket.display());
+        let file = dir.path().join("config");
+        std::fs::write(&file, toml).unwrap();
+        let args = Args { config: Some(file), ..Args::default() };
+        let report = check(&args, std::iter::empty(), &[]).await;
+        let shown = report.to_string();
+        assert!(report.has_failed() && !socket.exists(), "{shown}");
+        for part in [
+            &*format!("  FAIL  listen: {taken}: Address already in use"),
+            &format!("  ok    listen unix:{}: can be bound\n", socket.display()),
+            "  FAIL  listen: unix:/no/such/s: No such file or directory",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_where_a_bridge_serves_already_is_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let mut listeners =
+            vec![Listen::Unix(socket.clone()), Listen::Tcp("127.0.0.1:0".parse().unwrap())];
+        let bound = Listeners::bind(&listeners, config::UnixSocketAccess::default()).await.unwrap();
+        let tcp = bound.to_string().rsplit_once(',').unwrap().1.to_owned();
+        listeners.pop();
+        let routes = axum::Router::new().route(
+            "/healthz",
+            axum::routing::get(async || {
+                crate::reply::json(axum::http::StatusCode::OK, &serde_json::Value::Null)
+            }),
+        );
+        let shutdown = crate::Shutdown::default();
+        let serving = tokio::spawn(async move {
+            let server = connection::Server::new(routes, None, shutdown.token().clone());
+            bound.serve(server, None, &shutdown, Duration::ZERO).await;
+        });
+        let listen = vec![format!("unix:{}", socket.display()), tcp];
+        let args = Args { listen: listen.clone(), ..Args::default() };
+        let report = check(&args, std::iter::empty(), &[]).await;
+        assert!(!report.has_failed(), "{report}");
+        for address in listen {
+            let note = format!("  note  listen {address}: a bridge serves there now\n");
+            assert!(report.to_string().contains(&note), "{report}");
+        }
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn faults_of_reading_hide_none_of_another_section() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let toml = "listen = ['host:1', 'tls:0.0.0.0:1', '0.0.0.0:1']\n[clusters.a]\n\
+            bootstrap.servers = 'a:1'\nacks = [1]\nlinger.ms = -1\n[clusters.b]\n\
+            service = 'x'\n[inline]\nssl.x = {y = []}\n";
+        std::fs::write(file.path(), toml).unwrap();
+        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let environment = ["HOST_BRIDGE_LISTN", "HOST_BRIDGE_DRAIN_TIMEOUT_MS"];
+        let environment = environment.map(|name| (name.to_owned(), "x".to_owned()));
+        let (_, faults) = examine(&args, environment.into_iter());
+        for fault in [
+            "HOST_BRIDGE_LISTN: no such setting",
+            "HOST_BRIDGE_DRAIN_TIMEOUT_MS: invalid digit",
+            "line 1: listen: `host:1` is neither",
+            "line 1: listen: `0.0.0.0:1` is not a loopback",
+            "`tls:0.0.0.0:1` needs certificate_file",
+            "line 4: clusters.a.acks: must be a string",
+            "line 5: clusters.a.linger.ms: ",
+            "line 7: clusters.b.service: `x` is not known",
+            "line 9: inline.ssl.x.y: must be a string",
+        ] {
+            assert!(faults.iter().any(|it| it.contains(fault)), "{fault}: {faults:#?}");
+        }
+        let toml = "listen = 5\nlisten_ = []\ndrain_timeout_ms = 'hunter2'\n[tls]\nkey = ''\n";
+        std::fs::write(file.path(), toml).unwrap();
+        let (config, faults) = examine(&args, std::iter::empty());
+        assert!(config.is_none() && faults.len() == 4, "{faults:#?}");
+        for line in [1, 2, 3, 5] {
+            let place = format!(": line {line}, column ");
+            assert!(faults.iter().any(|fault| fault.contains(&place)), "{line}: {faults:#?}");
+        }
+        assert!(!faults.iter().any(|fault| fault.contains("hunter2")), "{faults:#?}");
     }
 
     #[tokio::test]
@@ -274,7 +413,7 @@ mod tests {
     async fn a_fault_of_the_environment_is_not_looked_for_in_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[clusters.a]\nbootstrap.servers = 'a:1'\nacks = 1").unwrap();
-        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let args = Args { config: Some(file.path().to_owned()), listen: free(), ..Args::default() };
         let environment = [
             ("HOST_BRIDGE_CLUSTERS__A__ACKS".to_owned(), "7".to_owned()),
             ("HOST_BRIDGE_CLUSTERS__A__LINGER_MS".to_owned(), "-1".to_owned()),
@@ -323,7 +462,7 @@ mod tests {
     async fn report(toml: &str, environment: &[(&str, &str)], topics: &[&str]) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        let args = Args { config: Some(file.path().to_owned()), ..Args::default() };
+        let args = Args { config: Some(file.path().to_owned()), listen: free(), ..Args::default() };
         let environment = environment.iter().map(|(n, v)| (n.to_string(), v.to_string()));
         let topics: Vec<_> = topics.iter().map(|topic| topic.to_string()).collect();
         let report = check(&args, environment, &topics).await;
@@ -349,7 +488,8 @@ mod tests {
              FAIL  configuration: line 11: clusters.other.sasl.password: `sasl.password` must be a \
              text without NUL, not `(secret)`\n  \
              FAIL  configuration: line 1: token_file: /no/such/file: No such file or directory \
-             (os error 2)"
+             (os error 2)\n  \
+             ok    listen 127.0.0.1:0: can be bound"
         );
     }
 
@@ -365,7 +505,7 @@ mod tests {
     async fn without_a_cluster_nobody_may_think_that_a_broker_answered() {
         assert_eq!(
             report("", &[], &[]).await,
-            "  ok    configuration: FILE\n  note  no cluster is configured, so no broker was asked"
+            "  ok    configuration: FILE\n  ok    listen 127.0.0.1:0: can be bound\n  note  no cluster is configured, so no broker was asked"
         );
     }
 
@@ -396,10 +536,11 @@ mod tests {
         let shown = report("", &[variable], &["t", "other/t"]).await;
         let shown = shown.replace(&port.to_string(), "CLOSED");
         for part in [
-            "  ok    configuration: FILE\ncluster default\n",
+            "  ok    configuration: FILE\n  ok    listen 127.0.0.1:0: can be bound\ncluster default\n",
             "  FAIL  no-such-host.invalid:1: name: the host name has no address: ",
             "  FAIL  CLOSED: name; tcp: no TCP connection: Connection refused (os error 111); does \
              a broker listen there, and is the way to it open?\n",
+            "  note  topic t: no broker could be asked\n",
             "  FAIL  topic t: there is no cluster other",
         ] {
             assert!(shown.contains(part), "{shown}");

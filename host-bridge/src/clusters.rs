@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::Uri;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access;
 use crate::config::{Config, ConfigError, field, is_loopback};
 use crate::credentials;
+use crate::limits::{READY_AGAIN, READY_PATIENCE, READY_RETRY};
 use crate::security::{self, Properties, Tls};
 
 /// The clients of this process.
@@ -38,6 +39,8 @@ type ByConfig = HashMap<(String, Option<String>, kafka_client::Config), Arc<Shar
 pub(crate) struct Shared {
     cluster: String,
     client: Client,
+    /// Whether the cluster answered when it was last asked.
+    is_ready: AtomicBool,
     /// When it was last asked for, in ms after the start.
     used_ms: AtomicU64,
 }
@@ -46,7 +49,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// A client that a test has made.
     pub(crate) fn of(client: Client) -> Arc<Self> {
-        Arc::new(Self { cluster: "default".to_owned(), client, used_ms: AtomicU64::new(0) })
+        Arc::new(Self {
+            cluster: "default".to_owned(),
+            client,
+            is_ready: AtomicBool::new(false),
+            used_ms: AtomicU64::new(0),
+        })
     }
 }
 
@@ -54,6 +62,30 @@ impl Shared {
     /// The name of its cluster.
     pub(crate) fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// Connects at once, and logs what becomes of it: whom it reached, or where the way ends.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let (cluster, mut was) = (&*self.cluster, None);
+        loop {
+            let answer = self.client.ready(READY_PATIENCE).await;
+            let is_ready = answer.is_ok();
+            self.is_ready.store(is_ready, Relaxed);
+            match answer {
+                _ if was == Some(is_ready) => {}
+                Ok(()) => {
+                    let (cluster_id, brokers) = (self.client.cluster_id(), self.client.brokers());
+                    let cluster_id = cluster_id.as_deref();
+                    tracing::info!(cluster, cluster_id, brokers, "connected");
+                }
+                Err(reason) => {
+                    let stage = self.client.faults().first().map(|fault| fault.step.name());
+                    tracing::warn!(cluster, stage, fault = %reason, "not_connected");
+                }
+            }
+            was = Some(is_ready);
+            tokio::time::sleep(if is_ready { READY_AGAIN } else { READY_RETRY }).await;
+        }
     }
 }
 
@@ -117,6 +149,19 @@ impl Clusters {
     /// All configured clusters.
     pub(crate) fn all(&self) -> impl Iterator<Item = (String, Client)> {
         self.named.iter().map(|(name, shared)| (name.clone(), shared.client.clone()))
+    }
+
+    /// Watches every configured cluster.
+    pub(crate) fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        let watching: Vec<_> = self.named.values().cloned().map(Shared::watch).collect();
+        async move {
+            futures_util::future::join_all(watching).await;
+        }
+    }
+
+    /// Whether each configured cluster answered when it was last asked.
+    pub(crate) fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.named.iter().map(|(name, shared)| (&**name, shared.is_ready.load(Relaxed)))
     }
 
     /// The client that a profile asks for, made if it is new.
@@ -227,8 +272,9 @@ impl Clusters {
                 failed.cancel();
             }
         });
-        let (cluster, used_ms) = (cluster.to_owned(), AtomicU64::new(0));
-        let shared = Arc::new(Shared { cluster, client, used_ms });
+        let (cluster, is_ready, used_ms) =
+            (cluster.to_owned(), AtomicBool::new(false), AtomicU64::new(0));
+        let shared = Arc::new(Shared { cluster, client, is_ready, used_ms });
         self.producer(&shared);
         clients.insert(key, Arc::clone(&shared));
         Ok(shared)
@@ -318,7 +364,11 @@ const REQUEST_BYTES: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+    use tracing::instrument::WithSubscriber as _;
+
     use super::*;
+    use crate::logging::tests::Capture;
 
     fn properties(cluster: &str, profile: &[(&str, &str)]) -> Result<Properties, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -352,6 +402,33 @@ mod tests {
         assert_eq!(properties(&idempotent, &[]).unwrap().get("acks"), None);
         let error = properties(&idempotent, &[("acks", "1")]).unwrap_err();
         assert_eq!(error, "`enable.idempotence=true` is not supported: it needs acks=all");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_says_at_the_start_who_it_is_or_at_which_stage_it_fails() {
+        let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+        kafka.listen().await.unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let environment = [
+            ("HOST_BRIDGE_CLUSTERS__AWAY__BOOTSTRAP_SERVERS", closed.to_string()),
+            ("HOST_BRIDGE_CLUSTERS__THERE__BOOTSTRAP_SERVERS", kafka.bootstrap()),
+        ];
+        let owned = environment.map(|(name, value)| (name.to_owned(), value));
+        let config = Config::load(&crate::Args::default(), owned.into_iter()).unwrap();
+        let clusters = Clusters::new(&config).unwrap();
+        let is_ready = || clusters.readiness().map(|(_, is_ready)| is_ready).collect::<Vec<_>>();
+        assert_eq!(is_ready(), [false, false], "nobody has been asked");
+        let log = Capture::start();
+        let watching = tokio::spawn(clusters.watch().with_subscriber(log.subscriber()));
+        let line = log.line("connected").await;
+        let who =
+            format!("event=connected cluster=there cluster_id=fake brokers={} ", kafka.bootstrap());
+        assert!(line.contains(&who), "{line}");
+        let line = log.line("not_connected").await;
+        assert!(line.contains("event=not_connected cluster=away stage=tcp fault="), "{line}");
+        assert!(line.contains(&closed.to_string()), "{line}");
+        assert_eq!(is_ready(), [false, true]);
+        watching.abort();
     }
 
     #[tokio::test(start_paused = true)]

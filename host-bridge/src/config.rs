@@ -142,17 +142,6 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks the configuration.
-    ///
-    /// # Errors
-    /// The first fault, with its place.
-    pub fn load(
-        args: &Args,
-        environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        Self::read(args, Self::text(args)?.as_deref(), environment)
-    }
-
     /// The file as it is. It is read once: what comes through a pipe is gone after that.
     pub(crate) fn text(args: &Args) -> Result<Option<String>, ConfigError> {
         let Some(path) = &args.config else { return Ok(None) };
@@ -160,44 +149,58 @@ impl Config {
         std::fs::read_to_string(path).map(Some).map_err(unreadable)
     }
 
-    /// As [`Config::load`], of a file that was read already.
+    /// Reads and checks the configuration; what is wrong is added to `faults`. Without the file, if
+    /// that is no configuration, there is nothing to check.
     pub(crate) fn read(
         args: &Args,
         text: Option<&str>,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let raw = sources::merge(args, text, environment)?;
-        let listen = raw.listen.unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()]);
-        if listen.is_empty() {
-            return Err(field("listen", "names no address"));
+        faults: &mut Vec<ConfigError>,
+    ) -> Option<Self> {
+        let raw = sources::merge(args, text, environment, faults)?;
+        let texts = raw.listen.unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()]);
+        if texts.is_empty() {
+            faults.push(field("listen", "names no address"));
         }
-        let listen: Vec<_> = listen.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
-        check_exposure(&listen, raw.tls.as_ref(), raw.token_file.is_some())?;
-        let tables = |room: &str, tables: BTreeMap<String, toml::Table>| {
-            let flat = |(name, table): (String, _)| {
-                let properties = sources::flatten(&format!("{room}.{name}"), table)?;
-                Ok((name, properties))
+        let mut listen = Vec::new();
+        for text in &texts {
+            address(text).map_or_else(|fault| faults.push(fault), |it| listen.push(it));
+        }
+        check_exposure(&listen, raw.tls.as_ref(), raw.token_file.is_some(), faults);
+        let mut tables = |section: &str, tables: BTreeMap<String, toml::Table>| -> BTreeMap<_, _> {
+            let mut flat = |(name, table): (String, _)| {
+                let properties = sources::flatten(&format!("{section}.{name}"), table, faults);
+                (name, properties)
             };
-            tables.into_iter().map(flat).collect::<Result<_, ConfigError>>()
+            tables.into_iter().map(&mut flat).collect()
         };
-        let mut clusters: BTreeMap<_, _> = tables("clusters", raw.clusters)?;
+        let mut clusters = tables("clusters", raw.clusters);
+        let certificates = tables("certificates", raw.certificates);
         for (name, properties) in &mut clusters {
-            services::expand(name, properties)?;
+            services::expand(name, properties).unwrap_or_else(|fault| faults.push(fault));
         }
-        Ok(Self {
+        Some(Self {
             listen,
-            unix_socket: unix_socket(&raw.unix_socket)?,
+            unix_socket: unix_socket(&raw.unix_socket, faults),
             listen_tls: raw.tls,
             token_file: raw.token_file,
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters,
-            tls: Tls {
-                certificates: tables("certificates", raw.certificates)?,
-                inline: sources::flatten("inline", raw.inline)?,
-            },
+            tls: Tls { certificates, inline: sources::flatten("inline", raw.inline, faults) },
         })
+    }
+
+    /// Reads and checks the configuration; a test wants the first fault.
+    #[cfg(test)]
+    pub(crate) fn load(
+        args: &Args,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let config = Self::read(args, Self::text(args)?.as_deref(), environment, &mut faults);
+        faults.into_iter().next().map_or_else(|| Ok(config.unwrap()), Err)
     }
 }
 
@@ -234,7 +237,7 @@ fn address(text: &str) -> Result<Listen, ConfigError> {
     }
 }
 
-fn unix_socket(raw: &sources::UnixSocket) -> Result<UnixSocketAccess, ConfigError> {
+fn unix_socket(raw: &sources::UnixSocket, faults: &mut Vec<ConfigError>) -> UnixSocketAccess {
     let octal = |text: &str| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     let mode = |text: &String| {
         let reason = format!("`{text}` is no octal number such as \"0660\"");
@@ -247,7 +250,13 @@ fn unix_socket(raw: &sources::UnixSocket) -> Result<UnixSocketAccess, ConfigErro
         number.ok_or_else(|| field("unix_socket.group", &reason))
     };
     let (mode, group) = (raw.mode.as_ref().map(mode), raw.group.as_ref().map(group));
-    Ok(UnixSocketAccess { mode: mode.transpose()?, group: group.transpose()? })
+    let mut valid = |number: Option<Result<u32, ConfigError>>| {
+        number.transpose().unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        })
+    };
+    UnixSocketAccess { mode: valid(mode), group: valid(group) }
 }
 
 /// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
@@ -255,20 +264,22 @@ fn check_exposure(
     listen: &[Listen],
     tls: Option<&ListenTls>,
     tokens: bool,
-) -> Result<(), ConfigError> {
+    faults: &mut Vec<ConfigError>,
+) {
     for address in listen {
         let Listen::Tls(socket) = address else { continue };
         let Some(tls) = tls else {
-            return Err(field("tls", &format!("`{address}` needs certificate_file and key_file")));
+            let reason = format!("`{address}` needs certificate_file and key_file");
+            faults.push(field("tls", &reason));
+            continue;
         };
         if !is_loopback(socket.ip()) && !tokens && tls.client_ca_file.is_none() {
             let reason = format!(
                 "`{address}` is not a loopback address: set token_file or tls.client_ca_file"
             );
-            return Err(field("listen", &reason));
+            faults.push(field("listen", &reason));
         }
     }
-    Ok(())
 }
 
 /// Whether an address is reached from this machine alone.

@@ -83,14 +83,23 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     });
     let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
     let hangup = signal(SignalKind::hangup())?;
-    let reloading = shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone()));
+    let following = [
+        shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone())),
+        shutdown.spawn("watch", bridge.clusters.watch()),
+    ];
+    if let Some(tokens) = tokens.clone() {
+        shutdown.spawn("token_file", tokens.follow());
+    }
+    if let Some(tls) = tls.clone() {
+        shutdown.spawn("tls_files", tls.follow());
+    }
     let routes = routes::router(Arc::clone(&bridge));
     let server = connection::Server::new(routes, tokens, shutdown.token().clone());
     let drain_timeout = config.drain_timeout;
     let serving = async {
         let deadline = listeners.serve(server, tls, &shutdown, drain_timeout).await;
         bridge.queued.drain(deadline).await;
-        reloading.abort();
+        following.iter().for_each(tokio::task::JoinHandle::abort);
         bridge.clusters.close(deadline).await;
     };
     // Whatever hangs, the process ends.

@@ -58,6 +58,18 @@ pub(crate) const FAILING_KEPT: Duration = Duration::from_secs(300);
 /// A batch that is under way for so long is in trouble.
 pub(crate) const SLOW_BATCH: Duration = Duration::from_secs(10);
 
+/// How long a cluster may take to answer when the bridge watches it.
+pub(crate) const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a cluster that answers is asked again: a metric is scraped as often.
+pub(crate) const READY_AGAIN: Duration = Duration::from_secs(30);
+/// Pause before a cluster that does not answer is asked again.
+pub(crate) const READY_RETRY: Duration = Duration::from_secs(1);
+
+/// How old a look at files that are followed may be.
+pub(crate) const FILES_LOOK: Duration = Duration::from_secs(5);
+/// Bytes of the largest file: a bundle of every public authority has a quarter of it.
+pub(crate) const FILE_BYTES: usize = 1024 * 1024;
+
 /// How long a kind of event has no other line.
 pub(crate) const LOG_AGAIN: Duration = Duration::from_secs(60);
 /// Kinds of events with a line in that time: places that log, for each of 256 clients at most.

@@ -33,6 +33,16 @@ enum Listener {
     Unix(UnixListener, PathBuf, (u64, u64)),
 }
 
+impl Listener {
+    fn close(self) {
+        if let Self::Unix(_, path, bound) = self
+            && file_id(&path).is_ok_and(|file| file == bound)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 impl Listeners {
     /// Binds every address. The file of a unix socket on which nobody listens is replaced;
     /// `unix` says who may connect to the new one.
@@ -52,6 +62,11 @@ impl Listeners {
             listeners.push(bound.map_err(named)?);
         }
         Ok(Self(listeners))
+    }
+
+    /// Nothing is served: the files of sockets are removed.
+    pub(crate) fn give_up(self) {
+        self.0.into_iter().for_each(Listener::close);
     }
 
     /// Serves until `shutdown`, then waits for requests under way, at most `drain_timeout`.
@@ -96,11 +111,7 @@ impl Acceptor {
     async fn accept(&self, listener: Listener) {
         // Cancelled at any point it has lost nothing that a shutdown would not end.
         let _shutdown = self.server.shutdown.run_until_cancelled(self.accept_all(&listener)).await;
-        if let Listener::Unix(_, path, bound) = listener
-            && file_id(&path).is_ok_and(|file| file == bound)
-        {
-            let _ = std::fs::remove_file(path);
-        }
+        listener.close();
     }
 
     async fn accept_all(&self, listener: &Listener) {

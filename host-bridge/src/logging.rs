@@ -140,4 +140,4 @@ pub(crate) const START: &str = "host_bridge::start";
 const FINISH: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -187,6 +187,13 @@ fn clients(clusters: &Clusters) -> Registry {
         }
         registry.register(*name, *help, family);
     }
+    let family = Family::<Cluster, Gauge>::default();
+    for (cluster, is_ready) in clusters.readiness() {
+        let row = Cluster { cluster: cluster.to_owned() };
+        family.get_or_create(&row).set(is_ready.into());
+    }
+    let help = "Whether a configured cluster answers (1); 0 until it has";
+    registry.register("ready", help, family);
     faults(&mut registry, &listed);
     tls(&mut registry, &listed);
     registry

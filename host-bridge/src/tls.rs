@@ -15,7 +15,7 @@ use crate::config::ListenTls;
 use crate::watched::{self, Watched};
 
 /// The TLS configuration of listeners, which follows its files.
-pub(crate) type ServerTls = Watched<ServerConfig>;
+pub(crate) type ServerTls = Arc<Watched<ServerConfig>>;
 
 /// Reads the files that the configuration names.
 ///

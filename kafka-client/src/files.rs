@@ -6,7 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The whole file, if it has at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// What the system says, or that it is no file, or a larger one.
+pub fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     // Asked before it is opened: opening a pipe waits for a writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -23,9 +26,11 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 
 /// What differs when a file was written, replaced or put behind another link: device, inode, the
 /// time of its last change in s and ns, and its length. `None`: there is no such file.
-pub(crate) type Stamp = Option<(u64, u64, i64, i64, u64)>;
+pub type Stamp = Option<(u64, u64, i64, i64, u64)>;
 
-pub(crate) fn stamp(path: &Path) -> Stamp {
+/// Equal while the file is the same. Blocks.
+#[must_use]
+pub fn stamp(path: &Path) -> Stamp {
     let found = fs::metadata(path).ok()?;
     Some((found.dev(), found.ino(), found.ctime(), found.ctime_nsec(), found.len()))
 }

@@ -13,7 +13,8 @@ pub mod decoders;
 mod error;
 #[cfg(feature = "fake_broker")]
 pub mod fake_broker;
-mod files;
+#[doc(hidden)]
+pub mod files;
 mod frame;
 mod handshake;
 mod limits;

@@ -88,6 +88,19 @@ impl Client {
         servers.map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// The id of the cluster, once it has answered.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<Arc<str>> {
+        self.producer.routing.cluster.id()
+    }
+
+    /// Where its brokers say that they are: `host:port` with commas between.
+    #[must_use]
+    pub fn brokers(&self) -> String {
+        let brokers = self.producer.routing.cluster.brokers().into_iter();
+        brokers.map(|(_, endpoint)| endpoint.to_string()).collect::<Vec<_>>().join(",")
+    }
+
     /// The SASL mechanism, if there is one.
     #[must_use]
     pub fn mechanism(&self) -> Option<&'static str> {

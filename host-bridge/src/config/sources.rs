@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeTable;
 
 use super::lines::line;
 use super::{Args, ConfigError, ListenTls, field};
@@ -41,21 +43,21 @@ pub(super) struct UnixSocket {
     pub(super) group: Option<String>,
 }
 
+/// `None` if the file is no configuration.
 pub(super) fn merge(
     args: &Args,
     text: Option<&str>,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Raw, ConfigError> {
+    faults: &mut Vec<ConfigError>,
+) -> Option<Raw> {
     let mut raw = match (&args.config, text) {
-        (Some(path), Some(text)) => {
-            toml::from_str(text).map_err(|error| not_toml(path, text, &error))?
-        }
+        (Some(path), Some(text)) => parse(path, text, faults)?,
         _ => Raw::default(),
     };
     for (name, value) in environment {
         match name.strip_prefix(PREFIX) {
             Some(setting) if !OF_FLAGS.contains(&setting) => {
-                set(&mut raw, &name, setting, value)?;
+                set(&mut raw, &name, setting, value).unwrap_or_else(|fault| faults.push(fault));
             }
             _ => {}
         }
@@ -67,7 +69,23 @@ pub(super) fn merge(
         let default = raw.clusters.entry("default".to_owned()).or_default();
         put(default, "bootstrap.servers", servers.clone());
     }
-    Ok(raw)
+    Some(raw)
+}
+
+/// Each setting and section by itself, so that a fault of one hides none of another.
+fn parse(path: &Path, text: &str, faults: &mut Vec<ConfigError>) -> Option<Raw> {
+    let before = faults.len();
+    let mut wrong = |error: &toml::de::Error| faults.push(not_toml(path, text, error));
+    let table = DeTable::parse(text).map_err(|error| wrong(&error)).ok()?;
+    let span = table.span();
+    for (key, value) in table.get_ref() {
+        let mut one = DeTable::new();
+        one.insert(key.clone(), value.clone());
+        let one = toml::Deserializer::from(Spanned::new(span.clone(), one));
+        let _only_its_fault = Raw::deserialize(one).map_err(|error| wrong(&error));
+    }
+    let raw = Raw::deserialize(toml::Deserializer::from(table)).ok()?;
+    (faults.len() == before).then_some(raw)
 }
 
 /// Says where it is wrong and how, but shows neither the line nor the value: it may be a password.
@@ -178,7 +196,8 @@ fn remove(table: &mut toml::Table, property: &str) {
 pub(super) fn flatten(
     section: &str,
     table: toml::Table,
-) -> Result<BTreeMap<String, String>, ConfigError> {
+    faults: &mut Vec<ConfigError>,
+) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
     for (key, value) in table {
         let value = match value {
@@ -187,7 +206,7 @@ pub(super) fn flatten(
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(flag) => flag.to_string(),
             toml::Value::Table(nested) => {
-                let nested = flatten(&format!("{section}.{key}"), nested)?;
+                let nested = flatten(&format!("{section}.{key}"), nested, faults);
                 properties.extend(
                     nested.into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)),
                 );
@@ -199,12 +218,13 @@ pub(super) fn flatten(
                     true => "belongs above the first section",
                     false => "must be a string, a number or a boolean",
                 };
-                return Err(field(&path, what));
+                faults.push(field(&path, what));
+                continue;
             }
         };
         properties.insert(key, value);
     }
-    Ok(properties)
+    properties
 }
 
 /// What is read before the configuration.

@@ -24,6 +24,38 @@ impl Write for Pipe {
     }
 }
 
+/// A log in memory.
+pub(crate) struct Capture(Writer, Throttle, std::sync::mpsc::Receiver<String>);
+
+impl Capture {
+    pub(crate) fn start() -> Self {
+        let (sender, lines) = channel();
+        let throttle = Throttle::default();
+        let format = LogFormat::KeyValue;
+        let writer = Writer::start(Pipe(sender), format, Arc::clone(&throttle)).unwrap();
+        Self(writer, throttle, lines)
+    }
+
+    pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        let Self(writer, throttle, _) = self;
+        let (writer, throttle) = (writer.clone(), Arc::clone(throttle));
+        let lines = Lines { format: LogFormat::KeyValue, throttle, writer };
+        tracing_subscriber::registry().with(lines)
+    }
+
+    /// Waits for the line of an event.
+    pub(crate) async fn line(&self, event: &str) -> String {
+        let event = format!(" event={event} ");
+        loop {
+            match self.2.try_recv() {
+                Ok(line) if line.contains(&event) => return line,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
 /// All that is logged meanwhile, without the time.
 fn logged(format: LogFormat, work: impl FnOnce(&Throttle)) -> Vec<String> {
     let (sender, lines) = channel();

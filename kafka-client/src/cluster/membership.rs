@@ -25,6 +25,11 @@ impl Membership {
 }
 
 impl Cluster {
+    /// Which cluster answers, once one has.
+    pub(crate) fn id(&self) -> Option<Arc<str>> {
+        self.membership.lock().id.clone()
+    }
+
     /// Grows when another cluster takes the place of the one that was there: what was learnt in an
     /// earlier era means nothing any more.
     pub(crate) fn era(&self) -> u64 {
