@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, Lines, Listen, field, variable};
+use crate::config::{Args, Config, ConfigError, LOG_VARIABLE, Lines, Listen, field, variable};
 use crate::listen::Listeners;
-use crate::logging::START;
+use crate::logging::{Levels, START};
 use crate::security::Properties;
 use crate::{auth, clusters, credentials, metrics, tls};
 
@@ -37,7 +37,12 @@ pub async fn check(
     topics: &[String],
 ) -> Report {
     let mut report = Report::default();
-    let (config, faults) = examine(args, environment);
+    let environment: Vec<_> = environment.collect();
+    let levels = environment.iter().find(|(name, _)| name == LOG_VARIABLE);
+    if let Some(fault) = levels.and_then(|(_, levels)| Levels::parse(levels).fault) {
+        report.fail("configuration", &format!("{fault} is not {}", Levels::ACCEPTED));
+    }
+    let (config, faults) = examine(args, environment.into_iter());
     for fault in &faults {
         report.fail("configuration", fault);
     }
@@ -418,12 +423,14 @@ mod tests {
             ("HOST_BRIDGE_CLUSTERS__A__ACKS".to_owned(), "7".to_owned()),
             ("HOST_BRIDGE_CLUSTERS__A__LINGER_MS".to_owned(), "-1".to_owned()),
             ("HOST_BRIDGE_INLINE__ACKS".to_owned(), "1".to_owned()),
+            ("HOST_BRIDGE_LOG".to_owned(), "debgu".to_owned()),
         ];
         let report = check(&args, environment.into_iter(), &[]).await.to_string();
         for place in [
             "HOST_BRIDGE_CLUSTERS__A__ACKS: clusters.a.acks: ",
             "HOST_BRIDGE_CLUSTERS__A__LINGER_MS: clusters.a.linger.ms: ",
             "HOST_BRIDGE_INLINE__ACKS: inline.acks: ",
+            "HOST_BRIDGE_LOG: `debgu` is not LEVEL or MODULE=LEVEL",
         ] {
             assert!(report.contains(place), "{place}: {report}");
         }

@@ -24,7 +24,7 @@ impl Levels {
     }
 
     /// What is not understood mutes nothing.
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut targets = Targets::new().with_default(LevelFilter::INFO);
         let mut wrong = Vec::new();
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
