@@ -195,6 +195,8 @@ codes! {
     TooManyHeaders = "too_many_headers", 431, Permanent, Record, Never;
     /// A gRPC request, whose client expects an answer that only its service can give.
     GrpcUnsupported = "grpc_unsupported", 415, Permanent, Record, Never;
+    /// The partition has no leader now.
+    NoLeader = "no_leader", 503, Transient, Topic, Possible;
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::Bridge;
 use crate::clusters::Shared;
-use crate::limits::SLOW_BATCH;
+use crate::limits::{PROBE_AFTER, SLOW_BATCH};
 use crate::outcomes;
 
 /// The records of a batch, at their positions: enqueued, refused at once, or not enqueued before
@@ -170,11 +170,14 @@ impl Enqueued {
     ) -> Vec<Outcome> {
         let cluster = shared.cluster();
         let mut outcomes = pin!(self.outcomes());
+        let mut patience = PROBE_AFTER;
         let outcomes = loop {
-            match tokio::time::timeout(SLOW_BATCH, &mut outcomes).await {
+            match tokio::time::timeout(patience, &mut outcomes).await {
                 Ok(outcomes) => break outcomes,
+                Err(_) if patience == PROBE_AFTER => shared.probe(),
                 Err(_) => bridge.failing.slow(cluster, topics),
             }
+            patience = SLOW_BATCH;
         };
         bridge.metrics.batch_settled(&outcomes);
         bridge.failing.settled(cluster, delivery, topics, &outcomes);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::Uri;
 use kafka_client::{Client, Producer};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access;
 use crate::config::{Config, ConfigError, field, is_loopback};
 use crate::credentials;
-use crate::limits::{READY_AGAIN, READY_PATIENCE, READY_RETRY};
+use crate::limits::{AWAY_PATIENCE, CLUSTER_AWAY, READY_AGAIN, READY_PATIENCE, READY_RETRY};
 use crate::security::{self, Properties, Tls};
 
 /// The clients of this process.
@@ -62,6 +63,17 @@ impl Shared {
     /// The name of its cluster.
     pub(crate) fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// Until when a client that waits for its record is answered, whatever it would wait.
+    pub(crate) fn deadline(&self, patience: Duration) -> Instant {
+        let is_away = self.client.silent_for().is_some_and(|silent| silent >= CLUSTER_AWAY);
+        Instant::now() + if is_away { patience.min(AWAY_PATIENCE) } else { patience }
+    }
+
+    /// A batch has waited long for its outcomes.
+    pub(crate) fn probe(&self) {
+        self.client.probe();
     }
 
     /// Connects at once, and logs what becomes of it: whom it reached, or where the way ends.
@@ -142,8 +154,8 @@ impl Clusters {
     }
 
     /// A cluster by its configured name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Client> {
-        self.named.get(name).map(|shared| &shared.client)
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Shared>> {
+        self.named.get(name)
     }
 
     /// All configured clusters.

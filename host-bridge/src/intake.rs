@@ -48,7 +48,8 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         let error = "register the profile, then send the batch again";
         return Err(refusal(StatusCode::NOT_FOUND, "unknown_profile", error));
     };
-    let deadline = Instant::now() + Duration::from_millis(u64::from(budget_ms));
+    let budget = Duration::from_millis(u64::from(budget_ms));
+    let deadline = Instant::now() + budget;
     let mut taken = match look_up(bridge, &batch, deadline).await? {
         Known::New(taken) => taken,
         Known::Answered(outcomes) => return Ok(outcomes),
@@ -65,9 +66,12 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
     let producer = bridge.clusters.producer(&shared);
     // A client of memory mode has its 200: while it is unknown whether a record was written, only
     // the producer can find out, and the filter asks again for the same batch.
-    let until = match delivery {
-        Delivery::Memory => deadline + MEMORY_DELIVERY,
-        Delivery::Acked | Delivery::Queued => deadline,
+    let (deadline, until) = match delivery {
+        Delivery::Memory => (deadline, deadline + MEMORY_DELIVERY),
+        Delivery::Acked | Delivery::Queued => {
+            let deadline = shared.deadline(budget);
+            (deadline, deadline)
+        }
     };
     let enqueued = batches::enqueue(&producer, &batch.records, deadline, until).await;
     // From here on the records may be written, whether or not the filter waits: the outcomes must

@@ -44,6 +44,13 @@ pub(crate) const WAVE_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const WAVE_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(1));
 
+/// A batch without outcomes for so long has its brokers asked whether they are there.
+pub(crate) const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// A cluster that has answered nobody for so long is away.
+pub(crate) const CLUSTER_AWAY: Duration = Duration::from_secs(5);
+/// How long a request waits for a cluster that is away: it may come back at any time.
+pub(crate) const AWAY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often it is looked at whether the queue has been emptied.
 pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(10);
 

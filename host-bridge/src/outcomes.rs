@@ -16,9 +16,20 @@ pub(crate) fn translate(outcome: kafka_client::Outcome) -> Outcome {
 
 /// Translates a reason.
 pub(crate) fn reason(cause: &Cause) -> Reason {
-    let code = match cause {
+    Reason::new(code(cause), cause.to_string())
+}
+
+fn code(cause: &Cause) -> Code {
+    match cause {
+        Cause::DeadlineExceeded { last: Some(last) } => match code(last) {
+            // A later attempt would have told whether that is so for good.
+            code if code.is_permanent() || code == Code::UnknownTopic => Code::DeadlineExceeded,
+            code => code,
+        },
+        Cause::DeadlineExceeded { last: None } => Code::DeadlineExceeded,
+        Cause::NoProducerId(why) => code(why),
+        Cause::NoLeader => Code::NoLeader,
         Cause::BufferFull | Cause::TooManyTopics => Code::QueueFull,
-        Cause::DeadlineExceeded { .. } => Code::DeadlineExceeded,
         Cause::Unreachable(_) | Cause::NoAnswer(_) | Cause::Closed => Code::KafkaUnreachable,
         Cause::UnknownTopic => Code::UnknownTopic,
         Cause::TooLarge => Code::RecordTooLarge,
@@ -30,8 +41,7 @@ pub(crate) fn reason(cause: &Cause) -> Reason {
         }
         Cause::Refused { .. } if cause.is_permanent() => Code::Rejected,
         Cause::Refused { .. } => Code::KafkaRefused,
-    };
-    Reason::new(code, cause.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +85,9 @@ mod tests {
         let fixed = [
             Cause::BufferFull,
             Cause::DeadlineExceeded { last: None },
+            Cause::DeadlineExceeded { last: Some(Cause::TooLarge.into()) },
+            Cause::NoLeader,
+            Cause::NoProducerId(Cause::NoLeader.into()),
             Cause::Unreachable(why()),
             Cause::NoAnswer(why()),
             Cause::UnknownTopic,

@@ -11,7 +11,7 @@ use kafka_upstream_core::limits::BODY_BYTES_MAX;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
 use kafka_upstream_core::record::{Header, Record};
 use kafka_upstream_core::reply::Replies;
-use tokio::time::Instant;
+use kafka_upstream_core::wire::Delivery;
 
 use crate::Bridge;
 use crate::batches;
@@ -29,7 +29,7 @@ pub(crate) async fn produce(
         Err(error) => return refusal(StatusCode::BAD_REQUEST, "bad_path", &error.body_text()),
     };
     let (parts, body) = request.into_parts();
-    let Some(client) = bridge.clusters.named(&cluster) else {
+    let Some(shared) = bridge.clusters.named(&cluster) else {
         let error = format!("cluster `{cluster}` is not in the bridge's configuration");
         return refusal(StatusCode::NOT_FOUND, "unknown_cluster", &error);
     };
@@ -50,11 +50,12 @@ pub(crate) async fn produce(
         value: Some(&value),
         headers: record_headers(&parts.headers),
     };
-    let deadline = Instant::now() + DELIVERY_TIMEOUT;
+    let deadline = shared.deadline(DELIVERY_TIMEOUT);
     let records = std::slice::from_ref(&record);
-    let enqueued = batches::enqueue(&client.producer(), records, deadline, deadline).await;
-    let outcomes = enqueued.outcomes().await;
-    bridge.metrics.batch_settled(&outcomes);
+    let producer = bridge.clusters.producer(shared);
+    let enqueued = batches::enqueue(&producer, records, deadline, deadline).await;
+    let topics = batches::Topics::of(records);
+    let outcomes = enqueued.settle(&bridge, shared, Delivery::Acked, &topics).await;
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
     let outcome = outcomes.into_iter().next().unwrap_or_else(none);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))

@@ -19,9 +19,15 @@ pub enum Reason {
     /// The record's deadline passed first.
     #[error("the deadline passed{}", after(last))]
     DeadlineExceeded {
-        /// What went wrong last, if anything did.
-        last: Option<Cause>,
+        /// What was in the way, if anything was.
+        last: Option<Arc<Self>>,
     },
+    /// The partition has no leader now.
+    #[error("the partition has no leader")]
+    NoLeader,
+    /// There is no producer id, without which there is no idempotence.
+    #[error("there is no producer id: {0}")]
+    NoProducerId(Arc<Self>),
     /// No broker that could help answers.
     #[error("no broker could be reached: {0}")]
     Unreachable(Cause),
@@ -95,6 +101,8 @@ impl Reason {
             Self::Refused { code, .. } => policy::class(*code).refuses_for_good(),
             Self::BufferFull
             | Self::DeadlineExceeded { .. }
+            | Self::NoLeader
+            | Self::NoProducerId(_)
             | Self::Unreachable(_)
             | Self::NoAnswer(_)
             | Self::UnknownTopic
@@ -120,6 +128,7 @@ impl Reason {
         let name = codes::name(code);
         match code {
             3 => Self::UnknownTopic,
+            5 => Self::NoLeader,
             10 | 18 => Self::TooLarge,
             32 => Self::InvalidTimestamp("".into()),
             17 => Self::InvalidTopic,
@@ -134,8 +143,8 @@ fn said(what: &Cause) -> String {
     if what.is_empty() { String::new() } else { format!(": {what}") }
 }
 
-fn after(last: &Option<Cause>) -> String {
-    last.as_ref().map(|cause| format!(" after: {cause}")).unwrap_or_default()
+fn after(last: &Option<Arc<Reason>>) -> String {
+    last.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
 /// Why the cluster is not ready.
@@ -181,8 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_deadline_names_the_last_cause() {
-        let reason = Reason::DeadlineExceeded { last: Some("connection refused".into()) };
-        assert_eq!(reason.to_string(), "the deadline passed after: connection refused");
+    fn a_passed_deadline_names_what_was_in_the_way() {
+        let last = Some(Reason::Unreachable("connection refused".into()).into());
+        let text = "the deadline passed: no broker could be reached: connection refused";
+        assert_eq!(Reason::DeadlineExceeded { last }.to_string(), text);
     }
 }

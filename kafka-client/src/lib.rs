@@ -155,7 +155,20 @@ impl Client {
         }
         let Some(producer_id) = &routing.producer_id else { return Ok(()) };
         let held = producer_id.ready(deadline).await;
-        held.map_err(|last| last.map_or(NotReady::Timeout, NotReady::NoProducerId))
+        let no_id = |last: Arc<Reason>| NotReady::NoProducerId(last.to_string().into());
+        held.map_err(|last| last.map_or(NotReady::Timeout, no_id))
+    }
+
+    /// For how long brokers have been asked and none has answered; none if they answer.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.producer.routing.metadata.silent_for()
+    }
+
+    /// Asks the brokers soon, without waiting for the answer: for who has waited long for an outcome,
+    /// since a broker that is frozen or cut off leaves its connections open.
+    pub fn probe(&self) {
+        let metadata = &self.producer.routing.metadata;
+        metadata.complain(metadata.generation());
     }
 
     /// Reads the files of the TLS configuration again, as it does by itself when one has changed;

@@ -4,6 +4,7 @@ mod cache;
 mod topic;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -29,6 +30,8 @@ pub(crate) struct Metadata {
     cache: Lock<Cache>,
     wake: Notify,
     rounds: News<Round>,
+    /// When the first round began since which nobody has answered.
+    silent_since: Lock<Option<Instant>>,
 }
 
 /// A refresh that has ended, well or not.
@@ -42,7 +45,13 @@ pub(crate) struct Round {
 impl Metadata {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
         let cache = Lock::new(Cache::new(cluster.config.retry, cluster.config.metadata_age));
-        Arc::new(Self { cluster, cache, wake: Notify::new(), rounds: News::default() })
+        Arc::new(Self {
+            cluster,
+            cache,
+            wake: Notify::new(),
+            rounds: News::default(),
+            silent_since: Lock::default(),
+        })
     }
 
     /// Tells of every finished round.
@@ -62,7 +71,7 @@ impl Metadata {
     ) -> Result<usize, Reason> {
         let mut rounds = self.rounds();
         let wish = self.cache.lock().wish(trust, Instant::now());
-        let mut last = None;
+        let mut last = Some(Reason::Unreachable("none has answered yet".into()));
         loop {
             let lookup = self.cluster.settings.tasks.span.in_scope(|| {
                 let mut cache = self.cache.lock();
@@ -74,11 +83,10 @@ impl Metadata {
                 Lookup::Wanted => self.wake.notify_one(),
             }
             let Ok(round) = timeout_at(deadline, rounds.next()).await else {
-                return Err(
-                    last.map_or(Reason::DeadlineExceeded { last: None }, Reason::Unreachable)
-                );
+                let last = last.unwrap_or(Reason::UnknownTopic);
+                return Err(Reason::DeadlineExceeded { last: Some(last.into()) });
             };
-            last = round.failure;
+            last = round.failure.map(Reason::Unreachable);
             if self.cluster.settings.shutdown.is_cancelled() {
                 return Err(Reason::Closed);
             }
@@ -143,7 +151,7 @@ impl Metadata {
         let shutdown = self.cluster.settings.shutdown.clone();
         let cluster = self.cluster.clone();
         let told = Told::default();
-        let mut source = Source { cluster, current: None, failing: None, told };
+        let mut source = Source { cluster, current: None, told };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -162,14 +170,20 @@ impl Metadata {
         self.rounds.change(|round| round.failure.replace("the client is closed".into()).is_none());
     }
 
+    /// For how long nobody has answered, while they were asked.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        self.silent_since.lock().map(|since| since.elapsed())
+    }
+
     async fn round(&self, source: &mut Source) {
+        let silent = self.silent_since.lock().get_or_insert_with(Instant::now).elapsed();
         let (number, topics) = self.cache.lock().start(Instant::now());
-        let answer = source.ask(topics).await;
+        let answer = source.ask(topics, silent).await;
         let stats = &self.cluster.settings.stats;
         let failure = answer.map(|(answer, by)| self.take(answer, by)).err();
         match &failure {
             None => {
-                source.failing = None;
+                *self.silent_since.lock() = None;
                 stats.metadata_refreshes.add(1);
                 if source.told.is_over() {
                     tracing::info!("metadata_again");
@@ -181,7 +195,6 @@ impl Metadata {
                     tracing::warn!(%cause, "no_metadata");
                 }
                 source.current = None;
-                source.failing.get_or_insert_with(Instant::now);
                 self.cache.lock().fail(Instant::now(), random());
             }
         }
@@ -204,8 +217,6 @@ impl Metadata {
 struct Source {
     cluster: Arc<Cluster>,
     current: Option<(Endpoint, Connection)>,
-    /// Since when no round has had an answer.
-    failing: Option<Instant>,
     told: Told,
 }
 
@@ -213,8 +224,13 @@ struct Source {
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 impl Source {
-    async fn ask(&mut self, topics: Vec<Arc<str>>) -> Result<(MetadataAnswer, Endpoint), Cause> {
-        if self.failing.is_some_and(|since| since.elapsed() >= REBOOTSTRAP) {
+    /// `silent` is for how long nobody has answered.
+    async fn ask(
+        &mut self,
+        topics: Vec<Arc<str>>,
+        silent: Duration,
+    ) -> Result<(MetadataAnswer, Endpoint), Cause> {
+        if silent >= REBOOTSTRAP {
             self.cluster.bootstrap_anew();
         }
         let is_usable = |(endpoint, connection): &(Endpoint, Connection)| {

@@ -63,8 +63,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
-    /// [`Reason::TooManyTopics`]; [`Reason::Unreachable`] or [`Reason::DeadlineExceeded`] at the
-    /// deadline; [`Reason::Closed`].
+    /// [`Reason::TooManyTopics`]; [`Reason::DeadlineExceeded`] at the deadline; [`Reason::Closed`].
     pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
         self.lifetime.check()?;
         if let Some(topic) = self.routing.known_topic(name) {

@@ -151,3 +151,57 @@ async fn a_copy_whose_first_is_cut_off_before_it_is_enqueued_takes_its_place() {
     assert!(is_written(&wire::decode_outcomes(&body).unwrap()));
     assert_eq!(parts.written(), ["once"]);
 }
+
+/// What a record that was not written tells its client, and after how many seconds.
+async fn told(parts: &Parts, sequence: u64) -> (Code, bool, u64) {
+    let started = Instant::now();
+    let (status, body) = send(parts, &frame(sequence, Delivery::Acked, 10_000, "a")).await;
+    assert_eq!(status, 200);
+    let seconds = started.elapsed().as_secs();
+    match &*wire::decode_outcomes(&body).unwrap() {
+        [Outcome::NotWritten(reason)] => (reason.code, false, seconds),
+        [Outcome::Unknown(reason)] => (reason.code, true, seconds),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_away_is_named_and_waited_for_2_s() {
+    let parts = parts(&kongs());
+    parts.kafka.kill(1);
+    assert_eq!(told(&parts, 1).await, (Code::KafkaUnreachable, false, 10));
+    assert_eq!(told(&parts, 2).await, (Code::KafkaUnreachable, false, 2));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(told(&parts, 3).await, (Code::KafkaUnreachable, false, 2));
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        parts.kafka.restart(1);
+    };
+    let frame = frame(4, Delivery::Acked, 10_000, "b");
+    let ((_, body), ()) = tokio::join!(send(&parts, &frame), back);
+    assert!(is_written(&wire::decode_outcomes(&body).unwrap()), "it came back in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_freezes_is_named_and_waited_for_2_s() {
+    let parts = parts(&kongs());
+    let first = frame(1, Delivery::Acked, 10_000, "before");
+    assert!(is_written(&wire::decode_outcomes(&send(&parts, &first).await.1).unwrap()));
+    for api in [METADATA, PRODUCE] {
+        parts.kafka.arm(api, When::PerMille(1000), Fault::HalfOpen);
+    }
+    assert_eq!(told(&parts, 2).await, (Code::KafkaUnreachable, true, 10));
+    assert_eq!(told(&parts, 3).await.2, 2);
+    parts.kafka.disarm();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let last = frame(4, Delivery::Acked, 10_000, "after");
+    assert!(is_written(&wire::decode_outcomes(&send(&parts, &last).await.1).unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_is_named() {
+    let parts = parts(&kongs());
+    parts.kafka.lead("orders", 0, None);
+    assert_eq!(told(&parts, 1).await, (Code::NoLeader, false, 10));
+    assert_eq!(told(&parts, 2).await, (Code::NoLeader, false, 10), "the cluster answers");
+}

@@ -11,7 +11,7 @@ use super::sequence::Sequence;
 use super::settle::{Cell, Claim, Ledger};
 use super::verdict::Attempts;
 use crate::calls::init_producer_id::Identity;
-use crate::error::{Cause, Reason};
+use crate::error::Reason;
 use crate::limits::{
     BATCH_AGE, BATCH_BUFFER_BYTES, PARTITION_SHARE_DIVISOR, PRODUCE_PARTITION_BYTES,
 };
@@ -35,7 +35,8 @@ pub(crate) struct Accumulator {
     alarm: Alarm,
     /// In the queue of a sender, or waiting for a leader.
     scheduled: bool,
-    last_cause: Option<Cause>,
+    /// Why nothing has been written lately.
+    last_cause: Option<Arc<Reason>>,
     mode: Mode,
     turned_away: bool,
 }
@@ -159,7 +160,9 @@ impl Accumulator {
         if !self.alarm.ring(now) {
             return;
         }
-        let reason = Reason::DeadlineExceeded { last: self.last_cause.clone() };
+        let no_answer = || Reason::NoAnswer("the request is still under way".into()).into();
+        let silent = || self.line.is_flying().then(no_answer);
+        let reason = Reason::DeadlineExceeded { last: self.last_cause.clone().or_else(silent) };
         if self.open.as_ref().is_some_and(|batch| batch.deadline <= now) {
             self.close_open();
         }
@@ -240,7 +243,7 @@ impl Accumulator {
         let reason = Reason::NoAnswer("another Kafka cluster has taken its place".into());
         let sequence = self.limits.idempotent_in_flight.map(Sequence::new);
         self.buffered -= self.line.start_over(sequence, &reason);
-        self.last_cause = Some("another Kafka cluster answers".into());
+        self.last_cause = Some(Reason::Unreachable("another Kafka cluster answers".into()).into());
         self.recount();
     }
 
@@ -251,7 +254,7 @@ impl Accumulator {
 
     /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether
     /// anything still waits; if not, the partition is no longer scheduled.
-    pub(crate) fn on_blocked(&mut self, cause: &Cause) -> bool {
+    pub(crate) fn on_blocked(&mut self, cause: &Arc<Reason>) -> bool {
         self.last_cause = Some(cause.clone());
         self.scheduled = self.open.is_some() || self.line.is_waiting();
         self.scheduled

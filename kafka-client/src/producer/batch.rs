@@ -1,5 +1,7 @@
 //! A batch on its way: open, queued, or being sent.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use super::regroup::Regrouped;
 use super::sequence::Trouble;
 use super::settle::Claim;
 use super::verdict::Attempts;
-use crate::error::{Cause, Reason};
+use crate::error::Reason;
 use crate::record_batch::{BatchBuilder, Stamp};
 
 /// Bounds of the batches of every partition.
@@ -97,7 +99,7 @@ pub(crate) enum Taken {
 pub(crate) enum Ending {
     Written { base_offset: Option<i64>, log_append_ms: Option<i64> },
     GaveUp(Reason),
-    Resend { at: Instant, cause: Cause, why: Again },
+    Resend { at: Instant, cause: Arc<Reason>, why: Again },
     Regroup(Regrouped),
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct State {
     /// Of the cluster that gave it.
     era: u64,
     /// Why the last attempt to get one failed.
-    failure: Option<Cause>,
+    failure: Option<Arc<Reason>>,
     /// Since when it is refused, so that someone must do something about it.
     refused: Option<Instant>,
 }
@@ -37,11 +37,11 @@ pub(crate) struct State {
 #[derive(Debug)]
 enum Failure {
     /// A broker answers that it will in a moment, as each does that has just started.
-    NotYet(Cause),
+    NotYet(Reason),
     /// It may work in a moment.
-    Passing(Cause),
+    Passing(Reason),
     /// Someone must do something about it; we keep asking, slowly.
-    Refused(Cause),
+    Refused(Reason),
 }
 
 impl ProducerId {
@@ -49,13 +49,15 @@ impl ProducerId {
         Arc::new(Self { cluster, state: News::default(), wanted: Notify::new() })
     }
 
-    /// The id to use; if there is none, it is asked for, and the cause of the last failure given.
-    pub(crate) fn held(&self) -> Result<Identity, Cause> {
+    /// The id to use; if there is none, it is asked for, and the last failure given.
+    pub(crate) fn held(&self) -> Result<Identity, Arc<Reason>> {
         let state = self.state.latest();
         // Another cluster may give the same number to someone else.
         state.held.filter(|_| state.era == self.cluster.era()).ok_or_else(|| {
             self.wanted.notify_one();
-            state.failure.unwrap_or_else(|| "there is no producer id yet".into())
+            state
+                .failure
+                .unwrap_or_else(|| Arc::new(Reason::Unreachable("none has answered yet".into())))
         })
     }
 
@@ -73,7 +75,8 @@ impl ProducerId {
     /// Why brokers refuse an id, if they do.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let State { failure, refused, .. } = self.state.latest();
-        let (cause, lasts) = (failure?, refused?.elapsed());
+        let cause = Reason::NoProducerId(failure?).to_string().into();
+        let lasts = refused?.elapsed();
         Some(Fault { server: None, step: Step::Authorization, cause, lasts })
     }
 
@@ -83,7 +86,7 @@ impl ProducerId {
     }
 
     /// Waits until an id is held. `Err` has the last failure.
-    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), Option<Cause>> {
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), Option<Arc<Reason>>> {
         let mut changes = self.state.reader();
         while self.held().is_err() {
             let changed = timeout_at(deadline, changes.next()).await;
@@ -126,18 +129,19 @@ impl ProducerId {
             let is_expected = matches!(failure, Failure::NotYet(_)) && failures <= EXPECTED;
             let refused = matches!(failure, Failure::Refused(_))
                 .then(|| self.state.latest().refused.unwrap_or_else(Instant::now));
-            let (cause, pause) = match failure {
-                Failure::NotYet(cause) | Failure::Passing(cause) => {
-                    (cause, retry.after(failures, random()))
+            let (reason, pause) = match failure {
+                Failure::NotYet(reason) | Failure::Passing(reason) => {
+                    (reason, retry.after(failures, random()))
                 }
-                Failure::Refused(cause) => (cause, retry.max),
+                Failure::Refused(reason) => (reason, retry.max),
             };
+            let (cause, failure) = (Cause::from(reason.to_string()), Some(Arc::new(reason)));
             if is_expected {
                 tracing::info!(%cause, "no_producer_id_yet");
             } else if told.is_news(&cause) {
                 tracing::warn!(%cause, "no_producer_id");
             }
-            self.state.replace(State { held: None, era, failure: Some(cause), refused });
+            self.state.replace(State { held: None, era, failure, refused });
             sleep(pause).await;
         }
     }
@@ -149,14 +153,14 @@ impl ProducerId {
             anyone::ask(&self.cluster, AskProducerId, places, |_, answer| answer.map_err(refused));
         let (identity, endpoint, connection) = asked.await?;
         let vouched = self.cluster.vouch(&endpoint, &connection).await;
-        vouched.map_err(|error| Failure::Passing(error.cause()))?;
+        vouched.map_err(|error| Failure::from(error.cause()))?;
         Ok(identity)
     }
 }
 
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {
-        Self::Passing(cause)
+        Self::Passing(Reason::Unreachable(cause))
     }
 }
 
@@ -165,12 +169,8 @@ impl From<Cause> for Failure {
 const EXPECTED: u32 = 8;
 
 fn refused(code: i16) -> Failure {
-    let cause = format!("the broker gives no producer id: {}", Reason::of_code(code));
-    if is_identity_retried(code) {
-        Failure::NotYet(cause.into())
-    } else {
-        Failure::Refused(cause.into())
-    }
+    let reason = Reason::of_code(code);
+    if is_identity_retried(code) { Failure::NotYet(reason) } else { Failure::Refused(reason) }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::sender::Sender;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
 use crate::cluster::Cluster;
-use crate::error::{Cause, Reason};
+use crate::error::Reason;
 use crate::limits::{COMPRESSION_THREADS, TOPICS};
 use crate::lock::Lock;
 use crate::metadata::Metadata;
@@ -141,7 +141,7 @@ impl Routing {
             while !self.leader(broker).push(partition) {}
             return;
         }
-        if !partition.queue.lock().on_blocked(&Cause::from("the partition has no leader")) {
+        if !partition.queue.lock().on_blocked(&Arc::new(Reason::NoLeader)) {
             return;
         }
         if let Some(topic) = self.topic(&partition.topic) {
@@ -164,7 +164,7 @@ impl Routing {
         self.unidentified.lock().push(partition.clone());
         let waits = match producer_id.held() {
             Ok(held) => !queue.identify(Some(held)),
-            Err(cause) => queue.on_blocked(&cause),
+            Err(why) => queue.on_blocked(&Arc::new(Reason::NoProducerId(why))),
         };
         let ready = queue.identify(None);
         if !waits || ready {
@@ -292,7 +292,7 @@ impl LeaderQueue {
     }
 
     /// Tells everyone in line why nothing moves; who has nothing to send any more leaves.
-    pub(crate) fn on_blocked(&self, cause: &Cause) {
+    pub(crate) fn on_blocked(&self, cause: &Arc<Reason>) {
         self.ready.lock().due.retain(|partition| partition.queue.lock().on_blocked(cause));
     }
 

@@ -90,7 +90,7 @@ impl Sender {
         let connection = match self.link.connection().await {
             Ok(connection) => connection,
             Err(error) => {
-                self.queue.on_blocked(&error.cause());
+                self.queue.on_blocked(&Arc::new(Reason::Unreachable(error.cause())));
                 self.routing.metadata.complain(generation);
                 return;
             }

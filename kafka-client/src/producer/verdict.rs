@@ -1,5 +1,6 @@
 //! What an answer, or the lack of one, means for its batch (pure).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,8 +9,8 @@ use super::sequence::Trouble;
 use crate::backoff::Backoff;
 use crate::calls::produce::Appended;
 use crate::connection::Lost;
+use crate::error::Reason;
 use crate::error::policy::{Class, class};
-use crate::error::{Cause, Reason};
 use crate::limits::{SENT_ALONE_AFTER, UNEXPLAINED_ATTEMPTS, UNKNOWN_TOPIC};
 
 /// What has been tried with a batch so far.
@@ -50,7 +51,7 @@ pub(crate) enum Verdict {
     /// Unchanged, after a pause.
     Resend {
         pause: Duration,
-        cause: Cause,
+        cause: Arc<Reason>,
         refresh: bool,
     },
     /// For good; `NotWritten` or `Unknown` follows from the attempts.
@@ -62,7 +63,7 @@ pub(crate) enum Verdict {
     Trouble {
         trouble: Trouble,
         pause: Duration,
-        cause: Cause,
+        cause: Arc<Reason>,
     },
     /// In two halves.
     Halve,
@@ -103,7 +104,7 @@ pub(crate) fn judge(
         }
         Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
-        Class::Policy if limits.policy_throttles => attempts.throttled(&reason, limits, random),
+        Class::Policy if limits.policy_throttles => attempts.throttled(reason, limits, random),
         // A batch that may be in the log already must not be taken apart.
         Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
             give_up(reason)
@@ -121,7 +122,7 @@ pub(crate) fn judge(
         | Class::BadBatch
         | Class::Policy
         | Class::TopicRefused => give_up(reason),
-        Class::ClusterRefused => later(limits.backoff.max, &reason),
+        Class::ClusterRefused => later(limits.backoff.max, reason),
         _ if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
         _ => {
             attempts.unexplained += 1;
@@ -131,8 +132,8 @@ pub(crate) fn judge(
 }
 
 /// Unchanged, from the same leader, after a pause.
-fn later(pause: Duration, reason: &Reason) -> Verdict {
-    Verdict::Resend { pause, cause: reason.to_string().into(), refresh: false }
+fn later(pause: Duration, reason: Reason) -> Verdict {
+    Verdict::Resend { pause, cause: reason.into(), refresh: false }
 }
 
 /// Without the records that the answer names.
@@ -159,7 +160,7 @@ pub(crate) fn judge_lost(
     limits: RetryLimits,
     random: u64,
 ) -> Verdict {
-    let cause: Cause = lost.to_string().into();
+    let cause = lost.to_string().into();
     if lost.handed_over {
         attempts.maybe_written = true;
         attempts.unsent = 0;
@@ -169,7 +170,7 @@ pub(crate) fn judge_lost(
     // Nothing reached the broker, so this was no attempt in the sense of `retries`.
     attempts.unsent = attempts.unsent.saturating_add(1);
     let pause = limits.backoff.after(attempts.unsent, random);
-    Verdict::Resend { pause, cause, refresh: true }
+    Verdict::Resend { pause, cause: Reason::Unreachable(cause).into(), refresh: true }
 }
 
 impl Attempts {
@@ -192,7 +193,7 @@ impl Attempts {
     }
 
     /// Until the deadline, however often.
-    fn throttled(&mut self, reason: &Reason, limits: RetryLimits, random: u64) -> Verdict {
+    fn throttled(&mut self, reason: Reason, limits: RetryLimits, random: u64) -> Verdict {
         self.resent = self.resent.saturating_add(1);
         later(limits.backoff.after(self.resent, random), reason)
     }
@@ -212,7 +213,7 @@ impl Attempts {
         }
         self.resent = self.resent.saturating_add(1);
         let pause = limits.backoff.after(self.resent, random);
-        Verdict::Resend { pause, cause: reason.to_string().into(), refresh }
+        Verdict::Resend { pause, cause: reason.into(), refresh }
     }
 }
 

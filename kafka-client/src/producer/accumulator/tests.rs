@@ -76,7 +76,7 @@ impl Desk {
     }
 
     fn resend(&mut self, shipment: Shipment, at_ms: u64) {
-        let (at, cause) = (self.at(at_ms), "it broke".into());
+        let (at, cause) = (self.at(at_ms), blocked("it broke"));
         self.queue.finish(shipment, Ending::Resend { at, cause, why: Again::Refused });
     }
 
@@ -93,8 +93,12 @@ fn ending_at(offset: i64) -> Ending {
     Ending::Written { base_offset: Some(offset), log_append_ms: None }
 }
 
+fn blocked(why: &str) -> Arc<Reason> {
+    Reason::Unreachable(why.into()).into()
+}
+
 fn late(last: Option<&str>) -> Reason {
-    Reason::DeadlineExceeded { last: last.map(Cause::from) }
+    Reason::DeadlineExceeded { last: last.map(blocked) }
 }
 
 #[tokio::test]
@@ -170,12 +174,12 @@ fn linger_waits_for_more_unless_the_client_closes() {
 async fn what_was_never_sent_is_not_written_at_its_deadline() {
     let mut desk = Desk::new(LIMITS);
     let ticket = desk.push(b"a", 100, 0).unwrap();
-    assert!(desk.queue.on_blocked(&"no route".into()));
+    assert!(desk.queue.on_blocked(&blocked("no route")));
     assert_eq!(desk.queue.poll_alarm(), Some(desk.at(100)));
     desk.queue.on_alarm(desk.at(100));
     assert_eq!(ticket.outcome().await, Outcome::NotWritten(late(Some("no route"))));
     assert_eq!(desk.buffered(), 0);
-    assert!(!desk.queue.on_blocked(&"no route".into()), "nothing waits any more");
+    assert!(!desk.queue.on_blocked(&blocked("no route")), "nothing waits any more");
 }
 
 #[tokio::test]
@@ -185,7 +189,9 @@ async fn a_batch_in_flight_is_unknown_at_its_deadline_and_keeps_its_place() {
     let shipment = desk.take(0).unwrap();
     let _next = desk.push(b"b", 900, 50);
     desk.queue.on_alarm(desk.at(100));
-    assert_eq!(ticket.outcome().await, Outcome::Unknown(late(None)));
+    let still = Reason::NoAnswer("the request is still under way".into()).into();
+    let late = Reason::DeadlineExceeded { last: Some(still) };
+    assert_eq!(ticket.outcome().await, Outcome::Unknown(late));
     assert!(!desk.queue.poll_due(desk.at(101)), "its request is still under way");
     desk.queue.finish(shipment, ending_at(0));
     assert!(desk.queue.poll_due(desk.at(102)));
