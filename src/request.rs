@@ -346,6 +346,9 @@ fn not_queued(code: Code) -> Reply {
         Code::RecordTooLarge => Reply::refused(code, "the message is larger than a frame"),
         Code::DeliveryFailing => Reply::refused(code, "deliveries fail: send it again later"),
         Code::ProfileRefused => Reply::refused(code, "the bridge refuses this configuration"),
+        Code::BridgeUnauthorized => {
+            Reply::refused(code, "the bridge does not take this filter's token")
+        }
         _ => Reply::refused(code, "the queue is full: nothing was written, send it again later"),
     }
 }

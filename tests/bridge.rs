@@ -139,12 +139,24 @@ async fn a_profile_is_checked_before_it_is_registered() -> anyhow::Result<()> {
     let (status, error) = put("{", None).await?;
     assert!(status == 422 && error.contains("EOF"), "{error}");
     let (status, error) = put(&valid.replace("null", "\"other\""), None).await?;
-    assert_eq!((status, &*error), (422, "cluster: `other` is not in the bridge's configuration"));
+    assert_eq!(
+        (status, &*error),
+        (
+            422,
+            "cluster: `other` is not in the bridge's configuration \
+        (add clusters.other to the file of --config)"
+        )
+    );
     let inline = valid.replace("[]", "[\"10.1.2.3:9092\"]");
     let (status, error) = put(&inline, None).await?;
-    let refused =
-        "bootstrap_servers: `10.1.2.3:9092` is neither loopback nor in inline_bootstrap_servers";
+    let refused = "bootstrap_servers: `10.1.2.3:9092` is neither loopback nor in inline_bootstrap_servers \
+        (add inline_bootstrap_servers to the file of --config)";
     assert_eq!((status, &*error), (422, refused));
+    for page in ["/readyz", "/v1/status"] {
+        let told = parts.bridge.get(page).await?.json()?["refused_profiles"].clone();
+        let reasons = told.as_array().into_iter().flatten().map(|one| one["reason"].as_str());
+        assert!(reasons.clone().any(|reason| reason == Some(refused)), "{page}: {told}");
+    }
     let loopback = valid.replace("[]", &format!("[\"{}\"]", parts.kafka.bootstrap()));
     assert_eq!(put(&loopback, None).await?.0, 200);
     Ok(())

@@ -60,17 +60,24 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
         Some(413) => Verdict::TooLarge,
         // The bridge failed, or is still at it: only 503 says that it has not begun.
         Some(status) if status >= 500 && status != 503 => {
-            let why = format!("the bridge answered {status}: {}", text(ended.body));
-            Verdict::Unknown(Reason::new(Code::BadReply, why))
+            Verdict::Unknown(Reason::new(Code::BadReply, answered(status, ended)))
         }
-        status => Verdict::NotWritten(Reason::new(
-            match status {
-                Some(401 | 403) => Code::BridgeUnauthorized,
-                _ => Code::BridgeRefused,
-            },
-            format!("the bridge answered {}: {}", status.unwrap_or(0), text(ended.body)),
-        )),
+        status => {
+            Verdict::NotWritten(Reason::new(refused(status), answered(status.unwrap_or(0), ended)))
+        }
     }
+}
+
+/// What a refusal of the bridge means that writes nothing.
+fn refused(status: Option<u16>) -> Code {
+    match status {
+        Some(401 | 403) => Code::BridgeUnauthorized,
+        _ => Code::BridgeRefused,
+    }
+}
+
+fn answered(status: u16, ended: &Ended<'_>) -> String {
+    format!("the bridge answered {status}: {}", text(ended.body))
 }
 
 /// Classifies the end of a profile's registration: the refusal, if it was not registered.
@@ -78,10 +85,10 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
 pub fn classify_registration(ended: &Ended<'_>) -> Option<Reason> {
     match ended.status {
         Some(200) if ended.is_the_bridges() => None,
-        Some(status) if ended.is_the_bridges() => Some(Reason::new(
-            Code::ProfileRefused,
-            format!("the bridge answered {status}: {}", text(ended.body)),
-        )),
+        Some(status) if ended.is_the_bridges() => {
+            let code = if status == 422 { Code::ProfileRefused } else { refused(Some(status)) };
+            Some(Reason::new(code, answered(status, ended)))
+        }
         _ => Some(Reason::new(Code::BridgeUnreachable, why(ended))),
     }
 }
@@ -238,6 +245,23 @@ mod tests {
             let verdict = classify(&marked(status, b"no"), 1);
             assert_eq!(code(verdict), ("not written", expected), "{status}");
         }
+    }
+
+    #[test]
+    fn only_422_refuses_a_profile() {
+        for (status, expected) in [
+            (422, Code::ProfileRefused),
+            (401, Code::BridgeUnauthorized),
+            (403, Code::BridgeUnauthorized),
+            (404, Code::BridgeRefused),
+            (413, Code::BridgeRefused),
+            (500, Code::BridgeRefused),
+            (503, Code::BridgeRefused),
+        ] {
+            let refusal = classify_registration(&marked(status, b"no")).unwrap();
+            assert_eq!(refusal.code, expected, "{status}");
+        }
+        assert_eq!(classify_registration(&NONE).unwrap().code, Code::BridgeUnreachable);
     }
 
     #[test]

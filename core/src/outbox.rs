@@ -39,8 +39,8 @@ pub struct Outbox {
     lanes: Lanes,
     in_flight: BTreeMap<u64, Batch>,
     draining: bool,
-    /// The bridge has refused the profile, and not taken it since.
-    profile_refused: bool,
+    /// The bridge has refused the profile or the token, and not taken them since.
+    refused: Option<Code>,
     /// Every batch of the VM's id passes through here.
     is_whole_vm: bool,
 }
@@ -105,7 +105,7 @@ impl Outbox {
             lanes: Lanes::new(settings.queue, settings.gating.filter(|_| memory)),
             in_flight: BTreeMap::new(),
             draining: false,
-            profile_refused: false,
+            refused: None,
             is_whole_vm: true,
         })
     }
@@ -129,7 +129,7 @@ impl Outbox {
             lanes: Lanes::new(self.lanes.limits(), None),
             in_flight: BTreeMap::new(),
             draining: false,
-            profile_refused: false,
+            refused: None,
             is_whole_vm: false,
         }
     }
@@ -151,8 +151,8 @@ impl Outbox {
         if all().any(|record| record.len() > limits::RECORD_BYTES_MAX) {
             return Err(Code::RecordTooLarge);
         }
-        if self.delivery == Delivery::Memory && self.profile_refused {
-            return Err(Code::ProfileRefused);
+        if let (Delivery::Memory, Some(code)) = (self.delivery, self.refused) {
+            return Err(code);
         }
         let (count, bytes) = (1 + more.len(), all().map(Vec::len).sum::<usize>());
         self.lanes.check_room(count, bytes)?;
@@ -236,7 +236,7 @@ impl Outbox {
         match callout::classify(ended, batch.entries.len()) {
             Verdict::Outcomes(outcomes) => {
                 // Another VM may have registered the same profile since.
-                self.profile_refused = false;
+                self.refused = None;
                 self.registration = Registration::Held;
                 self.settle(batch, outcomes, now)
             }

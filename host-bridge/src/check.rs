@@ -1,7 +1,6 @@
 //! `host-bridge check`: the configuration's faults with their lines, and how far the way to each
 //! broker goes. Nothing is written to Kafka.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
@@ -11,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, LOG_VARIABLE, Lines, Listen, field, variable};
+use crate::config::{Args, Config, ConfigError, LOG_VARIABLE, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
 use crate::security::Properties;
@@ -22,12 +21,6 @@ use crate::{auth, clusters, credentials, metrics, tls};
 pub struct Report {
     lines: Vec<String>,
     failed: bool,
-}
-
-/// Where settings were given.
-struct Places {
-    lines: Lines,
-    variables: BTreeSet<String>,
 }
 
 /// Checks everything; `topics` are `TOPIC` of the cluster `default`, or `CLUSTER/TOPIC`.
@@ -123,11 +116,9 @@ fn examine(
     environment: impl Iterator<Item = (String, String)>,
 ) -> (Option<Config>, Vec<String>) {
     let text = Config::text(args);
-    let lines = Lines::of(text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default());
+    let read = text.as_ref().ok().and_then(|text| text.as_deref()).unwrap_or_default();
     let environment: Vec<_> = environment.collect();
-    let places =
-        Places { lines, variables: environment.iter().map(|(name, _)| name.clone()).collect() };
-    let environment = environment.into_iter();
+    let places = Places::new(args.config.clone(), read, &environment);
     let mut found = Vec::new();
     let config = match text {
         Ok(text) => Config::read(args, text.as_deref(), environment, &mut found),
@@ -167,23 +158,6 @@ fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
     let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let faults = kafka_client::Config::faults(pairs).into_iter();
     faults.map(|it| field(&place(it.property()), &it.to_string())).collect()
-}
-
-impl Places {
-    /// A variable wins over the file.
-    fn find(&self, field: &str) -> Option<String> {
-        let variable = Some(variable(field)).filter(|name| self.variables.contains(name));
-        variable.or_else(|| self.lines.find(field).map(|line| format!("line {line}")))
-    }
-
-    /// A fault with its place.
-    fn told(&self, error: &ConfigError) -> String {
-        let place = match error {
-            ConfigError::Field { field, .. } => self.find(field),
-            _ => None,
-        };
-        place.map_or_else(|| error.to_string(), |place| format!("{place}: {error}"))
-    }
 }
 
 impl Report {

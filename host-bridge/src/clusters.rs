@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access;
-use crate::config::{Config, ConfigError, field, is_loopback};
+use crate::config::{Config, ConfigError, Places, field, is_loopback};
 use crate::credentials;
 use crate::limits::{AWAY_PATIENCE, CLUSTER_AWAY, READY_AGAIN, READY_PATIENCE, READY_RETRY};
 use crate::security::{self, Properties, Tls};
@@ -27,6 +27,7 @@ pub(crate) struct Clusters {
     allowed: BTreeSet<String>,
     tls: Tls,
     allowed_endpoints: BTreeSet<String>,
+    places: Places,
     by_config: Mutex<ByConfig>,
     began: Instant,
     /// Cancelled when a client cannot go on.
@@ -124,6 +125,24 @@ pub(crate) enum Refusal {
     TooMany,
 }
 
+impl Refusal {
+    /// The setting of the bridge that could allow what is refused; else the field that is named is
+    /// the filter's to change.
+    fn setting(&self) -> Option<String> {
+        match self {
+            Self::UnknownCluster(name) => Some(format!("clusters.{name}")),
+            Self::NotAllowed(_) => Some("inline_bootstrap_servers".to_owned()),
+            Self::TokenEndpoint(_) => Some("inline_token_endpoints".to_owned()),
+            Self::Security(refusal) => Some(refusal.setting()),
+            Self::Authentication(_)
+            | Self::NotServed(..)
+            | Self::NotOfAProfile(_)
+            | Self::Property(_)
+            | Self::TooMany => None,
+        }
+    }
+}
+
 impl Clusters {
     /// Makes a client for each configured cluster; none connects before it is used. Reads the files
     /// of their TLS configuration.
@@ -134,6 +153,7 @@ impl Clusters {
             allowed: config.inline_bootstrap_servers.clone(),
             tls: config.tls.clone(),
             allowed_endpoints: config.inline_token_endpoints.clone(),
+            places: config.places.clone(),
             by_config: Mutex::new(HashMap::new()),
             began: Instant::now(),
             failed: CancellationToken::new(),
@@ -181,6 +201,16 @@ impl Clusters {
         check_served(profile)?;
         let (cluster, properties) = self.properties(profile)?;
         self.client(cluster, profile.cluster_name.clone(), &properties)
+    }
+
+    /// Why a profile is refused, and where that can be changed.
+    pub(crate) fn told(&self, refusal: &Refusal) -> String {
+        let place = match refusal.setting() {
+            Some(setting) => self.places.to_change(&setting),
+            None if matches!(refusal, Refusal::TooMany) => return refusal.to_string(),
+            None => "in the filter's configuration".to_owned(),
+        };
+        format!("{refusal} ({place})")
     }
 
     /// What a profile sets, over what its cluster sets, over the defaults.

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, the environment and flags, in rising precedence.
 
 mod lines;
+mod places;
 mod services;
 mod sources;
 
@@ -10,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use lines::Lines;
 use nix::unistd::Group;
+pub(crate) use places::Places;
 pub use sources::environment;
 pub(crate) use sources::{variable, without_value};
 
@@ -75,6 +76,8 @@ pub struct Config {
     pub tls: Tls,
     /// Token endpoints that a filter may name, besides loopback ones.
     pub inline_token_endpoints: BTreeSet<String>,
+    /// Where all of that was given.
+    pub(crate) places: Places,
 }
 
 /// An address to listen on.
@@ -154,10 +157,11 @@ impl Config {
     pub(crate) fn read(
         args: &Args,
         text: Option<&str>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: Vec<(String, String)>,
         faults: &mut Vec<ConfigError>,
     ) -> Option<Self> {
-        let raw = sources::merge(args, text, environment, faults)?;
+        let places = Places::new(args.config.clone(), text.unwrap_or_default(), &environment);
+        let raw = sources::merge(args, text, environment.into_iter(), faults)?;
         let texts = raw.listen.unwrap_or_else(|| vec![DEFAULT_LISTEN.to_owned()]);
         if texts.is_empty() {
             faults.push(field("listen", "names no address"));
@@ -189,6 +193,7 @@ impl Config {
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters,
             tls: Tls { certificates, inline: sources::flatten("inline", raw.inline, faults) },
+            places,
         })
     }
 
@@ -198,8 +203,8 @@ impl Config {
         args: &Args,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let config = Self::read(args, Self::text(args)?.as_deref(), environment, &mut faults);
+        let (text, mut faults) = (Self::text(args)?, Vec::new());
+        let config = Self::read(args, text.as_deref(), environment.collect(), &mut faults);
         faults.into_iter().next().map_or_else(|| Ok(config.unwrap()), Err)
     }
 }

@@ -51,6 +51,13 @@ pub(crate) const CLUSTER_AWAY: Duration = Duration::from_secs(5);
 /// How long a request waits for a cluster that is away: it may come back at any time.
 pub(crate) const AWAY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Most profiles at a time; several may share a client.
+pub(crate) const PROFILES_MAX: usize = 4096;
+/// Refused profiles that are told of; more are in the log.
+pub(crate) const REFUSED_PROFILES: usize = 100;
+/// A refused profile that no filter asks for any more is forgotten after this.
+pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(300);
+
 /// How often it is looked at whether the queue has been emptied.
 pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(10);
 

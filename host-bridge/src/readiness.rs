@@ -15,8 +15,9 @@ use crate::auth::Access;
 use crate::reply::json;
 
 /// 200 when every configured cluster answers, else 503; the body has a reason for each that does
-/// not, and the faults of single brokers. Without a configured cluster there is nothing to wait for: filters name their brokers
-/// themselves, and the body says so.
+/// not, the faults of single brokers, topics that fail, and profiles that were refused: a filter
+/// with a mistake must not take the bridge from the others. Without a configured cluster there is
+/// nothing to wait for: filters name their brokers themselves, and the body says so.
 ///
 /// Who has no token where tokens are set hears no name of a cluster, host or topic.
 pub(crate) async fn readyz(
@@ -27,9 +28,11 @@ pub(crate) async fn readyz(
     if access == Access::Open {
         return json(status, &serde_json::json!({ "ready": status == StatusCode::OK }));
     }
-    let failing = bridge.failing.json();
-    if let (false, Some(body)) = (failing.is_empty(), body.as_object_mut()) {
-        body.insert("failing_topics".to_owned(), failing.into());
+    let (failing, refused) = (bridge.failing.json(), bridge.profiles.refused_json());
+    for (name, told) in [("failing_topics", failing), ("refused_profiles", refused)] {
+        if let (false, Some(body)) = (told.is_empty(), body.as_object_mut()) {
+            body.insert(name.to_owned(), told.into());
+        }
     }
     json(status, &body)
 }

@@ -57,7 +57,11 @@ async fn register(
         Err(error) => return unprocessable(&without_value(&error.to_string())),
     };
     match bridge.clusters.for_profile(&profile) {
-        Err(refused) => unprocessable(&refused.to_string()),
+        Err(refused) => {
+            let told = bridge.clusters.told(&refused);
+            bridge.profiles.refuse(id, &told);
+            unprocessable(&told)
+        }
         Ok(shared) => {
             bridge.profiles.put(id, &shared);
             tracing::info!(profile = sha256, "profile_registered");

@@ -38,6 +38,17 @@ pub(crate) enum Refusal {
     VerifiedByCluster(String),
 }
 
+impl Refusal {
+    /// The setting that could allow it.
+    pub(crate) fn setting(&self) -> String {
+        match self {
+            Self::UnknownCertificate(id) => format!("certificates.{id}"),
+            Self::PlainCluster(cluster) => format!("clusters.{cluster}.{PROTOCOL}"),
+            Self::VerifiedByCluster(cluster) => format!("clusters.{cluster}.{VERIFICATION}"),
+        }
+    }
+}
+
 impl Tls {
     /// Refuses what could never work; reads the files.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

@@ -31,6 +31,7 @@ pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> 
             "slow_topics": bridge.queued.slow_lanes(),
         },
         "failing_topics": bridge.failing.json(),
+        "refused_profiles": bridge.profiles.refused_json(),
         "clients": clients,
     });
     reply::json(StatusCode::OK, &body)

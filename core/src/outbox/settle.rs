@@ -29,7 +29,7 @@ impl Outbox {
         self.registration = Registration::Held;
         match callout::classify_registration(ended) {
             None => {
-                self.profile_refused = false;
+                self.refused = None;
                 Vec::new()
             }
             Some(reason) => self.registration_failed(&reason, now),
@@ -42,7 +42,9 @@ impl Outbox {
             Delivery::Memory => Registration::Failed(now + REGISTER_AGAIN),
             Delivery::Acked | Delivery::Queued => Registration::Held,
         };
-        self.profile_refused = reason.code == Code::ProfileRefused;
+        if matches!(reason.code, Code::ProfileRefused | Code::BridgeUnauthorized) {
+            self.refused = Some(reason.code);
+        }
         let waiting: Vec<_> =
             self.lanes.iter_mut().flat_map(|(_, lane)| std::mem::take(&mut lane.resend)).collect();
         waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()

@@ -415,9 +415,12 @@ fn a_registration_that_failed_is_tried_again_without_a_batch() {
     let settings = Settings::parse(config.as_bytes()).unwrap();
     let outbox = Outbox::new(&settings, [1; 16]).unwrap();
     let mut filter = Filter { outbox, sequence: 0, now: START };
-    for (status, then) in
-        [(422, Err(Code::ProfileRefused)), (503, Err(Code::ProfileRefused)), (200, Ok(()))]
-    {
+    for (status, then) in [
+        (422, Err(Code::ProfileRefused)),
+        (503, Err(Code::ProfileRefused)),
+        (401, Err(Code::BridgeUnauthorized)),
+        (200, Ok(())),
+    ] {
         let register = filter.poll().unwrap();
         assert_eq!(register.purpose, Purpose::Register);
         filter.reply(&register, status, b"{}");

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 /// Lines by the path of what stands there, such as `clusters.default.acks`.
-#[derive(Debug, Default)]
-pub(crate) struct Lines(BTreeMap<String, usize>);
+#[derive(Debug, Default, Clone)]
+pub(super) struct Lines(BTreeMap<String, usize>);
 
 impl Lines {
     /// Of a file that is TOML; else there are none.
-    pub(crate) fn of(text: &str) -> Self {
+    pub(super) fn of(text: &str) -> Self {
         let mut lines = Self::default();
         if let Ok(document) = DeTable::parse(text) {
             lines.add(text, "", document.get_ref());
@@ -29,7 +29,7 @@ impl Lines {
     }
 
     /// The line of a setting, or of the table that it should stand in.
-    pub(crate) fn find(&self, path: &str) -> Option<usize> {
+    pub(super) fn find(&self, path: &str) -> Option<usize> {
         let above = || self.find(path.rsplit_once('.')?.0);
         self.0.get(path).copied().or_else(above)
     }
