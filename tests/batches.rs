@@ -26,7 +26,7 @@ async fn start(
     workers: u32,
     names: &[&'static str],
 ) -> anyhow::Result<(Gateway, BTreeMap<&'static str, Relay>)> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter()?).concurrency(workers);
     let mut relays = BTreeMap::new();

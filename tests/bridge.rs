@@ -21,12 +21,12 @@ struct Parts {
 
 impl Parts {
     async fn start() -> anyhow::Result<Self> {
-        Self::start_on(Kafka::pooled(KafkaVersion::V4_1).await?).await
+        Self::start_on(Kafka::pooled(KafkaVersion::V4_3).await?).await
     }
 
     /// On a Kafka that the story may stop.
     async fn start_alone() -> anyhow::Result<Self> {
-        Self::start_on(Kafka::start(KafkaVersion::V4_1, 1).await?).await
+        Self::start_on(Kafka::start(KafkaVersion::V4_3, 1).await?).await
     }
 
     async fn start_on(kafka: Kafka) -> anyhow::Result<Self> {

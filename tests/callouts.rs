@@ -59,7 +59,7 @@ fn misfits() -> anyhow::Result<Vec<(String, Ending)>> {
 async fn start(
     relayed: &[(String, Ending)],
 ) -> anyhow::Result<(Gateway, Vec<(String, Ending, Relay)>)> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter()?)
         .cluster("refused", ports::free()?)
@@ -237,7 +237,7 @@ async fn no_answer_is_false_while_a_tenth_fails_each_way(
 /// bridge went away is in doubt, whatever a second attempt would have met.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoys_retries_make_no_written_record_a_503() -> anyhow::Result<()> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("retried", 1).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let relay = Relay::start(&bridge).await?;

@@ -38,8 +38,8 @@ async fn post(bridge: &Bridge, value: &'static str) -> anyhow::Result<u16> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_cluster_at_other_addresses_is_found_and_written_to() -> anyhow::Result<()> {
-    let mut former = Kafka::start(KafkaVersion::V4_1, 1).await?;
-    let next = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let mut former = Kafka::start(KafkaVersion::V4_3, 1).await?;
+    let next = Kafka::pooled(KafkaVersion::V4_3).await?;
     former.create_topic("orders", 1).await?;
     next.create_topic("orders", 1).await?;
     let (address, target) = forwarder(&former.bootstrap()).await?;

@@ -15,7 +15,7 @@ async fn metric(gateway: &Gateway, name: &str) -> anyhow::Result<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_shared_by_name_and_end_as_configured() -> anyhow::Result<()> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bootstrap = kafka.bootstrap();
     let (host, port) = bootstrap.split_once(':').context("HOST:PORT")?;
     let port: u16 = port.parse()?;

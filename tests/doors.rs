@@ -211,8 +211,8 @@ async fn check(bridge: &Bridge) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_of_kafka_4_1_opens_or_says_why_not() -> anyhow::Result<()> {
-    every_door(KafkaVersion::V4_1).await
+async fn every_door_of_kafka_4_3_opens_or_says_why_not() -> anyhow::Result<()> {
+    every_door(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,7 +126,7 @@ async fn start(kafka: Kafka, listeners: &[(&str, Value)]) -> anyhow::Result<Gate
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_field_does_what_it_says() -> anyhow::Result<()> {
-    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    let kafka = Kafka::start(KafkaVersion::V4_3, 1).await?;
     let mut gateway = start(kafka, &listeners(ports::free()?)).await?;
     the_bridge_is_called_by_its_name_with_its_token(&gateway).await?;
     delivery_and_the_largest_body_hold_by_their_names(&gateway).await?;
@@ -273,7 +273,7 @@ async fn the_gate_closes_probes_and_opens_as_configured() -> anyhow::Result<()> 
         "producer_async_health_failure_threshold": 5, "producer_async_health_probe_interval": 700,
         "producer_async_health_recovery_threshold": 4,
     });
-    let mut gateway = start(Kafka::pooled(KafkaVersion::V4_1).await?, &[("gated", gated)]).await?;
+    let mut gateway = start(Kafka::pooled(KafkaVersion::V4_3).await?, &[("gated", gated)]).await?;
     assert_eq!(gateway.send("gated", text("before")).await?.status, 200);
     gateway.wait_until_empty().await?;
     gateway.bridge.kill9()?;

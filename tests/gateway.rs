@@ -21,7 +21,7 @@ const BUFFER_BYTES: u32 = 65_536;
 type Relays = BTreeMap<&'static str, Relay>;
 
 async fn start() -> anyhow::Result<(Gateway, Relays)> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
     config = config.cluster("nobody", ports::free()?);

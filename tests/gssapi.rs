@@ -136,8 +136,8 @@ async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_writes_by_kerberos_to_kafka_4_1() -> anyhow::Result<()> {
-    through_a_filter(KafkaVersion::V4_1).await
+async fn a_gateway_writes_by_kerberos_to_kafka_4_3() -> anyhow::Result<()> {
+    through_a_filter(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +148,7 @@ async fn a_gateway_writes_by_kerberos_to_kafka_3_9() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
     let mut kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
     let stale = kdc.keytab("bridge", "stale.keytab")?;
     let right = kdc.keytab("bridge", "bridge.keytab")?;
     let (own, none) = (module(&right, "bridge"), module(Path::new("/no/keytab"), "bridge"));
@@ -210,7 +210,7 @@ async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kdc_that_does_not_answer_keeps_nobody_else_waiting() -> anyhow::Result<()> {
     let kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
     kafka.create_topic("t", 1).await?;
     let keytab = kdc.keytab("bridge", "bridge.keytab")?;
     let by_keys = module(&keytab, "bridge");
@@ -263,7 +263,7 @@ async fn produce(bridge: &Bridge, cluster: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
     let mut kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_1, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
     kafka.create_topic("t", 3).await?;
     let module = module(&kdc.keytab("bridge", "bridge.keytab")?, "bridge");
     let bridge = bridge(&kdc, &kafka, &[("default", properties("kafka", &module))]).await?;

@@ -35,7 +35,7 @@ async fn send(client: &Client, topic: &str, from: u32, count: u32) -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn records_survive_a_stopped_and_a_killed_broker() {
-    for version in [KafkaVersion::V4_1, KafkaVersion::V3_9] {
+    for version in [KafkaVersion::V4_3, KafkaVersion::V3_9] {
         let mut kafka = Kafka::start(version, 1).await.unwrap();
         kafka.create_topic("t", 3).await.unwrap();
         assert!(kafka.create_topic("t", 3).await.is_err(), "it exists");
@@ -62,7 +62,7 @@ async fn records_survive_a_stopped_and_a_killed_broker() {
 /// The broker's clock seems ahead of a record from an hour ago.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_timestamp_that_kafka_refuses_names_the_clock_and_fails_no_neighbour() {
-    for version in [KafkaVersion::V4_1, KafkaVersion::V3_9] {
+    for version in [KafkaVersion::V4_3, KafkaVersion::V3_9] {
         let kafka = Kafka::pooled(version).await.unwrap();
         let recent = [("message.timestamp.before.max.ms", "60000")];
         kafka.create_topic_with("clocks", 1, 1, &recent).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_timestamp_that_kafka_refuses_names_the_clock_and_fails_no_neighbour()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_partition_moves_when_its_leader_is_killed() {
-    let mut kafka = Kafka::start(KafkaVersion::V4_1, 3).await.unwrap();
+    let mut kafka = Kafka::start(KafkaVersion::V4_3, 3).await.unwrap();
     kafka.create_topic_with("t", 2, 3, &[("min.insync.replicas", "2")]).await.unwrap();
     let producer = producer(&kafka).unwrap();
     send(&producer, "t", 0, 10).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_partition_moves_when_its_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_pooled_broker_has_no_topics_and_runs_whatever_another_test_did() {
     for harm in ["none", "frozen", "killed unseen"] {
-        let mut kafka = Kafka::pooled(KafkaVersion::V4_1).await.unwrap();
+        let mut kafka = Kafka::pooled(KafkaVersion::V4_3).await.unwrap();
         kafka.create_topic("t", 2).await.unwrap();
         let producer = producer(&kafka).unwrap();
         send(&producer, "t", 0, 1).await.unwrap();
@@ -129,6 +129,6 @@ async fn a_pooled_broker_has_no_topics_and_runs_whatever_another_test_did() {
             _ => {}
         }
     }
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await.unwrap();
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await.unwrap();
     assert!(read_all(&kafka.bootstrap(), "t").await.is_err(), "it has the topic of before");
 }

@@ -67,7 +67,7 @@ async fn who_hangs_up_takes_nobodys_answer_and_leaves_nothing_behind() -> anyhow
 
 /// A thousand clients, a third of which leave while they wait.
 async fn a_third_hangs_up(workers: u32, modes: &[(&str, Value)]) -> anyhow::Result<()> {
-    let gateway = Gateway::start_on(harness::kafka::KafkaVersion::V4_1, workers, modes).await?;
+    let gateway = Gateway::start_on(harness::kafka::KafkaVersion::V4_3, workers, modes).await?;
     for (topic, _) in modes {
         let mut memory = Vec::new();
         let mut answered = HashSet::new();

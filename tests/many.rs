@@ -23,7 +23,7 @@ const STREAMS: usize = 2000;
 /// Two filters in one VM of one worker: one in acked mode behind a relay, with batches as large as
 /// all its requests together, and one in memory mode.
 async fn start() -> anyhow::Result<(Gateway, Relay)> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let relay = Relay::start(&bridge).await?;
     for topic in ["waiting", "later"] {

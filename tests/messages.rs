@@ -157,8 +157,8 @@ async fn every_row_is_written_byte_for_byte(version: KafkaVersion) -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_on_kafka_4_1() -> anyhow::Result<()> {
-    every_row_is_written_byte_for_byte(KafkaVersion::V4_1).await
+async fn every_row_on_kafka_4_3() -> anyhow::Result<()> {
+    every_row_is_written_byte_for_byte(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -177,8 +177,8 @@ fn holds_no_secret(bridge: &Bridge) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_writes_to_kafka_4_1_with_both_forms() -> anyhow::Result<()> {
-    through_a_filter(KafkaVersion::V4_1).await
+async fn a_filter_writes_to_kafka_4_3_with_both_forms() -> anyhow::Result<()> {
+    through_a_filter(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +188,7 @@ async fn a_filter_writes_to_kafka_3_9_with_both_forms() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_takes_what_amazons_own_client_sends() -> anyhow::Result<()> {
-    let msk = Msk::start(KafkaVersion::V4_1).await?;
+    let msk = Msk::start(KafkaVersion::V4_3).await?;
     for (topic, form, module) in [("iam", IAM, IAM_MODULE), ("token", TOKEN, TOKEN_MODULE)] {
         msk.kafka.create_topic(topic, 1).await?;
         let jaas = format!("{module};");
@@ -202,7 +202,7 @@ async fn the_broker_takes_what_amazons_own_client_sends() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_3_s_is_renewed_each_time_with_a_new_signature() -> anyhow::Result<()> {
-    let msk = Msk::start(KafkaVersion::V4_1).await?;
+    let msk = Msk::start(KafkaVersion::V4_3).await?;
     let home = tempfile::tempdir()?;
     // What was signed more than 8 s ago is now refused.
     msk.set_ahead(892)?;
@@ -254,7 +254,7 @@ fn write_profiles(home: &Path) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_come_from_every_place_that_aws_has() -> anyhow::Result<()> {
-    let msk = Msk::start(KafkaVersion::V4_1).await?;
+    let msk = Msk::start(KafkaVersion::V4_3).await?;
     msk.kafka.create_topic("t", 1).await?;
     let services = Services::start().await?;
     let home = tempfile::tempdir()?;

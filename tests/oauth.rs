@@ -87,8 +87,8 @@ async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filter_writes_with_a_token_to_kafka_4_1() -> anyhow::Result<()> {
-    through_a_filter(KafkaVersion::V4_1).await
+async fn a_filter_writes_with_a_token_to_kafka_4_3() -> anyhow::Result<()> {
+    through_a_filter(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ fn cluster(kafka: &Kafka, name: &str, endpoint: &str, more: &str) -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_endpoint_with_tls_is_trusted_as_the_bridge_says() -> anyhow::Result<()> {
     let oidc = Oidc::start(Duration::from_secs(3600)).await?;
-    let kafka = secured(KafkaVersion::V4_1, &oidc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &oidc).await?;
     let issuer = Issuer::new("company")?;
     let years = (2020, 4000);
     let right = oidc.secure_token_endpoint(issuer.server("127.0.0.1", years)?).await?;
@@ -173,7 +173,7 @@ async fn a_token_endpoint_with_tls_is_trusted_as_the_bridge_says() -> anyhow::Re
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_6_s_are_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
     let oidc = Oidc::start(Duration::from_secs(6)).await?;
-    let kafka = secured(KafkaVersion::V4_1, &oidc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &oidc).await?;
     kafka.create_topic("t", 3).await?;
     let endpoint = oidc.token_endpoint();
     let settings = [

@@ -26,7 +26,7 @@ struct Parts {
 
 impl Parts {
     async fn start() -> anyhow::Result<Self> {
-        let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+        let kafka = Kafka::start(KafkaVersion::V4_3, 1).await?;
         kafka.create_topic("orders", 3).await?;
         let bridge = Bridge::start(Settings::to(kafka.bootstrap()).property("acks", "all")).await?;
         let plugin = Plugin::parse(br#"{"bridge":"b","topic":"orders"}"#)?;

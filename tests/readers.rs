@@ -96,7 +96,7 @@ fn codecs_in_log(kafka: &Kafka, topic: &str) -> anyhow::Result<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn java_kcat_and_the_harness_read_the_same_records_in_each_codec() -> anyhow::Result<()> {
-    each_codec_is_read_alike(KafkaVersion::V4_1).await
+    each_codec_is_read_alike(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

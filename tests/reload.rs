@@ -16,7 +16,7 @@ use xtask::build;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_listener_sends_what_it_holds_before_it_ends() -> anyhow::Result<()> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("orders", 1).await?;
     let mut bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let port = ports::free()?;

@@ -20,7 +20,7 @@ fn listener(name: &str, fields: &Value) -> Listener {
 }
 
 async fn start() -> anyhow::Result<Gateway> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     for topic in ["rest", "orders", "copies", "behind", "quick", "gated", "kept", "inline"] {
         kafka.create_topic(topic, 1).await?;
     }

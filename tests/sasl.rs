@@ -58,7 +58,7 @@ async fn produce(bridge: &Bridge, topic: &str) -> anyhow::Result<(u16, String)> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_a_file_changes_without_a_restart() -> anyhow::Result<()> {
-    let kafka = secured(KafkaVersion::V4_1, &[]).await?;
+    let kafka = secured(KafkaVersion::V4_3, &[]).await?;
     let file = kafka.dir().join("password");
     std::fs::write(&file, "old\n")?;
     let path = file.to_str().unwrap_or_default();
@@ -76,7 +76,7 @@ async fn a_password_in_a_file_changes_without_a_restart() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_under_load_fails_no_send() -> anyhow::Result<()> {
-    let kafka = secured(KafkaVersion::V4_1, &[("connections.max.reauth.ms", "3000")]).await?;
+    let kafka = secured(KafkaVersion::V4_3, &[("connections.max.reauth.ms", "3000")]).await?;
     kafka.create_topic("t", 3).await?;
     let file = kafka.dir().join("password");
     std::fs::write(&file, "bobs-secret\n")?;
@@ -145,7 +145,7 @@ async fn a_password_that_changes_under_load_fails_no_send() -> anyhow::Result<()
 /// For so many seconds as `REAUTHENTICATION_SECONDS` says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
-    let kafka = secured(KafkaVersion::V4_1, &[("connections.max.reauth.ms", "3000")]).await?;
+    let kafka = secured(KafkaVersion::V4_3, &[("connections.max.reauth.ms", "3000")]).await?;
     kafka.create_topic("t", 3).await?;
     let bob = [("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "bob")];
     let bridge = bridge(&kafka, &[bob[0], bob[1], ("sasl.password", "bobs-secret")]).await?;

@@ -97,7 +97,7 @@ fn at_loopback(cluster: &mut Value, port: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn istios_patches_make_an_envoy_that_captures_what_fits_its_rule() -> anyhow::Result<()> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("orders", 1).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let filter = build::filter()?;
@@ -158,7 +158,7 @@ impl Issued {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_to_a_bridge_with_tls_and_a_token_is_open_only_to_who_has_both()
 -> anyhow::Result<()> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("orders", 1).await?;
     let (issued, gateways) =
         (Issued::for_name("bridge.example.com")?, Issued::for_name("gateway")?);

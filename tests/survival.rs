@@ -30,7 +30,7 @@ async fn written(kafka: &Kafka, topic: &str) -> anyhow::Result<HashSet<String>> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_ends_by_a_fault_gives_no_false_200_and_a_new_one_serves_on() -> anyhow::Result<()>
 {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let mut config = EnvoyConfig::new(build::filter_with_trap()?).bridge(&bridge);
     let policies = ["FAIL_RELOAD", "FAIL_CLOSED", "FAIL_OPEN"];
@@ -92,7 +92,7 @@ async fn reconfigured(
     fields: Value,
     workers: u32,
 ) -> anyhow::Result<BTreeMap<Ending, u64>> {
-    let kafka = Kafka::pooled(KafkaVersion::V4_1).await?;
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("orders", 1).await?;
     let bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
     let port = ports::free()?;

@@ -60,7 +60,7 @@ impl Parties {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_takes_a_certificate_that_the_bridge_has_under_a_name() -> anyhow::Result<()> {
-    let parties = start(KafkaVersion::V4_1).await?;
+    let parties = start(KafkaVersion::V4_3).await?;
     let secure = &parties.secure;
     let password = parties.right.path("password")?;
     fs::write(&password, format!("{PASSWORD}\n"))?;
@@ -110,7 +110,7 @@ async fn a_filter_takes_a_certificate_that_the_bridge_has_under_a_name() -> anyh
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotated_certificates_lose_no_record() -> anyhow::Result<()> {
-    let parties = start(KafkaVersion::V4_1).await?;
+    let parties = start(KafkaVersion::V4_3).await?;
     parties.kafka.create_topic("load", 3).await?;
     let store = parties.right.path("rotating.p12")?;
     let publish = |authority: &Authority, name: &str| -> anyhow::Result<()> {

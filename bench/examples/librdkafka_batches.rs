@@ -23,7 +23,7 @@ const CODECS: [(&str, i64); 5] =
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let folder = std::env::args().nth(1).context("name the folder for the batches")?;
-    let kafka = Kafka::start(KafkaVersion::V4_1, 1).await?;
+    let kafka = Kafka::start(KafkaVersion::V4_3, 1).await?;
     for (codec, records) in CODECS {
         kafka.create_topic(codec, 1).await?;
         let bootstrap = kafka.bootstrap();

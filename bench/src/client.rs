@@ -58,7 +58,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let java = Java::find()?;
     let step = Step::begin("starting Kafka");
-    let kafka = Kafka::start_measured(KafkaVersion::V4_1, 1, &BROKER).await?;
+    let kafka = Kafka::start_measured(KafkaVersion::V4_3, 1, &BROKER).await?;
     step.done();
     let ground = Ground { kafka: &kafka, java: &java, dir: dir.path() };
     let rounds = if options.quick { 1 } else { options.rounds };
@@ -101,7 +101,7 @@ impl Options {
 fn write(table: &Table, path: &Path) -> anyhow::Result<()> {
     let report = json!({
         "machine": machine::description(),
-        "kafka": KafkaVersion::V4_1.number(),
+        "kafka": KafkaVersion::V4_3.number(),
         "librdkafka": librdkafka_version(),
         "partitions": settings::PARTITIONS,
         "cells": table.json(),

@@ -79,8 +79,8 @@ macro_rules! on_both_versions {
             }
 
             #[tokio::test(flavor = "multi_thread")]
-            async fn on_kafka_4_1() -> anyhow::Result<()> {
-                $story(harness::kafka::KafkaVersion::V4_1).await
+            async fn on_kafka_4_3() -> anyhow::Result<()> {
+                $story(harness::kafka::KafkaVersion::V4_3).await
             }
         })+
     };

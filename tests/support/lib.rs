@@ -38,13 +38,13 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts everything on Kafka 4.1: one broker, and a listener for each configuration.
+    /// Starts everything on Kafka 4.3: one broker, and a listener for each configuration.
     /// `bridge` and `topic` are added to each.
     ///
     /// # Errors
     /// When a part does not start; its log's end is shown.
     pub async fn start(listeners: &[(&str, Value)]) -> anyhow::Result<Self> {
-        Self::start_on(KafkaVersion::V4_1, 1, listeners).await
+        Self::start_on(KafkaVersion::V4_3, 1, listeners).await
     }
 
     /// As `start`, on a version of Kafka, with a number of Envoy's workers.
@@ -64,7 +64,7 @@ impl Gateway {
     /// # Errors
     /// As `start`.
     pub async fn start_alone(listeners: &[(&str, Value)]) -> anyhow::Result<Self> {
-        Self::start_large(Kafka::start(KafkaVersion::V4_1, 1).await?, 1, listeners).await
+        Self::start_large(Kafka::start(KafkaVersion::V4_3, 1).await?, 1, listeners).await
     }
 
     async fn start_large(

@@ -38,8 +38,8 @@ pub const FUNC_E_VERSION: &str = "1.6.0";
 pub enum KafkaVersion {
     /// 3.9.1, the last line that also runs with ZooKeeper.
     V3_9,
-    /// 4.1.1.
-    V4_1,
+    /// 4.3.1.
+    V4_3,
 }
 
 impl KafkaVersion {
@@ -48,7 +48,7 @@ impl KafkaVersion {
     pub fn number(self) -> &'static str {
         match self {
             Self::V3_9 => "3.9.1",
-            Self::V4_1 => "4.1.1",
+            Self::V4_3 => "4.3.1",
         }
     }
 }
@@ -65,8 +65,8 @@ impl FromStr for KafkaVersion {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "3.9" | "3.9.1" => Ok(Self::V3_9),
-            "4.1" | "4.1.1" => Ok(Self::V4_1),
-            other => Err(format!("no Kafka {other} here: 3.9 or 4.1")),
+            "4.3" | "4.3.1" => Ok(Self::V4_3),
+            other => Err(format!("no Kafka {other} here: 3.9 or 4.3")),
         }
     }
 }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn versions_are_named_by_line_or_in_full() {
         assert_eq!("3.9".parse(), Ok(KafkaVersion::V3_9));
-        assert_eq!("4.1.1".parse(), Ok(KafkaVersion::V4_1));
+        assert_eq!("4.3.1".parse(), Ok(KafkaVersion::V4_3));
         assert!("2.8".parse::<KafkaVersion>().is_err());
     }
 

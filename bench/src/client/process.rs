@@ -26,7 +26,7 @@ pub(super) struct Java {
 
 impl Java {
     pub(super) fn find() -> anyhow::Result<Self> {
-        Ok(Self { binary: tools::java()?, libs: tools::kafka_libs(KafkaVersion::V4_1)? })
+        Ok(Self { binary: tools::java()?, libs: tools::kafka_libs(KafkaVersion::V4_3)? })
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Stack {
 /// What to start.
 #[derive(Debug)]
 pub struct Plan {
-    /// Kafka's version; 4.1 by default.
+    /// Kafka's version; 4.3 by default.
     pub kafka: KafkaVersion,
     /// Brokers; 1 by default.
     pub brokers: usize,
@@ -41,7 +41,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
-            kafka: KafkaVersion::V4_1,
+            kafka: KafkaVersion::V4_3,
             brokers: 1,
             topics: Vec::new(),
             bridge: bridge::Settings::default(),

@@ -46,8 +46,8 @@ pub(crate) struct Options {
 
 #[derive(Args)]
 pub(crate) struct UpOptions {
-    /// Kafka's version: 3.9 or 4.1
-    #[arg(long, default_value = "4.1")]
+    /// Kafka's version: 3.9 or 4.3
+    #[arg(long, default_value = "4.3")]
     kafka: KafkaVersion,
     /// How many brokers
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -96,7 +96,7 @@ impl Parts {
         let given = flags.iter().filter(|(given, _)| *given);
         Ok(Self {
             broker,
-            kafka: KafkaVersion::V4_1,
+            kafka: KafkaVersion::V4_3,
             release: options.release,
             func_e,
             arguments: given.map(|(_, flag)| (*flag).to_owned()).collect(),

@@ -143,7 +143,7 @@ fn prepare(options: &Options) -> anyhow::Result<Setup> {
 }
 
 fn fetch_from_maven_and_go() -> anyhow::Result<()> {
-    tools::kafka_libs(KafkaVersion::V4_1)?;
+    tools::kafka_libs(KafkaVersion::V4_3)?;
     tools::kafka_libs(KafkaVersion::V3_9)?;
     tools::msk_libs()?;
     tools::func_e().map(drop)

@@ -38,7 +38,7 @@ pub fn kafka_java(version: KafkaVersion) -> anyhow::Result<KafkaJava> {
     let [older, newer] = &FOUND;
     let found = match version {
         KafkaVersion::V3_9 => older,
-        KafkaVersion::V4_1 => newer,
+        KafkaVersion::V4_3 => newer,
     };
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(java) = found.as_ref() {

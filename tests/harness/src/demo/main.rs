@@ -26,7 +26,7 @@ struct Options {
     #[arg(long)]
     bridge: PathBuf,
     /// Kafka's version
-    #[arg(long, default_value = "4.1")]
+    #[arg(long, default_value = "4.3")]
     kafka: KafkaVersion,
     /// How many brokers
     #[arg(long, default_value_t = 1)]
