@@ -37,5 +37,6 @@ mod rules;
 mod sasl;
 mod shipped;
 mod sizes;
+mod soak;
 mod survival;
 mod tls;

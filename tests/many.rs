@@ -11,7 +11,9 @@ use harness::http::Response;
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::process::wait_until;
 use kafka_upstream_tests::relay::{Does, Relay};
-use kafka_upstream_tests::{Gateway, acked, bodies, configuration, record_of, text};
+use kafka_upstream_tests::{
+    Gateway, acked, bodies, configuration, record_of, text, unfinished_http_2,
+};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -139,7 +141,7 @@ async fn a_thousand_unfinished_http_2_requests_end_by_their_deadline() -> anyhow
     ensure!(gateway.send("waiting", text("warm")).await?.status == 200);
     queue_later(&gateway).await?;
     let mut client = TcpStream::connect(("127.0.0.1", gateway.envoy.port("waiting")?)).await?;
-    client.write_all(&unfinished(1000)).await?;
+    client.write_all(&unfinished_http_2(1000)).await?;
     wait_until("a thousand 408", Duration::from_secs(30), async || {
         let ended = gateway.gauge("requests.outcome.body_timeout").await?;
         ensure!(ended == 1000, "{ended}");
@@ -147,17 +149,4 @@ async fn a_thousand_unfinished_http_2_requests_end_by_their_deadline() -> anyhow
     })
     .await?;
     assert_alive(&gateway).await
-}
-
-/// HTTP/2's preface, empty settings, and POST requests without an end (RFC 9113, 3.4 and 6.2).
-fn unfinished(count: u32) -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // :method POST, :scheme http, :path / and :authority h (RFC 7541, appendix A).
-    let block = [0x83, 0x86, 0x84, 0x41, 1, b'h'];
-    for stream in (0..count).map(|number| 2 * number + 1) {
-        bytes.extend([0, 0, block.len() as u8, 1, 4]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(block);
-    }
-    bytes
 }

@@ -205,7 +205,7 @@ impl Metadata {
         let brokers = answer.brokers.clone();
         let mut cache = self.cache.lock();
         if self.cluster.adopt(answer.cluster_id.as_deref()) {
-            cache.forget_cluster();
+            cache.forget_cluster(Instant::now());
         }
         cache.apply(answer, Instant::now());
         drop(cache);

@@ -1,6 +1,7 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
 pub mod cluster;
+pub mod forwarder;
 pub mod generate;
 pub mod house;
 pub mod impostor;
@@ -219,4 +220,18 @@ pub fn bodies(records: &[ReadRecord]) -> anyhow::Result<HashMap<String, usize>> 
         *bodies.entry(body.to_owned()).or_default() += 1;
     }
     Ok(bodies)
+}
+
+/// HTTP/2's preface, empty settings, and POST requests without an end (RFC 9113, 3.4 and 6.2).
+#[must_use]
+pub fn unfinished_http_2(count: u32) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // :method POST, :scheme http, :path / and :authority h (RFC 7541, appendix A).
+    let block = [0x83, 0x86, 0x84, 0x41, 1, b'h'];
+    for stream in (0..count).map(|number| 2 * number + 1) {
+        bytes.extend([0, 0, block.len() as u8, 1, 4]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(block);
+    }
+    bytes
 }

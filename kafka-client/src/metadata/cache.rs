@@ -85,7 +85,9 @@ impl Cache {
     /// a topic is unknown is believed for a second in any case, because names can come from anyone.
     pub(super) fn lookup(&mut self, topic: &str, wish: Wish, now: Instant) -> Lookup {
         let Some(entry) = self.topics.get_mut(topic) else { return self.admit(topic, now) };
-        entry.state.forgive(now >= entry.last_used + UNKNOWN_TOPIC);
+        if wish.since >= entry.last_used + UNKNOWN_TOPIC {
+            entry.state.wanted_again(now);
+        }
         entry.last_used = now;
         let is_heard = entry.heard > wish.round;
         match &entry.state {
@@ -96,13 +98,13 @@ impl Cache {
             State::Refused { until, reason: Reason::UnknownTopic } if now < *until => {
                 return Lookup::Refused(Reason::UnknownTopic);
             }
-            State::Open if is_heard && now >= wish.since + UNKNOWN_TOPIC => {
+            State::Open { since } if is_heard && now >= *since + UNKNOWN_TOPIC => {
                 let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
                 tracing::warn!(topic, "unknown_topic");
                 entry.state = State::Refused { until, reason: reason.clone() };
                 return Lookup::Refused(reason);
             }
-            State::Known { .. } | State::Refused { .. } | State::Open => {}
+            State::Known { .. } | State::Refused { .. } | State::Open { .. } => {}
         }
         self.ask_again(now);
         Lookup::Wanted
@@ -116,7 +118,7 @@ impl Cache {
         if self.topics.len() >= TOPICS {
             return Lookup::Refused(Reason::TooManyTopics);
         }
-        let entry = Entry { last_used: now, heard: 0, state: State::Open };
+        let entry = Entry { last_used: now, heard: 0, state: State::Open { since: now } };
         self.topics.insert(topic.into(), entry);
         self.ask_within(self.retry.after(self.streak.min(1), random()), now);
         Lookup::Wanted
@@ -208,8 +210,8 @@ impl Cache {
     }
 
     /// Another cluster has taken the place of ours: nothing that is known is true any more.
-    pub(super) fn forget_cluster(&mut self) {
-        self.topics.values_mut().for_each(|entry| entry.state = State::Open);
+    pub(super) fn forget_cluster(&mut self, now: Instant) {
+        self.topics.values_mut().for_each(|entry| entry.state = State::Open { since: now });
     }
 
     /// A round ended with an answer.
@@ -246,7 +248,7 @@ impl Cache {
     fn forget_doubtful(&mut self, now: Instant) {
         self.topics.retain(|_, entry| match entry.state {
             State::Known { .. } => true,
-            State::Open => now < entry.last_used + UNKNOWN_TOPIC,
+            State::Open { .. } => now < entry.last_used + UNKNOWN_TOPIC,
             State::Refused { .. } => false,
         });
     }

@@ -10,7 +10,9 @@ use crate::limits::NEGATIVE_ENTRY;
 #[derive(Debug)]
 pub(super) enum State {
     /// Asked for, and not answered yet or not known by the broker that answered.
-    Open,
+    Open {
+        since: Instant,
+    },
     Refused {
         /// An unknown topic is refused until then without a question.
         until: Instant,
@@ -32,7 +34,11 @@ impl State {
     pub(super) fn apply(&mut self, answer: TopicAnswer, now: Instant) {
         match (answer.code, class(answer.code)) {
             // A topic that is being created has no partitions yet.
-            (0, _) if answer.partitions.is_empty() => self.forgive(true),
+            (0, _) if answer.partitions.is_empty() => {
+                if let Self::Refused { .. } = self {
+                    *self = Self::Open { since: now };
+                }
+            }
             (0, _) => self.update(answer),
             (code, Class::TopicRefused) => {
                 let reason = Reason::of_code(code);
@@ -42,19 +48,19 @@ impl State {
                 Self::Refused { until, reason: Reason::UnknownTopic } => {
                     *until = now + NEGATIVE_ENTRY;
                 }
-                Self::Refused { .. } => *self = Self::Open,
+                Self::Refused { .. } => *self = Self::Open { since: now },
                 // The broker may be behind: what we know stays, and the leader decides when we
                 // write to it.
-                Self::Open | Self::Known { .. } => {}
+                Self::Open { .. } | Self::Known { .. } => {}
             },
             _ => {}
         }
     }
 
-    /// A topic that was refused is waited for again, if `is_time`.
-    pub(super) fn forgive(&mut self, is_time: bool) {
-        if is_time && matches!(self, Self::Refused { .. }) {
-            *self = Self::Open;
+    /// Nobody has wanted it for long: whoever does now has all the time that a topic may be unknown.
+    pub(super) fn wanted_again(&mut self, now: Instant) {
+        if matches!(self, Self::Open { .. } | Self::Refused { .. }) {
+            *self = Self::Open { since: now };
         }
     }
 
@@ -74,7 +80,7 @@ impl State {
 
     pub(super) fn is_settled(&self) -> bool {
         match self {
-            Self::Open => false,
+            Self::Open { .. } => false,
             Self::Refused { .. } => true,
             Self::Known { partitions, .. } => partitions.iter().all(|p| p.leader.is_some()),
         }

@@ -215,6 +215,16 @@ impl Kafka {
         self.wait_for(id).await
     }
 
+    /// Ends a broker in good order, and starts it again on another port.
+    ///
+    /// # Errors
+    /// When it does not end or start.
+    pub async fn move_broker(&mut self, id: usize) -> anyhow::Result<()> {
+        self.stop_broker(id).await?;
+        self.broker_mut(id)?.move_away()?;
+        self.start_broker(id).await
+    }
+
     /// As [`Kafka::start_broker`] without the wait: for brokers that need each other to start.
     ///
     /// # Errors

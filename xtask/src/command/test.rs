@@ -28,16 +28,17 @@ const DISK: u64 = 10;
 /// Modules of end-to-end tests that have the machine for themselves, because they load it so much
 /// that others would wait for them, or measure how long an honest request takes. The others run
 /// side by side.
-const ALONE: [&str; 5] = ["cluster", "impostors", "ledger", "memory", "sizes"];
+const ALONE: [&str; 6] = ["cluster", "impostors", "ledger", "memory", "sizes", "soak"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
 const SIDE_BY_SIDE: usize = 2;
 
 /// Variables that make tests longer, for `--full`.
-const FULL: [(&str, &str); 5] = [
+const FULL: [(&str, &str); 6] = [
     ("CLUSTER_RECORDS", "200000"),
     ("KAFKA_SIM_SEEDS", "10000"),
     ("MEMORY_REQUESTS", "1000000"),
+    ("SOAK_SECONDS", "1800"),
     ("REAUTHENTICATION_SECONDS", "300"),
     ("ROUNDS", "20000"),
 ];

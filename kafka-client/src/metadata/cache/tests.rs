@@ -275,7 +275,7 @@ fn nothing_is_known_of_another_cluster() {
     let mut desk = Desk::new();
     desk.lookup(0);
     desk.answer(1, vec![orders(1, &[(0, 7, 9)])]);
-    desk.cache.forget_cluster();
+    desk.cache.forget_cluster(desk.at(1));
     assert_eq!((desk.leader(0), desk.cache.known("orders")), (None, None));
     desk.answer(2, vec![orders(2, &[(0, 8, 0)])]);
     assert_eq!(desk.leader(0), Some(8), "in an epoch that is older only in the former one");
@@ -324,4 +324,23 @@ fn ever_new_names_do_not_hurry_the_questions() {
         }
     }
     assert!((80..130).contains(&rounds), "{rounds} rounds in 10 s");
+}
+
+/// A caller that has less time than a topic may be unknown must not wait all of it again and again.
+#[test]
+fn an_unknown_topic_is_refused_to_impatient_callers_too() {
+    let mut desk = Desk::new();
+    for at in (0..5000).step_by(1000) {
+        let wish = desk.cache.wish(Trust::Believed, desk.at(at));
+        assert_eq!(desk.cache.lookup("orders", wish, desk.at(at)), Lookup::Wanted);
+        desk.answer(at + 900, vec![refused(3)]);
+        assert_eq!(desk.cache.lookup("orders", wish, desk.at(at + 900)), Lookup::Wanted);
+    }
+    let wish = desk.cache.wish(Trust::Believed, desk.at(5001));
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(5001)), Lookup::Wanted, "not yet asked");
+    desk.answer(5100, vec![refused(3)]);
+    let unknown = Lookup::Refused(Reason::UnknownTopic);
+    assert_eq!(desk.cache.lookup("orders", wish, desk.at(5100)), unknown);
+    let now = desk.at(6099);
+    assert_eq!(desk.ask("orders", now), unknown);
 }

@@ -121,6 +121,14 @@ impl Broker {
         Ok(())
     }
 
+    /// Gives it another port, from its next start on.
+    pub(super) fn move_away(&mut self) -> anyhow::Result<()> {
+        let former = self.address();
+        self.port = ports::free()?;
+        let text = fs::read_to_string(self.properties())?.replace(&former, &self.address());
+        Ok(fs::write(self.properties(), text)?)
+    }
+
     /// The segments of a topic's partitions, in order of their names.
     pub(super) fn segments(&self, topic: &str) -> anyhow::Result<Vec<PathBuf>> {
         let mut segments = Vec::new();
