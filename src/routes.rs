@@ -86,7 +86,7 @@ impl Routes {
         let known = found == self.gateway;
         if !known {
             let (told, found) = (self.gateway.name(), found.name());
-            let what = format!("event=host_mismatch host={told} found={found} effect=503");
+            let what = format!("event=host_mismatch host={told} found={found} effect=500");
             host::log(Level::Error, &what);
         }
         self.is_at_home.set(Some(known));
@@ -177,6 +177,6 @@ impl Routes {
 const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not hand over a \
     body that it has; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
 
-const NO_BODY: &str = "event=no_body effect=503 hint=\"a request's body did not begin within \
+const NO_BODY: &str = "event=no_body effect=500 hint=\"a request's body did not begin within \
     delivery_timeout; if none ever does, set allow_on_headers_stop_iteration: true in Envoy's \
     plugin configuration\"";

@@ -176,7 +176,7 @@ codes! {
     /// Kafka does not let us write to the topic.
     Unauthorized = "unauthorized", 502, Transient, Topic, Never;
     /// The filter and its host do not fit together.
-    HostMismatch = "host_mismatch", 503, Transient, Bridge, Never;
+    HostMismatch = "host_mismatch", 500, Transient, Bridge, Never;
     /// A topic that the client named is not in `allowed_topics`.
     TopicNotAllowed = "topic_not_allowed", 502, Permanent, Record, Never;
     /// Deliveries fail, and `producer_async_health_gating` refuses to queue more.

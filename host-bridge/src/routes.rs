@@ -64,7 +64,7 @@ async fn register(
         }
         Ok(shared) => {
             bridge.profiles.put(id, &shared);
-            tracing::info!(profile = sha256, "profile_registered");
+            tracing::info!(profile = sha256, cluster = shared.cluster(), "profile_registered");
             reply::json(StatusCode::OK, &json!({ "profile": sha256 }))
         }
     }

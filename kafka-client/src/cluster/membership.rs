@@ -61,8 +61,8 @@ impl Cluster {
         tracing::error!(
             %was,
             now = theirs,
-            "another Kafka cluster answers at the brokers' addresses: topics and producer id of the \
-             former one are dropped, records that it may have are unknown"
+            effect = "topics and producer id are dropped, records that the former one may have are unknown",
+            "cluster_changed"
         );
         true
     }

@@ -238,7 +238,7 @@ fn without_its_option_envoy_is_found_out() {
     scene.run_for(300);
     let seen = scene.host.seen(client);
     let reply = seen.answered();
-    assert_eq!((reply.status, reply.header("kafka-error").as_str()), (503, "host_mismatch"));
+    assert_eq!((reply.status, reply.header("kafka-error").as_str()), (500, "host_mismatch"));
     assert!(scene.host.has_logged("allow_on_headers_stop_iteration"));
     assert_eq!(scene.host.returned("proxy_http_call", 0), 0);
     scene.assert_empty();
