@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::Depth;
 use kafka_upstream_core::outcome::Code;
 
@@ -123,7 +122,8 @@ impl Metrics {
 }
 
 impl Gauges {
-    pub(crate) fn define(gateway: Gateway) -> Self {
+    /// `adds` where the host is known to take additions.
+    pub(crate) fn define(adds: bool) -> Self {
         let gauge = |name: &str| (host::define_metric(MetricType::Gauge, name), 0);
         let gauges = [
             gauge("kafka_upstream_queue_records"),
@@ -133,7 +133,7 @@ impl Gauges {
             gauge("kafka_upstream_streams_waiting"),
             gauge("kafka_upstream_memory_bytes"),
         ];
-        Self { adds: gateway.adds_to_gauges(), gauges }
+        Self { adds, gauges }
     }
 
     /// Tells what changed since the last report.

@@ -33,7 +33,7 @@ impl Root {
         Self { id, routes: None, gauges: None, ending: None }
     }
 
-    fn configure(&self, size: usize) -> Result<Routes, String> {
+    fn configure(&self, size: usize) -> Result<(Routes, Gauges), String> {
         let config = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
         let plugin = Plugin::parse(&config).map_err(|error| error.to_string())?;
         let (gateway, is_certain) = gateway(&plugin)?;
@@ -60,7 +60,9 @@ impl Root {
                 (Duration::from_millis(shortest), Duration::from_millis(longest));
             host::set_tick_period((flush.unwrap_or_default() / 10).clamp(shortest, longest));
         }
-        Ok(Routes::new(plugin, gateway, states, metrics))
+        // WasmX traps when a gauge is added to, and a tick that traps does so for ever.
+        let gauges = Gauges::define(is_certain && gateway.adds_to_gauges());
+        Ok((Routes::new(plugin, gateway, states, metrics), gauges))
     }
 
     fn state(
@@ -191,8 +193,8 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         match self.configure(size) {
-            Ok(routes) => {
-                self.gauges = Some(Gauges::define(routes.gateway));
+            Ok((routes, gauges)) => {
+                self.gauges = Some(gauges);
                 self.routes = Some(Rc::new(routes));
                 true
             }

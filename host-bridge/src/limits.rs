@@ -122,8 +122,9 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const STREAM_SEND_BYTES: usize = 16 * 1024;
 /// Bytes of a connection's read buffer: the longest head, which is what a gateway's client sent.
 pub(crate) const HEAD_BYTES_MAX: usize = 128 * 1024;
-/// Connections to a unix socket that wait to be accepted: what tokio asks for on TCP.
-pub(crate) const BACKLOG: u32 = 1024;
+/// Connections of a listener that wait to be accepted. nginx makes one for each callout, as many at once
+/// as it has clients; Linux cuts it to `net.core.somaxconn`, which is 4096.
+pub(crate) const BACKLOG: u32 = 4096;
 /// Pause after a failed accept: another connection may have ended.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request body may take: it comes from this machine or from one that is near.

@@ -4,13 +4,14 @@ use std::fmt;
 use std::fs::Permissions;
 use std::future::ready;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -53,8 +54,8 @@ impl Listeners {
         let mut listeners = Vec::new();
         for address in addresses {
             let bound = match address {
-                Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
-                Listen::Tls(address) => TcpListener::bind(address).await.map(Listener::Tls),
+                Listen::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
+                Listen::Tls(address) => bind_tcp(*address).map(Listener::Tls),
                 Listen::Unix(path) => bind_unix(path, unix).await,
             };
             let named =
@@ -177,6 +178,14 @@ async fn accept_tcp(listener: &TcpListener) -> io::Result<tokio::net::TcpStream>
     Ok(stream)
 }
 
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A bridge that starts again finds connections of the former one that have not timed out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn bind_unix(path: &Path, access: UnixSocketAccess) -> io::Result<Listener> {
     let is_socket = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if is_socket {
@@ -245,6 +254,31 @@ impl fmt::Display for Listener {
             Self::Tcp(tcp) => write!(f, "{}", named(tcp)),
             Self::Tls(tcp) => write!(f, "tls:{}", named(tcp)),
             Self::Unix(_, path, _) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_to_be_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let addresses = [Listen::Tcp("127.0.0.1:0".parse().unwrap()), Listen::Unix(path.clone())];
+        let bound = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
+        let [tcp, _] = &*bound.0 else { panic!("two addresses") };
+        let (address, mut waiting) = (tcp.to_string(), Vec::new());
+        let soon = || Instant::now() + Duration::from_millis(900);
+        for _ in 0..1500 {
+            let stream = timeout_at(soon(), TcpStream::connect(&address)).await;
+            waiting.push((
+                stream.expect("it is turned away").unwrap(),
+                UnixStream::connect(&path).await.unwrap(),
+            ));
         }
     }
 }
