@@ -212,7 +212,7 @@ async fn without_a_bridge_each_mode_does_what_it_says(gateway: &mut Gateway) -> 
     Ok(())
 }
 
-/// What README says to do before Envoy is stopped.
+/// What docs/operating.md says to do before Envoy is stopped.
 async fn a_drained_gateway_can_be_stopped_without_a_loss(
     gateway: &mut Gateway,
 ) -> anyhow::Result<()> {
