@@ -15,9 +15,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::Bridge;
-use crate::clusters::Shared;
 use crate::limits::{PROBE_AFTER, SLOW_BATCH};
 use crate::outcomes;
+use crate::pipeline::Pipeline;
 
 /// The records of a batch, at their positions: enqueued, refused at once, or not enqueued before
 /// the brokers have been asked about their topic or partition.
@@ -164,17 +164,17 @@ impl Enqueued {
     pub(crate) async fn settle(
         self,
         bridge: &Bridge,
-        shared: &Shared,
+        pipeline: &Pipeline,
         delivery: Delivery,
         topics: &Topics,
     ) -> Vec<Outcome> {
-        let cluster = shared.cluster();
+        let cluster = pipeline.cluster();
         let mut outcomes = pin!(self.outcomes());
         let mut patience = PROBE_AFTER;
         let outcomes = loop {
             match tokio::time::timeout(patience, &mut outcomes).await {
                 Ok(outcomes) => break outcomes,
-                Err(_) if patience == PROBE_AFTER => shared.probe(),
+                Err(_) if patience == PROBE_AFTER => pipeline.client().probe(),
                 Err(_) => bridge.failing.slow(cluster, topics),
             }
             patience = SLOW_BATCH;

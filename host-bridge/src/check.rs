@@ -146,7 +146,7 @@ fn faults(config: &Config) -> Vec<ConfigError> {
 
 fn of_cluster(section: &str, properties: &Properties) -> Vec<ConfigError> {
     if let Ok(checked) = clusters::read(properties) {
-        let fault = checked.check_files().err();
+        let fault = checked.cluster.check_files().err();
         return fault.map(|it| field(section, &it.to_string())).into_iter().collect();
     }
     // An option has no dot and stands in a property.

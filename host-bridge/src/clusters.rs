@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::http::Uri;
-use kafka_client::{Client, Producer};
+use kafka_client::{Client, ClusterConfig, ProducerConfig};
 use kafka_upstream_core::access::Authentication;
 use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
@@ -17,90 +15,30 @@ use tokio_util::sync::CancellationToken;
 use crate::access;
 use crate::config::{Config, ConfigError, Places, field, is_loopback};
 use crate::credentials;
-use crate::limits::{AWAY_PATIENCE, CLUSTER_AWAY, READY_AGAIN, READY_PATIENCE, READY_RETRY};
+use crate::pipeline::Pipeline;
 use crate::security::{self, Properties, Tls};
 
-/// The clients of this process.
+/// The clients and producers of this process.
 pub(crate) struct Clusters {
     properties: BTreeMap<String, Properties>,
-    named: BTreeMap<String, Arc<Shared>>,
+    named: BTreeMap<String, Arc<Pipeline>>,
     allowed: BTreeSet<String>,
     tls: Tls,
     allowed_endpoints: BTreeSet<String>,
     places: Places,
-    by_config: Mutex<ByConfig>,
-    began: Instant,
+    made: Mutex<Made>,
     /// Cancelled when a client cannot go on.
     failed: CancellationToken,
 }
 
-/// Clients by their cluster, the name that filters give them, if they do, and their settings.
-type ByConfig = HashMap<(String, Option<String>, kafka_client::Config), Arc<Shared>>;
-
-/// A client that all share who ask for the same settings.
-pub(crate) struct Shared {
-    cluster: String,
-    client: Client,
-    /// Whether the cluster answered when it was last asked.
-    is_ready: AtomicBool,
-    /// When it was last asked for, in ms after the start.
-    used_ms: AtomicU64,
+#[derive(Default)]
+struct Made {
+    clients: HashMap<Place, Client>,
+    pipelines: HashMap<(Place, ProducerConfig), Arc<Pipeline>>,
 }
 
-#[cfg(test)]
-impl Shared {
-    /// A client that a test has made.
-    pub(crate) fn of(client: Client) -> Arc<Self> {
-        Arc::new(Self {
-            cluster: "default".to_owned(),
-            client,
-            is_ready: AtomicBool::new(false),
-            used_ms: AtomicU64::new(0),
-        })
-    }
-}
-
-impl Shared {
-    /// The name of its cluster.
-    pub(crate) fn cluster(&self) -> &str {
-        &self.cluster
-    }
-
-    /// Until when a client that waits for its record is answered, whatever it would wait.
-    pub(crate) fn deadline(&self, patience: Duration) -> Instant {
-        let is_away = self.client.silent_for().is_some_and(|silent| silent >= CLUSTER_AWAY);
-        Instant::now() + if is_away { patience.min(AWAY_PATIENCE) } else { patience }
-    }
-
-    /// A batch has waited long for its outcomes.
-    pub(crate) fn probe(&self) {
-        self.client.probe();
-    }
-
-    /// Connects at once, and logs what becomes of it: whom it reached, or where the way ends.
-    pub(crate) async fn watch(self: Arc<Self>) {
-        let (cluster, mut was) = (&*self.cluster, None);
-        loop {
-            let answer = self.client.ready(READY_PATIENCE).await;
-            let is_ready = answer.is_ok();
-            self.is_ready.store(is_ready, Relaxed);
-            match answer {
-                _ if was == Some(is_ready) => {}
-                Ok(()) => {
-                    let (cluster_id, brokers) = (self.client.cluster_id(), self.client.brokers());
-                    let cluster_id = cluster_id.as_deref();
-                    tracing::info!(cluster, cluster_id, brokers, "connected");
-                }
-                Err(reason) => {
-                    let stage = self.client.faults().first().map(|fault| fault.step.name());
-                    tracing::warn!(cluster, stage, fault = %reason, "not_connected");
-                }
-            }
-            was = Some(is_ready);
-            tokio::time::sleep(if is_ready { READY_AGAIN } else { READY_RETRY }).await;
-        }
-    }
-}
+/// A client by its cluster, the name that filters give it, if they do, and how it connects.
+type Place = (String, Option<String>, ClusterConfig);
 
 /// Why a profile gets no producer.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +59,7 @@ pub(crate) enum Refusal {
     NotOfAProfile(String),
     #[error(transparent)]
     Property(#[from] kafka_client::PropertyError),
-    #[error("{CLIENTS_MAX} different producers are in use")]
+    #[error("{PIPELINES_MAX} different producers are in use")]
     TooMany,
 }
 
@@ -154,8 +92,7 @@ impl Clusters {
             tls: config.tls.clone(),
             allowed_endpoints: config.inline_token_endpoints.clone(),
             places: config.places.clone(),
-            by_config: Mutex::new(HashMap::new()),
-            began: Instant::now(),
+            made: Mutex::default(),
             failed: CancellationToken::new(),
         };
         config.tls.check()?;
@@ -163,44 +100,45 @@ impl Clusters {
             let refused = |reason: String| field(&format!("clusters.{name}"), &reason);
             read(properties)
                 .map_err(|error| refused(error.to_string()))?
+                .cluster
                 .check_files()
                 .map_err(|error| refused(error.to_string()))?;
-            let shared = clusters
-                .client(name, None, properties)
+            let pipeline = clusters
+                .pipeline(name, None, properties)
                 .map_err(|refusal| refused(refusal.to_string()))?;
-            clusters.named.insert(name.clone(), shared);
+            clusters.named.insert(name.clone(), pipeline);
         }
         Ok(clusters)
     }
 
     /// A cluster by its configured name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Shared>> {
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Pipeline>> {
         self.named.get(name)
     }
 
     /// All configured clusters.
     pub(crate) fn all(&self) -> impl Iterator<Item = (String, Client)> {
-        self.named.iter().map(|(name, shared)| (name.clone(), shared.client.clone()))
+        self.named.iter().map(|(name, pipeline)| (name.clone(), pipeline.client().clone()))
     }
 
     /// Watches every configured cluster.
     pub(crate) fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
-        let watching: Vec<_> = self.named.values().cloned().map(Shared::watch).collect();
+        let named: Vec<_> = self.named.values().cloned().collect();
         async move {
-            futures_util::future::join_all(watching).await;
+            futures_util::future::join_all(named.iter().map(|pipeline| pipeline.watch())).await;
         }
     }
 
     /// Whether each configured cluster answered when it was last asked.
     pub(crate) fn readiness(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.named.iter().map(|(name, shared)| (&**name, shared.is_ready.load(Relaxed)))
+        self.named.iter().map(|(name, pipeline)| (&**name, pipeline.is_ready()))
     }
 
-    /// The client that a profile asks for, made if it is new.
-    pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Shared>, Refusal> {
+    /// The pipeline that a profile asks for, made if it is new.
+    pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Pipeline>, Refusal> {
         check_served(profile)?;
         let (cluster, properties) = self.properties(profile)?;
-        self.client(cluster, profile.cluster_name.clone(), &properties)
+        self.pipeline(cluster, profile.cluster_name.clone(), &properties)
     }
 
     /// Why a profile is refused, and where that can be changed.
@@ -280,46 +218,53 @@ impl Clusters {
 
     /// Every client with its cluster's name; several may be of one cluster.
     pub(crate) fn clients(&self) -> Vec<(String, Client)> {
-        let of = |shared: &Arc<Shared>| (shared.cluster.clone(), shared.client.clone());
-        self.lock().values().map(of).collect()
+        let clients = &self.made().clients;
+        clients.iter().map(|((cluster, ..), client)| (cluster.clone(), client.clone())).collect()
     }
 
-    /// The producer of a client, which is in use now.
-    pub(crate) fn producer(&self, shared: &Shared) -> Producer {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        shared.used_ms.store(now, Relaxed);
-        shared.client.producer()
-    }
-
-    fn client(
+    fn pipeline(
         &self,
         cluster: &str,
         own_name: Option<String>,
         properties: &Properties,
-    ) -> Result<Arc<Shared>, Refusal> {
-        let key = (cluster.to_owned(), own_name, read(properties)?);
-        let mut clients = self.lock();
-        if let Some(shared) = clients.get(&key) {
-            return Ok(Arc::clone(shared));
+    ) -> Result<Arc<Pipeline>, Refusal> {
+        let kafka_client::Config { cluster: connects, producer } = read(properties)?;
+        let place = (cluster.to_owned(), own_name, connects);
+        let mut made = self.made();
+        let key = (place, producer);
+        if let Some(pipeline) = made.pipelines.get(&key) {
+            return Ok(Arc::clone(pipeline));
         }
-        if clients.len() >= CLIENTS_MAX && !forget_one(&mut clients) {
+        if made.pipelines.len() >= PIPELINES_MAX && !made.forget_one() {
             return Err(Refusal::TooMany);
         }
+        let (place, producer) = key.clone();
+        let client = match made.clients.get(&place) {
+            Some(client) => client.clone(),
+            None => {
+                let config =
+                    kafka_client::Config { cluster: place.2.clone(), producer: producer.clone() };
+                let client = self.connect(cluster, config);
+                made.clients.insert(place, client.clone());
+                client
+            }
+        };
+        let pipeline = Arc::new(Pipeline::new(cluster, client, &producer));
+        made.pipelines.insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    fn connect(&self, cluster: &str, config: kafka_client::Config) -> Client {
         // Of the level of errors, so that whoever logs these alone has it.
         let span = tracing::error_span!("kafka", cluster);
-        let client = span.in_scope(|| credentials::client(key.2.clone()));
+        let client = span.in_scope(|| credentials::client(config));
         let (ended, failed) = (client.ended(), self.failed.clone());
         tokio::spawn(async move {
             if ended.await {
                 failed.cancel();
             }
         });
-        let (cluster, is_ready, used_ms) =
-            (cluster.to_owned(), AtomicBool::new(false), AtomicU64::new(0));
-        let shared = Arc::new(Shared { cluster, client, is_ready, used_ms });
-        self.producer(&shared);
-        clients.insert(key, Arc::clone(&shared));
-        Ok(shared)
+        client
     }
 
     fn allows(&self, server: &str) -> bool {
@@ -340,8 +285,8 @@ impl Clusters {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, ByConfig> {
-        self.by_config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn made(&self) -> std::sync::MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -383,22 +328,29 @@ fn raise(properties: &mut Properties, bound: &str, property: &str, default: u64)
     }
 }
 
-/// Forgets the client that has not been used for longest, of those that hold no record, have no
-/// name and are not about to be used: who needs it again registers again.
-fn forget_one(clients: &mut ByConfig) -> bool {
-    let is_idle = |shared: &Arc<Shared>| {
-        Arc::strong_count(shared) == 1 && shared.client.stats().buffered_bytes == 0
-    };
-    let idle = clients.iter().filter(|(_, shared)| is_idle(shared));
-    let oldest = idle.min_by_key(|(_, shared)| shared.used_ms.load(Relaxed));
-    let Some(config) = oldest.map(|(config, _)| config.clone()) else { return false };
-    clients.remove(&config).is_some()
+impl Made {
+    /// Forgets the pipeline that has not been used for longest, of those that hold no record, have no
+    /// name and are not about to be used: who needs it again registers again. Its client goes with its
+    /// last pipeline.
+    fn forget_one(&mut self) -> bool {
+        let is_idle = |it: &Arc<Pipeline>| Arc::strong_count(it) == 1 && it.is_idle();
+        let idle = self.pipelines.iter().filter(|(_, pipeline)| is_idle(pipeline));
+        let oldest = idle.min_by_key(|(_, pipeline)| pipeline.last_used());
+        let Some(key) = oldest.map(|(key, _)| key.clone()) else { return false };
+        self.pipelines.remove(&key);
+        let (place, producer) = key;
+        if self.pipelines.keys().any(|(other, _)| *other == place) {
+            self.clients.get(&place).is_some_and(|client| client.forget_producer(&producer))
+        } else {
+            self.clients.remove(&place).is_some()
+        }
+    }
 }
 
 /// How clusters that filters name by their addresses are called.
 const INLINE: &str = "inline";
-/// Most clients at a time: each holds connections and memory.
-const CLIENTS_MAX: usize = 256;
+/// Most producers at a time: each holds memory, and some have a client of their own.
+const PIPELINES_MAX: usize = 256;
 /// `retry.backoff.max.ms` unless it is configured.
 const BACKOFF_MAX_MS: u64 = 1000;
 /// `max.request.size` unless it is configured.
@@ -479,15 +431,15 @@ mod tests {
         let owned = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::load(&crate::Args::default(), owned.into_iter()).unwrap();
         let clusters = Clusters::new(&config).unwrap();
-        for linger in 1..=CLIENTS_MAX {
+        for linger in 1..=PIPELINES_MAX {
             let properties = Properties::from([("linger.ms".to_owned(), linger.to_string())]);
             let profile = Profile { properties, ..Profile::default() };
             tokio::time::advance(std::time::Duration::from_millis(1)).await;
             clusters.for_profile(&profile).unwrap();
         }
-        assert_eq!(clusters.clients().len(), CLIENTS_MAX);
+        assert_eq!(clusters.made().pipelines.len(), PIPELINES_MAX);
         let named = &clusters.named["default"];
-        assert!(clusters.lock().values().any(|shared| Arc::ptr_eq(shared, named)));
+        assert!(clusters.made().pipelines.values().any(|one| Arc::ptr_eq(one, named)));
     }
 
     #[tokio::test]

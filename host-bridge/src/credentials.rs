@@ -10,7 +10,7 @@ use kafka_client::{Client, Config, CredentialSource, Source};
 
 /// A client that asks there for what its configuration leaves open.
 pub(crate) fn client(config: Config) -> Client {
-    match config.credential_source() {
+    match config.cluster.credential_source() {
         None => Client::new(config),
         Some(source) => Client::with_credentials(config, asked_at(source)),
     }

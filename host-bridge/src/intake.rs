@@ -44,7 +44,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         |error: WireError| refusal(StatusCode::BAD_REQUEST, "bad_frame", &error.to_string());
     let batch = wire::decode_frame(&frame).map_err(bad_frame)?;
     let Head { profile, delivery, budget_ms, .. } = batch.head;
-    let Some(shared) = bridge.profiles.get(&profile) else {
+    let Some(pipeline) = bridge.profiles.get(&profile) else {
         let error = "register the profile, then send the batch again";
         return Err(refusal(StatusCode::NOT_FOUND, "unknown_profile", error));
     };
@@ -55,7 +55,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         Known::Answered(outcomes) => return Ok(outcomes),
     };
     if delivery == Delivery::Queued {
-        let is_queued = bridge.queued.push(bridge, &shared, &frame, &batch);
+        let is_queued = bridge.queued.push(bridge, &pipeline, &frame, &batch);
         // In the words of outcomes, so that the client hears which queue is full.
         let outcome = match is_queued {
             true => Outcome::Queued,
@@ -63,24 +63,23 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         };
         return Ok(taken.answer(&vec![outcome; batch.records.len()]));
     }
-    let producer = bridge.clusters.producer(&shared);
     // A client of memory mode has its 200: while it is unknown whether a record was written, only
     // the producer can find out, and the filter asks again for the same batch.
     let (deadline, until) = match delivery {
         Delivery::Memory => (deadline, deadline + MEMORY_DELIVERY),
         Delivery::Acked | Delivery::Queued => {
-            let deadline = shared.deadline(budget);
+            let deadline = pipeline.deadline(budget);
             (deadline, deadline)
         }
     };
-    let enqueued = batches::enqueue(&producer, &batch.records, deadline, until).await;
+    let enqueued = batches::enqueue(pipeline.producer(), &batch.records, deadline, until).await;
     // From here on the records may be written, whether or not the filter waits: the outcomes must
     // be there when it asks again.
     taken.enqueued();
     let topics = batches::Topics::of(&batch.records);
     let settling = Arc::clone(bridge);
     let settled = tokio::spawn(async move {
-        let outcomes = enqueued.settle(&settling, &shared, delivery, &topics).await;
+        let outcomes = enqueued.settle(&settling, &pipeline, delivery, &topics).await;
         taken.answer(&outcomes)
     });
     drop((frame, held));

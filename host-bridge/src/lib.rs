@@ -18,6 +18,7 @@ mod listen;
 mod logging;
 mod metrics;
 mod outcomes;
+mod pipeline;
 mod profiles;
 mod queued;
 mod readiness;

@@ -7,14 +7,14 @@ use kafka_upstream_core::profile;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::clusters::Shared;
 use crate::limits::{PROFILES_MAX, REFUSED_KEPT, REFUSED_PROFILES};
+use crate::pipeline::Pipeline;
 
 /// Registered profiles. They are few: a filter has one, and equal filters share it. A profile ends
 /// with its client; then it is unknown again, and the filter registers it again.
 #[derive(Default)]
 pub(crate) struct Profiles {
-    registered: RwLock<HashMap<[u8; 32], Weak<Shared>>>,
+    registered: RwLock<HashMap<[u8; 32], Weak<Pipeline>>>,
     refused: Mutex<BTreeMap<[u8; 32], Refused>>,
 }
 
@@ -25,18 +25,18 @@ struct Refused {
 }
 
 impl Profiles {
-    pub(crate) fn get(&self, id: &[u8; 32]) -> Option<Arc<Shared>> {
+    pub(crate) fn get(&self, id: &[u8; 32]) -> Option<Arc<Pipeline>> {
         self.registered.read().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
     }
 
     /// Registers a profile. When there are too many, all are forgotten: those in use come back.
-    pub(crate) fn put(&self, id: [u8; 32], shared: &Arc<Shared>) {
+    pub(crate) fn put(&self, id: [u8; 32], pipeline: &Arc<Pipeline>) {
         self.refused().remove(&id);
         let mut profiles = self.registered.write().unwrap_or_else(PoisonError::into_inner);
         if profiles.len() >= PROFILES_MAX {
             profiles.clear();
         }
-        profiles.insert(id, Arc::downgrade(shared));
+        profiles.insert(id, Arc::downgrade(pipeline));
     }
 
     /// Remembers that a profile was refused, while its filter asks again.

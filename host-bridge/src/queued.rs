@@ -19,11 +19,11 @@ use tracing::{error, warn};
 
 use crate::Bridge;
 use crate::batches;
-use crate::clusters::Shared;
 use crate::limits::{
     DRAIN_POLL, FAILING_TOPICS, MEMORY_DELIVERY, QUEUE_BYTES, QUEUE_LANES, QUEUE_RECORDS,
     SLOW_BATCH, WAVE_BACKOFF, WAVE_BYTES, WAVE_PATIENCE, WAVE_RECORDS,
 };
+use crate::pipeline::Pipeline;
 
 /// The lanes of all profiles.
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl Queues {
     pub(crate) fn push(
         &self,
         bridge: &Arc<Bridge>,
-        shared: &Arc<Shared>,
+        pipeline: &Arc<Pipeline>,
         frame: &[u8],
         batch: &Batch<'_>,
     ) -> bool {
@@ -86,7 +86,7 @@ impl Queues {
             held.records += entry.left.len();
             held.bytes += entry.frame.len();
             if !held.lanes.contains_key(&id) {
-                tokio::spawn(run(Arc::clone(bridge), id.clone(), Arc::clone(shared)));
+                tokio::spawn(run(Arc::clone(bridge), id.clone(), Arc::clone(pipeline)));
             }
             held.lanes.entry(id).or_default().push(entry);
         }
@@ -228,15 +228,15 @@ fn encode(batch: &Batch<'_>, records: &[&Record<'_>]) -> Vec<u8> {
 }
 
 /// A lane's task. What it holds has been promised: a panic does not end it.
-async fn run(bridge: Arc<Bridge>, id: LaneId, shared: Arc<Shared>) {
+async fn run(bridge: Arc<Bridge>, id: LaneId, pipeline: Arc<Pipeline>) {
     let mut panicked = false;
     loop {
         let writing = async {
             if panicked {
-                error!(cluster = shared.cluster(), topic = ?batches::shown(&id.1), "queue_task_panicked");
+                error!(cluster = pipeline.cluster(), topic = ?batches::shown(&id.1), "queue_task_panicked");
                 tokio::time::sleep(WAVE_BACKOFF.1).await;
             }
-            write(&bridge, &id, &shared).await;
+            write(&bridge, &id, &pipeline).await;
         };
         match AssertUnwindSafe(writing).catch_unwind().await {
             Ok(()) => return,
@@ -246,10 +246,10 @@ async fn run(bridge: Arc<Bridge>, id: LaneId, shared: Arc<Shared>) {
 }
 
 /// Writes what a lane has queued, one wave after the other.
-async fn write(bridge: &Bridge, id: &LaneId, shared: &Shared) {
+async fn write(bridge: &Bridge, id: &LaneId, pipeline: &Pipeline) {
     let mut backoff = WAVE_BACKOFF.0;
     while let Some(wave) = bridge.queued.wave(id) {
-        let outcomes = send(bridge, shared, &wave).await;
+        let outcomes = send(bridge, pipeline, &wave).await;
         if bridge.queued.settle(id, wave.len(), &outcomes) {
             backoff = WAVE_BACKOFF.0;
         } else {
@@ -261,18 +261,17 @@ async fn write(bridge: &Bridge, id: &LaneId, shared: &Shared) {
 
 /// Sends a wave, and waits until each record has an outcome: what is in doubt is the producer's to
 /// resolve, because under another identity it would be written twice.
-async fn send(bridge: &Bridge, shared: &Shared, wave: &[Entry]) -> Vec<Outcome> {
+async fn send(bridge: &Bridge, pipeline: &Pipeline, wave: &[Entry]) -> Vec<Outcome> {
     #[cfg(test)]
     tests::panic_if_asked(&bridge.queued);
     let now = Instant::now();
     let (deadline, until) = (now + WAVE_PATIENCE, now + MEMORY_DELIVERY);
     let (enqueued, topics) = {
         let records: Vec<Record<'_>> = wave.iter().flat_map(Entry::records).collect();
-        let producer = bridge.clusters.producer(shared);
         let topics = batches::Topics::of(&records);
-        (batches::enqueue(&producer, &records, deadline, until).await, topics)
+        (batches::enqueue(pipeline.producer(), &records, deadline, until).await, topics)
     };
-    enqueued.settle(bridge, shared, Delivery::Queued, &topics).await
+    enqueued.settle(bridge, pipeline, Delivery::Queued, &topics).await
 }
 
 fn may_yet_be_written(outcome: &Outcome) -> bool {

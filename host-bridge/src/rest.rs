@@ -29,7 +29,7 @@ pub(crate) async fn produce(
         Err(error) => return refusal(StatusCode::BAD_REQUEST, "bad_path", &error.body_text()),
     };
     let (parts, body) = request.into_parts();
-    let Some(shared) = bridge.clusters.named(&cluster) else {
+    let Some(pipeline) = bridge.clusters.named(&cluster) else {
         let error = format!("cluster `{cluster}` is not in the bridge's configuration");
         return refusal(StatusCode::NOT_FOUND, "unknown_cluster", &error);
     };
@@ -50,12 +50,11 @@ pub(crate) async fn produce(
         value: Some(&value),
         headers: record_headers(&parts.headers),
     };
-    let deadline = shared.deadline(DELIVERY_TIMEOUT);
+    let deadline = pipeline.deadline(DELIVERY_TIMEOUT);
     let records = std::slice::from_ref(&record);
-    let producer = bridge.clusters.producer(shared);
-    let enqueued = batches::enqueue(&producer, records, deadline, deadline).await;
+    let enqueued = batches::enqueue(pipeline.producer(), records, deadline, deadline).await;
     let topics = batches::Topics::of(records);
-    let outcomes = enqueued.settle(&bridge, shared, Delivery::Acked, &topics).await;
+    let outcomes = enqueued.settle(&bridge, pipeline, Delivery::Acked, &topics).await;
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
     let outcome = outcomes.into_iter().next().unwrap_or_else(none);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))

@@ -62,9 +62,9 @@ async fn register(
             bridge.profiles.refuse(id, &told);
             unprocessable(&told)
         }
-        Ok(shared) => {
-            bridge.profiles.put(id, &shared);
-            tracing::info!(profile = sha256, cluster = shared.cluster(), "profile_registered");
+        Ok(pipeline) => {
+            bridge.profiles.put(id, &pipeline);
+            tracing::info!(profile = sha256, cluster = pipeline.cluster(), "profile_registered");
             reply::json(StatusCode::OK, &json!({ "profile": sha256 }))
         }
     }

@@ -130,7 +130,7 @@ fn check(
     if properties.is_empty() {
         return Ok(());
     }
-    config.check_files().map_err(|error| field(section, &error.to_string()))
+    config.cluster.check_files().map_err(|error| field(section, &error.to_string()))
 }
 
 const PROTOCOL: &str = "security.protocol";

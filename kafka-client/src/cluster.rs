@@ -25,7 +25,7 @@ use membership::Membership;
 pub(crate) use network::Network;
 
 use crate::backoff::random;
-use crate::config::Config;
+use crate::config::ClusterConfig;
 use crate::connection::{Connection, Settings};
 use crate::error::Cause;
 use crate::handshake::{self, Handshake, HandshakeError};
@@ -40,7 +40,7 @@ use crate::versions::API_VERSIONS;
 /// Where brokers are, and the settings of every connection to them.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    pub(crate) config: Config,
+    pub(crate) config: ClusterConfig,
     pub(crate) settings: Settings,
     /// If connections are TLS.
     pub(crate) tls: Option<Arc<Tls>>,
@@ -70,7 +70,7 @@ struct Directory {
 
 impl Cluster {
     pub(crate) fn new(
-        config: Config,
+        config: ClusterConfig,
         settings: Settings,
         network: Network,
         source: Option<Arc<dyn CredentialSource>>,

@@ -1,8 +1,10 @@
 //! Kafka's property names become checked settings.
 
+mod cluster;
 mod compression;
 mod jaas;
 mod names;
+mod producer;
 mod property;
 mod reference;
 mod sasl;
@@ -11,76 +13,28 @@ mod tls;
 
 use std::time::Duration;
 
+pub use cluster::ClusterConfig;
+pub use producer::{Acks, Partitioner, ProducerConfig};
 pub use property::PropertyError;
 pub use reference::{PropertyDoc, properties};
 
-use crate::backoff::Backoff;
-use crate::limits::PRODUCE_IN_FLIGHT;
-use crate::record_batch::Compression;
-use crate::resolve::Endpoint;
-use crate::sasl::{Identity, Sasl, Source};
-use crate::tls::{HttpsTrust, TlsFileError};
-use compression::{CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL};
 use names::NAMES;
 use property::{Property, nearest};
 use sasl::SaslProperties;
-use security::SECURITY_PROTOCOL;
-pub(crate) use security::SecurityProtocol;
+
 pub(crate) use tls::{
     CHAIN, Checks, HTTPS_CA, HTTPS_CA_PEM, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
     TRUSTSTORE, TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
 };
 
-/// Checked settings of one client. Equal settings compare equal, so that callers can share a
-/// client between them.
+/// Checked settings of a client, and of the producer that it makes unless told otherwise. Equal settings
+/// compare equal, so that callers can share a client between them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
-    pub(crate) bootstrap: Vec<Endpoint>,
-    pub(crate) client_id: String,
-    /// The only cluster id that is taken, if one is pinned.
-    pub(crate) cluster_id: Option<String>,
-    pub(crate) acks: Acks,
-    /// As given; without a word it follows from `acks`.
-    idempotence: Option<bool>,
-    pub(crate) in_flight: usize,
-    pub(crate) request_timeout: Duration,
-    pub(crate) delivery_timeout: Duration,
-    pub(crate) linger: Duration,
-    pub(crate) batch_bytes: usize,
-    pub(crate) batch_records: usize,
-    pub(crate) request_bytes: usize,
-    pub(crate) buffer_bytes: usize,
-    pub(crate) retries: u32,
-    pub(crate) retry: Backoff,
-    pub(crate) idle: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) reconnect: Backoff,
-    pub(crate) metadata_age: Duration,
-    pub(crate) partitioner: Partitioner,
-    /// POLICY_VIOLATION means "not now", as at Azure Event Hubs (`policy.violation.retry`, ours).
-    pub(crate) policy_throttles: bool,
-    pub(crate) sasl: Option<Sasl>,
-    codec: Codec,
-    levels: Levels,
-    pub(crate) security: SecurityProtocol,
-    pub(crate) tls: TlsSettings,
-    /// What `https.ca.*` says.
-    https: HttpsTrust,
-}
-
-/// How many replicas must have a batch before the broker answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Acks {
-    None,
-    Leader,
-    All,
-}
-
-/// How keys become partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Partitioner {
-    Murmur2Random,
-    ConsistentRandom,
+    /// Which cluster, and how to connect to it.
+    pub cluster: ClusterConfig,
+    /// How records are produced.
+    pub producer: ProducerConfig,
 }
 
 const BOOTSTRAP: &str = "bootstrap.servers";
@@ -123,6 +77,12 @@ impl Config {
         faults.into_iter().next().map_or_else(|| read.check(), Err)
     }
 
+    /// How long a record may take from `send` to its outcome unless the caller says otherwise
+    /// (`delivery.timeout.ms`).
+    pub fn delivery_timeout(&self) -> Duration {
+        self.producer.delivery_timeout
+    }
+
     /// Every fault of these properties: each that is wrong by itself, else the first contradiction.
     pub fn faults<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -130,145 +90,12 @@ impl Config {
         let (read, faults) = Read::all(properties);
         if faults.is_empty() { read.check().err().into_iter().collect() } else { faults }
     }
-
-    /// Reads the files that `ssl.*` names, if TLS is on, and the one of `https.ca.location`; a client
-    /// reads them when it first needs them. Blocks.
-    ///
-    /// # Errors
-    /// [`TlsFileError`] names the property, the file and what is wrong.
-    pub fn check_files(&self) -> Result<(), TlsFileError> {
-        self.https.check()?;
-        if self.security.has_tls() { crate::tls::check(&self.tls) } else { Ok(()) }
-    }
-
-    /// How long a record may take from `send` to its outcome unless the caller says otherwise
-    /// (`delivery.timeout.ms`).
-    pub fn delivery_timeout(&self) -> Duration {
-        self.delivery_timeout
-    }
-
-    /// Where the credential comes from, if it is not in the properties: whoever makes a client must
-    /// give it something that asks there.
-    pub fn credential_source(&self) -> Option<Source> {
-        match &self.sasl.as_ref()?.identity {
-            Identity::Password { .. } | Identity::Kerberos(_) => None,
-            Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
-            Identity::Aws(client) => Some(Source::Aws(client.clone())),
-        }
-    }
-
-    /// How batches are compressed.
-    pub(crate) fn compression(&self) -> Compression {
-        self.levels.of(self.codec)
-    }
-
-    /// Whether batches carry an identity by which brokers recognise duplicates.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.idempotence.unwrap_or(self.acks == Acks::All)
-    }
-
-    fn defaults() -> Self {
-        Self {
-            bootstrap: Vec::new(),
-            client_id: "kafka-upstream".to_owned(),
-            cluster_id: None,
-            acks: Acks::All,
-            idempotence: None,
-            in_flight: PRODUCE_IN_FLIGHT,
-            request_timeout: Duration::from_secs(30),
-            delivery_timeout: Duration::from_secs(120),
-            linger: Duration::ZERO,
-            batch_bytes: 1_000_000,
-            batch_records: 10_000,
-            request_bytes: 4 * 1024 * 1024,
-            buffer_bytes: 64 * 1024 * 1024,
-            retries: i32::MAX.cast_unsigned(),
-            retry: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
-            idle: Duration::from_secs(540),
-            connect_timeout: Duration::from_secs(10),
-            reconnect: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
-            metadata_age: Duration::from_secs(300),
-            partitioner: Partitioner::Murmur2Random,
-            policy_throttles: false,
-            sasl: None,
-            codec: Codec::None,
-            levels: Levels::default(),
-            security: SecurityProtocol::default(),
-            tls: TlsSettings::default(),
-            https: HttpsTrust::default(),
-        }
-    }
-
-    fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
-        match property.name {
-            BOOTSTRAP => self.bootstrap = endpoints(property)?,
-            "client.id" => self.client_id = client_id(property)?,
-            CLUSTER_ID => self.cluster_id = Some(cluster_id(property)?),
-            "acks" => self.acks = property.choice(ACKS)?,
-            "enable.idempotence" => self.idempotence = Some(property.choice(BOOLEANS)?),
-            "max.in.flight.requests.per.connection" => {
-                self.in_flight = property.size(1, PRODUCE_IN_FLIGHT as u64)?;
-            }
-            "request.timeout.ms" => self.request_timeout = property.millis(1, INT_MAX)?,
-            "delivery.timeout.ms" => self.delivery_timeout = property.millis(1, INT_MAX)?,
-            "linger.ms" => self.linger = property.millis(0, DAY_MS)?,
-            "batch.size" => self.batch_bytes = property.size(0, 64 * MIB)?,
-            "batch.records" => self.batch_records = property.size(1, 1_000_000)?,
-            "max.request.size" => self.request_bytes = property.size(1024, 64 * MIB)?,
-            // Permits are counted in 32 bits.
-            "buffer.memory" => self.buffer_bytes = property.size(64 * 1024, 4096 * MIB - 1)?,
-            "retries" => {
-                self.retries = u32::try_from(property.number(0, INT_MAX)?).unwrap_or(u32::MAX);
-            }
-            "retry.backoff.ms" => self.retry.base = property.millis(0, DAY_MS)?,
-            "retry.backoff.max.ms" => self.retry.max = property.millis(0, DAY_MS)?,
-            "connections.max.idle.ms" => self.idle = property.millis(1000, DAY_MS)?,
-            "socket.connection.setup.timeout.ms" => {
-                self.connect_timeout = property.millis(1, DAY_MS)?;
-            }
-            "reconnect.backoff.ms" => self.reconnect.base = property.millis(0, DAY_MS)?,
-            "reconnect.backoff.max.ms" => self.reconnect.max = property.millis(0, DAY_MS)?,
-            "metadata.max.age.ms" => self.metadata_age = property.millis(1000, DAY_MS)?,
-            "partitioner" => self.partitioner = property.choice(PARTITIONERS)?,
-            "policy.violation.retry" => self.policy_throttles = property.choice(BOOLEANS)?,
-            COMPRESSION_TYPE => self.codec = property.choice(CODECS)?,
-            GZIP_LEVEL | LZ4_LEVEL | ZSTD_LEVEL => self.levels.set(property)?,
-            SECURITY_PROTOCOL => self.security = SecurityProtocol::parse(property)?,
-            HTTPS_CA => self.https = HttpsTrust::Authorities(tls::file(property)?),
-            HTTPS_CA_PEM => self.https = HttpsTrust::Authorities(tls::pem(property)?),
-            _ => self.tls.set(property)?,
-        }
-        Ok(())
-    }
-
-    fn check(self) -> Result<Self, PropertyError> {
-        self.tls.check()?;
-        let conflict = |name, other| Err(PropertyError::Conflict { name, other });
-        if self.bootstrap.is_empty() {
-            Err(PropertyError::Missing(BOOTSTRAP))
-        } else if self.batch_bytes > self.request_bytes {
-            conflict("batch.size", "max.request.size")
-        } else if self.request_bytes > self.buffer_bytes {
-            conflict("max.request.size", "buffer.memory")
-        } else if self.retry.base > self.retry.max {
-            conflict("retry.backoff.ms", "retry.backoff.max.ms")
-        } else if self.reconnect.base > self.reconnect.max {
-            conflict("reconnect.backoff.ms", "reconnect.backoff.max.ms")
-        } else if self.idempotence == Some(true) && self.acks != Acks::All {
-            Err(PropertyError::Unsupported {
-                name: "enable.idempotence",
-                value: "true".to_owned(),
-                why: "it needs acks=all",
-            })
-        } else {
-            Ok(Self { idempotence: Some(self.is_idempotent()), ..self })
-        }
-    }
 }
 
 /// Properties that are read one by one, before it is known whether they make sense together.
 struct Read {
-    config: Config,
+    cluster: ClusterConfig,
+    producer: ProducerConfig,
     sasl: SaslProperties,
 }
 
@@ -276,7 +103,11 @@ impl Read {
     fn all<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Self, Vec<PropertyError>) {
-        let mut read = Self { config: Config::defaults(), sasl: SaslProperties::default() };
+        let mut read = Self {
+            cluster: ClusterConfig::unnamed(),
+            producer: ProducerConfig::default(),
+            sasl: SaslProperties::default(),
+        };
         let mut faults = Vec::new();
         for (name, value) in properties {
             faults.extend(read.set(name, value).err());
@@ -292,71 +123,29 @@ impl Read {
         // Spaces may be part of a password.
         let value = if name.ends_with("password") { value } else { value.trim() };
         let property = Property { name, value };
-        if name.starts_with("sasl.") { self.sasl.set(property) } else { self.config.set(property) }
-    }
-
-    fn check(mut self) -> Result<Config, PropertyError> {
-        let trust = self.config.https.clone();
-        self.config.sasl = self.sasl.check(self.config.security.has_sasl(), trust)?;
-        self.config.check()
-    }
-}
-
-impl Acks {
-    /// As in a Produce request.
-    pub(crate) fn wire(self) -> i16 {
-        match self {
-            Self::None => 0,
-            Self::Leader => 1,
-            Self::All => -1,
+        if name.starts_with("sasl.") {
+            self.sasl.set(property)
+        } else if self.producer.set(property)? {
+            Ok(())
+        } else {
+            self.cluster.set(property)
         }
+    }
+
+    fn check(self) -> Result<Config, PropertyError> {
+        let Self { mut cluster, producer, sasl } = self;
+        cluster.sasl = sasl.check(cluster.security.has_sasl(), cluster.https.clone())?;
+        cluster.check()?;
+        Ok(Config { cluster, producer: producer.check()? })
     }
 }
 
 const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 
-const ACKS: &[(&str, Acks)] =
-    &[("0", Acks::None), ("1", Acks::Leader), ("-1", Acks::All), ("all", Acks::All)];
-
-const PARTITIONERS: &[(&str, Partitioner)] = &[
-    ("murmur2_random", Partitioner::Murmur2Random),
-    ("consistent_random", Partitioner::ConsistentRandom),
-];
-
-fn endpoints(property: Property<'_>) -> Result<Vec<Endpoint>, PropertyError> {
-    let parsed: Option<Vec<_>> = property
-        .value
-        .split(',')
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-        .map(Endpoint::parse)
-        .collect();
-    parsed
-        .filter(|list| (1..=256).contains(&list.len()))
-        .ok_or_else(|| property.invalid("1 to 256 times `host:port`, with commas between".into()))
-}
-
-fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
-    let len = property.value.len();
-    let printable = property.value.chars().all(|c| !c.is_control());
-    if printable && len <= 249 {
-        Ok(property.value.to_owned())
-    } else {
-        Err(property.invalid("at most 249 bytes without control characters".into()))
-    }
-}
-
-fn cluster_id(property: Property<'_>) -> Result<String, PropertyError> {
-    let id = property.value;
-    if (1..=249).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic()) {
-        Ok(id.to_owned())
-    } else {
-        Err(property.invalid("the id of a Kafka cluster, 1 to 249 visible characters".into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::compression::LZ4_LEVEL;
+    use super::security::SECURITY_PROTOCOL;
     use super::*;
 
     fn with(name: &str, value: &str) -> Result<Config, PropertyError> {
@@ -402,9 +191,9 @@ mod tests {
 
     #[test]
     fn idempotence_follows_from_acks_unless_it_is_set() {
-        assert!(with("acks", "all").unwrap().is_idempotent());
-        assert!(!with("acks", "1").unwrap().is_idempotent());
-        assert!(!with("enable.idempotence", "false").unwrap().is_idempotent());
+        assert!(with("acks", "all").unwrap().producer.is_idempotent());
+        assert!(!with("acks", "1").unwrap().producer.is_idempotent());
+        assert!(!with("enable.idempotence", "false").unwrap().producer.is_idempotent());
         assert_eq!(with("enable.idempotence", "true"), with("acks", "all"));
         for acks in ["0", "1"] {
             let both = [(BOOTSTRAP, "a:1"), ("enable.idempotence", "true"), ("acks", acks)];

@@ -26,27 +26,105 @@ pub use memory::Permit;
 pub use settle::Ticket;
 pub use topic::Topic;
 
-pub(crate) use batch::BatchLimits;
-pub(crate) use memory::Memory;
-pub(crate) use routing::Routing;
-pub(crate) use settle::Ledger;
-pub(crate) use topic::PartitionSettings;
+use batch::BatchLimits;
+use memory::Memory;
+use routing::Routing;
+use settle::Ledger;
+use topic::PartitionSettings;
 
-use crate::Lifetime;
+use crate::client::Shared;
+use crate::cluster::Cluster;
+use crate::config::ProducerConfig;
 use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
-use crate::metadata::Trust;
+use crate::metadata::{Metadata, Trust};
 use crate::outcome::Outcome;
 use crate::record_batch::Record;
 use settle::all_settled;
 use topic::{TopicState, is_topic_name};
 
-/// Sends records. Cheap to clone; all producers of one client share its memory and connections.
+/// Sends records. Cheap to clone; all handles with equal settings share memory and batches.
 #[derive(Debug, Clone)]
 pub struct Producer {
+    pub(crate) producing: Arc<Producing>,
+    /// Lives as long as a producer of it.
+    pub(crate) client: Arc<Shared>,
+}
+
+/// What all handles of a producer share: its queues, and the tasks behind them.
+#[derive(Debug)]
+pub(crate) struct Producing {
     pub(crate) routing: Arc<Routing>,
-    pub(crate) settings: PartitionSettings,
-    pub(crate) lifetime: Arc<Lifetime>,
+    settings: PartitionSettings,
+}
+
+impl Producing {
+    /// Starts the tasks of a producer of this cluster.
+    pub(crate) fn start(
+        config: ProducerConfig,
+        cluster: Arc<Cluster>,
+        metadata: Arc<Metadata>,
+    ) -> Arc<Self> {
+        let limits = BatchLimits {
+            batch_bytes: config.batch_bytes,
+            batch_records: config.batch_records,
+            request_bytes: config.request_bytes,
+            buffer_bytes: config.buffer_bytes,
+            linger: config.linger,
+            idempotent_in_flight: config.is_idempotent().then_some(config.in_flight),
+        };
+        let stats = cluster.settings.stats.clone();
+        let memory = Memory::new(config.buffer_bytes, stats.clone());
+        let settings = PartitionSettings {
+            limits,
+            partitioner: config.partitioner,
+            ledger: Ledger::new(memory, stats),
+        };
+        let tasks = cluster.settings.tasks.clone();
+        let routing = Routing::new(config, cluster, metadata);
+        tasks.spawn(routing.clone().follow_metadata());
+        tasks.spawn(routing.clone().follow_clock());
+        if let Some(producer_id) = &routing.producer_id {
+            tasks.spawn(producer_id.clone().run(routing.shutdown.clone()));
+            tasks.spawn(routing.clone().follow_producer_id(producer_id.clone()));
+        }
+        Arc::new(Self { routing, settings })
+    }
+
+    /// Waits until there is a producer id, if it is to have one. `Err` has the last failure.
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<(), Option<Arc<Reason>>> {
+        match &self.routing.producer_id {
+            Some(producer_id) => producer_id.ready(deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it holds no record, and so many hold it, its client included.
+    pub(crate) fn is_idle(self: &Arc<Self>, holders: usize) -> bool {
+        Arc::strong_count(self) == holders && self.settings.ledger.memory.is_free()
+    }
+
+    /// Takes no record any more, and lets those that are queued go without lingering.
+    pub(crate) fn drain(&self) {
+        self.settings.ledger.memory.close();
+        for partition in self.routing.partitions() {
+            partition.queue.lock().drain();
+            self.routing.attend(&partition);
+        }
+    }
+
+    /// Waits until nothing is queued.
+    pub(crate) async fn drained(&self) {
+        self.settings.ledger.drained().await;
+    }
+
+    /// Settles what is left as closed, and ends its tasks.
+    pub(crate) fn end(&self) {
+        for partition in self.routing.partitions() {
+            partition.queue.lock().give_up(&Reason::Closed);
+        }
+        self.routing.shutdown.cancel();
+    }
 }
 
 /// Bytes to reserve for a record: key, value, headers, and a fixed overhead for what the client
@@ -59,22 +137,28 @@ pub fn record_size(record: &Record<'_>) -> usize {
 }
 
 impl Producer {
+    /// Whether it holds no record, and this is its only handle.
+    pub fn is_idle(&self) -> bool {
+        self.producing.is_idle(2)
+    }
+
     /// Finds a topic. If it is unknown, asks the brokers, for up to 5 s.
     ///
     /// # Errors
     /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
     /// [`Reason::TooManyTopics`]; [`Reason::DeadlineExceeded`] at the deadline; [`Reason::Closed`].
     pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
-        self.lifetime.check()?;
-        if let Some(topic) = self.routing.known_topic(name) {
+        self.client.check()?;
+        if let Some(topic) = self.producing.routing.known_topic(name) {
             return Ok(Topic(topic));
         }
         if !is_topic_name(name) {
             return Err(Reason::InvalidTopic);
         }
-        let partitions = self.routing.metadata.partitions(name, Trust::Believed, deadline).await?;
-        let make = |era| TopicState::new(name, self.settings.clone(), era);
-        let topic = self.routing.topic_or(name, make)?;
+        let partitions =
+            self.producing.routing.metadata.partitions(name, Trust::Believed, deadline).await?;
+        let make = |era| TopicState::new(name, self.producing.settings.clone(), era);
+        let topic = self.producing.routing.topic_or(name, make)?;
         self.count(&topic, partitions);
         Ok(Topic(topic))
     }
@@ -87,13 +171,14 @@ impl Producer {
     /// As [`Producer::topic`].
     pub async fn recount(&self, topic: &Topic, deadline: Instant) -> Result<(), Reason> {
         let name = topic.name();
-        let partitions = self.routing.metadata.partitions(name, Trust::Doubted, deadline).await?;
+        let partitions =
+            self.producing.routing.metadata.partitions(name, Trust::Doubted, deadline).await?;
         self.count(&topic.0, partitions);
         Ok(())
     }
 
     fn count(&self, topic: &TopicState, partitions: usize) {
-        let known = self.routing.metadata.known(topic.name());
+        let known = self.producing.routing.metadata.known(topic.name());
         let (id, partitions) = known.unwrap_or((0, partitions));
         topic.follow(id, partitions);
     }
@@ -104,12 +189,12 @@ impl Producer {
     /// [`Reason::BufferFull`] at the deadline, [`Reason::TooLarge`] if `buffer.memory` is smaller,
     /// [`Reason::Closed`].
     pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
-        self.settings.ledger.memory.reserve(bytes, deadline).await
+        self.producing.settings.ledger.memory.reserve(bytes, deadline).await
     }
 
     /// Takes memory if it is free and nobody waits for it.
     pub fn try_reserve(&self, bytes: usize) -> Option<Permit> {
-        self.settings.ledger.memory.try_reserve(bytes).ok()
+        self.producing.settings.ledger.memory.try_reserve(bytes).ok()
     }
 
     /// Puts a record into the batch of its partition, and takes [`record_size`] out of the permit.
@@ -132,7 +217,7 @@ impl Producer {
         record: Record<'_>,
         deadline: Instant,
     ) -> Result<Ticket, Reason> {
-        self.lifetime.check()?;
+        self.client.check()?;
         let now = Instant::now();
         if record.timestamp_ms < 0 {
             return Err(Reason::InvalidRecord("a negative timestamp".into()));
@@ -149,10 +234,10 @@ impl Producer {
         partition.set_queued_bytes(queue.buffered());
         drop(queue);
         if due {
-            self.routing.schedule(&partition);
+            self.producing.routing.schedule(&partition);
         }
         if let Some(at) = alarm {
-            self.routing.clock.set(at, &partition);
+            self.producing.routing.clock.set(at, &partition);
         }
         match pushed {
             Ok((cell, index)) => Ok(Ticket { cell, index, timestamp_ms: record.timestamp_ms }),
@@ -185,9 +270,9 @@ impl Producer {
     /// ends.
     pub async fn flush(&self) {
         let mut cells = Vec::new();
-        for partition in self.routing.partitions() {
+        for partition in self.producing.routing.partitions() {
             cells.extend(partition.queue.lock().flush());
-            self.routing.attend(&partition);
+            self.producing.routing.attend(&partition);
         }
         all_settled(cells).await;
     }

@@ -31,7 +31,7 @@ impl Client {
     /// Tries the way to each bootstrap server, and then to each broker that the cluster
     /// advertises, with a new connection.
     pub async fn walk(&self) -> Vec<Walk> {
-        let cluster = &self.producer.routing.cluster;
+        let cluster = &self.shared.cluster;
         let bootstrap = cluster.config.bootstrap.iter().cloned();
         let mut walks = walk_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
         if walks.iter().all(|walk| walk.fault.is_some()) {
@@ -39,7 +39,7 @@ impl Client {
         }
         // Fills in who is advertised; what else fails is for `ready` to say.
         let deadline = Instant::now() + cluster.config.request_timeout.min(PATIENCE);
-        let _told_by_ready = self.producer.routing.metadata.ask_now(deadline).await;
+        let _told_by_ready = self.shared.metadata.ask_now(deadline).await;
         let advertised = cluster.brokers().into_iter();
         walks
             .extend(walk_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await);
@@ -59,7 +59,7 @@ impl Client {
     /// # Errors
     /// The step that failed and why, after at most `within`.
     pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Step, Cause)> {
-        let cluster = &self.producer.routing.cluster;
+        let cluster = &self.shared.cluster;
         let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
         let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
         let asked = anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer));
@@ -74,9 +74,10 @@ impl Client {
     /// one.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
-        let routing = &self.producer.routing;
-        let refused = routing.producer_id.as_ref().and_then(|producer_id| producer_id.fault());
-        let mut faults = routing.cluster.faults();
+        let producers = self.shared.producers();
+        let ids = producers.iter().filter_map(|producing| producing.routing.producer_id.as_ref());
+        let refused = ids.filter_map(|producer_id| producer_id.fault()).next();
+        let mut faults = self.shared.cluster.faults();
         faults.sort_by(|a, b| a.server.cmp(&b.server));
         faults.into_iter().chain(refused).collect()
     }
@@ -84,27 +85,27 @@ impl Client {
     /// Where the cluster is, as configured: `host:port` with commas between.
     #[must_use]
     pub fn bootstrap_servers(&self) -> String {
-        let servers = self.producer.routing.cluster.config.bootstrap.iter();
+        let servers = self.shared.cluster.config.bootstrap.iter();
         servers.map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// The id of the cluster, once it has answered.
     #[must_use]
     pub fn cluster_id(&self) -> Option<Arc<str>> {
-        self.producer.routing.cluster.id()
+        self.shared.cluster.id()
     }
 
     /// Where its brokers say that they are: `host:port` with commas between.
     #[must_use]
     pub fn brokers(&self) -> String {
-        let brokers = self.producer.routing.cluster.brokers().into_iter();
+        let brokers = self.shared.cluster.brokers().into_iter();
         brokers.map(|(_, endpoint)| endpoint.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// The SASL mechanism, if there is one.
     #[must_use]
     pub fn mechanism(&self) -> Option<&'static str> {
-        let sasl = self.producer.routing.cluster.config.sasl.as_ref();
+        let sasl = self.shared.cluster.config.sasl.as_ref();
         sasl.map(|sasl| sasl.mechanism.name())
     }
 }

@@ -26,7 +26,7 @@ fn frame(sequence: u64, delivery: Delivery, budget_ms: u32, value: &str) -> Vec<
 
 fn parts(properties: &[(&str, &str)]) -> Parts {
     let parts = Parts::new(properties);
-    parts.bridge.profiles.put(PROFILE, &parts.shared);
+    parts.bridge.profiles.put(PROFILE, &parts.pipeline);
     parts
 }
 

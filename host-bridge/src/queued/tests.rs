@@ -14,7 +14,7 @@ const PROFILE: [u8; 32] = [7; 32];
 pub(crate) struct Parts {
     pub(crate) kafka: FakeCluster,
     pub(crate) bridge: Arc<Bridge>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) pipeline: Arc<Pipeline>,
 }
 
 impl Parts {
@@ -23,7 +23,9 @@ impl Parts {
         kafka.create_topic("orders", &[1]);
         let bootstrap = kafka.bootstrap();
         let all = [&[("bootstrap.servers", &*bootstrap), ("acks", "all")], properties].concat();
-        let shared = Shared::of(kafka.client(Config::from_properties(all).unwrap()));
+        let config = Config::from_properties(all).unwrap();
+        let client = kafka.client(config.clone());
+        let pipeline = Arc::new(Pipeline::new("default", client, &config.producer));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge {
             began: std::time::Instant::now(),
@@ -35,7 +37,7 @@ impl Parts {
             bodies: crate::body::BodyBudget::default(),
             metrics: crate::Metrics::default(),
         });
-        Self { kafka, bridge, shared }
+        Self { kafka, bridge, pipeline }
     }
 
     fn push(&self, values: &[String]) -> bool {
@@ -45,7 +47,7 @@ impl Parts {
 
     fn push_frame(&self, frame: &[u8]) -> bool {
         let batch = wire::decode_frame(frame).unwrap();
-        self.bridge.queued.push(&self.bridge, &self.shared, frame, &batch)
+        self.bridge.queued.push(&self.bridge, &self.pipeline, frame, &batch)
     }
 
     /// Has nothing of a topic queued within so long.

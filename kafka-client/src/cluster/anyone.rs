@@ -102,6 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_broker_holds_up_no_question_that_others_can_answer() {
         let client = client(3, &[(METADATA.key, 1), (METADATA.key, 2), (INIT_PRODUCER_ID.key, 1)]);
+        let _in_use = client.producer();
         let started = Instant::now();
         assert_eq!(client.ready(Duration::from_secs(10)).await, Ok(()));
         let took = started.elapsed().as_millis();

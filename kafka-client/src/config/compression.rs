@@ -78,7 +78,7 @@ mod tests {
         let bootstrap = ("bootstrap.servers", "a:1");
         let all = std::iter::once(bootstrap).chain(properties.iter().copied());
         Config::from_properties(all)
-            .map(|config| config.compression())
+            .map(|config| config.producer.compression())
             .map_err(|error| error.to_string())
     }
 

@@ -209,7 +209,7 @@ mod tests {
     fn with(properties: &[(&str, &str)]) -> Result<TlsSettings, String> {
         let first = [("bootstrap.servers", "a:1"), ("security.protocol", "SSL")];
         let config = Config::from_properties(first.into_iter().chain(properties.iter().copied()));
-        config.map(|config| config.tls).map_err(|error| error.to_string())
+        config.map(|config| config.cluster.tls).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::random;
 use crate::calls::init_producer_id::{AskProducerId, Identity};
@@ -95,9 +96,8 @@ impl ProducerId {
         Ok(())
     }
 
-    /// Asks when an id is wanted, until the client is closed.
-    pub(crate) async fn run(self: Arc<Self>) {
-        let shutdown = self.cluster.settings.shutdown.clone();
+    /// Asks when an id is wanted, until the producer ends.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         shutdown
             .run_until_cancelled(async {
                 loop {

@@ -57,6 +57,11 @@ impl Memory {
         self.free.add_permits(bytes);
     }
 
+    /// Whether nobody holds any of it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.free.available_permits() == self.total
+    }
+
     /// Everyone in line, and everyone to come, is told that the client is closed.
     pub(crate) fn close(&self) {
         self.free.close();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::identity::ProducerId;
@@ -11,6 +12,7 @@ use super::sender::Sender;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
 use crate::cluster::Cluster;
+use crate::config::ProducerConfig;
 use crate::error::Reason;
 use crate::limits::{COMPRESSION_THREADS, TOPICS};
 use crate::lock::Lock;
@@ -19,6 +21,9 @@ use crate::metadata::Metadata;
 /// Everything the tasks of one producer share.
 #[derive(Debug)]
 pub(crate) struct Routing {
+    pub(crate) config: ProducerConfig,
+    /// Ends the producer, with its client or before it.
+    pub(crate) shutdown: CancellationToken,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) clock: Clock,
@@ -50,9 +55,15 @@ struct Ready {
 }
 
 impl Routing {
-    pub(crate) fn new(cluster: Arc<Cluster>, metadata: Arc<Metadata>) -> Arc<Self> {
-        let is_idempotent = cluster.config.is_idempotent();
+    pub(crate) fn new(
+        config: ProducerConfig,
+        cluster: Arc<Cluster>,
+        metadata: Arc<Metadata>,
+    ) -> Arc<Self> {
+        let is_idempotent = config.is_idempotent();
         Arc::new(Self {
+            shutdown: cluster.settings.shutdown.child_token(),
+            config,
             producer_id: is_idempotent.then(|| ProducerId::new(cluster.clone())),
             unidentified: Lock::default(),
             cluster,
@@ -66,10 +77,10 @@ impl Routing {
     }
 
     pub(crate) fn retry_limits(&self) -> RetryLimits {
-        let config = &self.cluster.config;
+        let config = &self.config;
         let (retries, idempotent) = (config.retries, config.is_idempotent());
         let policy_throttles = config.policy_throttles;
-        RetryLimits { retries, idempotent, policy_throttles, backoff: config.retry }
+        RetryLimits { retries, idempotent, policy_throttles, backoff: self.cluster.config.retry }
     }
 
     /// The topic, if it is in use in this cluster.
@@ -212,7 +223,7 @@ impl Routing {
     /// Follows the metadata until the client is closed: partitions are added, those that wait
     /// with the wrong broker or with none move on.
     pub(crate) async fn follow_metadata(self: Arc<Self>) {
-        let shutdown = self.cluster.settings.shutdown.clone();
+        let shutdown = self.shutdown.clone();
         let (mut rounds, mut era) = (self.metadata.rounds(), 0);
         while shutdown.run_until_cancelled(rounds.next()).await.is_some() {
             let now = self.cluster.era();
@@ -243,7 +254,7 @@ impl Routing {
 
     /// Lets those go on that wait for a producer id, until the client is closed.
     pub(crate) async fn follow_producer_id(self: Arc<Self>, producer_id: Arc<ProducerId>) {
-        let shutdown = self.cluster.settings.shutdown.clone();
+        let shutdown = self.shutdown.clone();
         let mut changes = producer_id.changes();
         while shutdown.run_until_cancelled(changes.next()).await.is_some() {
             let waiting = std::mem::take(&mut *self.unidentified.lock());
@@ -253,7 +264,7 @@ impl Routing {
 
     /// Acts on alarms until the client is closed.
     pub(crate) async fn follow_clock(self: Arc<Self>) {
-        let shutdown = self.cluster.settings.shutdown.clone();
+        let shutdown = self.shutdown.clone();
         while let Some(partition) = shutdown.run_until_cancelled(self.clock.next()).await {
             partition.queue.lock().on_alarm(tokio::time::Instant::now());
             self.attend(&partition);

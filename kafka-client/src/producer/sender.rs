@@ -35,13 +35,13 @@ pub(super) type Shipments = Vec<(Arc<Partition>, Shipment)>;
 impl Sender {
     pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
         let link = Link::new(routing.cluster.clone(), queue.broker);
-        let sealer = Sealer::new(routing.cluster.config.compression());
+        let sealer = Sealer::new(routing.config.compression());
         Self { routing, queue, link, sealer, requests: JoinSet::new() }
     }
 
     /// Sends until the client is closed, or the broker is no longer one of the cluster's.
     pub(crate) async fn run(mut self) {
-        let shutdown = self.routing.cluster.settings.shutdown.clone();
+        let shutdown = self.routing.shutdown.clone();
         shutdown
             .run_until_cancelled(async {
                 while self.work().await {
@@ -63,7 +63,7 @@ impl Sender {
     /// Waits until there is something to send, and a place for one more request; `false` if there
     /// will be nothing any more.
     async fn work(&mut self) -> bool {
-        let most = self.routing.cluster.config.in_flight;
+        let most = self.routing.config.in_flight;
         loop {
             if self.queue.is_closed() || !self.is_of_this_era() {
                 return false;
@@ -113,7 +113,7 @@ impl Sender {
     /// Why this broker cannot take what we are configured to write.
     fn refusal(&self, connection: &Connection) -> Option<Reason> {
         let version = connection.version::<Append>().ok()?;
-        let compression = self.routing.cluster.config.compression();
+        let compression = self.routing.config.compression();
         let is_too_old = matches!(compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD;
         is_too_old.then(|| {
             let what = format!(
@@ -143,7 +143,7 @@ impl Sender {
     /// The order in which batches are stamped here is the order in which they are written:
     /// requests are queued one by one.
     async fn collect(&mut self, connection: u64) -> Shipments {
-        let mut room = self.routing.cluster.config.request_bytes;
+        let mut room = self.routing.config.request_bytes;
         let mut shipments = Vec::new();
         let mut present = HashSet::new();
         while let Some(partition) = self.queue.pop() {
@@ -195,19 +195,16 @@ impl Sender {
     }
 
     async fn ship(&mut self, connection: Arc<Connection>, shipments: Shipments) {
-        let config = &self.routing.cluster.config;
-        let call = Append {
-            acks: config.acks.wire(),
-            timeout: config.request_timeout,
-            topics: by_topic(&shipments),
-        };
+        let (acks, timeout) =
+            (self.routing.config.acks, self.routing.cluster.config.request_timeout);
+        let call = Append { acks: acks.wire(), timeout, topics: by_topic(&shipments) };
         let stats = &self.routing.cluster.settings.stats;
         stats.produce_requests.add(1);
         stats.batches_sent.add(shipments.len());
         stats.produce_bytes.add(shipments.iter().map(|(_, s)| s.bytes.len()).sum());
         let resent = |(_, s): &&(_, Shipment)| s.attempts.resent > 0;
         stats.batches_resent.add(shipments.iter().filter(resent).count());
-        let patience = config.request_timeout + PRODUCE_PATIENCE;
+        let patience = timeout + PRODUCE_PATIENCE;
         let ending = Answers {
             routing: self.routing.clone(),
             connection: connection.clone(),
@@ -215,7 +212,7 @@ impl Sender {
             generation: self.routing.metadata.generation(),
             shipments,
         };
-        if config.acks == Acks::None {
+        if acks == Acks::None {
             let reply = connection.submit_unanswered(&call, patience).await;
             let ended = async move {
                 match reply {

@@ -49,7 +49,7 @@ fn server(own: &Issued, clients: Option<&Authority>, versions: &str) -> TlsAccep
 fn tls(properties: &[(&str, &str)]) -> Tls {
     let first = [("bootstrap.servers", "a:1"), ("security.protocol", "SSL")];
     let config = Config::from_properties(first.into_iter().chain(properties.iter().copied()));
-    Tls::new(config.unwrap().tls, Arc::new(Counters::default()))
+    Tls::new(config.unwrap().cluster.tls, Arc::new(Counters::default()))
 }
 
 /// Connects to `host` and exchanges a byte each way; `Ok` has the SNI that the server saw.

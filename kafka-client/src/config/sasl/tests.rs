@@ -9,7 +9,7 @@ use crate::tls::HttpsTrust;
 fn sasl(properties: &[(&str, &str)]) -> Result<Sasl, String> {
     let base = [("bootstrap.servers", "a:1"), ("security.protocol", "SASL_PLAINTEXT")];
     let all = base.iter().chain(properties).copied();
-    Config::from_properties(all).map(|c| c.sasl.unwrap()).map_err(|error| error.to_string())
+    Config::from_properties(all).map(|c| c.cluster.sasl.unwrap()).map_err(|error| error.to_string())
 }
 
 fn password(user: &str, password: &str, is_token: bool) -> Identity {
@@ -95,7 +95,7 @@ fn whose_certificates_a_token_endpoint_may_have_is_a_property() {
     let base = [("bootstrap.servers", "a:1"), ("https.ca.location", "/no/such/file")];
     let unused = Config::from_properties(base).unwrap();
     assert_eq!(
-        unused.check_files().unwrap_err().to_string(),
+        unused.cluster.check_files().unwrap_err().to_string(),
         "`https.ca.location`: /no/such/file: No such file or directory (os error 2)"
     );
 }

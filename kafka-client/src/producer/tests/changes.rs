@@ -238,7 +238,7 @@ async fn senders_of_brokers_that_come_and_go_end() {
     let cluster = cluster(2);
     let client = client(&cluster, &[]);
     assert_eq!(send(&client, "a").await, written(Some(0)));
-    let tasks = || client.producer().routing.cluster.settings.tasks.count();
+    let tasks = || client.shared.cluster.settings.tasks.count();
     let at_first = tasks();
     for broker in 3..30 {
         cluster.replace(broker - 1, broker);

@@ -166,6 +166,7 @@ async fn a_refused_producer_id_is_not_ready_and_says_why() {
     let scripted = Scripted::start().await;
     scripted.refuse_ids(vec![31; 100]);
     let client = client(&scripted);
+    let _in_use = client.producer();
     match client.ready(Duration::from_millis(200)).await {
         Err(NotReady::NoProducerId(cause)) => {
             assert!(cause.contains("CLUSTER_AUTHORIZATION_FAILED (31)"), "{cause}");

@@ -1,6 +1,7 @@
 //! Stories on a paused clock, with brokers in memory.
 
 use super::*;
+use crate::Acks;
 use crate::fake_broker::{
     Arrival, FakeCluster, FakeSettings, Fault, INIT_PRODUCER_ID, METADATA, PRODUCE, Trace, When,
 };
@@ -166,7 +167,7 @@ fn a_partition_that_is_parked_late_hears_of_its_leader() {
     };
     assert_eq!(runtime.block_on(send(&client, "a")), written(Some(0)));
     learn(None);
-    let routing = client.producer().routing.clone();
+    let routing = client.producer().producing.routing.clone();
     let partition = routing.partitions().remove(0);
     let mut queue = partition.queue.lock();
     let (cell, index) = queue.push(&record("b"), 0, within(10_000), Instant::now()).unwrap();
@@ -235,4 +236,33 @@ async fn a_vendor_that_throttles_by_policy_is_asked_until_the_deadline() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_producer_asks_for_no_producer_id() {
+    let cluster = cluster();
+    let client = client(&cluster, &[]);
+    assert_eq!(client.ready(PAUSE).await, Ok(()));
+    assert_eq!(cluster.requests(INIT_PRODUCER_ID), 0);
+    assert_eq!(send(&client, "a").await, written(Some(0)));
+    assert_eq!((client.ready(PAUSE).await, cluster.requests(INIT_PRODUCER_ID)), (Ok(()), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn producers_of_one_client_differ_by_their_settings_alone() {
+    let cluster = cluster();
+    let client = client(&cluster, &[]);
+    let hasty = ProducerConfig::default().acks(Acks::Leader).linger(Duration::from_millis(1));
+    assert_eq!(send(&client, "a").await, written(Some(0)));
+    let producer = client.producer_with(&hasty);
+    assert_eq!(producer.send("orders", record("b"), within(1000)).await, written(Some(1)));
+    assert!(!client.forget_producer(&hasty), "it has a handle");
+    drop(producer);
+    assert!(client.forget_producer(&hasty) && !client.forget_producer(&hasty));
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(send(&client, "c").await, written(Some(2)), "the other goes on");
+    assert_eq!(client.stats().buffered_bytes, 0);
+    let acks: std::collections::BTreeSet<_> =
+        stamps(&cluster).iter().map(|it| it.producer_id < 0).collect();
+    assert_eq!(acks.len(), 2, "one is idempotent, and the other is not");
 }

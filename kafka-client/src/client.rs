@@ -1,0 +1,231 @@
+//! One cluster and one credential: what producers, and whoever asks, share of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::cluster::{Cluster, Network};
+use crate::config::{ClusterConfig, Config, ProducerConfig};
+use crate::connection::Settings;
+use crate::error::{NotReady, Reason};
+use crate::lock::Lock;
+use crate::metadata::Metadata;
+use crate::producer::{Producer, Producing};
+use crate::sasl::CredentialSource;
+use crate::stats::{Counters, Stats};
+use crate::tasks::Tasks;
+use crate::tls::{TlsFileError, TlsStatus};
+
+/// One cluster. Cheap to clone; when the last clone and the last producer are gone, its tasks and
+/// connections end, and what is still queued is settled as closed.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all handles of a client share. No task of the client holds it: the last handle ends it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) metadata: Arc<Metadata>,
+    default: ProducerConfig,
+    /// Made when they are first asked for: who only reads needs no producer id.
+    producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// A client of the cluster that `config` names. Connections are made when they are needed.
+    /// What it logs is within the span that is current now.
+    ///
+    /// Must be called inside a tokio runtime with IO and time enabled.
+    pub fn new(config: Config) -> Client {
+        Self::on(config, Network::Sockets, None)
+    }
+
+    /// As [`Client::new`], with whoever gives what [`ClusterConfig::credential_source`] asks for.
+    pub fn with_credentials(config: Config, source: Arc<dyn CredentialSource>) -> Client {
+        Self::on(config, Network::Sockets, Some(source))
+    }
+
+    pub(crate) fn on(
+        config: Config,
+        network: Network,
+        source: Option<Arc<dyn CredentialSource>>,
+    ) -> Client {
+        let Config { cluster: config, producer: default } = config;
+        let shutdown = CancellationToken::new();
+        let settings = Settings {
+            client_id: config.client_id.as_str().into(),
+            idle: config.idle,
+            stats: Arc::new(Counters::default()),
+            tasks: Tasks::new(shutdown.clone()),
+            shutdown,
+        };
+        let tasks = settings.tasks.clone();
+        let cluster = Cluster::new(config, settings, network, source);
+        let metadata = Metadata::new(cluster.clone());
+        if let Some(tls) = &cluster.tls {
+            let shutdown = cluster.settings.shutdown.clone();
+            tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
+        }
+        tasks.spawn(metadata.clone().run());
+        let (producers, closed) = (Lock::default(), AtomicBool::new(false));
+        Client { shared: Arc::new(Shared { cluster, metadata, default, producers, closed }) }
+    }
+
+    /// The cluster's configuration.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.shared.cluster.config
+    }
+
+    /// A handle to the producer with the settings that the client was made with.
+    pub fn producer(&self) -> Producer {
+        self.producer_with(&self.shared.default)
+    }
+
+    /// A handle to the producer with these settings, which is made if there is none yet. It shares the
+    /// client's metadata, credential and TLS; memory, batches, producer id and connections to leaders
+    /// are its own.
+    pub fn producer_with(&self, config: &ProducerConfig) -> Producer {
+        let shared = &self.shared;
+        let mut producers = shared.producers.lock();
+        let producing = match producers.get(config) {
+            Some(producing) => producing.clone(),
+            None => {
+                let made = Producing::start(
+                    config.clone(),
+                    shared.cluster.clone(),
+                    shared.metadata.clone(),
+                );
+                producers.insert(config.clone(), made.clone());
+                made
+            }
+        };
+        drop(producers);
+        Producer { producing, client: shared.clone() }
+    }
+
+    /// Ends the producer with these settings, if it holds no record and has no handle.
+    pub fn forget_producer(&self, config: &ProducerConfig) -> bool {
+        let mut producers = self.shared.producers.lock();
+        let idle = producers.get(config).filter(|producing| producing.is_idle(1));
+        if idle.is_none() {
+            return false;
+        }
+        producers.remove(config).iter().for_each(|producing| producing.end());
+        true
+    }
+
+    /// Whether the cluster answers: a broker is asked now, for its metadata without topics, and
+    /// others if it does not answer, and whether one of them can be reached where it says it is.
+    /// Also whether each idempotent producer that is in use has a producer id.
+    ///
+    /// # Errors
+    /// [`NotReady`] with the last cause, after at most `within`.
+    pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
+        self.shared.check().map_err(|_| NotReady::Closed)?;
+        let (shared, deadline) = (&self.shared, Instant::now() + within);
+        let asked = shared.metadata.ask_now(deadline).await;
+        asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))?;
+        if let Some(cause) = shared.cluster.nobody_has_an_address().await {
+            return Err(NotReady::Unreachable(cause));
+        }
+        for producing in shared.producers() {
+            let no_id = |last: Arc<Reason>| NotReady::NoProducerId(last.to_string().into());
+            let held = producing.ready(deadline).await;
+            held.map_err(|last| last.map_or(NotReady::Timeout, no_id))?;
+        }
+        Ok(())
+    }
+
+    /// For how long brokers have been asked and none has answered; none if they answer.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.shared.metadata.silent_for()
+    }
+
+    /// Asks the brokers soon, without waiting for the answer: for who has waited long for an outcome,
+    /// since a broker that is frozen or cut off leaves its connections open.
+    pub fn probe(&self) {
+        let metadata = &self.shared.metadata;
+        metadata.complain(metadata.generation());
+    }
+
+    /// Reads the files of the TLS configuration again, as it does by itself when one has changed;
+    /// connections made from now on take what they hold.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] if something is wrong with them: then what was loaded before stays.
+    pub async fn reload(&self) -> Result<(), TlsFileError> {
+        match &self.shared.cluster.tls {
+            Some(tls) => tls.reload().instrument(self.span()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The TLS configuration in force, if connections are TLS; before the first connection or
+    /// [`Client::reload`] nothing is known of its certificates.
+    pub fn tls(&self) -> Option<TlsStatus> {
+        self.shared.cluster.tls.as_ref().map(|tls| tls.status())
+    }
+
+    /// Counters and gauges as they are now, of all its producers.
+    pub fn stats(&self) -> Stats {
+        self.shared.cluster.settings.stats.snapshot()
+    }
+
+    /// Refuses new records, waits until those that are queued are settled, settles the rest at the
+    /// deadline by what is known of their attempts, and ends all tasks and connections.
+    pub async fn close(&self, deadline: Instant) {
+        let shared = &self.shared;
+        shared.closed.store(true, Relaxed);
+        let producers = shared.producers();
+        producers.iter().for_each(|producing| producing.drain());
+        let drained = async {
+            for producing in &producers {
+                producing.drained().await;
+            }
+        };
+        if timeout_at(deadline, drained).await.is_err() {
+            tracing::warn!(parent: self.span(), "closed_with_records_that_are_not_settled");
+        }
+        shared.end();
+        shared.cluster.settings.tasks.ended().await;
+    }
+
+    /// Resolves when this client has ended: with true if a task of it panicked. Then it answers
+    /// nothing any more, and whoever depends on it must make another or end as well.
+    pub fn ended(&self) -> impl Future<Output = bool> + Send + 'static {
+        self.shared.cluster.settings.tasks.shutdown()
+    }
+
+    fn span(&self) -> tracing::Span {
+        self.shared.cluster.settings.tasks.span.clone()
+    }
+}
+
+impl Shared {
+    pub(crate) fn check(&self) -> Result<(), Reason> {
+        if self.closed.load(Relaxed) { Err(Reason::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn producers(&self) -> Vec<Arc<Producing>> {
+        self.producers.lock().values().cloned().collect()
+    }
+
+    fn end(&self) {
+        self.producers().iter().for_each(|producing| producing.end());
+        self.cluster.settings.shutdown.cancel();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

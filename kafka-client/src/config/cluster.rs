@@ -1,0 +1,167 @@
+//! Which cluster, and how its brokers are connected to.
+
+use std::time::Duration;
+
+use super::property::{Property, PropertyError};
+use super::security::{SECURITY_PROTOCOL, SecurityProtocol};
+use super::tls::{self, HTTPS_CA, HTTPS_CA_PEM, TlsSettings};
+use super::{BOOTSTRAP, CLUSTER_ID, DAY_MS, INT_MAX};
+use crate::backoff::Backoff;
+use crate::resolve::Endpoint;
+use crate::sasl::{Identity, Sasl, Source};
+use crate::tls::{HttpsTrust, TlsFileError};
+
+/// Checked settings of a client: which cluster, and with what credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClusterConfig {
+    pub(crate) bootstrap: Vec<Endpoint>,
+    pub(crate) client_id: String,
+    /// The only cluster id that is taken, if one is pinned.
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) retry: Backoff,
+    pub(crate) idle: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) reconnect: Backoff,
+    pub(crate) metadata_age: Duration,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) security: SecurityProtocol,
+    pub(crate) tls: TlsSettings,
+    /// What `https.ca.*` says.
+    pub(super) https: HttpsTrust,
+}
+
+impl ClusterConfig {
+    /// `bootstrap.servers`, 1 to 256 times `host:port` with commas between; without TLS and SASL.
+    ///
+    /// # Errors
+    /// [`PropertyError`] when that is not its form.
+    pub fn new(bootstrap_servers: &str) -> Result<Self, PropertyError> {
+        let property = Property { name: BOOTSTRAP, value: bootstrap_servers };
+        Ok(Self { bootstrap: endpoints(property)?, ..Self::unnamed() })
+    }
+
+    /// `client.id`, which brokers log and count by; `kafka-upstream` unless set.
+    ///
+    /// # Errors
+    /// [`PropertyError`] when it has more than 249 bytes or a control character.
+    pub fn client_id(mut self, id: &str) -> Result<Self, PropertyError> {
+        self.client_id = client_id(Property { name: "client.id", value: id })?;
+        Ok(self)
+    }
+
+    /// `request.timeout.ms`: how long a broker may take for an answer; 30 s unless set.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Reads the files that `ssl.*` names, if TLS is on, and the one of `https.ca.location`; a client
+    /// reads them when it first needs them. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] names the property, the file and what is wrong.
+    pub fn check_files(&self) -> Result<(), TlsFileError> {
+        self.https.check()?;
+        if self.security.has_tls() { crate::tls::check(&self.tls) } else { Ok(()) }
+    }
+
+    /// Where the credential comes from, if it is not in the properties: whoever makes a client must
+    /// give it something that asks there.
+    pub fn credential_source(&self) -> Option<Source> {
+        match &self.sasl.as_ref()?.identity {
+            Identity::Password { .. } | Identity::Kerberos(_) => None,
+            Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
+            Identity::Aws(client) => Some(Source::Aws(client.clone())),
+        }
+    }
+
+    /// Of no cluster yet.
+    pub(super) fn unnamed() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            client_id: "kafka-upstream".to_owned(),
+            cluster_id: None,
+            request_timeout: Duration::from_secs(30),
+            retry: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(1) },
+            idle: Duration::from_secs(540),
+            connect_timeout: Duration::from_secs(10),
+            reconnect: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
+            metadata_age: Duration::from_secs(300),
+            sasl: None,
+            security: SecurityProtocol::default(),
+            tls: TlsSettings::default(),
+            https: HttpsTrust::default(),
+        }
+    }
+
+    pub(super) fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
+        match property.name {
+            BOOTSTRAP => self.bootstrap = endpoints(property)?,
+            "client.id" => self.client_id = client_id(property)?,
+            CLUSTER_ID => self.cluster_id = Some(cluster_id(property)?),
+            "request.timeout.ms" => self.request_timeout = property.millis(1, INT_MAX)?,
+            "retry.backoff.ms" => self.retry.base = property.millis(0, DAY_MS)?,
+            "retry.backoff.max.ms" => self.retry.max = property.millis(0, DAY_MS)?,
+            "connections.max.idle.ms" => self.idle = property.millis(1000, DAY_MS)?,
+            "socket.connection.setup.timeout.ms" => {
+                self.connect_timeout = property.millis(1, DAY_MS)?;
+            }
+            "reconnect.backoff.ms" => self.reconnect.base = property.millis(0, DAY_MS)?,
+            "reconnect.backoff.max.ms" => self.reconnect.max = property.millis(0, DAY_MS)?,
+            "metadata.max.age.ms" => self.metadata_age = property.millis(1000, DAY_MS)?,
+            SECURITY_PROTOCOL => self.security = SecurityProtocol::parse(property)?,
+            HTTPS_CA => self.https = HttpsTrust::Authorities(tls::file(property)?),
+            HTTPS_CA_PEM => self.https = HttpsTrust::Authorities(tls::pem(property)?),
+            _ => self.tls.set(property)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<(), PropertyError> {
+        self.tls.check()?;
+        let conflict = |name, other| Err(PropertyError::Conflict { name, other });
+        if self.bootstrap.is_empty() {
+            Err(PropertyError::Missing(BOOTSTRAP))
+        } else if self.retry.base > self.retry.max {
+            conflict("retry.backoff.ms", "retry.backoff.max.ms")
+        } else if self.reconnect.base > self.reconnect.max {
+            conflict("reconnect.backoff.ms", "reconnect.backoff.max.ms")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn endpoints(property: Property<'_>) -> Result<Vec<Endpoint>, PropertyError> {
+    let parsed: Option<Vec<_>> = property
+        .value
+        .split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(Endpoint::parse)
+        .collect();
+    parsed
+        .filter(|list| (1..=256).contains(&list.len()))
+        .ok_or_else(|| property.invalid("1 to 256 times `host:port`, with commas between".into()))
+}
+
+fn client_id(property: Property<'_>) -> Result<String, PropertyError> {
+    let len = property.value.len();
+    let printable = property.value.chars().all(|c| !c.is_control());
+    if printable && len <= 249 {
+        Ok(property.value.to_owned())
+    } else {
+        Err(property.invalid("at most 249 bytes without control characters".into()))
+    }
+}
+
+fn cluster_id(property: Property<'_>) -> Result<String, PropertyError> {
+    let id = property.value;
+    if (1..=249).contains(&id.len()) && id.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(id.to_owned())
+    } else {
+        Err(property.invalid("the id of a Kafka cluster, 1 to 249 visible characters".into()))
+    }
+}
