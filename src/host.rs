@@ -59,7 +59,7 @@ pub(crate) fn property(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn read_property(path: &[u8]) -> (u32, Vec<u8>) {
-    // SAFETY: `path` lives through the call; the answer, if there is one, is taken over.
+    // SAFETY: `path` lives through the call; the answer, if there is one, is owned from here on.
     returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
 }
 

@@ -6,7 +6,7 @@
 mod headers;
 mod host;
 mod metrics;
-mod own;
+mod per_request;
 mod request;
 mod root;
 mod routes;

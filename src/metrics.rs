@@ -12,7 +12,7 @@ use crate::host::{self, MetricType};
 pub(crate) enum Counter {
     /// Records that Kafka acknowledged.
     Written,
-    /// Records that were surely not written.
+    /// Records that were not written.
     NotWritten,
     /// Records that may have been written.
     Unknown,

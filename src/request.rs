@@ -18,7 +18,7 @@ use proxy_wasm::types::Action;
 use crate::headers::Head;
 use crate::host::{self, Buffer};
 use crate::metrics::{Counter, Ended};
-use crate::own::Own;
+use crate::per_request::PerRequestStream;
 use crate::routes::{Routes, Shared};
 use crate::state::{CalloutEnd, StreamEnd};
 
@@ -27,11 +27,11 @@ pub(crate) struct RequestStream {
     id: u32,
     /// None where the filter could not be configured.
     routes: Option<Rc<Routes>>,
-    stage: Stage,
+    stage: StreamState,
 }
 
 /// How far the request is.
-enum Stage {
+enum StreamState {
     /// Nothing of it is here.
     New,
     /// Its headers are here, its body is not yet complete.
@@ -43,7 +43,7 @@ enum Stage {
     /// It goes on to what stands behind the filter.
     Passing,
     /// It makes its own callouts.
-    OnItsOwn { state: Shared, own: Box<Own> },
+    OnItsOwn { state: Shared, own: Box<PerRequestStream> },
 }
 
 struct Collecting {
@@ -99,7 +99,7 @@ impl From<Reply> for Refused {
 
 impl RequestStream {
     pub(crate) fn new(id: u32, routes: Option<Rc<Routes>>) -> Self {
-        Self { id, routes, stage: Stage::New }
+        Self { id, routes, stage: StreamState::New }
     }
 
     /// Carries out a step. Whether the stream pauses follows from where the request is then: held
@@ -108,7 +108,7 @@ impl RequestStream {
         let Some(routes) = self.routes.clone() else {
             let error = "the filter's configuration is refused: the gateway's log names the field";
             host::answer(&Reply::refused(Code::NotConfigured, error));
-            self.stage = Stage::Answered;
+            self.stage = StreamState::Answered;
             return Action::Pause;
         };
         match step(self, &routes) {
@@ -118,15 +118,17 @@ impl RequestStream {
                     routes.metrics.count_request(Ended::Failed(code));
                     routes.warn_of(code);
                 }
-                self.stage = if goes_on { Stage::Passing } else { Stage::Answered };
+                self.stage = if goes_on { StreamState::Passing } else { StreamState::Answered };
                 if !goes_on {
                     host::answer(&reply);
                 }
             }
         }
         match self.stage {
-            Stage::Passing => Action::Continue,
-            Stage::Collecting(_) if routes.gateway.has_one_body_callback() => Action::Continue,
+            StreamState::Passing => Action::Continue,
+            StreamState::Collecting(_) if routes.gateway.has_one_body_callback() => {
+                Action::Continue
+            }
             _ => Action::Pause,
         }
     }
@@ -164,7 +166,7 @@ impl RequestStream {
         let shared = Rc::clone(&state);
         let collecting =
             Collecting { state: shared, request, announced, body_bytes: None, _held: held };
-        self.stage = Stage::Collecting(Box::new(collecting));
+        self.stage = StreamState::Collecting(Box::new(collecting));
         match next {
             AtHeaders::Capture => return self.finish(routes, 0),
             AtHeaders::Hold => {
@@ -181,11 +183,11 @@ impl RequestStream {
 
     fn pass(&mut self, routes: &Routes) {
         routes.metrics.count_request(Ended::Passed);
-        self.stage = Stage::Passing;
+        self.stage = StreamState::Passing;
     }
 
     fn collect(&mut self, routes: &Routes, size: Option<u64>, ended: bool) -> Result<(), Refused> {
-        let Stage::Collecting(collecting) = &mut self.stage else { return Ok(()) };
+        let StreamState::Collecting(collecting) = &mut self.stage else { return Ok(()) };
         let state = Rc::clone(&collecting.state);
         let settings = &Rc::clone(&state.borrow().settings);
         let begins = collecting.body_bytes.is_none();
@@ -196,12 +198,12 @@ impl RequestStream {
         {
             self.stage = match given_up {
                 // The root has carried it out already.
-                None if promises_nothing(settings) => Stage::Passing,
-                None => Stage::Answered,
-                Some(StreamEnd::GoesOn) => Stage::Passing,
+                None if promises_nothing(settings) => StreamState::Passing,
+                None => StreamState::Answered,
+                Some(StreamEnd::GoesOn) => StreamState::Passing,
                 Some(StreamEnd::Answered(reply)) => {
                     host::answer(&reply);
-                    Stage::Answered
+                    StreamState::Answered
                 }
             };
             return Ok(());
@@ -216,8 +218,8 @@ impl RequestStream {
 
     /// The request is complete: it is captured, whether or not its client still waits.
     fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Refused> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Answered);
-        let Stage::Collecting(collecting) = stage else { return Ok(()) };
+        let stage = std::mem::replace(&mut self.stage, StreamState::Answered);
+        let StreamState::Collecting(collecting) = stage else { return Ok(()) };
         let Collecting { state, mut request, announced, .. } = *collecting;
         let captured = {
             let settings = &Rc::clone(&state.borrow().settings);
@@ -238,26 +240,26 @@ impl RequestStream {
         routes: &Routes,
         shared: &Shared,
         captured: Captured,
-    ) -> Result<Stage, Reply> {
+    ) -> Result<StreamState, Reply> {
         let mut state = shared.borrow_mut();
         let delivery = state.settings.delivery;
         if !routes.gateway.queues_in_root(delivery, state.queue.is_some()) {
-            let own = Own::new(&mut state, self.id, captured).map_err(not_queued)?;
-            return Ok(Stage::OnItsOwn { state: Rc::clone(shared), own: Box::new(own) });
+            let own = PerRequestStream::new(&mut state, self.id, captured).map_err(not_queued)?;
+            return Ok(StreamState::OnItsOwn { state: Rc::clone(shared), own: Box::new(own) });
         }
         let waits = delivery == Delivery::Acked;
         let (now, topics) = (state.clock.now(), captured.several_topics());
         state.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
         let stage = if waits {
             state.waiting.insert(self.id, topics);
-            Stage::Waiting(Rc::clone(shared))
+            StreamState::Waiting(Rc::clone(shared))
         } else {
             state.metrics.count_request(Ended::Sent);
             match state.settings.mode {
-                Mode::Tap => Stage::Passing,
+                Mode::Tap => StreamState::Passing,
                 Mode::Terminate => {
                     host::answer(&state.settings.replies.sent());
-                    Stage::Answered
+                    StreamState::Answered
                 }
             }
         };
@@ -267,14 +269,14 @@ impl RequestStream {
 
     /// Without a root that sends for it: sends and answers in this request's own callbacks.
     fn proceed_alone(&mut self, routes: &Routes, settled: Vec<Settled>) {
-        let Stage::OnItsOwn { state, own } = &mut self.stage else { return };
+        let StreamState::OnItsOwn { state, own } = &mut self.stage else { return };
         let end = own.proceed(&mut state.borrow_mut(), routes.gateway, settled);
         self.stage = match end {
             None => return,
-            Some(StreamEnd::GoesOn) => Stage::Passing,
+            Some(StreamEnd::GoesOn) => StreamState::Passing,
             Some(StreamEnd::Answered(reply)) => {
                 host::answer(&reply);
-                Stage::Answered
+                StreamState::Answered
             }
         };
     }
@@ -289,27 +291,27 @@ impl Context for RequestStream {
         _num_trailers: usize,
     ) {
         let Some(routes) = self.routes.clone() else { return };
-        let Stage::OnItsOwn { state, own } = &mut self.stage else { return };
+        let StreamState::OnItsOwn { state, own } = &mut self.stage else { return };
         let end = CalloutEnd::read(routes.gateway, num_headers, body_size);
         let settled = own.end_callout(&mut state.borrow_mut(), token, &end);
         let Some(settled) = settled else { return };
         self.proceed_alone(&routes, settled);
-        if matches!(self.stage, Stage::Passing) && !routes.gateway.resumes_by_itself() {
+        if matches!(self.stage, StreamState::Passing) && !routes.gateway.resumes_by_itself() {
             host::resume();
         }
     }
 
     fn on_done(&mut self) -> bool {
         match &self.stage {
-            Stage::Waiting(state) => {
+            StreamState::Waiting(state) => {
                 let mut state = state.borrow_mut();
                 state.waiting.remove(self.id);
                 if self.routes.as_ref().is_some_and(|routes| routes.forget(self.id)) {
                     state.metrics.count(Counter::ClientGone);
                 }
             }
-            Stage::OnItsOwn { state, own } => own.forget(&mut state.borrow_mut(), self.id),
-            Stage::Collecting(_) => {
+            StreamState::OnItsOwn { state, own } => own.forget(&mut state.borrow_mut(), self.id),
+            StreamState::Collecting(_) => {
                 self.routes.iter().for_each(|routes| _ = routes.forget(self.id));
             }
             _ => {}

@@ -52,7 +52,7 @@ async fn batches_that_wait_reach_their_own_clients() -> anyhow::Result<()> {
     held.a_thousand_requests_that_queue_make_few_callouts().await
 }
 
-/// A listener whose batches wait in its relay until the story lets them go.
+/// A listener whose batches wait in its relay until the test lets them go.
 #[derive(Clone, Copy)]
 struct Held<'a> {
     gateway: &'a Gateway,

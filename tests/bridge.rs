@@ -24,7 +24,7 @@ impl Parts {
         Self::start_on(Kafka::pooled(KafkaVersion::V4_3).await?).await
     }
 
-    /// On a Kafka that the story may stop.
+    /// On a Kafka that the test may stop.
     async fn start_alone() -> anyhow::Result<Self> {
         Self::start_on(Kafka::start(KafkaVersion::V4_3, 1).await?).await
     }

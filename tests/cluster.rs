@@ -11,9 +11,9 @@ use harness::kafka::{Kafka, KafkaVersion};
 use harness::load::{Ending, Limit, Load, Report, Requests};
 use harness::process::wait_until;
 use kafka_client::Outcome;
-use kafka_upstream_tests::cluster::{Fault, REPLICATED, strike};
+use kafka_upstream_tests::cluster::{BrokerFault, REPLICATED, strike};
 use kafka_upstream_tests::judge::{Verdict, judge_topic};
-use kafka_upstream_tests::produce::{Plan, Running, Told, client};
+use kafka_upstream_tests::produce::{Plan, Running, SentRecord, client};
 use kafka_upstream_tests::{Gateway, bodies, on_both_versions};
 use serde_json::json;
 
@@ -27,7 +27,13 @@ fn records() -> u64 {
 
 const PARTITIONS: i32 = 6;
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
-const FAULTS: [Fault; 5] = [Fault::Kill, Fault::Freeze, Fault::Bounce, Fault::Freeze, Fault::Kill];
+const FAULTS: [BrokerFault; 5] = [
+    BrokerFault::Kill,
+    BrokerFault::Freeze,
+    BrokerFault::Bounce,
+    BrokerFault::Freeze,
+    BrokerFault::Kill,
+];
 
 /// Requests of one round through the gateway.
 const ROUND: u64 = 2000;
@@ -82,7 +88,7 @@ async fn ledger(version: KafkaVersion) -> anyhow::Result<()> {
         ensure!(told.len() as u64 == records(), "{} are told", told.len());
         let verdict = judge_topic(&kafka, &topic, &told).await?;
         assert!(verdict.written > told.len() * 7 / 10, "{topic}: {verdict}");
-        let is_added = |told: &Told| place(told).is_some_and(|(at, _)| at >= PARTITIONS);
+        let is_added = |told: &SentRecord| place(told).is_some_and(|(at, _)| at >= PARTITIONS);
         assert!(told.iter().any(is_added), "{topic}: the added partitions are not used");
         if topic.starts_with("all") {
             verdict.is_exact().context(topic)?;
@@ -94,7 +100,7 @@ async fn ledger(version: KafkaVersion) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn place(told: &Told) -> Option<(i32, i64)> {
+fn place(told: &SentRecord) -> Option<(i32, i64)> {
     match told.outcome {
         Outcome::Written { partition, offset, .. } => Some((partition, offset?)),
         _ => None,
@@ -102,7 +108,7 @@ fn place(told: &Told) -> Option<(i32, i64)> {
 }
 
 /// With acks=1 a leader acknowledges alone. What its followers have not fetched when another takes
-/// over is cut off its log: also when it stops in good order, and also what it acknowledges when it
+/// over is cut off its log: also when it shuts down gracefully, and also what it acknowledges when it
 /// wakes up and does not know yet that it was replaced. No client can help that. So a missing record
 /// must be at or behind the offset from which on a later leader wrote.
 async fn assert_lost_with_leaders(
@@ -157,7 +163,7 @@ async fn gateway(version: KafkaVersion) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    strike(&mut gateway.kafka, Fault::Kill, ("orders", 0)).await?;
+    strike(&mut gateway.kafka, BrokerFault::Kill, ("orders", 0)).await?;
     last.store(true, Relaxed);
     let reports = running.await??;
     gateway.wait_until_empty().await?;

@@ -25,7 +25,7 @@ async fn without_kafka_there_is_a_503_or_504_and_a_503_is_never_written() -> any
             refused.push(body);
         }
     }
-    assert!(!refused.is_empty(), "with the broker surely away, one refusal is sure");
+    assert!(!refused.is_empty(), "the broker is away, so at least one is refused");
     gateway.kafka.start_broker(1).await?;
     gateway.wait_for_success("orders", "after").await?;
     gateway.wait_until_empty().await?;
@@ -87,8 +87,8 @@ async fn a_bridge_that_is_down_is_a_503_and_a_restarted_one_is_registered_again(
     Ok(())
 }
 
-/// The bridge is killed again and again under load; only what is answered 503 is surely absent,
-/// and only what is answered 200 surely there.
+/// The bridge is killed again and again under load; what is answered 503 is absent, and what is answered 200
+/// is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_is_false_while_the_bridge_is_killed_under_load() -> anyhow::Result<()> {
     let mut gateway = Gateway::start(&[("orders", json!({ "producer_async": false }))]).await?;

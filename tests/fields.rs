@@ -1,4 +1,4 @@
-//! What a field says is what happens: the fields of the configuration that no other story shows.
+//! What a field says is what happens: the fields of the configuration that no other test shows.
 
 use std::time::{Duration, Instant};
 

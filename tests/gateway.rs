@@ -17,7 +17,7 @@ use xtask::build;
 
 const BUFFER_BYTES: u32 = 65_536;
 
-/// What the stories here use besides a gateway: relays by the listener that they serve.
+/// What the tests here use besides a gateway: relays by the listener that they serve.
 type Relays = BTreeMap<&'static str, Relay>;
 
 async fn start() -> anyhow::Result<(Gateway, Relays)> {

@@ -10,7 +10,7 @@ use kafka_client::{Client, Outcome};
 use kafka_upstream_tests::cluster::{REPLICATED, whole, without};
 use kafka_upstream_tests::judge::judge_topic;
 use kafka_upstream_tests::on_both_versions;
-use kafka_upstream_tests::produce::{Plan, Running, Told, client};
+use kafka_upstream_tests::produce::{Plan, Running, SentRecord, client};
 use tokio::time::Instant;
 use tokio::try_join;
 
@@ -101,10 +101,10 @@ async fn too_few(version: KafkaVersion) -> anyhow::Result<()> {
     verdict.is_exact()?;
     assert_eq!(verdict.written as u64, RECORDS, "{verdict}");
     judge_topic(&kafka, "hurried", &hurried).await?.is_exact()?;
-    let early = |told: &&Told| told.is_written() && (alone..back).contains(&told.settled);
+    let early = |told: &&SentRecord| told.is_written() && (alone..back).contains(&told.settled);
     let early = hurried.iter().chain(&patient).find(early);
     assert!(early.is_none(), "told as written by one replica: {early:?}");
-    let is_refused = |told: &&Told| {
+    let is_refused = |told: &&SentRecord| {
         matches!(&told.outcome, Outcome::NotWritten(reason)
             if reason.to_string().contains("NOT_ENOUGH_REPLICAS"))
     };

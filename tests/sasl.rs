@@ -115,7 +115,7 @@ async fn a_password_that_changes_under_load_fails_no_send() -> anyhow::Result<()
     // The broker first: sessions that end are refused until the file says the same.
     kafka.change_password("bob", "new-secret").await?;
     wait_until("a refusal", Duration::from_secs(20), async || {
-        let refused = metric("faults", "step=\"credential\"").await?;
+        let refused = metric("faults", "stage=\"credential\"").await?;
         ensure!(refused > 0.0, "the old password is still good");
         Ok(())
     })

@@ -13,7 +13,7 @@ use harness::http::Request;
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::load::{Ending, Limit, Load, Report, Requests};
 use harness::process::wait_until;
-use kafka_upstream_tests::cluster::{Fault, REPLICATED, strike, whole};
+use kafka_upstream_tests::cluster::{BrokerFault, REPLICATED, strike, whole};
 use kafka_upstream_tests::forwarder::Forwarder;
 use kafka_upstream_tests::{Gateway, acked, bodies, configuration, text, unfinished_http_2};
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ async fn faults(kafka: &mut Kafka, forwarder: &Forwarder, end: Instant) -> anyho
     let mut faults = 0;
     while Instant::now() < end || faults < 4 {
         match faults % 4 {
-            0 => bounce_leader(kafka, forwarder, Fault::Bounce).await?,
+            0 => bounce_leader(kafka, forwarder, BrokerFault::Bounce).await?,
             1 => {
                 for id in 1..=3 {
                     forwarder.lead_to(kafka.address(id % 3 + 1)?)?;
@@ -146,8 +146,8 @@ async fn faults(kafka: &mut Kafka, forwarder: &Forwarder, end: Instant) -> anyho
                 }
                 forwarder.lead_to(kafka.address(1)?)?;
             }
-            2 => bounce_leader(kafka, forwarder, Fault::Kill).await?,
-            _ => bounce_leader(kafka, forwarder, Fault::Freeze).await?,
+            2 => bounce_leader(kafka, forwarder, BrokerFault::Kill).await?,
+            _ => bounce_leader(kafka, forwarder, BrokerFault::Freeze).await?,
         }
         faults += 1;
     }
@@ -157,7 +157,7 @@ async fn faults(kafka: &mut Kafka, forwarder: &Forwarder, end: Instant) -> anyho
 async fn bounce_leader(
     kafka: &mut Kafka,
     forwarder: &Forwarder,
-    fault: Fault,
+    fault: BrokerFault,
 ) -> anyhow::Result<()> {
     let victim = kafka.leader_of("acked", 0).await?;
     forwarder.lead_to(kafka.address(victim % 3 + 1)?)?;

@@ -126,7 +126,7 @@ async fn rotated_certificates_lose_no_record() -> anyhow::Result<()> {
     for sender in 0..4 {
         let stopped = stopped.clone();
         senders.spawn(async move {
-            // About as many as a story can read back in a moment.
+            // About as many as a test can read back in a moment.
             let mut pace = tokio::time::interval(Duration::from_millis(20));
             let mut sent = 0;
             while !*stopped.borrow() {

@@ -92,7 +92,7 @@ impl Expression {
     fn result<'a, T>(
         &'a self,
         input: &Input<'a>,
-        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::Fault>,
+        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::EvaluationError>,
     ) -> Result<T, ExpressionError> {
         let mut evaluation = Evaluation::new(input);
         let value = evaluation.value(&self.node);

@@ -2,7 +2,6 @@
 //! outcomes and the bytes between them, without clocks, sockets or host calls.
 
 pub mod access;
-pub mod alone;
 pub mod body;
 pub mod callout;
 pub mod capture;
@@ -15,6 +14,7 @@ pub mod matching;
 pub mod outbox;
 pub mod outcome;
 pub mod pairs;
+pub mod per_request;
 pub mod profile;
 pub mod query;
 pub mod record;

@@ -31,7 +31,7 @@ impl Outcome {
     }
 }
 
-/// Why a record was not, or perhaps not, written.
+/// Why a record was not written, or why it is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// The short fixed name, sent as `kafka-error`.

@@ -49,16 +49,16 @@ pub enum Repeated {
 pub const TRACE: [&str; 3] = ["traceparent", "tracestate", "x-request-id"];
 
 /// A record header that is not yet part of a record.
-pub type Taken<'a> = (&'a [u8], Cow<'a, [u8]>);
+pub type CapturedHeader<'a> = (&'a [u8], Cow<'a, [u8]>);
 
 impl RecordHeaders {
     /// The record headers of a request, in order of arrival.
     #[must_use]
-    pub fn of<'a>(&'a self, request: &'a Request) -> Vec<Taken<'a>> {
+    pub fn of<'a>(&'a self, request: &'a Request) -> Vec<CapturedHeader<'a>> {
         if matches!(&self.selection, Selection::Only(names) if names.is_empty()) {
             return Vec::new();
         }
-        let mut taken: Vec<Taken<'a>> = Vec::new();
+        let mut taken: Vec<CapturedHeader<'a>> = Vec::new();
         for (name, value) in request.headers.iter().filter(|(name, _)| self.takes(name)) {
             let name = self.renamed(name);
             let first = match self.repeated {

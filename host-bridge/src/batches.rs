@@ -174,7 +174,7 @@ impl Enqueued {
         let outcomes = loop {
             match tokio::time::timeout(patience, &mut outcomes).await {
                 Ok(outcomes) => break outcomes,
-                Err(_) if patience == PROBE_AFTER => pipeline.client().probe(),
+                Err(_) if patience == PROBE_AFTER => pipeline.client().ask_soon(),
                 Err(_) => bridge.failing.slow(cluster, topics),
             }
             patience = SLOW_BATCH;

@@ -1,10 +1,10 @@
-//! `host-bridge check`: the configuration's faults with their lines, and how far the way to each
+//! `host-bridge check`: the configuration's faults with their lines, and how far a connection to each
 //! broker goes. Nothing is written to Kafka.
 
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
-use kafka_client::{Client, NotReady, Walk};
+use kafka_client::{Client, NotReady, Probe};
 use kafka_upstream_core::wire;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -170,14 +170,14 @@ impl Report {
     async fn cluster(&mut self, client: &Client, topics: &[&str]) {
         // Who gives no credential ends the way before TLS, and the certificates are told all the same.
         let _checked_before = client.reload().await;
-        let Ok(walks) = timeout(WALK, client.walk()).await else {
-            return self.fail("brokers", &format!("not all answered within {} s", WALK.as_secs()));
+        let Ok(probes) = timeout(PROBE, client.probe()).await else {
+            return self.fail("brokers", &format!("not all answered within {} s", PROBE.as_secs()));
         };
-        for walk in &walks {
-            self.walk(walk);
+        for probe in &probes {
+            self.probe(probe);
         }
         self.certificates(client);
-        if walks.iter().all(|walk| walk.fault.is_some()) {
+        if probes.iter().all(|probe| probe.fault.is_some()) {
             let unasked = |topic| self.note(&format!("topic {topic}: no broker could be asked"));
             return topics.iter().for_each(unasked);
         }
@@ -191,24 +191,24 @@ impl Report {
         for topic in topics {
             match client.may_write(topic, PATIENCE).await {
                 Ok(()) => self.ok(&format!("topic {topic}"), "may be written to"),
-                Err((step, cause)) => {
-                    self.fail(&format!("topic {topic}"), &format!("{step}: {cause}"))
+                Err((stage, cause)) => {
+                    self.fail(&format!("topic {topic}"), &format!("{stage}: {cause}"))
                 }
             }
         }
     }
 
-    fn walk(&mut self, walk: &Walk) {
-        let of_broker = |id| format!("broker {id}, {}", walk.server);
-        let who = walk.broker.map_or_else(|| walk.server.clone(), of_broker);
-        let passed: Vec<_> = walk.passed.iter().map(|step| step.name()).collect();
+    fn probe(&mut self, probe: &Probe) {
+        let of_broker = |id| format!("broker {id}, {}", probe.server);
+        let who = probe.broker.map_or_else(|| probe.server.clone(), of_broker);
+        let passed: Vec<_> = probe.passed.iter().map(|stage| stage.name()).collect();
         let passed = passed.join(", ");
-        match &walk.fault {
+        match &probe.fault {
             None => self.ok(&who, &passed),
-            Some((step, cause)) if passed.is_empty() => {
-                self.fail(&who, &format!("{step}: {cause}"))
+            Some((stage, cause)) if passed.is_empty() => {
+                self.fail(&who, &format!("{stage}: {cause}"))
             }
-            Some((step, cause)) => self.fail(&who, &format!("{passed}; {step}: {cause}")),
+            Some((stage, cause)) => self.fail(&who, &format!("{passed}; {stage}: {cause}")),
         }
     }
 
@@ -258,7 +258,7 @@ const ALIVE_BYTES: u64 = 4096;
 /// The property with the options of a login module.
 const JAAS: &str = "sasl.jaas.config";
 /// How long all brokers of a cluster may take, one after the other.
-const WALK: Duration = Duration::from_secs(120);
+const PROBE: Duration = Duration::from_secs(120);
 /// How long a question to a cluster that is reached may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -520,7 +520,7 @@ mod tests {
             "  ok    configuration: FILE\n  ok    listen 127.0.0.1:0: can be bound\ncluster default\n",
             "  FAIL  no-such-host.invalid:1: name: the host name has no address: ",
             "  FAIL  CLOSED: name; tcp: no TCP connection: Connection refused (os error 111); does \
-             a broker listen there, and is the way to it open?\n",
+             a broker listen there, and is the network path to it open?\n",
             "  note  topic t: no broker could be asked\n",
             "  FAIL  topic t: there is no cluster other",
         ] {

@@ -45,7 +45,7 @@ pub struct Args {
 /// What the process does but serve.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Checks the configuration and walks the way to each broker of each cluster; writes nothing to
+    /// Checks the configuration and probes the connection to each broker of each cluster; writes nothing to
     /// Kafka. Ends with 0 if all is well, else with 1.
     Check {
         /// Also whether this topic of the cluster `default` may be written to, or `CLUSTER/TOPIC`.

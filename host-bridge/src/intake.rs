@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::Bridge;
 use crate::batches;
 use crate::limits::{ANSWER_GRACE, MEMORY_DELIVERY};
-use crate::recent::{Seen, Taken};
+use crate::recent::{Accepted, Seen};
 use crate::reply::{refusal, reply};
 
 /// Takes a batch: decodes all of it, then produces it, or answers as it did before.
@@ -94,7 +94,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
 
 /// A batch that has an answer, or is to be produced.
 enum Known {
-    New(Taken),
+    New(Accepted),
     Answered(Bytes),
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use kafka_client::{Client, Stats, Step};
+use kafka_client::{Client, Stage, Stats};
 use kafka_upstream_core::outcome::{Code, Outcome};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -50,9 +50,9 @@ struct Cluster {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Fault {
+struct FaultLabels {
     cluster: String,
-    step: &'static str,
+    stage: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -199,23 +199,23 @@ fn clients(clusters: &Clusters) -> Registry {
     registry
 }
 
-/// Each step has its row before anything fails there, so that an alert can be written. A broker
+/// Each stage has its row before anything fails there, so that an alert can be written. A broker
 /// that several clients of a cluster cannot reach counts once.
 fn faults(registry: &mut Registry, clients: &[(String, Client)]) {
-    let family = Family::<Fault, Gauge>::default();
+    let family = Family::<FaultLabels, Gauge>::default();
     let mut brokers = BTreeSet::new();
     for (cluster, client) in clients {
-        for step in Step::ALL {
-            let row = Fault { cluster: cluster.clone(), step: step.name() };
+        for stage in Stage::ALL {
+            let row = FaultLabels { cluster: cluster.clone(), stage: stage.name() };
             family.get_or_create(&row).set(0);
         }
         let faults = client.faults().into_iter();
-        brokers.extend(faults.map(|fault| (cluster, fault.step.name(), fault.server)));
+        brokers.extend(faults.map(|fault| (cluster, fault.stage.name(), fault.server)));
     }
-    for (cluster, step, _) in brokers {
-        family.get_or_create(&Fault { cluster: cluster.clone(), step }).inc();
+    for (cluster, stage, _) in brokers {
+        family.get_or_create(&FaultLabels { cluster: cluster.clone(), stage }).inc();
     }
-    let help = "Brokers that cannot be reached now, by the step that fails";
+    let help = "Brokers that cannot be reached now, by the stage that fails";
     registry.register("faults", help, family);
 }
 

@@ -65,7 +65,7 @@ impl Pipeline {
         Instant::now() + if is_away { patience.min(AWAY_PATIENCE) } else { patience }
     }
 
-    /// Connects at once, and logs what becomes of it: whom it reached, or where the way ends.
+    /// Connects at once, and logs what becomes of it: whom it reached, or at which stage it failed.
     pub(crate) async fn watch(&self) {
         let (cluster, mut was) = (&*self.cluster, None);
         loop {
@@ -80,7 +80,7 @@ impl Pipeline {
                     tracing::info!(cluster, cluster_id, brokers, "connected");
                 }
                 Err(reason) => {
-                    let stage = self.client.faults().first().map(|fault| fault.step.name());
+                    let stage = self.client.faults().first().map(|fault| fault.stage.name());
                     tracing::warn!(cluster, stage, fault = %reason, "not_connected");
                 }
             }

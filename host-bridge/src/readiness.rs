@@ -65,10 +65,10 @@ async fn page(clusters: impl IntoIterator<Item = (String, Client)>) -> (StatusCo
     (status, body)
 }
 
-/// What is wrong on the way to one broker of a cluster that answers all the same.
+/// What is wrong with one broker of a cluster that answers all the same.
 fn told(fault: &Fault) -> Value {
     let server = fault.server.as_deref().unwrap_or("all brokers");
-    Value::String(format!("{server}: {}: {}", fault.step, fault.cause))
+    Value::String(format!("{server}: {}: {}", fault.stage, fault.cause))
 }
 
 const NO_CLUSTER: &str = "no cluster is configured: only filters with bootstrap_servers are served";

@@ -30,7 +30,7 @@ pub(crate) type Answer = watch::Receiver<Option<Bytes>>;
 /// What is known of a batch that arrives.
 pub(crate) enum Seen {
     /// It is new: whoever takes it answers here.
-    New(Taken),
+    New(Accepted),
     /// It was taken before, and its answer comes. Where the sender ends without one, the batch is
     /// new again.
     UnderWay(Answer),
@@ -45,19 +45,19 @@ pub(crate) enum Seen {
 }
 
 /// A batch that was taken and must be answered.
-pub(crate) struct Taken {
+pub(crate) struct Accepted {
     vm: [u8; 16],
     sequence: u64,
     records: usize,
-    stage: Stage,
+    progress: Progress,
     answer: watch::Sender<Option<Bytes>>,
     recent: Recent,
 }
 
 #[derive(PartialEq)]
-enum Stage {
+enum Progress {
     /// Dropped now, nothing of it can be written: it is new again.
-    Taken,
+    Accepted,
     /// Dropped now, nobody knows what became of it.
     Enqueued,
     Answered,
@@ -115,7 +115,7 @@ impl Recent {
         let entry = Entry { digest, kept_for: kept_for(&batch.head), bytes, state };
         sender.batches.insert(sequence, entry);
         let recent = self.clone();
-        Seen::New(Taken { vm, sequence, records, stage: Stage::Taken, answer, recent })
+        Seen::New(Accepted { vm, sequence, records, progress: Progress::Accepted, answer, recent })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Senders> {
@@ -193,10 +193,10 @@ impl Senders {
     }
 }
 
-impl Taken {
+impl Accepted {
     /// From here on the records may be written.
     pub(crate) fn enqueued(&mut self) {
-        self.stage = Stage::Enqueued;
+        self.progress = Progress::Enqueued;
     }
 
     /// Answers the batch now and whenever it is sent again: also that nothing was written, because
@@ -206,7 +206,7 @@ impl Taken {
     }
 
     fn conclude(&mut self, outcomes: &[Outcome]) -> Bytes {
-        self.stage = Stage::Answered;
+        self.progress = Progress::Answered;
         let answer = encode(outcomes);
         let kept = match answer.len() > self.records * OUTCOME_BYTES {
             true => encode(&outcomes.iter().map(without_detail).collect::<Vec<_>>()),
@@ -218,12 +218,12 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Accepted {
     fn drop(&mut self) {
-        match self.stage {
-            Stage::Answered => {}
-            Stage::Taken => self.recent.lock().forget(&self.vm, self.sequence),
-            Stage::Enqueued => {
+        match self.progress {
+            Progress::Answered => {}
+            Progress::Accepted => self.recent.lock().forget(&self.vm, self.sequence),
+            Progress::Enqueued => {
                 tracing::error!(records = self.records, "batch_lost_track_of");
                 let lost = Reason::new(Code::BadReply, "the bridge lost track of it");
                 self.conclude(&vec![Outcome::Unknown(lost); self.records]);

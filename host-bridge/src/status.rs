@@ -13,7 +13,7 @@ use crate::Bridge;
 use crate::metrics::days_between;
 use crate::reply;
 
-/// Every client, asked now whether it is ready, with what is wrong on the way to its brokers.
+/// Every client, asked now whether it is ready, with what is wrong with the connections to its brokers.
 pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
     let clients = bridge.clusters.clients();
     let asking: Vec<_> =
@@ -42,7 +42,7 @@ async fn one(cluster: String, client: Client) -> Value {
     let stats = client.stats();
     let fault = |fault: kafka_client::Fault| {
         json!({
-            "broker": fault.server, "step": fault.step.name(), "reason": &*fault.cause,
+            "broker": fault.server, "stage": fault.stage.name(), "reason": &*fault.cause,
             "seconds": fault.lasts.as_secs(),
         })
     };

@@ -151,7 +151,7 @@ impl Client {
 
     /// Asks the brokers soon, without waiting for the answer: for who has waited long for an outcome,
     /// since a broker that is frozen or cut off leaves its connections open.
-    pub fn probe(&self) {
+    pub fn ask_soon(&self) {
         let metadata = &self.shared.metadata;
         metadata.complain(metadata.generation());
     }

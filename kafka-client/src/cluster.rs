@@ -33,7 +33,7 @@ use crate::limits::{CONNECT_TIMEOUT_MAX, KNOWN_ASKED_FIRST, NAMES_AT_A_TIME, NAM
 use crate::lock::Lock;
 use crate::resolve::{Advertised, Endpoint};
 use crate::sasl::{CredentialSource, Login};
-use crate::step::{Fault, Step};
+use crate::stage::{Fault, Stage};
 use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
@@ -133,7 +133,7 @@ impl Cluster {
             let error = directory.no_address(*id)?;
             Some(Fault {
                 server: Some(address.clone()),
-                step: error.step(),
+                stage: error.stage(),
                 cause: error.what(),
                 lasts: since.elapsed(),
             })
@@ -211,21 +211,21 @@ impl Cluster {
         let mut brokers = directory.brokers.values();
         let is_nobody = brokers.all(|endpoint| self.faults.has_no_address(endpoint));
         drop(directory);
-        let fault = self.faults().into_iter().find(|fault| fault.step == Step::Name);
+        let fault = self.faults().into_iter().find(|fault| fault.stage == Stage::Name);
         let fault = fault.filter(|_| is_nobody)?;
         Some(format!("{}: {}", fault.server.unwrap_or_default(), fault.cause).into())
     }
 
-    /// The steps that the way to each broker has with these settings.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = Step> {
+    /// The stages of a connection with these settings.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = Stage> {
         let (tls, sasl) = (self.tls.is_some(), self.login.is_some());
-        let is_taken = move |step: &Step| match step {
-            Step::Tls => tls,
-            Step::Mechanism | Step::Credential => sasl,
-            Step::Name | Step::Tcp | Step::Handshake => true,
-            Step::Authorization => false,
+        let is_taken = move |stage: &Stage| match stage {
+            Stage::Tls => tls,
+            Stage::Mechanism | Stage::Credential => sasl,
+            Stage::Name | Stage::Tcp | Stage::Handshake => true,
+            Stage::Authorization => false,
         };
-        Step::ALL.into_iter().filter(is_taken)
+        Stage::ALL.into_iter().filter(is_taken)
     }
 
     /// Who is advertised, by number.

@@ -28,7 +28,7 @@ use wire::Wire;
 
 /// Why a connection ended; every waiter is told the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum LostReason {
     #[error("the broker closed the connection")]
     Closed,
     #[error("the connection failed: {0}")]
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}")]
 pub(crate) struct Lost {
-    pub(crate) fault: Fault,
+    pub(crate) fault: LostReason,
     /// Whether the socket took the last byte of the request. If not, the broker cannot have
     /// executed it.
     pub(crate) handed_over: bool,
@@ -237,7 +237,7 @@ impl Connection {
     ) -> Result<Reply<()>, Lost> {
         let (sender, reply) = oneshot::channel();
         let version = self.version::<C>().map_err(unsent)?;
-        self.queue(call, version, patience, Box::new(Told(sender))).await?;
+        self.queue(call, version, patience, Box::new(WriteReceipt(sender))).await?;
         Ok(Reply(reply))
     }
 
@@ -250,13 +250,13 @@ impl Connection {
     ) -> Result<(), Lost> {
         let correlation = self.correlation.fetch_add(1, Relaxed);
         let frame = calls::encode(call, version, correlation, &self.client_id)
-            .map_err(|what| unsent(Fault::Unwritable(what)))?;
+            .map_err(|what| unsent(LostReason::Unwritable(what)))?;
         let outgoing = Outgoing { frame, correlation, patience, waiter };
-        self.queue.send(outgoing).await.map_err(|_| unsent(Fault::Closed))
+        self.queue.send(outgoing).await.map_err(|_| unsent(LostReason::Closed))
     }
 }
 
-fn unsent(fault: impl Into<Fault>) -> Lost {
+fn unsent(fault: impl Into<LostReason>) -> Lost {
     Lost { fault: fault.into(), handed_over: false }
 }
 
@@ -266,9 +266,9 @@ pub(crate) struct Reply<T>(oneshot::Receiver<Result<T, Lost>>);
 
 impl<T> Reply<T> {
     pub(crate) async fn answer(self) -> Result<T, Lost> {
-        // The task vanishes without a word only when the runtime shuts down; nobody can tell then
+        // The task vanishes silently only when the runtime shuts down; nobody can tell then
         // what was written.
-        self.0.await.unwrap_or(Err(Lost { fault: Fault::Shutdown, handed_over: true }))
+        self.0.await.unwrap_or(Err(Lost { fault: LostReason::Shutdown, handed_over: true }))
     }
 }
 
@@ -304,9 +304,9 @@ impl<C: Call> Waiter for Asked<C> {
 }
 
 /// Waits for the last byte of a request to be written.
-struct Told(oneshot::Sender<Result<(), Lost>>);
+struct WriteReceipt(oneshot::Sender<Result<(), Lost>>);
 
-impl Waiter for Told {
+impl Waiter for WriteReceipt {
     fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>> {
         let _nobody_waits = self.0.send(Ok(()));
         None

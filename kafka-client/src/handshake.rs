@@ -69,12 +69,12 @@ pub(crate) struct Handshake {
     correlation: i32,
     outbox: Option<Frame>,
     authentication: Option<Authentication>,
-    stage: Stage,
+    phase: Phase,
 }
 
 /// Which answer is due.
 #[derive(Debug)]
-enum Stage {
+enum Phase {
     Versions,
     Mechanisms(Welcome),
     Proof(Welcome),
@@ -93,7 +93,7 @@ impl Handshake {
             correlation: 0,
             outbox: None,
             authentication,
-            stage: Stage::Versions,
+            phase: Phase::Versions,
         };
         handshake.ask(&AskVersions, version)?;
         Ok(handshake)
@@ -106,21 +106,21 @@ impl Handshake {
 
     /// For how long the broker wants to be left alone before that.
     fn pause(&self) -> Duration {
-        match &self.stage {
-            Stage::Mechanisms(welcome) => welcome.pause.min(THROTTLE),
-            Stage::Versions | Stage::Proof(_) => Duration::ZERO,
+        match &self.phase {
+            Phase::Mechanisms(welcome) => welcome.pause.min(THROTTLE),
+            Phase::Versions | Phase::Proof(_) => Duration::ZERO,
         }
     }
 
     /// Whether the next frame may cost more time than an IO task has.
     fn is_laborious(&self) -> bool {
-        let proves = matches!(self.stage, Stage::Proof(_));
+        let proves = matches!(self.phase, Phase::Proof(_));
         proves && self.authentication.as_ref().is_some_and(Authentication::is_laborious)
     }
 
     fn closed(&self) -> HandshakeError {
-        match (&self.stage, &self.authentication) {
-            (Stage::Mechanisms(_) | Stage::Proof(_), Some(authentication)) => {
+        match (&self.phase, &self.authentication) {
+            (Phase::Mechanisms(_) | Phase::Proof(_), Some(authentication)) => {
                 HandshakeError::ClosedAtLogin(authentication.mechanism())
             }
             _ => HandshakeError::ClosedAtHello,
@@ -133,10 +133,10 @@ impl Handshake {
         if id != Some(self.correlation) {
             return Err(HandshakeError::Malformed("an answer to another request".into()));
         }
-        match std::mem::replace(&mut self.stage, Stage::Versions) {
-            Stage::Versions => self.on_versions(frame),
-            Stage::Mechanisms(welcome) => self.on_mechanisms(frame, welcome),
-            Stage::Proof(welcome) => self.on_proof(frame, welcome),
+        match std::mem::replace(&mut self.phase, Phase::Versions) {
+            Phase::Versions => self.on_versions(frame),
+            Phase::Mechanisms(welcome) => self.on_mechanisms(frame, welcome),
+            Phase::Proof(welcome) => self.on_proof(frame, welcome),
         }
     }
 
@@ -148,7 +148,7 @@ impl Handshake {
                 let Some(authentication) = &self.authentication else { return Ok(Some(welcome)) };
                 let call = ChooseMechanism(authentication.mechanism());
                 self.ask(&call, welcome.versions.highest(&SASL_HANDSHAKE)?)?;
-                self.stage = Stage::Mechanisms(welcome);
+                self.phase = Phase::Mechanisms(welcome);
                 Ok(None)
             }
             UNSUPPORTED_VERSION if self.version > 0 => {
@@ -172,7 +172,7 @@ impl Handshake {
         let first = authentication.on_mechanisms(answer)?;
         self.ask(&Prove(first), welcome.versions.highest(&SASL_AUTHENTICATE)?)?;
         // What the broker wanted to be left alone for has passed.
-        self.stage = Stage::Proof(Welcome { pause: Duration::ZERO, ..welcome });
+        self.phase = Phase::Proof(Welcome { pause: Duration::ZERO, ..welcome });
         Ok(None)
     }
 
@@ -186,7 +186,7 @@ impl Handshake {
         match authentication.on_answer(answer)? {
             Turn::Send(next) => {
                 self.ask(&Prove(next), self.version)?;
-                self.stage = Stage::Proof(welcome);
+                self.phase = Phase::Proof(welcome);
                 Ok(None)
             }
             Turn::Done(session) => Ok(Some(Welcome { session: Some(session), ..welcome })),

@@ -20,22 +20,22 @@ mod frame;
 mod handshake;
 mod limits;
 mod lock;
+mod log_throttle;
 mod metadata;
 mod news;
 mod outcome;
+mod probe;
 mod producer;
 pub mod record_batch;
 mod resolve;
 mod sasl;
 mod secret;
 mod shape;
+mod stage;
 mod stats;
-mod step;
 mod tasks;
 mod tls;
-mod told;
 mod versions;
-mod walk;
 
 pub use client::Client;
 pub use config::{
@@ -44,6 +44,7 @@ pub use config::{
 };
 pub use error::{Cause, NotReady, Reason};
 pub use outcome::Outcome;
+pub use probe::Probe;
 pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use sasl::{
@@ -51,7 +52,6 @@ pub use sasl::{
     Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time,
 };
 pub use secret::{Secret, SecretSource};
+pub use stage::{Fault, Stage};
 pub use stats::Stats;
-pub use step::{Fault, Step};
 pub use tls::{HttpsTrust, TlsFileError, TlsStatus};
-pub use walk::Walk;

@@ -17,9 +17,9 @@ use crate::connection::Connection;
 use crate::error::{Cause, Reason};
 use crate::limits::REBOOTSTRAP;
 use crate::lock::Lock;
+use crate::log_throttle::LogThrottle;
 use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
-use crate::told::Told;
 pub(crate) use cache::Trust;
 use cache::{Cache, Lookup};
 
@@ -150,8 +150,8 @@ impl Metadata {
     pub(crate) async fn run(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
         let cluster = self.cluster.clone();
-        let told = Told::default();
-        let mut source = Source { cluster, current: None, told };
+        let throttle = LogThrottle::default();
+        let mut source = Source { cluster, current: None, throttle };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -185,13 +185,13 @@ impl Metadata {
             None => {
                 *self.silent_since.lock() = None;
                 stats.metadata_refreshes.add(1);
-                if source.told.is_over() {
+                if source.throttle.clear() {
                     tracing::info!("metadata_again");
                 }
             }
             Some(cause) => {
                 stats.metadata_failures.add(1);
-                if source.told.is_news(cause) {
+                if source.throttle.admits(cause) {
                     tracing::warn!(%cause, "no_metadata");
                 }
                 source.current = None;
@@ -217,7 +217,7 @@ impl Metadata {
 struct Source {
     cluster: Arc<Cluster>,
     current: Option<(Endpoint, Connection)>,
-    told: Told,
+    throttle: LogThrottle,
 }
 
 /// REBOOTSTRAP_REQUIRED (KIP-1102): the broker wants us to start over.

@@ -4,9 +4,9 @@ mod accumulator;
 mod alarm;
 mod answers;
 mod batch;
+mod batch_queue;
 mod clock;
 mod identity;
-mod line;
 mod memory;
 mod partitioner;
 mod regroup;
@@ -183,7 +183,7 @@ impl Producer {
         topic.follow(id, partitions);
     }
 
-    /// Waits in line for `bytes` of the producer's memory. Dropping the future takes nothing.
+    /// Waits, first come first served, for `bytes` of the producer's memory. Dropping the future takes nothing.
     ///
     /// # Errors
     /// [`Reason::BufferFull`] at the deadline, [`Reason::TooLarge`] if `buffer.memory` is smaller,

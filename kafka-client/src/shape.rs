@@ -31,9 +31,9 @@ pub(crate) struct Field {
 pub(crate) enum Kind {
     /// So many bytes.
     Fixed(usize),
-    /// A string, perhaps null.
+    /// A string or null.
     Text,
-    /// Bytes, perhaps null.
+    /// Bytes or null.
     Blob,
     /// An array of 32-bit integers.
     Ints,
@@ -80,7 +80,7 @@ pub(crate) struct Dialect {
 /// Checks a whole body. It recurses as deep as the table, never as deep as the bytes.
 pub(crate) fn check(body: &[u8], shape: &Struct, dialect: Dialect) -> Result<(), ShapeError> {
     let memory = ANSWER_BYTES as u64 + ANSWER_GROWTH as u64 * body.len() as u64;
-    let mut walk = Walk { rest: body, dialect, memory };
+    let mut walk = Checker { rest: body, dialect, memory };
     walk.structure(shape).map_err(|error| match error {
         ShapeError::Memory(_) => ShapeError::Memory(memory),
         other => other,
@@ -91,7 +91,7 @@ pub(crate) fn check(body: &[u8], shape: &Struct, dialect: Dialect) -> Result<(),
 /// Steps over the tagged fields at the end of a flexible response header.
 pub(crate) fn skip_tagged_fields(body: &[u8]) -> Result<&[u8], ShapeError> {
     let dialect = Dialect { version: 0, flexible: true };
-    let mut walk = Walk { rest: body, dialect, memory: u64::MAX };
+    let mut walk = Checker { rest: body, dialect, memory: u64::MAX };
     walk.tagged(&[])?;
     Ok(walk.rest)
 }
@@ -99,14 +99,14 @@ pub(crate) fn skip_tagged_fields(body: &[u8]) -> Result<&[u8], ShapeError> {
 /// An unknown tagged field is kept in a map, which begins with a node for eleven of them.
 const TAGGED_BYTES: usize = 512;
 
-struct Walk<'a> {
+struct Checker<'a> {
     rest: &'a [u8],
     dialect: Dialect,
     /// Bytes that may still be taken.
     memory: u64,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Checker<'a> {
     fn structure(&mut self, shape: &Struct) -> Result<(), ShapeError> {
         let version = self.dialect.version;
         for field in shape.fields.iter().filter(|field| field.is_in(version)) {
@@ -157,7 +157,7 @@ impl<'a> Walk<'a> {
                 self.spend(1, TAGGED_BYTES)?;
                 continue;
             };
-            let mut inner = Walk { rest: content, ..*self };
+            let mut inner = Checker { rest: content, ..*self };
             inner.kind(kind)?;
             self.memory = inner.memory;
             if !inner.rest.is_empty() {

@@ -8,12 +8,12 @@ pub const REPLICATED: [(&str, &str); 1] = [("min.insync.replicas", "2")];
 
 /// What can happen to a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum BrokerFault {
     /// SIGKILL, and started again.
     Kill,
     /// SIGSTOP until others lead its partitions, then SIGCONT.
     Freeze,
-    /// Stopped in good order, and started again.
+    /// Stopped gracefully, and started again.
     Bounce,
 }
 
@@ -23,7 +23,7 @@ pub enum Fault {
 /// When the cluster does not follow in time.
 pub async fn strike(
     kafka: &mut Kafka,
-    fault: Fault,
+    fault: BrokerFault,
     (topic, partition): (&str, i32),
 ) -> anyhow::Result<()> {
     let victim = kafka.leader_of(topic, partition).await?;
@@ -34,16 +34,16 @@ pub async fn strike(
     struck.with_context(|| format!("{fault:?} of broker {victim}"))
 }
 
-async fn strike_broker(kafka: &mut Kafka, fault: Fault, victim: usize) -> anyhow::Result<()> {
+async fn strike_broker(kafka: &mut Kafka, fault: BrokerFault, victim: usize) -> anyhow::Result<()> {
     match fault {
-        Fault::Kill => kafka.kill_broker(victim)?,
-        Fault::Freeze => kafka.freeze_broker(victim)?,
-        Fault::Bounce => kafka.stop_broker(victim).await?,
+        BrokerFault::Kill => kafka.kill_broker(victim)?,
+        BrokerFault::Freeze => kafka.freeze_broker(victim)?,
+        BrokerFault::Bounce => kafka.stop_broker(victim).await?,
     }
     without(kafka, victim).await?;
     match fault {
-        Fault::Freeze => kafka.thaw_broker(victim)?,
-        Fault::Kill | Fault::Bounce => kafka.start_broker(victim).await?,
+        BrokerFault::Freeze => kafka.thaw_broker(victim)?,
+        BrokerFault::Kill | BrokerFault::Bounce => kafka.start_broker(victim).await?,
     }
     whole(kafka).await
 }
@@ -68,19 +68,19 @@ pub async fn without(kafka: &Kafka, id: usize) -> anyhow::Result<()> {
         .await
 }
 
-/// Makes two tests of each story, one for each version of Kafka.
+/// Makes two tests of each test, one for each version of Kafka.
 #[macro_export]
 macro_rules! on_both_versions {
-    ($($name:ident: $story:path;)+) => {
+    ($($name:ident: $test:path;)+) => {
         $(mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn on_kafka_3_9() -> anyhow::Result<()> {
-                $story(harness::kafka::KafkaVersion::V3_9).await
+                $test(harness::kafka::KafkaVersion::V3_9).await
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn on_kafka_4_3() -> anyhow::Result<()> {
-                $story(harness::kafka::KafkaVersion::V4_3).await
+                $test(harness::kafka::KafkaVersion::V4_3).await
             }
         })+
     };

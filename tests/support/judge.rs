@@ -10,7 +10,7 @@ use harness::reader::read_all;
 use harness::record::ReadRecord;
 use kafka_client::Outcome;
 
-use crate::produce::{Told, key, value};
+use crate::produce::{SentRecord, key, value};
 
 /// An outcome may be this much later than the record's deadline, on processors that also run the
 /// cluster; the client's own promise is 100 ms.
@@ -27,10 +27,10 @@ pub struct Verdict {
     pub unknown: usize,
     /// Of the unknown ones, those in the log.
     pub unknown_present: usize,
-    /// Told as written, and not in the log at that place.
-    pub missing: Vec<Told>,
-    /// Told as not written, and in the log.
-    pub present: Vec<Told>,
+    /// SentRecord as written, and not in the log at that place.
+    pub missing: Vec<SentRecord>,
+    /// SentRecord as not written, and in the log.
+    pub present: Vec<SentRecord>,
     /// Copies beyond the first of a record, whatever was told of it.
     pub duplicates: usize,
     /// Acknowledged records that stand in their partition behind a later one of their key.
@@ -71,7 +71,11 @@ impl Verdict {
 ///
 /// # Errors
 /// As [`judge`], or when Kafka does not answer.
-pub async fn judge_topic(kafka: &Kafka, topic: &str, told: &[Told]) -> anyhow::Result<Verdict> {
+pub async fn judge_topic(
+    kafka: &Kafka,
+    topic: &str,
+    told: &[SentRecord],
+) -> anyhow::Result<Verdict> {
     let verdict = judge(told, &read_all(&kafka.bootstrap(), topic).await?)?;
     println!("{:?} {topic:>10}: {verdict}", kafka.version());
     Ok(verdict)
@@ -81,7 +85,7 @@ pub async fn judge_topic(kafka: &Kafka, topic: &str, told: &[Told]) -> anyhow::R
 ///
 /// # Errors
 /// When the log has something that was never sent, or anyone was told twice or never.
-pub fn judge(told: &[Told], log: &[ReadRecord]) -> anyhow::Result<Verdict> {
+pub fn judge(told: &[SentRecord], log: &[ReadRecord]) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
     let mut copies = vec![0_usize; told.len()];
     let mut numbers = HashMap::with_capacity(log.len());
@@ -160,9 +164,9 @@ mod tests {
 
     use super::*;
 
-    fn told(outcomes: &[Outcome]) -> Vec<Told> {
+    fn told(outcomes: &[Outcome]) -> Vec<SentRecord> {
         let now = Instant::now();
-        let one = |(number, outcome): (usize, &Outcome)| Told {
+        let one = |(number, outcome): (usize, &Outcome)| SentRecord {
             number: number as u64,
             sent: now,
             deadline: now,
@@ -200,7 +204,7 @@ mod tests {
         outcomes[0] = written(4);
         outcomes[1] = written(9);
         let verdict = judge(&told(&outcomes), &log(&[2, 331, 3, 3, 0])).unwrap();
-        let numbers = |told: &[Told]| told.iter().map(|one| one.number).collect::<Vec<_>>();
+        let numbers = |told: &[SentRecord]| told.iter().map(|one| one.number).collect::<Vec<_>>();
         assert_eq!((verdict.written, verdict.unknown, verdict.unknown_present), (3, 1, 1));
         assert_eq!(numbers(&verdict.missing), [1]);
         assert_eq!(numbers(&verdict.present), [2]);

@@ -1,10 +1,9 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
 pub mod cluster;
+pub mod fake_server;
 pub mod forwarder;
 pub mod generate;
-pub mod house;
-pub mod impostor;
 pub mod issuer;
 pub mod judge;
 pub mod keys;
@@ -13,6 +12,7 @@ pub mod msk;
 pub mod oidc;
 pub mod produce;
 pub mod relay;
+pub mod secured_cluster;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -20,7 +20,7 @@ const KEYS: u64 = 331;
 /// How often a producer sends a handful of records.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Records of a tick at most while the story goes on: 3,000 a second.
+/// Records of a tick at most while the test goes on: 3,000 a second.
 const PACE: u64 = 150;
 
 /// A tick takes this part of what is released at most, so that it lasts until more is.
@@ -55,7 +55,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Running {
     progress: Arc<Progress>,
-    told: JoinHandle<anyhow::Result<Vec<Told>>>,
+    told: JoinHandle<anyhow::Result<Vec<SentRecord>>>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ impl Running {
     ///
     /// # Errors
     /// When the topic was not found.
-    pub async fn finish(self) -> anyhow::Result<Vec<Told>> {
+    pub async fn finish(self) -> anyhow::Result<Vec<SentRecord>> {
         self.release(u64::MAX);
         self.told.await?
     }
@@ -119,7 +119,7 @@ async fn until_more(what: &str, counter: &AtomicU64, more: u64) -> anyhow::Resul
 
 /// What was told of one record.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct SentRecord {
     /// Which record.
     pub number: u64,
     /// When it was enqueued.
@@ -132,7 +132,7 @@ pub struct Told {
     pub outcome: Outcome,
 }
 
-impl Told {
+impl SentRecord {
     /// Whether it was told as written.
     #[must_use]
     pub fn is_written(&self) -> bool {
@@ -175,7 +175,7 @@ async fn produce(
     producer: Producer,
     plan: Plan,
     progress: Arc<Progress>,
-) -> anyhow::Result<Vec<Told>> {
+) -> anyhow::Result<Vec<SentRecord>> {
     let topic = producer.topic(&plan.topic, Instant::now() + TOPIC).await?;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -197,7 +197,7 @@ async fn produce(
             break;
         }
     }
-    let mut told: Vec<Told> = waiting.join_all().await.into_iter().flatten().collect();
+    let mut told: Vec<SentRecord> = waiting.join_all().await.into_iter().flatten().collect();
     told.sort_by_key(|told| told.number);
     Ok(told)
 }
@@ -206,7 +206,7 @@ async fn produce(
 struct Handful {
     sent: Instant,
     deadline: Instant,
-    told: Vec<Told>,
+    told: Vec<SentRecord>,
     tickets: Vec<(u64, Ticket)>,
 }
 
@@ -252,11 +252,11 @@ async fn enqueue(
 impl Handful {
     fn tell(&mut self, number: u64, outcome: Outcome) {
         let Self { sent, deadline, .. } = *self;
-        self.told.push(Told { number, sent, deadline, settled: Instant::now(), outcome });
+        self.told.push(SentRecord { number, sent, deadline, settled: Instant::now(), outcome });
     }
 
     /// Notes each outcome when it comes, and not when those before it have come.
-    async fn settle(mut self, progress: Arc<Progress>) -> Vec<Told> {
+    async fn settle(mut self, progress: Arc<Progress>) -> Vec<SentRecord> {
         type Waiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
         progress.failed.fetch_add(self.told.len() as u64, Relaxed);
         let tickets = std::mem::take(&mut self.tickets).into_iter();

@@ -1,5 +1,5 @@
-//! What stands between Envoy and the real bridge in a story: it passes requests on, and loses, cuts,
-//! holds or forges the replies to batches as the story says.
+//! What stands between Envoy and the real bridge in a test: it passes requests on, and loses, cuts,
+//! holds or forges the replies to batches as the test says.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub enum Does {
     /// The bridge's work and its reply.
     Answers,
-    /// The bridge's work; its reply waits until the story has released as many.
+    /// The bridge's work; its reply waits until the test has released as many.
     Holds(usize),
     /// The bridge gets nothing, and the callout ends so.
     Ends(Ending),

@@ -14,19 +14,19 @@ use crate::limits::CONFIG_DEPTH_MAX;
 
 /// Reads a document.
 pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a Node) -> Result<T, ConfigError> {
-    T::deserialize(Place { node: document, depth: 0 }).map_err(Fault::told)
+    T::deserialize(Place { node: document, depth: 0 }).map_err(ParseError::told)
 }
 
 /// What is wrong, and where: the path grows from its end.
 #[derive(Debug)]
-struct Fault {
+struct ParseError {
     path: String,
     reason: String,
     /// The wrong value, which is not shown where it may be a secret.
     value: Option<String>,
 }
 
-impl Fault {
+impl ParseError {
     fn new(reason: impl Into<String>) -> Self {
         Self { path: String::new(), reason: reason.into(), value: None }
     }
@@ -53,15 +53,15 @@ impl Fault {
 /// Where secrets are, and so may be written into the field beside the right one.
 const SECRET: [&str; 3] = ["authentication", "bridge_token", "schema_registry"];
 
-impl fmt::Display for Fault {
+impl fmt::Display for ParseError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.reason)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ParseError {}
 
-impl de::Error for Fault {
+impl de::Error for ParseError {
     fn custom<T: fmt::Display>(reason: T) -> Self {
         Self::new(reason.to_string())
     }
@@ -99,21 +99,21 @@ struct Place<'de> {
 }
 
 impl<'de> Place<'de> {
-    fn expected(self, what: &str) -> Fault {
-        Fault::new(format!("expected {what}, not {}", self.node.kind()))
+    fn expected(self, what: &str) -> ParseError {
+        ParseError::new(format!("expected {what}, not {}", self.node.kind()))
     }
 
-    fn inside(self, node: &'de Node) -> Result<Self, Fault> {
+    fn inside(self, node: &'de Node) -> Result<Self, ParseError> {
         match node {
-            Node::Text(text) if text.starts_with("{vault://") => Err(Fault::new(VAULT)),
+            Node::Text(text) if text.starts_with("{vault://") => Err(ParseError::new(VAULT)),
             _ if self.depth == CONFIG_DEPTH_MAX => {
-                Err(Fault::new(format!("is nested deeper than {CONFIG_DEPTH_MAX} levels")))
+                Err(ParseError::new(format!("is nested deeper than {CONFIG_DEPTH_MAX} levels")))
             }
             _ => Ok(Self { node, depth: self.depth + 1 }),
         }
     }
 
-    fn text(self) -> Result<&'de str, Fault> {
+    fn text(self) -> Result<&'de str, ParseError> {
         match self.node {
             Node::Text(text) => Ok(text),
             _ => Err(self.expected("a string")),
@@ -127,9 +127,9 @@ const VAULT: &str = "is a reference to one of Kong's vaults, and nothing resolve
     configuration or its environment (`HOST_BRIDGE_CLUSTERS__…`)";
 
 impl<'de> Deserializer<'de> for Place<'de> {
-    type Error = Fault;
+    type Error = ParseError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(*value),
@@ -140,21 +140,21 @@ impl<'de> Deserializer<'de> for Place<'de> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::Bool(value) => visitor.visit_bool(*value),
             _ => Err(self.expected("true or false")),
         }
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         let number = match self.node {
             Node::Number(number) => number.as_i64(),
             _ => None,
@@ -162,11 +162,11 @@ impl<'de> Deserializer<'de> for Place<'de> {
         visitor.visit_i64(number.ok_or_else(|| self.expected("a whole number"))?)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         visitor.visit_borrowed_str(self.text()?)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         self.deserialize_str(visitor)
     }
 
@@ -175,13 +175,13 @@ impl<'de> Deserializer<'de> for Place<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let name: StrDeserializer<'_, Fault> = self.text()?.into_deserializer();
+    ) -> Result<V::Value, ParseError> {
+        let name: StrDeserializer<'_, ParseError> = self.text()?.into_deserializer();
         visitor.visit_enum(name)
     }
 
     /// An empty object is an empty list too: who writes JSON in Lua cannot tell them apart.
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::List(items) => visitor.visit_seq(Items { place: self, items, next: 0 }),
             Node::Object(members) if members.is_empty() => {
@@ -191,7 +191,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
         }
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::Object(members) => visitor.visit_map(Members { place: self, members, next: 0 }),
             _ => Err(self.expected("an object")),
@@ -204,7 +204,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParseError> {
         self.deserialize_map(visitor)
     }
 
@@ -221,12 +221,12 @@ struct Items<'de> {
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'de> {
-    type Error = Fault;
+    type Error = ParseError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Fault> {
+    ) -> Result<Option<T::Value>, ParseError> {
         let Some(item) = self.items.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
@@ -242,20 +242,23 @@ struct Members<'de> {
 }
 
 impl<'de> de::MapAccess<'de> for Members<'de> {
-    type Error = Fault;
+    type Error = ParseError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
+    ) -> Result<Option<K::Value>, ParseError> {
         let Some((name, _)) = self.members.get(self.next) else { return Ok(None) };
-        let name: StrDeserializer<'_, Fault> = name.as_str().into_deserializer();
+        let name: StrDeserializer<'_, ParseError> = name.as_str().into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, ParseError> {
         let Some((name, value)) = self.members.get(self.next) else {
-            return Err(Fault::new("a member has no value"));
+            return Err(ParseError::new("a member has no value"));
         };
         self.next += 1;
         let taken = self.place.inside(value).and_then(|place| seed.deserialize(place));

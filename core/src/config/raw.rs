@@ -205,7 +205,7 @@ pub(super) struct Raw {
     pub(super) record_headers_expression: Option<String>,
     /// Refused: there is no Lua here; `message_expression` makes messages.
     pub(super) message_by_lua_functions: Option<Vec<String>>,
-    /// What a client is told when the promise holds.
+    /// The reply to a request whose record is accepted under the delivery mode.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) success_response: Option<SuccessResponse>,
     /// A larger body is answered 413.

@@ -9,7 +9,7 @@ use cel::parser::PrattParser;
 use super::Uses;
 use super::chain;
 use super::functions::{Function, Style};
-use super::node::{Field, Literal, Loop, Node, Step};
+use super::node::{Field, Fold, Literal, Loop, Node};
 use super::pattern::Pattern;
 use super::value::TYPES;
 use crate::limits::{
@@ -180,19 +180,19 @@ impl Compiler<'_> {
     }
 
     /// Recognises the step that each of CEL's macros expands to.
-    fn step(&mut self, loops: &ComprehensionExpr) -> Result<Step, String> {
+    fn step(&mut self, loops: &ComprehensionExpr) -> Result<Fold, String> {
         let unknown = || "has an unknown macro".to_owned();
         let arguments = |expression| operator(expression).ok_or_else(unknown);
         Ok(match arguments(&loops.loop_step)? {
-            (op::LOGICAL_AND, [_, test]) => Step::All(self.node(test)?),
-            (op::LOGICAL_OR, [_, test]) => Step::Exists(self.node(test)?),
-            (op::ADD, [_, added]) => Step::Collect { guard: None, item: self.item(added)? },
+            (op::LOGICAL_AND, [_, test]) => Fold::All(self.node(test)?),
+            (op::LOGICAL_OR, [_, test]) => Fold::Exists(self.node(test)?),
+            (op::ADD, [_, added]) => Fold::Collect { guard: None, item: self.item(added)? },
             (op::CONDITIONAL, [guard, added, _]) => match arguments(added)? {
                 (op::ADD, [_, IdedExpr { expr: Expr::Literal(_), .. }]) => {
-                    Step::ExistsOne(self.node(guard)?)
+                    Fold::ExistsOne(self.node(guard)?)
                 }
                 (op::ADD, [_, added]) => {
-                    Step::Collect { guard: Some(self.node(guard)?), item: self.item(added)? }
+                    Fold::Collect { guard: Some(self.node(guard)?), item: self.item(added)? }
                 }
                 _ => return Err(unknown()),
             },

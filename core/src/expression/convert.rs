@@ -3,10 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::value::{Shared, Value};
 
-pub(super) fn int<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn int<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     pay_parsing(value, budget)?;
     let int = match value {
         Value::Int(int) => Some(*int),
@@ -19,7 +22,10 @@ pub(super) fn int<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a
     int.map(Value::Int).ok_or_else(|| refused("int", value))
 }
 
-pub(super) fn uint<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn uint<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     pay_parsing(value, budget)?;
     let uint = match value {
         Value::Int(int) => u64::try_from(*int).ok(),
@@ -39,7 +45,10 @@ pub(super) fn uint<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'
 }
 
 #[expect(clippy::cast_precision_loss, reason = "CEL's double() is the nearest double")]
-pub(super) fn double<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn double<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     pay_parsing(value, budget)?;
     let double = match value {
         Value::Int(int) => Some(*int as f64),
@@ -51,7 +60,10 @@ pub(super) fn double<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value
     double.map(Value::Double).ok_or_else(|| refused("double", value))
 }
 
-pub(super) fn string<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn string<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     match value {
         Value::String(_) => Ok(value.clone()),
         Value::Bool(bool) => Ok(Value::text(bool.to_string())),
@@ -61,14 +73,17 @@ pub(super) fn string<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value
         Value::Bytes(bytes) => {
             budget.pay_bytes(bytes.len())?;
             let text = std::str::from_utf8(bytes)
-                .map_err(|_| Fault::new("`string`: the bytes are not valid UTF-8"))?;
+                .map_err(|_| EvaluationError::new("`string`: the bytes are not valid UTF-8"))?;
             Ok(Value::text(text.to_owned()))
         }
         other => Err(refused("string", other)),
     }
 }
 
-pub(super) fn bytes<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn bytes<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     match value {
         Value::Bytes(_) => Ok(value.clone()),
         Value::String(Shared::Borrowed(text)) => {
@@ -85,7 +100,7 @@ pub(super) fn bytes<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<
 pub(super) fn base64_encode<'a>(
     value: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let Value::Bytes(bytes) = value else { return Err(refused("base64.encode", value)) };
     budget.pay_bytes(bytes.len())?;
     Ok(Value::text(STANDARD.encode(&**bytes)))
@@ -94,23 +109,25 @@ pub(super) fn base64_encode<'a>(
 pub(super) fn base64_decode<'a>(
     value: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let Value::String(text) = value else { return Err(refused("base64.decode", value)) };
     budget.pay_bytes(text.len())?;
     let bytes = STANDARD.decode(text.as_bytes());
-    bytes.map(Value::bytes).map_err(|_| Fault::new("`base64.decode`: the text is not base64"))
+    bytes
+        .map(Value::bytes)
+        .map_err(|_| EvaluationError::new("`base64.decode`: the text is not base64"))
 }
 
 /// Digits are read to the last, however many there are: a digit takes longer than a copied byte.
-fn pay_parsing(value: &Value<'_>, budget: &mut Budget) -> Result<(), Fault> {
+fn pay_parsing(value: &Value<'_>, budget: &mut Budget) -> Result<(), EvaluationError> {
     match value {
         Value::String(text) => budget.pay_bytes(text.len().saturating_mul(4)),
         _ => Ok(()),
     }
 }
 
-fn refused(function: &str, value: &Value<'_>) -> Fault {
-    Fault::new(match value {
+fn refused(function: &str, value: &Value<'_>) -> EvaluationError {
+    EvaluationError::new(match value {
         Value::String(_) | Value::Int(_) | Value::UInt(_) | Value::Double(_) => {
             format!("`{function}`: the {} does not fit", value.type_name())
         }

@@ -4,7 +4,7 @@ use crate::limits::EXPRESSION_COST_MAX;
 
 /// Why an evaluation has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum EvaluationError {
     /// The expression does not fit the request; `||` and `&&` may do without the part.
     #[error("{0}")]
     Failed(String),
@@ -13,7 +13,7 @@ pub(super) enum Fault {
     Exhausted,
 }
 
-impl Fault {
+impl EvaluationError {
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self::Failed(reason.into())
     }
@@ -29,13 +29,13 @@ impl Budget {
     }
 
     /// Pays for steps, or for values that are made or looked at.
-    pub(super) fn pay(&mut self, steps: usize) -> Result<(), Fault> {
-        self.0 = self.0.checked_sub(steps).ok_or(Fault::Exhausted)?;
+    pub(super) fn pay(&mut self, steps: usize) -> Result<(), EvaluationError> {
+        self.0 = self.0.checked_sub(steps).ok_or(EvaluationError::Exhausted)?;
         Ok(())
     }
 
     /// Pays for bytes that are made or looked at.
-    pub(super) fn pay_bytes(&mut self, bytes: usize) -> Result<(), Fault> {
+    pub(super) fn pay_bytes(&mut self, bytes: usize) -> Result<(), EvaluationError> {
         self.pay(bytes / BYTES_PER_STEP)
     }
 

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::input::Input;
-use super::node::{Loop, Node, Step};
+use super::node::{Fold, Loop, Node};
 use super::operators;
 use super::value::{Key, Map, Repeats, Value};
 
@@ -21,7 +21,7 @@ impl<'a, 'i> Evaluation<'a, 'i> {
         Self { input, budget: Budget::full(), locals: Vec::new() }
     }
 
-    pub(super) fn value(&mut self, node: &'a Node) -> Result<Value<'a>, Fault> {
+    pub(super) fn value(&mut self, node: &'a Node) -> Result<Value<'a>, EvaluationError> {
         self.budget.pay(1)?;
         match node {
             Node::Literal(literal) => Ok(literal.value()),
@@ -32,12 +32,14 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             Node::Message => self.input.message(),
             Node::Local(at) => {
                 let local = self.locals.iter().rev().nth(*at);
-                local.cloned().ok_or_else(|| Fault::new("a variable has no value"))
+                local.cloned().ok_or_else(|| EvaluationError::new("a variable has no value"))
             }
             Node::Select(operand, field) => operators::select(&self.value(operand)?, field),
             Node::Has(operand, field) => match self.value(operand)? {
                 Value::Map(map) => Ok(Value::Bool(map.field(field).is_some())),
-                other => Err(Fault::new(format!("`has` is not for {}", other.type_name()))),
+                other => {
+                    Err(EvaluationError::new(format!("`has` is not for {}", other.type_name())))
+                }
             },
             Node::And(sides) => self.logical(sides, false),
             Node::Or(sides) => self.logical(sides, true),
@@ -65,36 +67,42 @@ impl<'a, 'i> Evaluation<'a, 'i> {
     }
 
     /// `&&` and `||`: a side that decides does so whatever the other is, a fault included.
-    fn logical(&mut self, sides: &'a (Node, Node), deciding: bool) -> Result<Value<'a>, Fault> {
+    fn logical(
+        &mut self,
+        sides: &'a (Node, Node),
+        deciding: bool,
+    ) -> Result<Value<'a>, EvaluationError> {
         let mut fault = None;
         for side in [&sides.0, &sides.1] {
             match self.value(side).and_then(|value| bool(&value, "&& and ||")) {
                 Ok(value) if value == deciding => return Ok(Value::Bool(deciding)),
                 Ok(_) => {}
-                Err(Fault::Exhausted) => return Err(Fault::Exhausted),
+                Err(EvaluationError::Exhausted) => return Err(EvaluationError::Exhausted),
                 Err(failed) => fault = fault.or(Some(failed)),
             }
         }
         fault.map_or(Ok(Value::Bool(!deciding)), Err)
     }
 
-    fn map(&mut self, nodes: &'a [(Node, Node)]) -> Result<Value<'a>, Fault> {
+    fn map(&mut self, nodes: &'a [(Node, Node)]) -> Result<Value<'a>, EvaluationError> {
         let mut entries = Vec::with_capacity(nodes.len());
         for (key, value) in nodes {
             let key = self.value(key)?;
-            let key = Key::of(&key)
-                .ok_or_else(|| Fault::new(format!("a {} cannot be a key", key.type_name())))?;
+            let key = Key::of(&key).ok_or_else(|| {
+                EvaluationError::new(format!("a {} cannot be a key", key.type_name()))
+            })?;
             // Sorting compares each key with some others.
             if let Key::String(name) = &key {
                 self.budget.pay_bytes(name.len().saturating_mul(12))?;
             }
             entries.push((key, self.value(value)?));
         }
-        let map = Map::new(entries, Repeats::Fault);
-        map.map(|map| Value::Map(Rc::new(map))).map_err(|_| Fault::new("a key is there twice"))
+        let map = Map::new(entries, Repeats::EvaluationError);
+        map.map(|map| Value::Map(Rc::new(map)))
+            .map_err(|_| EvaluationError::new("a key is there twice"))
     }
 
-    fn run(&mut self, a_loop: &'a Loop) -> Result<Value<'a>, Fault> {
+    fn run(&mut self, a_loop: &'a Loop) -> Result<Value<'a>, EvaluationError> {
         let range = self.value(&a_loop.range)?;
         let mut state = Looped { items: Vec::new(), count: 0, fault: None };
         let mut ended = None;
@@ -102,7 +110,10 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             Value::List(items) => items.len(),
             Value::Map(map) => map.entries().len(),
             other => {
-                return Err(Fault::new(format!("a {} has no elements", other.type_name())));
+                return Err(EvaluationError::new(format!(
+                    "a {} has no elements",
+                    other.type_name()
+                )));
             }
         };
         for at in 0..length {
@@ -125,24 +136,28 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             (Some(value), _) => Ok(Value::Bool(value)),
             (None, Some(fault)) => Err(fault),
             (None, None) => Ok(match &a_loop.step {
-                Step::All(_) => Value::Bool(true),
-                Step::Exists(_) => Value::Bool(false),
-                Step::ExistsOne(_) => Value::Bool(state.count == 1),
-                Step::Collect { .. } => Value::list(state.items),
+                Fold::All(_) => Value::Bool(true),
+                Fold::Exists(_) => Value::Bool(false),
+                Fold::ExistsOne(_) => Value::Bool(state.count == 1),
+                Fold::Collect { .. } => Value::list(state.items),
             }),
         }
     }
 
     /// One element; a value ends `all` or `exists`.
-    fn step(&mut self, step: &'a Step, state: &mut Looped<'a>) -> Result<Option<bool>, Fault> {
+    fn step(
+        &mut self,
+        step: &'a Fold,
+        state: &mut Looped<'a>,
+    ) -> Result<Option<bool>, EvaluationError> {
         match step {
-            Step::All(test) => self.test(test, false, state),
-            Step::Exists(test) => self.test(test, true, state),
-            Step::ExistsOne(test) => {
+            Fold::All(test) => self.test(test, false, state),
+            Fold::Exists(test) => self.test(test, true, state),
+            Fold::ExistsOne(test) => {
                 state.count += u64::from(bool(&self.value(test)?, "exists_one")?);
                 Ok(None)
             }
-            Step::Collect { guard, item } => {
+            Fold::Collect { guard, item } => {
                 let holds = match guard {
                     Some(guard) => bool(&self.value(guard)?, "filter")?,
                     None => true,
@@ -161,11 +176,11 @@ impl<'a, 'i> Evaluation<'a, 'i> {
         test: &'a Node,
         deciding: bool,
         state: &mut Looped<'a>,
-    ) -> Result<Option<bool>, Fault> {
+    ) -> Result<Option<bool>, EvaluationError> {
         match self.value(test).and_then(|value| bool(&value, "all and exists")) {
             Ok(value) if value == deciding => return Ok(Some(deciding)),
             Ok(_) => {}
-            Err(Fault::Exhausted) => return Err(Fault::Exhausted),
+            Err(EvaluationError::Exhausted) => return Err(EvaluationError::Exhausted),
             Err(failed) => state.fault = Some(failed),
         }
         Ok(None)
@@ -176,12 +191,15 @@ impl<'a, 'i> Evaluation<'a, 'i> {
 struct Looped<'a> {
     items: Vec<Value<'a>>,
     count: u64,
-    fault: Option<Fault>,
+    fault: Option<EvaluationError>,
 }
 
-fn bool(value: &Value<'_>, what: &str) -> Result<bool, Fault> {
+fn bool(value: &Value<'_>, what: &str) -> Result<bool, EvaluationError> {
     match value {
         Value::Bool(bool) => Ok(*bool),
-        other => Err(Fault::new(format!("{what}: a bool is expected, not {}", other.type_name()))),
+        other => Err(EvaluationError::new(format!(
+            "{what}: a bool is expected, not {}",
+            other.type_name()
+        ))),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::operators::{self, Arithmetic};
 use super::value::Value;
 use super::{convert, strings};
@@ -91,7 +91,7 @@ impl Function {
         self,
         arguments: &[Value<'a>],
         budget: &mut Budget,
-    ) -> Result<Value<'a>, Fault> {
+    ) -> Result<Value<'a>, EvaluationError> {
         match arguments {
             [one] => self.call_one(one, budget),
             [one, two] => self.call_two(one, two, budget),
@@ -99,16 +99,20 @@ impl Function {
                 Self::Replace => strings::replace(one, two, three, budget),
                 _ => strings::substring(one, two, Some(three), budget),
             },
-            _ => Err(Fault::new("a function got another count of arguments")),
+            _ => Err(EvaluationError::new("a function got another count of arguments")),
         }
     }
 
-    fn call_one<'a>(self, value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    fn call_one<'a>(
+        self,
+        value: &Value<'a>,
+        budget: &mut Budget,
+    ) -> Result<Value<'a>, EvaluationError> {
         match self {
             Self::Negate => operators::negate(value),
             Self::Not => match value {
                 Value::Bool(bool) => Ok(Value::Bool(!bool)),
-                other => Err(Fault::new(format!("`!` is not for {}", other.type_name()))),
+                other => Err(EvaluationError::new(format!("`!` is not for {}", other.type_name()))),
             },
             Self::Size | Self::SizeOf => strings::size(value, budget),
             Self::Type => Ok(Value::Type(value.type_name())),
@@ -132,7 +136,7 @@ impl Function {
         left: &Value<'a>,
         right: &Value<'a>,
         budget: &mut Budget,
-    ) -> Result<Value<'a>, Fault> {
+    ) -> Result<Value<'a>, EvaluationError> {
         match self {
             Self::Add => operators::add(left, right, budget),
             Self::Subtract => operators::arithmetic(Arithmetic::Subtract, left, right),

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::node::Field;
 use super::value::{Key, Map, Repeats, Shared, Value};
@@ -20,7 +20,7 @@ pub struct Input<'a> {
     request: &'a Request,
     kong_message: Option<&'a [u8]>,
     timestamp_ms: i64,
-    message: OnceCell<Result<Value<'a>, Fault>>,
+    message: OnceCell<Result<Value<'a>, EvaluationError>>,
 }
 
 impl<'a> Input<'a> {
@@ -31,7 +31,11 @@ impl<'a> Input<'a> {
         Self { request, kong_message, timestamp_ms, message: OnceCell::new() }
     }
 
-    pub(super) fn field(&self, field: Field, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    pub(super) fn field(
+        &self,
+        field: Field,
+        budget: &mut Budget,
+    ) -> Result<Value<'a>, EvaluationError> {
         let request = self.request;
         Ok(match field {
             Field::Method => paid(&request.method, budget)?,
@@ -46,7 +50,7 @@ impl<'a> Input<'a> {
             Field::Body => {
                 budget.pay_bytes(request.body.len())?;
                 let text = std::str::from_utf8(&request.body).map_err(|_| {
-                    Fault::new(
+                    EvaluationError::new(
                         "`request.body` is not valid UTF-8, `request.body_bytes` can be used",
                     )
                 })?;
@@ -58,19 +62,19 @@ impl<'a> Input<'a> {
     }
 
     /// All fields; one that this request has not as text is left out.
-    pub(super) fn request(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    pub(super) fn request(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
         let mut entries = Vec::new();
         for field in Field::ALL {
             match self.field(*field, budget) {
                 Ok(value) => entries.push((name(field.name()), value)),
-                Err(Fault::Failed(_)) => {}
-                Err(Fault::Exhausted) => return Err(Fault::Exhausted),
+                Err(EvaluationError::Failed(_)) => {}
+                Err(EvaluationError::Exhausted) => return Err(EvaluationError::Exhausted),
             }
         }
         Ok(map(entries))
     }
 
-    pub(super) fn source(&self) -> Result<Value<'a>, Fault> {
+    pub(super) fn source(&self) -> Result<Value<'a>, EvaluationError> {
         Ok(map(vec![(name("address"), self.address())]))
     }
 
@@ -78,14 +82,17 @@ impl<'a> Input<'a> {
         latin(&self.request.source_address)
     }
 
-    pub(super) fn message(&self) -> Result<Value<'a>, Fault> {
+    pub(super) fn message(&self) -> Result<Value<'a>, EvaluationError> {
         // A document that is refused is read once, too: `||` may ask for it again and again.
-        let read =
-            || json::read(self.kong_message.ok_or_else(|| Fault::new("there is no message"))?);
+        let read = || {
+            json::read(
+                self.kong_message.ok_or_else(|| EvaluationError::new("there is no message"))?,
+            )
+        };
         self.message.get_or_init(read).clone()
     }
 
-    fn query(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    fn query(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
         let request = self.request;
         let query = request.query();
         budget.pay_bytes(query.len() * SORTING)?;
@@ -101,7 +108,7 @@ impl<'a> Input<'a> {
         Ok(map(entries))
     }
 
-    fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
         let mut groups: BTreeMap<Cow<'a, str>, Vec<Value<'a>>> = BTreeMap::new();
         for (name, value) in &self.request.headers {
             budget.pay(1)?;
@@ -116,12 +123,16 @@ impl<'a> Input<'a> {
 /// A name is compared with about this many others before it has its place.
 const SORTING: usize = 16;
 
-fn value<'a>(request: &'a Request, name: &[u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+fn value<'a>(
+    request: &'a Request,
+    name: &[u8],
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     paid(request.value(name).unwrap_or_default(), budget)
 }
 
 /// What is not UTF-8 is copied, twice as long at most.
-fn paid<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+fn paid<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
     budget.pay_bytes(bytes.len().saturating_mul(2))?;
     Ok(latin(bytes))
 }

@@ -8,19 +8,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::value::{Key, Map, Repeats, Shared, Value};
 use crate::limits::EXPRESSION_VALUES_MAX;
 
 /// Reads a document; its depth is serde_json's, 128.
-pub(super) fn read(text: &[u8]) -> Result<Value<'_>, Fault> {
+pub(super) fn read(text: &[u8]) -> Result<Value<'_>, EvaluationError> {
     let left = Cell::new(EXPRESSION_VALUES_MAX);
     let mut document = serde_json::Deserializer::from_slice(text);
     let value = Seed(&left).deserialize(&mut document);
     value.map_err(|error| {
         // The place would be one in the message, which the client has not sent.
         let error = error.to_string();
-        Fault::new(format!("`message`: {}", error.split(" at line ").next().unwrap_or_default()))
+        EvaluationError::new(format!(
+            "`message`: {}",
+            error.split(" at line ").next().unwrap_or_default()
+        ))
     })
 }
 
@@ -97,7 +100,7 @@ pub(super) fn write(
     value: &Value<'_>,
     out: &mut Vec<u8>,
     budget: &mut Budget,
-) -> Result<(), Fault> {
+) -> Result<(), EvaluationError> {
     budget.pay(1)?;
     match value {
         Value::Null => out.extend_from_slice(b"null"),
@@ -142,7 +145,7 @@ pub(super) fn write(
 }
 
 /// The names of JSON's objects are strings; other keys are written as such.
-fn write_key(key: &Key<'_>, out: &mut Vec<u8>, budget: &mut Budget) -> Result<(), Fault> {
+fn write_key(key: &Key<'_>, out: &mut Vec<u8>, budget: &mut Budget) -> Result<(), EvaluationError> {
     match key {
         Key::String(name) => {
             budget.pay_bytes(name.len() * ESCAPING)?;
@@ -154,8 +157,8 @@ fn write_key(key: &Key<'_>, out: &mut Vec<u8>, budget: &mut Budget) -> Result<()
     }
 }
 
-fn put<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Fault> {
-    serde_json::to_writer(out, value).map_err(|error| Fault::new(error.to_string()))
+fn put<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EvaluationError> {
+    serde_json::to_writer(out, value).map_err(|error| EvaluationError::new(error.to_string()))
 }
 
 fn separate(at: usize, out: &mut Vec<u8>) {

@@ -62,11 +62,11 @@ impl Literal {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Loop {
     pub(super) range: Node,
-    pub(super) step: Step,
+    pub(super) step: Fold,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Step {
+pub(super) enum Fold {
     All(Node),
     Exists(Node),
     ExistsOne(Node),

@@ -2,14 +2,14 @@
 
 use std::cmp::Ordering;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::value::{Key, Value};
 
 pub(super) fn add<'a>(
     left: &Value<'a>,
     right: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     match (left, right) {
         (Value::String(a), Value::String(b)) => {
             budget.pay_bytes(a.len() + b.len())?;
@@ -40,13 +40,13 @@ pub(super) fn arithmetic<'a>(
     operator: Arithmetic,
     left: &Value<'a>,
     right: &Value<'a>,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     use Arithmetic::{Add, Divide, Modulo, Multiply, Subtract};
     let result = match (left, right) {
         (Value::Int(_), Value::Int(0)) | (Value::UInt(_), Value::UInt(0))
             if matches!(operator, Divide | Modulo) =>
         {
-            return Err(Fault::new("division by zero"));
+            return Err(EvaluationError::new("division by zero"));
         }
         (Value::Int(a), Value::Int(b)) => match operator {
             Add => a.checked_add(*b),
@@ -74,7 +74,7 @@ pub(super) fn arithmetic<'a>(
         }
         _ => return Err(mismatch(operator.name(), left, right)),
     };
-    result.ok_or_else(|| Fault::new(format!("`{}` overflows", operator.name())))
+    result.ok_or_else(|| EvaluationError::new(format!("`{}` overflows", operator.name())))
 }
 
 impl Arithmetic {
@@ -89,13 +89,13 @@ impl Arithmetic {
     }
 }
 
-pub(super) fn negate<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn negate<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
     match value {
         Value::Int(int) => {
-            int.checked_neg().map(Value::Int).ok_or_else(|| Fault::new("`-` overflows"))
+            int.checked_neg().map(Value::Int).ok_or_else(|| EvaluationError::new("`-` overflows"))
         }
         Value::Double(double) => Ok(Value::Double(-double)),
-        other => Err(Fault::new(format!("`-` is not for {}", other.type_name()))),
+        other => Err(EvaluationError::new(format!("`-` is not for {}", other.type_name()))),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn equal(
     left: &Value<'_>,
     right: &Value<'_>,
     budget: &mut Budget,
-) -> Result<bool, Fault> {
+) -> Result<bool, EvaluationError> {
     budget.pay(1)?;
     Ok(match (left, right) {
         (Value::Null, Value::Null) => true,
@@ -151,7 +151,7 @@ pub(super) fn order(
     left: &Value<'_>,
     right: &Value<'_>,
     budget: &mut Budget,
-) -> Result<Option<Ordering>, Fault> {
+) -> Result<Option<Ordering>, EvaluationError> {
     match (left, right) {
         (Value::Bool(a), Value::Bool(b)) => Ok(Some(a.cmp(b))),
         (Value::String(a), Value::String(b)) => {
@@ -206,7 +206,7 @@ pub(super) fn contains(
     container: &Value<'_>,
     wanted: &Value<'_>,
     budget: &mut Budget,
-) -> Result<bool, Fault> {
+) -> Result<bool, EvaluationError> {
     match container {
         Value::List(items) => {
             for item in items.iter() {
@@ -232,7 +232,7 @@ pub(super) fn index<'a>(
     container: &Value<'a>,
     index: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     match container {
         Value::List(items) => {
             let at = match Key::asked(index) {
@@ -241,14 +241,14 @@ pub(super) fn index<'a>(
                 _ => return Err(mismatch("[]", container, index)),
             };
             let item = at.and_then(|at| items.get(at));
-            item.cloned().ok_or_else(|| Fault::new("the index is out of bounds"))
+            item.cloned().ok_or_else(|| EvaluationError::new("the index is out of bounds"))
         }
         Value::Map(map) => {
             let key = Key::asked(index).ok_or_else(|| mismatch("[]", container, index))?;
             pay_lookup(&key, budget)?;
             map.get(&key).cloned().ok_or_else(|| match &key {
                 Key::String(name) => no_such_key(name),
-                _ => Fault::new("no such key"),
+                _ => EvaluationError::new("no such key"),
             })
         }
         _ => Err(mismatch("[]", container, index)),
@@ -256,27 +256,27 @@ pub(super) fn index<'a>(
 }
 
 /// `value.field`.
-pub(super) fn select<'a>(value: &Value<'a>, field: &str) -> Result<Value<'a>, Fault> {
+pub(super) fn select<'a>(value: &Value<'a>, field: &str) -> Result<Value<'a>, EvaluationError> {
     let Value::Map(map) = value else {
-        return Err(Fault::new(format!("{} has no field `{field}`", value.type_name())));
+        return Err(EvaluationError::new(format!("{} has no field `{field}`", value.type_name())));
     };
     map.field(field).cloned().ok_or_else(|| no_such_key(field))
 }
 
-fn no_such_key(name: &str) -> Fault {
+fn no_such_key(name: &str) -> EvaluationError {
     let shown: String = name.chars().take(64).collect();
-    Fault::new(format!("no such key: `{shown}`"))
+    EvaluationError::new(format!("no such key: `{shown}`"))
 }
 
 /// A lookup compares some tens of keys with the wanted one.
-fn pay_lookup(key: &Key<'_>, budget: &mut Budget) -> Result<(), Fault> {
+fn pay_lookup(key: &Key<'_>, budget: &mut Budget) -> Result<(), EvaluationError> {
     match key {
         Key::String(name) => budget.pay_bytes(name.len().saturating_mul(17)),
         _ => budget.pay(1),
     }
 }
 
-pub(super) fn mismatch(operator: &str, left: &Value<'_>, right: &Value<'_>) -> Fault {
+pub(super) fn mismatch(operator: &str, left: &Value<'_>, right: &Value<'_>) -> EvaluationError {
     let (left, right) = (left.type_name(), right.type_name());
-    Fault::new(format!("`{operator}` is not for {left} and {right}"))
+    EvaluationError::new(format!("`{operator}` is not for {left} and {right}"))
 }

@@ -2,7 +2,7 @@
 
 use regex_lite::{Regex, RegexBuilder};
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::strings::text;
 use super::value::Value;
 use crate::limits::EXPRESSION_REGEX_BYTES_MAX;
@@ -38,7 +38,7 @@ impl Pattern {
         &self,
         value: &Value<'a>,
         budget: &mut Budget,
-    ) -> Result<Value<'a>, Fault> {
+    ) -> Result<Value<'a>, EvaluationError> {
         let text = text(value, "matches")?;
         budget.pay(text.len().saturating_mul(self.steps_per_byte))?;
         Ok(Value::Bool(self.regex.is_match(text)))

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::value::{Key, Shared, Value};
 use super::{ExpressionError, Expressions, Input};
@@ -42,7 +42,7 @@ impl Expressions {
 type Bytes<'a> = Cow<'a, [u8]>;
 
 /// Strings and bytes as they are, null as a record without a value, anything else as JSON.
-fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>, Fault> {
+fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>, EvaluationError> {
     match value {
         Value::Null => Ok(None),
         Value::String(_) | Value::Bytes(_) => bytes(value, "a string").map(Some),
@@ -54,14 +54,14 @@ fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>,
     }
 }
 
-fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, Fault> {
+fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, EvaluationError> {
     match value {
         Value::String(text) => Ok(cow(text)),
         other => Err(expected("a string", &other)),
     }
 }
 
-fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, Fault> {
+fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, EvaluationError> {
     match value {
         Value::Null => Ok(None),
         Value::Int(int) => Ok(Some(Cow::Owned(int.to_string().into_bytes()))),
@@ -70,7 +70,7 @@ fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, Fault>
     }
 }
 
-fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, Fault> {
+fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, EvaluationError> {
     let number = match value {
         Value::Null => return Ok(None),
         Value::Int(int) => i32::try_from(int).ok(),
@@ -78,11 +78,14 @@ fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, Fault> {
         other => return Err(expected("an int or null", &other)),
     };
     let number = number.filter(|number| *number >= 0);
-    number.map(Some).ok_or_else(|| Fault::new(format!("must be 0 to {}", i32::MAX)))
+    number.map(Some).ok_or_else(|| EvaluationError::new(format!("must be 0 to {}", i32::MAX)))
 }
 
 /// A map of names to a value, to a list of them, or to null.
-fn headers<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Vec<MessageHeader<'a>>, Fault> {
+fn headers<'a>(
+    value: Value<'a>,
+    budget: &mut Budget,
+) -> Result<Vec<MessageHeader<'a>>, EvaluationError> {
     let map = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Map(map) => map,
@@ -92,7 +95,7 @@ fn headers<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Vec<MessageHeade
     let mut headers = Vec::with_capacity(map.entries().len());
     for (name, value) in map.entries() {
         let Key::String(name) = name else {
-            return Err(Fault::new("a header's name must be a string"));
+            return Err(EvaluationError::new("a header's name must be a string"));
         };
         let values = match value {
             Value::List(values) => values,
@@ -112,7 +115,7 @@ fn headers<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Vec<MessageHeade
     Ok(headers)
 }
 
-fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, Fault> {
+fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, EvaluationError> {
     match value {
         Value::String(Shared::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
         Value::String(Shared::Owned(text)) => {
@@ -138,6 +141,6 @@ fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: Shared<'_, T>) -> Cow<'_, T> {
     }
 }
 
-fn expected(wanted: &str, value: &Value<'_>) -> Fault {
-    Fault::new(format!("must be {wanted}, is {}", value.type_name()))
+fn expected(wanted: &str, value: &Value<'_>) -> EvaluationError {
+    EvaluationError::new(format!("must be {wanted}, is {}", value.type_name()))
 }

@@ -1,18 +1,26 @@
 //! Functions on strings; positions and sizes are in characters, as CEL counts them.
 
-use super::cost::{Budget, Fault};
+use super::cost::{Budget, EvaluationError};
 use super::functions::Function;
 use super::value::{Text, Value};
 
 /// A string argument.
-pub(super) fn text<'v, 'a>(value: &'v Value<'a>, function: &str) -> Result<&'v Text<'a>, Fault> {
+pub(super) fn text<'v, 'a>(
+    value: &'v Value<'a>,
+    function: &str,
+) -> Result<&'v Text<'a>, EvaluationError> {
     match value {
         Value::String(text) => Ok(text),
-        other => Err(Fault::new(format!("`{function}` is not for {}", other.type_name()))),
+        other => {
+            Err(EvaluationError::new(format!("`{function}` is not for {}", other.type_name())))
+        }
     }
 }
 
-pub(super) fn size<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn size<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     let size = match value {
         Value::String(text) => {
             budget.pay_bytes(text.len())?;
@@ -21,7 +29,9 @@ pub(super) fn size<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'
         Value::Bytes(bytes) => bytes.len(),
         Value::List(items) => items.len(),
         Value::Map(map) => map.entries().len(),
-        other => return Err(Fault::new(format!("`size` is not for {}", other.type_name()))),
+        other => {
+            return Err(EvaluationError::new(format!("`size` is not for {}", other.type_name())));
+        }
     };
     Ok(int(size))
 }
@@ -31,16 +41,19 @@ pub(super) fn map<'a>(
     value: &Value<'a>,
     function: impl Fn(&str) -> String,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let text = text(value, "a function of strings")?;
     budget.pay_bytes(text.len())?;
     Ok(Value::text(function(text)))
 }
 
-pub(super) fn trim<'a>(value: &Value<'a>, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+pub(super) fn trim<'a>(
+    value: &Value<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     let text = text(value, "trim")?;
     budget.pay_bytes(text.len())?;
-    text.part(|text| Some(text.trim())).ok_or_else(|| Fault::new("`trim` has no result"))
+    text.part(|text| Some(text.trim())).ok_or_else(|| EvaluationError::new("`trim` has no result"))
 }
 
 /// The functions of two strings.
@@ -49,7 +62,7 @@ pub(super) fn two<'a>(
     value: &Value<'a>,
     argument: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let (text, part) = match (value, argument) {
         (Value::String(text), Value::String(part)) => (text, part),
         _ => return Err(super::operators::mismatch("a function of strings", value, argument)),
@@ -73,7 +86,7 @@ fn position<'a>(text: &str, at: Option<usize>) -> Value<'a> {
     }
 }
 
-fn split<'a>(text: &Text<'a>, by: &str, budget: &mut Budget) -> Result<Value<'a>, Fault> {
+fn split<'a>(text: &Text<'a>, by: &str, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
     let whole: &str = text;
     let pieces: Box<dyn Iterator<Item = &str>> = match by {
         "" => Box::new(whole.split_inclusive(|_: char| true)),
@@ -96,7 +109,7 @@ pub(super) fn replace<'a>(
     from: &Value<'a>,
     to: &Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let (from, to) = (text(from, "replace")?, text(to, "replace")?);
     let text = text(value, "replace")?;
     budget.pay_bytes(text.len())?;
@@ -111,14 +124,14 @@ pub(super) fn substring<'a>(
     start: &Value<'a>,
     end: Option<&Value<'a>>,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let text = text(value, "substring")?;
     budget.pay_bytes(text.len())?;
     let start = offset(text, start);
     let end = end.map_or(Some(text.len()), |end| offset(text, end));
     let range = start.zip(end).map(|(start, end)| start..end);
     let part = range.and_then(|range| text.part(|text| text.get(range.clone())));
-    part.ok_or_else(|| Fault::new("`substring` is out of range"))
+    part.ok_or_else(|| EvaluationError::new("`substring` is out of range"))
 }
 
 /// The byte at which a character starts, or the end.
@@ -132,9 +145,9 @@ pub(super) fn join<'a>(
     list: &Value<'a>,
     by: &str,
     budget: &mut Budget,
-) -> Result<Value<'a>, Fault> {
+) -> Result<Value<'a>, EvaluationError> {
     let Value::List(items) = list else {
-        return Err(Fault::new(format!("`join` is not for {}", list.type_name())));
+        return Err(EvaluationError::new(format!("`join` is not for {}", list.type_name())));
     };
     let mut parts = Vec::with_capacity(items.len());
     for item in items.iter() {

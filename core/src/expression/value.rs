@@ -196,7 +196,7 @@ impl<'a> Map<'a> {
         let Some(first) = sorted.windows(2).find_map(twice) else {
             return Ok(Self { entries, sorted });
         };
-        if let (Repeats::Fault, Some(key)) = (repeats, key(first)) {
+        if let (Repeats::EvaluationError, Some(key)) = (repeats, key(first)) {
             return Err(key.clone());
         }
         let mut lost = vec![false; entries.len()];
@@ -230,7 +230,7 @@ impl<'a> Map<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Repeats {
     /// In an expression.
-    Fault,
+    EvaluationError,
     /// In JSON.
     LastWins,
 }

@@ -14,7 +14,7 @@ use kafka_client::{
     SecretSource,
 };
 
-use profiles::{Profiles, Step};
+use profiles::{KeySource, Profiles};
 
 /// AWS, asked for the keys of the identity that this process has.
 #[derive(Debug)]
@@ -113,15 +113,17 @@ impl Aws {
         let no_keys = |source: &str| format!("the profile {name} wants keys of {source}: none");
         let mut found = match step {
             // Someone may rewrite the file, as tools of companies do.
-            Step::Keys(keys) => Found { keys, lifetime: Some(FILE_AGE) },
-            Step::WebIdentity { file, role } => {
+            KeySource::Keys(keys) => Found { keys, lifetime: Some(FILE_AGE) },
+            KeySource::WebIdentity { file, role } => {
                 self.of_web_identity(file, &role.arn, role.session.as_deref()).await?
             }
-            Step::Environment => self.of_environment().ok_or_else(|| no_keys("Environment"))?,
-            Step::Container => {
+            KeySource::Environment => {
+                self.of_environment().ok_or_else(|| no_keys("Environment"))?
+            }
+            KeySource::Container => {
                 self.of_container().await.ok_or_else(|| no_keys("EcsContainer"))??
             }
-            Step::Instance => self.of_instance().await?,
+            KeySource::Instance => self.of_instance().await?,
         };
         for role in &roles {
             found = self.assume(role, &found.keys).await?;

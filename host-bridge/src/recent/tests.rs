@@ -32,7 +32,7 @@ fn take(recent: &Recent, head: &Head) -> Seen {
     take_of(recent, head, b"value", 1)
 }
 
-fn new(recent: &Recent, head: &Head) -> Taken {
+fn new(recent: &Recent, head: &Head) -> Accepted {
     match take(recent, head) {
         Seen::New(taken) => taken,
         _ => panic!("{} is new", head.sequence),

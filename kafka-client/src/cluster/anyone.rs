@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use super::Cluster;
 use crate::calls::Call;
-use crate::connection::{Connection, Fault};
+use crate::connection::{Connection, LostReason};
 use crate::error::Cause;
 use crate::limits::SLOW_ANSWER;
 use crate::resolve::Endpoint;
@@ -74,7 +74,7 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
         Err(lost) => Err(lost),
     };
     let answer = reply.map_err(|lost| match lost.fault {
-        Fault::Closed if is_new => E::from(cluster.closed_at_request(&endpoint).cause()),
+        LostReason::Closed if is_new => E::from(cluster.closed_at_request(&endpoint).cause()),
         _ => E::from(format!("{endpoint}: {lost}").into()),
     })?;
     judge(&endpoint, answer).map(|judged| (judged, endpoint, connection))

@@ -1,10 +1,10 @@
-//! Why there is no connection to a broker, and which step of the way failed.
+//! Why there is no connection to a broker, and which stage of the way failed.
 
 use crate::error::Cause;
 use crate::handshake::HandshakeError;
 use crate::resolve::Endpoint;
 use crate::sasl::SaslFault;
-use crate::step::Step;
+use crate::stage::Stage;
 use crate::tls::TlsError;
 
 /// Why there is no connection, with the address that was tried.
@@ -31,7 +31,9 @@ pub(crate) enum ConnectError {
 pub(crate) enum DialError {
     #[error("the host name has no address: {0}; does the name server here know it?")]
     Name(String),
-    #[error("no TCP connection: {0}; does a broker listen there, and is the way to it open?")]
+    #[error(
+        "no TCP connection: {0}; does a broker listen there, and is the network path to it open?"
+    )]
     Tcp(String),
 }
 
@@ -62,26 +64,26 @@ impl ConnectError {
         told.into()
     }
 
-    pub(crate) fn step(&self) -> Step {
+    pub(crate) fn stage(&self) -> Stage {
         match self {
-            Self::Unlisted(_) | Self::NoAddress { .. } => Step::Name,
+            Self::Unlisted(_) | Self::NoAddress { .. } => Stage::Name,
             Self::Unreachable { error, .. } | Self::AdvertisedUnreachable { error, .. } => {
                 match error {
-                    DialError::Name(_) => Step::Name,
-                    DialError::Tcp(_) => Step::Tcp,
+                    DialError::Name(_) => Stage::Name,
+                    DialError::Tcp(_) => Stage::Tcp,
                 }
             }
-            Self::Tls { .. } => Step::Tls,
-            Self::Stranger { .. } => Step::Handshake,
+            Self::Tls { .. } => Stage::Tls,
+            Self::Stranger { .. } => Stage::Handshake,
             Self::Handshake { error, .. } => match error {
-                HandshakeError::Tls(_) => Step::Tls,
-                HandshakeError::ClosedAtLogin(_) => Step::Credential,
+                HandshakeError::Tls(_) => Stage::Tls,
+                HandshakeError::ClosedAtLogin(_) => Stage::Credential,
                 HandshakeError::ClosedWithoutLogin
                 | HandshakeError::Sasl(SaslFault::NoSuchMechanism { .. } | SaslFault::NotWanted) => {
-                    Step::Mechanism
+                    Stage::Mechanism
                 }
-                HandshakeError::Sasl(_) => Step::Credential,
-                _ => Step::Handshake,
+                HandshakeError::Sasl(_) => Stage::Credential,
+                _ => Stage::Handshake,
             },
         }
     }

@@ -14,7 +14,7 @@ use crate::handshake::HandshakeError;
 use crate::limits::{FAULTS, LOGIN_BACKOFF, LOGIN_BACKOFF_MAX};
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
-use crate::step::{Fault, Step};
+use crate::stage::{Fault, Stage};
 
 /// The last failure of each broker.
 #[derive(Debug, Default)]
@@ -23,9 +23,9 @@ pub(super) struct Faults(Lock<HashMap<Endpoint, Standing>>);
 #[derive(Debug)]
 struct Standing {
     error: ConnectError,
-    /// When the same step failed first.
+    /// When the same stage failed first.
     since: Instant,
-    /// Failures in a row of the same step.
+    /// Failures in a row of the same stage.
     times: u32,
     /// When a broker may be asked again that did not let us in.
     again: Option<Instant>,
@@ -53,7 +53,9 @@ impl Faults {
             matches!(error, ConnectError::Handshake { error: HandshakeError::Sasl(_), .. });
         let fresh = || Standing { error: error.clone(), since: now, times: 0, again: None };
         let standing = match faults.entry(endpoint.clone()) {
-            Entry::Occupied(entry) if entry.get().error.step() == error.step() => entry.into_mut(),
+            Entry::Occupied(entry) if entry.get().error.stage() == error.stage() => {
+                entry.into_mut()
+            }
             Entry::Occupied(mut entry) => {
                 entry.insert(fresh());
                 entry.into_mut()
@@ -71,12 +73,14 @@ impl Faults {
 
     /// Its name has an address again, or at last.
     pub(super) fn forget_name(&self, endpoint: &Endpoint) {
-        self.0.lock().retain(|at, standing| at != endpoint || standing.error.step() != Step::Name);
+        self.0
+            .lock()
+            .retain(|at, standing| at != endpoint || standing.error.stage() != Stage::Name);
     }
 
     /// Whether the last attempt ended at its name.
     pub(super) fn has_no_address(&self, endpoint: &Endpoint) -> bool {
-        self.0.lock().get(endpoint).is_some_and(|standing| standing.error.step() == Step::Name)
+        self.0.lock().get(endpoint).is_some_and(|standing| standing.error.stage() == Stage::Name)
     }
 
     /// Forgets those of whom the cluster no longer speaks.
@@ -88,7 +92,7 @@ impl Faults {
         let faults = self.0.lock();
         let told = faults.iter().map(|(endpoint, standing)| Fault {
             server: Some(endpoint.to_string()),
-            step: standing.error.step(),
+            stage: standing.error.stage(),
             cause: standing.error.what(),
             lasts: standing.since.elapsed(),
         });
@@ -116,12 +120,12 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(5)).await;
         faults.add(&broker, &unreachable(&broker));
         let [fault] = &*faults.list() else { panic!("one broker") };
-        assert_eq!((fault.step, fault.lasts.as_secs()), (Step::Tcp, 5));
+        assert_eq!((fault.stage, fault.lasts.as_secs()), (Stage::Tcp, 5));
         assert_eq!(faults.standing(&broker), None, "it may be tried at once");
         let fault = SaslFault::NoSuchMechanism { mechanism: "PLAIN", offered: "none".into() };
         let refused = ConnectError::Handshake { endpoint: broker.clone(), error: fault.into() };
         faults.add(&broker, &refused);
-        assert_eq!(faults.list()[0].step, Step::Mechanism);
+        assert_eq!(faults.list()[0].stage, Stage::Mechanism);
         assert_eq!(faults.list()[0].lasts.as_secs(), 0);
         assert_eq!(faults.standing(&broker), Some(refused));
         faults.forget(&broker);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Cluster, ConnectError};
 use crate::calls::metadata::AskMetadata;
-use crate::connection::{Connection, Fault};
+use crate::connection::{Connection, LostReason};
 use crate::error::Cause;
 use crate::resolve::Endpoint;
 
@@ -87,7 +87,7 @@ impl Cluster {
             Err(lost) => Err(lost),
         };
         let answer = reply.map_err(|lost| match lost.fault {
-            Fault::Closed => self.closed_at_request(endpoint),
+            LostReason::Closed => self.closed_at_request(endpoint),
             _ => stranger(format!("does not say of which cluster it is: {lost}").into()),
         })?;
         match answer.cluster_id {

@@ -112,7 +112,7 @@ mod tests {
             "",
             "A",
             "A required",
-            "A perhaps;",
+            "A maybe;",
             "A required user;",
             "A required user=;",
             "A required user=\"x;",

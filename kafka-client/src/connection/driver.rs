@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::renewal::Order;
 use super::wire::Wire;
-use super::{Fault, Lost, Outgoing};
+use super::{Lost, LostReason, Outgoing};
 use crate::frame::Decoder;
 use crate::limits::WRITE_SLICES;
 use crate::stats::Counters;
@@ -26,7 +26,7 @@ pub(super) struct Driver {
     /// Who waits until all that was written is answered.
     pub(super) drained: Option<oneshot::Sender<()>>,
     /// Why it ends as soon as all that was written is answered.
-    pub(super) retired: Option<Fault>,
+    pub(super) retired: Option<LostReason>,
     /// Whether TLS may have kept back something of what was written.
     pub(super) needs_flush: bool,
     /// Cancelled when this connection must end, or all of the client.
@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// Whether nothing is left to do.
-    fn end(&mut self) -> Option<Fault> {
+    fn end(&mut self) -> Option<LostReason> {
         if self.wire.is_drained()
             && let Some(waiting) = self.drained.take()
         {
@@ -80,7 +80,7 @@ impl Driver {
         match &self.retired {
             _ if !self.wire.is_quiet() => None,
             Some(fault) => Some(fault.clone()),
-            None => (!self.has_handle).then_some(Fault::Unused),
+            None => (!self.has_handle).then_some(LostReason::Unused),
         }
     }
 
@@ -107,7 +107,7 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Fault> {
+    fn handle(&mut self, event: Event) -> Result<(), LostReason> {
         let now = Instant::now();
         match event {
             Event::Request(Some(outgoing)) => {
@@ -126,7 +126,7 @@ impl Driver {
                 self.has_handle = false;
                 Ok(())
             }
-            Event::Written(Ok(0)) | Event::Read(Ok(0)) => Err(Fault::Closed),
+            Event::Written(Ok(0)) | Event::Read(Ok(0)) => Err(LostReason::Closed),
             Event::Written(Ok(bytes)) => {
                 self.wire.on_written(bytes, now);
                 self.needs_flush = true;
@@ -146,8 +146,8 @@ impl Driver {
                 Err(failure(&error))
             }
             Event::Time => self.wire.on_timeout(now),
-            Event::Condemned if self.shutdown.is_cancelled() => Err(Fault::Shutdown),
-            Event::Condemned => Err(Fault::Incomplete),
+            Event::Condemned if self.shutdown.is_cancelled() => Err(LostReason::Shutdown),
+            Event::Condemned => Err(LostReason::Incomplete),
         }
     }
 
@@ -182,10 +182,12 @@ async fn write<S: AsyncWrite>(writer: &mut WriteHalf<S>, slices: &[IoSlice<'_>])
     }
 }
 
-fn failure(error: &std::io::Error) -> Fault {
+fn failure(error: &std::io::Error) -> LostReason {
     match error.kind() {
         // TLS without its goodbye.
-        std::io::ErrorKind::UnexpectedEof => Fault::Closed,
-        _ => Fault::Io(tls::explain(error).map_or_else(|| error.to_string(), |e| e.to_string())),
+        std::io::ErrorKind::UnexpectedEof => LostReason::Closed,
+        _ => {
+            LostReason::Io(tls::explain(error).map_or_else(|| error.to_string(), |e| e.to_string()))
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Asked, Fault, Lost, Outgoing};
+use super::{Asked, Lost, LostReason, Outgoing};
 use crate::backoff::random;
 use crate::calls::sasl_authenticate::{ProofAnswer, Prove};
 use crate::calls::sasl_handshake::ChooseMechanism;
@@ -25,7 +25,7 @@ pub(super) enum Order {
     /// Go on.
     Resume,
     /// Write nothing more, and end when all that was written is answered.
-    Retire(Fault),
+    Retire(LostReason),
 }
 
 pub(super) struct Renewal {
@@ -64,12 +64,12 @@ impl Renewal {
                 Plan::Nothing => return,
                 Plan::Replace { at } => {
                     sleep_until(at).await;
-                    Err(Fault::Expiring)
+                    Err(LostReason::Expiring)
                 }
                 Plan::Renew { at, by } => {
                     sleep_until(at).await;
                     let renewed = timeout_at(by, self.renew(at + (by - at) / 2)).await;
-                    renewed.unwrap_or(Err(Fault::Expiring))
+                    renewed.unwrap_or(Err(LostReason::Expiring))
                 }
             };
             match renewed {
@@ -97,11 +97,11 @@ impl Renewal {
     }
 
     /// Any other request in between would make the broker close.
-    async fn renew(&self, latest: Instant) -> Result<Session, Fault> {
+    async fn renew(&self, latest: Instant) -> Result<Session, LostReason> {
         let mut authentication = self.authentication(latest).await?;
         let (drained, done) = oneshot::channel();
         self.order(Order::Hold(drained)).await?;
-        done.await.map_err(|_| Fault::Closed)?;
+        done.await.map_err(|_| LostReason::Closed)?;
         let answer = self.ask(&ChooseMechanism(authentication.mechanism())).await?;
         let mut proof = authentication.on_mechanisms(answer)?;
         loop {
@@ -118,21 +118,22 @@ impl Renewal {
         }
     }
 
-    async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, Fault> {
+    async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, LostReason> {
         let version = self.versions.highest(C::API)?;
         let correlation = self.correlation.fetch_add(1, Relaxed);
         let frame = calls::encode(call, version, correlation, &self.client_id)
-            .map_err(Fault::Unwritable)?;
+            .map_err(LostReason::Unwritable)?;
         let (reply, answer) = oneshot::channel();
         let waiter = Box::new(Asked::<C> { version, reply });
         let outgoing = Outgoing { frame, correlation, patience: PATIENCE, waiter };
         self.order(Order::Write(outgoing)).await?;
-        let answer = answer.await.unwrap_or(Err(Lost { fault: Fault::Closed, handed_over: true }));
+        let answer =
+            answer.await.unwrap_or(Err(Lost { fault: LostReason::Closed, handed_over: true }));
         answer.map_err(|lost| lost.fault)
     }
 
-    async fn order(&self, order: Order) -> Result<(), Fault> {
-        self.orders.send(order).await.map_err(|_| Fault::Closed)
+    async fn order(&self, order: Order) -> Result<(), LostReason> {
+        self.orders.send(order).await.map_err(|_| LostReason::Closed)
     }
 }
 
@@ -140,14 +141,14 @@ impl Renewal {
 async fn hear(
     mut authentication: Authentication,
     answer: ProofAnswer,
-) -> Result<(Authentication, Turn), Fault> {
+) -> Result<(Authentication, Turn), LostReason> {
     let is_laborious = authentication.is_laborious();
     let work = move || authentication.on_answer(answer).map(|turn| (authentication, turn));
     if !is_laborious {
         return Ok(work()?);
     }
     let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|error| Fault::Io(error.to_string()))??)
+    Ok(done.map_err(|error| LostReason::Io(error.to_string()))??)
 }
 
 /// A session that the broker limits is renewed at a random 85 to 95 % of it, so that connections

@@ -14,7 +14,7 @@ use crate::versions::Range;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Desk {
+struct Fixture {
     connection: Arc<Connection>,
     broker: DuplexStream,
     stats: Arc<Counters>,
@@ -22,7 +22,7 @@ struct Desk {
 }
 
 /// A connection whose socket buffers hold `room` bytes each.
-fn desk(room: usize) -> Desk {
+fn fixture(room: usize) -> Fixture {
     let (ours, broker) = tokio::io::duplex(room);
     let (stats, shutdown) = (Arc::<Counters>::default(), CancellationToken::new());
     let settings = Settings {
@@ -36,12 +36,12 @@ fn desk(room: usize) -> Desk {
     let welcome = Welcome { versions, pause: Duration::ZERO, session: None };
     let decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
     let connection = Arc::new(Connection::start(ours, decoder, welcome, &settings));
-    Desk { connection, broker, stats, shutdown }
+    Fixture { connection, broker, stats, shutdown }
 }
 
 type Answer = Result<crate::calls::api_versions::VersionsAnswer, Lost>;
 
-impl Desk {
+impl Fixture {
     async fn ask(&self, patience: Duration) -> tokio::task::JoinHandle<Answer> {
         let reply = self.connection.submit(&AskVersions, patience).await.unwrap();
         tokio::spawn(reply.answer())
@@ -70,76 +70,76 @@ async fn lost(asked: tokio::task::JoinHandle<Answer>) -> Lost {
 
 #[tokio::test(start_paused = true)]
 async fn answers_find_their_questions_in_order() {
-    let mut desk = desk(4096);
-    let (first, second) = (desk.ask(PATIENCE).await, desk.ask(PATIENCE).await);
-    let (one, two) = (desk.hear().await, desk.hear().await);
-    desk.say(one, 1).await;
-    desk.say(two, 2).await;
+    let mut fixture = fixture(4096);
+    let (first, second) = (fixture.ask(PATIENCE).await, fixture.ask(PATIENCE).await);
+    let (one, two) = (fixture.hear().await, fixture.hear().await);
+    fixture.say(one, 1).await;
+    fixture.say(two, 2).await;
     assert_eq!(first.await.unwrap().unwrap().code, 1);
     assert_eq!(second.await.unwrap().unwrap().code, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_request_has_a_deadline() {
-    let mut desk = desk(4096);
+    let mut fixture = fixture(4096);
     let started = Instant::now();
-    let (first, second) = (desk.ask(PATIENCE).await, desk.ask(PATIENCE).await);
-    desk.hear().await;
-    let silent = Lost { fault: Fault::Silent(PATIENCE), handed_over: true };
+    let (first, second) = (fixture.ask(PATIENCE).await, fixture.ask(PATIENCE).await);
+    fixture.hear().await;
+    let silent = Lost { fault: LostReason::Silent(PATIENCE), handed_over: true };
     assert_eq!(lost(first).await, silent);
     assert_eq!(lost(second).await, silent, "nothing behind it can be trusted to be timely");
     assert_eq!(started.elapsed(), PATIENCE);
-    assert!(!desk.connection.is_open());
+    assert!(!fixture.connection.is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_stops_reading_is_given_up() {
-    let desk = desk(8);
-    let asked = desk.ask(PATIENCE).await;
-    let silent = Lost { fault: Fault::Silent(PATIENCE), handed_over: false };
+    let fixture = fixture(8);
+    let asked = fixture.ask(PATIENCE).await;
+    let silent = Lost { fault: LostReason::Silent(PATIENCE), handed_over: false };
     assert_eq!(lost(asked).await, silent);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_cut_short_was_not_handed_over() {
-    let mut desk = desk(20);
-    let (first, second) = (desk.ask(PATIENCE).await, desk.ask(PATIENCE).await);
-    desk.hear().await;
-    desk.broker.read_u8().await.unwrap();
-    drop(desk.broker);
+    let mut fixture = fixture(20);
+    let (first, second) = (fixture.ask(PATIENCE).await, fixture.ask(PATIENCE).await);
+    fixture.hear().await;
+    fixture.broker.read_u8().await.unwrap();
+    drop(fixture.broker);
     assert!(lost(first).await.handed_over);
     assert!(!lost(second).await.handed_over);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_caller_leaves_a_tombstone() {
-    let mut desk = desk(4096);
-    let dropped = desk.connection.submit(&AskVersions, PATIENCE).await.unwrap();
-    let kept = desk.ask(PATIENCE).await;
+    let mut fixture = fixture(4096);
+    let dropped = fixture.connection.submit(&AskVersions, PATIENCE).await.unwrap();
+    let kept = fixture.ask(PATIENCE).await;
     drop(dropped);
-    let (one, two) = (desk.hear().await, desk.hear().await);
-    desk.say(one, 1).await;
-    desk.say(two, 2).await;
+    let (one, two) = (fixture.hear().await, fixture.hear().await);
+    fixture.say(one, 1).await;
+    fixture.say(two, 2).await;
     assert_eq!(kept.await.unwrap().unwrap().code, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_correlation_id_poisons_the_connection() {
-    let mut desk = desk(4096);
-    let (first, second) = (desk.ask(PATIENCE).await, desk.ask(PATIENCE).await);
-    let one = desk.hear().await;
-    desk.say(one + 1, 0).await;
-    let fault = Fault::OutOfStep { got: one + 1, expected: one };
+    let mut fixture = fixture(4096);
+    let (first, second) = (fixture.ask(PATIENCE).await, fixture.ask(PATIENCE).await);
+    let one = fixture.hear().await;
+    fixture.say(one + 1, 0).await;
+    let fault = LostReason::OutOfStep { got: one + 1, expected: one };
     assert_eq!(lost(first).await, Lost { fault: fault.clone(), handed_over: true });
     assert_eq!(lost(second).await.fault, fault);
-    assert!(!desk.connection.is_open());
+    assert!(!fixture.connection.is_open());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_nobody_asked_for_poisons_the_connection() {
-    let mut desk = desk(4096);
-    desk.say(99, 0).await;
-    let reply = desk.connection.submit(&AskVersions, PATIENCE).await;
+    let mut fixture = fixture(4096);
+    fixture.say(99, 0).await;
+    let reply = fixture.connection.submit(&AskVersions, PATIENCE).await;
     assert!(match reply {
         Ok(reply) => reply.answer().await.is_err(),
         Err(_) => true,
@@ -148,75 +148,75 @@ async fn an_answer_nobody_asked_for_poisons_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn an_undecodable_answer_poisons_the_connection() {
-    let mut desk = desk(4096);
-    let (first, second) = (desk.ask(PATIENCE).await, desk.ask(PATIENCE).await);
-    let one = desk.hear().await;
-    desk.broker.write_i32(10).await.unwrap();
-    desk.broker.write_i32(one).await.unwrap();
-    desk.broker.write_all(&[0, 0, 0x7f, 0xff, 0xff, 0xff]).await.unwrap();
+    let mut fixture = fixture(4096);
+    let (first, second) = (fixture.ask(PATIENCE).await, fixture.ask(PATIENCE).await);
+    let one = fixture.hear().await;
+    fixture.broker.write_i32(10).await.unwrap();
+    fixture.broker.write_i32(one).await.unwrap();
+    fixture.broker.write_all(&[0, 0, 0x7f, 0xff, 0xff, 0xff]).await.unwrap();
     for asked in [first, second] {
         let lost = lost(asked).await;
-        assert!(matches!(lost.fault, Fault::Malformed(_)), "{lost:?}");
+        assert!(matches!(lost.fault, LostReason::Malformed(_)), "{lost:?}");
         assert!(lost.handed_over);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_huge_frame_poisons_the_connection() {
-    let mut desk = desk(4096);
-    let asked = desk.ask(PATIENCE).await;
-    desk.hear().await;
-    desk.broker.write_i32(i32::MAX).await.unwrap();
-    assert!(matches!(lost(asked).await.fault, Fault::Frame(FrameError::TooLong { .. })));
+    let mut fixture = fixture(4096);
+    let asked = fixture.ask(PATIENCE).await;
+    fixture.hear().await;
+    fixture.broker.write_i32(i32::MAX).await.unwrap();
+    assert!(matches!(lost(asked).await.fault, LostReason::Frame(FrameError::TooLong { .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_by_us() {
-    let mut desk = desk(4096);
-    let asked = desk.ask(PATIENCE).await;
-    let one = desk.hear().await;
-    desk.say(one, 0).await;
+    let mut fixture = fixture(4096);
+    let asked = fixture.ask(PATIENCE).await;
+    let one = fixture.hear().await;
+    fixture.say(one, 0).await;
     asked.await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(539)).await;
-    assert!(desk.connection.is_open());
+    assert!(fixture.connection.is_open());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!desk.connection.is_open());
-    assert_eq!(desk.stats.connections_open.get(), 0);
+    assert!(!fixture.connection.is_open());
+    assert_eq!(fixture.stats.connections_open.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_without_an_answer_ends_when_it_is_written() {
-    let mut desk = desk(4096);
-    let told = desk.connection.submit_unanswered(&AskVersions, PATIENCE).await.unwrap();
+    let mut fixture = fixture(4096);
+    let told = fixture.connection.submit_unanswered(&AskVersions, PATIENCE).await.unwrap();
     assert_eq!(told.answer().await, Ok(()));
-    let asked = desk.ask(PATIENCE).await;
-    desk.hear().await;
-    let two = desk.hear().await;
-    desk.say(two, 0).await;
+    let asked = fixture.ask(PATIENCE).await;
+    fixture.hear().await;
+    let two = fixture.hear().await;
+    fixture.say(two, 0).await;
     assert!(asked.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_last_answers_are_read_after_the_handle_is_gone() {
-    let mut desk = desk(4096);
-    let asked = desk.ask(PATIENCE).await;
-    let one = desk.hear().await;
-    drop(desk.connection);
+    let mut fixture = fixture(4096);
+    let asked = fixture.ask(PATIENCE).await;
+    let one = fixture.hear().await;
+    drop(fixture.connection);
     let mut frame = BytesMut::new();
     frame.put_i32(one);
     ApiVersionsResponse::default().encode(&mut frame, 0).unwrap();
-    desk.broker.write_i32(i32::try_from(frame.len()).unwrap()).await.unwrap();
-    desk.broker.write_all(&frame).await.unwrap();
+    fixture.broker.write_i32(i32::try_from(frame.len()).unwrap()).await.unwrap();
+    fixture.broker.write_all(&frame).await.unwrap();
     assert!(asked.await.unwrap().is_ok());
-    assert_eq!(desk.broker.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(fixture.broker.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn closing_the_client_ends_its_connections() {
-    let desk = desk(4096);
-    let asked = desk.ask(PATIENCE).await;
-    desk.shutdown.cancel();
-    assert_eq!(lost(asked).await.fault, Fault::Shutdown);
+    let fixture = fixture(4096);
+    let asked = fixture.ask(PATIENCE).await;
+    fixture.shutdown.cancel();
+    assert_eq!(lost(asked).await.fault, LostReason::Shutdown);
 }
 
 /// Answers after a pause of its own.

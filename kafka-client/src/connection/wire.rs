@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::{Fault, Lost, Outgoing, Waiter};
+use super::{Lost, LostReason, Outgoing, Waiter};
 use crate::calls::CORRELATION_BYTES;
 use crate::limits::{QUEUED_REQUESTS, THROTTLE};
 use crate::stats::Counters;
@@ -102,12 +102,12 @@ impl Wire {
     }
 
     /// A whole frame arrived.
-    pub(super) fn on_frame(&mut self, frame: Bytes, now: Instant) -> Result<(), Fault> {
+    pub(super) fn on_frame(&mut self, frame: Bytes, now: Instant) -> Result<(), LostReason> {
         self.last_used = now;
-        let awaiting = self.awaiting.pop_front().ok_or(Fault::Unasked)?;
+        let awaiting = self.awaiting.pop_front().ok_or(LostReason::Unasked)?;
         let got = frame.get(..CORRELATION_BYTES).map_or(-1, |mut id| id.get_i32());
         if got != awaiting.correlation {
-            let fault = Fault::OutOfStep { got, expected: awaiting.correlation };
+            let fault = LostReason::OutOfStep { got, expected: awaiting.correlation };
             awaiting.waiter.lost(Lost { fault: fault.clone(), handed_over: true });
             return Err(fault);
         }
@@ -138,7 +138,7 @@ impl Wire {
     }
 
     /// Tells all whose requests are not begun.
-    pub(super) fn fail_unsent(&mut self, fault: &Fault) {
+    pub(super) fn fail_unsent(&mut self, fault: &LostReason) {
         for outgoing in self.unsent.drain(usize::from(self.is_begun)..) {
             outgoing.waiter.lost(Lost { fault: fault.clone(), handed_over: false });
         }
@@ -171,22 +171,22 @@ impl Wire {
 
     /// Time has passed. A missed deadline ends the connection: answers come in order, so nothing
     /// behind the missing one can be trusted to be timely.
-    pub(super) fn on_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+    pub(super) fn on_timeout(&mut self, now: Instant) -> Result<(), LostReason> {
         if let Some(late) = self.awaiting.iter().find(|awaiting| awaiting.answer_by <= now) {
-            return Err(Fault::Silent(late.patience));
+            return Err(LostReason::Silent(late.patience));
         }
         if self.write_by.is_some_and(|by| by <= now) {
             let patience = self.unsent.front().map_or(Duration::ZERO, |front| front.patience);
-            return Err(Fault::Silent(patience));
+            return Err(LostReason::Silent(patience));
         }
         if self.is_quiet() && self.last_used + self.idle <= now {
-            return Err(Fault::Idle);
+            return Err(LostReason::Idle);
         }
         Ok(())
     }
 
     /// Tells everyone, and for each whether the request had been handed over.
-    pub(super) fn fail(&mut self, fault: &Fault) {
+    pub(super) fn fail(&mut self, fault: &LostReason) {
         for awaiting in self.awaiting.drain(..) {
             awaiting.waiter.lost(Lost { fault: fault.clone(), handed_over: true });
         }

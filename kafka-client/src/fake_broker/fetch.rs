@@ -39,10 +39,10 @@ struct FoundTopic {
     partitions: Vec<(PartitionData, Vec<Bytes>)>,
 }
 
-/// What an answer has still room for.
-struct Room {
+/// What an answer has still budget for.
+struct ByteBudget {
     bytes: usize,
-    /// Whether a batch may be larger than the room: only the first one of an answer, so that a
+    /// Whether a batch may be larger than the budget: only the first one of an answer, so that a
     /// reader always gets on (KIP-74).
     takes_one: bool,
 }
@@ -89,10 +89,10 @@ impl Fetch<'_> {
             return Fetched { code, is_final: true, ..Fetched::default() };
         }
         let most = usize::try_from(self.request.max_bytes).unwrap_or(0).min(FETCH_BYTES);
-        let mut room = Room { bytes: most, takes_one: true };
+        let mut budget = ByteBudget { bytes: most, takes_one: true };
         let mut found = Fetched::default();
         for topic in &self.request.topics {
-            let found_topic = self.topic(state, topic, refused, &mut room, &mut found);
+            let found_topic = self.topic(state, topic, refused, &mut budget, &mut found);
             found.topics.push(found_topic);
         }
         found.is_final |= found.topics.is_empty();
@@ -104,7 +104,7 @@ impl Fetch<'_> {
         state: &State,
         topic: &FetchTopic,
         refused: i16,
-        room: &mut Room,
+        budget: &mut ByteBudget,
         found: &mut Fetched,
     ) -> FoundTopic {
         let answer = FetchableTopicResponse::default();
@@ -124,7 +124,7 @@ impl Fetch<'_> {
                 }
                 (code, _) => Err(code),
             };
-            let read = partition.and_then(|partition| room.read(partition, asked));
+            let read = partition.and_then(|partition| budget.read(partition, asked));
             match &read {
                 Ok((_, read)) => {
                     found.bytes += read.bytes;
@@ -155,8 +155,8 @@ impl Fetch<'_> {
     }
 }
 
-impl Room {
-    /// Reads as much as there is room for, and takes it off.
+impl ByteBudget {
+    /// Reads as much as there is budget for, and takes it off.
     fn read<'a>(
         &mut self,
         partition: &'a Partition,

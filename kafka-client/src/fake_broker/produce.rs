@@ -24,7 +24,7 @@ pub(super) struct Produce<'a> {
 }
 
 /// What the answer says about one batch.
-struct Told {
+struct BatchAnswer {
     code: i16,
     base_offset: i64,
 }
@@ -59,7 +59,7 @@ impl Produce<'_> {
         response
     }
 
-    fn partition(&mut self, topic: &str, index: i32, acks: i16, batch: Bytes) -> Told {
+    fn partition(&mut self, topic: &str, index: i32, acks: i16, batch: Bytes) -> BatchAnswer {
         if self.fault == Some(&Fault::MoveLeader) {
             self.state.move_leader(topic, index);
         }
@@ -86,17 +86,17 @@ impl Produce<'_> {
         match (fate, refusal) {
             (Fate::Refused(code), Some((_, Trace::Truncated))) => {
                 let end = self.state.partition(topic, index).map(|it| it.log.end());
-                Told { code, base_offset: end.unwrap_or(-1) }
+                BatchAnswer { code, base_offset: end.unwrap_or(-1) }
             }
-            (Fate::Refused(code), _) => Told { code, base_offset: -1 },
+            (Fate::Refused(code), _) => BatchAnswer { code, base_offset: -1 },
             // Another request's success, for whoever takes it for his own.
-            (Fate::Dropped, _) => Told { code: 0, base_offset: 0 },
+            (Fate::Dropped, _) => BatchAnswer { code: 0, base_offset: 0 },
             (Fate::Appended(base_offset), Some((code, Trace::Appended))) => {
-                Told { code, base_offset }
+                BatchAnswer { code, base_offset }
             }
-            (Fate::Appended(_), Some((code, _))) => Told { code, base_offset: -1 },
+            (Fate::Appended(_), Some((code, _))) => BatchAnswer { code, base_offset: -1 },
             (Fate::Appended(base_offset) | Fate::Duplicate(base_offset), _) => {
-                Told { code: 0, base_offset }
+                BatchAnswer { code: 0, base_offset }
             }
         }
     }
@@ -152,7 +152,7 @@ impl Produce<'_> {
         &self,
         topic: &str,
         index: i32,
-        told: &Told,
+        told: &BatchAnswer,
         response: &mut ProduceResponse,
     ) -> PartitionProduceResponse {
         let answer = PartitionProduceResponse::default()

@@ -47,13 +47,13 @@ impl Default for FakeSasl {
 /// How far a connection has come.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    stage: Stage,
+    phase: Phase,
     /// When it was authenticated, and until when that holds.
     authenticated: Option<(Instant, Option<Instant>)>,
 }
 
 #[derive(Debug, Default)]
-enum Stage {
+enum Phase {
     /// No exchange is under way.
     #[default]
     Idle,
@@ -79,11 +79,11 @@ impl Session {
         if sasl.is_none() {
             return true;
         }
-        match (&self.stage, self.authenticated) {
-            (Stage::Idle, Some((_, until))) => {
+        match (&self.phase, self.authenticated) {
+            (Phase::Idle, Some((_, until))) => {
                 api == SASL_HANDSHAKE || until.is_none_or(|until| now < until)
             }
-            (Stage::Idle, None) => [API_VERSIONS, SASL_HANDSHAKE].contains(&api),
+            (Phase::Idle, None) => [API_VERSIONS, SASL_HANDSHAKE].contains(&api),
             _ => api == SASL_AUTHENTICATE,
         }
     }
@@ -104,7 +104,7 @@ impl Session {
         if !sasl.mechanisms.contains(&request.mechanism.as_str()) {
             return response.with_error_code(UNSUPPORTED_SASL_MECHANISM);
         }
-        self.stage = Stage::Chosen(request.mechanism.to_string());
+        self.phase = Phase::Chosen(request.mechanism.to_string());
         response
     }
 
@@ -117,15 +117,15 @@ impl Session {
         now: Instant,
     ) -> Option<SaslAuthenticateResponse> {
         let text = String::from_utf8(request.auth_bytes.to_vec()).ok()?;
-        let said = match std::mem::take(&mut self.stage) {
-            Stage::Chosen(mechanism) if mechanism == "PLAIN" => plain(sasl, &text),
-            Stage::Chosen(mechanism) if mechanism == "OAUTHBEARER" => bearer(sasl, &text),
-            Stage::Chosen(mechanism) => challenge(sasl, &mechanism, &text),
-            Stage::Challenged { proof, signature } => {
+        let said = match std::mem::take(&mut self.phase) {
+            Phase::Chosen(mechanism) if mechanism == "PLAIN" => plain(sasl, &text),
+            Phase::Chosen(mechanism) if mechanism == "OAUTHBEARER" => bearer(sasl, &text),
+            Phase::Chosen(mechanism) => challenge(sasl, &mechanism, &text),
+            Phase::Challenged { proof, signature } => {
                 Said::check(text.ends_with(&format!(",p={proof}")), format!("v={signature}"))
             }
-            Stage::Refused => Said::No,
-            Stage::Idle => return None,
+            Phase::Refused => Said::No,
+            Phase::Idle => return None,
         };
         let response = SaslAuthenticateResponse::default();
         Some(match said {
@@ -135,8 +135,8 @@ impl Session {
                 let code = SASL_AUTHENTICATION_FAILED;
                 response.with_error_code(code).with_error_message(Some(message))
             }
-            Said::Next(stage, bytes) => {
-                self.stage = stage;
+            Said::Next(phase, bytes) => {
+                self.phase = phase;
                 response.with_auth_bytes(bytes.into_bytes().into())
             }
             Said::Yes(bytes) => {
@@ -153,7 +153,7 @@ impl Session {
 enum Said {
     Yes(String),
     No,
-    Next(Stage, String),
+    Next(Phase, String),
 }
 
 impl Said {
@@ -172,7 +172,7 @@ fn bearer(sasl: &FakeSasl, text: &str) -> Said {
     if sasl.tokens.iter().any(begins) {
         return Said::Yes(String::new());
     }
-    Said::Next(Stage::Refused, r#"{"status":"invalid_token"}"#.to_owned())
+    Said::Next(Phase::Refused, r#"{"status":"invalid_token"}"#.to_owned())
 }
 
 fn challenge(sasl: &FakeSasl, mechanism: &str, text: &str) -> Said {
@@ -193,5 +193,5 @@ fn challenge(sasl: &FakeSasl, mechanism: &str, text: &str) -> Said {
     let proof: Vec<u8> = key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
     let key = hash.hmac(&salted, if sasl.is_honest { b"Server Key" } else { b"Another Key" });
     let signature = BASE64_STANDARD.encode(hash.hmac(&key, signed.as_bytes()));
-    Said::Next(Stage::Challenged { proof: BASE64_STANDARD.encode(proof), signature }, first)
+    Said::Next(Phase::Challenged { proof: BASE64_STANDARD.encode(proof), signature }, first)
 }

@@ -246,7 +246,7 @@ impl State {
         }
     }
 
-    /// A request has arrived: counted, and perhaps struck by a fault.
+    /// A request has arrived: counted, and struck by a fault if one is due.
     pub(super) fn strike(&mut self, api: i16) -> Option<Fault> {
         *self.requests.entry(api).or_insert(0) += 1;
         self.faults.strike(api, &mut self.dice)

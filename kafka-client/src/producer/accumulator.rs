@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::batch::{Batch, BatchLimits, Content, Ending, Shipment, Taken};
-use super::line::{Line, Next};
+use super::batch::{Batch, BatchLimits, Content, Ending, NextBatch, Shipment};
+use super::batch_queue::{BatchQueue, Next};
 use super::sequence::Sequence;
 use super::settle::{Cell, Claim, Ledger};
 use super::verdict::Attempts;
@@ -26,7 +26,7 @@ pub(crate) struct Accumulator {
     limits: BatchLimits,
     ledger: Arc<Ledger>,
     open: Option<Batch>,
-    line: Line,
+    queue: BatchQueue,
     /// Bytes reserved by all of them.
     buffered: usize,
     /// Bytes of the last batch that was closed: how large the next buffer is made. A batch that
@@ -55,7 +55,7 @@ impl Accumulator {
             partition,
             era,
             limits,
-            line: Line::new(sequence, ledger.stats.clone()),
+            queue: BatchQueue::new(sequence, ledger.stats.clone()),
             ledger,
             open: None,
             buffered: 0,
@@ -101,7 +101,7 @@ impl Accumulator {
         self.close_open();
         let claim = Some(Claim::new(Cell::new(self.partition), self.ledger.clone()));
         let content = Content::Growing(builder);
-        let (id, attempts) = (self.line.next_id(), Attempts::default());
+        let (id, attempts) = (self.queue.next_id(), Attempts::default());
         self.open = Some(Batch { id, content, attempts, claim, deadline, not_before: now });
         self.push_open(record, reserved, deadline).ok_or(Reason::TooLarge)
     }
@@ -135,7 +135,7 @@ impl Accumulator {
     fn close_open(&mut self) {
         if let Some(batch) = self.open.take() {
             self.expected = batch.content.len();
-            self.line.push(batch);
+            self.queue.push(batch);
         }
     }
 
@@ -161,12 +161,12 @@ impl Accumulator {
             return;
         }
         let no_answer = || Reason::NoAnswer("the request is still under way".into()).into();
-        let silent = || self.line.is_flying().then(no_answer);
+        let silent = || self.queue.is_flying().then(no_answer);
         let reason = Reason::DeadlineExceeded { last: self.last_cause.clone().or_else(silent) };
         if self.open.as_ref().is_some_and(|batch| batch.deadline <= now) {
             self.close_open();
         }
-        self.buffered -= self.line.expire(now, &reason);
+        self.buffered -= self.queue.expire(now, &reason);
         self.recount();
     }
 
@@ -177,27 +177,27 @@ impl Accumulator {
         room: usize,
         is_first: bool,
         connection: u64,
-    ) -> Taken {
+    ) -> NextBatch {
         self.on_alarm(now);
         self.scheduled = false;
-        if !self.line.bind(connection) || self.due_at().is_none_or(|at| now < at) {
-            return Taken::Nothing;
+        if !self.queue.bind(connection) || self.due_at().is_none_or(|at| now < at) {
+            return NextBatch::Nothing;
         }
-        let next = match self.line.next() {
+        let next = match self.queue.next() {
             Next::Nothing => None,
-            Next::Batch { id, .. } => self.line.get(id),
+            Next::Batch { id, .. } => self.queue.get(id),
             Next::Open => self.open.as_ref(),
         };
-        let Some(next) = next else { return Taken::Nothing };
+        let Some(next) = next else { return NextBatch::Nothing };
         let (id, bytes) = (next.id, next.content.len());
         if !is_first && (bytes > room || next.attempts.travels_alone()) {
             self.scheduled = true;
-            return Taken::NoRoom;
+            return NextBatch::NoRoom;
         }
         if self.open.as_ref().is_some_and(|open| open.id == id) {
             self.close_open();
         }
-        self.line.depart(id)
+        self.queue.depart(id)
     }
 
     /// The request of a shipment is over.
@@ -207,12 +207,12 @@ impl Accumulator {
             Ending::Resend { cause, .. } => self.last_cause = Some(cause.clone()),
             Ending::GaveUp(_) | Ending::Regroup(_) => {}
         }
-        self.buffered -= self.line.finish(shipment, ending);
+        self.buffered -= self.queue.finish(shipment, ending);
     }
 
     /// Takes a producer id if one is needed. `false`: it needs one other than was offered.
     pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
-        let ready = self.line.identify(offered);
+        let ready = self.queue.identify(offered);
         if ready && offered.is_some() {
             self.last_cause = None;
         }
@@ -221,12 +221,12 @@ impl Accumulator {
 
     /// The producer id that must be replaced before anything can be sent.
     pub(crate) fn spent_id(&self) -> Option<i64> {
-        self.line.spent_id()
+        self.queue.spent_id()
     }
 
     /// The topic was created again under its old name.
     pub(crate) fn on_recreated(&mut self) {
-        self.buffered -= self.line.on_recreated();
+        self.buffered -= self.queue.on_recreated();
     }
 
     pub(crate) fn era(&self) -> u64 {
@@ -242,28 +242,28 @@ impl Accumulator {
         (self.era, self.scheduled) = (era, false);
         let reason = Reason::NoAnswer("another Kafka cluster has taken its place".into());
         let sequence = self.limits.idempotent_in_flight.map(Sequence::new);
-        self.buffered -= self.line.start_over(sequence, &reason);
+        self.buffered -= self.queue.start_over(sequence, &reason);
         self.last_cause = Some(Reason::Unreachable("another Kafka cluster answers".into()).into());
         self.recount();
     }
 
     fn recount(&mut self) {
         let waiting = self.open.iter().map(|batch| batch.deadline);
-        self.alarm.recount(self.line.deadlines().chain(waiting));
+        self.alarm.recount(self.queue.deadlines().chain(waiting));
     }
 
     /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether
     /// anything still waits; if not, the partition is no longer scheduled.
     pub(crate) fn on_blocked(&mut self, cause: &Arc<Reason>) -> bool {
         self.last_cause = Some(cause.clone());
-        self.scheduled = self.open.is_some() || self.line.is_waiting();
+        self.scheduled = self.open.is_some() || self.queue.is_waiting();
         self.scheduled
     }
 
     /// Lets what is here go without lingering; gives the cells in which its outcomes will be.
     pub(crate) fn flush(&mut self) -> Vec<Arc<Cell>> {
         self.close_open();
-        self.line.cells().collect()
+        self.queue.cells().collect()
     }
 
     /// Refuses new records, and lets those that are here go without lingering.
@@ -275,7 +275,7 @@ impl Accumulator {
     pub(crate) fn give_up(&mut self, reason: &Reason) {
         self.drain();
         self.close_open();
-        self.line.drain().for_each(|claim| claim.give_up(reason.clone()));
+        self.queue.drain().for_each(|claim| claim.give_up(reason.clone()));
         self.buffered = 0;
         self.alarm.recount(std::iter::empty());
     }
@@ -290,13 +290,13 @@ impl Accumulator {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_none() && self.line.is_empty()
+        self.open.is_none() && self.queue.is_empty()
     }
 
     /// From when on a batch may be sent; `None` while nothing waits or too much is in flight. With
     /// a linger of zero an open batch goes at once if nothing is in flight, else it grows.
     fn due_at(&self) -> Option<Instant> {
-        match self.line.next() {
+        match self.queue.next() {
             Next::Nothing => None,
             Next::Batch { at, .. } => Some(at),
             Next::Open => {
@@ -304,8 +304,8 @@ impl Accumulator {
                 let since = open.not_before;
                 let patience = open.deadline.saturating_duration_since(since);
                 match self.mode {
-                    Mode::Open if self.limits.linger.is_zero() && self.line.is_flying() => None,
-                    // A quarter of its patience is left for the way to Kafka.
+                    Mode::Open if self.limits.linger.is_zero() && self.queue.is_flying() => None,
+                    // A quarter of its patience is left for the request itself.
                     Mode::Open => Some(since + self.limits.linger.min(patience - patience / 4)),
                     Mode::Draining => Some(since),
                 }

@@ -13,7 +13,7 @@ use super::topic::Partition;
 use super::verdict::{Verdict, judge, judge_lost};
 use crate::backoff::random;
 use crate::calls::produce::{AppendAnswer, Appended};
-use crate::connection::{Connection, Fault, Lost};
+use crate::connection::{Connection, Lost, LostReason};
 use crate::error::Reason;
 
 /// A request that was queued, and everything needed to settle it.
@@ -50,7 +50,7 @@ impl Answers {
                         Some(appended) => self.appended(&partition, shipment, appended),
                         None => {
                             self.connection.condemn();
-                            let lost = Lost { fault: Fault::Incomplete, handed_over: true };
+                            let lost = Lost { fault: LostReason::Incomplete, handed_over: true };
                             self.lost(&partition, shipment, &lost);
                         }
                     }

@@ -80,7 +80,7 @@ pub(crate) struct Shipment {
 
 /// What a sender gets from a partition.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum NextBatch {
     /// To be sealed outside of the lock.
     Batch {
         id: u64,

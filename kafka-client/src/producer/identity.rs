@@ -11,9 +11,9 @@ use crate::calls::init_producer_id::{AskProducerId, Identity};
 use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
+use crate::log_throttle::LogThrottle;
 use crate::news::{News, Reader};
-use crate::step::{Fault, Step};
-use crate::told::Told;
+use crate::stage::{Fault, Stage};
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl ProducerId {
         let State { failure, refused, .. } = self.state.latest();
         let cause = Reason::NoProducerId(failure?).to_string().into();
         let lasts = refused?.elapsed();
-        Some(Fault { server: None, step: Step::Authorization, cause, lasts })
+        Some(Fault { server: None, stage: Stage::Authorization, cause, lasts })
     }
 
     /// Tells of each success and failure from now on.
@@ -112,7 +112,7 @@ impl ProducerId {
 
     async fn obtain(&self) {
         let retry = self.cluster.config.retry;
-        let (mut failures, mut told) = (0, Told::default());
+        let (mut failures, mut throttle) = (0, LogThrottle::default());
         loop {
             let era = self.cluster.era();
             let failure = match self.ask().await {
@@ -138,7 +138,7 @@ impl ProducerId {
             let (cause, failure) = (Cause::from(reason.to_string()), Some(Arc::new(reason)));
             if is_expected {
                 tracing::info!(%cause, "no_producer_id_yet");
-            } else if told.is_news(&cause) {
+            } else if throttle.admits(&cause) {
                 tracing::warn!(%cause, "no_producer_id");
             }
             self.state.replace(State { held: None, era, failure, refused });

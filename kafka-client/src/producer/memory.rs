@@ -29,7 +29,7 @@ impl Memory {
         Self { free: Arc::new(Semaphore::new(total)), total, stats }
     }
 
-    /// Waits in line. Dropping the future takes nothing.
+    /// Waits, first come first served. Dropping the future takes nothing.
     pub(crate) async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
         let wanted = self.countable(bytes)?;
         let waiting = timeout_at(deadline, self.free.acquire_many(wanted)).await;
@@ -38,7 +38,7 @@ impl Memory {
         Ok(self.permit(bytes))
     }
 
-    /// Takes what is free, and never overtakes anyone in line.
+    /// Takes what is free, and never overtakes anyone who waits.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Result<Permit, Reason> {
         let wanted = self.countable(bytes)?;
         match self.free.try_acquire_many(wanted) {
@@ -62,7 +62,7 @@ impl Memory {
         self.free.available_permits() == self.total
     }
 
-    /// Everyone in line, and everyone to come, is told that the client is closed.
+    /// Fails all waiters, and everyone to come, because the client is closed.
     pub(crate) fn close(&self) {
         self.free.close();
     }

@@ -302,7 +302,7 @@ impl LeaderQueue {
         self.ready.lock().is_closed
     }
 
-    /// Tells everyone in line why nothing moves; who has nothing to send any more leaves.
+    /// Fails none, but tells all waiters why nothing moves; who has nothing to send any more leaves.
     pub(crate) fn on_blocked(&self, cause: &Arc<Reason>) {
         self.ready.lock().due.retain(|partition| partition.queue.lock().on_blocked(cause));
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::answers::{Answers, unreadable};
-use super::batch::{Ending, Shipment, Taken};
+use super::batch::{Ending, NextBatch, Shipment};
 use super::routing::{LeaderQueue, Routing};
 use super::sealer::Sealer;
 use super::topic::Partition;
@@ -129,7 +129,7 @@ impl Sender {
         let Some(partition) = self.queue.pop() else { return };
         let mut queue = partition.queue.lock();
         let taken = queue.take(Instant::now(), usize::MAX, true, connection);
-        if let Taken::Batch { id, records, attempts, .. } = taken {
+        if let NextBatch::Batch { id, records, attempts, .. } = taken {
             let shipment = Shipment { id, bytes: Bytes::new(), records, attempts };
             queue.finish(shipment, Ending::GaveUp(reason));
         }
@@ -164,12 +164,12 @@ impl Sender {
                 queue.take(Instant::now(), fits, shipments.is_empty(), connection)
             };
             match taken {
-                Taken::Nothing => self.routing.attend(&partition),
-                Taken::NoRoom => {
+                NextBatch::Nothing => self.routing.attend(&partition),
+                NextBatch::NoRoom => {
                     self.queue.push_front(partition);
                     break;
                 }
-                Taken::Batch { id, content, records, attempts, stamp } => {
+                NextBatch::Batch { id, content, records, attempts, stamp } => {
                     let travels_alone = attempts.travels_alone();
                     let threads = &self.routing.compression_threads;
                     let bytes = self.sealer.seal(content, stamp, threads).await;

@@ -37,7 +37,7 @@ fn within(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
 
-/// Long enough for any of these stories on a busy machine.
+/// Long enough for any of these tests on a busy machine.
 fn patiently() -> Instant {
     within(30_000)
 }

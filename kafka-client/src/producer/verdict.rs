@@ -220,7 +220,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Fault;
+    use crate::connection::LostReason;
 
     const LIMITS: RetryLimits = RetryLimits {
         retries: 5,
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn doubt_outlives_later_refusals() {
         let mut attempts = Attempts::default();
-        let lost = Lost { fault: Fault::Closed, handed_over: true };
+        let lost = Lost { fault: LostReason::Closed, handed_over: true };
         assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
         assert!(matches!(after(&mut attempts, 29, -1), Verdict::GiveUp { .. }));
         assert!(attempts.maybe_written);
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_was_never_handed_over_is_no_attempt() {
         let mut attempts = Attempts::default();
-        let lost = Lost { fault: Fault::Closed, handed_over: false };
+        let lost = Lost { fault: LostReason::Closed, handed_over: false };
         for _ in 0..20 {
             assert!(is_resend(&judge_lost(&lost, &mut attempts, LIMITS, 20)));
         }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn retries_do_not_end_a_doubt_that_a_broker_can_resolve() {
         let limits = RetryLimits { idempotent: true, retries: 2, ..LIMITS };
-        let lost = Lost { fault: Fault::Closed, handed_over: true };
+        let lost = Lost { fault: LostReason::Closed, handed_over: true };
         let mut attempts = Attempts::default();
         assert!((0..20).all(|_| is_resend(&judge_lost(&lost, &mut attempts, limits, 20))));
         let bare = RetryLimits { idempotent: false, ..limits };

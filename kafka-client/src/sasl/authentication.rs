@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Exchange, Flaw, SaslFault, Step, quotable};
+use super::{Exchange, Flaw, Reply, SaslFault, quotable};
 use crate::calls::sasl_authenticate::ProofAnswer;
 use crate::calls::sasl_handshake::MechanismsAnswer;
 
@@ -97,8 +97,8 @@ impl Authentication {
             _ => Err(Flaw::Rounds(ROUNDS)),
         };
         match step.map_err(|flaw| SaslFault::Flawed { mechanism, flaw })? {
-            Step::Send(bytes) => Ok(Turn::Send(bytes.into())),
-            Step::Done => Ok(Turn::Done(Session { granted: answer.lifetime, until: self.until })),
+            Reply::Send(bytes) => Ok(Turn::Send(bytes.into())),
+            Reply::Done => Ok(Turn::Done(Session { granted: answer.lifetime, until: self.until })),
         }
     }
 }
@@ -180,8 +180,8 @@ mod tests {
             fn first(&mut self) -> Vec<u8> {
                 Vec::new()
             }
-            fn on_answer(&mut self, _: &[u8]) -> Result<Step, Flaw> {
-                Ok(Step::Send(Vec::new()))
+            fn on_answer(&mut self, _: &[u8]) -> Result<Reply, Flaw> {
+                Ok(Reply::Send(Vec::new()))
             }
         }
         let mut endless = Authentication::new("PLAIN", Box::new(Endless), None);

@@ -1,26 +1,26 @@
 //! GSSAPI (RFC 4752): a Kerberos context with the broker, without a security layer.
 
 mod acquire;
-mod desk;
+mod worker;
 
 use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
 use libgssapi::error::Error;
 use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
 
-pub(super) use desk::begin;
+pub(super) use worker::begin;
 
-use super::{Exchange, Flaw, Kerberos, Step, quotable};
+use super::{Exchange, Flaw, Kerberos, Reply, quotable};
 
 /// One authentication; its first token is made, so that the KDC has been asked.
 pub(super) struct Gssapi {
     context: ClientCtx,
     first: Vec<u8>,
-    stage: Stage,
+    phase: Phase,
 }
 
 /// What the broker says next.
-enum Stage {
+enum Phase {
     /// A token of the context.
     Token,
     /// Which security layers it has.
@@ -44,24 +44,24 @@ impl Gssapi {
         let mut context = ClientCtx::new(Some(cred), name, flags, Some(GSS_MECH_KRB5));
         let first = context.step(None, None).map_err(failed)?;
         let first = first.map(|token| token.to_vec()).unwrap_or_default();
-        Ok(Self { context, first, stage: Stage::Token })
+        Ok(Self { context, first, phase: Phase::Token })
     }
 
     /// An empty message asks for the layers when the context needs no more tokens of ours.
-    fn on_token(&mut self, token: &[u8]) -> Result<Step, Flaw> {
+    fn on_token(&mut self, token: &[u8]) -> Result<Reply, Flaw> {
         let next = self.context.step(Some(token), None).map_err(refused)?;
         if self.context.is_complete() {
-            self.stage = Stage::Layers;
+            self.phase = Phase::Layers;
         }
-        Ok(Step::Send(next.map(|token| token.to_vec()).unwrap_or_default()))
+        Ok(Reply::Send(next.map(|token| token.to_vec()).unwrap_or_default()))
     }
 
-    fn on_layers(&mut self, wrapped: &[u8]) -> Result<Step, Flaw> {
+    fn on_layers(&mut self, wrapped: &[u8]) -> Result<Reply, Flaw> {
         let offer = self.context.unwrap(wrapped).map_err(refused)?;
         let choice = choose(&offer)?;
         let wrapped = self.context.wrap(false, &choice).map_err(refused)?;
-        self.stage = Stage::Verdict;
-        Ok(Step::Send(wrapped.to_vec()))
+        self.phase = Phase::Verdict;
+        Ok(Reply::Send(wrapped.to_vec()))
     }
 }
 
@@ -70,12 +70,12 @@ impl Exchange for Gssapi {
         std::mem::take(&mut self.first)
     }
 
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Step, Flaw> {
-        match self.stage {
-            Stage::Token => self.on_token(answer),
-            Stage::Layers => self.on_layers(answer),
-            Stage::Verdict if answer.is_empty() => Ok(Step::Done),
-            Stage::Verdict => Err(Flaw::Unasked),
+    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
+        match self.phase {
+            Phase::Token => self.on_token(answer),
+            Phase::Layers => self.on_layers(answer),
+            Phase::Verdict if answer.is_empty() => Ok(Reply::Done),
+            Phase::Verdict => Err(Flaw::Unasked),
         }
     }
 

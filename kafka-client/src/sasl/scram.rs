@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Exchange, Flaw, Step, quotable};
+use super::{Exchange, Flaw, Reply, quotable};
 use crate::lock::Lock;
 use crate::secret::Secret;
 
@@ -61,7 +61,7 @@ impl Scram {
         format!("n={user},r={}{extension}", self.nonce)
     }
 
-    fn prove(&mut self, answer: &[u8]) -> Result<Step, Flaw> {
+    fn prove(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
         let text = std::str::from_utf8(answer).map_err(|_| Flaw::Unreadable)?;
         let challenge = Challenge::parse(text)?;
         let extends = challenge.nonce.strip_prefix(&*self.nonce);
@@ -76,7 +76,7 @@ impl Scram {
         let server_key = hash.hmac(&salted, b"Server Key");
         self.state = State::Proven(hash.hmac(&server_key, signed.as_bytes()));
         let proof = BASE64_STANDARD.encode(proof);
-        Ok(Step::Send(format!("{without_proof},p={proof}").into_bytes()))
+        Ok(Reply::Send(format!("{without_proof},p={proof}").into_bytes()))
     }
 }
 
@@ -85,7 +85,7 @@ impl Exchange for Scram {
         format!("n,,{}", self.first_bare()).into_bytes()
     }
 
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Step, Flaw> {
+    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
         let step = match &self.state {
             State::Hello if answer.is_empty() => return Err(Flaw::TooSoon),
             State::Hello => return self.prove(answer),
@@ -108,7 +108,7 @@ impl Exchange for Scram {
     }
 }
 
-fn verify(answer: &[u8], signature: &[u8]) -> Result<Step, Flaw> {
+fn verify(answer: &[u8], signature: &[u8]) -> Result<Reply, Flaw> {
     if answer.is_empty() {
         return Err(Flaw::TooSoon);
     }
@@ -119,7 +119,7 @@ fn verify(answer: &[u8], signature: &[u8]) -> Result<Step, Flaw> {
     }
     let theirs = first.strip_prefix("v=").ok_or(Flaw::Unreadable)?;
     let theirs = BASE64_STANDARD.decode(theirs).map_err(|_| Flaw::Unreadable)?;
-    if bool::from(theirs.ct_eq(signature)) { Ok(Step::Done) } else { Err(Flaw::Signature) }
+    if bool::from(theirs.ct_eq(signature)) { Ok(Reply::Done) } else { Err(Flaw::Signature) }
 }
 
 /// The server's first message.

@@ -36,7 +36,7 @@ struct Report {
 }
 
 /// The seeds of all threads, and which of them they are at.
-struct Desk {
+struct Fixture {
     seeds: Vec<u64>,
     next: AtomicU64,
     running: Mutex<Vec<u64>>,
@@ -50,17 +50,17 @@ fn every_seed_keeps_every_promise() {
         None => (0..number("KAFKA_SIM_SEEDS").unwrap_or(SEEDS)).collect(),
     };
     let started = Instant::now();
-    let desk = Arc::new(Desk { seeds, next: AtomicU64::new(0), running: Mutex::default() });
+    let fixture = Arc::new(Fixture { seeds, next: AtomicU64::new(0), running: Mutex::default() });
     let (sender, reports) = channel();
     for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-        let (desk, sender) = (desk.clone(), sender.clone());
-        std::thread::spawn(move || desk.work(&sender));
+        let (fixture, sender) = (fixture.clone(), sender.clone());
+        std::thread::spawn(move || fixture.work(&sender));
     }
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failed = Vec::new();
-    for _ in &desk.seeds {
+    for _ in &fixture.seeds {
         let Ok(report) = reports.recv_timeout(PATIENCE) else {
-            panic!("one of the seeds {:?} hangs", desk.running.lock().unwrap());
+            panic!("one of the seeds {:?} hangs", fixture.running.lock().unwrap());
         };
         for (name, count) in report.counts {
             *counts.entry(name).or_default() += count;
@@ -69,7 +69,7 @@ fn every_seed_keeps_every_promise() {
             failed.push(describe(report.seed, &report.faults));
         }
     }
-    println!("{} seeds in {:.1?}: {counts:?}", desk.seeds.len(), started.elapsed());
+    println!("{} seeds in {:.1?}: {counts:?}", fixture.seeds.len(), started.elapsed());
     assert!(failed.is_empty(), "{} seeds failed\n{}", failed.len(), failed.join("\n"));
 }
 
@@ -87,7 +87,7 @@ fn describe(seed: u64, faults: &[String]) -> String {
     format!("seed {seed}\n{}  {scenario:?}\n  KAFKA_SIM_SEED={seed} {again}", faults.concat())
 }
 
-impl Desk {
+impl Fixture {
     fn work(&self, reports: &Sender<Report>) {
         while let Some(seed) = self.seeds.get(self.next.fetch_add(1, Relaxed) as usize) {
             self.running.lock().unwrap().push(*seed);

@@ -15,7 +15,7 @@ pub struct Request {
     pub body: Vec<Vec<u8>>,
     /// Trailers.
     pub trailers: Vec<Pair>,
-    /// Whether the request ends with the last piece; else the story goes on with it.
+    /// Whether the request ends with the last piece; else the test goes on with it.
     pub ends: bool,
     /// Whether the end arrives by itself, after the last piece (as a chunked body's does).
     pub late_end: bool,
@@ -123,7 +123,7 @@ impl Request {
         self
     }
 
-    /// Stops after what it has: the story sends the rest, or hangs up.
+    /// Stops after what it has: the test sends the rest, or hangs up.
     #[must_use]
     pub fn unfinished(mut self) -> Self {
         self.ends = false;

@@ -1,4 +1,4 @@
-//! The host: its VMs, and the events that a story makes happen in it.
+//! The host: its VMs, and the events that a test makes happen in it.
 
 use std::cell::RefCell;
 use std::rc::Rc;

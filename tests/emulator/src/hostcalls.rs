@@ -1,4 +1,4 @@
-//! The way of every host call: faults that a story ordered, the call, and its count.
+//! The way of every host call: faults that a test ordered, the call, and its count.
 
 pub(crate) mod body;
 pub(crate) mod control;

@@ -1,5 +1,5 @@
 //! The hosts of the filter as an executable model: one thread, a virtual clock, scripted clients
-//! and a scripted bridge. What would crash, hang or corrupt on the real host ends the story.
+//! and a scripted bridge. What would crash, hang or corrupt on the real host ends the test.
 
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! What a story can see of a host and order of it, and the clock's way to the next event.
+//! What a test can see of a host and order of it, and the clock's way to the next event.
 
 use crate::callout::Ending;
 use crate::client::Seen;
@@ -38,7 +38,7 @@ impl Host {
         self.world.borrow_mut().traps.push(callback.to_owned());
     }
 
-    /// The story breaks this rule on purpose: it goes on after the crash.
+    /// The test breaks this rule on purpose: it goes on after the crash.
     pub fn expect_violation(&mut self, rule: Rule) {
         self.world.borrow_mut().expected.push(rule);
     }
@@ -55,7 +55,7 @@ impl Host {
         self.world.borrow().logs.clone()
     }
 
-    /// Forgets the log lines that a story has no use for.
+    /// Forgets the log lines that a test has no use for.
     pub fn clear_logs(&mut self) {
         self.world.borrow_mut().logs.clear();
     }
@@ -165,7 +165,7 @@ impl Host {
         self.world.borrow().now_ms
     }
 
-    /// The steps that led here, for a story's own failures.
+    /// The steps that led here, for a test's own failures.
     #[must_use]
     pub fn trace(&self) -> String {
         let world = self.world.borrow();
@@ -211,7 +211,7 @@ impl Host {
                 }
             }
         }
-        // A story may have thousands of streams behind it, and this runs at every step of the clock.
+        // A test may have thousands of streams behind it, and this runs at every step of the clock.
         if world.profile.is_envoy() {
             for (id, stream) in &world.streams {
                 if stream.stage != Stage::Over {

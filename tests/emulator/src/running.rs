@@ -105,7 +105,7 @@ impl Host {
         }
     }
 
-    /// A rule is broken: the story ends, unless it expects that.
+    /// A rule is broken: the test ends, unless it expects that.
     pub(crate) fn violate(&mut self, rule: Rule, what: &str) {
         let mut world = self.world.borrow_mut();
         let expected = world.expected.contains(&rule);

@@ -1,4 +1,4 @@
-//! A host with the shipped filter, one configuration, and the model bridge: what stories need.
+//! A host with the shipped filter, one configuration, and the model bridge: what tests need.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ impl Scene {
         Self::on(host, fields)
     }
 
-    /// As `new`, on a host that a story has set up.
+    /// As `new`, on a host that a test has set up.
     #[must_use]
     pub fn on(mut host: Host, fields: Value) -> Self {
         let route = host.configure(configuration(host.kind(), fields)).unwrap();

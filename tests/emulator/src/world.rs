@@ -257,7 +257,7 @@ impl World {
         self.vms[vm].roots.iter().any(|root| root.context == context)
     }
 
-    /// The status that a story wants a call to return, if it wants one now.
+    /// The status that a test wants a call to return, if it wants one now.
     pub(crate) fn fault(&mut self, name: &str) -> Option<u32> {
         let fault = self.faults.iter_mut().find(|fault| fault.name == name)?;
         match &mut fault.after {

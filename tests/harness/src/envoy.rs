@@ -162,7 +162,7 @@ impl Envoy {
         Ok(all.into_iter().find(|(found, _)| found == name).map_or(0, |(_, value)| value))
     }
 
-    /// Ends it in good order (SIGTERM), and kills it after 10 seconds.
+    /// Ends it gracefully (SIGTERM), and kills it after 10 seconds.
     ///
     /// # Errors
     /// When it cannot be waited for.

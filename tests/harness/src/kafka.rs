@@ -186,7 +186,7 @@ impl Kafka {
         broker.process.as_mut().with_context(|| format!("broker {id} does not run"))
     }
 
-    /// Ends a broker in good order (SIGTERM) and waits until it is gone.
+    /// Ends a broker gracefully (SIGTERM) and waits until it is gone.
     ///
     /// # Errors
     /// When it does not run.
@@ -215,7 +215,7 @@ impl Kafka {
         self.wait_for(id).await
     }
 
-    /// Ends a broker in good order, and starts it again on another port.
+    /// Ends a broker gracefully, and starts it again on another port.
     ///
     /// # Errors
     /// When it does not end or start.

@@ -28,7 +28,7 @@ const DISK: u64 = 10;
 /// Modules of end-to-end tests that have the machine for themselves, because they load it so much
 /// that others would wait for them, or measure how long an honest request takes. The others run
 /// side by side.
-const ALONE: [&str; 6] = ["cluster", "impostors", "ledger", "memory", "sizes", "soak"];
+const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes", "soak"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
 const SIDE_BY_SIDE: usize = 2;

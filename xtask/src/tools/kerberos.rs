@@ -36,7 +36,7 @@ pub fn kerberos() -> anyhow::Result<Kerberos> {
     let root = install("kerberos", "fetching Kerberos from Debian", fetch).with_context(|| {
         let packages = PACKAGES.join(" ");
         format!(
-            "Kerberos, for the stories of GSSAPI, cannot be unpacked from Debian's packages\n  \
+            "Kerberos, for the tests of GSSAPI, cannot be unpacked from Debian's packages\n  \
              Debian, Ubuntu: sudo apt-get install --yes {packages}"
         )
     })?;

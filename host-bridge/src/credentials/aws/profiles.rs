@@ -15,7 +15,7 @@ pub(super) struct Profiles {
 }
 
 /// Where the first keys of a profile come from.
-pub(super) enum Step {
+pub(super) enum KeySource {
     Keys(AwsKeys),
     WebIdentity { file: String, role: AwsRole },
     Environment,
@@ -74,7 +74,7 @@ impl Profiles {
 
     /// How one comes to a profile's identity: whose keys are first, and the roles that are then
     /// taken on in turn.
-    pub(super) fn steps(&self, name: &str) -> Result<(Step, Vec<AwsRole>), String> {
+    pub(super) fn steps(&self, name: &str) -> Result<(KeySource, Vec<AwsRole>), String> {
         let (mut name, mut roles) = (name.to_owned(), Vec::new());
         loop {
             let of = |what: &str| format!("the profile {name} {what}");
@@ -87,7 +87,7 @@ impl Profiles {
             }
             if let Some(file) = self.value(&name, "web_identity_token_file") {
                 roles.reverse();
-                return Ok((Step::WebIdentity { file, role }, roles));
+                return Ok((KeySource::WebIdentity { file, role }, roles));
             }
             roles.push(role);
             if roles.len() > ROLES {
@@ -101,9 +101,9 @@ impl Profiles {
                     continue;
                 }
                 (Some(_), None) => break,
-                (None, Some("Environment")) => Step::Environment,
-                (None, Some("EcsContainer")) => Step::Container,
-                (None, Some("Ec2InstanceMetadata")) => Step::Instance,
+                (None, Some("Environment")) => KeySource::Environment,
+                (None, Some("EcsContainer")) => KeySource::Container,
+                (None, Some("Ec2InstanceMetadata")) => KeySource::Instance,
                 _ => {
                     return Err(of("has a role_arn: beside it must be one of source_profile, \
                          web_identity_token_file, and credential_source with Environment, \
@@ -114,7 +114,7 @@ impl Profiles {
             return Ok((step, roles));
         }
         roles.reverse();
-        Ok((Step::Keys(self.keys(&name)?), roles))
+        Ok((KeySource::Keys(self.keys(&name)?), roles))
     }
 
     fn role(&self, profile: &str) -> Option<AwsRole> {

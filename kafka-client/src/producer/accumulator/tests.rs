@@ -25,13 +25,13 @@ const LIMITS: BatchLimits = BatchLimits {
 const CONNECTION: u64 = 1;
 const RESERVED: usize = 200;
 
-struct Desk {
+struct Fixture {
     queue: Accumulator,
     ledger: Arc<Ledger>,
     start: Instant,
 }
 
-impl Desk {
+impl Fixture {
     fn new(limits: BatchLimits) -> Self {
         let stats = Arc::<Counters>::default();
         let ledger = Ledger::new(Memory::new(limits.buffer_bytes, stats.clone()), stats);
@@ -63,7 +63,7 @@ impl Desk {
 
     fn take(&mut self, now_ms: u64) -> Option<Shipment> {
         match self.queue.take(self.at(now_ms), 4000, true, CONNECTION) {
-            Taken::Batch { id, content, records, attempts, stamp } => {
+            NextBatch::Batch { id, content, records, attempts, stamp } => {
                 let bytes = match content {
                     Content::Growing(builder) => builder.finish(stamp),
                     Content::Sealed(bytes) => stamp.put(bytes).unwrap(),
@@ -103,226 +103,226 @@ fn late(last: Option<&str>) -> Reason {
 
 #[tokio::test]
 async fn a_lone_record_waits_for_nothing() {
-    let mut desk = Desk::new(LIMITS);
-    let ticket = desk.push(b"a", 1000, 0).unwrap();
-    assert!(desk.queue.poll_due(desk.at(0)));
-    assert!(!desk.queue.poll_due(desk.at(0)), "it is due once");
-    let shipment = desk.take(0).unwrap();
-    desk.queue.finish(shipment, ending_at(7));
+    let mut fixture = Fixture::new(LIMITS);
+    let ticket = fixture.push(b"a", 1000, 0).unwrap();
+    assert!(fixture.queue.poll_due(fixture.at(0)));
+    assert!(!fixture.queue.poll_due(fixture.at(0)), "it is due once");
+    let shipment = fixture.take(0).unwrap();
+    fixture.queue.finish(shipment, ending_at(7));
     assert_eq!(ticket.outcome().await, written(7));
-    assert!(desk.queue.is_empty());
-    assert_eq!(desk.buffered(), 0);
+    assert!(fixture.queue.is_empty());
+    assert_eq!(fixture.buffered(), 0);
 }
 
 #[test]
 fn records_gather_while_a_batch_is_in_flight() {
-    let mut desk = Desk::new(LIMITS);
-    let _first = desk.push(b"a", 1000, 0);
-    assert!(desk.queue.poll_due(desk.at(0)));
-    let first = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let _first = fixture.push(b"a", 1000, 0);
+    assert!(fixture.queue.poll_due(fixture.at(0)));
+    let first = fixture.take(0).unwrap();
     for _ in 0..3 {
-        desk.push(b"b", 1000, 1).unwrap();
-        assert!(!desk.queue.poll_due(desk.at(1)));
+        fixture.push(b"b", 1000, 1).unwrap();
+        assert!(!fixture.queue.poll_due(fixture.at(1)));
     }
-    desk.queue.finish(first, ending_at(0));
-    assert!(desk.queue.poll_due(desk.at(2)));
-    assert_eq!(desk.take(2).unwrap().records, 3);
+    fixture.queue.finish(first, ending_at(0));
+    assert!(fixture.queue.poll_due(fixture.at(2)));
+    assert_eq!(fixture.take(2).unwrap().records, 3);
 }
 
 #[test]
 fn a_batch_is_full_by_records_or_by_bytes() {
-    let mut desk = Desk::new(LIMITS);
-    (0..7).for_each(|_| drop(desk.push(b"a", 1000, 0).unwrap()));
-    assert_eq!(desk.take(0).unwrap().records, 5);
+    let mut fixture = Fixture::new(LIMITS);
+    (0..7).for_each(|_| drop(fixture.push(b"a", 1000, 0).unwrap()));
+    assert_eq!(fixture.take(0).unwrap().records, 5);
 
-    let mut desk = Desk::new(LIMITS);
-    (0..3).for_each(|_| drop(desk.push(&[7; 450], 1000, 0).unwrap()));
-    let shipment = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    (0..3).for_each(|_| drop(fixture.push(&[7; 450], 1000, 0).unwrap()));
+    let shipment = fixture.take(0).unwrap();
     assert_eq!(shipment.records, 2);
     assert!(shipment.bytes.len() <= 1000);
 }
 
 #[test]
 fn a_large_record_is_a_batch_of_its_own_and_a_larger_one_is_refused() {
-    let mut desk = Desk::new(LIMITS);
-    let _small = desk.push(b"a", 1000, 0);
-    let _large = desk.push(&[7; 3000], 1000, 0).unwrap();
-    assert_eq!(desk.push(&[7; 4000], 1000, 0).unwrap_err(), Reason::TooLarge);
-    let first = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let _small = fixture.push(b"a", 1000, 0);
+    let _large = fixture.push(&[7; 3000], 1000, 0).unwrap();
+    assert_eq!(fixture.push(&[7; 4000], 1000, 0).unwrap_err(), Reason::TooLarge);
+    let first = fixture.take(0).unwrap();
     assert_eq!(first.records, 1);
-    desk.queue.finish(first, ending_at(0));
-    assert!(desk.take(0).unwrap().bytes.len() > 3000);
+    fixture.queue.finish(first, ending_at(0));
+    assert!(fixture.take(0).unwrap().bytes.len() > 3000);
 }
 
 #[test]
 fn linger_waits_for_more_unless_the_client_closes() {
-    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
-    let _ticket = desk.push(b"a", 1000, 0);
-    assert!(!desk.queue.poll_due(desk.at(9)));
-    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(10)));
-    assert!(desk.queue.poll_due(desk.at(10)));
-    assert!(desk.take(10).is_some());
+    let mut fixture = Fixture::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
+    let _ticket = fixture.push(b"a", 1000, 0);
+    assert!(!fixture.queue.poll_due(fixture.at(9)));
+    assert_eq!(fixture.queue.poll_alarm(), Some(fixture.at(10)));
+    assert!(fixture.queue.poll_due(fixture.at(10)));
+    assert!(fixture.take(10).is_some());
 
-    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
-    let _ticket = desk.push(b"a", 1000, 0);
-    desk.queue.drain();
-    assert!(desk.queue.poll_due(desk.at(1)));
-    assert_eq!(desk.push(b"b", 1000, 1).unwrap_err(), Reason::Closed);
+    let mut fixture = Fixture::new(BatchLimits { linger: Duration::from_millis(10), ..LIMITS });
+    let _ticket = fixture.push(b"a", 1000, 0);
+    fixture.queue.drain();
+    assert!(fixture.queue.poll_due(fixture.at(1)));
+    assert_eq!(fixture.push(b"b", 1000, 1).unwrap_err(), Reason::Closed);
 }
 
 #[tokio::test]
 async fn what_was_never_sent_is_not_written_at_its_deadline() {
-    let mut desk = Desk::new(LIMITS);
-    let ticket = desk.push(b"a", 100, 0).unwrap();
-    assert!(desk.queue.on_blocked(&blocked("no route")));
-    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(100)));
-    desk.queue.on_alarm(desk.at(100));
+    let mut fixture = Fixture::new(LIMITS);
+    let ticket = fixture.push(b"a", 100, 0).unwrap();
+    assert!(fixture.queue.on_blocked(&blocked("no route")));
+    assert_eq!(fixture.queue.poll_alarm(), Some(fixture.at(100)));
+    fixture.queue.on_alarm(fixture.at(100));
     assert_eq!(ticket.outcome().await, Outcome::NotWritten(late(Some("no route"))));
-    assert_eq!(desk.buffered(), 0);
-    assert!(!desk.queue.on_blocked(&blocked("no route")), "nothing waits any more");
+    assert_eq!(fixture.buffered(), 0);
+    assert!(!fixture.queue.on_blocked(&blocked("no route")), "nothing waits any more");
 }
 
 #[tokio::test]
 async fn a_batch_in_flight_is_unknown_at_its_deadline_and_keeps_its_place() {
-    let mut desk = Desk::new(LIMITS);
-    let ticket = desk.push(b"a", 100, 0).unwrap();
-    let shipment = desk.take(0).unwrap();
-    let _next = desk.push(b"b", 900, 50);
-    desk.queue.on_alarm(desk.at(100));
+    let mut fixture = Fixture::new(LIMITS);
+    let ticket = fixture.push(b"a", 100, 0).unwrap();
+    let shipment = fixture.take(0).unwrap();
+    let _next = fixture.push(b"b", 900, 50);
+    fixture.queue.on_alarm(fixture.at(100));
     let still = Reason::NoAnswer("the request is still under way".into()).into();
     let late = Reason::DeadlineExceeded { last: Some(still) };
     assert_eq!(ticket.outcome().await, Outcome::Unknown(late));
-    assert!(!desk.queue.poll_due(desk.at(101)), "its request is still under way");
-    desk.queue.finish(shipment, ending_at(0));
-    assert!(desk.queue.poll_due(desk.at(102)));
-    assert_eq!(desk.buffered(), RESERVED as u64);
+    assert!(!fixture.queue.poll_due(fixture.at(101)), "its request is still under way");
+    fixture.queue.finish(shipment, ending_at(0));
+    assert!(fixture.queue.poll_due(fixture.at(102)));
+    assert_eq!(fixture.buffered(), RESERVED as u64);
 }
 
 #[tokio::test]
 async fn doubt_from_an_earlier_attempt_decides_at_the_deadline() {
-    let mut desk = Desk::new(LIMITS);
-    let ticket = desk.push(b"a", 100, 0).unwrap();
-    let mut shipment = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let ticket = fixture.push(b"a", 100, 0).unwrap();
+    let mut shipment = fixture.take(0).unwrap();
     shipment.attempts.maybe_written = true;
-    desk.resend(shipment, 50);
-    desk.queue.on_alarm(desk.at(100));
+    fixture.resend(shipment, 50);
+    fixture.queue.on_alarm(fixture.at(100));
     assert_eq!(ticket.outcome().await, Outcome::Unknown(late(Some("it broke"))));
 
-    let mut desk = Desk::new(LIMITS);
-    let ticket = desk.push(b"a", 100, 0).unwrap();
-    let shipment = desk.take(0).unwrap();
-    desk.resend(shipment, 50);
-    desk.queue.on_alarm(desk.at(100));
+    let mut fixture = Fixture::new(LIMITS);
+    let ticket = fixture.push(b"a", 100, 0).unwrap();
+    let shipment = fixture.take(0).unwrap();
+    fixture.resend(shipment, 50);
+    fixture.queue.on_alarm(fixture.at(100));
     assert_eq!(ticket.outcome().await, Outcome::NotWritten(late(Some("it broke"))));
 }
 
 #[test]
 fn a_resent_batch_goes_first_unchanged_after_its_pause() {
-    let mut desk = Desk::new(LIMITS);
-    let _a = desk.push(b"a", 1000, 0);
-    let first = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let _a = fixture.push(b"a", 1000, 0);
+    let first = fixture.take(0).unwrap();
     let bytes = first.bytes.clone();
-    let _b = desk.push(b"b", 1000, 1);
-    desk.resend(first, 100);
-    assert!(!desk.queue.poll_due(desk.at(99)));
-    assert!(desk.queue.poll_due(desk.at(100)));
-    assert_eq!(desk.take(100).unwrap().bytes, bytes);
+    let _b = fixture.push(b"b", 1000, 1);
+    fixture.resend(first, 100);
+    assert!(!fixture.queue.poll_due(fixture.at(99)));
+    assert!(fixture.queue.poll_due(fixture.at(100)));
+    assert_eq!(fixture.take(100).unwrap().bytes, bytes);
 }
 
 #[tokio::test]
 async fn the_earliest_deadline_is_that_of_the_batch() {
-    let mut desk = Desk::new(LIMITS);
-    let patient = desk.push(b"a", 1000, 0).unwrap();
-    let hasty = desk.push(b"b", 100, 0).unwrap();
-    desk.queue.on_alarm(desk.at(100));
+    let mut fixture = Fixture::new(LIMITS);
+    let patient = fixture.push(b"a", 1000, 0).unwrap();
+    let hasty = fixture.push(b"b", 100, 0).unwrap();
+    fixture.queue.on_alarm(fixture.at(100));
     assert_eq!(hasty.outcome().await, Outcome::NotWritten(late(None)));
     assert_eq!(patient.outcome().await, Outcome::NotWritten(late(None)));
 }
 
 #[tokio::test]
 async fn a_batch_takes_records_for_a_second_only() {
-    let mut desk = Desk::new(LIMITS);
-    let first = desk.push(b"a", 5000, 0).unwrap();
-    let second = desk.push(b"b", 6500, 1500).unwrap();
-    desk.queue.on_alarm(desk.at(5000));
+    let mut fixture = Fixture::new(LIMITS);
+    let first = fixture.push(b"a", 5000, 0).unwrap();
+    let second = fixture.push(b"b", 6500, 1500).unwrap();
+    fixture.queue.on_alarm(fixture.at(5000));
     assert_eq!(first.outcome().await, Outcome::NotWritten(late(None)));
-    let shipment = desk.take(5001).unwrap();
-    desk.queue.finish(shipment, ending_at(9));
+    let shipment = fixture.take(5001).unwrap();
+    fixture.queue.finish(shipment, ending_at(9));
     assert_eq!(second.outcome().await, written(9));
 }
 
 #[tokio::test]
 async fn a_patient_record_does_not_share_the_deadline_of_an_impatient_one() {
-    let mut desk = Desk::new(LIMITS);
-    let hurried = desk.push(b"h", 100, 0).unwrap();
-    let patient = desk.push(b"p", 60_000, 0).unwrap();
-    desk.queue.on_alarm(desk.at(100));
+    let mut fixture = Fixture::new(LIMITS);
+    let hurried = fixture.push(b"h", 100, 0).unwrap();
+    let patient = fixture.push(b"p", 60_000, 0).unwrap();
+    fixture.queue.on_alarm(fixture.at(100));
     assert_eq!(hurried.outcome().await, Outcome::NotWritten(late(None)));
-    let shipment = desk.take(100).unwrap();
-    desk.queue.finish(shipment, ending_at(7));
+    let shipment = fixture.take(100).unwrap();
+    fixture.queue.finish(shipment, ending_at(7));
     assert_eq!(patient.outcome().await, written(7));
 }
 
 #[test]
 fn one_partition_takes_a_quarter_of_the_memory() {
-    let mut desk = Desk::new(LIMITS);
-    let taken = (0..200).take_while(|_| desk.push(b"a", 1000, 0).is_ok()).count();
+    let mut fixture = Fixture::new(LIMITS);
+    let taken = (0..200).take_while(|_| fixture.push(b"a", 1000, 0).is_ok()).count();
     assert_eq!(taken * RESERVED, LIMITS.buffer_bytes / 4);
-    assert!(!desk.queue.poll_room());
-    let shipment = desk.take(0).unwrap();
-    desk.queue.finish(shipment, ending_at(0));
-    assert!(desk.queue.poll_room());
-    assert!(!desk.queue.poll_room(), "it is told once");
+    assert!(!fixture.queue.poll_room());
+    let shipment = fixture.take(0).unwrap();
+    fixture.queue.finish(shipment, ending_at(0));
+    assert!(fixture.queue.poll_room());
+    assert!(!fixture.queue.poll_room(), "it is told once");
 }
 
 #[tokio::test]
 async fn a_halved_batch_keeps_its_order_and_its_tickets() {
-    let mut desk = Desk::new(LIMITS);
-    let tickets: Vec<_> = (0..5u8).map(|value| desk.push(&[value], 1000, 0).unwrap()).collect();
-    let shipment = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let tickets: Vec<_> = (0..5u8).map(|value| fixture.push(&[value], 1000, 0).unwrap()).collect();
+    let shipment = fixture.take(0).unwrap();
     let halves = Regrouped::halves(&shipment.bytes).unwrap();
-    desk.queue.finish(shipment, Ending::Regroup(halves));
-    assert_eq!(desk.buffered(), 5 * RESERVED as u64);
+    fixture.queue.finish(shipment, Ending::Regroup(halves));
+    assert_eq!(fixture.buffered(), 5 * RESERVED as u64);
     for (offset, values) in [(10, &[0u8, 1, 2][..]), (20, &[3, 4])] {
-        let half = desk.take(1).unwrap();
+        let half = fixture.take(1).unwrap();
         assert_eq!(values_of(&half.bytes), values);
-        desk.queue.finish(half, ending_at(offset));
+        fixture.queue.finish(half, ending_at(offset));
     }
     let mut outcomes = Vec::new();
     for ticket in tickets {
         outcomes.push(ticket.outcome().await);
     }
     assert_eq!(outcomes, [10, 11, 12, 20, 21].map(written));
-    assert_eq!(desk.buffered(), 0);
+    assert_eq!(fixture.buffered(), 0);
 }
 
 #[tokio::test]
 async fn a_record_at_fault_does_not_fail_its_neighbours() {
-    let mut desk = Desk::new(LIMITS);
-    let tickets: Vec<_> = (0..3u8).map(|value| desk.push(&[value], 1000, 0).unwrap()).collect();
-    let shipment = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let tickets: Vec<_> = (0..3u8).map(|value| fixture.push(&[value], 1000, 0).unwrap()).collect();
+    let shipment = fixture.take(0).unwrap();
     let no_key = Reason::InvalidRecord("no key".into());
     let without = Regrouped::without(&shipment.bytes, &[(1, no_key.clone())]).unwrap();
-    desk.queue.finish(shipment, Ending::Regroup(without));
-    let rest = desk.take(1).unwrap();
+    fixture.queue.finish(shipment, Ending::Regroup(without));
+    let rest = fixture.take(1).unwrap();
     assert_eq!(values_of(&rest.bytes), [0, 2]);
-    desk.queue.finish(rest, ending_at(4));
+    fixture.queue.finish(rest, ending_at(4));
     let mut outcomes = Vec::new();
     for ticket in tickets {
         outcomes.push(ticket.outcome().await);
     }
     let refused = Outcome::NotWritten(no_key);
     assert_eq!(outcomes, [written(4), refused, written(5)]);
-    assert_eq!(desk.buffered(), 0);
+    assert_eq!(fixture.buffered(), 0);
 }
 
 #[test]
 fn a_batch_that_closes_connections_travels_alone() {
-    let mut desk = Desk::new(LIMITS);
-    let _ticket = desk.push(b"a", 1000, 0);
-    let mut shipment = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(LIMITS);
+    let _ticket = fixture.push(b"a", 1000, 0);
+    let mut shipment = fixture.take(0).unwrap();
     let lost =
-        crate::connection::Lost { fault: crate::connection::Fault::Closed, handed_over: true };
+        crate::connection::Lost { fault: crate::connection::LostReason::Closed, handed_over: true };
     let limits = crate::producer::verdict::RetryLimits {
         retries: 9,
         idempotent: false,
@@ -333,23 +333,23 @@ fn a_batch_that_closes_connections_travels_alone() {
         let _verdict =
             crate::producer::verdict::judge_lost(&lost, &mut shipment.attempts, limits, 0);
     }
-    desk.resend(shipment, 0);
-    let now = desk.at(1);
-    assert!(matches!(desk.queue.take(now, 4000, false, CONNECTION), Taken::NoRoom));
-    assert!(matches!(desk.queue.take(now, 4000, true, CONNECTION), Taken::Batch { .. }));
+    fixture.resend(shipment, 0);
+    let now = fixture.at(1);
+    assert!(matches!(fixture.queue.take(now, 4000, false, CONNECTION), NextBatch::NoRoom));
+    assert!(matches!(fixture.queue.take(now, 4000, true, CONNECTION), NextBatch::Batch { .. }));
 }
 
 #[tokio::test]
 async fn giving_up_settles_each_batch_by_its_attempts() {
-    let mut desk = Desk::new(LIMITS);
-    let flying = desk.push(b"a", 1000, 0).unwrap();
-    let shipment = desk.take(0).unwrap();
-    let waiting = desk.push(b"b", 1000, 0).unwrap();
-    desk.queue.give_up(&Reason::Closed);
+    let mut fixture = Fixture::new(LIMITS);
+    let flying = fixture.push(b"a", 1000, 0).unwrap();
+    let shipment = fixture.take(0).unwrap();
+    let waiting = fixture.push(b"b", 1000, 0).unwrap();
+    fixture.queue.give_up(&Reason::Closed);
     assert_eq!(flying.outcome().await, Outcome::Unknown(Reason::Closed));
     assert_eq!(waiting.outcome().await, Outcome::NotWritten(Reason::Closed));
-    desk.queue.finish(shipment, ending_at(0));
-    assert_eq!(desk.buffered(), 0);
+    fixture.queue.finish(shipment, ending_at(0));
+    assert_eq!(fixture.buffered(), 0);
 }
 
 fn values_of(batch: &Bytes) -> Vec<u8> {
@@ -359,54 +359,54 @@ fn values_of(batch: &Bytes) -> Vec<u8> {
 
 #[test]
 fn an_alarm_for_each_linger_adds_none_for_the_deadline() {
-    let mut desk = Desk::new(BatchLimits { linger: Duration::from_millis(5), ..LIMITS });
+    let mut fixture = Fixture::new(BatchLimits { linger: Duration::from_millis(5), ..LIMITS });
     let mut alarms = Vec::new();
     for round in 0..100 {
         let now = 10 * round;
-        drop(desk.push(b"a", 60_000 + now, now).unwrap());
-        alarms.extend(desk.queue.poll_alarm());
-        desk.queue.on_alarm(desk.at(now + 5));
-        let shipment = desk.take(now + 5).unwrap();
-        desk.queue.finish(shipment, ending_at(7));
-        alarms.extend(desk.queue.poll_alarm());
+        drop(fixture.push(b"a", 60_000 + now, now).unwrap());
+        alarms.extend(fixture.queue.poll_alarm());
+        fixture.queue.on_alarm(fixture.at(now + 5));
+        let shipment = fixture.take(now + 5).unwrap();
+        fixture.queue.finish(shipment, ending_at(7));
+        alarms.extend(fixture.queue.poll_alarm());
     }
-    let of_deadlines = alarms.iter().filter(|at| **at >= desk.at(60_000)).count();
+    let of_deadlines = alarms.iter().filter(|at| **at >= fixture.at(60_000)).count();
     assert_eq!((alarms.len() - of_deadlines, of_deadlines), (100, 1));
 }
 
 #[test]
 fn no_record_lingers_until_its_deadline() {
-    let mut desk = Desk::new(BatchLimits { linger: Duration::from_secs(20), ..LIMITS });
-    let _patient = desk.push(b"a", 30_000, 0).unwrap();
-    assert!(!desk.queue.poll_due(desk.at(19_999)));
-    let _hasty = desk.push(b"b", 10_000, 0).unwrap();
-    assert_eq!(desk.queue.poll_alarm(), Some(desk.at(7500)));
-    assert!(!desk.queue.poll_due(desk.at(7499)));
-    assert!(desk.queue.poll_due(desk.at(7500)));
+    let mut fixture = Fixture::new(BatchLimits { linger: Duration::from_secs(20), ..LIMITS });
+    let _patient = fixture.push(b"a", 30_000, 0).unwrap();
+    assert!(!fixture.queue.poll_due(fixture.at(19_999)));
+    let _hasty = fixture.push(b"b", 10_000, 0).unwrap();
+    assert_eq!(fixture.queue.poll_alarm(), Some(fixture.at(7500)));
+    assert!(!fixture.queue.poll_due(fixture.at(7499)));
+    assert!(fixture.queue.poll_due(fixture.at(7500)));
 }
 
 #[test]
 fn small_batches_after_a_large_one_take_little_memory() {
     let limits = BatchLimits { batch_bytes: 100_000, request_bytes: 200_000, ..LIMITS };
-    let mut desk = Desk::new(BatchLimits { buffer_bytes: 1_000_000, ..limits });
-    drop(desk.push(&[7; 90_000], 500_000, 0).unwrap());
-    let _away = desk.take(0).unwrap();
+    let mut fixture = Fixture::new(BatchLimits { buffer_bytes: 1_000_000, ..limits });
+    drop(fixture.push(&[7; 90_000], 500_000, 0).unwrap());
+    let _away = fixture.take(0).unwrap();
     for second in 1..=100 {
-        drop(desk.push(b"a", 500_000, 1000 * second).unwrap());
+        drop(fixture.push(b"a", 500_000, 1000 * second).unwrap());
     }
-    let kept = desk.queue.line.capacity();
+    let kept = fixture.queue.queue.capacity();
     assert!(kept < 120_000, "{kept} bytes for 100 small batches");
 }
 
 #[test]
 fn late_batches_behind_patient_ones_expire_in_one_pass() {
     let limits = BatchLimits { batch_records: 1, buffer_bytes: 64 * 1024 * 1024, ..LIMITS };
-    let mut desk = Desk::new(limits);
+    let mut fixture = Fixture::new(limits);
     for number in 0..60_000 {
-        drop(desk.push(b"a", if number < 30_000 { 9000 } else { 1000 }, 0).unwrap());
+        drop(fixture.push(b"a", if number < 30_000 { 9000 } else { 1000 }, 0).unwrap());
     }
     let started = std::time::Instant::now();
-    desk.queue.on_alarm(desk.at(1000));
-    assert_eq!(desk.buffered(), 30_000 * RESERVED as u64);
+    fixture.queue.on_alarm(fixture.at(1000));
+    assert_eq!(fixture.buffered(), 30_000 * RESERVED as u64);
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }

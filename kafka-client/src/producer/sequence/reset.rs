@@ -66,7 +66,7 @@ impl Sequence {
             return;
         }
         for entry in self.line.drain(..).filter(|entry| entry.doubtful) {
-            // A broker never forgets the last batch of an epoch, but perhaps those before it: a
+            // A broker never forgets the last batch of an epoch, but may forget those before it: a
             // gap before a batch proves its absence if nothing behind it can be in the log.
             self.findings.push_back(if entry.serial > self.last_logged {
                 Finding::Absent(entry.id)

@@ -1,4 +1,4 @@
-//! A small scripted cluster on loopback sockets, for the producer's stories.
+//! A small scripted cluster on loopback sockets, for the producer's tests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

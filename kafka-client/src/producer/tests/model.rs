@@ -13,11 +13,11 @@ use super::rules::Rules;
 use crate::backoff::Backoff;
 use crate::calls::init_producer_id::Identity;
 use crate::calls::produce::Appended;
-use crate::connection::{Fault, Lost};
+use crate::connection::{Lost, LostReason};
 use crate::error::Reason;
 use crate::outcome::Outcome;
 use crate::producer::accumulator::Accumulator;
-use crate::producer::batch::{Again, BatchLimits, Content, Ending, Shipment, Taken};
+use crate::producer::batch::{Again, BatchLimits, Content, Ending, NextBatch, Shipment};
 use crate::producer::memory::Memory;
 use crate::producer::regroup::Regrouped;
 use crate::producer::settle::{Ledger, Ticket};
@@ -140,7 +140,7 @@ impl World {
             self.held = Identity { producer_id: self.held.producer_id + 1, epoch: 0 };
         }
         assert!(self.queue.identify(Some(self.held)));
-        if let Taken::Batch { id, content, records, attempts, stamp } =
+        if let NextBatch::Batch { id, content, records, attempts, stamp } =
             self.queue.take(self.now, 4000, true, self.connection)
         {
             let cut = self.over.iter().any(|(_, answer)| answer.is_none());
@@ -176,7 +176,7 @@ impl World {
     fn hear(&mut self) {
         let Some((mut shipment, answer)) = self.over.pop_front() else { return };
         let (attempts, records) = (&mut shipment.attempts, shipment.records);
-        let lost = Lost { fault: Fault::Closed, handed_over: true };
+        let lost = Lost { fault: LostReason::Closed, handed_over: true };
         let (verdict, why) = match answer {
             Some(answer) => (judge(answer, attempts, records, RETRY, self.now, 20), Again::Refused),
             None => (judge_lost(&lost, attempts, RETRY, 20), Again::CutOff(self.now)),

@@ -1,4 +1,4 @@
-//! Where other batch codecs went wrong, one story each; the letters are those of `kafka-protocol`
+//! Where other batch codecs went wrong, one test each; the letters are those of `kafka-protocol`
 //! 0.18's faults, for which this codec is our own.
 
 use bytes::Bytes;

@@ -13,11 +13,11 @@ fn scram(hash: Hash, user: &str, password: &str, nonce: &str, is_token: bool) ->
 
 /// What the client proves with, and what the server must answer.
 fn run(mut scram: Scram, first: &str, proof: &str, signature: &str) {
-    let Step::Send(message) = scram.on_answer(first.as_bytes()).unwrap() else { panic!("done") };
+    let Reply::Send(message) = scram.on_answer(first.as_bytes()).unwrap() else { panic!("done") };
     let message = String::from_utf8(message).unwrap();
     let nonce = first.split(',').next().unwrap();
     assert_eq!(message, format!("c=biws,{nonce},p={proof}"));
-    assert_eq!(scram.on_answer(format!("v={signature}").as_bytes()), Ok(Step::Done));
+    assert_eq!(scram.on_answer(format!("v={signature}").as_bytes()), Ok(Reply::Done));
     assert_eq!(scram.on_answer(b""), Err(Flaw::Unasked));
 }
 

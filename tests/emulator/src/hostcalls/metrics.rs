@@ -91,5 +91,5 @@ fn change(cx: &mut Cx<'_>, id: u64, change: impl FnOnce(&mut Metric) -> u32) -> 
 
 const COUNTER: u32 = 0;
 const HISTOGRAM: u32 = 2;
-/// Samples that a histogram keeps for stories to look at.
+/// Samples that a histogram keeps for tests to look at.
 const SAMPLES: usize = 10_000;

@@ -54,7 +54,7 @@ fn a_trap_in_a_request_has_its_hosts_answer() {
 
 /// A trap on purpose has the same consequences as the guest's own.
 #[test]
-fn a_story_can_trap_a_callback() {
+fn a_test_can_trap_a_callback() {
     let mut host = Host::new(Profile::Wasmx, &Small::new().headers("(i32.const 0)").guest());
     let route = host.configure("").unwrap();
     host.trap_in("proxy_on_request_headers");

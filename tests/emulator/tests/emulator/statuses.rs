@@ -8,10 +8,10 @@ use kafka_upstream_emulator::{Bridge, Guest, Host, Profile, Request, Rule, SERVE
 use serde_json::json;
 
 /// A host call by its function and number, and the status that it returns.
-type Fault = (&'static str, u64, u32);
+type FaultCase = (&'static str, u64, u32);
 
 /// Two requests on a host where one call fails; their replies, and how many records are written.
-fn play(profile: Profile, fault: Option<Fault>) -> (Host, Vec<u32>, usize) {
+fn play(profile: Profile, fault: Option<FaultCase>) -> (Host, Vec<u32>, usize) {
     let mut host = Host::new(profile, &Guest::filter());
     for rule in 1..=RULES {
         host.expect_violation(Rule(rule));
@@ -37,7 +37,7 @@ const SDK_CALLS: u64 = 3;
 /// Faults that no host makes. The SDK does not survive them: its dispatch knows three statuses, and
 /// it turns to the context that a callout's end is for, which always lives. And WasmX does not
 /// say that it is Envoy, which the status of the first property is taken for.
-fn is_none(profile: Profile, (function, nth, status): Fault) -> bool {
+fn is_none(profile: Profile, (function, nth, status): FaultCase) -> bool {
     match function {
         "proxy_get_property" => (profile, nth, status) == (Profile::Wasmx, 0, 1),
         "proxy_http_call" => ![2, 10].contains(&status),
@@ -69,7 +69,7 @@ fn no_status_traps_on(profile: Profile) {
         }
     }
     faults.retain(|fault| !is_none(profile, *fault));
-    let survives = |fault: &Fault| {
+    let survives = |fault: &FaultCase| {
         let (host, replies, _) = play(profile, Some(*fault));
         let known = [200, 400, 413, 500, 503, 504];
         let known = replies.iter().all(|status| known.contains(status));

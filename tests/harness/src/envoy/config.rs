@@ -317,7 +317,7 @@ fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
 }
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-/// Above what any story has in flight: Envoy's own limit is 1024.
+/// Above what any test has in flight: Envoy's own limit is 1024.
 const REQUESTS_MAX: u32 = 8192;
 
 fn socket_address(port: u16) -> Value {

@@ -67,7 +67,7 @@ pub(super) fn render(
         quorum = quorum.join(","),
         data = data.display(),
     );
-    // A killed broker is noticed in seconds instead of nine, so that stories need not wait.
+    // A killed broker is noticed in seconds instead of nine, so that tests need not wait.
     text.push_str("broker.heartbeat.interval.ms=500\nbroker.session.timeout.ms=3000\n");
     for (key, value) in extra {
         // Writing to a String cannot fail.

@@ -11,7 +11,7 @@ use harness::bridge::{Bridge, Settings};
 use harness::http::Request;
 use harness::process::wait_until;
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
-use kafka_upstream_tests::impostor::{Impostor, Say};
+use kafka_upstream_tests::fake_server::{FakeServer, Say};
 use kafka_upstream_tests::issuer::{Issuer, self_signed};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,16 +24,16 @@ const MIB: u64 = 1024 * 1024;
 /// A cluster of the bridge that is none, and what readiness says of it after its address.
 struct Liar {
     name: &'static str,
-    impostor: Impostor,
+    server: FakeServer,
     text: String,
 }
 
-fn liar(name: &'static str, impostor: Impostor, text: impl Into<String>) -> Liar {
-    Liar { name, impostor, text: text.into() }
+fn liar(name: &'static str, server: FakeServer, text: impl Into<String>) -> Liar {
+    Liar { name, server, text: text.into() }
 }
 
 /// A bridge between an honest cluster, its `default`, and liars.
-struct Stage {
+struct Setup {
     bridge: Bridge,
     began: Instant,
     memory: u64,
@@ -42,14 +42,14 @@ struct Stage {
     expected: Vec<(&'static str, String)>,
 }
 
-impl Stage {
+impl Setup {
     /// `cluster` gives the properties of a liar's cluster, as lines of TOML.
     async fn set(liars: &[Liar], cluster: impl Fn(&Liar) -> String) -> anyhow::Result<Self> {
         let honest = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
         honest.listen().await?;
         honest.create_topic("t", &[1]);
         let settings = liars.iter().fold(Settings::to(honest.bootstrap()), |settings, liar| {
-            let (name, address) = (liar.name, liar.impostor.address());
+            let (name, address) = (liar.name, liar.server.address());
             settings.line(&format!(
                 "[clusters.{name}]\nbootstrap.servers = '{address}'\n\
                  socket.connection.setup.timeout.ms = 300\nretry.backoff.ms = 10\n\
@@ -61,7 +61,7 @@ impl Stage {
         let (memory, descriptors) =
             (bridge.process().rss_bytes()?, bridge.process().descriptors()?);
         let told = |liar: &Liar| {
-            let address = liar.impostor.address();
+            let address = liar.server.address();
             (liar.name, format!("the cluster does not answer: {address}: {}", liar.text))
         };
         let expected = liars.iter().map(told).collect();
@@ -112,8 +112,8 @@ impl Stage {
 }
 
 /// Completes the handshake if it is let, and says nothing more.
-async fn tls(acceptor: TlsAcceptor) -> anyhow::Result<Impostor> {
-    Impostor::start(move |stream| {
+async fn tls(acceptor: TlsAcceptor) -> anyhow::Result<FakeServer> {
+    FakeServer::start(move |stream| {
         let acceptor = acceptor.clone();
         async move {
             let mut stream = acceptor.accept(stream).await?;
@@ -125,9 +125,9 @@ async fn tls(acceptor: TlsAcceptor) -> anyhow::Result<Impostor> {
 }
 
 /// Hears something, and says the same bytes again and again, or once.
-async fn says(bytes: &[u8], times: usize) -> anyhow::Result<Impostor> {
+async fn says(bytes: &[u8], times: usize) -> anyhow::Result<FakeServer> {
     let bytes = bytes.to_vec();
-    Impostor::start(move |mut stream| {
+    FakeServer::start(move |mut stream| {
         let bytes = bytes.clone();
         async move {
             stream.read_u8().await?;
@@ -157,7 +157,7 @@ async fn tls_liars(root: &Issuer) -> anyhow::Result<Vec<Liar>> {
         [&[kind, 3, 3, high, low], body].concat()
     };
     let huge = [&[2, 0xff, 0xff, 0xff][..], &[7; 16_000]].concat();
-    let closes = Impostor::start(|stream| async move {
+    let closes = FakeServer::start(|stream| async move {
         drop(stream);
         Ok(())
     });
@@ -226,7 +226,7 @@ async fn tls_liars(root: &Issuer) -> anyhow::Result<Vec<Liar>> {
 async fn a_false_tls_server_is_refused_200_times_and_costs_nothing() -> anyhow::Result<()> {
     let root = Issuer::new("root")?;
     let liars = tls_liars(&root).await?;
-    let stage = Stage::set(&liars, |_| {
+    let stage = Setup::set(&liars, |_| {
         format!("security.protocol = 'SSL'\nssl.truststore.certificates = '''{}'''\n", root.pem())
     })
     .await?;
@@ -235,8 +235,8 @@ async fn a_false_tls_server_is_refused_200_times_and_costs_nothing() -> anyhow::
         stage.bridge.get("/readyz").await?;
         // Who waits for the timeout comes to 3 attempts a second.
         let enough = |name: &str| if name == "stalls" { 20 } else { 200 };
-        let few = liars.iter().filter(|liar| liar.impostor.met() < enough(liar.name));
-        let few: Vec<_> = few.map(|liar| (liar.name, liar.impostor.met())).collect();
+        let few = liars.iter().filter(|liar| liar.server.met() < enough(liar.name));
+        let few: Vec<_> = few.map(|liar| (liar.name, liar.server.met())).collect();
         ensure!(few.is_empty(), "{few:?}");
         Ok(())
     })
@@ -257,8 +257,8 @@ fn by_password(mechanism: &str) -> String {
 async fn scram(
     first: impl Fn(&str) -> String + Send + Sync + 'static,
     then: &'static str,
-) -> anyhow::Result<Impostor> {
-    Impostor::broker(move |round, message| {
+) -> anyhow::Result<FakeServer> {
+    FakeServer::broker(move |round, message| {
         let nonce = message.rsplit("r=").next().unwrap_or_default();
         let says = if round == 0 { first(nonce) } else { then.to_owned() };
         Say::Bytes(says.into_bytes())
@@ -327,10 +327,14 @@ async fn scram_liars() -> anyhow::Result<Vec<Liar>> {
             scram(challenge(1_000_000, 4096), "").await?,
             "a frame of 1333404 bytes is over the limit of 524288",
         ),
-        liar("silent", Impostor::broker(|_, _| Say::Nothing).await?, "no handshake within 300 ms"),
+        liar(
+            "silent",
+            FakeServer::broker(|_, _| Say::Nothing).await?,
+            "no handshake within 300 ms",
+        ),
         liar(
             "talks",
-            Impostor::broker(|_, _| Say::Refusal(58, "no\n".repeat(9_999))).await?,
+            FakeServer::broker(|_, _| Say::Refusal(58, "no\n".repeat(9_999))).await?,
             format!(
                 "SASL credential: refused for SCRAM-SHA-256, check sasl.username and \
                  sasl.password; the broker says SASL_AUTHENTICATION_FAILED (58): {}",
@@ -342,7 +346,7 @@ async fn scram_liars() -> anyhow::Result<Vec<Liar>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_lies_in_scram_is_refused_and_costs_nothing() -> anyhow::Result<()> {
-    let stage = Stage::set(&scram_liars().await?, |_| by_password("SCRAM-SHA-256")).await?;
+    let stage = Setup::set(&scram_liars().await?, |_| by_password("SCRAM-SHA-256")).await?;
     stage.is_told(Duration::from_secs(10)).await?;
     let cost = stage.bridge.process().cpu_time()?;
     ensure!(cost < Duration::from_secs(5), "it cost {cost:?}");
@@ -358,14 +362,14 @@ async fn a_broker_that_says_what_it_was_told_tells_no_secret() -> anyhow::Result
         _ => Say::Refusal(58, "bad token".to_owned()),
     };
     let token = json!({ "access_token": SECRET, "expires_in": 600 }).to_string();
-    let endpoint = Impostor::start(move |stream| answers(stream, http("200 OK", &token))).await?;
+    let endpoint = FakeServer::start(move |stream| answers(stream, http("200 OK", &token))).await?;
     let refused = "the broker says SASL_AUTHENTICATION_FAILED (58):";
     let bearer = "SASL credential: refused for OAUTHBEARER, check the token's issuer, audience, \
         scope and extensions;";
     let liars = [
         liar(
             "plain",
-            Impostor::broker(echo).await?,
+            FakeServer::broker(echo).await?,
             format!(
                 "SASL credential: refused for PLAIN, check sasl.username and sasl.password; \
                  {refused} not  u (secret)"
@@ -373,25 +377,25 @@ async fn a_broker_that_says_what_it_was_told_tells_no_secret() -> anyhow::Result
         ),
         liar(
             "echo",
-            Impostor::broker(echo).await?,
+            FakeServer::broker(echo).await?,
             format!("{bearer} {refused} not n,, auth=Bearer (secret)  "),
         ),
         liar(
             "json",
-            Impostor::broker(json).await?,
+            FakeServer::broker(json).await?,
             "SASL: the broker's part of OAUTHBEARER is wrong: it says \
              `{\"status\":\"invalid_token\"}`",
         ),
         liar(
             "denies",
-            Impostor::broker(denies).await?,
+            FakeServer::broker(denies).await?,
             format!(
                 "{bearer} {refused} {{\"status\":\"no\",\"token\":\"n,, auth=Bearer (secret)  \"}} \
                  bad token"
             ),
         ),
     ];
-    let stage = Stage::set(&liars, |liar| match liar.name {
+    let stage = Setup::set(&liars, |liar| match liar.name {
         "plain" => by_password("PLAIN"),
         _ => by_token(&format!("http://{}/token", endpoint.address())),
     })
@@ -428,9 +432,9 @@ async fn endpoint(
     head: impl Into<Vec<u8>>,
     more: &'static [u8],
     times: usize,
-) -> anyhow::Result<Impostor> {
+) -> anyhow::Result<FakeServer> {
     let head = head.into();
-    Impostor::start(move |mut stream| {
+    FakeServer::start(move |mut stream| {
         let head = head.clone();
         async move {
             stream.read_u8().await?;
@@ -445,18 +449,18 @@ async fn endpoint(
 }
 
 /// A token endpoint that gives this answer.
-async fn token(answer: Value) -> anyhow::Result<Impostor> {
+async fn token(answer: Value) -> anyhow::Result<FakeServer> {
     endpoint(http("200 OK", &answer.to_string()), b"", 0).await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 const KIB: &[u8] = &[b'x'; 1024];
 
-async fn endpoint_liars(elsewhere: &Impostor) -> anyhow::Result<Vec<Liar>> {
+async fn endpoint_liars(elsewhere: &FakeServer) -> anyhow::Result<Vec<Liar>> {
     let silent = "HTTP: no answer within 10000 ms";
     let large = "HTTP: an answer of more than 65536 bytes";
     let head = "HTTP: message head is too large";
-    let drips = Impostor::start(|mut stream| async move {
+    let drips = FakeServer::start(|mut stream| async move {
         stream.read_u8().await?;
         let mut each = tokio::time::interval(Duration::from_secs(1));
         for byte in OK.bytes().cycle() {
@@ -541,7 +545,7 @@ async fn a_false_token_endpoint_is_refused_and_costs_nothing() -> anyhow::Result
     let elsewhere = endpoint("", b"", 0).await?;
     let mut liars = endpoint_liars(&elsewhere).await?;
     for liar in &mut liars {
-        let address = liar.impostor.address();
+        let address = liar.server.address();
         liar.text = match &*liar.text {
             // The token is taken; what listens there is no broker.
             "" => "this is an HTTP server, not a Kafka broker".to_owned(),
@@ -551,8 +555,8 @@ async fn a_false_token_endpoint_is_refused_and_costs_nothing() -> anyhow::Result
             ),
         };
     }
-    let secure = |liar: &Liar| by_token(&format!("http://{}/token", liar.impostor.address()));
-    let stage = Stage::set(&liars, secure).await?;
+    let secure = |liar: &Liar| by_token(&format!("http://{}/token", liar.server.address()));
+    let stage = Setup::set(&liars, secure).await?;
     stage.is_told(Duration::from_secs(30)).await?;
     ensure!(elsewhere.met() == 0, "a redirect was followed");
     stage.is_unharmed()

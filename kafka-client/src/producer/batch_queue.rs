@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::batch::{Again, Batch, Content, Ending, Shipment, Taken};
+use super::batch::{Again, Batch, Content, Ending, NextBatch, Shipment};
 use super::sequence::{Finding, Sequence, Turn};
 use super::settle::{Cell, Claim};
 use crate::calls::init_producer_id::Identity;
@@ -14,7 +14,7 @@ use crate::record_batch::Stamp;
 use crate::stats::Counters;
 
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct BatchQueue {
     batches: VecDeque<Batch>,
     flying: usize,
     /// Without it one batch is in flight, and duplicates are possible.
@@ -36,7 +36,7 @@ pub(crate) enum Next {
     Open,
 }
 
-impl Line {
+impl BatchQueue {
     pub(crate) fn new(sequence: Option<Sequence>, stats: Arc<Counters>) -> Self {
         Self { batches: VecDeque::new(), flying: 0, sequence, last_id: 0, stats }
     }
@@ -91,21 +91,21 @@ impl Line {
     }
 
     /// Sends a batch off, under the stamp that its place in the request gives it.
-    pub(crate) fn depart(&mut self, id: u64) -> Taken {
+    pub(crate) fn depart(&mut self, id: u64) -> NextBatch {
         let Some(batch) = self.batches.iter_mut().find(|batch| batch.id == id) else {
-            return Taken::Nothing;
+            return NextBatch::Nothing;
         };
-        let Some(claim) = &mut batch.claim else { return Taken::Nothing };
+        let Some(claim) = &mut batch.claim else { return NextBatch::Nothing };
         let records = claim.records;
         let stamp = match &mut self.sequence {
             None => Some(Stamp::NONE),
             Some(sequence) => sequence.again(id).or_else(|| sequence.stamp(id, records)),
         };
-        let Some(stamp) = stamp else { return Taken::Nothing };
+        let Some(stamp) = stamp else { return NextBatch::Nothing };
         claim.in_doubt = true;
         self.flying += 1;
         let content = std::mem::replace(&mut batch.content, Content::Away);
-        Taken::Batch { id, content, records, attempts: batch.attempts.clone(), stamp }
+        NextBatch::Batch { id, content, records, attempts: batch.attempts.clone(), stamp }
     }
 
     /// The request of a shipment is over. Gives the bytes that are free now.

@@ -1,22 +1,22 @@
 //! The callouts of a request that makes its own: sends in the request's callbacks, and says how the
 //! request ends.
 
-use kafka_upstream_core::alone::{Alone, Next};
 use kafka_upstream_core::capture::Captured;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::{Settled, StreamId};
 use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::per_request::{Next, PerRequestSender};
 
 use crate::state::{CalloutEnd, Sent, State, StreamEnd};
 
 /// The records of such a request and the callout that is under way for it.
-pub(crate) struct Own {
-    alone: Alone,
+pub(crate) struct PerRequestStream {
+    alone: PerRequestSender,
     bytes: usize,
     callout: Option<(u32, Sent)>,
 }
 
-impl Own {
+impl PerRequestStream {
     /// Takes records in, within the limits that the root's queue has.
     pub(crate) fn new(
         state: &mut State,
@@ -29,7 +29,7 @@ impl Own {
             return Err(Code::QueueFull);
         }
         let now = state.clock.now();
-        let alone = Alone::new(&state.outbox, captured, stream, now, state.suspect)?;
+        let alone = PerRequestSender::new(&state.outbox, captured, stream, now, state.suspect)?;
         state.waiting.insert(stream, topics);
         state.alone_bytes += bytes;
         Ok(Self { alone, bytes, callout: None })

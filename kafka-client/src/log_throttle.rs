@@ -8,11 +8,11 @@ use crate::error::Cause;
 
 /// The causes that were logged lately.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Vec<(Cause, Instant)>);
+pub(crate) struct LogThrottle(Vec<(Cause, Instant)>);
 
-impl Told {
+impl LogThrottle {
     /// Whether a failure is to be logged now.
-    pub(crate) fn is_news(&mut self, cause: &Cause) -> bool {
+    pub(crate) fn admits(&mut self, cause: &Cause) -> bool {
         let now = Instant::now();
         self.0.retain(|(_, at)| now < *at + AGAIN);
         let is_news = self.0.len() < CAUSES && self.0.iter().all(|(told, _)| told != cause);
@@ -23,7 +23,7 @@ impl Told {
     }
 
     /// Whether a success ends a failure that was logged.
-    pub(crate) fn is_over(&mut self) -> bool {
+    pub(crate) fn clear(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
     }
 }
@@ -39,16 +39,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fault_that_lasts_is_told_once_a_minute_and_so_is_its_end() {
-        let (mut told, mut lines) = (Told::default(), 0);
+        let (mut throttle, mut lines) = (LogThrottle::default(), 0);
         for _ in 0..120 {
             for broker in ["a: refused", "b: refused"] {
-                lines += usize::from(told.is_news(&broker.into()));
+                lines += usize::from(throttle.admits(&broker.into()));
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(lines, 4);
-        assert!(told.is_over() && !told.is_over());
-        let ever_new = (0..1000).filter(|n| told.is_news(&format!("{n}").into()));
+        assert!(throttle.clear() && !throttle.clear());
+        let ever_new = (0..1000).filter(|n| throttle.admits(&format!("{n}").into()));
         assert_eq!(ever_new.count(), CAUSES);
     }
 }

@@ -11,12 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A listener of loopback; it ends with the runtime.
 #[derive(Clone)]
-pub struct Impostor {
+pub struct FakeServer {
     address: SocketAddr,
     met: Arc<AtomicU64>,
 }
 
-impl Impostor {
+impl FakeServer {
     /// Plays every connection as `play` says, until that ends. Who is fooled no longer hangs up:
     /// that is no failure.
     ///
@@ -38,7 +38,7 @@ impl Impostor {
         Ok(Self { address, met })
     }
 
-    /// As [`Impostor::start`], with a broker that speaks Kafka up to SASL and then says what
+    /// As [`FakeServer::start`], with a broker that speaks Kafka up to SASL and then says what
     /// `script` makes of the round and of the client's message.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The way to every broker of a cluster, tried step by step for whoever checks a configuration.
+//! A connection to every broker of a cluster, tried stage by stage for whoever checks a configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,54 +11,55 @@ use crate::calls::metadata::{AskMetadata, MetadataAnswer};
 use crate::cluster::{Cluster, anyone};
 use crate::error::{Cause, Reason};
 use crate::resolve::Endpoint;
-use crate::step::{Fault, Step};
+use crate::stage::{Fault, Stage};
 
-/// How far the way to one broker goes.
+/// How far the connection to one broker comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Walk {
+pub struct Probe {
     /// `host:port`.
     pub server: String,
     /// The broker's number, if the cluster advertises this address; else a bootstrap server.
     pub broker: Option<i32>,
-    /// The steps that were taken without a fault.
-    pub passed: Vec<Step>,
-    /// The step that failed and why, if one did.
-    pub fault: Option<(Step, Cause)>,
+    /// The stages that were taken without a fault.
+    pub passed: Vec<Stage>,
+    /// The stage that failed and why, if one did.
+    pub fault: Option<(Stage, Cause)>,
 }
 
 impl Client {
-    /// Tries the way to each bootstrap server, and then to each broker that the cluster
+    /// Tries to connect to each bootstrap server, and then to each broker that the cluster
     /// advertises, with a new connection.
-    pub async fn walk(&self) -> Vec<Walk> {
+    pub async fn probe(&self) -> Vec<Probe> {
         let cluster = &self.shared.cluster;
         let bootstrap = cluster.config.bootstrap.iter().cloned();
-        let mut walks = walk_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
-        if walks.iter().all(|walk| walk.fault.is_some()) {
-            return walks;
+        let mut probes = probe_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
+        if probes.iter().all(|probe| probe.fault.is_some()) {
+            return probes;
         }
         // Fills in who is advertised; what else fails is for `ready` to say.
         let deadline = Instant::now() + cluster.config.request_timeout.min(PATIENCE);
         let _told_by_ready = self.shared.metadata.ask_now(deadline).await;
         let advertised = cluster.brokers().into_iter();
-        walks
-            .extend(walk_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await);
+        probes.extend(
+            probe_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await,
+        );
         let without = cluster.without_address().into_iter();
-        walks.extend(without.map(|(id, server, error)| Walk {
+        probes.extend(without.map(|(id, server, error)| Probe {
             server,
             broker: Some(id),
             passed: Vec::new(),
-            fault: Some((error.step(), error.what())),
+            fault: Some((error.stage(), error.what())),
         }));
-        walks
+        probes
     }
 
     /// Whether what we are may write to a topic, as a broker says (KIP-430); nothing is written.
     /// A broker before 2.3 does not say: then this is `Ok`.
     ///
     /// # Errors
-    /// The step that failed and why, after at most `within`.
-    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Step, Cause)> {
+    /// The stage that failed and why, after at most `within`.
+    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
         let cluster = &self.shared.cluster;
         let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
         let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
@@ -66,11 +67,11 @@ impl Client {
         let (answer, ..) = timeout(within, asked)
             .await
             .unwrap_or_else(|_| Err("no answer in time".into()))
-            .map_err(|cause| (Step::Handshake, cause))?;
-        judge(topic, &answer).map_err(|cause| (Step::Authorization, cause))
+            .map_err(|cause| (Stage::Handshake, cause))?;
+        judge(topic, &answer).map_err(|cause| (Stage::Authorization, cause))
     }
 
-    /// What is wrong on the way to brokers now, as the last attempts showed; nothing before a first
+    /// What is wrong with connections to brokers now, as the last attempts showed; nothing before a first
     /// one.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
@@ -111,36 +112,36 @@ impl Client {
 }
 
 /// All ways at once, told in the order in which they are given.
-async fn walk_all(
+async fn probe_all(
     cluster: &Arc<Cluster>,
     places: impl Iterator<Item = (Option<i32>, Endpoint)>,
-) -> Vec<Walk> {
+) -> Vec<Probe> {
     let walking: Vec<_> = places
         .map(|(broker, endpoint)| {
-            tokio::spawn(walk(Arc::clone(cluster), broker, endpoint).in_current_span())
+            tokio::spawn(probe(Arc::clone(cluster), broker, endpoint).in_current_span())
         })
         .collect();
-    let mut walks = Vec::new();
+    let mut probes = Vec::new();
     for walked in walking {
-        walks.extend(walked.await);
+        probes.extend(walked.await);
     }
-    walks
+    probes
 }
 
-async fn walk(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -> Walk {
+async fn probe(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -> Probe {
     let connected = match broker {
         Some(id) => cluster.connect_broker(id, 0).await,
         None => cluster.connect(&endpoint, 0).await,
     };
     let error = connected.err();
-    let is_passed = |step: &Step| match &error {
+    let is_passed = |stage: &Stage| match &error {
         Some(error) if error.is_before_the_way() => false,
-        Some(error) => *step < error.step(),
+        Some(error) => *stage < error.stage(),
         None => true,
     };
-    let passed = cluster.steps().filter(is_passed).collect();
-    let fault = error.map(|error| (error.step(), error.what()));
-    Walk { server: endpoint.to_string(), broker, passed, fault }
+    let passed = cluster.stages().filter(is_passed).collect();
+    let fault = error.map(|error| (error.stage(), error.what()));
+    Probe { server: endpoint.to_string(), broker, passed, fault }
 }
 
 /// Who is advertised may take as long to be told; a request of a producer may take longer.
@@ -178,14 +179,14 @@ mod tests {
         let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
         let bootstrap = format!("nobody:1,{}", cluster.bootstrap().split(',').next().unwrap());
         let config = Config::from_properties([("bootstrap.servers", &*bootstrap)]).unwrap();
-        let walks = cluster.client(config).walk().await;
-        let shown: Vec<_> = walks
+        let probes = cluster.client(config).probe().await;
+        let shown: Vec<_> = probes
             .iter()
-            .map(|walk| {
-                (walk.broker, walk.passed.len(), walk.fault.as_ref().map(|(step, _)| *step))
+            .map(|probe| {
+                (probe.broker, probe.passed.len(), probe.fault.as_ref().map(|(stage, _)| *stage))
             })
             .collect();
-        let expected = [(None, 1, Some(Step::Tcp)), (None, 3, None), (Some(1), 3, None)];
+        let expected = [(None, 1, Some(Stage::Tcp)), (None, 3, None), (Some(1), 3, None)];
         assert_eq!(shown[..3], expected);
         assert_eq!(shown[3], (Some(2), 3, None));
     }
@@ -203,12 +204,12 @@ mod tests {
             ("sasl.password", "hunter2"),
         ];
         let client = cluster.client(Config::from_properties(properties).unwrap());
-        let [walk] = &*client.walk().await else { panic!("nobody is advertised") };
-        assert_eq!(walk.passed, [Step::Name, Step::Tcp, Step::Handshake, Step::Mechanism]);
+        let [probe] = &*client.probe().await else { panic!("nobody is advertised") };
+        assert_eq!(probe.passed, [Stage::Name, Stage::Tcp, Stage::Handshake, Stage::Mechanism]);
         tokio::time::sleep(Duration::from_secs(7)).await;
         let [fault] = &*client.faults() else { panic!("one broker") };
-        assert_eq!((fault.step, fault.lasts.as_secs()), (Step::Credential, 7));
-        assert!(!format!("{fault:?}{walk:?}").contains("hunter2"));
+        assert_eq!((fault.stage, fault.lasts.as_secs()), (Stage::Credential, 7));
+        assert!(!format!("{fault:?}{probe:?}").contains("hunter2"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,8 +222,8 @@ mod tests {
         let properties = [("bootstrap.servers", &*bootstrap), ("request.timeout.ms", "200000")];
         let client = cluster.client(Config::from_properties(properties).unwrap());
         let started = Instant::now();
-        let [walk] = &*client.walk().await else { panic!("nobody is advertised") };
-        assert_eq!((walk.passed.len(), &walk.fault), (3, &None));
+        let [probe] = &*client.probe().await else { panic!("nobody is advertised") };
+        assert_eq!((probe.passed.len(), &probe.fault), (3, &None));
         assert!(started.elapsed() <= PATIENCE, "{:?}", started.elapsed());
     }
 
@@ -243,14 +244,14 @@ mod tests {
         assert_eq!(client.ready(PATIENCE).await, Ok(()), "one broker can be reached");
         let faults = client.faults();
         for (fault, id, text) in [(&faults[0], 2, ":9092"), (&faults[1], 3, "broker-3:0")] {
-            assert_eq!((fault.server.as_deref(), fault.step), (Some(text), Step::Name));
+            assert_eq!((fault.server.as_deref(), fault.stage), (Some(text), Stage::Name));
             let told = format!("broker {id} advertises `{text}`: that is no host and port");
             assert!(fault.cause.starts_with(&told), "{fault:?}");
             assert!(fault.cause.ends_with(&format!("advertised by {bootstrap}")), "{fault:?}");
         }
-        let walks = client.walk().await;
-        let failed = walks.iter().filter(|walk| walk.fault.is_some());
-        let failed: Vec<_> = failed.map(|walk| (walk.broker, walk.server.as_str())).collect();
+        let probes = client.probe().await;
+        let failed = probes.iter().filter(|probe| probe.fault.is_some());
+        let failed: Vec<_> = failed.map(|probe| (probe.broker, probe.server.as_str())).collect();
         assert_eq!(failed, [(Some(2), ":9092"), (Some(3), "broker-3:0")]);
     }
 
@@ -271,7 +272,7 @@ mod tests {
             assert!(cause.contains(told), "{cause}");
             assert!(cause.ends_with(&format!("advertised by {bootstrap}")), "{cause}");
             let [fault] = &*client.faults() else { panic!("one broker") };
-            assert_eq!(fault.step, Step::Name);
+            assert_eq!(fault.stage, Stage::Name);
         }
         cluster.advertise(1, "127.0.0.1", port);
         assert_eq!(client.ready(PATIENCE).await, Ok(()));

@@ -1,13 +1,13 @@
-//! The steps of the way to a broker: which one failed is what an operator asks first.
+//! The stages of a connection to a broker: which one failed is what an operator asks first.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::Cause;
 
-/// One step, in the order in which they are taken.
+/// One stage, in the order in which they are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum Stage {
     /// The host's name becomes an address.
     Name,
     /// A connection to one of its addresses.
@@ -24,7 +24,7 @@ pub enum Step {
     Authorization,
 }
 
-impl Step {
+impl Stage {
     /// All of them, in order.
     pub const ALL: [Self; 7] = [
         Self::Name,
@@ -36,7 +36,7 @@ impl Step {
         Self::Authorization,
     ];
 
-    /// The step in a word of lower case.
+    /// The stage in a word of lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,20 +51,20 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// What is wrong on the way to a broker.
+/// What is wrong with the connection to a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
     /// The broker's `host:port`; nothing if it is the whole cluster's.
     pub server: Option<String>,
-    /// The step that failed.
-    pub step: Step,
+    /// The stage that failed.
+    pub stage: Stage,
     /// What happened and what to change; never a secret.
     pub cause: Cause,
     /// For how long that has been so.

@@ -18,7 +18,7 @@ use crate::sasl::{Kerberos, Tickets};
 
 /// What clients of one identity share.
 #[derive(Clone)]
-struct Desk {
+struct KerberosWorker {
     /// The C library's name of the cache in memory for the tickets that a keytab gives.
     cache: String,
     /// Without turns, clients would empty the cache for each other. It is held until a thread has
@@ -28,7 +28,7 @@ struct Desk {
 
 /// Identities come from properties, not from peers, and are few. The C library keeps a cache in
 /// memory for as long as the process lives, so its name is kept as well.
-static DESKS: LazyLock<Lock<HashMap<Kerberos, Desk>>> = LazyLock::new(Lock::default);
+static DESKS: LazyLock<Lock<HashMap<Kerberos, KerberosWorker>>> = LazyLock::new(Lock::default);
 
 /// A context with the broker that was dialled as `host`, and until when the client's ticket holds.
 ///
@@ -46,11 +46,11 @@ pub(in crate::sasl) async fn begin(
 }
 
 async fn ask(kerberos: Kerberos, host: String) -> Result<(Gssapi, Option<Instant>), String> {
-    let desk = desk(&kerberos);
-    let turn = desk.turn.acquire_owned().await.map_err(|error| error.to_string())?;
+    let worker = worker(&kerberos);
+    let turn = worker.turn.acquire_owned().await.map_err(|error| error.to_string())?;
     let (reply, answer) = oneshot::channel();
     let work = move || {
-        let answer = tickets(&kerberos, &desk.cache)
+        let answer = tickets(&kerberos, &worker.cache)
             .and_then(|(cred, until)| Ok((Gssapi::new(&kerberos, cred, &host)?, until)));
         drop(turn);
         let _nobody_waits = reply.send(answer);
@@ -60,10 +60,10 @@ async fn ask(kerberos: Kerberos, host: String) -> Result<(Gssapi, Option<Instant
     answer.await.map_err(|_| "the thread for Kerberos has ended".to_owned())?
 }
 
-fn desk(kerberos: &Kerberos) -> Desk {
+fn worker(kerberos: &Kerberos) -> KerberosWorker {
     let mut desks = DESKS.lock();
     let cache = format!("MEMORY:kafka-client-{}", desks.len());
-    let new = || Desk { cache, turn: Arc::new(Semaphore::new(1)) };
+    let new = || KerberosWorker { cache, turn: Arc::new(Semaphore::new(1)) };
     desks.entry(kerberos.clone()).or_insert_with(new).clone()
 }
 

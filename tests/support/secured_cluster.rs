@@ -1,4 +1,4 @@
-//! A broker with a listener for each `security.protocol`, those who know it, and every door to it:
+//! A broker with a listener for each `security.protocol`, those who know it, and every case to it:
 //! properties of the bridge's clusters, right ones and wrong ones.
 
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ const CONNECTION: &str = "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKe
 /// What opens nothing.
 pub const WRONG: &str = "hunter2";
 
-/// The door whose password is Bob's in the environment.
+/// The case whose password is Bob's in the environment.
 pub const BY_ENVIRONMENT: &str = "byenvironment";
 /// Keys of an AWS identity.
 const AWS_SECRET: &str = "aws+secret/access=key";
 const AWS_TOKEN: &str = "aws-session-token";
 
 /// The broker and those who know it.
-pub struct House {
+pub struct SecuredCluster {
     /// The broker.
     pub kafka: Kafka,
     /// Who gives tokens that it takes.
@@ -37,7 +37,7 @@ pub struct House {
 }
 
 /// Kafka's properties of one cluster of the bridge.
-pub type Door = Vec<(&'static str, String)>;
+pub type Case = Vec<(&'static str, String)>;
 
 /// How a listener checks each mechanism.
 fn mechanisms(listener: &str) -> Vec<(String, String)> {
@@ -80,7 +80,7 @@ fn wrong_authority() -> anyhow::Result<Authority> {
     Ok(wrong)
 }
 
-impl House {
+impl SecuredCluster {
     /// Starts it.
     ///
     /// # Errors
@@ -150,28 +150,28 @@ impl House {
         secrets
     }
 
-    fn door(&self, listener: &str, more: &[(&'static str, &str)]) -> anyhow::Result<Door> {
+    fn case(&self, listener: &str, more: &[(&'static str, &str)]) -> anyhow::Result<Case> {
         let protocol = match listener {
             "MUTUAL" => "SSL",
             "OPEN" => "SASL_PLAINTEXT",
             _ => "SASL_SSL",
         };
-        let mut door = vec![
+        let mut case = vec![
             ("bootstrap.servers", self.kafka.bootstrap_at(listener)?),
             ("security.protocol", protocol.to_owned()),
         ];
         if protocol.ends_with("SSL") {
-            door.push(("ssl.truststore.location", self.right.path("ca.pem")?));
+            case.push(("ssl.truststore.location", self.right.path("ca.pem")?));
         }
         for (name, value) in more {
-            door.retain(|(known, _)| known != name);
-            door.push((*name, (*value).to_owned()));
+            case.retain(|(known, _)| known != name);
+            case.push((*name, (*value).to_owned()));
         }
-        Ok(door)
+        Ok(case)
     }
 
-    fn with_stores(&self, trust: &str, key: &str) -> anyhow::Result<Door> {
-        self.door(
+    fn with_stores(&self, trust: &str, key: &str) -> anyhow::Result<Case> {
+        self.case(
             "MUTUAL",
             &[
                 ("ssl.truststore.location", &self.right.path(trust)?),
@@ -188,13 +188,13 @@ impl House {
         mechanism: &str,
         user: &str,
         password: &str,
-    ) -> anyhow::Result<Door> {
+    ) -> anyhow::Result<Case> {
         let user = ("sasl.username", user);
-        self.door(listener, &[("sasl.mechanism", mechanism), user, ("sasl.password", password)])
+        self.case(listener, &[("sasl.mechanism", mechanism), user, ("sasl.password", password)])
     }
 
-    fn by_token(&self, secret: &str, scope: &str) -> anyhow::Result<Door> {
-        self.door(
+    fn by_token(&self, secret: &str, scope: &str) -> anyhow::Result<Case> {
+        self.case(
             "SECURE",
             &[
                 ("sasl.mechanism", "OAUTHBEARER"),
@@ -211,13 +211,13 @@ impl House {
     ///
     /// # Errors
     /// When a path is not UTF-8.
-    pub fn right(&self) -> anyhow::Result<BTreeMap<&'static str, Door>> {
+    pub fn right(&self) -> anyhow::Result<BTreeMap<&'static str, Case>> {
         let localhost = self.kafka.bootstrap_at("MUTUAL")?.replace("127.0.0.1", "localhost");
         let mut nameless = self.with_stores("ca.pem", "client.p12")?;
         nameless.push(("ssl.endpoint.identification.algorithm", String::new()));
-        let set = |door: &mut Door, name, value: &str| {
-            door.retain(|(known, _)| *known != name);
-            door.push((name, value.to_owned()));
+        let set = |case: &mut Case, name, value: &str| {
+            case.retain(|(known, _)| *known != name);
+            case.push((name, value.to_owned()));
         };
         set(&mut nameless, "bootstrap.servers", &localhost);
         let mut tls12 = self.with_stores("ca.pem", "client.p12")?;
@@ -230,7 +230,7 @@ impl House {
             let module = "org.apache.kafka.common.security.scram.ScramLoginModule required";
             let jaas =
                 format!("{module} username=\"{id}\" password=\"{hmac}\" tokenauth=\"true\";");
-            self.door("SECURE", &[("sasl.mechanism", mechanism), ("sasl.jaas.config", &jaas)])
+            self.case("SECURE", &[("sasl.mechanism", mechanism), ("sasl.jaas.config", &jaas)])
         };
         let file = self.right.path("password")?;
         std::fs::write(&file, format!("{BOB}\n"))?;
@@ -238,7 +238,7 @@ impl House {
         by_file.retain(|(name, _)| *name != "sasl.password");
         let by_environment = by_file.clone();
         by_file.push(("sasl.password.file", file));
-        let mut event_hubs = self.door("SECURE", &[("sasl.password", CONNECTION)])?;
+        let mut event_hubs = self.case("SECURE", &[("sasl.password", CONNECTION)])?;
         event_hubs.retain(|(name, _)| *name != "security.protocol");
         event_hubs.push(("service", "azure-event-hubs".to_owned()));
         Ok(BTreeMap::from([
@@ -266,7 +266,7 @@ impl House {
     ///
     /// # Errors
     /// When a path is not UTF-8.
-    pub fn wrong(&self) -> anyhow::Result<BTreeMap<&'static str, Door>> {
+    pub fn wrong(&self) -> anyhow::Result<BTreeMap<&'static str, Case>> {
         let (plain, mutual) = (self.kafka.bootstrap(), self.kafka.bootstrap_at("MUTUAL")?);
         let open = self.kafka.bootstrap_at("OPEN")?;
         let named = mutual.replace("127.0.0.1", "localhost");
@@ -290,11 +290,11 @@ impl House {
         unwrapped.retain(|(name, _)| *name != "bootstrap.servers");
         unwrapped.extend(at(&self.kafka.bootstrap_at("SECURE")?));
         Ok(BTreeMap::from([
-            ("tls-another-issuer", self.door("MUTUAL", &[("ssl.truststore.location", &other)])?),
-            ("tls-another-name", self.door("MUTUAL", &[("bootstrap.servers", &named)])?),
-            ("tls-no-certificate", self.door("MUTUAL", &[])?),
-            ("tls-a-strangers-certificate", self.door("MUTUAL", &stranger)?),
-            ("tls-to-plaintext", self.door("MUTUAL", &[("bootstrap.servers", &plain)])?),
+            ("tls-another-issuer", self.case("MUTUAL", &[("ssl.truststore.location", &other)])?),
+            ("tls-another-name", self.case("MUTUAL", &[("bootstrap.servers", &named)])?),
+            ("tls-no-certificate", self.case("MUTUAL", &[])?),
+            ("tls-a-strangers-certificate", self.case("MUTUAL", &stranger)?),
+            ("tls-to-plaintext", self.case("MUTUAL", &[("bootstrap.servers", &plain)])?),
             ("plaintext-to-tls", at(&mutual)),
             ("plaintext-to-sasl", at(&open)),
             ("sasl-to-plaintext", no_sasl),
@@ -302,8 +302,8 @@ impl House {
             ("plain-password", self.by_password("SECURE", "PLAIN", "alice", WRONG)?),
             ("scram-256-password", self.by_password("SECURE", "SCRAM-SHA-256", "bob", WRONG)?),
             ("scram-512-unknown-user", self.by_password("SECURE", "SCRAM-SHA-512", "eve", WRONG)?),
-            ("delegation-token-unknown", self.door("SECURE", &token)?),
-            ("mechanism-not-offered", self.door("SECURE", &aws)?),
+            ("delegation-token-unknown", self.case("SECURE", &token)?),
+            ("mechanism-not-offered", self.case("SECURE", &aws)?),
             ("oauthbearer-secret", self.by_token(WRONG, "produce")?),
             ("oauthbearer-audience", self.by_token(SECRET, "other")?),
         ]))

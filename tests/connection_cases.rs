@@ -1,4 +1,4 @@
-//! Every door into Kafka, TLS and SASL on real brokers: with right settings a record goes through
+//! Every case into Kafka, TLS and SASL on real brokers: with right settings a record goes through
 //! filter and bridge; with wrong ones the client is told what to change.
 
 use std::collections::BTreeMap;
@@ -13,20 +13,20 @@ use harness::http::{Request, Response};
 use harness::kafka::KafkaVersion;
 use harness::process::wait_until;
 use harness::reader::read_all;
-use kafka_upstream_tests::house::{BOB, BY_ENVIRONMENT, Door, House, WRONG};
+use kafka_upstream_tests::secured_cluster::{BOB, BY_ENVIRONMENT, Case, SecuredCluster, WRONG};
 use kafka_upstream_tests::{bodies, configuration, text};
 use serde_json::{Value, json};
 use xtask::build;
 
-/// Where every door leads; the record's body names the door.
+/// Where every case leads; the record's body names the case.
 const TOPIC: &str = "orders";
 /// What callers of the bridge must have.
 const BEARER: &str = "bridges-bearer-token";
 
 /// Filters that say themselves who they are, as Kong's plugin has it.
-fn filters(house: &House) -> anyhow::Result<Vec<(&'static str, Value)>> {
+fn filters(secured: &SecuredCluster) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let filter = |listener: &str, ssl: bool, user: &str, password: &str| -> anyhow::Result<Value> {
-        let address = house.kafka.bootstrap_at(listener)?;
+        let address = secured.kafka.bootstrap_at(listener)?;
         let port: u16 = address.rsplit(':').next().context("no port")?.parse()?;
         Ok(json!({
             // Else a cluster of the bridge with the same settings is the same client.
@@ -43,27 +43,27 @@ fn filters(house: &House) -> anyhow::Result<Vec<(&'static str, Value)>> {
     ])
 }
 
-fn toml(clusters: &BTreeMap<&'static str, Door>) -> String {
+fn toml(clusters: &BTreeMap<&'static str, Case>) -> String {
     let mut text = String::new();
-    for (name, door) in clusters {
+    for (name, case) in clusters {
         // A JSON string is a TOML string; writing to a String cannot fail.
         let _infallible = writeln!(text, "[clusters.\"{name}\"]");
-        for (property, value) in door {
+        for (property, value) in case {
             let _infallible = writeln!(text, "\"{property}\" = {}", Value::from(value.as_str()));
         }
     }
     text
 }
 
-async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
-    let house = House::start(version).await?;
-    let (right, wrong) = (house.right()?, house.wrong()?);
-    let mut listeners = filters(&house)?;
+async fn every_case(version: KafkaVersion) -> anyhow::Result<()> {
+    let secured = SecuredCluster::start(version).await?;
+    let (right, wrong) = (secured.right()?, secured.wrong()?);
+    let mut listeners = filters(&secured)?;
     let names = right.keys().chain(wrong.keys());
     listeners.extend(names.map(|name| (*name, json!({ "cluster": name }))));
-    let bridge = bridge(&house, &[&right, &wrong]).await?;
+    let bridge = bridge(&secured, &[&right, &wrong]).await?;
     let mut config = EnvoyConfig::new(build::filter()?).bridge(&bridge);
-    house.kafka.create_topic(TOPIC, 1).await?;
+    secured.kafka.create_topic(TOPIC, 1).await?;
     for (name, fields) in &mut listeners {
         let fields = fields.as_object_mut().context("fields are an object")?;
         fields.insert("bridge_token".into(), BEARER.into());
@@ -71,7 +71,7 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
         fields.insert("delivery_timeout".into(), 5000.into());
         fields.insert("error_handling".into(), json!({ "return_error_message": true }));
         let fields = configuration(TOPIC, &Value::Object(fields.clone()));
-        config = config.listener(Listener::filter(name, fields).vm_id("doors"));
+        config = config.listener(Listener::filter(name, fields).vm_id("cases"));
     }
     let envoy = Envoy::start(config).await?;
     let sending = listeners.iter().map(|(name, _)| {
@@ -79,7 +79,7 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
         async move { anyhow::Ok((*name, text(name).send(port?).await?)) }
     });
     let sent = futures_util::future::join_all(sending).await;
-    let records = bodies(&read_all(&house.kafka.bootstrap(), TOPIC).await?)?;
+    let records = bodies(&read_all(&secured.kafka.bootstrap(), TOPIC).await?)?;
     let mut told = String::new();
     for sent in sent {
         let (name, reply) = sent?;
@@ -90,39 +90,39 @@ async fn every_door(version: KafkaVersion) -> anyhow::Result<()> {
         ensure!(got == expected, "{name}: {got:?}, not {expected:?}: {}", reply.text());
         if !is_right {
             let error = error(&reply)?;
-            let _infallible = writeln!(told, "{name}\n  {}", house.anonymous(&error)?);
+            let _infallible = writeln!(told, "{name}\n  {}", secured.anonymous(&error)?);
         }
     }
     // Each client has 2 s to answer, and all are asked at once.
     let status = wait_until("all clients' answers", Duration::from_secs(60), async || {
-        let status = steps(&get(&bridge, "/v1/status").await?.json()?)?;
+        let status = stages(&get(&bridge, "/v1/status").await?.json()?)?;
         ensure!(!status.contains(": ,"), "neither ready nor at fault:\n{status}");
         Ok(status)
     })
     .await?;
     insta::assert_snapshot!("status", status);
-    let failing = |cluster| format!("cluster=\"{cluster}\",step=\"credential\"");
+    let failing = |cluster| format!("cluster=\"{cluster}\",stage=\"credential\"");
     let metrics = get(&bridge, "/metrics").await?.text();
     for (cluster, expected) in [("plain-password", 1.0), ("sasl-ssl-plain", 0.0)] {
         let name = "host_bridge_kafka_faults";
         ensure!(harness::bridge::sum(&metrics, name, &failing(cluster)) == expected, "{cluster}");
     }
-    nobody_is_told_a_secret(&house, &bridge, &envoy, &told).await?;
-    insta::assert_snapshot!("doors", told);
+    nobody_is_told_a_secret(&secured, &bridge, &envoy, &told).await?;
+    insta::assert_snapshot!("cases", told);
     Ok(())
 }
 
 /// A bridge that logs all there is, and wants a token of its callers.
 async fn bridge(
-    house: &House,
-    clusters: &[&BTreeMap<&'static str, Door>],
+    secured: &SecuredCluster,
+    clusters: &[&BTreeMap<&'static str, Case>],
 ) -> anyhow::Result<Bridge> {
-    let tokens = house.right.path("tokens")?;
+    let tokens = secured.right.path("tokens")?;
     std::fs::write(&tokens, format!("{BEARER}\n"))?;
-    let (own, trust) = (Value::from(tokens), Value::from(house.right.path("ca.pem")?));
+    let (own, trust) = (Value::from(tokens), Value::from(secured.right.path("ca.pem")?));
     let lines = format!("token_file = {own}\n[inline]\nssl.truststore.location = {trust}\n");
     let clusters = clusters.iter().map(|clusters| toml(clusters));
-    let settings = Settings::to(house.kafka.bootstrap()).line(&lines);
+    let settings = Settings::to(secured.kafka.bootstrap()).line(&lines);
     let mut settings = clusters.fold(settings, |settings, cluster| settings.line(&cluster));
     settings.env.push(("HOST_BRIDGE_LOG".to_owned(), "trace".to_owned()));
     settings.env.push(password());
@@ -134,8 +134,8 @@ async fn get(bridge: &Bridge, path: &str) -> anyhow::Result<Response> {
     asked.send(bridge.port()).await
 }
 
-/// What `/v1/status` says of each client: ready, or the steps that fail; mechanism and checks.
-fn steps(status: &Value) -> anyhow::Result<String> {
+/// What `/v1/status` says of each client: ready, or the stages that fail; mechanism and checks.
+fn stages(status: &Value) -> anyhow::Result<String> {
     let clients = status.get("clients").and_then(Value::as_array).context("no clients")?;
     let told = |client: &Value, path: &str| {
         client.pointer(path).and_then(Value::as_str).unwrap_or("-").to_owned()
@@ -143,10 +143,10 @@ fn steps(status: &Value) -> anyhow::Result<String> {
     let mut lines = Vec::new();
     for client in clients {
         let faults = client.get("faults").and_then(Value::as_array).context("no faults")?;
-        let mut steps: Vec<_> = faults.iter().map(|fault| told(fault, "/step")).collect();
-        steps.dedup();
+        let mut stages: Vec<_> = faults.iter().map(|fault| told(fault, "/stage")).collect();
+        stages.dedup();
         let is_ready = client.get("ready") == Some(&Value::Bool(true));
-        let state = if is_ready { "ready".to_owned() } else { steps.join(" ") };
+        let state = if is_ready { "ready".to_owned() } else { stages.join(" ") };
         let (cluster, mechanism) = (told(client, "/cluster"), told(client, "/mechanism"));
         lines.push(format!("{cluster}: {state}, {mechanism}, {}", told(client, "/tls/checks")));
     }
@@ -155,7 +155,7 @@ fn steps(status: &Value) -> anyhow::Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// The variable that has the password of a door.
+/// The variable that has the password of a case.
 fn password() -> (String, String) {
     let cluster = BY_ENVIRONMENT.to_uppercase();
     (format!("HOST_BRIDGE_CLUSTERS__{cluster}__SASL_PASSWORD"), BOB.to_owned())
@@ -169,7 +169,7 @@ fn error(reply: &Response) -> anyhow::Result<String> {
 
 /// Looks for every secret of the run in everything that was told to anyone.
 async fn nobody_is_told_a_secret(
-    house: &House,
+    secured: &SecuredCluster,
     bridge: &Bridge,
     envoy: &Envoy,
     replies: &str,
@@ -185,11 +185,11 @@ async fn nobody_is_told_a_secret(
     told.push(("Envoy's statistics", format!("{:?}", envoy.stats("").await?)));
     let checked = check(bridge).await?;
     let path = bridge.config_path().display().to_string();
-    insta::assert_snapshot!("check", house.anonymous(&checked.replace(&path, "FILE"))?);
+    insta::assert_snapshot!("check", secured.anonymous(&checked.replace(&path, "FILE"))?);
     told.push(("host-bridge check", checked));
     for (what, text) in &told {
         ensure!(!text.is_empty(), "{what} says nothing");
-        for secret in house.secrets().iter().map(String::as_str).chain([BEARER]) {
+        for secret in secured.secrets().iter().map(String::as_str).chain([BEARER]) {
             let quoted = Value::from(secret).to_string();
             let found = [secret, quoted.trim_matches('"')].iter().any(|form| text.contains(form));
             ensure!(!found, "{what} tells the secret {secret}");
@@ -211,11 +211,11 @@ async fn check(bridge: &Bridge) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_of_kafka_4_3_opens_or_says_why_not() -> anyhow::Result<()> {
-    every_door(KafkaVersion::V4_3).await
+async fn every_case_of_kafka_4_3_connects_or_says_why_not() -> anyhow::Result<()> {
+    every_case(KafkaVersion::V4_3).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_of_kafka_3_9_opens_or_says_why_not() -> anyhow::Result<()> {
-    every_door(KafkaVersion::V3_9).await
+async fn every_case_of_kafka_3_9_connects_or_says_why_not() -> anyhow::Result<()> {
+    every_case(KafkaVersion::V3_9).await
 }

@@ -14,7 +14,7 @@ use crate::outcome::{Code, Reason};
 
 /// The records of such a request, from their capture to their outcomes.
 #[derive(Debug)]
-pub struct Alone {
+pub struct PerRequestSender {
     outbox: Outbox,
     /// When nothing is sent any more.
     deadline: Duration,
@@ -33,7 +33,7 @@ pub enum Next {
     Conclude(Vec<Settled>),
 }
 
-impl Alone {
+impl PerRequestSender {
     /// Takes a request's records. `root` has the settings; `suspect` is whether the bridge did not
     /// answer the last question.
     ///
@@ -139,14 +139,14 @@ mod tests {
         Ended { status: Some(status), marker: Some(b"1"), body: Some(body), ..NOTHING }
     }
 
-    struct Story {
-        request: Alone,
+    struct Scenario {
+        request: PerRequestSender,
         now: Duration,
         sequence: u64,
         settled: Vec<Settled>,
     }
 
-    impl Story {
+    impl Scenario {
         fn new(fields: &str, suspect: bool) -> Self {
             let config = format!(r#"{{"bridge":"b:1","topic":"orders",{fields}}}"#);
             let settings = Settings::parse(config.as_bytes()).unwrap();
@@ -161,18 +161,21 @@ mod tests {
             };
             let now = Duration::from_secs(50);
             let record = wire::encode_record(&record).unwrap();
-            let request = Alone::new(&root, record.into(), 7, now, suspect).unwrap();
+            let request = PerRequestSender::new(&root, record.into(), 7, now, suspect).unwrap();
             Self { request, now, sequence: 0, settled: vec![] }
         }
 
-        /// The callouts that the story answers with `ends`, by method, and the outcome.
-        fn run(mut self, ends: &[Ended<'_>]) -> (Vec<&'static str>, &'static str, Alone) {
+        /// The callouts that the scenario answers with `ends`, by method, and the outcome.
+        fn run(
+            mut self,
+            ends: &[Ended<'_>],
+        ) -> (Vec<&'static str>, &'static str, PerRequestSender) {
             let (mut asked, mut ends) = (Vec::new(), ends.iter());
             loop {
                 match self.request.next(self.now, &mut self.sequence) {
                     Next::Dispatch(callout) => {
                         asked.push(callout.method);
-                        let ended = ends.next().expect("one more callout than the story has");
+                        let ended = ends.next().expect("one more callout than the scenario has");
                         let settled = self.request.on_ended(callout.purpose, ended, self.now);
                         self.settled.extend(settled);
                         if self.settled.is_empty() {
@@ -201,26 +204,26 @@ mod tests {
         let written =
             wire::encode_outcomes(&[Outcome::Written { partition: 0, offset: None }]).unwrap();
         let (alive, done) = (reply(200, b"{}"), reply(200, &written));
-        let (asked, outcome, _) = Story::new(ACKED, false).run(&[NOTHING, alive, done]);
+        let (asked, outcome, _) = Scenario::new(ACKED, false).run(&[NOTHING, alive, done]);
         assert_eq!((&asked[..], outcome), (&["POST", "GET", "POST"][..], "written"));
-        let (asked, outcome, request) = Story::new(ACKED, false).run(&[NOTHING, NOTHING]);
+        let (asked, outcome, request) = Scenario::new(ACKED, false).run(&[NOTHING, NOTHING]);
         assert_eq!((&asked[..], outcome), (&["POST", "GET"][..], "unknown"));
         assert!(request.is_unanswered());
         let unknown = reply(404, b"{}");
-        let (asked, outcome, _) = Story::new(ACKED, false).run(&[unknown, alive, done]);
+        let (asked, outcome, _) = Scenario::new(ACKED, false).run(&[unknown, alive, done]);
         assert_eq!((&asked[..], outcome), (&["POST", "PUT", "POST"][..], "written"));
         let queued = wire::encode_outcomes(&[Outcome::Queued]).unwrap();
-        let (_, outcome, _) = Story::new(MEMORY, false).run(&[reply(200, &queued)]);
+        let (_, outcome, _) = Scenario::new(MEMORY, false).run(&[reply(200, &queued)]);
         assert_eq!(outcome, "queued");
     }
 
     #[test]
     fn a_suspect_bridge_is_asked_before_anything_is_sent() {
-        let (asked, outcome, request) = Story::new(ACKED, true).run(&[NOTHING]);
+        let (asked, outcome, request) = Scenario::new(ACKED, true).run(&[NOTHING]);
         assert_eq!((&asked[..], outcome), (&["GET"][..], "not written"));
         assert!(!request.is_unanswered(), "the question had no body to lose a reply's by");
         let refused = reply(503, b"{}");
-        let (asked, outcome, _) = Story::new(ACKED, true).run(&[reply(200, b"{}"), refused]);
+        let (asked, outcome, _) = Scenario::new(ACKED, true).run(&[reply(200, b"{}"), refused]);
         assert_eq!((&asked[..], outcome), (&["GET", "POST"][..], "not written"));
     }
 
@@ -228,9 +231,9 @@ mod tests {
     fn a_bridge_that_is_there_but_never_answers_is_given_up() {
         let alive = reply(200, b"{}");
         let ends = [NOTHING, alive, NOTHING, alive, NOTHING, alive, NOTHING];
-        let (asked, outcome, _) = Story::new(ACKED, false).run(&ends);
+        let (asked, outcome, _) = Scenario::new(ACKED, false).run(&ends);
         assert_eq!((asked.len(), outcome), (7, "unknown"));
-        let mut late = Story::new(ACKED, false);
+        let mut late = Scenario::new(ACKED, false);
         late.now += Duration::from_secs(10);
         assert_eq!(late.run(&[]).1, "not written");
     }
@@ -243,7 +246,7 @@ mod tests {
             dispatch_status: Some(b"resolver failure"),
             ..NOTHING
         };
-        let mut story = Story::new(&one_a_batch, false);
+        let mut scenario = Scenario::new(&one_a_batch, false);
         let record = wire::encode_record(&Record {
             topic: "other",
             partition: None,
@@ -252,16 +255,16 @@ mod tests {
             value: None,
             headers: vec![],
         });
-        story.request.outbox.push(record.unwrap(), Some(7), story.now).unwrap();
+        scenario.request.outbox.push(record.unwrap(), Some(7), scenario.now).unwrap();
         let mut asked = Vec::new();
         for ended in [refused, Ended { dispatch_status: Some(b"ok"), ..reply(200, b"{}") }] {
-            let next = story.request.next(story.now, &mut story.sequence);
+            let next = scenario.request.next(scenario.now, &mut scenario.sequence);
             let Next::Dispatch(callout) = next else { panic!("{next:?}") };
             asked.push(callout.method);
             let ended = Ended { gateway: Gateway::Wasmx, ..ended };
-            story.request.on_ended(callout.purpose, &ended, story.now);
+            scenario.request.on_ended(callout.purpose, &ended, scenario.now);
         }
-        let next = story.request.next(story.now, &mut story.sequence);
+        let next = scenario.request.next(scenario.now, &mut scenario.sequence);
         let Next::Dispatch(callout) = next else { panic!("{next:?}") };
         assert_eq!((&asked[..], callout.method), (&["POST", "GET"][..], "POST"));
     }
@@ -269,10 +272,10 @@ mod tests {
     #[test]
     fn a_dispatch_that_the_host_refuses_settles_everything() {
         for suspect in [false, true] {
-            let mut story = Story::new(ACKED, suspect);
-            let next = story.request.next(story.now, &mut story.sequence);
+            let mut scenario = Scenario::new(ACKED, suspect);
+            let next = scenario.request.next(scenario.now, &mut scenario.sequence);
             let Next::Dispatch(callout) = next else { panic!("{next:?}") };
-            let settled = story.request.on_refused(callout.purpose, "no", story.now);
+            let settled = scenario.request.on_refused(callout.purpose, "no", scenario.now);
             assert!(matches!(settled[0].outcome, Outcome::NotWritten(_)));
         }
     }
