@@ -77,7 +77,7 @@ mod tests {
             ("sasl.mechanism", "GSSAPI"),
         ];
         let config = Config::from_properties(base.iter().chain(properties).copied());
-        let identity = config.map_err(|error| error.to_string())?.sasl.unwrap().identity;
+        let identity = config.map_err(|error| error.to_string())?.cluster.sasl.unwrap().identity;
         let Identity::Kerberos(kerberos) = identity else { panic!("{identity:?}") };
         Ok(kerberos)
     }
