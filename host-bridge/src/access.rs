@@ -1,9 +1,9 @@
 //! A filter's `authentication` in Kafka's own words.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use kafka_upstream_core::access::{Authentication, Mechanism, OAuthBearer};
+use kafka_client::{HttpsTrust, OAuthClient, SaslLogin, SecretSource};
+use kafka_upstream_core::access::{Authentication, Mechanism};
 use kafka_upstream_core::secret::Secret;
 
 /// Why a filter does not get the authentication that it asks for.
@@ -18,55 +18,78 @@ pub(crate) enum Refusal {
     Extension(String),
 }
 
-/// Replaces what the cluster says of SASL by what the filter says.
+/// Takes what the cluster says of SASL out of its properties, where the filter says something else;
+/// [`login`] says what. The identities at AWS and of Kerberos are never the filter's.
 pub(crate) fn apply(
     authentication: &Authentication,
     properties: &mut BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
     let Some(mechanism) = authentication.mechanism else { return Ok(()) };
     let is_own = properties.get("sasl.mechanism").is_some_and(|own| own == name(mechanism));
-    match mechanism {
+    let is_of_aws = match mechanism {
         // Without its role, keys and region a cluster's identity would be the process's own.
         Mechanism::Gssapi | Mechanism::AwsMskIam if is_own => return Ok(()),
         Mechanism::Gssapi => return Err(Refusal::NoKerberos),
-        _ => {}
-    }
+        mechanism => mechanism == Mechanism::AwsMskIam,
+    };
     properties.retain(|name, _| !name.starts_with("sasl."));
     let has_tls = properties.get("security.protocol").is_some_and(|now| now.ends_with("SSL"));
-    let protocol = if has_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" };
+    let protocol = match (is_of_aws, has_tls) {
+        (true, true) => "SASL_SSL",
+        (true, false) => "SASL_PLAINTEXT",
+        (false, true) => "SSL",
+        (false, false) => "PLAINTEXT",
+    };
     let mut set = |name: &str, value: &str| properties.insert(name.to_owned(), value.to_owned());
     set("security.protocol", protocol);
-    set("sasl.mechanism", name(mechanism));
-    let mut options = Options::new();
-    match mechanism {
-        Mechanism::Plain => options.user(authentication),
-        Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
-            options.user(authentication);
-            if authentication.tokenauth == Some(true) {
-                options.add("tokenauth", "true");
-            }
-        }
+    if is_of_aws {
+        set("sasl.mechanism", name(mechanism));
+    }
+    Ok(())
+}
+
+/// How the filter authenticates; `trust` is for its token endpoint. None where that is the cluster's.
+///
+/// # Errors
+/// [`Refusal::Extension`].
+pub(crate) fn login(
+    authentication: &Authentication,
+    trust: HttpsTrust,
+) -> Result<Option<SaslLogin>, Refusal> {
+    let Some(mechanism) = authentication.mechanism else { return Ok(None) };
+    let text = |text: &Option<Secret>| text.as_ref().map_or("", Secret::expose).to_owned();
+    let (user, password) = (text(&authentication.user), text(&authentication.password));
+    let password = kafka_client::Secret::new(password);
+    let is_token = authentication.tokenauth == Some(true);
+    Ok(Some(match mechanism {
+        Mechanism::Plain => SaslLogin::Plain { user, password },
+        Mechanism::ScramSha256 => SaslLogin::Scram { is_sha512: false, user, password, is_token },
+        Mechanism::ScramSha512 => SaslLogin::Scram { is_sha512: true, user, password, is_token },
         Mechanism::OAuthBearer => {
             let oauth = authentication.oauthbearer.clone().unwrap_or_default();
-            if let Some(url) = &oauth.token_endpoint_url {
-                set("sasl.oauthbearer.token.endpoint.url", url);
-            }
-            if oauth.token_endpoint_tls_verify == Some(false) {
-                set("sasl.oauthbearer.token.endpoint.tls.verify", "false");
-            }
-            // Unlike a value, a name could become another option.
-            let names = oauth.extensions.iter().flatten().map(|(name, _)| name);
+            let secret = kafka_client::Secret::new(text(&oauth.client_secret));
+            let client = OAuthClient {
+                endpoint: oauth.token_endpoint_url.unwrap_or_default(),
+                id: oauth.client_id.unwrap_or_default(),
+                secret: SecretSource::Given(secret),
+                scope: oauth
+                    .scopes
+                    .map(|scopes| scopes.join(" "))
+                    .filter(|scope| !scope.is_empty()),
+                trust: match oauth.token_endpoint_tls_verify {
+                    Some(false) => HttpsTrust::Anyone,
+                    _ => trust,
+                },
+            };
+            let extensions = oauth.extensions.unwrap_or_default();
             let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphabetic());
-            if let Some(wrong) = names.into_iter().find(|name| !is_name(name)) {
+            if let Some(wrong) = extensions.keys().find(|name| !is_name(name)) {
                 return Err(Refusal::Extension(wrong.clone()));
             }
-            options.client(&oauth);
+            SaslLogin::OAuthBearer { client, extensions }
         }
-        // The identity is the bridge's own.
-        Mechanism::AwsMskIam | Mechanism::Gssapi => return Ok(()),
-    }
-    set("sasl.jaas.config", &options.finish());
-    Ok(())
+        Mechanism::AwsMskIam | Mechanism::Gssapi => return Ok(None),
+    }))
 }
 
 fn name(mechanism: Mechanism) -> &'static str {
@@ -77,46 +100,6 @@ fn name(mechanism: Mechanism) -> &'static str {
         Mechanism::OAuthBearer => "OAUTHBEARER",
         Mechanism::AwsMskIam => "AWS_MSK_IAM",
         Mechanism::Gssapi => "GSSAPI",
-    }
-}
-
-/// `sasl.jaas.config`, which takes every text and tells of a delegation token.
-struct Options(String);
-
-impl Options {
-    fn new() -> Self {
-        Self("LoginModule required".to_owned())
-    }
-
-    fn user(&mut self, authentication: &Authentication) {
-        self.secret("username", authentication.user.as_ref());
-        self.secret("password", authentication.password.as_ref());
-    }
-
-    fn client(&mut self, oauth: &OAuthBearer) {
-        self.add("clientId", oauth.client_id.as_deref().unwrap_or_default());
-        self.secret("clientSecret", oauth.client_secret.as_ref());
-        if let Some(scopes) = &oauth.scopes {
-            self.add("scope", &scopes.join(" "));
-        }
-        for (name, value) in oauth.extensions.iter().flatten() {
-            self.add(&format!("extension_{name}"), value);
-        }
-    }
-
-    fn secret(&mut self, name: &str, secret: Option<&Secret>) {
-        self.add(name, secret.map(Secret::expose).unwrap_or_default());
-    }
-
-    fn add(&mut self, name: &str, value: &str) {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-        // Writing to a String cannot fail.
-        let _infallible = write!(self.0, " {name}=\"{value}\"");
-    }
-
-    fn finish(mut self) -> String {
-        self.0.push(';');
-        self.0
     }
 }
 
@@ -131,27 +114,27 @@ mod tests {
         properties.into_iter().collect()
     }
 
+    fn login_of(authentication: &str) -> Result<Option<SaslLogin>, String> {
+        let authentication = serde_json::from_str(authentication).unwrap();
+        login(&authentication, HttpsTrust::default()).map_err(|refusal| refusal.to_string())
+    }
+
     #[test]
     fn the_filters_authentication_replaces_the_clusters() {
         let cluster = [
-            ("security.protocol", "SSL"),
+            ("security.protocol", "SASL_SSL"),
             ("sasl.password.file", "/p"),
             ("acks", "1"),
             ("sasl.username", "bridge"),
         ];
         let authentication =
             r#"{"mechanism":"SCRAM-SHA-256","user":"a\"b","password":"c\\d;","tokenauth":true}"#;
-        let expected = [
-            ("acks", "1"),
-            (
-                "sasl.jaas.config",
-                r#"LoginModule required username="a\"b" password="c\\d;" tokenauth="true";"#,
-            ),
-            ("sasl.mechanism", "SCRAM-SHA-256"),
-            ("security.protocol", "SASL_SSL"),
-        ];
+        let expected = [("acks", "1"), ("security.protocol", "SSL")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(applied(authentication, &cluster), expected);
+        let (user, password) = ("a\"b".to_owned(), kafka_client::Secret::new("c\\d;"));
+        let scram = SaslLogin::Scram { is_sha512: false, user, password, is_token: true };
+        assert_eq!(login_of(authentication), Ok(Some(scram)));
     }
 
     #[test]
@@ -188,12 +171,9 @@ mod tests {
     fn the_name_of_an_extension_is_no_way_to_another_option() {
         let asked = r#"{"mechanism":"OAUTHBEARER","oauthbearer":{"client_id":"i",
             "extensions":{"a=\"b\" clientId":"other"}}}"#;
-        let asked = serde_json::from_str(asked).unwrap();
-        let error = apply(&asked, &mut BTreeMap::new()).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "authentication.oauthbearer.extensions: a name has letters only, not `a=\"b\" clientId`"
-        );
+        let error = "authentication.oauthbearer.extensions: a name has letters only, not \
+            `a=\"b\" clientId`";
+        assert_eq!(login_of(asked), Err(error.to_owned()));
     }
 
     #[test]
@@ -202,15 +182,17 @@ mod tests {
             "token_endpoint_url":"http://127.0.0.1:1/t","client_id":"i","client_secret":"s",
             "scopes":["a","b"],"extensions":{"logicalCluster":"lkc"},
             "token_endpoint_tls_verify":false}}"#;
-        let applied = applied(authentication, &[]);
-        let jaas = "LoginModule required clientId=\"i\" clientSecret=\"s\" scope=\"a b\" \
-            extension_logicalCluster=\"lkc\";";
-        assert!(applied.contains(&("sasl.jaas.config".into(), jaas.into())), "{applied:?}");
-        let verify = "sasl.oauthbearer.token.endpoint.tls.verify";
-        assert!(applied.contains(&(verify.into(), "false".into())), "{applied:?}");
-        let all = applied.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let config =
-            kafka_client::Config::from_properties(all.chain([("bootstrap.servers", "a:1")]));
-        assert!(config.is_ok(), "{config:?}");
+        let login = login_of(authentication).unwrap().unwrap();
+        let client = OAuthClient {
+            endpoint: "http://127.0.0.1:1/t".to_owned(),
+            id: "i".to_owned(),
+            secret: SecretSource::Given(kafka_client::Secret::new("s")),
+            scope: Some("a b".to_owned()),
+            trust: HttpsTrust::Anyone,
+        };
+        let extensions = BTreeMap::from([("logicalCluster".to_owned(), "lkc".to_owned())]);
+        assert_eq!(login, SaslLogin::OAuthBearer { client, extensions });
+        let config = kafka_client::ClusterConfig::new("a:1").unwrap();
+        assert!(config.sasl(login).is_ok());
     }
 }

@@ -98,13 +98,10 @@ impl Clusters {
         config.tls.check()?;
         for (name, properties) in &config.clusters {
             let refused = |reason: String| field(&format!("clusters.{name}"), &reason);
-            read(properties)
-                .map_err(|error| refused(error.to_string()))?
-                .cluster
-                .check_files()
-                .map_err(|error| refused(error.to_string()))?;
+            let checked = read(properties).map_err(|error| refused(error.to_string()))?;
+            checked.cluster.check_files().map_err(|error| refused(error.to_string()))?;
             let pipeline = clusters
-                .pipeline(name, None, properties)
+                .pipeline(name, None, checked)
                 .map_err(|refusal| refused(refusal.to_string()))?;
             clusters.named.insert(name.clone(), pipeline);
         }
@@ -138,7 +135,13 @@ impl Clusters {
     pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Pipeline>, Refusal> {
         check_served(profile)?;
         let (cluster, properties) = self.properties(profile)?;
-        self.pipeline(cluster, profile.cluster_name.clone(), &properties)
+        let mut config = read(&properties)?;
+        let trust = config.cluster.https_trust();
+        let asked = profile.authentication.as_ref().map(|asked| access::login(asked, trust));
+        if let Some(login) = asked.transpose()?.flatten() {
+            config.cluster = config.cluster.sasl(login)?;
+        }
+        self.pipeline(cluster, profile.cluster_name.clone(), config)
     }
 
     /// Why a profile is refused, and where that can be changed.
@@ -226,9 +229,9 @@ impl Clusters {
         &self,
         cluster: &str,
         own_name: Option<String>,
-        properties: &Properties,
+        config: kafka_client::Config,
     ) -> Result<Arc<Pipeline>, Refusal> {
-        let kafka_client::Config { cluster: connects, producer } = read(properties)?;
+        let kafka_client::Config { cluster: connects, producer } = config;
         let place = (cluster.to_owned(), own_name, connects);
         let mut made = self.made();
         let key = (place, producer);

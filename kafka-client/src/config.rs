@@ -17,6 +17,7 @@ pub use cluster::ClusterConfig;
 pub use producer::{Acks, Partitioner, ProducerConfig};
 pub use property::PropertyError;
 pub use reference::{PropertyDoc, properties};
+pub use sasl::SaslLogin;
 
 use names::NAMES;
 use property::{Property, nearest};

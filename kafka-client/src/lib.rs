@@ -40,7 +40,7 @@ mod versions;
 pub use client::Client;
 pub use config::{
     Acks, ClusterConfig, Config, Partitioner, ProducerConfig, PropertyDoc, PropertyError,
-    properties,
+    SaslLogin, properties,
 };
 pub use error::{Cause, NotReady, Reason};
 pub use outcome::Outcome;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::property::{Property, PropertyError};
+use super::sasl::SaslLogin;
 use super::security::{SECURITY_PROTOCOL, SecurityProtocol};
 use super::tls::{self, HTTPS_CA, HTTPS_CA_PEM, TlsSettings};
 use super::{BOOTSTRAP, CLUSTER_ID, DAY_MS, INT_MAX};
@@ -48,6 +49,23 @@ impl ClusterConfig {
     pub fn client_id(mut self, id: &str) -> Result<Self, PropertyError> {
         self.client_id = client_id(Property { name: "client.id", value: id })?;
         Ok(self)
+    }
+
+    /// Authenticates by SASL, in place of what the properties say of it (`security.protocol` and
+    /// `sasl.*`).
+    ///
+    /// # Errors
+    /// [`PropertyError`] names what is missing, or is not a text for SASL.
+    pub fn sasl(mut self, login: SaslLogin) -> Result<Self, PropertyError> {
+        self.sasl = Some(login.check()?);
+        self.security = self.security.with_sasl();
+        Ok(self)
+    }
+
+    /// Whose certificates token endpoints and AWS's services may have (`https.ca.location`).
+    #[must_use]
+    pub fn https_trust(&self) -> HttpsTrust {
+        self.https.clone()
     }
 
     /// `request.timeout.ms`: how long a broker may take for an answer; 30 s unless set.

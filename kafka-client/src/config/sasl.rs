@@ -31,6 +31,75 @@ pub(super) const EXTENSIONS: &str = "sasl.oauthbearer.extensions";
 pub(super) const LOGIN_HANDLER: &str = "sasl.login.callback.handler.class";
 pub(super) const CLIENT_HANDLER: &str = "sasl.client.callback.handler.class";
 
+/// How a client authenticates, with the credential itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SaslLogin {
+    /// PLAIN (RFC 4616).
+    Plain {
+        /// The user name.
+        user: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// SCRAM (RFC 5802).
+    Scram {
+        /// SHA-512 instead of SHA-256.
+        is_sha512: bool,
+        /// The user name, or the id of a delegation token (KIP-48).
+        user: String,
+        /// Its password, or the token's HMAC.
+        password: Secret,
+        /// Whether it is a delegation token.
+        is_token: bool,
+    },
+    /// OAUTHBEARER with tokens by client credentials (KIP-768).
+    OAuthBearer {
+        /// How tokens are asked for.
+        client: OAuthClient,
+        /// SASL extensions (KIP-342), such as `logicalCluster`.
+        extensions: BTreeMap<String, String>,
+    },
+}
+
+impl SaslLogin {
+    pub(super) fn check(self) -> Result<Sasl, PropertyError> {
+        let (mechanism, identity, extensions) = match self {
+            Self::Plain { user, password } => {
+                (Mechanism::Plain, with_password(user, password, false)?, BTreeMap::new())
+            }
+            Self::Scram { is_sha512, user, password, is_token } => {
+                let mechanism =
+                    if is_sha512 { Mechanism::ScramSha512 } else { Mechanism::ScramSha256 };
+                (mechanism, with_password(user, password, is_token)?, BTreeMap::new())
+            }
+            Self::OAuthBearer { client, extensions } => {
+                endpoint(Property { name: ENDPOINT, value: &client.endpoint })?;
+                let wrong = extensions.iter().find(|(name, value)| !is_extension(name, value));
+                if let Some((name, _)) = wrong {
+                    let mechanism = Mechanism::OAuthBearer.name();
+                    return Err(PropertyError::Option { option: name.clone(), mechanism });
+                }
+                (Mechanism::OAuthBearer, Identity::OAuth(client), extensions)
+            }
+        };
+        Ok(Sasl { mechanism, identity, extensions, region: None })
+    }
+}
+
+fn with_password(
+    user: String,
+    password: Secret,
+    is_token: bool,
+) -> Result<Identity, PropertyError> {
+    if user.is_empty() {
+        return Err(PropertyError::Missing(USER));
+    }
+    text(Property { name: USER, value: &user })?;
+    text(Property { name: PASSWORD, value: password.expose() })?;
+    Ok(Identity::Password { user, password: SecretSource::Given(password), is_token })
+}
+
 /// What is said of SASL, before it is known whether it makes sense together. Each property that
 /// has an option of `sasl.jaas.config` of the same meaning is kept under the option's name.
 #[derive(Default)]

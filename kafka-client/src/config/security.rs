@@ -24,6 +24,11 @@ impl SecurityProtocol {
         ])
     }
 
+    /// The same with SASL on top.
+    pub(super) fn with_sasl(self) -> Self {
+        if self.has_tls() { Self::SaslSsl } else { Self::SaslPlaintext }
+    }
+
     /// Whether connections are TLS.
     pub(crate) fn has_tls(self) -> bool {
         matches!(self, Self::Ssl | Self::SaslSsl)
