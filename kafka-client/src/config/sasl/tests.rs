@@ -1,6 +1,6 @@
 //! What `sasl.*` means together, and what it may not be.
 
-use super::{Property, mechanism};
+use super::{Property, PropertyError, SaslLogin, USER, mechanism};
 use crate::Config;
 use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity, Mechanism, OAuthClient, Sasl};
 use crate::secret::{Secret, SecretSource};
@@ -323,4 +323,34 @@ fn a_configuration_shows_no_secret_and_differs_by_it() {
     };
     assert_ne!(with("one"), with("two"));
     assert!(!format!("{:?}", with("hunter2")).contains("hunter2"));
+}
+
+#[test]
+fn a_login_in_types_is_the_same_as_in_properties() {
+    let typed = |login| crate::ClusterConfig::new("a:1").unwrap().sasl(login);
+    let cluster = |properties: &[(&str, &str)]| {
+        let all = properties.iter().copied().chain([("bootstrap.servers", "a:1")]);
+        Config::from_properties(all).unwrap().cluster
+    };
+    let (user, password) = ("u".to_owned(), Secret::new("p,\";"));
+    let plain = SaslLogin::Plain { user: user.clone(), password: password.clone() };
+    let named = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "u"),
+        ("sasl.password", "p,\";"),
+    ];
+    assert_eq!(typed(plain), Ok(cluster(&named)));
+    let scram = SaslLogin::Scram { is_sha512: true, user, password, is_token: true };
+    let jaas = "M required username=\"u\" password=\"p,\\\";\" tokenauth=\"true\";";
+    let named = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.jaas.config", jaas),
+    ];
+    assert_eq!(typed(scram), Ok(cluster(&named)));
+    let nobody = SaslLogin::Plain { user: String::new(), password: Secret::new("p") };
+    assert_eq!(typed(nobody), Err(PropertyError::Missing(USER)));
+    let cut = SaslLogin::Plain { user: "a\0b".to_owned(), password: Secret::new("p") };
+    assert!(typed(cut).is_err());
 }
