@@ -133,24 +133,22 @@ async fn a_profile_is_checked_before_it_is_registered() -> anyhow::Result<()> {
         assert_eq!(reply.header(wire::MARKER), Some(wire::VERSION));
         Ok((reply.status, reply.json()?["error"].as_str().unwrap_or_default().to_owned()))
     };
+    let file = parts.bridge.config_path();
+    let place = |text: &str| format!("{text} to {})", file.display());
     let valid = String::from_utf8(parts.profile.clone())?;
     let (status, error) = put(&valid, Some(&"0".repeat(64))).await?;
     assert_eq!((status, &*error), (422, "the path is not the SHA-256 of the body"));
     let (status, error) = put("{", None).await?;
     assert!(status == 422 && error.contains("EOF"), "{error}");
     let (status, error) = put(&valid.replace("null", "\"other\""), None).await?;
-    assert_eq!(
-        (status, &*error),
-        (
-            422,
-            "cluster: `other` is not in the bridge's configuration \
-        (add clusters.other to the file of --config)"
-        )
-    );
+    let refused =
+        place("cluster: `other` is not in the bridge's configuration (add clusters.other");
+    assert_eq!((status, error), (422, refused));
     let inline = valid.replace("[]", "[\"10.1.2.3:9092\"]");
     let (status, error) = put(&inline, None).await?;
-    let refused = "bootstrap_servers: `10.1.2.3:9092` is neither loopback nor in inline_bootstrap_servers \
-        (add inline_bootstrap_servers to the file of --config)";
+    let refused = "bootstrap_servers: `10.1.2.3:9092` is neither loopback nor in \
+        inline_bootstrap_servers (add inline_bootstrap_servers";
+    let refused = &*place(refused);
     assert_eq!((status, &*error), (422, refused));
     for page in ["/readyz", "/v1/status"] {
         let told = parts.bridge.get(page).await?.json()?["refused_profiles"].clone();

@@ -16,7 +16,12 @@ pub(crate) fn translate(outcome: kafka_client::Outcome) -> Outcome {
 
 /// Translates a reason.
 pub(crate) fn reason(cause: &Cause) -> Reason {
-    Reason::new(code(cause), cause.to_string())
+    match (code(cause), cause) {
+        (Code::DeadlineExceeded, _) => Reason::new(Code::DeadlineExceeded, cause.to_string()),
+        // What was in the way, not the clock.
+        (code, Cause::DeadlineExceeded { last: Some(last) }) => Reason::new(code, last.to_string()),
+        (code, _) => Reason::new(code, cause.to_string()),
+    }
 }
 
 fn code(cause: &Cause) -> Code {

@@ -28,6 +28,13 @@ impl Lines {
         }
     }
 
+    /// The line of a setting, or of the named table, such as `clusters.default`, that it is for.
+    pub(super) fn nearest(&self, path: &str) -> Option<usize> {
+        let above =
+            || self.nearest(path.rsplit_once('.')?.0).filter(|_| path.matches('.').count() > 1);
+        self.0.get(path).copied().or_else(above)
+    }
+
     /// The line of a setting, or of the table that it should stand in.
     pub(super) fn find(&self, path: &str) -> Option<usize> {
         let above = || self.find(path.rsplit_once('.')?.0);

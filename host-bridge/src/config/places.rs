@@ -39,11 +39,12 @@ impl Places {
     /// Where to change a setting, or to add it.
     pub(crate) fn to_change(&self, field: &str) -> String {
         let file = self.file.as_ref().map(|file| file.display().to_string());
-        match (self.find(field), file) {
-            (Some(line), Some(file)) if line.starts_with("line") => format!("{line} of {file}"),
-            (Some(variable), _) => variable,
-            (None, Some(file)) => format!("add {field} to {file}"),
-            (None, None) => format!("add {field} to the file of --config"),
+        let is_set = |name: &String| self.variables.contains(name);
+        match (Some(variable(field)).filter(is_set), self.lines.nearest(field), file) {
+            (Some(variable), ..) => variable,
+            (None, Some(line), Some(file)) => format!("line {line} of {file}"),
+            (None, _, Some(file)) => format!("add {field} to {file}"),
+            (None, _, None) => format!("add {field} to the file of --config"),
         }
     }
 }
@@ -62,6 +63,7 @@ mod tests {
             ("clusters.a.security.protocol", "line 1 of /etc/b.toml"),
             ("inline_bootstrap_servers", "HOST_BRIDGE_INLINE_BOOTSTRAP_SERVERS"),
             ("inline_token_endpoints", "add inline_token_endpoints to /etc/b.toml"),
+            ("clusters.b", "add clusters.b to /etc/b.toml"),
         ] {
             assert_eq!(places.to_change(field), place);
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail, ensure};
 
-use super::Kafka;
+use super::{Kafka, KafkaVersion};
 use xtask::tools;
 
 /// A batch in a log, as Kafka describes it.
@@ -45,7 +45,11 @@ impl Kafka {
         ensure!(!files.is_empty(), "broker {id} has no log of {topic}");
         let mut command = tools::kafka_java(self.version)?.command(&[])?;
         command.args(tools::QUICK);
-        command.args(["kafka.tools.DumpLogSegments", "--print-data-log", "--files"]);
+        let tool = match self.version() {
+            KafkaVersion::V3_9 => "kafka.tools.DumpLogSegments",
+            KafkaVersion::V4_3 => "org.apache.kafka.tools.DumpLogSegments",
+        };
+        command.args([tool, "--print-data-log", "--files"]);
         command.arg(files.join(","));
         parse(&tokio::task::spawn_blocking(move || run(command)).await??)
     }
