@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use super::Kafka;
+use super::{Kafka, KafkaVersion};
 use crate::record::ReadRecord;
 use xtask::tools;
 
@@ -33,8 +33,13 @@ impl Kafka {
         command.args(["--bootstrap-server", &self.bootstrap(), "--topic", topic]);
         command.args(["--partition", "0", "--offset", "earliest", "--timeout-ms", "20000"]);
         command.args(["--max-messages", &count.to_string()]);
+        // Later versions take the former name too, and say on standard output that it is old.
+        let property = match self.version {
+            KafkaVersion::V3_9 => "--property",
+            KafkaVersion::V4_3 => "--formatter-property",
+        };
         for print in ["timestamp", "offset", "headers", "key"] {
-            command.args(["--property", &format!("print.{print}=true")]);
+            command.args([property, &format!("print.{print}=true")]);
         }
         for (name, text) in [
             ("key.separator", BETWEEN),
@@ -42,7 +47,7 @@ impl Kafka {
             ("null.literal", MISSING),
             ("headers.separator", HEADERS),
         ] {
-            command.args(["--property", &format!("{name}={text}")]);
+            command.args([property, &format!("{name}={text}")]);
         }
         let output = tokio::task::spawn_blocking(move || run(command)).await??;
         let records: Vec<_> = split(&output, AFTER).filter(|record| !record.is_empty()).collect();
