@@ -15,7 +15,9 @@ pub(crate) enum Refusal {
     )]
     NoKerberos,
     #[error("authentication.oauthbearer.extensions: a name has letters only, not `{0}`")]
-    Extension(String),
+    ExtensionName(String),
+    #[error("authentication.oauthbearer.extensions: the value of `{0}` is empty, or not ASCII")]
+    ExtensionValue(String),
 }
 
 /// Takes what the cluster says of SASL out of its properties, where the filter says something else;
@@ -51,7 +53,7 @@ pub(crate) fn apply(
 /// How the filter authenticates; `trust` is for its token endpoint. None where that is the cluster's.
 ///
 /// # Errors
-/// [`Refusal::Extension`].
+/// [`Refusal::ExtensionName`], [`Refusal::ExtensionValue`].
 pub(crate) fn login(
     authentication: &Authentication,
     trust: HttpsTrust,
@@ -82,9 +84,21 @@ pub(crate) fn login(
                 },
             };
             let extensions = oauth.extensions.unwrap_or_default();
-            let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphabetic());
-            if let Some(wrong) = extensions.keys().find(|name| !is_name(name)) {
-                return Err(Refusal::Extension(wrong.clone()));
+            let is_name = |name: &str| {
+                let is_letters = name.bytes().all(|byte| byte.is_ascii_alphabetic());
+                is_letters && !name.is_empty() && name != "auth"
+            };
+            let is_value = |value: &str| {
+                let is_text = |byte: u8| byte.is_ascii_graphic() || b" \t\r\n".contains(&byte);
+                !value.is_empty() && value.bytes().all(is_text)
+            };
+            for (name, value) in &extensions {
+                if !is_name(name) {
+                    return Err(Refusal::ExtensionName(name.clone()));
+                }
+                if !is_value(value) {
+                    return Err(Refusal::ExtensionValue(name.clone()));
+                }
             }
             SaslLogin::OAuthBearer { client, extensions }
         }
@@ -174,6 +188,16 @@ mod tests {
         let error = "authentication.oauthbearer.extensions: a name has letters only, not \
             `a=\"b\" clientId`";
         assert_eq!(login_of(asked), Err(error.to_owned()));
+        let valued = |value: &str| {
+            format!(
+                r#"{{"mechanism":"OAUTHBEARER","oauthbearer":{{"extensions":{{"a":"{value}"}}}}}}"#
+            )
+        };
+        for value in ["", "ü", "\\u0001"] {
+            let error = login_of(&valued(value)).unwrap_err();
+            assert!(error.ends_with("the value of `a` is empty, or not ASCII"), "{error}");
+        }
+        assert!(login_of(&valued("lkc-1")).is_ok());
     }
 
     #[test]

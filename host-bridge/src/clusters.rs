@@ -310,10 +310,10 @@ fn check_served(profile: &Profile) -> Result<(), Refusal> {
     }
 }
 
-/// An address without a user, a password and arguments.
+/// An address without a user, a password and arguments, wherever a misspelt one has them.
 fn without_secrets(address: &str) -> String {
-    let address = address.split('?').next().unwrap_or_default();
-    address.rsplit_once('@').map_or(address, |(_, rest)| rest).to_owned()
+    let rest = address.rsplit_once('@').map_or(address, |(_, rest)| rest);
+    rest.split(['?', '#', ';', '&']).next().unwrap_or_default().to_owned()
 }
 
 fn is_loopback_url(url: &str) -> bool {
@@ -489,6 +489,14 @@ mod tests {
             ),
             (
                 r#""bootstrap_servers":["me:hunter2@b:1"]"#.to_owned(),
+                "bootstrap_servers: `b:1` is neither loopback nor in inline_bootstrap_servers",
+            ),
+            (
+                r#""bootstrap_servers":["me:hun?ter2@b:1"]"#.to_owned(),
+                "bootstrap_servers: `b:1` is neither loopback nor in inline_bootstrap_servers",
+            ),
+            (
+                r#""bootstrap_servers":["b:1#key=hunter2"]"#.to_owned(),
                 "bootstrap_servers: `b:1` is neither loopback nor in inline_bootstrap_servers",
             ),
         ] {

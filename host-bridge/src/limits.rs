@@ -53,8 +53,10 @@ pub(crate) const AWAY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most profiles at a time; several may share a client.
 pub(crate) const PROFILES_MAX: usize = 4096;
-/// Refused profiles that are told of; more are in the log.
+/// Refused profiles that are told of, the latest ones.
 pub(crate) const REFUSED_PROFILES: usize = 100;
+/// Bytes of the reason that is told of a refused profile: a filter's names may have any length.
+pub(crate) const REFUSAL_BYTES: usize = 1024;
 /// A refused profile that no filter asks for any more is forgotten after this.
 pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(300);
 

@@ -43,8 +43,10 @@ impl Profiles {
     pub(crate) fn refuse(&self, id: [u8; 32], reason: &str) {
         let (now, mut refused) = (Instant::now(), self.refused());
         let since = refused.get(&id).map_or(now, |known| known.since);
-        if refused.len() < REFUSED_PROFILES || refused.contains_key(&id) {
-            refused.insert(id, Refused { reason: reason.to_owned(), since, last: now });
+        refused.insert(id, Refused { reason: reason.to_owned(), since, last: now });
+        if refused.len() > REFUSED_PROFILES {
+            let oldest = refused.iter().min_by_key(|(_, one)| one.last).map(|(id, _)| *id);
+            oldest.map(|id| refused.remove(&id));
         }
     }
 
@@ -75,8 +77,11 @@ mod tests {
         let profiles = Profiles::default();
         for id in 0..=u8::MAX {
             profiles.refuse([id; 32], "cluster: `a` is not configured");
+            tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(profiles.refused_json().len(), REFUSED_PROFILES);
+        profiles.refuse([1; 32], "cluster: `a` is not configured");
+        assert_eq!(profiles.refused_json()[0]["profile"], "01".repeat(32), "the oldest goes");
         tokio::time::advance(Duration::from_secs(250)).await;
         profiles.refuse([1; 32], "cluster: `b` is not configured");
         tokio::time::advance(Duration::from_secs(250)).await;

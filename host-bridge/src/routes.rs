@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::{get, post, put};
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use crate::Bridge;
 use crate::config::without_value;
+use crate::limits::REFUSAL_BYTES;
 use crate::reply::{self, refusal};
 use crate::{intake, readiness, rest, status};
 
@@ -36,9 +38,13 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
 /// Registers a filter's producer profile under the SHA-256 of its document.
 async fn register(
     State(bridge): State<Arc<Bridge>>,
-    Path(sha256): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Response<Body> {
+    let sha256 = match path {
+        Ok(Path(sha256)) => sha256,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, "bad_path", &error.body_text()),
+    };
     let (parts, body) = request.into_parts();
     let document = match bridge.bodies.read(&parts, body, PROFILE_BYTES_MAX).await {
         Ok((document, _held)) => document,
@@ -46,22 +52,21 @@ async fn register(
     };
     let id = profile::id(&document);
     let unprocessable = |error: &str| {
+        let error = error.get(..error.floor_char_boundary(REFUSAL_BYTES)).unwrap_or_default();
         tracing::warn!(profile = sha256, error, "profile_refused");
+        bridge.profiles.refuse(id, error);
         refusal(StatusCode::UNPROCESSABLE_ENTITY, "profile_refused", error)
     };
     if profile::hex(&id) != sha256 {
-        return unprocessable("the path is not the SHA-256 of the body");
+        let error = "the path is not the SHA-256 of the body";
+        return refusal(StatusCode::UNPROCESSABLE_ENTITY, "profile_refused", error);
     }
     let profile: Profile = match serde_json::from_slice(&document) {
         Ok(profile) => profile,
         Err(error) => return unprocessable(&without_value(&error.to_string())),
     };
     match bridge.clusters.for_profile(&profile) {
-        Err(refused) => {
-            let told = bridge.clusters.told(&refused);
-            bridge.profiles.refuse(id, &told);
-            unprocessable(&told)
-        }
+        Err(refused) => unprocessable(&bridge.clusters.told(&refused)),
         Ok(pipeline) => {
             bridge.profiles.put(id, &pipeline);
             tracing::info!(profile = sha256, cluster = pipeline.cluster(), "profile_registered");

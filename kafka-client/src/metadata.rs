@@ -170,6 +170,11 @@ impl Metadata {
         self.rounds.change(|round| round.failure.replace("the client is closed".into()).is_none());
     }
 
+    /// Why the last round failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Cause> {
+        self.rounds.latest().failure
+    }
+
     /// For how long nobody has answered, while they were asked.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         self.silent_since.lock().map(|since| since.elapsed())

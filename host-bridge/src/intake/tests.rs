@@ -204,4 +204,6 @@ async fn a_partition_without_a_leader_is_named() {
     parts.kafka.lead("orders", 0, None);
     assert_eq!(told(&parts, 1).await, (Code::NoLeader, false, 10));
     assert_eq!(told(&parts, 2).await, (Code::NoLeader, false, 10), "the cluster answers");
+    parts.kafka.kill(1);
+    assert_eq!(told(&parts, 3).await.0, Code::KafkaUnreachable, "that is old when nobody answers");
 }

@@ -152,7 +152,9 @@ impl Routing {
             while !self.leader(broker).push(partition) {}
             return;
         }
-        if !partition.queue.lock().on_blocked(&Arc::new(Reason::NoLeader)) {
+        // A broker that shuts down says that it leads no more, and that is old when nobody answers.
+        let silent = self.metadata.failure().map(Reason::Unreachable);
+        if !partition.queue.lock().on_blocked(&Arc::new(silent.unwrap_or(Reason::NoLeader))) {
             return;
         }
         if let Some(topic) = self.topic(&partition.topic) {
