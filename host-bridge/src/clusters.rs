@@ -231,28 +231,24 @@ impl Clusters {
         own_name: Option<String>,
         config: kafka_client::Config,
     ) -> Result<Arc<Pipeline>, Refusal> {
-        let kafka_client::Config { cluster: connects, producer } = config;
-        let place = (cluster.to_owned(), own_name, connects);
+        let place = (cluster.to_owned(), own_name, config.cluster.clone());
+        let key = (place, config.producer.clone());
         let mut made = self.made();
-        let key = (place, producer);
         if let Some(pipeline) = made.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
         if made.pipelines.len() >= PIPELINES_MAX && !made.forget_one() {
             return Err(Refusal::TooMany);
         }
-        let (place, producer) = key.clone();
-        let client = match made.clients.get(&place) {
+        let client = match made.clients.get(&key.0) {
             Some(client) => client.clone(),
             None => {
-                let config =
-                    kafka_client::Config { cluster: place.2.clone(), producer: producer.clone() };
                 let client = self.connect(cluster, config);
-                made.clients.insert(place, client.clone());
+                made.clients.insert(key.0.clone(), client.clone());
                 client
             }
         };
-        let pipeline = Arc::new(Pipeline::new(cluster, client, &producer));
+        let pipeline = Arc::new(Pipeline::new(cluster, client, &key.1));
         made.pipelines.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }

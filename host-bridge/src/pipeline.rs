@@ -65,7 +65,7 @@ impl Pipeline {
         Instant::now() + if is_away { patience.min(AWAY_PATIENCE) } else { patience }
     }
 
-    /// Connects at once, and logs what becomes of it: whom it reached, or at which stage it failed.
+    /// Connects, and logs each change: the cluster id and its brokers, or the stage that failed.
     pub(crate) async fn watch(&self) {
         let (cluster, mut was) = (&*self.cluster, None);
         loop {

@@ -149,8 +149,8 @@ impl Client {
         self.shared.metadata.silent_for()
     }
 
-    /// Asks the brokers soon, without waiting for the answer: for who has waited long for an outcome,
-    /// since a broker that is frozen or cut off leaves its connections open.
+    /// Requests a metadata refresh without waiting for it: for a caller whose records have had no
+    /// outcome for long, since a broker that is frozen or cut off leaves its connections open.
     pub fn ask_soon(&self) {
         let metadata = &self.shared.metadata;
         metadata.complain(metadata.generation());

@@ -304,7 +304,7 @@ impl LeaderQueue {
         self.ready.lock().is_closed
     }
 
-    /// Fails none, but tells all waiters why nothing moves; who has nothing to send any more leaves.
+    /// Notes for every partition that waits why nothing moves; one that has nothing left to send leaves.
     pub(crate) fn on_blocked(&self, cause: &Arc<Reason>) {
         self.ready.lock().due.retain(|partition| partition.queue.lock().on_blocked(cause));
     }
