@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kafka_client::{HttpsTrust, OAuthClient, SaslLogin, SecretSource};
+use kafka_client::{HttpsTrust, OAuthClient, SaslLogin, SecretSource, is_extension};
 use kafka_upstream_core::access::{Authentication, Mechanism};
 use kafka_upstream_core::secret::Secret;
 
@@ -84,19 +84,11 @@ pub(crate) fn login(
                 },
             };
             let extensions = oauth.extensions.unwrap_or_default();
-            let is_name = |name: &str| {
-                let is_letters = name.bytes().all(|byte| byte.is_ascii_alphabetic());
-                is_letters && !name.is_empty() && name != "auth"
-            };
-            let is_value = |value: &str| {
-                let is_text = |byte: u8| byte.is_ascii_graphic() || b" \t\r\n".contains(&byte);
-                !value.is_empty() && value.bytes().all(is_text)
-            };
             for (name, value) in &extensions {
-                if !is_name(name) {
+                if !is_extension(name, "any") {
                     return Err(Refusal::ExtensionName(name.clone()));
                 }
-                if !is_value(value) {
+                if !is_extension(name, value) {
                     return Err(Refusal::ExtensionValue(name.clone()));
                 }
             }

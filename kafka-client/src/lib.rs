@@ -49,7 +49,7 @@ pub use producer::{Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use sasl::{
     AwsBase, AwsClient, AwsKeys, AwsRole, ClockSkew, Credential, CredentialSource, Lease,
-    Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time,
+    Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time, is_extension,
 };
 pub use secret::{Secret, SecretSource};
 pub use stage::{Fault, Stage};

@@ -22,7 +22,7 @@ pub(crate) use authentication::{Authentication, Session, Turn};
 pub use aws::{AwsKeys, ClockSkew, Presigned, aws_time};
 pub use lease::{Credential, CredentialSource, Lease, Obtaining};
 pub(crate) use login::Login;
-pub(crate) use oauthbearer::is_extension;
+pub use oauthbearer::is_extension;
 #[cfg(feature = "fake_broker")]
 pub(crate) use scram::Hash as ScramHash;
 

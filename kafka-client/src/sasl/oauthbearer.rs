@@ -70,7 +70,7 @@ impl Exchange for Bearer {
 
 /// Whether an extension can be sent: RFC 7628 has letters only in its name, and `auth` is the
 /// token's own.
-pub(crate) fn is_extension(name: &str, value: &str) -> bool {
+pub fn is_extension(name: &str, value: &str) -> bool {
     let is_name =
         !name.is_empty() && name != "auth" && name.chars().all(|c| c.is_ascii_alphabetic());
     let is_value = |c: char| c.is_ascii_graphic() || " \t\r\n".contains(c);
