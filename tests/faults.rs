@@ -191,3 +191,28 @@ async fn memory_mode_writes_once_what_a_silent_kafka_left_in_doubt() -> anyhow::
     assert!(written.values().all(|times| *times == 1), "{written:?}");
     Ok(())
 }
+
+/// Nobody waits out a long `delivery_timeout` for a cluster that is known to be away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_known_to_be_away_costs_a_request_2_s_of_its_20() -> anyhow::Result<()> {
+    let acked = json!({ "producer_async": false, "delivery_timeout": 20_000 });
+    let mut gateway = Gateway::start_alone(&[("orders", acked)]).await?;
+    gateway.wait_for_success("orders", "before").await?;
+    gateway.kafka.kill_broker(1)?;
+    // The first ones may wait for as long as the cluster has not been away for 5 s.
+    wait_until("a reply that comes early", Duration::from_secs(60), async || {
+        let start = std::time::Instant::now();
+        let reply = gateway.send("orders", text("down")).await?;
+        let took = start.elapsed();
+        ensure!(reply.status == 503, "{} {}", reply.status, reply.text());
+        ensure!(reply.header("kafka-error") == Some("kafka_unreachable"), "{}", reply.text());
+        ensure!(took < Duration::from_secs(5), "{took:?}");
+        Ok(())
+    })
+    .await?;
+    gateway.kafka.start_broker(1).await?;
+    gateway.wait_for_success("orders", "after").await?;
+    let written = bodies(&gateway.records("orders").await?)?;
+    assert!(!written.contains_key("down"), "{written:?}");
+    Ok(())
+}

@@ -39,6 +39,13 @@ pub(super) struct Figures {
     pub(super) other: f64,
 }
 
+impl Figures {
+    /// Processor time of Envoy and the bridge per reply.
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.envoy_us + self.bridge_us
+    }
+}
+
 pub(super) async fn measure(stack: &mut Stack, cell: &Cell<'_>) -> anyhow::Result<Figures> {
     let port = stack.envoy.port(cell.target.name)?;
     let (content_type, body) = cell.target.content();

@@ -1,20 +1,18 @@
 //! `bench envoy`: ways to answer, as listeners of the same Envoy with one worker.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use harness::envoy::Listener;
-use harness::stack::{Plan, Stack, plugin};
+use harness::stack::{Plan, Programs, Stack, plugin};
 use serde_json::{Value, json};
 use xtask::paths;
 
 use super::cell::{Cell, measure};
 use super::table::Table;
-
-/// Connections that are tried; each has one request in flight.
-const CONNECTIONS: [usize; 3] = [1, 32, 256];
 
 /// Partitions of the topic.
 const PARTITIONS: i32 = 6;
@@ -46,6 +44,15 @@ pub(crate) struct Options {
     /// Seconds of load in a cell
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Connections that are tried; each has one request in flight
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
+    connections: Vec<usize>,
+    /// Measures only the ways to answer whose names have this text
+    #[arg(long)]
+    only: Option<String>,
+    /// A folder with another `kafka_upstream.wasm` and `host-bridge`, measured in turn with these
+    #[arg(long)]
+    baseline: Option<PathBuf>,
 }
 
 /// One way to answer.
@@ -57,38 +64,75 @@ pub(super) struct Target {
     config: Option<Value>,
 }
 
+/// Programs that are measured, and what came out.
+struct Side {
+    stack: Stack,
+    table: Table,
+}
+
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    let targets = targets()?;
-    let listeners = targets.iter().map(Target::listener).collect();
-    let topics = vec![("bench".to_owned(), PARTITIONS)];
-    let mut stack = Stack::start(Plan { topics, listeners, ..Plan::default() }).await?;
-    for target in &targets {
-        let cell = Cell { target, connections: 32, time: Duration::from_secs(1) };
-        measure(&mut stack, &cell).await?;
+    let mut targets = targets()?;
+    targets.retain(|target| options.only.as_ref().is_none_or(|text| target.name.contains(text)));
+    ensure!(!targets.is_empty(), "no way to answer has the text of --only in its name");
+    let mut sides = vec![Side::start(&targets, None).await?];
+    if let Some(folder) = &options.baseline {
+        sides.push(Side::start(&targets, Some(Programs::in_folder(folder))).await?);
     }
-    let mut table = Table::default();
     for round in 1..=options.rounds {
-        for connections in CONNECTIONS {
+        // What runs first in one round runs last in the next one.
+        let mut order: Vec<&mut Side> = sides.iter_mut().collect();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for connections in &options.connections {
             for target in &targets {
                 let time = Duration::from_secs(options.seconds);
-                let cell = Cell { target, connections, time };
-                let figures = measure(&mut stack, &cell).await?;
-                eprintln!(
-                    "round {round} of {}: {:>3} connections, {:<28} {:>8.0} requests/s",
-                    options.rounds, connections, target.name, figures.rps
-                );
-                table.add(target.name, connections, figures);
+                let cell = Cell { target, connections: *connections, time };
+                for side in &mut order {
+                    let rps = side.measure(&cell).await?;
+                    eprintln!(
+                        "round {round} of {}: {connections:>3} connections, {:<28} {rps:>8.0} \
+                         requests/s",
+                        options.rounds, target.name
+                    );
+                }
             }
         }
     }
-    finish(&table)
+    finish(&sides)
 }
 
-fn finish(table: &Table) -> anyhow::Result<()> {
+impl Side {
+    /// Starts what is measured, and warms it up.
+    async fn start(targets: &[Target], programs: Option<Programs>) -> anyhow::Result<Self> {
+        let listeners = targets.iter().map(Target::listener).collect();
+        let topics = vec![("bench".to_owned(), PARTITIONS)];
+        let plan = Plan { topics, listeners, programs, ..Plan::default() };
+        let mut stack = Stack::start(plan).await?;
+        for target in targets {
+            let cell = Cell { target, connections: 32, time: Duration::from_secs(1) };
+            measure(&mut stack, &cell).await?;
+        }
+        Ok(Self { stack, table: Table::default() })
+    }
+
+    async fn measure(&mut self, cell: &Cell<'_>) -> anyhow::Result<f64> {
+        let figures = measure(&mut self.stack, cell).await?;
+        self.table.add(cell.target.name, cell.connections, figures);
+        Ok(figures.rps)
+    }
+}
+
+fn finish(sides: &[Side]) -> anyhow::Result<()> {
+    let Some(Side { table, .. }) = sides.first() else { return Ok(()) };
     println!("{}", table.text());
     let (many, one) = (GROUP_COMMIT, ONE_EACH);
     if let Some(ratio) = table.ratio(many, one, 256) {
         println!("\n{many} / {one} at 256 connections: {ratio:.2} times the requests per second");
+    }
+    if let Some(baseline) = sides.get(1) {
+        println!("\nThe baseline:\n{}", baseline.table.text());
+        println!("\n{}", table.against(&baseline.table));
     }
     let dir = paths::target().join("bench");
     fs::create_dir_all(&dir)?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cell::Figures;
-use super::statistics::median;
+use super::statistics::{median, range};
 
 /// Rows in the order in which they were first measured.
 #[derive(Debug, Default)]
@@ -60,6 +60,33 @@ impl Table {
         text
     }
 
+    /// Each row's CPU time per request as a multiple of a baseline's: of the medians, and of the
+    /// rounds, which were measured in pairs.
+    pub(super) fn against(&self, baseline: &Self) -> String {
+        let mut text = format!(
+            "{:39}CPU time per request against the baseline\n{:>11}  {:<26}{:>12}{:>18}{:>16}\n",
+            "", "connections", "target", "of medians", "median of rounds", "rounds"
+        );
+        for (row, other) in self.rows.iter().zip(&baseline.rows) {
+            let rounds: Vec<f64> = row
+                .rounds
+                .iter()
+                .zip(&other.rounds)
+                .map(|(a, b)| a.cpu_us() / b.cpu_us())
+                .collect();
+            let (low, high) = range(rounds.iter().copied());
+            text.push_str(&format!(
+                "{:>11}  {:<26}{:>12.3}{:>18.3}{:>16}\n",
+                row.connections,
+                row.target,
+                row.median(Figures::cpu_us) / other.median(Figures::cpu_us),
+                median(rounds),
+                format!("{low:.2} to {high:.2}"),
+            ));
+        }
+        text
+    }
+
     pub(super) fn json(&self) -> Value {
         self.rows.iter().map(Row::json).collect()
     }
@@ -83,7 +110,7 @@ impl Row {
             ms(self.median(|figures| figures.p99_us)),
             self.median(|figures| figures.envoy_us),
             self.median(|figures| figures.bridge_us),
-            self.median(|figures| figures.envoy_us + figures.bridge_us),
+            self.median(Figures::cpu_us),
         )
     }
 
@@ -98,7 +125,7 @@ impl Row {
             "cpu_us_per_request": {
                 "envoy": self.median(|figures| figures.envoy_us),
                 "bridge": self.median(|figures| figures.bridge_us),
-                "sum": self.median(|figures| figures.envoy_us + figures.bridge_us),
+                "sum": self.median(Figures::cpu_us),
             },
             "other_replies": self.median(|figures| figures.other),
         })
@@ -124,6 +151,9 @@ mod tests {
         assert_eq!(table.ratio("a", "b", 1), Some(2.0));
         assert_eq!(table.ratio("a", "b", 32), None);
         assert_eq!(table.json()[0]["cpu_us_per_request"]["sum"], 25.0);
+        let mut baseline = Table::default();
+        baseline.add("a", 1, Figures { envoy_us: 45.0, ..figures(10.0) });
+        assert!(table.against(&baseline).contains("0.500"), "{}", table.against(&baseline));
         assert_eq!(table.text().lines().filter(|line| line.contains("0.50")).count(), 2);
     }
 }

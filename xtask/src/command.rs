@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod demo;
 mod generate;
+mod modules;
 mod mutations;
 mod test;
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Bench(bench::Options),
     /// Writes the files that are made of the code: schema, Kong's meta file, reference
     Generate,
+    /// Counts each crate's files and lines, and finds imports that run in circles
+    Modules(modules::Options),
 }
 
 /// How a command ended.
@@ -46,6 +49,7 @@ impl Command {
             Self::Mutations(options) => mutations::run(&options),
             Self::Bench(options) => bench::run(&options),
             Self::Generate => generate::run(),
+            Self::Modules(options) => modules::run(&options),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod jobs;
+pub mod modules;
 pub mod paths;
 pub mod prerequisites;
 pub mod progress;

@@ -1,6 +1,6 @@
 //! Kafka, the bridge and Envoy with the filter as they are shipped, started together to be measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,17 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Envoy's workers; 1 by default.
     pub concurrency: u32,
+    /// What was built before; by default this workspace's programs are built.
+    pub programs: Option<Programs>,
+}
+
+/// A filter and a bridge.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The Wasm module.
+    pub filter: PathBuf,
+    /// The bridge's binary.
+    pub bridge: PathBuf,
 }
 
 impl Default for Plan {
@@ -47,7 +58,22 @@ impl Default for Plan {
             bridge: bridge::Settings::default(),
             listeners: Vec::new(),
             concurrency: 1,
+            programs: None,
         }
+    }
+}
+
+impl Programs {
+    /// The programs in a folder, under the names that cargo gives them.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { filter: folder.join(build::FILTER), bridge: folder.join(build::BRIDGE) }
+    }
+
+    /// The filter and the bridge, built as shipped.
+    async fn build() -> anyhow::Result<Self> {
+        let build = || Ok(Self { filter: build::filter()?, bridge: build::bridge_as_shipped()? });
+        tokio::task::spawn_blocking(build).await?
     }
 }
 
@@ -57,11 +83,15 @@ impl Stack {
     /// # Errors
     /// When a part is missing or does not start; the error has the end of its log.
     pub async fn start(plan: Plan) -> anyhow::Result<Self> {
-        let (wasm, binary) = build_both().await?;
+        let Programs { filter, bridge } = match plan.programs {
+            Some(programs) => programs,
+            None => Programs::build().await?,
+        };
+        let binary = Some(bridge);
         let kafka = start_kafka(plan.kafka, plan.brokers, &plan.topics).await?;
         let bootstrap = kafka.bootstrap();
         let bridge = Bridge::start(bridge::Settings { bootstrap, binary, ..plan.bridge }).await?;
-        let config = EnvoyConfig::new(wasm).concurrency(plan.concurrency).bridge(&bridge);
+        let config = EnvoyConfig::new(filter).concurrency(plan.concurrency).bridge(&bridge);
         let config = plan.listeners.into_iter().fold(config, EnvoyConfig::listener);
         let envoy = Envoy::start(config).await?;
         Ok(Self { envoy, bridge, kafka })
@@ -77,12 +107,6 @@ pub fn plugin(topic: &str, more: &Value) -> Value {
         fields.extend(more.clone());
     }
     config
-}
-
-/// The filter and the bridge, as shipped.
-async fn build_both() -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
-    let build = || Ok((build::filter()?, Some(build::bridge_as_shipped()?)));
-    tokio::task::spawn_blocking(build).await?
 }
 
 async fn start_kafka(
