@@ -65,8 +65,10 @@ pub(super) struct Target {
 }
 
 /// Programs that are measured, and what came out.
+#[derive(Default)]
 struct Side {
-    stack: Stack,
+    /// None are this workspace's.
+    programs: Option<Programs>,
     table: Table,
 }
 
@@ -74,53 +76,62 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let mut targets = targets()?;
     targets.retain(|target| options.only.as_ref().is_none_or(|text| target.name.contains(text)));
     ensure!(!targets.is_empty(), "no way to answer has the text of --only in its name");
-    let mut sides = vec![Side::start(&targets, None).await?];
+    let mut sides = vec![Side::default()];
     if let Some(folder) = &options.baseline {
-        sides.push(Side::start(&targets, Some(Programs::in_folder(folder))).await?);
+        let programs = Some(Programs::in_folder(folder));
+        sides.push(Side { programs, table: Table::default() });
     }
     for round in 1..=options.rounds {
-        // What runs first in one round runs last in the next one.
-        let mut order: Vec<&mut Side> = sides.iter_mut().collect();
-        if round % 2 == 0 {
-            order.reverse();
-        }
-        for connections in &options.connections {
-            for target in &targets {
-                let time = Duration::from_secs(options.seconds);
-                let cell = Cell { target, connections: *connections, time };
-                for side in &mut order {
-                    let rps = side.measure(&cell).await?;
-                    eprintln!(
-                        "round {round} of {}: {connections:>3} connections, {:<28} {rps:>8.0} \
-                         requests/s",
-                        options.rounds, target.name
-                    );
-                }
-            }
-        }
+        measure_round(options, &targets, &mut sides, round).await?;
+        // Of two that run side by side, the one that started first is slower by some percent.
+        sides.reverse();
+    }
+    if options.rounds % 2 == 1 {
+        sides.reverse();
     }
     finish(&sides)
 }
 
-impl Side {
-    /// Starts what is measured, and warms it up.
-    async fn start(targets: &[Target], programs: Option<Programs>) -> anyhow::Result<Self> {
-        let listeners = targets.iter().map(Target::listener).collect();
-        let topics = vec![("bench".to_owned(), PARTITIONS)];
-        let plan = Plan { topics, listeners, programs, ..Plan::default() };
-        let mut stack = Stack::start(plan).await?;
+/// Measures all that is to be measured in processes of this round's own: two processes of the same
+/// program differ by more than rounds of one do.
+async fn measure_round(
+    options: &Options,
+    targets: &[Target],
+    sides: &mut [Side],
+    round: usize,
+) -> anyhow::Result<()> {
+    let mut running = Vec::new();
+    for side in sides {
+        running.push((start(targets, side.programs.clone()).await?, side));
+    }
+    for connections in &options.connections {
         for target in targets {
-            let cell = Cell { target, connections: 32, time: Duration::from_secs(1) };
-            measure(&mut stack, &cell).await?;
+            let time = Duration::from_secs(options.seconds);
+            let cell = Cell { target, connections: *connections, time };
+            for (stack, side) in &mut running {
+                let figures = measure(stack, &cell).await?;
+                side.table.add(target.name, cell.connections, figures);
+                eprintln!(
+                    "round {round} of {}: {connections:>3} connections, {:<28} {:>8.0} requests/s",
+                    options.rounds, target.name, figures.rps
+                );
+            }
+            running.reverse();
         }
-        Ok(Self { stack, table: Table::default() })
     }
+    Ok(())
+}
 
-    async fn measure(&mut self, cell: &Cell<'_>) -> anyhow::Result<f64> {
-        let figures = measure(&mut self.stack, cell).await?;
-        self.table.add(cell.target.name, cell.connections, figures);
-        Ok(figures.rps)
+/// Starts what is measured, and warms it up.
+async fn start(targets: &[Target], programs: Option<Programs>) -> anyhow::Result<Stack> {
+    let listeners = targets.iter().map(Target::listener).collect();
+    let topics = vec![("bench".to_owned(), PARTITIONS)];
+    let mut stack = Stack::start(Plan { topics, listeners, programs, ..Plan::default() }).await?;
+    for target in targets {
+        let cell = Cell { target, connections: 32, time: Duration::from_secs(1) };
+        measure(&mut stack, &cell).await?;
     }
+    Ok(stack)
 }
 
 fn finish(sides: &[Side]) -> anyhow::Result<()> {

@@ -130,19 +130,34 @@ pub struct DifferentValues(&'static str);
 /// The values of a line in which a gateway may have joined several (RFC 9110, 5.3), but for empty
 /// ones. What stands in quotes is of one value.
 pub fn joined<'a>(line: &'a [u8], separator: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let (mut at, mut quoted, mut escaped) = (0, false, false);
-    let separates = move |byte: &u8| {
+    let mut rest = line;
+    let values = std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (value, after) = rest.split_at(separator_at(rest, separator).unwrap_or(rest.len()));
+        rest = after.get(separator.len()..).unwrap_or_default();
+        Some(value.trim_ascii())
+    });
+    values.filter(|value| !value.is_empty())
+}
+
+/// Where the first separator is that stands in no quotes.
+fn separator_at(line: &[u8], separator: &[u8]) -> Option<usize> {
+    // Nearly every line is one value: that is found without a look at each byte.
+    if !separator.first().is_some_and(|first| line.contains(first)) {
+        return None;
+    }
+    let (mut quoted, mut escaped) = (false, false);
+    line.iter().enumerate().position(|(at, byte)| {
         (quoted, escaped) = match byte {
             _ if escaped => (true, false),
             b'\\' if quoted => (true, true),
             b'"' => (!quoted, false),
             _ => (quoted, false),
         };
-        let rest = line.get(at..).unwrap_or_default();
-        at += 1;
-        !quoted && rest.starts_with(separator)
-    };
-    line.split(separates).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
+        !quoted && line.get(at..).is_some_and(|rest| rest.starts_with(separator))
+    })
 }
 
 /// A header as text: UTF-8 where it is, else byte for byte as ISO-8859-1, the charset in which
