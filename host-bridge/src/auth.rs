@@ -8,7 +8,6 @@ use axum::http::{Request, Response, StatusCode, header};
 use kafka_upstream_core::profile;
 
 use crate::reply;
-use crate::routes;
 use crate::watched::{self, Watched};
 
 /// SHA-256 of each token: comparing these takes no longer for a guess that is nearly right.
@@ -49,7 +48,12 @@ pub(crate) fn check<B>(tokens: Option<&Tokens>, request: &Request<B>) -> Option<
         return Some(Access::Authorized);
     }
     let path = request.uri().path();
-    (OPEN.contains(&path) || routes::is_bypassed(path)).then_some(Access::Open)
+    (OPEN.contains(&path) || is_bypassed(path)).then_some(Access::Open)
+}
+
+/// Whether a path is that of requests which slipped past a filter.
+pub(crate) fn is_bypassed(path: &str) -> bool {
+    path.starts_with("/v1/bypassed")
 }
 
 /// The reply where a token is missing.

@@ -7,15 +7,15 @@ use std::pin::pin;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
-use kafka_upstream_core::limits::TOPIC_BYTES_MAX;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::Bridge;
+use crate::failing::Topics;
 use crate::limits::{PROBE_AFTER, SLOW_BATCH};
+use crate::metrics::Metrics;
 use crate::outcomes;
 use crate::pipeline::Pipeline;
 
@@ -24,29 +24,6 @@ use crate::pipeline::Pipeline;
 pub(crate) struct Enqueued {
     ended: Vec<Ended>,
     asked: Vec<Asked>,
-}
-
-/// The topics of a batch's records in their order, with the number of neighbours that share one.
-pub(crate) struct Topics(Vec<(String, usize)>);
-
-impl Topics {
-    pub(crate) fn of(records: &[Record<'_>]) -> Self {
-        let runs = records.chunk_by(|one, next| one.topic == next.topic);
-        let named = |run: &[Record<'_>]| {
-            let topic = run.first().map_or("", |record| record.topic);
-            (shown(topic).to_owned(), run.len())
-        };
-        Self(runs.map(named).collect())
-    }
-
-    pub(crate) fn runs(&self) -> &[(String, usize)] {
-        &self.0
-    }
-}
-
-/// What is shown of a name, which may be any text of a client's.
-pub(crate) fn shown(topic: &str) -> &str {
-    topic.get(..topic.floor_char_boundary(TOPIC_BYTES_MAX)).unwrap_or_default()
 }
 
 type Ended = (usize, Result<Ticket, Reason>);
@@ -163,7 +140,7 @@ impl Enqueued {
     /// Waits until each record has its outcome, counts it, and says which topics fail or are slow.
     pub(crate) async fn settle(
         self,
-        bridge: &Bridge,
+        metrics: &Metrics,
         pipeline: &Pipeline,
         delivery: Delivery,
         topics: &Topics,
@@ -175,12 +152,11 @@ impl Enqueued {
             match tokio::time::timeout(patience, &mut outcomes).await {
                 Ok(outcomes) => break outcomes,
                 Err(_) if patience == PROBE_AFTER => pipeline.client().ask_soon(),
-                Err(_) => bridge.failing.slow(cluster, topics),
+                Err(_) => metrics.failing.slow(cluster, topics),
             }
             patience = SLOW_BATCH;
         };
-        bridge.metrics.batch_settled(&outcomes);
-        bridge.failing.settled(cluster, delivery, topics, &outcomes);
+        metrics.batch_settled(cluster, delivery, topics, &outcomes);
         outcomes
     }
 

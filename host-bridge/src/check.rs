@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Args, Config, ConfigError, LOG_VARIABLE, Listen, Places, field};
+use crate::config::{Args, Config, ConfigError, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
 use crate::security::Properties;
@@ -31,7 +31,7 @@ pub async fn check(
 ) -> Report {
     let mut report = Report::default();
     let environment: Vec<_> = environment.collect();
-    let levels = environment.iter().find(|(name, _)| name == LOG_VARIABLE);
+    let levels = environment.iter().find(|(name, _)| name == Levels::VARIABLE);
     if let Some(fault) = levels.and_then(|(_, levels)| Levels::parse(levels).fault) {
         report.fail("configuration", &format!("{fault} is not {}", Levels::ACCEPTED));
     }

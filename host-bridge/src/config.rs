@@ -1,59 +1,29 @@
 //! Configuration: a TOML file, the environment and flags, in rising precedence.
 
+mod args;
+pub(crate) mod error;
 mod lines;
+mod listen;
 mod places;
 mod services;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::unistd::Group;
+pub use args::{Args, Command};
+pub use error::ConfigError;
+pub(crate) use error::field;
+pub(crate) use listen::is_loopback;
+pub(crate) use listen::{Listen, ListenTls, UnixSocketAccess};
+use listen::{address, check_exposure, unix_socket};
 pub(crate) use places::Places;
 pub use sources::environment;
-pub(crate) use sources::{variable, without_value};
+pub(crate) use sources::without_value;
 
-use crate::logging::LogFormat;
 use crate::security::Tls;
-
-/// Flags of the process.
-#[derive(Debug, Default, clap::Parser)]
-#[command(version, about = "Takes records from kafka-upstream filters and produces them to Kafka.")]
-pub struct Args {
-    /// TOML file.
-    #[arg(long, value_name = "FILE", env = "HOST_BRIDGE_CONFIG", global = true)]
-    pub config: Option<PathBuf>,
-    /// Where to listen: `IP:PORT` on a loopback address, `tls:IP:PORT` on any, or `unix:/PATH`.
-    /// Repeatable; replaces the file's and the environment's list.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub listen: Vec<String>,
-    /// `bootstrap.servers` of the cluster `default`.
-    #[arg(long, value_name = "HOST:PORT,…", global = true)]
-    pub bootstrap_servers: Option<String>,
-    /// How the log is written, to stderr.
-    #[arg(long, value_name = "FORMAT", env = "HOST_BRIDGE_LOG_FORMAT", global = true)]
-    #[arg(value_enum, default_value_t)]
-    pub log_format: LogFormat,
-    /// What to do instead of serving.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-}
-
-/// What the process does but serve.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Checks the configuration and probes the connection to each broker of each cluster; writes nothing to
-    /// Kafka. Ends with 0 if all is well, else with 1.
-    Check {
-        /// Also whether this topic of the cluster `default` may be written to, or `CLUSTER/TOPIC`.
-        /// Repeatable.
-        #[arg(long, value_name = "TOPIC")]
-        topic: Vec<String>,
-    },
-}
 
 /// The checked configuration.
 #[derive(Clone)]
@@ -78,70 +48,6 @@ pub struct Config {
     pub inline_token_endpoints: BTreeSet<String>,
     /// Where all of that was given.
     pub(crate) places: Places,
-}
-
-/// An address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A loopback TCP address.
-    Tcp(SocketAddr),
-    /// A TCP address with TLS.
-    Tls(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
-}
-
-/// Mode and group of the files of unix sockets; without, those that the process gives to its files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UnixSocketAccess {
-    /// Permissions; who may connect may write.
-    pub mode: Option<u32>,
-    /// A group's number.
-    pub group: Option<u32>,
-}
-
-/// The PEM files of listeners with TLS; they are read again when they change.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListenTls {
-    /// The bridge's certificate, and those that lead to its authority.
-    pub certificate_file: PathBuf,
-    /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
-    pub key_file: PathBuf,
-    /// The authority of callers; without it they need no certificate.
-    pub client_ca_file: Option<PathBuf>,
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is not a configuration; the text names line and column.
-    #[error("{path}: {text}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// The parser's words.
-        text: String,
-    },
-    /// A variable of the environment means nothing.
-    #[error("{0}: no such setting")]
-    Variable(String),
-    /// A setting has no meaning.
-    #[error("{field}: {reason}")]
-    Field {
-        /// Path of the setting.
-        field: String,
-        /// What is wrong.
-        reason: String,
-    },
 }
 
 impl Config {
@@ -219,87 +125,8 @@ impl fmt::Debug for Config {
     }
 }
 
-fn address(text: &str) -> Result<Listen, ConfigError> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match path.starts_with('/') {
-            true => Ok(Listen::Unix(path.into())),
-            false => Err(field("listen", &format!("`{text}`: the path must be absolute"))),
-        };
-    }
-    let (tls, rest) = match text.strip_prefix("tls:") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let neither = || format!("`{text}` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH");
-    let address: SocketAddr = rest.parse().map_err(|_| field("listen", &neither()))?;
-    match (tls, is_loopback(address.ip())) {
-        (true, _) => Ok(Listen::Tls(address)),
-        (false, true) => Ok(Listen::Tcp(address)),
-        (false, false) => {
-            let reason = format!("`{text}` is not a loopback address: it needs TLS, `tls:{text}`");
-            Err(field("listen", &reason))
-        }
-    }
-}
-
-fn unix_socket(raw: &sources::UnixSocket, faults: &mut Vec<ConfigError>) -> UnixSocketAccess {
-    let octal = |text: &str| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    let mode = |text: &String| {
-        let reason = format!("`{text}` is no octal number such as \"0660\"");
-        octal(text).ok_or_else(|| field("unix_socket.mode", &reason))
-    };
-    let group = |name: &String| {
-        let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-        let reason = format!("there is no group `{name}`");
-        let number = name.parse().ok().or_else(known);
-        number.ok_or_else(|| field("unix_socket.group", &reason))
-    };
-    let (mode, group) = (raw.mode.as_ref().map(mode), raw.group.as_ref().map(group));
-    let mut valid = |number: Option<Result<u32, ConfigError>>| {
-        number.transpose().unwrap_or_else(|fault| {
-            faults.push(fault);
-            None
-        })
-    };
-    UnixSocketAccess { mode: valid(mode), group: valid(group) }
-}
-
-/// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
-fn check_exposure(
-    listen: &[Listen],
-    tls: Option<&ListenTls>,
-    tokens: bool,
-    faults: &mut Vec<ConfigError>,
-) {
-    for address in listen {
-        let Listen::Tls(socket) = address else { continue };
-        let Some(tls) = tls else {
-            let reason = format!("`{address}` needs certificate_file and key_file");
-            faults.push(field("tls", &reason));
-            continue;
-        };
-        if !is_loopback(socket.ip()) && !tokens && tls.client_ca_file.is_none() {
-            let reason = format!(
-                "`{address}` is not a loopback address: set token_file or tls.client_ca_file"
-            );
-            faults.push(field("listen", &reason));
-        }
-    }
-}
-
-/// Whether an address is reached from this machine alone.
-pub(crate) fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
-pub(crate) fn field(field: &str, reason: &str) -> ConfigError {
-    ConfigError::Field { field: field.to_owned(), reason: reason.to_owned() }
-}
-
 /// Where the bridge listens unless told otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:9280";
-/// Log filter, read before everything else.
-pub(crate) const LOG_VARIABLE: &str = "HOST_BRIDGE_LOG";
 
 #[cfg(test)]
 mod tests {

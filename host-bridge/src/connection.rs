@@ -20,16 +20,17 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admission::Place;
+use crate::admission::{Admitted, Answer, Caller, TooMany};
 use crate::auth::{self, Access, Tokens};
 use crate::body::Share;
-use crate::caller::{Answer, Caller, TooMany};
 use crate::limits::{
     CLOSING_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, STREAM_SEND_BYTES, STREAMS_MAX,
     WRITE_TIMEOUT,
 };
 
-/// What every connection is served with.
+/// What every connection is served with. Each request has extensions: what it may do ([`Access`]), its
+/// connection's share of memory ([`Share`]), its connection ([`Admitted`]), and the token that is
+/// cancelled when the process is to end: a reply that goes on for long then says so, and ends.
 pub(crate) struct Server {
     pub(crate) router: Router,
     /// Accepted tokens; everybody is authorized who reaches a bridge without.
@@ -43,37 +44,45 @@ impl Server {
     }
 
     /// Serves a connection whose stream is there after a handshake.
-    pub(crate) async fn serve<S>(&self, stream: impl Future<Output = io::Result<S>>, place: Place)
-    where
+    pub(crate) async fn serve<S>(
+        &self,
+        stream: impl Future<Output = io::Result<S>>,
+        admitted: Arc<Admitted>,
+    ) where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let stream = tokio::select! {
             stream = timeout(HANDSHAKE_TIMEOUT, stream) => stream,
-            () = place.caller.given_up() => return,
+            () = admitted.caller.given_up() => return,
         };
         let refused = match stream {
-            Ok(Ok(stream)) => return self.http(stream, &place.caller).await,
+            Ok(Ok(stream)) => return self.http(stream, &admitted).await,
             Ok(Err(error)) => crate::tls::refused(&error),
             Err(_) => "no handshake in time".to_owned(),
         };
         info!(error = refused, "tls_refused");
     }
 
-    async fn http<S>(&self, stream: S, caller: &Arc<Caller>)
+    async fn http<S>(&self, stream: S, admitted: &Arc<Admitted>)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let caller = &admitted.caller;
         let (router, share) = (TowerToHyperService::new(self.router.clone()), Share::default());
-        let service = service_fn(|request| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             // Decided before the future runs: HTTP/2 hands over many requests at a time.
-            let authorized = self.authorize(caller, &request);
-            let (router, share, caller) = (router.clone(), share.clone(), Arc::clone(caller));
-            async move { answer(&router, &caller, share, authorized?, request).await }
+            let access = self.authorize(caller, &request);
+            let (router, caller) = (router.clone(), Arc::clone(caller));
+            let extensions = request.extensions_mut();
+            extensions.insert(share.clone());
+            extensions.insert(Arc::clone(admitted));
+            extensions.insert(self.shutdown.clone());
+            async move { answer(&router, &caller, access?, request).await }
         });
         let (builder, io) = (builder(), TokioIo::new(Box::pin(stream)));
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         let mut given_up = pin!(caller.given_up());
         // A peer that breaks off is not logged: its request got no answer, and says so.
         let closing_timeout = tokio::select! {
@@ -107,13 +116,11 @@ impl Server {
 async fn answer(
     router: &TowerToHyperService<Router>,
     caller: &Arc<Caller>,
-    share: Share,
     access: Option<Access>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, TooMany> {
     let Some(access) = access else { return Ok(caller.answer(auth::refusal())) };
     request.extensions_mut().insert(access);
-    request.extensions_mut().insert(share);
     let Ok(response) = router.call(request).await;
     Ok(caller.answer(response))
 }
@@ -127,4 +134,101 @@ fn builder() -> auto::Builder<TokioExecutor> {
     http2.timer(TokioTimer::new()).keep_alive_interval(idle);
     http2.max_concurrent_streams(STREAMS_MAX).max_send_buf_size(STREAM_SEND_BYTES);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use axum::body::{Body, Bytes};
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::config::{Listen, UnixSocketAccess};
+    use crate::{Listeners, Shutdown};
+
+    /// As a WebSocket does: echoes what comes, until the process is to end.
+    async fn socket(
+        Extension(admitted): Extension<Arc<Admitted>>,
+        Extension(shutdown): Extension<CancellationToken>,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        tokio::spawn(async move {
+            let _admitted = admitted;
+            let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+            let mut byte = [0];
+            loop {
+                tokio::select! {
+                    read = io.read_exact(&mut byte) => if read.is_err() { break },
+                    () = shutdown.cancelled() => break io.write_all(b"end").await.unwrap(),
+                }
+                let _written = io.write_all(&byte).await;
+            }
+        });
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        response
+            .header("connection", "upgrade")
+            .header("upgrade", "echo")
+            .body(Body::empty())
+            .unwrap()
+    }
+
+    /// As an event stream does: an event, and another when the process is to end.
+    async fn stream(Extension(shutdown): Extension<CancellationToken>) -> Response<Body> {
+        let last = async move {
+            shutdown.cancelled().await;
+            Ok::<_, io::Error>(Bytes::from_static(b"end"))
+        };
+        let first = std::future::ready(Ok(Bytes::from_static(b"event")));
+        let events = [futures_util::FutureExt::boxed(first), futures_util::FutureExt::boxed(last)];
+        let events = futures_util::stream::FuturesOrdered::from_iter(events);
+        Response::new(Body::from_stream(events))
+    }
+
+    async fn until(stream: &mut UnixStream, text: &str) {
+        let mut read = Vec::new();
+        while !read.ends_with(text.as_bytes()) {
+            read.push(stream.read_u8().await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_for_long_hears_of_the_shutdown_and_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let addresses = [Listen::Unix(path.clone())];
+        let listeners = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
+        let shutdown = Shutdown::default();
+        let router = Router::new().route("/socket", get(socket)).route("/stream", get(stream));
+        let server = Server::new(router, None, shutdown.token().clone());
+        let ending = shutdown.clone();
+        // Whoever was not told would take all of it.
+        let drain_timeout = Duration::from_secs(3600);
+        let serving = tokio::spawn(async move {
+            listeners.serve(server, None, &shutdown, drain_timeout).await;
+        });
+        let ask = async |head: &str| {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            let request = format!("GET {head}\r\nhost: a\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream
+        };
+        let upgrade = "/socket HTTP/1.1\r\nconnection: upgrade\r\nupgrade: echo";
+        let mut sockets = [ask(upgrade).await, ask(upgrade).await];
+        for socket in &mut sockets {
+            until(socket, "\r\n\r\n").await;
+            socket.write_all(b"x").await.unwrap();
+            until(socket, "x").await;
+        }
+        let mut stream = ask("/stream HTTP/1.1").await;
+        until(&mut stream, "event\r\n").await;
+        ending.fail("test");
+        let [mut first, second] = sockets;
+        until(&mut stream, "end\r\n0\r\n\r\n").await;
+        until(&mut first, "end").await;
+        drop(second);
+        timeout(Duration::from_secs(20), serving).await.expect("it waits").unwrap();
+    }
 }

@@ -5,24 +5,25 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kafka_upstream_core::limits::TOPIC_BYTES_MAX;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason, Scope};
+use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::batches;
 use crate::limits::{FAILING_KEPT, FAILING_LOGGED, FAILING_TOPICS, FAILING_TOPICS_LOGGED};
 
 /// The failing topics of all clusters.
 #[derive(Default)]
 pub(crate) struct Failing {
-    topics: Mutex<Topics>,
+    topics: Mutex<Known>,
     /// Whether there are any: a batch that was written looks no further.
     any: AtomicBool,
 }
 
 #[derive(Default)]
-struct Topics {
+struct Known {
     by_name: BTreeMap<(String, String), Trouble>,
     /// Those that are written again, until a line has told what they dropped.
     recovered: BTreeMap<(String, String), Trouble>,
@@ -30,6 +31,29 @@ struct Topics {
     /// remembered.
     others: (usize, usize),
     logged: Option<Instant>,
+}
+
+/// The topics of a batch's records in their order, with the number of neighbours that share one.
+pub(crate) struct Topics(Vec<(String, usize)>);
+
+impl Topics {
+    pub(crate) fn of(records: &[Record<'_>]) -> Self {
+        let runs = records.chunk_by(|one, next| one.topic == next.topic);
+        let named = |run: &[Record<'_>]| {
+            let topic = run.first().map_or("", |record| record.topic);
+            (shown(topic).to_owned(), run.len())
+        };
+        Self(runs.map(named).collect())
+    }
+
+    pub(crate) fn runs(&self) -> &[(String, usize)] {
+        &self.0
+    }
+}
+
+/// What is shown of a name, which may be any text of a client's.
+pub(crate) fn shown(topic: &str) -> &str {
+    topic.get(..topic.floor_char_boundary(TOPIC_BYTES_MAX)).unwrap_or_default()
 }
 
 struct Trouble {
@@ -48,7 +72,7 @@ impl Failing {
         &self,
         cluster: &str,
         delivery: Delivery,
-        topics: &batches::Topics,
+        topics: &Topics,
         outcomes: &[Outcome],
     ) {
         if !self.any.load(Relaxed) && outcomes.iter().all(Outcome::is_kept) {
@@ -71,7 +95,7 @@ impl Failing {
     }
 
     /// A batch is under way for long.
-    pub(crate) fn slow(&self, cluster: &str, topics: &batches::Topics) {
+    pub(crate) fn slow(&self, cluster: &str, topics: &Topics) {
         let reason = Reason::new(Code::DeadlineExceeded, "no acknowledgement yet");
         for (topic, _) in topics.runs() {
             self.note(cluster, topic, &reason, 0, 0);
@@ -133,7 +157,7 @@ impl Failing {
         self.any.store(!topics.by_name.is_empty(), Relaxed);
     }
 
-    fn log(&self, mut topics: MutexGuard<'_, Topics>, now: Instant) {
+    fn log(&self, mut topics: MutexGuard<'_, Known>, now: Instant) {
         let line = topics.poll_line(now);
         // What no line has told yet is told when a later batch is settled.
         self.any.store(true, Relaxed);
@@ -144,7 +168,7 @@ impl Failing {
     }
 
     /// What nobody has asked for in a while is forgotten.
-    fn current(&self) -> MutexGuard<'_, Topics> {
+    fn current(&self) -> MutexGuard<'_, Known> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         topics.by_name.retain(|_, trouble| now < trouble.last + FAILING_KEPT);
@@ -159,7 +183,7 @@ struct Line {
     text: String,
 }
 
-impl Topics {
+impl Known {
     /// A topic is written again. What it dropped without a line is kept for the next one.
     fn recover(&mut self, key: (String, String), trouble: Trouble) {
         if trouble.dropped == 0 {
@@ -215,15 +239,13 @@ fn failure(outcome: &Outcome, delivery: Delivery) -> Option<&Reason> {
 mod tests {
     use std::time::Duration;
 
-    use kafka_upstream_core::record::Record;
-
     use super::*;
 
-    fn topics(topic: &str) -> batches::Topics {
+    fn topics(topic: &str) -> Topics {
         let (timestamp_ms, headers) = (5, Vec::new());
         let (partition, key, value) = (None, None, None);
         let record = Record { topic, partition, timestamp_ms, key, value, headers };
-        batches::Topics::of(&[record])
+        Topics::of(&[record])
     }
 
     fn fails(failing: &Failing, name: &str, code: Code) {

@@ -12,8 +12,9 @@ use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::wire::{self, Batch, Delivery, Head, WireError};
 use tokio::time::Instant;
 
-use crate::Bridge;
 use crate::batches;
+use crate::bridge::Bridge;
+use crate::failing::Topics;
 use crate::limits::{ANSWER_GRACE, MEMORY_DELIVERY};
 use crate::recent::{Accepted, Seen};
 use crate::reply::{refusal, reply};
@@ -55,7 +56,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         Known::Answered(outcomes) => return Ok(outcomes),
     };
     if delivery == Delivery::Queued {
-        let is_queued = bridge.queued.push(bridge, &pipeline, &frame, &batch);
+        let is_queued = bridge.queued.push(&pipeline, &frame, &batch);
         // In the words of outcomes, so that the client hears which queue is full.
         let outcome = match is_queued {
             true => Outcome::Queued,
@@ -76,10 +77,10 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
     // From here on the records may be written, whether or not the filter waits: the outcomes must
     // be there when it asks again.
     taken.enqueued();
-    let topics = batches::Topics::of(&batch.records);
-    let settling = Arc::clone(bridge);
+    let topics = Topics::of(&batch.records);
+    let metrics = Arc::clone(&bridge.metrics);
     let settled = tokio::spawn(async move {
-        let outcomes = enqueued.settle(&settling, &pipeline, delivery, &topics).await;
+        let outcomes = enqueued.settle(&metrics, &pipeline, delivery, &topics).await;
         taken.answer(&outcomes)
     });
     drop((frame, held));

@@ -5,7 +5,7 @@ mod admission;
 mod auth;
 mod batches;
 mod body;
-mod caller;
+mod bridge;
 mod check;
 mod clusters;
 mod config;
@@ -33,7 +33,7 @@ mod tls;
 mod watched;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -45,23 +45,7 @@ pub use crate::logging::{Log, LogFormat};
 pub use crate::security::Tls;
 pub use crate::shutdown::Shutdown;
 
-use crate::clusters::Clusters;
-use crate::metrics::Metrics;
-use crate::profiles::Profiles;
-use crate::queued::Queues;
-use crate::recent::Recent;
-
-/// What every route works with.
-pub(crate) struct Bridge {
-    pub(crate) began: Instant,
-    pub(crate) clusters: Clusters,
-    pub(crate) profiles: Profiles,
-    pub(crate) recent: Recent,
-    pub(crate) queued: Queues,
-    pub(crate) failing: failing::Failing,
-    pub(crate) bodies: body::BodyBudget,
-    pub(crate) metrics: Metrics,
-}
+use crate::bridge::Bridge;
 
 /// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
 /// way are answered, and what is queued is written, within `drain_timeout_ms`.
@@ -72,16 +56,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let tokens = config.token_file.clone().map(auth::load).transpose();
     let tokens = tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?;
     let tls = config.listen_tls.as_ref().map(tls::load).transpose();
-    let bridge = Arc::new(Bridge {
-        began: Instant::now(),
-        clusters: Clusters::new(&config)?,
-        profiles: Profiles::default(),
-        recent: Recent::default(),
-        queued: Queues::default(),
-        failing: failing::Failing::default(),
-        bodies: body::BodyBudget::default(),
-        metrics: Metrics::default(),
-    });
+    let bridge = Arc::new(Bridge::new(&config)?);
     let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
     let hangup = signal(SignalKind::hangup())?;
     let following = [

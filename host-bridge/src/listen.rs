@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::{self, Admission, Place};
+use crate::admission::{self, Admission, Admitted};
 use crate::config::{Listen, UnixSocketAccess};
 use crate::connection::Server;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG};
@@ -105,6 +105,7 @@ struct Acceptor {
     tls: Option<ServerTls>,
     /// Connections of each listener.
     places: usize,
+    /// All of them, also those that have been upgraded.
     connections: TaskTracker,
 }
 
@@ -116,7 +117,7 @@ impl Acceptor {
     }
 
     async fn accept_all(&self, listener: &Listener) {
-        let admission = Admission::new(self.places);
+        let admission = Admission::new(self.places, self.connections.clone());
         for number in 0_u64.. {
             let accepted = listener.accept().await;
             if admission.is_full() {
@@ -124,8 +125,8 @@ impl Acceptor {
             }
             match accepted {
                 Ok(stream) => {
-                    let Some(place) = admission.admit(number).await else { return };
-                    self.spawn(stream, place);
+                    let Some(admitted) = admission.admit(number).await else { return };
+                    self.spawn(stream, admitted);
                 }
                 Err(error) => {
                     // Out of descriptors, for instance: the next moment may be better.
@@ -136,20 +137,20 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, stream: Stream, place: Place) {
+    fn spawn(&self, stream: Stream, admitted: Arc<Admitted>) {
         let server = Arc::clone(&self.server);
         match stream {
             Stream::Tcp(stream) => {
-                self.connections.spawn(async move { server.serve(ready(Ok(stream)), place).await });
+                tokio::spawn(async move { server.serve(ready(Ok(stream)), admitted).await });
             }
             Stream::Unix(stream) => {
-                self.connections.spawn(async move { server.serve(ready(Ok(stream)), place).await });
+                tokio::spawn(async move { server.serve(ready(Ok(stream)), admitted).await });
             }
             Stream::Tls(stream) => {
                 // Configuration: a listener with TLS has its files.
                 let Some(tls) = &self.tls else { return };
                 let handshake = TlsAcceptor::from(tls.get()).accept(stream);
-                self.connections.spawn(async move { server.serve(handshake, place).await });
+                tokio::spawn(async move { server.serve(handshake, admitted).await });
             }
         }
     }
@@ -226,16 +227,6 @@ fn set_access(path: &Path, access: UnixSocketAccess) -> io::Result<()> {
 /// Device and inode: another process may have put its own socket in the place of ours.
 fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Tls(address) => write!(f, "tls:{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 impl fmt::Display for Listeners {

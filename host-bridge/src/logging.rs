@@ -5,29 +5,22 @@ mod line;
 mod throttle;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
-use tracing::{Event, Level, Subscriber, callsite};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 pub(crate) use levels::Levels;
-use line::Line;
 pub use line::LogFormat;
+use line::{CLUSTER, Line};
 pub(crate) use throttle::LogThrottle;
-use throttle::Verdict;
+use throttle::{Kind, Throttle, Verdict};
 use writer::Writer;
 pub(crate) use writer::lost;
-
-/// What kind of event it is: where it is logged, and the cluster that it is about. Nothing that a
-/// client chooses is part of it.
-type Kind = (callsite::Identifier, Option<Arc<str>>);
-
-/// The events whose lines wait for the end of their minute.
-pub(crate) type Throttle = Arc<Mutex<LogThrottle<Kind>>>;
 
 /// The log of this process.
 pub struct Log {
@@ -133,7 +126,6 @@ impl Visit for FindCluster {
     }
 }
 
-const CLUSTER: &str = "cluster";
 /// The target of what is logged at the start alone: each has its line.
 pub(crate) const START: &str = "host_bridge::start";
 /// How long the end of the process waits for its last lines.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use kafka_client::{Client, Stage, Stats};
 use kafka_upstream_core::outcome::{Code, Outcome};
+use kafka_upstream_core::wire::Delivery;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,9 +14,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::clusters::Clusters;
-use crate::failing::Failing;
+use crate::failing::{Failing, Topics};
 use crate::logging;
-use crate::queued::Depth;
+
+/// How much the bridge's queue holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
 
 /// The bridge's own counters.
 pub(crate) struct Metrics {
@@ -25,6 +32,7 @@ pub(crate) struct Metrics {
     refused: Family<Refused, Counter>,
     bypassed: Counter,
     records: Family<Settled, Counter>,
+    pub(crate) failing: Failing,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,12 +85,21 @@ impl Default for Metrics {
         registry.register("batches_refused", "Batches refused whole", refused.clone());
         registry.register("bypassed", "Requests that no filter answered", bypassed.clone());
         registry.register("records", "Records by what became of them", records.clone());
-        Self { registry, batches, repeated, refused, bypassed, records }
+        let failing = Failing::default();
+        Self { registry, batches, repeated, refused, bypassed, records, failing }
     }
 }
 
 impl Metrics {
-    pub(crate) fn batch_settled(&self, outcomes: &[Outcome]) {
+    /// Each record of a batch has its outcome.
+    pub(crate) fn batch_settled(
+        &self,
+        cluster: &str,
+        delivery: Delivery,
+        topics: &Topics,
+        outcomes: &[Outcome],
+    ) {
+        self.failing.settled(cluster, delivery, topics, outcomes);
         self.batches.inc();
         for outcome in outcomes {
             let (outcome, code) = match outcome {
@@ -112,12 +129,11 @@ impl Metrics {
         &self,
         clusters: &Clusters,
         queued: Depth,
-        failing: &Failing,
     ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         text::encode_registry(&mut page, &self.registry)?;
         text::encode_registry(&mut page, &queue(queued))?;
-        text::encode_registry(&mut page, &failing_topics(clusters, failing))?;
+        text::encode_registry(&mut page, &failing_topics(clusters, &self.failing))?;
         text::encode_registry(&mut page, &log())?;
         text::encode_registry(&mut page, &clients(clusters))?;
         text::encode_eof(&mut page)?;
@@ -319,12 +335,13 @@ mod tests {
         let args = Args { bootstrap_servers: servers, ..Default::default() };
         let clusters = Clusters::new(&Config::load(&args, std::iter::empty()).unwrap()).unwrap();
         let metrics = Metrics::default();
-        metrics.batch_settled(&[Outcome::Unknown(Reason::new(Code::BadReply, ""))]);
+        let outcome = Outcome::Unknown(Reason::new(Code::BadReply, ""));
+        metrics.batch_settled("default", Delivery::Acked, &Topics::of(&[]), &[outcome]);
         metrics.batch_refused(StatusCode::BAD_REQUEST);
         let page = include_str!("../../docs/metrics.md");
         let queued = Depth { records: 0, bytes: 0 };
         let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
-        assert_eq!(listed, rows(&metrics.text(&clusters, queued, &Failing::default()).unwrap()));
+        assert_eq!(listed, rows(&metrics.text(&clusters, queued).unwrap()));
     }
 
     #[test]

@@ -17,18 +17,19 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::Bridge;
 use crate::batches;
+use crate::failing::{Topics, shown};
 use crate::limits::{
     DRAIN_POLL, FAILING_TOPICS, MEMORY_DELIVERY, QUEUE_BYTES, QUEUE_LANES, QUEUE_RECORDS,
     SLOW_BATCH, WAVE_BACKOFF, WAVE_BYTES, WAVE_PATIENCE, WAVE_RECORDS,
 };
+use crate::metrics::{Depth, Metrics};
 use crate::pipeline::Pipeline;
 
 /// The lanes of all profiles.
-#[derive(Default)]
 pub(crate) struct Queues {
     held: Mutex<Held>,
+    metrics: Arc<Metrics>,
     /// Waves that are to panic.
     #[cfg(test)]
     panics: std::sync::atomic::AtomicUsize,
@@ -60,18 +61,19 @@ struct Entry {
     since: Instant,
 }
 
-/// How much is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Depth {
-    pub(crate) records: usize,
-    pub(crate) bytes: usize,
-}
-
 impl Queues {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            held: Mutex::default(),
+            metrics,
+            #[cfg(test)]
+            panics: std::sync::atomic::AtomicUsize::new(0),
+        })
+    }
+
     /// Takes a batch in, all of it or nothing; false when there is no room.
     pub(crate) fn push(
-        &self,
-        bridge: &Arc<Bridge>,
+        self: &Arc<Self>,
         pipeline: &Arc<Pipeline>,
         frame: &[u8],
         batch: &Batch<'_>,
@@ -86,7 +88,7 @@ impl Queues {
             held.records += entry.left.len();
             held.bytes += entry.frame.len();
             if !held.lanes.contains_key(&id) {
-                tokio::spawn(run(Arc::clone(bridge), id.clone(), Arc::clone(pipeline)));
+                tokio::spawn(run(Arc::clone(self), id.clone(), Arc::clone(pipeline)));
             }
             held.lanes.entry(id).or_default().push(entry);
         }
@@ -122,7 +124,7 @@ impl Queues {
         slow.sort_by_key(|(waits, ..)| std::cmp::Reverse(*waits));
         let one = |(waits, topic, lane): (std::time::Duration, &Arc<str>, &Lane)| {
             json!({
-                "topic": batches::shown(topic), "records": lane.records, "bytes": lane.bytes,
+                "topic": shown(topic), "records": lane.records, "bytes": lane.bytes,
                 "seconds": waits.as_secs(),
             })
         };
@@ -228,15 +230,15 @@ fn encode(batch: &Batch<'_>, records: &[&Record<'_>]) -> Vec<u8> {
 }
 
 /// A lane's task. What it holds has been promised: a panic does not end it.
-async fn run(bridge: Arc<Bridge>, id: LaneId, pipeline: Arc<Pipeline>) {
+async fn run(queues: Arc<Queues>, id: LaneId, pipeline: Arc<Pipeline>) {
     let mut panicked = false;
     loop {
         let writing = async {
             if panicked {
-                error!(cluster = pipeline.cluster(), topic = ?batches::shown(&id.1), "queue_task_panicked");
+                error!(cluster = pipeline.cluster(), topic = ?shown(&id.1), "queue_task_panicked");
                 tokio::time::sleep(WAVE_BACKOFF.1).await;
             }
-            write(&bridge, &id, &pipeline).await;
+            write(&queues, &id, &pipeline).await;
         };
         match AssertUnwindSafe(writing).catch_unwind().await {
             Ok(()) => return,
@@ -246,11 +248,11 @@ async fn run(bridge: Arc<Bridge>, id: LaneId, pipeline: Arc<Pipeline>) {
 }
 
 /// Writes what a lane has queued, one wave after the other.
-async fn write(bridge: &Bridge, id: &LaneId, pipeline: &Pipeline) {
+async fn write(queues: &Queues, id: &LaneId, pipeline: &Pipeline) {
     let mut backoff = WAVE_BACKOFF.0;
-    while let Some(wave) = bridge.queued.wave(id) {
-        let outcomes = send(bridge, pipeline, &wave).await;
-        if bridge.queued.settle(id, wave.len(), &outcomes) {
+    while let Some(wave) = queues.wave(id) {
+        let outcomes = send(queues, pipeline, &wave).await;
+        if queues.settle(id, wave.len(), &outcomes) {
             backoff = WAVE_BACKOFF.0;
         } else {
             tokio::time::sleep(backoff).await;
@@ -261,17 +263,17 @@ async fn write(bridge: &Bridge, id: &LaneId, pipeline: &Pipeline) {
 
 /// Sends a wave, and waits until each record has an outcome: what is in doubt is the producer's to
 /// resolve, because under another identity it would be written twice.
-async fn send(bridge: &Bridge, pipeline: &Pipeline, wave: &[Entry]) -> Vec<Outcome> {
+async fn send(queues: &Queues, pipeline: &Pipeline, wave: &[Entry]) -> Vec<Outcome> {
     #[cfg(test)]
-    tests::panic_if_asked(&bridge.queued);
+    tests::panic_if_asked(queues);
     let now = Instant::now();
     let (deadline, until) = (now + WAVE_PATIENCE, now + MEMORY_DELIVERY);
     let (enqueued, topics) = {
         let records: Vec<Record<'_>> = wave.iter().flat_map(Entry::records).collect();
-        let topics = batches::Topics::of(&records);
+        let topics = Topics::of(&records);
         (batches::enqueue(pipeline.producer(), &records, deadline, until).await, topics)
     };
-    enqueued.settle(bridge, pipeline, Delivery::Queued, &topics).await
+    enqueued.settle(&queues.metrics, pipeline, Delivery::Queued, &topics).await
 }
 
 fn may_yet_be_written(outcome: &Outcome) -> bool {

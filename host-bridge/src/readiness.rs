@@ -10,8 +10,8 @@ use axum::http::{Response, StatusCode};
 use kafka_client::{Client, Fault};
 use serde_json::{Map, Value};
 
-use crate::Bridge;
 use crate::auth::Access;
+use crate::bridge::Bridge;
 use crate::reply::json;
 
 /// 200 when every configured cluster answers, else 503; the body has a reason for each that does
@@ -28,7 +28,7 @@ pub(crate) async fn readyz(
     if access == Access::Open {
         return json(status, &serde_json::json!({ "ready": status == StatusCode::OK }));
     }
-    let (failing, refused) = (bridge.failing.json(), bridge.profiles.refused_json());
+    let (failing, refused) = (bridge.metrics.failing.json(), bridge.profiles.refused_json());
     for (name, told) in [("failing_topics", failing), ("refused_profiles", refused)] {
         if let (false, Some(body)) = (told.is_empty(), body.as_object_mut()) {
             body.insert(name.to_owned(), told.into());

@@ -13,8 +13,9 @@ use kafka_upstream_core::record::{Header, Record};
 use kafka_upstream_core::reply::Replies;
 use kafka_upstream_core::wire::Delivery;
 
-use crate::Bridge;
 use crate::batches;
+use crate::bridge::Bridge;
+use crate::failing::Topics;
 use crate::reply::{from_core, refusal};
 
 /// Produces the raw body as the value of one record, and answers as the filter does in `acked`
@@ -53,8 +54,8 @@ pub(crate) async fn produce(
     let deadline = pipeline.deadline(DELIVERY_TIMEOUT);
     let records = std::slice::from_ref(&record);
     let enqueued = batches::enqueue(pipeline.producer(), records, deadline, deadline).await;
-    let topics = batches::Topics::of(records);
-    let outcomes = enqueued.settle(&bridge, pipeline, Delivery::Acked, &topics).await;
+    let topics = Topics::of(records);
+    let outcomes = enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await;
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
     let outcome = outcomes.into_iter().next().unwrap_or_else(none);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))

@@ -12,7 +12,8 @@ use kafka_upstream_core::limits::PROFILE_BYTES_MAX;
 use kafka_upstream_core::profile::{self, Profile};
 use serde_json::json;
 
-use crate::Bridge;
+use crate::auth::is_bypassed;
+use crate::bridge::Bridge;
 use crate::config::without_value;
 use crate::limits::REFUSAL_BYTES;
 use crate::reply::{self, refusal};
@@ -80,7 +81,7 @@ async fn healthz() -> Response<Body> {
 }
 
 async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
-    match bridge.metrics.text(&bridge.clusters, bridge.queued.depth(), &bridge.failing) {
+    match bridge.metrics.text(&bridge.clusters, bridge.queued.depth()) {
         Ok(text) => reply::reply(StatusCode::OK, METRICS_TYPE, text.into()),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
     }
@@ -106,11 +107,6 @@ async fn unknown(State(bridge): State<Arc<Bridge>>, request: Request<Body>) -> R
 async fn wrong_method() -> Response<Body> {
     let error = "the route has no such method";
     refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", error)
-}
-
-/// Whether a path is that of requests which slipped past a filter.
-pub(crate) fn is_bypassed(path: &str) -> bool {
-    path.starts_with("/v1/bypassed")
 }
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

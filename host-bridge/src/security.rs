@@ -5,7 +5,7 @@ use std::fmt;
 
 use kafka_upstream_core::access::Security;
 
-use crate::config::{ConfigError, field};
+use crate::config::error::{ConfigError, field};
 
 /// Kafka's properties by name.
 pub(crate) type Properties = BTreeMap<String, String>;

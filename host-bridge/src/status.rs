@@ -9,7 +9,7 @@ use axum::http::{Response, StatusCode};
 use kafka_client::{Client, TlsStatus};
 use serde_json::{Value, json};
 
-use crate::Bridge;
+use crate::bridge::Bridge;
 use crate::metrics::days_between;
 use crate::reply;
 
@@ -30,7 +30,7 @@ pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> 
             "records": queued.records, "bytes": queued.bytes,
             "slow_topics": bridge.queued.slow_lanes(),
         },
-        "failing_topics": bridge.failing.json(),
+        "failing_topics": bridge.metrics.failing.json(),
         "refused_profiles": bridge.profiles.refused_json(),
         "clients": clients,
     });

@@ -162,7 +162,7 @@ fn collect(
 
 /// The code, without comments, attributes' texts aside, and without the tests at its end.
 fn without_tests(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = text.split("\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -180,7 +180,10 @@ impl Names<'_> {
                 let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
                 let rest = code.get(at..).unwrap_or_default();
                 let path = rest.split(|c| !is_path(c)).next().unwrap_or_default();
-                found.extend(self.resolve(module, path.trim_end_matches(':')));
+                // `crate::{…}` is read above.
+                if !path.ends_with(':') {
+                    found.extend(self.resolve(module, path));
+                }
             }
         }
         found

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::error::ConfigError;
 use super::lines::Lines;
-use super::{ConfigError, variable};
+use super::sources::variable;
 
 /// The places of a configuration.
 #[derive(Debug, Default, Clone)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConfigError, field};
+use super::error::{ConfigError, field};
 
 /// Replaces `service` by its properties.
 pub(super) fn expand(

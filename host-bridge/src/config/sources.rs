@@ -8,8 +8,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::args::Args;
+use super::error::{ConfigError, field};
 use super::lines::line;
-use super::{Args, ConfigError, ListenTls, field};
+use super::listen::{ListenTls, UnixSocket};
 
 /// The configuration as it is written.
 #[derive(Default, Deserialize)]
@@ -31,16 +33,6 @@ pub(super) struct Raw {
     pub(super) certificates: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub(super) inline: toml::Table,
-}
-
-/// Who may connect to unix sockets, as it is written.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UnixSocket {
-    /// Octal, as chmod takes it.
-    pub(super) mode: Option<String>,
-    /// A name or a number.
-    pub(super) group: Option<String>,
 }
 
 /// `None` if the file is no configuration.

@@ -1,19 +1,18 @@
 //! AWS's credentials: given, from a profile, or from the default chain, and those of a role.
 
 mod answer;
+mod environment;
 mod hosts;
 mod profiles;
 mod sts;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kafka_client::{
     AwsBase, AwsClient, AwsKeys, Cause, Credential, CredentialSource, Lease, Obtaining, Secret,
-    SecretSource,
 };
 
+use environment::Variables;
 use profiles::{KeySource, Profiles};
 
 /// AWS, asked for the keys of the identity that this process has.
@@ -23,11 +22,6 @@ pub(super) struct Aws {
     variables: Variables,
 }
 
-/// The process's environment; an empty variable is none.
-struct Variables(Box<Lookup>);
-
-type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
-
 /// Keys, and for how long they are good; none means for ever.
 struct Found {
     keys: AwsKeys,
@@ -36,12 +30,11 @@ struct Found {
 
 impl Aws {
     pub(super) fn new(client: AwsClient) -> Self {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self { client, variables: Variables(Box::new(variable)) }
+        Self { client, variables: Variables::of_process() }
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        (self.variables.0)(name)
+        self.variables.get(name)
     }
 
     async fn ask(&self) -> Result<Lease, String> {
@@ -138,28 +131,6 @@ impl CredentialSource for Aws {
             let asked = self.ask().await;
             asked.map_err(|what| Cause::from(format!("AWS gives no keys: {what}")))
         })
-    }
-}
-
-impl fmt::Debug for Variables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Variables")
-    }
-}
-
-async fn read_file(path: String) -> Result<String, String> {
-    let missing = format!("{path}: there is no such file");
-    read_if_there(path).await?.ok_or(missing)
-}
-
-/// `None` if there is no such file.
-async fn read_if_there(path: String) -> Result<Option<String>, String> {
-    let source = SecretSource::File(PathBuf::from(&path));
-    let read = tokio::task::spawn_blocking(move || source.read()).await;
-    match read.map_err(|error| error.to_string())? {
-        Ok(secret) => Ok(Some(secret.expose().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{path}: {error}")),
     }
 }
 

@@ -89,7 +89,7 @@ async fn what_never_left_the_bridge_in_its_budget_is_not_written_in_memory_mode(
     let outcomes = wire::decode_outcomes(&body).unwrap();
     assert_eq!(status, 200);
     assert!(matches!(outcomes[..], [Outcome::NotWritten(_)]), "{outcomes:?}");
-    let failing = parts.bridge.failing.json();
+    let failing = parts.bridge.metrics.failing.json();
     assert_eq!(failing[0]["topic"], "orders");
 }
 
@@ -102,11 +102,11 @@ async fn a_batch_under_way_in_memory_mode_is_told_as_failing_within_a_minute() {
     let second = frame(2, Delivery::Memory, second, "b");
     let patience = Duration::from_secs(60);
     assert!(tokio::time::timeout(patience, send(&parts, &second)).await.is_err());
-    assert_eq!(parts.bridge.failing.json()[0]["topic"], "orders");
+    assert_eq!(parts.bridge.metrics.failing.json()[0]["topic"], "orders");
     parts.kafka.restart(1);
     assert!(is_written(&send_until_settled(&parts, &second).await.1));
     assert_eq!(parts.written(), ["a", "b"]);
-    assert!(parts.bridge.failing.json().is_empty());
+    assert!(parts.bridge.metrics.failing.json().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

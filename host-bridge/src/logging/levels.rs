@@ -3,8 +3,6 @@
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
-use crate::config::LOG_VARIABLE;
-
 /// The levels that are asked for, and what could not be understood of them.
 pub(crate) struct Levels {
     pub(crate) targets: Targets,
@@ -12,6 +10,8 @@ pub(crate) struct Levels {
 }
 
 impl Levels {
+    /// The variable, read before everything else.
+    pub(crate) const VARIABLE: &str = "HOST_BRIDGE_LOG";
     /// What is understood.
     pub(crate) const ACCEPTED: &str = "LEVEL or MODULE=LEVEL, with commas between; LEVEL is one of \
         off, error, warn, info, debug, trace; MODULE begins with host_bridge, kafka_client, hyper, \
@@ -19,7 +19,7 @@ impl Levels {
 
     /// Of the variable; without it `info`.
     pub(crate) fn of_environment() -> Self {
-        let value = std::env::var_os(LOG_VARIABLE).unwrap_or_default();
+        let value = std::env::var_os(Self::VARIABLE).unwrap_or_default();
         Self::parse(&value.to_string_lossy())
     }
 
@@ -38,7 +38,8 @@ impl Levels {
                 _ => wrong.push(format!("`{item}`")),
             }
         }
-        let fault = (!wrong.is_empty()).then(|| format!("{LOG_VARIABLE}: {}", wrong.join(", ")));
+        let fault =
+            (!wrong.is_empty()).then(|| format!("{}: {}", Self::VARIABLE, wrong.join(", ")));
         Self { targets, fault }
     }
 }

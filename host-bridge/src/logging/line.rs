@@ -7,8 +7,10 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use super::CLUSTER;
 use crate::limits::LOG_VALUE_BYTES;
+
+/// The field that an event's line has of its span.
+pub(super) const CLUSTER: &str = "cluster";
 
 /// How the log is written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

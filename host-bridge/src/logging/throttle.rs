@@ -2,10 +2,20 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+use tracing::callsite;
 
 use super::line::Line;
 use crate::limits::{LOG_AGAIN, LOG_KINDS};
+
+/// What kind of event it is: where it is logged, and the cluster that it is about. Nothing that a
+/// client chooses is part of it.
+pub(super) type Kind = (callsite::Identifier, Option<Arc<str>>);
+
+/// The events whose lines wait for the end of their minute.
+pub(super) type Throttle = Arc<Mutex<LogThrottle<Kind>>>;
 
 /// The kinds of events of the last minute. What clients send makes a count grow, and no line.
 pub(crate) struct LogThrottle<K>(HashMap<K, Recent>);

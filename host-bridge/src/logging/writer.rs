@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Throttle;
 use super::line::{Line, LogFormat};
+use super::throttle::Throttle;
 use crate::limits::LOG_QUEUE_LINES;
 
 /// Lines that this process could not write.

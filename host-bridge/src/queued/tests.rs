@@ -8,6 +8,7 @@ use kafka_client::fake_broker::{FakeCluster, FakeSettings, Fault, PRODUCE, When}
 use kafka_upstream_core::wire::{Delivery, Head};
 
 use super::*;
+use crate::bridge::Bridge;
 
 const PROFILE: [u8; 32] = [7; 32];
 
@@ -27,16 +28,7 @@ impl Parts {
         let client = kafka.client(config.clone());
         let pipeline = Arc::new(Pipeline::new("default", client, &config.producer));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
-        let bridge = Arc::new(Bridge {
-            began: std::time::Instant::now(),
-            clusters: crate::Clusters::new(&config).unwrap(),
-            profiles: crate::Profiles::default(),
-            recent: crate::Recent::default(),
-            queued: Queues::default(),
-            failing: crate::failing::Failing::default(),
-            bodies: crate::body::BodyBudget::default(),
-            metrics: crate::Metrics::default(),
-        });
+        let bridge = Arc::new(Bridge::new(&config).unwrap());
         Self { kafka, bridge, pipeline }
     }
 
@@ -47,7 +39,7 @@ impl Parts {
 
     fn push_frame(&self, frame: &[u8]) -> bool {
         let batch = wire::decode_frame(frame).unwrap();
-        self.bridge.queued.push(&self.bridge, &self.pipeline, frame, &batch)
+        self.bridge.queued.push(&self.pipeline, frame, &batch)
     }
 
     /// Has nothing of a topic queued within so long.
@@ -79,8 +71,7 @@ impl Parts {
 
     fn counted(&self, row: &str) -> u64 {
         let depth = self.bridge.queued.depth();
-        let Bridge { metrics, clusters, failing, .. } = &*self.bridge;
-        let page = metrics.text(clusters, depth, failing).unwrap();
+        let page = self.bridge.metrics.text(&self.bridge.clusters, depth).unwrap();
         let line = page.lines().find_map(|line| line.strip_prefix(row));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
@@ -242,7 +233,7 @@ async fn a_missing_topic_holds_up_no_other_and_is_told() {
     assert_eq!(parts.written(), ["0", "1", "2"]);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(parts.counted(row), 1);
-    let failing = parts.bridge.failing.json();
+    let failing = parts.bridge.metrics.failing.json();
     assert_eq!(
         (&failing[0]["topic"], &failing[0]["code"]),
         (&json!("missing"), &json!("unknown_topic"))
@@ -251,7 +242,7 @@ async fn a_missing_topic_holds_up_no_other_and_is_told() {
     assert_eq!((&slow[0]["topic"], &slow[0]["records"]), (&json!("missing"), &json!(3)));
     parts.kafka.create_topic("missing", &[1]);
     assert!(parts.is_empty_within(60).await);
-    assert_eq!((parts.counted(row), parts.bridge.failing.json().len()), (0, 0));
+    assert_eq!((parts.counted(row), parts.bridge.metrics.failing.json().len()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

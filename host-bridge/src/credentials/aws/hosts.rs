@@ -4,7 +4,8 @@ use http_body_util::Full;
 use hyper::Request;
 
 use super::answer::{ask, found, parse};
-use super::{Aws, Found, read_file};
+use super::environment::read_file;
+use super::{Aws, Found};
 
 impl Aws {
     /// `None` without a container's service.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use kafka_client::{AwsKeys, AwsRole, Secret};
 
-use super::{Variables, read_if_there};
+use super::environment::{Variables, read_if_there};
 
 /// All profiles, and the files that were looked for.
 #[derive(Default)]
@@ -30,8 +30,8 @@ impl Profiles {
         for (variable, name) in
             [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")]
         {
-            let home = || (variables.0)("HOME").map(|home| format!("{home}/.aws/{name}"));
-            let Some(path) = (variables.0)(variable).or_else(home) else { continue };
+            let home = || variables.get("HOME").map(|home| format!("{home}/.aws/{name}"));
+            let Some(path) = variables.get(variable).or_else(home) else { continue };
             match read_if_there(path.clone()).await {
                 Ok(text) => {
                     all.add(&text.unwrap_or_default());

@@ -8,7 +8,8 @@ use hyper::Request;
 use kafka_client::{AwsKeys, AwsRole, Presigned};
 
 use super::answer::{ask, found, parse};
-use super::{Aws, Found, read_file};
+use super::environment::read_file;
+use super::{Aws, Found};
 
 /// Where STS is, and the region that it verifies signatures for.
 struct Endpoint {

@@ -17,7 +17,7 @@ type Got = (String, String, Option<String>, Option<Duration>);
 async fn ask(client: AwsClient, variables: &[(&str, &str)]) -> Result<Got, String> {
     let all: HashMap<String, String> =
         variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let variables = Variables(Box::new(move |name| all.get(name).cloned()));
+    let variables = Variables::of(move |name| all.get(name).cloned());
     let lease = Aws { client, variables }.obtain().await.map_err(|cause| cause.to_string())?;
     let Credential::Aws { keys, .. } = lease.credential else { panic!("no keys") };
     let token = keys.session_token.map(|token| token.expose().to_owned());
@@ -129,7 +129,7 @@ async fn the_region_is_that_of_the_environment_or_the_profile() {
         let all = [&keys[..], &[("AWS_CONFIG_FILE", path(&config))], more].concat();
         let all: HashMap<String, String> =
             all.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let variables = Variables(Box::new(move |name| all.get(name).cloned()));
+        let variables = Variables::of(move |name| all.get(name).cloned());
         let aws = Aws { client: AwsClient::default(), variables };
         let Credential::Aws { region: found, .. } = aws.obtain().await.unwrap().credential else {
             panic!("no keys")
