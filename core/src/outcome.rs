@@ -29,6 +29,15 @@ impl Outcome {
     pub const fn is_kept(&self) -> bool {
         matches!(self, Self::Written { .. } | Self::Queued)
     }
+
+    /// Why not, or why that is not known.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Written { .. } | Self::Queued => None,
+            Self::NotWritten(reason) | Self::Unknown(reason) => Some(reason),
+        }
+    }
 }
 
 /// Why a record was not written, or why it is unknown.

@@ -1,14 +1,16 @@
 //! A request that makes its own callouts, one after the other, because nothing can wake the root.
 //!
-//! What may have been written is sent again only after the bridge has answered a question without a
-//! body: on WasmX a callout with a body right after a failed one would never end, and on APISIX
-//! nothing else tells a bridge that is gone from one that lost a reply.
+//! What may have been written is sent again only after the bridge has answered a probe, which has no
+//! body. On WasmX a callout with a body from the callback of one that got no reply body never ends:
+//! the worker spins at 100 % and fills the disk with log lines. On APISIX every failure looks the
+//! same, no headers and no body, so nothing else tells a bridge that is gone from one whose reply was
+//! lost.
 
 use std::time::Duration;
 
 use crate::callout::{self, Ended};
 use crate::capture::Captured;
-use crate::limits::{ALONE_RESENDS_MAX, PROBE_TIMEOUT_MS};
+use crate::limits::PROBE_TIMEOUT_MS;
 use crate::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
 use crate::outcome::{Code, Reason};
 
@@ -18,10 +20,18 @@ pub struct PerRequestSender {
     outbox: Outbox,
     /// When nothing is sent any more.
     deadline: Duration,
-    probe_is_due: bool,
-    resends: u32,
-    /// The last callout that had a body got no body back.
-    unanswered: bool,
+    bridge: Bridge,
+}
+
+/// What is known of the bridge when the next callout is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bridge {
+    /// It has answered the last callout, or none has been made.
+    Answers,
+    /// It is probed before anything is sent.
+    Suspect,
+    /// As `Suspect`, after a callout with a body that got none back.
+    Silent,
 }
 
 /// What such a request does now.
@@ -35,7 +45,7 @@ pub enum Next {
 
 impl PerRequestSender {
     /// Takes a request's records. `root` has the settings; `suspect` is whether the bridge did not
-    /// answer the last question.
+    /// answer the last probe.
     ///
     /// # Errors
     /// As [`Outbox::push`].
@@ -49,7 +59,8 @@ impl PerRequestSender {
         let mut outbox = root.for_one_request();
         outbox.push(captured, Some(stream), now)?;
         let deadline = now + outbox.timeout();
-        Ok(Self { outbox, deadline, probe_is_due: suspect, resends: 0, unanswered: false })
+        let bridge = if suspect { Bridge::Suspect } else { Bridge::Answers };
+        Ok(Self { outbox, deadline, bridge })
     }
 
     /// What to do while no callout is in flight. `sequence` counts the batches of the VM.
@@ -58,10 +69,9 @@ impl PerRequestSender {
         if left.is_zero() {
             return self.give_up(Code::DeadlineExceeded, "no reply in time");
         }
-        if self.probe_is_due {
-            return Next::Dispatch(Callout::probe(
-                left.min(Duration::from_millis(PROBE_TIMEOUT_MS)),
-            ));
+        if self.bridge != Bridge::Answers {
+            let timeout = left.min(Duration::from_millis(PROBE_TIMEOUT_MS));
+            return Next::Dispatch(Callout::probe(timeout));
         }
         match self.outbox.poll_callout(now, sequence) {
             Some(callout) => Next::Dispatch(callout),
@@ -69,43 +79,42 @@ impl PerRequestSender {
         }
     }
 
-    /// The host refused to dispatch a callout.
+    /// The host refused to dispatch a callout. It would refuse the next one, too.
     pub fn on_refused(&mut self, purpose: Purpose, why: &str, now: Duration) -> Vec<Settled> {
-        match purpose {
-            Purpose::Probe => self.abandon(Code::BridgeUnreachable, why),
-            _ => self.outbox.on_refused(purpose, why, now),
-        }
+        let mut settled = self.outbox.on_refused(purpose, why, now);
+        settled.extend(self.abandon(Code::BridgeUnreachable, why));
+        settled
     }
 
     /// A callout ended.
     pub fn on_ended(&mut self, purpose: Purpose, ended: &Ended<'_>, now: Duration) -> Vec<Settled> {
-        let answered = ended.body.is_some_and(|body| !body.is_empty());
-        self.unanswered = !answered && (purpose != Purpose::Probe || self.unanswered);
+        let has_body = ended.body.is_some_and(|body| !body.is_empty());
         if purpose == Purpose::Probe {
-            self.probe_is_due = false;
-            if !callout::is_alive(ended) {
-                return self.abandon(Code::BridgeUnreachable, "the bridge does not answer");
-            }
-            self.outbox.send_again_now();
-            return Vec::new();
+            let is_alive = callout::is_alive(ended);
+            self.bridge = match self.bridge {
+                _ if is_alive => Bridge::Answers,
+                Bridge::Silent if !has_body => Bridge::Silent,
+                _ => Bridge::Suspect,
+            };
+            return match is_alive {
+                true => Vec::new(),
+                false => self.abandon(Code::BridgeUnreachable, "the bridge does not answer"),
+            };
         }
         let settled = self.outbox.on_ended(purpose, ended, now);
-        // Also before what has not been sent yet.
-        self.probe_is_due = !answered;
-        if self.outbox.is_in_doubt() {
-            self.resends += 1;
-            self.probe_is_due = true;
-            if self.resends > ALONE_RESENDS_MAX {
-                return self.abandon(Code::BadReply, "the bridge answers no batch");
-            }
-        }
+        self.bridge = match has_body {
+            // Also before what has not been sent yet.
+            false => Bridge::Silent,
+            true if self.outbox.is_in_doubt() => Bridge::Suspect,
+            true => Bridge::Answers,
+        };
         settled
     }
 
     /// Whether a host that loses bodies would lose the reply's now.
     #[must_use]
-    pub const fn is_unanswered(&self) -> bool {
-        self.unanswered
+    pub fn is_unanswered(&self) -> bool {
+        self.bridge == Bridge::Silent
     }
 
     fn give_up(&mut self, code: Code, why: &str) -> Next {
