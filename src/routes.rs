@@ -12,22 +12,23 @@ use kafka_upstream_core::limits::ANSWERS_PER_CALLBACK_MAX;
 use kafka_upstream_core::outbox::StreamId;
 use kafka_upstream_core::outcome::{Code, Reply};
 
+use crate::budget::ByteBudget;
 use crate::host::{self, Clock, Level};
 use crate::metrics::{Ended, Metrics};
-use crate::state::{State, StreamEnd};
+use crate::route::{Route, StreamEnd};
 
-/// The state of one set of settings, shared by the root and its requests.
-pub(crate) type Shared = Rc<RefCell<State>>;
+/// One set of settings, shared by the root and its requests.
+pub(crate) type SharedRoute = Rc<RefCell<Route>>;
 
 /// Which requests go where.
 pub(crate) struct Routes {
     pub(crate) plugin: Plugin,
     pub(crate) gateway: Gateway,
-    /// A state for each of the plugin's settings.
-    pub(crate) states: Vec<Shared>,
+    /// One for each of the plugin's settings.
+    pub(crate) routes: Vec<SharedRoute>,
     pub(crate) metrics: Rc<Metrics>,
-    /// Whether the gateway is the one that serves requests; none before the first.
-    is_at_home: Cell<Option<bool>>,
+    /// Whether `gateway` is the one that serves requests; none before the first.
+    is_expected_gateway: Cell<Option<bool>>,
     clock: Clock,
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
@@ -36,7 +37,7 @@ pub(crate) struct Routes {
     /// Paused streams whose end is known, until the root has carried it out; oldest first.
     ends: RefCell<BTreeMap<StreamId, StreamEnd>>,
     /// Bytes that requests hold in the VM until their bodies are complete.
-    pub(crate) unfinished: Rc<Cell<usize>>,
+    pub(crate) unfinished: ByteBudget,
     has_warned: Cell<bool>,
     /// A test has asked for the end of the VM.
     #[cfg(feature = "trap")]
@@ -55,20 +56,20 @@ impl Routes {
     pub(crate) fn new(
         plugin: Plugin,
         gateway: Gateway,
-        states: Vec<Shared>,
+        routes: Vec<SharedRoute>,
         metrics: Rc<Metrics>,
     ) -> Self {
         Self {
             plugin,
             gateway,
-            states,
+            routes,
             metrics,
-            is_at_home: Cell::new(None),
+            is_expected_gateway: Cell::new(None),
             clock: Clock::start(),
             bodiless: RefCell::default(),
             body_seen: Cell::new(false),
             ends: RefCell::default(),
-            unfinished: Rc::default(),
+            unfinished: ByteBudget::default(),
             has_warned: Cell::new(false),
             #[cfg(feature = "trap")]
             trap: Cell::new(false),
@@ -76,8 +77,8 @@ impl Routes {
     }
 
     /// Checks once, by what a host has while it serves a request, that it is the right one.
-    pub(crate) fn is_at_home(&self) -> bool {
-        if let Some(known) = self.is_at_home.get() {
+    pub(crate) fn is_expected_gateway(&self) -> bool {
+        if let Some(known) = self.is_expected_gateway.get() {
             return known;
         }
         let is_there = |path| host::property_status(path) == 0;
@@ -85,11 +86,11 @@ impl Routes {
         let found = Gateway::of_request(dotted, !dotted && is_there(b"nginx_version"));
         let known = found == self.gateway;
         if !known {
-            let (told, found) = (self.gateway.name(), found.name());
-            let what = format!("event=host_mismatch host={told} found={found} effect=500");
+            let (host, found) = (self.gateway.name(), found.name());
+            let what = format!("event=host_mismatch host={host} found={found} effect=500");
             host::log(Level::Error, &what);
         }
-        self.is_at_home.set(Some(known));
+        self.is_expected_gateway.set(Some(known));
         known
     }
 
@@ -169,7 +170,7 @@ impl Routes {
         }
         host::act_for(root);
         if !self.ends.borrow().is_empty() {
-            _ = self.states.iter().any(|state| state.borrow_mut().wake());
+            _ = self.routes.iter().any(|route| route.borrow_mut().wake());
         }
     }
 }

@@ -177,6 +177,13 @@ impl Settings {
         self.targets.topics_arg.is_none() && self.expressions.topic.is_none()
     }
 
+    /// Whether a request goes on when its copy could not be queued or written: a tap in memory mode
+    /// gives its client no word about the copy.
+    #[must_use]
+    pub fn goes_on_without_copy(&self) -> bool {
+        self.mode == Mode::Tap && self.delivery == Delivery::Memory
+    }
+
     /// The headers of a request that these settings read; none where they may read any.
     #[must_use]
     pub fn header_names(&self) -> Option<Vec<&str>> {

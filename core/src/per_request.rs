@@ -20,12 +20,12 @@ pub struct PerRequestSender {
     outbox: Outbox,
     /// When nothing is sent any more.
     deadline: Duration,
-    bridge: Bridge,
+    bridge: BridgeState,
 }
 
 /// What is known of the bridge when the next callout is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bridge {
+enum BridgeState {
     /// It has answered the last callout, or none has been made.
     Answers,
     /// It is probed before anything is sent.
@@ -59,7 +59,7 @@ impl PerRequestSender {
         let mut outbox = root.for_one_request();
         outbox.push(captured, Some(stream), now)?;
         let deadline = now + outbox.timeout();
-        let bridge = if suspect { Bridge::Suspect } else { Bridge::Answers };
+        let bridge = if suspect { BridgeState::Suspect } else { BridgeState::Answers };
         Ok(Self { outbox, deadline, bridge })
     }
 
@@ -69,7 +69,7 @@ impl PerRequestSender {
         if left.is_zero() {
             return self.give_up(Code::DeadlineExceeded, "no reply in time");
         }
-        if self.bridge != Bridge::Answers {
+        if self.bridge != BridgeState::Answers {
             let timeout = left.min(Duration::from_millis(PROBE_TIMEOUT_MS));
             return Next::Dispatch(Callout::probe(timeout));
         }
@@ -92,9 +92,9 @@ impl PerRequestSender {
         if purpose == Purpose::Probe {
             let is_alive = callout::is_alive(ended);
             self.bridge = match self.bridge {
-                _ if is_alive => Bridge::Answers,
-                Bridge::Silent if !has_body => Bridge::Silent,
-                _ => Bridge::Suspect,
+                _ if is_alive => BridgeState::Answers,
+                BridgeState::Silent if !has_body => BridgeState::Silent,
+                _ => BridgeState::Suspect,
             };
             return match is_alive {
                 true => Vec::new(),
@@ -104,9 +104,9 @@ impl PerRequestSender {
         let settled = self.outbox.on_ended(purpose, ended, now);
         self.bridge = match has_body {
             // Also before what has not been sent yet.
-            false => Bridge::Silent,
-            true if self.outbox.is_in_doubt() => Bridge::Suspect,
-            true => Bridge::Answers,
+            false => BridgeState::Silent,
+            true if self.outbox.is_in_doubt() => BridgeState::Suspect,
+            true => BridgeState::Answers,
         };
         settled
     }
@@ -114,7 +114,7 @@ impl PerRequestSender {
     /// Whether a host that loses bodies would lose the reply's now.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
-        self.bridge == Bridge::Silent
+        self.bridge == BridgeState::Silent
     }
 
     fn give_up(&mut self, code: Code, why: &str) -> Next {

@@ -1,5 +1,9 @@
-//! What a root and the requests of one rule share: the outbox, who waits for it, and how it is
-//! woken.
+//! What a root and the requests with one set of settings share: the outbox, the streams that wait
+//! for it, and the queue that wakes the root.
+//!
+//! A record returns in this order: [`Route::end_callout`] has the outbox make outcomes of a callout's
+//! end, [`Route::conclude`] makes the end of a stream of its outcomes, and the root or the request
+//! carries that out.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,62 +15,86 @@ use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::REPLY_BYTES_MAX;
 use kafka_upstream_core::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
 use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
+use kafka_upstream_core::paused::{Completion, PausedStreams};
 use kafka_upstream_core::throttle::Throttle;
-use kafka_upstream_core::waiting::{Answer, Waiting};
 use kafka_upstream_core::wire::Delivery;
 
+use crate::budget::ByteBudget;
 use crate::host::{self, Buffer, Clock, Level, Map};
 use crate::metrics::{self, Counter, Metrics};
 
-/// The state of one set of settings in one root.
+/// One set of settings in one root.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct Route {
     pub(crate) settings: Rc<Settings>,
     pub(crate) outbox: Outbox,
     /// Batches sent by this VM.
     pub(crate) sequence: u64,
     /// Streams that are paused until their record is settled.
-    pub(crate) waiting: Waiting,
+    pub(crate) paused: PausedStreams,
     pub(crate) metrics: Rc<Metrics>,
     pub(crate) clock: Clock,
     /// Bytes of the records of requests that make their own callouts.
-    pub(crate) alone_bytes: usize,
-    /// The bridge did not answer the last question of a request that makes its own callouts.
-    pub(crate) suspect: bool,
-    /// The shared queue that wakes the root; none where the host has no such thing.
-    pub(crate) queue: Option<u32>,
-    pub(crate) wake_pending: bool,
-    /// Callouts under way, by token.
-    callouts: HashMap<u32, Sent>,
-    bridge_is_well: bool,
+    pub(crate) per_request_bytes: ByteBudget,
+    pub(crate) wake_up: WakeUp,
+    /// The root's callouts in flight, by token.
+    callouts: HashMap<u32, InFlight>,
+    bridge: BridgeHealth,
     /// Lines about records that were not written, by the code of the reason.
     failures: [Throttle; Code::ALL.len()],
     /// Lines about topics whose records wait because they cannot be written now.
     waits: Throttle,
 }
 
-/// A callout under way.
+/// A callout in flight.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
+pub(crate) struct InFlight {
     pub(crate) purpose: Purpose,
-    at: Duration,
+    since: Duration,
 }
 
-impl State {
-    pub(crate) fn new(settings: Rc<Settings>, outbox: Outbox, metrics: Rc<Metrics>) -> Self {
+/// The shared queue by which a request has the host call the root in the same turn of the worker's
+/// event loop. A request's own callback must not dispatch for others: the SDK drops the reply to a
+/// callout silently when the context that was active at its dispatch has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WakeUp {
+    /// The host has no such queue, or did not register it.
+    Unavailable,
+    /// By this queue.
+    Idle(u32),
+    /// One is on its way: more would only call the root with nothing to do.
+    Pending(u32),
+}
+
+/// What the last callouts say of the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BridgeHealth {
+    Answers,
+    /// The last callout got no reply, or not the bridge's.
+    Failing,
+    /// Nor did a probe: each request that makes its own callouts probes first, and its client has a
+    /// 503 within a second, instead of a 504 at the end of the gateway's timeout.
+    Suspect,
+}
+
+impl Route {
+    pub(crate) fn new(
+        settings: Rc<Settings>,
+        outbox: Outbox,
+        wake_up: WakeUp,
+        metrics: Rc<Metrics>,
+    ) -> Self {
         Self {
             settings,
             outbox,
             sequence: 0,
-            waiting: Waiting::default(),
+            paused: PausedStreams::default(),
             metrics,
             clock: Clock::start(),
-            alone_bytes: 0,
-            suspect: false,
-            queue: None,
-            wake_pending: false,
+            per_request_bytes: ByteBudget::default(),
+            wake_up,
             callouts: HashMap::new(),
-            bridge_is_well: true,
+            bridge: BridgeHealth::Answers,
             failures: [const { Throttle::new() }; Code::ALL.len()],
             waits: Throttle::new(),
         }
@@ -74,24 +102,34 @@ impl State {
 
     /// Wakes the root, in this turn of the worker's event loop, if a callout is due.
     pub(crate) fn wake_if_due(&mut self, now: Duration) {
-        if !self.wake_pending && self.outbox.is_due(now) {
+        if matches!(self.wake_up, WakeUp::Idle(_)) && self.outbox.is_due(now) {
             self.wake();
         }
     }
 
     /// Wakes the root, in this turn of the worker's event loop; false where its queue cannot.
     pub(crate) fn wake(&mut self) -> bool {
-        if let (false, Some(queue)) = (self.wake_pending, self.queue) {
-            self.wake_pending = host::wake(queue);
+        if let WakeUp::Idle(queue) = self.wake_up
+            && host::wake(queue)
+        {
+            self.wake_up = WakeUp::Pending(queue);
         }
-        self.wake_pending
+        matches!(self.wake_up, WakeUp::Pending(_))
     }
 
-    /// Whether a request that makes its own callouts finds room, within the queue's limits.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        let limits = self.settings.queue;
-        self.waiting.is_empty()
-            || (self.waiting.len() < limits.records && self.alone_bytes + bytes <= limits.bytes)
+    /// The host calls the root for a queue; whether it is this one's.
+    pub(crate) fn on_queue_ready(&mut self, ready: u32) -> bool {
+        let is_its =
+            matches!(self.wake_up, WakeUp::Idle(queue) | WakeUp::Pending(queue) if queue == ready);
+        if is_its {
+            self.wake_up = WakeUp::Idle(ready);
+        }
+        is_its
+    }
+
+    /// Whether a request that makes its own callouts probes the bridge first.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.bridge == BridgeHealth::Suspect
     }
 
     /// Dispatches what is due in the root's outbox; returns what is settled by a refusal.
@@ -99,8 +137,8 @@ impl State {
         let mut settled = Vec::new();
         while let Some(callout) = self.outbox.poll_callout(now, &mut self.sequence) {
             match self.send(&callout, now) {
-                Ok((token, sent)) => {
-                    self.callouts.insert(token, sent);
+                Ok((token, in_flight)) => {
+                    self.callouts.insert(token, in_flight);
                 }
                 Err(why) => settled.extend(self.outbox.on_refused(callout.purpose, &why, now)),
             }
@@ -112,7 +150,11 @@ impl State {
     ///
     /// # Errors
     /// Why the host refused it.
-    pub(crate) fn send(&mut self, callout: &Callout, now: Duration) -> Result<(u32, Sent), String> {
+    pub(crate) fn send(
+        &mut self,
+        callout: &Callout,
+        now: Duration,
+    ) -> Result<(u32, InFlight), String> {
         self.metrics.count(Counter::Callouts);
         if callout.records > 0 {
             self.metrics.note_batch(callout.records);
@@ -124,20 +166,20 @@ impl State {
             let why = format!(
                 "the host refused the callout with status {status}; does it know the bridge?"
             );
-            self.note_health(false, &why);
+            self.note_failing(|| why.clone());
             why
         })?;
-        Ok((token, Sent { purpose: callout.purpose, at: now }))
+        Ok((token, InFlight { purpose: callout.purpose, since: now }))
     }
 
-    /// Settles the callout that the host has just ended; none when it is not of this state.
+    /// Settles the callout that the host has just ended; none when it is not this route's.
     pub(crate) fn end_callout(&mut self, token: u32, end: &CalloutEnd) -> Option<Vec<Settled>> {
-        let sent = self.callouts.remove(&token)?;
-        let now = self.note_end(sent, end);
-        Some(self.outbox.on_ended(sent.purpose, &end.as_ended(), now))
+        let callout = self.callouts.remove(&token)?;
+        let now = self.note_end(callout, end);
+        Some(self.outbox.on_ended(callout.purpose, &end.as_ended(), now))
     }
 
-    /// Counts an outcome, and says how the stream ends, if this was all it waited for.
+    /// Counts an outcome, and says how its stream ends, if that waits for no other.
     pub(crate) fn conclude(&mut self, settled: Settled) -> Option<(StreamId, StreamEnd)> {
         let counter = match settled.outcome {
             Outcome::Written { .. } => Some(Counter::Written),
@@ -147,7 +189,7 @@ impl State {
             Outcome::Queued => None,
         };
         counter.into_iter().for_each(|counter| self.metrics.count(counter));
-        if let Outcome::NotWritten(reason) | Outcome::Unknown(reason) = &settled.outcome {
+        if let Some(reason) = settled.outcome.reason() {
             self.log_failure(&settled, reason);
         }
         if settled.stream.is_none() {
@@ -156,19 +198,18 @@ impl State {
             }
             return None;
         }
-        let (stream, reply, kept) = match self.waiting.settle(settled, &self.settings.replies) {
-            Answer::Now { stream, reply, kept } => (stream, reply, kept),
-            Answer::NotYet => return None,
-            Answer::Nobody => {
+        let (stream, reply) = match self.paused.settle(settled, &self.settings.replies) {
+            Completion::Complete(stream, reply) => (stream, reply),
+            Completion::Pending => return None,
+            Completion::Gone => {
                 self.metrics.count(Counter::ClientGone);
                 return None;
             }
         };
         self.metrics.count_request(reply.code.map_or(metrics::Ended::Sent, metrics::Ended::Failed));
-        // A tap in memory mode promises nothing.
-        let promises_nothing = self.settings.delivery == Delivery::Memory;
-        let resumes = self.settings.mode == Mode::Tap && (kept || promises_nothing);
-        Some((stream, if resumes { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))
+        let goes_on = self.settings.mode == Mode::Tap
+            && (reply.code.is_none() || self.settings.goes_on_without_copy());
+        Some((stream, if goes_on { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))
     }
 
     /// One line a minute for each reason, with an example.
@@ -208,36 +249,33 @@ impl State {
     }
 
     /// Logs when the bridge stops to answer as it should, and when it does so again. Returns now.
-    pub(crate) fn note_end(&mut self, sent: Sent, end: &CalloutEnd) -> Duration {
+    pub(crate) fn note_end(&mut self, callout: InFlight, end: &CalloutEnd) -> Duration {
         let now = self.clock.now();
-        self.metrics.note_callout(now.saturating_sub(sent.at).as_millis());
+        self.metrics.note_callout(now.saturating_sub(callout.since).as_millis());
         let ended = end.as_ended();
-        let well = callout::is_alive(&ended) || callout::knows_no_profile(&ended);
-        if well || sent.purpose == Purpose::Probe {
-            self.suspect = !well;
-        }
-        // The text is made only where it is logged.
-        if well != self.bridge_is_well {
-            self.note_health(well, &callout::why(&ended));
+        if !callout::is_alive(&ended) && !callout::knows_no_profile(&ended) {
+            self.note_failing(|| callout::why(&ended));
+            if callout.purpose == Purpose::Probe {
+                self.bridge = BridgeHealth::Suspect;
+            }
+        } else if std::mem::replace(&mut self.bridge, BridgeHealth::Answers)
+            != BridgeHealth::Answers
+        {
+            let target = &self.settings.bridge.target;
+            host::log(Level::Info, &format!("event=bridge_back bridge={target}"));
         }
         now
     }
 
-    fn note_health(&mut self, well: bool, what: &str) {
-        if well == self.bridge_is_well {
+    fn note_failing(&mut self, why: impl FnOnce() -> String) {
+        if self.bridge != BridgeHealth::Answers {
             return;
         }
-        self.bridge_is_well = well;
-        let target = &self.settings.bridge.target;
-        match well {
-            true => host::log(Level::Info, &format!("event=bridge_back bridge={target}")),
-            false => {
-                let hint = callout::hint(what).map(|hint| format!(" hint=\"{hint}\""));
-                let hint = hint.unwrap_or_default();
-                let line = format!("event=bridge_failing bridge={target} {what}{hint}");
-                host::log(Level::Warn, &line);
-            }
-        }
+        self.bridge = BridgeHealth::Failing;
+        let (target, why) = (&self.settings.bridge.target, why());
+        let hint = callout::hint(&why).map(|hint| format!(" hint=\"{hint}\""));
+        let hint = hint.unwrap_or_default();
+        host::log(Level::Warn, &format!("event=bridge_failing bridge={target} {why}{hint}"));
     }
 }
 
