@@ -5,8 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::ConfigError;
-use super::check::fault;
+use super::field::{ConfigError, fault};
 
 /// A value; an object keeps its members' order, and those that are there twice.
 #[derive(Debug, Clone)]

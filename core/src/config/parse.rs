@@ -8,8 +8,8 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::ConfigError;
 use super::document::Node;
+use super::field::ConfigError;
 use crate::limits::CONFIG_DEPTH_MAX;
 
 /// Reads a document.

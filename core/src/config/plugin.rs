@@ -1,11 +1,10 @@
 //! The whole configuration of a plugin: one set of settings, or one for each rule of `match`.
 
-use super::check::{self, fault};
 use super::document::Node;
+use super::field::{ConfigError, fault};
 use super::parse::parse;
-use super::raw::Raw;
-use super::sections;
-use super::{ConfigError, Host, Settings};
+use super::raw::{self, Host, Raw};
+use super::settings::Settings;
 use crate::matching::{Condition, HostPattern, PathCondition};
 
 /// A plugin's checked configuration.
@@ -39,7 +38,7 @@ impl Plugin {
         let host = raw.host.unwrap_or_default();
         let Some(rules) = &raw.r#match else {
             let rule = Rule { condition: Condition::default(), settings: 0 };
-            return Ok(Self { host, rules: vec![rule], settings: vec![check::settings(raw)?] });
+            return Ok(Self { host, rules: vec![rule], settings: vec![Settings::check(raw)?] });
         };
         if !(1..=RULES_MAX).contains(&rules.len()) {
             return Err(fault("match", &format!("must have 1 to {RULES_MAX} rules")));
@@ -49,7 +48,7 @@ impl Plugin {
             .enumerate()
             .map(|(index, rule)| condition(&format!("match[{index}]"), rule))
             .collect::<Result<_, _>>()?;
-        check::settings(raw)?;
+        Settings::check(raw)?;
         let mut plugin = Self { host, rules: Vec::new(), settings: Vec::new() };
         for (index, condition) in conditions.into_iter().enumerate() {
             let own = settings_of_rule(&document, index)?;
@@ -76,7 +75,7 @@ fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigErr
     let rule = document.get("match").and_then(|rules| rules.item(index));
     let own = rule.and_then(|rule| rule.get("config"));
     let merged = document.with(own);
-    parse(&merged).and_then(check::settings).map_err(|error| in_rule(index, own, error))
+    parse(&merged).and_then(Settings::check).map_err(|error| in_rule(index, own, error))
 }
 
 /// The settings that all rules share have been found right: what is wrong comes of the rule's own.
@@ -95,7 +94,7 @@ fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError 
     ConfigError { path, reason }
 }
 
-fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError> {
+fn condition(path: &str, rule: &raw::Rule) -> Result<Condition, ConfigError> {
     let own = rule.config.as_deref();
     for (field, is_there) in [
         ("host", own.is_some_and(|own| own.host.is_some())),
@@ -129,7 +128,7 @@ fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError
     })
 }
 
-fn path_condition(path: &str, rule: &sections::Rule) -> Result<PathCondition, ConfigError> {
+fn path_condition(path: &str, rule: &raw::Rule) -> Result<PathCondition, ConfigError> {
     let rooted = |field: &str, text: &String| match text.starts_with('/') {
         // No path has one, so no request would ever fit.
         true if text.contains(['?', '#']) => {
@@ -171,9 +170,9 @@ mod tests {
             let found = plugin.settings_for(method.as_bytes(), target.as_bytes(), host.as_bytes());
             found.map(|index| (plugin.settings[index].topic.as_str(), plugin.settings[index].mode))
         };
-        assert_eq!(topic("POST", "/a?b", "x"), Some(("a", super::super::Mode::Tap)));
-        assert_eq!(topic("GET", "/a", "x"), Some(("t", super::super::Mode::Terminate)));
-        assert_eq!(topic("GET", "/b", "h:80"), Some(("t", super::super::Mode::Terminate)));
+        assert_eq!(topic("POST", "/a?b", "x"), Some(("a", crate::config::Mode::Tap)));
+        assert_eq!(topic("GET", "/a", "x"), Some(("t", crate::config::Mode::Terminate)));
+        assert_eq!(topic("GET", "/b", "h:80"), Some(("t", crate::config::Mode::Terminate)));
         assert_eq!(topic("GET", "/b", "x"), None);
         assert_eq!(plugin.settings.len(), 2, "equal settings share a queue");
         assert_eq!(plugin.settings[0].profile.properties["linger.ms"], "5");
