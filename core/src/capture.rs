@@ -2,7 +2,7 @@
 
 use crate::body::Announced;
 use crate::config::{Mode, Settings};
-use crate::format;
+use crate::format::{self, MessageFormat, kong};
 use crate::limits;
 use crate::outcome::{Code, Reply};
 use crate::record::Record;
@@ -59,9 +59,14 @@ pub fn capture(
     timestamp_ms: i64,
 ) -> Result<Captured, Reply> {
     request.check_repeats().map_err(bad_request)?;
-    let kong_message = format::kong_message(settings, request).map_err(bad_request)?;
-    let message = format::encode(settings, request, kong_message.as_deref(), timestamp_ms)
-        .map_err(bad_request)?;
+    let message_format = settings.message_format;
+    let needs_kong = message_format == MessageFormat::Kong || settings.expressions.use_message();
+    let kong_message = needs_kong.then(|| kong::encode(request, settings.forward));
+    let kong_message = kong_message.transpose().map_err(bad_request)?;
+    let kong_message = kong_message.as_deref();
+    let message =
+        format::encode(message_format, &settings.expressions, request, kong_message, timestamp_ms)
+            .map_err(bad_request)?;
     let targets = &settings.targets;
     let topics = match message.topic.as_deref() {
         Some(topic) => targets.one_topic(&settings.topic, topic)?,

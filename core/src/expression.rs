@@ -22,7 +22,6 @@ mod value;
 
 pub use input::Input;
 
-use crate::config::ConfigError;
 use evaluate::Evaluation;
 use node::Node;
 
@@ -60,13 +59,14 @@ struct Uses {
     source: bool,
 }
 
-/// Why an expression has no result for a request.
+/// Why an expression does not compile, or has no result for a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct ExpressionError {
     /// The configuration's field.
     pub field: &'static str,
-    /// What the request has otherwise than the expression expects.
+    /// What is wrong, at which line and column, or what the request has otherwise than the
+    /// expression expects.
     pub reason: String,
 }
 
@@ -75,10 +75,10 @@ impl Expression {
     ///
     /// # Errors
     /// The field, and what is wrong at which line and column.
-    pub fn compile(field: &'static str, source: &str) -> Result<Self, ConfigError> {
+    pub fn compile(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
         match compile::compile(source) {
             Ok((node, uses)) => Ok(Self { field, source: source.to_owned(), node, uses }),
-            Err(reason) => Err(ConfigError { path: field.to_owned(), reason }),
+            Err(reason) => Err(ExpressionError { field, reason }),
         }
     }
 

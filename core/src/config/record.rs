@@ -40,7 +40,8 @@ pub(super) fn format(raw: &Raw) -> Result<MessageFormat, ConfigError> {
 
 pub(super) fn expressions(raw: &Raw) -> Result<Expressions, ConfigError> {
     let compile = |field, source: &Option<String>| {
-        source.as_ref().map(|source| Expression::compile(field, source)).transpose()
+        let compiled = source.as_ref().map(|source| Expression::compile(field, source));
+        compiled.transpose().map_err(|error| fault(field, &error.reason))
     };
     Ok(Expressions {
         message: compile("message_expression", &raw.message_expression)?,

@@ -153,7 +153,17 @@ impl Function {
             Self::Index => operators::index(left, right, budget),
             Self::Substring => strings::substring(left, right, None, budget),
             Self::JoinWith => strings::join(left, strings::text(right, "join")?, budget),
-            _ => strings::two(self, left, right, budget),
+            _ => {
+                let (text, part) = strings::two(left, right, budget)?;
+                match self {
+                    Self::Contains => Ok(Value::Bool(text.contains(part))),
+                    Self::StartsWith => Ok(Value::Bool(text.starts_with(part))),
+                    Self::EndsWith => Ok(Value::Bool(text.ends_with(part))),
+                    Self::IndexOf => Ok(strings::position(text, text.find(part))),
+                    Self::LastIndexOf => Ok(strings::position(text, text.rfind(part))),
+                    _ => strings::split(text, part, budget),
+                }
+            }
         }
     }
 

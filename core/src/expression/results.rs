@@ -7,7 +7,7 @@ use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::value::{Key, Shared, Value};
 use super::{ExpressionError, Expressions, Input};
-use crate::format::{Message, MessageHeader};
+use crate::format::message::{Message, MessageHeader};
 
 impl Expressions {
     /// Puts the results into a message, in place of what its format has put there; headers are

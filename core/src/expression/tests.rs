@@ -8,7 +8,7 @@ use super::cost::Budget;
 use super::evaluate::Evaluation;
 use super::value::{Key, Value};
 use super::*;
-use crate::format::{MessageFormat, encode, kong_message};
+use crate::format::{MessageFormat, encode, kong};
 use crate::limits;
 use crate::request::Request;
 
@@ -563,8 +563,9 @@ fn results_become_parts_of_the_record() {
             "{'tag': request.headers['x-tag'], 'none': null, 'raw': b'\\xff'}",
     }));
     let request = order();
-    let kong = kong_message(&settings, &request).unwrap();
-    let message = encode(&settings, &request, kong.as_deref(), 0).unwrap();
+    let kong = kong::encode(&request, settings.forward).unwrap();
+    let format = settings.message_format;
+    let message = encode(format, &settings.expressions, &request, Some(&kong), 0).unwrap();
     assert_eq!(message.topic.as_deref(), Some("t"));
     assert_eq!((message.key.as_deref(), message.partition), (Some(&b"7"[..]), Some(2)));
     let headers: Vec<_> =
@@ -582,8 +583,8 @@ fn results_become_parts_of_the_record() {
         let mut fields = serde_json::json!({});
         fields[field] = source.into();
         let settings = parse(fields);
-        let kong = kong_message(&settings, &request).unwrap();
-        let message = encode(&settings, &request, kong.as_deref(), 0);
+        let format = settings.message_format;
+        let message = encode(format, &settings.expressions, &request, Some(&kong), 0);
         message
             .map(|m| (m.key.map(|k| k.into_owned()), m.value.map(|v| v.into_owned()), m.partition))
             .map_err(|error| error.to_string())
