@@ -2,7 +2,8 @@
 
 use kafka_upstream_core::config::Settings;
 use kafka_upstream_core::gateway::Gateway;
-use kafka_upstream_core::outcome::{Code, Reply};
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::request::Request;
 
 use crate::host::{self, Map};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_upstream_core::config::Bridge;
 use kafka_upstream_core::outbox::Callout;
-use kafka_upstream_core::outcome::Reply;
 use kafka_upstream_core::pairs;
+use kafka_upstream_core::reply::Reply;
 
 /// Severity of a log line, by the ABI's numbers.
 #[derive(Debug, Clone, Copy)]

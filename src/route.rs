@@ -14,8 +14,9 @@ use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::REPLY_BYTES_MAX;
 use kafka_upstream_core::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
-use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::paused::{Completion, PausedStreams};
+use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::throttle::Throttle;
 use kafka_upstream_core::wire::Delivery;
 

@@ -10,7 +10,8 @@ use kafka_upstream_core::config::Plugin;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::ANSWERS_PER_CALLBACK_MAX;
 use kafka_upstream_core::outbox::StreamId;
-use kafka_upstream_core::outcome::{Code, Reply};
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
 
 use crate::budget::ByteBudget;
 use crate::host::{self, Clock, Level};

@@ -1,6 +1,7 @@
 //! Whether the body that the host handed over is the body that the client sent.
 
-use crate::outcome::{Code, Reply};
+use crate::outcome::Code;
+use crate::reply::Reply;
 
 /// What the filter knows of a request's body once its end is there.
 #[derive(Debug, Clone, Copy)]

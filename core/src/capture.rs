@@ -4,8 +4,9 @@ use crate::body::Announced;
 use crate::config::{Mode, Settings};
 use crate::format::{self, MessageFormat, kong};
 use crate::limits;
-use crate::outcome::{Code, Reply};
+use crate::outcome::Code;
 use crate::record::Record;
+use crate::reply::Reply;
 use crate::request::Request;
 use crate::wire;
 

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::REASON_BYTES_MAX;
-pub use crate::reply::Reply;
 
 /// What became of a record. Each record ends as exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
