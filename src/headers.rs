@@ -10,14 +10,14 @@ use crate::host::{self, Map};
 use crate::metrics::{Counter, Metrics};
 
 /// A request without its body.
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) request: Request,
     /// The host would not survive it if it were asked for more than single headers: the reply where
     /// all are needed.
     by_name_only: Option<Reply>,
 }
 
-impl Head {
+impl RequestHead {
     /// Reads what tells whose request it is.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub(crate) enum Counter {
 
 /// What became of a request; with the codes these are the values of the label `outcome`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ended {
+pub(crate) enum RequestEnd {
     /// The promise of the delivery mode holds.
     Sent,
     /// It is none of the filter's requests, or cannot be tapped.
@@ -87,11 +87,11 @@ impl Metrics {
     }
 
     /// Counts a request by what became of it.
-    pub(crate) fn count_request(&self, ended: Ended) {
+    pub(crate) fn count_request(&self, ended: RequestEnd) {
         let (slot, outcome) = match ended {
-            Ended::Sent => (0, "sent"),
-            Ended::Passed => (1, "passed"),
-            Ended::Failed(code) => (2 + code as usize, code.name()),
+            RequestEnd::Sent => (0, "sent"),
+            RequestEnd::Passed => (1, "passed"),
+            RequestEnd::Failed(code) => (2 + code as usize, code.name()),
         };
         let Some(slot) = self.requests.get(slot) else { return };
         if slot.get().is_none() {

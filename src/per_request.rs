@@ -5,16 +5,16 @@ use kafka_upstream_core::capture::Captured;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::{Settled, StreamId};
 use kafka_upstream_core::outcome::Code;
-use kafka_upstream_core::per_request::{Next, PerRequestSender};
+use kafka_upstream_core::per_request::{PerRequestSender, SenderAction};
 
-use crate::budget::Share;
+use crate::budget::Reservation;
 use crate::route::{CalloutEnd, InFlight, Route, StreamEnd};
 
 /// The records of such a request and its callout in flight.
 pub(crate) struct PerRequestStream {
     sender: PerRequestSender,
     callout: Option<(u32, InFlight)>,
-    _bytes: Share,
+    _bytes: Reservation,
 }
 
 impl PerRequestStream {
@@ -58,9 +58,9 @@ impl PerRequestStream {
             }
             let now = route.clock.now();
             settled = match self.sender.next(now, &mut route.sequence) {
-                Next::Conclude(last) if last.is_empty() => return None,
-                Next::Conclude(last) => last,
-                Next::Dispatch(callout) => match route.send(&callout, now) {
+                SenderAction::Conclude(last) if last.is_empty() => return None,
+                SenderAction::Conclude(last) => last,
+                SenderAction::Dispatch(callout) => match route.send(&callout, now) {
                     Ok(sent) => {
                         self.callout = Some(sent);
                         Vec::new()

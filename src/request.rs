@@ -15,10 +15,10 @@ use kafka_upstream_core::wire::Delivery;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::budget::{ByteBudget, Share};
-use crate::headers::Head;
+use crate::budget::{ByteBudget, Reservation};
+use crate::headers::RequestHead;
 use crate::host::{self, Buffer};
-use crate::metrics::{Counter, Ended};
+use crate::metrics::{Counter, RequestEnd};
 use crate::per_request::PerRequestStream;
 use crate::route::{CalloutEnd, StreamEnd, WakeUp};
 use crate::routes::{Routes, SharedRoute};
@@ -53,17 +53,17 @@ struct Collecting {
     announced: Announced,
     /// Bytes of its body so far; none before the first body callback.
     body_bytes: Option<u64>,
-    _bytes: Option<Share>,
+    _bytes: Option<Reservation>,
 }
 
 /// Why the filter has no record of a request.
-struct Refused {
+struct Rejection {
     reply: Reply,
     /// The request goes on without its copy.
     goes_on: bool,
 }
 
-impl From<Reply> for Refused {
+impl From<Reply> for Rejection {
     fn from(reply: Reply) -> Self {
         Self { reply, goes_on: false }
     }
@@ -77,7 +77,7 @@ impl RequestStream {
     /// Carries out a callback. Whether the stream pauses follows from the request's state after it:
     /// a stream that is paused without a callout or a reply hangs on WasmX until its client leaves,
     /// and ends APISIX's worker with a segmentation fault.
-    fn on(&mut self, event: impl FnOnce(&mut Self, &Routes) -> Result<(), Refused>) -> Action {
+    fn on(&mut self, event: impl FnOnce(&mut Self, &Routes) -> Result<(), Rejection>) -> Action {
         let Some(routes) = self.routes.clone() else {
             let error = "the filter's configuration is refused: the gateway's log names the field";
             host::answer(&Reply::refused(Code::NotConfigured, error));
@@ -86,9 +86,9 @@ impl RequestStream {
         };
         match event(self, &routes) {
             Ok(()) => self.proceed_per_request(&routes, Vec::new()),
-            Err(Refused { reply, goes_on }) => {
+            Err(Rejection { reply, goes_on }) => {
                 if let Some(code) = reply.code {
-                    routes.metrics.count_request(Ended::Failed(code));
+                    routes.metrics.count_request(RequestEnd::Failed(code));
                     routes.warn_of(code);
                 }
                 self.state = if goes_on { StreamState::Passing } else { StreamState::Answered };
@@ -106,7 +106,7 @@ impl RequestStream {
         }
     }
 
-    fn start(&mut self, routes: &Routes, num_headers: usize, ended: bool) -> Result<(), Refused> {
+    fn start(&mut self, routes: &Routes, num_headers: usize, ended: bool) -> Result<(), Rejection> {
         if !routes.is_expected_gateway() {
             return Err(Reply::refused(
                 Code::HostMismatch,
@@ -115,7 +115,7 @@ impl RequestStream {
             .into());
         }
         let gateway = routes.gateway;
-        let head = Head::read(gateway, num_headers, &routes.metrics)?;
+        let head = RequestHead::read(gateway, num_headers, &routes.metrics)?;
         #[cfg(feature = "trap")]
         routes.trap.set(routes.trap.get() || head.request.header(b"x-trap").is_some());
         let Request { method, target, .. } = &head.request;
@@ -158,11 +158,16 @@ impl RequestStream {
     }
 
     fn pass(&mut self, routes: &Routes) {
-        routes.metrics.count_request(Ended::Passed);
+        routes.metrics.count_request(RequestEnd::Passed);
         self.state = StreamState::Passing;
     }
 
-    fn collect(&mut self, routes: &Routes, size: Option<u64>, ended: bool) -> Result<(), Refused> {
+    fn collect(
+        &mut self,
+        routes: &Routes,
+        size: Option<u64>,
+        ended: bool,
+    ) -> Result<(), Rejection> {
         let StreamState::Collecting(collecting) = &mut self.state else { return Ok(()) };
         let settings = &Rc::clone(&collecting.route.borrow().settings);
         let begins = collecting.body_bytes.is_none();
@@ -192,7 +197,7 @@ impl RequestStream {
     }
 
     /// The request is complete: it is captured, whether or not its client still waits.
-    fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Refused> {
+    fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Rejection> {
         let state = std::mem::replace(&mut self.state, StreamState::Answered);
         let StreamState::Collecting(collecting) = state else { return Ok(()) };
         let Collecting { route, mut request, announced, .. } = *collecting;
@@ -232,7 +237,7 @@ impl RequestStream {
             route.paused.insert(self.id, topics);
             StreamState::Waiting(Rc::clone(shared))
         } else {
-            route.metrics.count_request(Ended::Sent);
+            route.metrics.count_request(RequestEnd::Sent);
             match route.settings.mode {
                 Mode::Tap => StreamState::Passing,
                 Mode::Terminate => {
@@ -314,12 +319,12 @@ impl HttpContext for RequestStream {
     }
 }
 
-fn refused(settings: &Settings, reply: Reply) -> Refused {
-    Refused { reply, goes_on: settings.goes_on_without_copy() }
+fn refused(settings: &Settings, reply: Reply) -> Rejection {
+    Rejection { reply, goes_on: settings.goes_on_without_copy() }
 }
 
 /// The share of a request in the bytes that wait for bodies, if there is room for it.
-fn share(request: &Request, unfinished: &ByteBudget) -> Result<Share, Reply> {
+fn share(request: &Request, unfinished: &ByteBudget) -> Result<Reservation, Reply> {
     let (request_bytes, header_bytes) = UNFINISHED_OVERHEAD_BYTES;
     let headers = request.headers.iter();
     let headers = headers.map(|(name, value)| name.len() + value.len() + header_bytes);

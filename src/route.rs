@@ -17,7 +17,7 @@ use kafka_upstream_core::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::paused::{Completion, PausedStreams};
 use kafka_upstream_core::reply::Reply;
-use kafka_upstream_core::throttle::Throttle;
+use kafka_upstream_core::throttle::LogThrottle;
 use kafka_upstream_core::wire::Delivery;
 
 use crate::budget::ByteBudget;
@@ -42,9 +42,9 @@ pub(crate) struct Route {
     callouts: HashMap<u32, InFlight>,
     bridge: BridgeHealth,
     /// Lines about records that were not written, by the code of the reason.
-    failures: [Throttle; Code::ALL.len()],
+    failures: [LogThrottle; Code::ALL.len()],
     /// Lines about topics whose records wait because they cannot be written now.
-    waits: Throttle,
+    waits: LogThrottle,
 }
 
 /// A callout in flight.
@@ -96,8 +96,8 @@ impl Route {
             wake_up,
             callouts: HashMap::new(),
             bridge: BridgeHealth::Answers,
-            failures: [const { Throttle::new() }; Code::ALL.len()],
-            waits: Throttle::new(),
+            failures: [const { LogThrottle::new() }; Code::ALL.len()],
+            waits: LogThrottle::new(),
         }
     }
 
@@ -207,7 +207,9 @@ impl Route {
                 return None;
             }
         };
-        self.metrics.count_request(reply.code.map_or(metrics::Ended::Sent, metrics::Ended::Failed));
+        self.metrics.count_request(
+            reply.code.map_or(metrics::RequestEnd::Sent, metrics::RequestEnd::Failed),
+        );
         let goes_on = self.settings.mode == Mode::Tap
             && (reply.code.is_none() || self.settings.goes_on_without_copy());
         Some((stream, if goes_on { StreamEnd::GoesOn } else { StreamEnd::Answered(reply) }))

@@ -15,7 +15,7 @@ use kafka_upstream_core::reply::Reply;
 
 use crate::budget::ByteBudget;
 use crate::host::{self, Clock, Level};
-use crate::metrics::{Ended, Metrics};
+use crate::metrics::{Metrics, RequestEnd};
 use crate::route::{Route, StreamEnd};
 
 /// One set of settings, shared by the root and its requests.
@@ -130,7 +130,7 @@ impl Routes {
             host::log(Level::Error, NO_BODY);
         }
         for (stream, Bodiless { goes_on, .. }) in late {
-            self.metrics.count_request(Ended::Failed(code));
+            self.metrics.count_request(RequestEnd::Failed(code));
             let error = "no byte of the body came within delivery_timeout";
             self.end_later(
                 stream,

@@ -21,7 +21,7 @@ pub use self::lanes::Depth;
 use self::lanes::{Lane, Lanes, SHARED};
 use self::policy::Policy;
 use self::registration::Registration;
-use crate::callout::{self, Ended, Verdict};
+use crate::callout::{self, Classified, Ended};
 use crate::capture::Captured;
 use crate::config::{BatchLimits, Settings};
 use crate::limits;
@@ -183,15 +183,15 @@ impl Outbox {
         };
         let Some(batch) = self.take_in_flight(sequence) else { return Vec::new() };
         match callout::classify(ended, batch.records.len()) {
-            Verdict::Outcomes(outcomes) => {
+            Classified::Outcomes(outcomes) => {
                 // Another VM may have registered the same profile after ours was refused.
                 self.registration = Registration::Held;
                 self.settle(batch, outcomes, now)
             }
-            Verdict::UnknownProfile => self.register_for(batch, now),
-            Verdict::TooLarge => self.split(batch, now),
-            Verdict::NotWritten(reason) => self.not_written(batch, &reason, now),
-            Verdict::Unknown(reason) => self.unknown(batch, reason, now),
+            Classified::UnknownProfile => self.register_for(batch, now),
+            Classified::TooLarge => self.split(batch, now),
+            Classified::NotWritten(reason) => self.not_written(batch, &reason, now),
+            Classified::Unknown(reason) => self.unknown(batch, reason, now),
         }
     }
 

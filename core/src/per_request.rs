@@ -36,7 +36,7 @@ enum BridgeState {
 
 /// What such a request does now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum SenderAction {
     /// Dispatch this, and wait for its end.
     Dispatch(Callout),
     /// Nothing is left to send: these are the last outcomes.
@@ -64,17 +64,17 @@ impl PerRequestSender {
     }
 
     /// What to do while no callout is in flight. `sequence` counts the batches of the VM.
-    pub fn next(&mut self, now: Duration, sequence: &mut u64) -> Next {
+    pub fn next(&mut self, now: Duration, sequence: &mut u64) -> SenderAction {
         let left = self.deadline.saturating_sub(now);
         if left.is_zero() {
             return self.give_up(Code::DeadlineExceeded, "no reply in time");
         }
         if self.bridge != BridgeState::Answers {
             let timeout = left.min(Duration::from_millis(PROBE_TIMEOUT_MS));
-            return Next::Dispatch(Callout::probe(timeout));
+            return SenderAction::Dispatch(Callout::probe(timeout));
         }
         match self.outbox.poll_callout(now, sequence) {
-            Some(callout) => Next::Dispatch(callout),
+            Some(callout) => SenderAction::Dispatch(callout),
             None => self.give_up(Code::BadReply, "the bridge does not say what became of it"),
         }
     }
@@ -117,8 +117,8 @@ impl PerRequestSender {
         self.bridge == BridgeState::Silent
     }
 
-    fn give_up(&mut self, code: Code, why: &str) -> Next {
-        Next::Conclude(self.abandon(code, why))
+    fn give_up(&mut self, code: Code, why: &str) -> SenderAction {
+        SenderAction::Conclude(self.abandon(code, why))
     }
 
     fn abandon(&mut self, code: Code, why: &str) -> Vec<Settled> {
@@ -182,7 +182,7 @@ mod tests {
             let (mut asked, mut ends) = (Vec::new(), ends.iter());
             loop {
                 match self.request.next(self.now, &mut self.sequence) {
-                    Next::Dispatch(callout) => {
+                    SenderAction::Dispatch(callout) => {
                         asked.push(callout.method);
                         let ended = ends.next().expect("one more callout than the scenario has");
                         let settled = self.request.on_ended(callout.purpose, ended, self.now);
@@ -191,7 +191,7 @@ mod tests {
                             continue;
                         }
                     }
-                    Next::Conclude(settled) => self.settled.extend(settled),
+                    SenderAction::Conclude(settled) => self.settled.extend(settled),
                 }
                 assert!(ends.next().is_none() && self.settled.len() == 1);
                 let outcome = match &self.settled[0].outcome {
@@ -268,13 +268,13 @@ mod tests {
         let mut asked = Vec::new();
         for ended in [refused, Ended { dispatch_status: Some(b"ok"), ..reply(200, b"{}") }] {
             let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
             asked.push(callout.method);
             let ended = Ended { gateway: Gateway::Wasmx, ..ended };
             scenario.request.on_ended(callout.purpose, &ended, scenario.now);
         }
         let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-        let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+        let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
         assert_eq!((&asked[..], callout.method), (&["POST", "GET"][..], "POST"));
     }
 
@@ -283,7 +283,7 @@ mod tests {
         for suspect in [false, true] {
             let mut scenario = Scenario::new(ACKED, suspect);
             let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
             let settled = scenario.request.on_refused(callout.purpose, "no", scenario.now);
             assert!(matches!(settled[0].outcome, Outcome::NotWritten(_)));
         }

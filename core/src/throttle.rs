@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// When the last line was written, and what has happened since.
 #[derive(Debug, Default)]
-pub struct Throttle {
+pub struct LogThrottle {
     next_at: Option<Duration>,
     events: u64,
 }
 
-impl Throttle {
+impl LogThrottle {
     /// Nothing has happened.
     #[must_use]
     pub const fn new() -> Self {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_minute_has_one_line_that_counts_what_went_before() {
-        let mut throttle = Throttle::new();
+        let mut throttle = LogThrottle::new();
         let at = Duration::from_secs;
         assert_eq!(throttle.note(1, at(5)), Some(1));
         assert_eq!(throttle.note(3, at(6)), None);

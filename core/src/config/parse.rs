@@ -14,7 +14,7 @@ use crate::limits::CONFIG_DEPTH_MAX;
 
 /// Reads a document.
 pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a Node) -> Result<T, ConfigError> {
-    T::deserialize(Place { node: document, depth: 0 }).map_err(ParseError::told)
+    T::deserialize(NodeDeserializer { node: document, depth: 0 }).map_err(ParseError::told)
 }
 
 /// What is wrong, and where: the path grows from its end.
@@ -93,12 +93,12 @@ impl de::Error for ParseError {
 
 /// A value of the document, so many lists and objects below its root.
 #[derive(Clone, Copy)]
-struct Place<'de> {
+struct NodeDeserializer<'de> {
     node: &'de Node,
     depth: usize,
 }
 
-impl<'de> Place<'de> {
+impl<'de> NodeDeserializer<'de> {
     fn expected(self, what: &str) -> ParseError {
         ParseError::new(format!("expected {what}, not {}", self.node.kind()))
     }
@@ -126,7 +126,7 @@ const VAULT: &str = "is a reference to one of Kong's vaults, and nothing resolve
     the field out, name a `cluster` instead, and give the secret to host-bridge, in its \
     configuration or its environment (`HOST_BRIDGE_CLUSTERS__…`)";
 
-impl<'de> Deserializer<'de> for Place<'de> {
+impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     type Error = ParseError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
@@ -215,7 +215,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
 }
 
 struct Items<'de> {
-    place: Place<'de>,
+    place: NodeDeserializer<'de>,
     items: &'de [Node],
     next: usize,
 }
@@ -236,7 +236,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Members<'de> {
-    place: Place<'de>,
+    place: NodeDeserializer<'de>,
     members: &'de [(String, Node)],
     next: usize,
 }

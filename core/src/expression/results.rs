@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::cost::{Budget, EvaluationError};
 use super::json;
-use super::value::{Key, Shared, Value};
+use super::value::{Key, RcCow, Value};
 use super::{ExpressionError, Expressions, Input};
 use crate::format::message::{Message, MessageHeader};
 
@@ -117,10 +117,8 @@ fn headers<'a>(
 
 fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, EvaluationError> {
     match value {
-        Value::String(Shared::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
-        Value::String(Shared::Owned(text)) => {
-            Ok(Cow::Owned(Rc::unwrap_or_clone(text).into_bytes()))
-        }
+        Value::String(RcCow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
+        Value::String(RcCow::Owned(text)) => Ok(Cow::Owned(Rc::unwrap_or_clone(text).into_bytes())),
         Value::Bytes(bytes) => Ok(cow(bytes)),
         other => Err(expected(wanted, &other)),
     }
@@ -134,10 +132,10 @@ fn length(value: &Value<'_>) -> usize {
     }
 }
 
-fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: Shared<'_, T>) -> Cow<'_, T> {
+fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: RcCow<'_, T>) -> Cow<'_, T> {
     match shared {
-        Shared::Borrowed(content) => Cow::Borrowed(content),
-        Shared::Owned(content) => Cow::Owned(Rc::unwrap_or_clone(content)),
+        RcCow::Borrowed(content) => Cow::Borrowed(content),
+        RcCow::Owned(content) => Cow::Owned(Rc::unwrap_or_clone(content)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::client::{Reply, Request, Seen};
 use crate::profile::{Profile, Settings};
 use crate::rule::Rule;
 
-pub(crate) type Shared = Rc<RefCell<World>>;
+pub(crate) type SharedWorld = Rc<RefCell<World>>;
 
 /// The host's state outside the wasm VMs.
 pub(crate) struct World {
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) posted: VecDeque<Posted>,
     pub(crate) statuses: BTreeMap<(&'static str, u32), u64>,
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<InjectedStatus>,
     pub(crate) traps: Vec<String>,
     pub(crate) trapped: u64,
     pub(crate) trace: VecDeque<String>,
@@ -133,7 +133,7 @@ pub(crate) struct Stream {
     pub(crate) ended: bool,
     pub(crate) paused: bool,
     /// Its headers were held back and not yet let go.
-    pub(crate) stage: Stage,
+    pub(crate) stage: StreamPhase,
     pub(crate) seen: Seen,
     pub(crate) idle_at_ms: u64,
     /// APISIX: the property that asks for the body.
@@ -143,7 +143,7 @@ pub(crate) struct Stream {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum StreamPhase {
     Headers,
     Body,
     Over,
@@ -185,7 +185,7 @@ pub(crate) enum Posted {
     Wake { queue: u32 },
 }
 
-pub(crate) struct Fault {
+pub(crate) struct InjectedStatus {
     pub(crate) name: String,
     /// Calls to let pass before it strikes; none to strike each.
     pub(crate) after: Option<u64>,
