@@ -21,7 +21,7 @@ impl RequestHead {
     /// Reads what tells whose request it is.
     ///
     /// # Errors
-    /// The reply when the host does not hand over the headers.
+    /// The reply when the gateway does not pass the headers to the filter.
     pub(crate) fn read(
         gateway: Gateway,
         num_headers: usize,
@@ -31,7 +31,7 @@ impl RequestHead {
         let pairs = match by_name_only {
             Some(_) => read_names(&[":method", ":path", ":scheme", "host"]),
             None => host::headers(Map::Request).ok_or_else(|| {
-                let error = "the host does not hand over the headers";
+                let error = "the gateway does not pass the headers to the filter";
                 Reply::refused(Code::HostMismatch, error)
             })?,
         };
@@ -73,11 +73,11 @@ impl RequestHead {
 
 fn by_name_only(gateway: Gateway, num_headers: usize) -> Option<Reply> {
     if !gateway.reads_map_of(num_headers) {
-        let error = "more headers than the gateway hands over";
+        let error = "more headers than the gateway passes to the filter";
         return Some(Reply::refused(Code::TooManyHeaders, error));
     }
     if gateway.needs_host_header() && host::header(Map::Request, "host").is_none() {
-        let error = "a request without the header host cannot be captured here";
+        let error = "a request without a Host header cannot be captured on APISIX";
         return Some(Reply::refused(Code::BadRequest, error));
     }
     None

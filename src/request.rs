@@ -149,7 +149,7 @@ impl RequestStream {
                 routes.await_body(self.id, settings.delivery_timeout, goes_on);
             }
             AtHeaders::AskForBody if !host::set_property(b"wasm_process_req_body", b"1") => {
-                let error = "the gateway refuses to read the request's body";
+                let error = "the gateway does not read the request's body";
                 return Err(refused(settings, Reply::refused(Code::HostMismatch, error)));
             }
             AtHeaders::AskForBody | AtHeaders::GoOn => {}
@@ -337,11 +337,13 @@ fn share(request: &Request, unfinished: &ByteBudget) -> Result<Reservation, Repl
 fn not_queued(code: Code) -> Reply {
     match code {
         Code::RecordTooLarge => Reply::refused(code, "the message is larger than a frame"),
-        Code::DeliveryFailing => Reply::refused(code, "deliveries fail: send it again later"),
-        Code::ProfileRefused => Reply::refused(code, "the bridge refuses this configuration"),
-        Code::BridgeUnauthorized => {
-            Reply::refused(code, "the bridge does not take this filter's token")
+        Code::DeliveryFailing => {
+            Reply::refused(code, "deliveries are failing: send it again later")
         }
+        Code::ProfileRefused => {
+            Reply::refused(code, "the bridge rejects this filter's configuration")
+        }
+        Code::BridgeUnauthorized => Reply::refused(code, "the bridge rejects this filter's token"),
         _ => Reply::refused(code, "the queue is full: nothing was written, send it again later"),
     }
 }

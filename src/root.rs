@@ -260,7 +260,7 @@ fn gateway(plugin: &Plugin) -> Result<(Gateway, bool), String> {
         (Some(gateway), found) => Ok((gateway, found.is_none_or(|found| found == gateway))),
         (None, Some(found)) => Ok((found, true)),
         (None, None) => Err(format!(
-            "host: neither Envoy nor WasmX nor APISIX was detected (status {status}); name one"
+            "host: none of Envoy, WasmX and APISIX was detected (status {status}): name one"
         )),
     }
 }

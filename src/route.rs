@@ -165,7 +165,7 @@ impl Route {
         }
         let token = host::dispatch(&self.settings.bridge, callout).map_err(|status| {
             let why = format!(
-                "the host refused the callout with status {status}; does it know the bridge?"
+                "the gateway refused the callout with status {status}: check the field `bridge`"
             );
             self.note_failing(|| why.clone());
             why

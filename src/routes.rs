@@ -131,7 +131,7 @@ impl Routes {
         }
         for (stream, Bodiless { goes_on, .. }) in late {
             self.metrics.count_request(RequestEnd::Failed(code));
-            let error = "no byte of the body came within delivery_timeout";
+            let error = "no byte of the body arrived within delivery_timeout";
             self.end_later(
                 stream,
                 match goes_on {
@@ -176,8 +176,8 @@ impl Routes {
     }
 }
 
-const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not hand over a \
-    body that it has; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
+const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not pass \
+    a request's body to the filter; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
 
 const NO_BODY: &str = "event=no_body effect=500 hint=\"a request's body did not begin within \
     delivery_timeout; if none ever does, set allow_on_headers_stop_iteration: true in Envoy's \

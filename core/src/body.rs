@@ -59,11 +59,13 @@ impl Announced {
         match (body.len() as u64, self.content_length) {
             (0, _) if size > 0 => Err(Reply::refused(
                 Code::BodyNotReadable,
-                "the host has a body that it does not hand over: raise its body buffer",
+                "the gateway does not pass this body to the filter: its body buffer is too small",
             )),
             (got, _) if got != size => Err(Reply::refused(
                 Code::HostBodyMismatch,
-                &format!("the host told of {size} bytes of body and handed over {got}"),
+                &format!(
+                    "the gateway announced a body of {size} bytes and passed {got} to the filter"
+                ),
             )),
             (_, Some(length)) if length != size => {
                 let error = format!("content-length is {length}, the body has {size} bytes");

@@ -148,7 +148,7 @@ pub fn why(ended: &Ended<'_>) -> String {
         _ => text(ended.body),
     };
     match (ended.status, said.is_empty()) {
-        (None, true) => "no reply came".to_owned(),
+        (None, true) => "no reply".to_owned(),
         (None, false) => said,
         (Some(status), true) => format!("a reply with status {status}"),
         (Some(status), false) => format!("a reply with status {status}: {said}"),

@@ -41,7 +41,10 @@ impl From<Vec<u8>> for Captured {
 /// The reply for a request that may not.
 pub fn admit(settings: &Settings, request: &Request) -> Result<Announced, Reply> {
     if request.opens_a_tunnel() {
-        return Err(Reply::refused(Code::BadRequest, "a tunnel has no end to wait for"));
+        return Err(Reply::refused(
+            Code::BadRequest,
+            "CONNECT and upgrade requests cannot be captured",
+        ));
     }
     if settings.mode == Mode::Terminate && request.is_grpc() {
         return Err(Reply::grpc_unsupported());

@@ -209,8 +209,10 @@ impl Outbox {
             unsent.push(Batch::new(Rc::clone(topic), late));
         }
         let late = |detail: &str| Reason::new(Code::DeadlineExceeded, detail);
-        let mut settled = self.give_up_all(in_doubt, &late("no reply in time"));
-        settled.extend(self.give_up_all(unsent, &late("the bridge took nothing in time")));
+        let mut settled = self.give_up_all(in_doubt, &late("no reply within delivery_timeout"));
+        settled.extend(
+            self.give_up_all(unsent, &late("not sent to the bridge within delivery_timeout")),
+        );
         settled
     }
 
@@ -309,7 +311,10 @@ impl Outbox {
     fn register_for(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
         // A bridge that never remembers the profile would have it registered for ever.
         if batch.registered {
-            let reason = Reason::new(Code::BridgeRefused, "it forgot the profile at once");
+            let reason = Reason::new(
+                Code::BridgeRefused,
+                "the bridge does not know the profile right after its registration",
+            );
             return self.not_written(batch, &reason, now);
         }
         batch.registered = true;

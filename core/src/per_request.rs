@@ -67,7 +67,7 @@ impl PerRequestSender {
     pub fn next(&mut self, now: Duration, sequence: &mut u64) -> SenderAction {
         let left = self.deadline.saturating_sub(now);
         if left.is_zero() {
-            return self.give_up(Code::DeadlineExceeded, "no reply in time");
+            return self.give_up(Code::DeadlineExceeded, "no reply within delivery_timeout");
         }
         if self.bridge != BridgeState::Answers {
             let timeout = left.min(Duration::from_millis(PROBE_TIMEOUT_MS));
@@ -75,7 +75,7 @@ impl PerRequestSender {
         }
         match self.outbox.poll_callout(now, sequence) {
             Some(callout) => SenderAction::Dispatch(callout),
-            None => self.give_up(Code::BadReply, "the bridge does not say what became of it"),
+            None => self.give_up(Code::BadReply, "the bridge reported no outcome"),
         }
     }
 

@@ -125,7 +125,7 @@ impl Reply {
         let headers = vec![
             ("content-type", "application/grpc".to_owned()),
             ("grpc-status", GRPC_UNIMPLEMENTED.to_string()),
-            ("grpc-message", "gRPC requests are not taken here".to_owned()),
+            ("grpc-message", "gRPC requests are not supported".to_owned()),
             ("kafka-error", code.name().to_owned()),
         ];
         Self { status: code.status(), code: Some(code), headers, body: Vec::new() }
@@ -162,7 +162,7 @@ impl Reply {
             _ => "Gateway Timeout",
         };
         let error = error.or(match status {
-            500 => Some("the gateway is not set up for this"),
+            500 => Some("the gateway is not configured for this"),
             502 => Some("could not send message to topic"),
             503 => Some("the message was not written and can be sent again"),
             504 => Some("the message may have been written"),

@@ -90,7 +90,7 @@ fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError 
         Some(field) => format!("{config}.{field}"),
         None => config,
     };
-    let reason = format!("with what all rules share, {} {}", error.path, error.reason);
+    let reason = format!("with the fields that all rules share, {} {}", error.path, error.reason);
     ConfigError { path, reason }
 }
 
@@ -118,7 +118,7 @@ fn condition(path: &str, rule: &raw::Rule) -> Result<Condition, ConfigError> {
     let methods = listed("methods", &rule.methods)?;
     let upper_case = |c: char| c.is_ascii_graphic() && !c.is_ascii_lowercase();
     if let Some(method) = methods.iter().find(|method| !method.chars().all(upper_case)) {
-        let reason = format!("`{method}` is no request's method: they are in upper case");
+        let reason = format!("`{method}` is not a method: methods are in upper case");
         return Err(fault(&format!("{path}.methods"), &reason));
     }
     Ok(Condition {
@@ -211,7 +211,7 @@ mod tests {
             (r#"[{"methods":[]}]"#, "match[0].methods: must not be empty, nor have an empty entry"),
             (
                 r#"[{"methods":["GET","post"]}]"#,
-                "match[0].methods: `post` is no request's method: they are in upper case",
+                "match[0].methods: `post` is not a method: methods are in upper case",
             ),
             (
                 r#"[{"hosts":["a*"]}]"#,
@@ -232,22 +232,22 @@ mod tests {
             (
                 r#""delivery":"acked""#,
                 r#""producer_async":true"#,
-                "producer_async: with what all rules share, delivery disagrees with producer_async",
+                "producer_async: with the fields that all rules share, delivery contradicts producer_async",
             ),
             (
                 r#""producer_async":true"#,
                 r#""delivery":"acked""#,
-                "delivery: disagrees with producer_async",
+                "delivery: contradicts producer_async",
             ),
             (
                 r#""cluster":"a""#,
                 r#""bootstrap_servers":[{"host":"h","port":1}]"#,
-                "bootstrap_servers: with what all rules share, cluster excludes bootstrap_servers",
+                "bootstrap_servers: with the fields that all rules share, cluster excludes bootstrap_servers",
             ),
             (
                 r#""message_expression":"message""#,
                 r#""message_format":"body""#,
-                "message_format: with what all rules share, message_expression goes with \
+                "message_format: with the fields that all rules share, message_expression goes with \
                  message_format `expression` alone",
             ),
             (r#""linger":5"#, r#""topic":null"#, "topic: is required"),

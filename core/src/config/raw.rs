@@ -206,7 +206,7 @@ pub(super) struct Raw {
     /// CEL that gives headers of the record, besides `headers`.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) record_headers_expression: Option<String>,
-    /// Refused: there is no Lua here; `message_expression` makes messages.
+    /// Refused: Lua is not supported; `message_expression` makes messages.
     pub(super) message_by_lua_functions: Option<Vec<String>>,
     /// The reply to a request whose record is accepted under the delivery mode.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
@@ -371,7 +371,7 @@ pub(super) struct SuccessResponse {
         schemars(extend("default" = "application/json", "x-new" = true))
     )]
     pub(super) content_type: Option<String>,
-    /// The body; empty with the status 204.
+    /// The body; empty with status 204.
     #[cfg_attr(
         feature = "schema",
         schemars(extend("default" = "{\"message\":\"message sent\"}", "x-new" = true))

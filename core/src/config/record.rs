@@ -28,9 +28,7 @@ pub(super) fn format(raw: &Raw) -> Result<MessageFormat, ConfigError> {
     }
     match (raw.message_format, &raw.message_expression) {
         (None | Some(MessageFormat::Expression), Some(_)) => Ok(MessageFormat::Expression),
-        (Some(_), Some(_)) => {
-            Err(fault("message_expression", "goes with message_format `expression` alone"))
-        }
+        (Some(_), Some(_)) => Err(fault("message_expression", "needs message_format `expression`")),
         (Some(MessageFormat::Expression), None) => {
             Err(fault("message_expression", "is required by message_format `expression`"))
         }
@@ -82,7 +80,7 @@ pub(super) fn record_headers(raw: &Raw) -> Result<RecordHeaders, ConfigError> {
             return Err(fault(&path, "must not be empty"));
         }
         if mapped.insert(header_name(&path, name)?, to.clone()).is_some() {
-            return Err(fault(&path, "is there twice: names are compared in lower case"));
+            return Err(fault(&path, "is a duplicate: names are compared in lower case"));
         }
     }
     Ok(RecordHeaders {
@@ -120,7 +118,7 @@ fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
 }
 
 /// Kong's message, as it is by default, is `message`; this is its body's part written out.
-const LUA: &str = "there is no Lua here: message_expression makes the message, in CEL. \
+const LUA: &str = "Lua is not supported: message_expression makes the message, in CEL. \
     Kong's own message is `message`, and written out as by default \
     `has(message.body_base64) \
     ? {\"body_base64\": true, \"body_args\": message.body_args, \"body\": message.body} \
@@ -157,7 +155,7 @@ mod tests {
         let faults = [
             (
                 json!({"message_format": "body", "message_expression": "message"}),
-                "message_expression: goes with message_format `expression` alone",
+                "message_expression: needs message_format `expression`",
             ),
             (
                 json!({"message_format": "expression"}),
@@ -183,7 +181,7 @@ mod tests {
     fn lua_is_refused_with_the_same_message_in_cel() {
         let error = parse(json!({"message_by_lua_functions": ["return function(m) end"]}));
         let error = error.unwrap_err();
-        assert!(error.starts_with("message_by_lua_functions: there is no Lua here"), "{error}");
+        assert!(error.starts_with("message_by_lua_functions: Lua is not supported"), "{error}");
         let shown = error.split('`').nth(3).unwrap();
         let settings = parse(json!({ "message_expression": shown })).unwrap();
         let default = parse(json!({"message_by_lua_functions": []})).unwrap();
@@ -216,7 +214,7 @@ mod tests {
             ),
             (
                 r#""headers":{"name_mappings":{"A":"b","a":"c"}}"#,
-                "headers.name_mappings.a: is there twice: names are compared in lower case",
+                "headers.name_mappings.a: is a duplicate: names are compared in lower case",
             ),
             (
                 r#""headers":{"exclude_header":[]}"#,

@@ -191,7 +191,7 @@ fn delivery(raw: &Raw) -> Result<Delivery, ConfigError> {
     });
     match (by_async, raw.delivery) {
         (Some(one), Some(other)) if one != other => {
-            Err(fault("delivery", "disagrees with producer_async"))
+            Err(fault("delivery", "contradicts producer_async"))
         }
         (one, other) => Ok(match other.or(one) {
             Some(raw::Delivery::Acked) => Delivery::Acked,
@@ -268,7 +268,7 @@ fn replies(raw: &Raw) -> Result<Replies, ConfigError> {
     let empty = matches!(status, 204 | 205);
     let body = match &written.body {
         Some(body) if empty && !body.is_empty() => {
-            let reason = format!("must be empty with the status {status}");
+            let reason = format!("must be empty with status {status}");
             return Err(fault("success_response.body", &reason));
         }
         Some(body) if body.len() > limits::SUCCESS_BYTES_MAX => {
@@ -358,7 +358,7 @@ mod tests {
             (json!({"forward_body": false}), "forward_body: at least one forward_* must be true"),
             (
                 json!({"producer_async": true, "delivery": "acked"}),
-                "delivery: disagrees with producer_async",
+                "delivery: contradicts producer_async",
             ),
             (
                 json!({"delivery": "durable"}),
@@ -458,7 +458,7 @@ mod tests {
     fn a_success_is_checked() {
         for (response, error) in [
             (json!({"status": 301}), "status: must be 200 to 299, is 301"),
-            (json!({"status": 204, "body": "x"}), "body: must be empty with the status 204"),
+            (json!({"status": 204, "body": "x"}), "body: must be empty with status 204"),
             (json!({"content_type": "a\nb"}), "content_type: must be printable ASCII"),
         ] {
             let refused = parse(json!({ "success_response": response })).unwrap_err();

@@ -82,7 +82,7 @@ impl Function {
         };
         match named.find(fits) {
             Some((.., function)) => Ok(*function),
-            None => Err(format!("`{name}` is not called like this")),
+            None => Err(format!("`{name}` cannot be called with these arguments")),
         }
     }
 
@@ -99,7 +99,7 @@ impl Function {
                 Self::Replace => strings::replace(one, two, three, budget),
                 _ => strings::substring(one, two, Some(three), budget),
             },
-            _ => Err(EvaluationError::new("a function got another count of arguments")),
+            _ => Err(EvaluationError::new("a function has a wrong number of arguments")),
         }
     }
 

@@ -137,7 +137,7 @@ fn what_is_wrong_with_an_expression_is_told_with_its_place() {
         ("'a'.matches(request.path)", "line 1, column 5: the pattern of `matches` must be"),
         ("'a'.matches()", "line 1, column 5: there is no function `matches`"),
         ("now()", "line 1, column 1: there is no function `now`"),
-        ("'a'.contains()", "line 1, column 5: `contains` is not called like this"),
+        ("'a'.contains()", "line 1, column 5: `contains` cannot be called with these arguments"),
         ("X{a: 1}", "line 1, column 1: messages cannot be built"),
         ("'a'.?b", "line 1, column 4: unsupported syntax"),
         ("[1].map(x + 1, x)", "line 1"),

@@ -87,7 +87,7 @@ impl Attribute {
         let value = header_text(value);
         let value = match value.strip_prefix('"') {
             Some(quoted) => {
-                &*unquote(quoted).ok_or_else(|| fault(name, "has a quoted string without end"))?
+                &*unquote(quoted).ok_or_else(|| fault(name, "has an unterminated quoted string"))?
             }
             None => &*value,
         };

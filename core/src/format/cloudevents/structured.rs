@@ -33,7 +33,7 @@ pub(super) fn encode(request: &Request) -> Result<Message<'_>, EventError> {
     }
     attribute::require(is_there)?;
     if is_there("data") && is_there("data_base64") {
-        return Err(attribute::fault("data_base64", "is there together with `data`"));
+        return Err(attribute::fault("data_base64", "is not allowed together with `data`"));
     }
     Ok(Message {
         key: key.map(Cow::Owned),
