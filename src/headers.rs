@@ -12,13 +12,12 @@ use crate::metrics::{Counter, Metrics};
 /// A request without its body.
 pub(crate) struct RequestHead {
     pub(crate) request: Request,
-    /// The host would not survive it if it were asked for more than single headers: the reply where
-    /// all are needed.
+    /// A read of the whole header map would crash the host: the reply where all headers are needed.
     by_name_only: Option<Reply>,
 }
 
 impl RequestHead {
-    /// Reads what tells whose request it is.
+    /// Reads what the rules of `match` look at.
     ///
     /// # Errors
     /// The reply when the gateway does not pass the headers to the filter.
@@ -99,5 +98,5 @@ fn source_address(gateway: Gateway) -> Vec<u8> {
     address.map(|address| [&address[..], b":", &port].concat()).unwrap_or_default()
 }
 
-/// The headers by which something is decided.
+/// The headers by which the filter decides something.
 const DECIDING: [&str; 4] = ["content-length", "content-type", "host", "transfer-encoding"];

@@ -16,24 +16,24 @@ pub(crate) enum Counter {
     NotWritten,
     /// Records that may have been written.
     Unknown,
-    /// Answers that nobody waited for any more.
+    /// Outcomes of records whose client has gone.
     ClientGone,
     /// Callouts dispatched.
     Callouts,
     /// Batches sent again.
     Resends,
-    /// Memory mode: records that clients were told are queued, and that will not be written.
+    /// Memory mode: records whose clients have a 200, and that will not be written.
     Dropped,
-    /// Requests with more headers than the host hands over.
+    /// Requests with more headers than the host passes to the filter.
     HeadersTruncated,
 }
 
 /// What became of a request; with the codes these are the values of the label `outcome`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RequestEnd {
-    /// The promise of the delivery mode holds.
+    /// Its records are accepted under the delivery mode.
     Sent,
-    /// It is none of the filter's requests, or cannot be tapped.
+    /// No rule matches it, or it cannot be tapped.
     Passed,
     /// It was answered, or its copy given up, for this reason.
     Failed(Code),
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
     requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
 }
 
-/// What one root has told the gauges so far. On Envoy workers and roots share a gauge, so each adds
+/// What one root has reported to the gauges. On Envoy workers and roots share a gauge, so each adds
 /// its own share. WasmX traps when a gauge is added to: there it is set, and shows the worker that
 /// was the last to set it.
 #[derive(Debug)]

@@ -88,7 +88,8 @@ impl Root {
     }
 
     /// Concludes what is settled, then, where `dispatches`, sends what is due, until neither leaves
-    /// anything.
+    /// anything. Here group commit happens: while its batches are in flight records queue, and the
+    /// reply that frees one of them is followed by one callout with all that has queued.
     fn proceed(&self, route: &RefCell<Route>, mut settled: Vec<Settled>, dispatches: bool) {
         let Some(routes) = &self.routes else { return };
         loop {
@@ -172,7 +173,7 @@ impl Context for Root {
         self.answer_some();
     }
 
-    /// The host lets a root go once it is drained: what clients were told is queued still goes out.
+    /// The host keeps a root until it is drained: what clients have a 200 for is sent first.
     fn on_done(&mut self) -> bool {
         let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return true };
         self.ending = Some(Clock::start());

@@ -1,4 +1,4 @@
-//! What the requests of a root share: which settings are whose, and what the root must know of
+//! What the requests of a root share: which settings are for which, and what the root must know of
 //! requests that wait for their bodies.
 
 use std::cell::{Cell, RefCell};
@@ -33,7 +33,7 @@ pub(crate) struct Routes {
     clock: Clock,
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
-    /// Some request's body has begun: the host hands bodies over.
+    /// Some request's body has begun: the host passes bodies to the filter.
     body_seen: Cell<bool>,
     /// Paused streams whose end is known, until the root has carried it out; oldest first.
     ends: RefCell<BTreeMap<StreamId, StreamEnd>>,
@@ -95,7 +95,7 @@ impl Routes {
         known
     }
 
-    /// Tells the operator, once, of a refusal that the gateway's configuration can mend.
+    /// Logs, once, a refusal that the gateway's configuration can prevent.
     pub(crate) fn warn_of(&self, code: Code) {
         if code == Code::BodyNotReadable && !self.has_warned.replace(true) {
             host::log(Level::Warn, SPILLED);
@@ -147,15 +147,17 @@ impl Routes {
         self.ends.borrow_mut().insert(stream, end);
     }
 
-    /// A stream is over, whatever was to become of it: the host would not survive an answer to it.
-    /// False when nothing was.
+    /// A stream has ended, and gets no answer: Envoy crashes when the root answers a stream that no
+    /// longer exists. Whether an answer was due.
     pub(crate) fn forget(&self, stream: StreamId) -> bool {
         self.bodiless.borrow_mut().remove(&stream);
         self.ends.borrow_mut().remove(&stream).is_some()
     }
 
-    /// Answers as many streams as one callback of the root may. The others have their turn in the
-    /// next wake-up, or, where no queue can wake the root, at the next tick.
+    /// Answers as many streams as one callback of the root may. The others follow in the next wake-up,
+    /// or, where no queue can wake the root, at the next tick. The root's own context is made the
+    /// effective one again at the end: callouts that it dispatches belong to the context in effect,
+    /// and one that belonged to a stream would lose its reply with the stream.
     pub(crate) fn answer_some(&self, root: u32) {
         if self.ends.borrow().is_empty() {
             return;

@@ -1,4 +1,5 @@
-//! What a callout's end says about the batch that it carried.
+//! What a callout's end says about the batch that it carried. Whatever does not prove that nothing
+//! was written leaves it unknown: a client that is told "not written" sends the message again.
 
 use crate::gateway::Gateway;
 use crate::limits::REPLY_BYTES_MAX;
@@ -23,14 +24,14 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The bridge spoke, and all of what it said is here.
+    /// The reply is the bridge's, and complete.
     fn is_the_bridges(&self) -> bool {
         let whole = self.gateway != Gateway::Wasmx || self.dispatch_status == Some(b"ok");
         whole && self.marker == Some(wire::VERSION.as_bytes())
     }
 }
 
-/// What the outbox does about it.
+/// What the outbox does about a callout's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Classified {
     /// One outcome per record, in order.
@@ -58,7 +59,7 @@ pub fn classify(ended: &Ended<'_>, records: usize) -> Classified {
         Some(200) => outcomes(ended.body, records),
         Some(404) => Classified::UnknownProfile,
         Some(413) => Classified::TooLarge,
-        // The bridge failed, or is still at it: only 503 says that it has not begun.
+        // The bridge failed, or has not finished: only 503 says that it has not begun.
         Some(status) if status >= 500 && status != 503 => {
             Classified::Unknown(Reason::new(Code::BadReply, answered(status, ended)))
         }
@@ -94,7 +95,7 @@ pub fn classify_registration(ended: &Ended<'_>) -> Option<Reason> {
     }
 }
 
-/// Whether a question that carries no record was answered by a bridge that works.
+/// Whether a probe was answered by a bridge that works.
 #[must_use]
 pub fn is_alive(ended: &Ended<'_>) -> bool {
     ended.is_the_bridges() && ended.status == Some(200)
@@ -131,7 +132,7 @@ fn is_unsent(ended: &Ended<'_>) -> bool {
             let overloaded = ended.overloaded && once;
             ended.status == Some(503) && (overloaded || unsent || text == NO_HOST)
         }
-        // "broken connection" is a refused one and a reset one alike.
+        // "broken connection" stands for both a refused and a reset one.
         Gateway::Wasmx => {
             ended.dispatch_status.is_some_and(|status| WASMX_UNSENT.contains(&status))
         }
@@ -140,7 +141,7 @@ fn is_unsent(ended: &Ended<'_>) -> bool {
     }
 }
 
-/// What is known of a failed callout, in words.
+/// A failed callout's description, for logs.
 #[must_use]
 pub fn why(ended: &Ended<'_>) -> String {
     let said = match ended.dispatch_status {
@@ -155,8 +156,8 @@ pub fn why(ended: &Ended<'_>) -> String {
     }
 }
 
-/// What an operator can look at when the bridge cannot be connected to. Gateways do not tell a
-/// socket that is missing from one that their user may not open.
+/// What an operator can check when no connection to the bridge can be made. Gateways report a socket
+/// that does not exist and one that their user may not open alike.
 #[must_use]
 pub fn hint(why: &str) -> Option<&'static str> {
     why.contains("connection failure").then_some(UNREACHABLE)

@@ -56,7 +56,7 @@ pub fn encode<'a>(
     Ok(message)
 }
 
-/// The body as it came; its type goes into a record header, or nobody could tell it any more.
+/// The body as it came; its type goes into a record header, since nothing else in the record says it.
 fn raw_body(request: &Request) -> Message<'_> {
     Message {
         value: Some(Cow::Borrowed(&request.body)),

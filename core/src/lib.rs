@@ -1,4 +1,4 @@
-//! Everything the filter and host-bridge decide alike: configuration, message formats, batching,
+//! What the filter and host-bridge share: configuration, message formats, batching,
 //! outcomes and the bytes between them, without clocks, sockets or host calls.
 
 pub mod access;

@@ -309,7 +309,7 @@ impl Outbox {
     }
 
     fn register_for(&mut self, mut batch: Batch, now: Duration) -> Vec<Settled> {
-        // A bridge that never remembers the profile would have it registered for ever.
+        // A bridge that never remembers the profile would be sent the registration for ever.
         if batch.registered {
             let reason = Reason::new(
                 Code::BridgeRefused,

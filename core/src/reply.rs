@@ -21,7 +21,7 @@ pub struct Reply {
 /// How a filter answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replies {
-    /// What a client is told when the promise of the delivery mode holds.
+    /// The reply to a request whose record is accepted under the delivery mode.
     pub success: Success,
     /// Whether replies tell the real reason of a failure.
     pub reveal: bool,
@@ -46,7 +46,7 @@ impl Default for Success {
 }
 
 impl Replies {
-    /// The promise of the delivery mode holds; nothing is known of the place in Kafka.
+    /// The reply for a record that is accepted, without its partition and offset.
     #[must_use]
     pub fn sent(&self) -> Reply {
         let Success { status, content_type, body } = &self.success;
@@ -77,7 +77,7 @@ impl Replies {
 
     /// The reply for a request with a record for each of several topics: a success only when all
     /// are written, else the worst of them. Where one record is written and another may be sent
-    /// again, that is 504 and not 503, whose promise is that nothing was written.
+    /// again, that is 504 and not 503, which says that nothing was written.
     #[must_use]
     pub fn of_several(&self, outcomes: &[(&str, Outcome)]) -> Reply {
         let failed = outcomes.iter().filter(|(_, outcome)| status(outcome) != 200);
@@ -102,7 +102,7 @@ impl Replies {
 }
 
 impl Reply {
-    /// The same without its body, for a host that would lose more than that.
+    /// The same without its body, for a host that would send an empty reply instead.
     #[must_use]
     pub fn without_body(mut self) -> Self {
         self.headers.retain(|(name, _)| *name != "content-type");
@@ -110,8 +110,8 @@ impl Reply {
         self
     }
 
-    /// A request that was refused before a record was made of it. `error` speaks of the request
-    /// alone, so it is always told.
+    /// A request that was refused before a record was made of it. `error` describes
+    /// the request alone, so it is always shown.
     #[must_use]
     pub fn refused(code: Code, error: &str) -> Self {
         Self::failure(code.status(), code, Some(error), &[])
@@ -131,7 +131,7 @@ impl Reply {
         Self { status: code.status(), code: Some(code), headers, body: Vec::new() }
     }
 
-    /// The status that a client of gRPC is told where Envoy makes HTTP 200 of this reply: the client
+    /// The status that a gRPC client gets where Envoy makes HTTP 200 of this reply: the client
     /// sends again on 14 alone, as others do on 503. -1 leaves it to Envoy.
     #[must_use]
     pub const fn grpc_status(&self) -> i32 {
@@ -179,7 +179,7 @@ impl Reply {
     }
 }
 
-/// The status that speaks of one record.
+/// The status of one record's outcome.
 fn status(outcome: &Outcome) -> u16 {
     match outcome {
         Outcome::Written { .. } | Outcome::Queued => 200,

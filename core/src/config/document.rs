@@ -1,4 +1,4 @@
-//! A JSON document as it is written: nothing is merged, and nothing is lost but the spaces.
+//! A JSON document as it is written: nothing is merged, and only white space is lost.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl Node {
         })
     }
 
-    /// What it is, in the words of JSON.
+    /// Its type, by JSON's name.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",

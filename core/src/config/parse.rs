@@ -1,4 +1,4 @@
-//! Takes a configuration out of a document, and tells its first fault by its path, in the words of
+//! Takes a configuration out of a document, and reports its first fault by its path, in the terms of
 //! JSON, without showing a secret.
 
 use std::fmt;
@@ -180,7 +180,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         visitor.visit_enum(name)
     }
 
-    /// An empty object is an empty list too: who writes JSON in Lua cannot tell them apart.
+    /// An empty object is an empty list too: JSON that is written in Lua cannot distinguish them.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::List(items) => visitor.visit_seq(Items { place: self, items, next: 0 }),

@@ -78,7 +78,7 @@ fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigErr
     parse(&merged).and_then(Settings::check).map_err(|error| in_rule(index, own, error))
 }
 
-/// The settings that all rules share have been found right: what is wrong comes of the rule's own.
+/// The settings that all rules share have passed their checks: the cause is in the rule's own.
 fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError {
     let config = format!("match[{index}].config");
     let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
@@ -247,8 +247,8 @@ mod tests {
             (
                 r#""message_expression":"message""#,
                 r#""message_format":"body""#,
-                "message_format: with the fields that all rules share, message_expression goes with \
-                 message_format `expression` alone",
+                "message_format: with the fields that all rules share, message_expression needs \
+                 message_format `expression`",
             ),
             (r#""linger":5"#, r#""topic":null"#, "topic: is required"),
         ] {

@@ -38,7 +38,7 @@ pub struct Settings {
     pub message_format: MessageFormat,
     /// Expressions that make parts of the record.
     pub expressions: Expressions,
-    /// What a 200 promises.
+    /// What a 200 means.
     pub delivery: Delivery,
     /// Whether what queues in one turn of the event loop shares a callout.
     pub group_commit: bool,
@@ -96,7 +96,7 @@ pub struct Gating {
     pub failures: u32,
     /// Time between attempts from then on.
     pub probe_interval: Duration,
-    /// Batches that succeed in a row until requests are taken again.
+    /// Batches that succeed in a row until requests are accepted again.
     pub recoveries: u32,
 }
 
@@ -150,7 +150,7 @@ impl Settings {
     }
 
     /// Whether a request goes on when its copy could not be queued or written: a tap in memory mode
-    /// gives its client no word about the copy.
+    /// reports nothing of the copy to its client.
     #[must_use]
     pub fn goes_on_without_copy(&self) -> bool {
         self.mode == Mode::Tap && self.delivery == Delivery::Memory

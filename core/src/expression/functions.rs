@@ -86,7 +86,7 @@ impl Function {
         }
     }
 
-    /// Calls it. The arguments are as many as `find` was told.
+    /// Calls it. There are as many arguments as `find` was asked for.
     pub(super) fn call<'a>(
         self,
         arguments: &[Value<'a>],

@@ -57,7 +57,7 @@ pub(super) struct Batch {
 /// What a callout is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Asks whether the bridge is there.
+    /// Asks whether the bridge answers.
     Probe,
     /// Registers the profile.
     Register,
@@ -134,7 +134,7 @@ impl Callout {
         }
     }
 
-    /// A question without a body.
+    /// A request without a body, which the bridge answers from memory.
     pub(crate) fn probe(timeout: Duration) -> Self {
         Self {
             purpose: Purpose::Probe,

@@ -30,7 +30,7 @@ impl Health {
     }
 
     /// Whether a request may be queued. What is queued is the probe; when nothing is, one request
-    /// in each interval is let through to be it.
+    /// in each interval is queued as the probe.
     pub(super) fn admits(&mut self, held_records: usize, now: Duration) -> bool {
         match (&mut self.gate, self.gating) {
             (Gate::Closed { probe_at, .. }, Some(gating)) => {

@@ -78,7 +78,7 @@ impl Lanes {
     }
 
     /// Whether a topic's lane may hold so much more: as much as it leaves free to all others, so that
-    /// a topic which nobody can write to never fills the queue.
+    /// a topic that cannot be written to never fills the queue.
     pub(super) fn check_share(
         &mut self,
         topic: &str,
