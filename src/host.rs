@@ -192,8 +192,8 @@ pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
         (":scheme", "http"),
         (":authority", bridge.authority.as_str()),
         (":path", callout.path.as_str()),
-        // Envoy: whatever retries the bridge's cluster has, an attempt is sent once, so that its end
-        // says what became of it. Retries are the outbox's.
+        // Envoy: whatever retries the bridge's cluster has, an attempt is sent once, so that its
+        // end says what became of it. Retries are the outbox's.
         ("x-envoy-max-retries", "0"),
     ];
     let body = (!callout.body.is_empty()).then_some(callout.body.as_slice());

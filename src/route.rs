@@ -1,9 +1,9 @@
 //! What a root and the requests with one set of settings share: the outbox, the streams that wait
 //! for it, and the queue that wakes the root.
 //!
-//! A record returns in this order: [`Route::end_callout`] has the outbox make outcomes of a callout's
-//! end, [`Route::conclude`] makes the end of a stream of its outcomes, and the root or the request
-//! carries that out.
+//! A record returns in this order: [`Route::end_callout`] has the outbox make outcomes of a
+//! callout's end, [`Route::conclude`] makes the end of a stream of its outcomes, and the root or
+//! the request carries that out.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -154,10 +154,10 @@ impl Routes {
         self.ends.borrow_mut().remove(&stream).is_some()
     }
 
-    /// Answers as many streams as one callback of the root may. The others follow in the next wake-up,
-    /// or, where no queue can wake the root, at the next tick. The root's own context is made the
-    /// effective one again at the end: callouts that it dispatches belong to the context in effect,
-    /// and one that belonged to a stream would lose its reply with the stream.
+    /// Answers as many streams as one callback of the root may. The others follow in the next
+    /// wake-up, or, where no queue can wake the root, at the next tick. The root's own context is
+    /// made the effective one again at the end: callouts that it dispatches belong to the context
+    /// in effect, and one that belonged to a stream would lose its reply with the stream.
     pub(crate) fn answer_some(&self, root: u32) {
         if self.ends.borrow().is_empty() {
             return;

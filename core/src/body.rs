@@ -43,8 +43,8 @@ impl Announced {
     ///
     /// # Errors
     /// 413 above `max_body_bytes`, without a read, and when the host returns nothing, as nginx does
-    /// of a body in a temporary file; 503 when it returns another length than it announced; 400 when
-    /// that is not `content-length`.
+    /// of a body in a temporary file; 503 for another length than it announced; 400 when that is
+    /// not `content-length`.
     pub fn take(
         self,
         size: u64,

@@ -156,8 +156,8 @@ pub fn why(ended: &Ended<'_>) -> String {
     }
 }
 
-/// What an operator can check when no connection to the bridge can be made. Gateways report a socket
-/// that does not exist and one that their user may not open alike.
+/// What an operator can check when no connection to the bridge can be made. Gateways report a
+/// socket that does not exist and one that their user may not open alike.
 #[must_use]
 pub fn hint(why: &str) -> Option<&'static str> {
     why.contains("connection failure").then_some(UNREACHABLE)

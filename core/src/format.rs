@@ -31,8 +31,8 @@ pub enum MessageFormat {
     Expression,
 }
 
-/// What a request becomes. `kong_message` is Kong's, for the format of that name and for expressions
-/// that name `message`.
+/// What a request becomes. `kong_message` is Kong's, for the format of that name and for
+/// expressions that name `message`.
 ///
 /// # Errors
 /// Why the request cannot become a message.
@@ -56,7 +56,8 @@ pub fn encode<'a>(
     Ok(message)
 }
 
-/// The body as it came; its type goes into a record header, since nothing else in the record says it.
+/// The body as it came; its type goes into a record header, since nothing else in the record says
+/// it.
 fn raw_body(request: &Request) -> Message<'_> {
     Message {
         value: Some(Cow::Borrowed(&request.body)),

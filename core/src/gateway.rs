@@ -64,9 +64,9 @@ impl Gateway {
         }
     }
 
-    /// What to do at a request's headers. `ended` is the host's flag for the end of the stream: WasmX
-    /// never sets it, and APISIX always does, also when a body follows. `protocol` is read only
-    /// where it decides.
+    /// What to do at a request's headers. `ended` is the host's flag for the end of the stream:
+    /// WasmX never sets it, and APISIX always does, also when a body follows. `protocol` is read
+    /// only where it decides.
     #[must_use]
     pub fn at_headers(
         self,
@@ -88,8 +88,8 @@ impl Gateway {
     }
 
     /// Whether a shared queue can wake the root, so that one callout carries what queued in a turn
-    /// of the event loop: 33,700 requests a second on one of Envoy's workers, instead of 15,800 with
-    /// a callout each. WasmX traps at the calls for queues, and APISIX refuses them.
+    /// of the event loop: 33,700 requests a second on one of Envoy's workers, instead of 15,800
+    /// with a callout each. WasmX traps at the calls for queues, and APISIX refuses them.
     #[must_use]
     pub const fn can_wake_root(self) -> bool {
         matches!(self, Self::Envoy)
@@ -107,9 +107,9 @@ impl Gateway {
         matches!(self, Self::Envoy)
     }
 
-    /// Whether `on_configure` refuses a bad configuration. On WasmX a refusal keeps every worker from
-    /// starting, also at a reload and for other locations: there the filter accepts it, and answers
-    /// every request with 500.
+    /// Whether `on_configure` refuses a bad configuration. On WasmX a refusal keeps every worker
+    /// from starting, also at a reload and for other locations: there the filter accepts it, and
+    /// answers every request with 500.
     #[must_use]
     pub const fn may_refuse_configuration(self) -> bool {
         !matches!(self, Self::Wasmx)
@@ -122,9 +122,9 @@ impl Gateway {
         matches!(self, Self::Envoy)
     }
 
-    /// Whether records of this delivery mode go into the root's outbox, given that its queue wakes it
-    /// or not. Where they do not, each request makes its own callouts: a client that waits for the
-    /// outcome would wait for the next tick, too, and without ticks nothing would send at all.
+    /// Whether records of this delivery mode go into the root's outbox, given that its queue wakes
+    /// it or not. Where they do not, each request makes its own callouts: a client that waits for
+    /// the outcome would wait for the next tick, too, and without ticks nothing would send at all.
     #[must_use]
     pub const fn queues_in_root(self, delivery: Delivery, root_wakes: bool) -> bool {
         match delivery {
@@ -155,22 +155,23 @@ impl Gateway {
         }
     }
 
-    /// Whether the map of so many headers can be read. WasmX sizes the map in one order and writes it
-    /// in another: with 100 pairs or more, four pseudo-headers among them, it writes past the end.
+    /// Whether the map of so many headers can be read. WasmX sizes the map in one order and writes
+    /// it in another: with 100 pairs or more, four pseudo-headers among them, it writes past the
+    /// end.
     #[must_use]
     pub const fn reads_map_of(self, num_headers: usize) -> bool {
         !matches!(self, Self::Wasmx) || num_headers < 96
     }
 
-    /// Whether a reply's body is lost after a callout with a body whose reply had none: on WasmX the
-    /// client then gets an empty reply.
+    /// Whether a reply's body is lost after a callout with a body whose reply had none: on WasmX
+    /// the client then gets an empty reply.
     #[must_use]
     pub const fn loses_bodies_after_empty_replies(self) -> bool {
         matches!(self, Self::Wasmx)
     }
 
-    /// Whether a read of the authority or of all headers of a request without `host` (HTTP/1.0) ends
-    /// the worker.
+    /// Whether a read of the authority or of all headers of a request without `host` (HTTP/1.0)
+    /// ends the worker.
     #[must_use]
     pub const fn needs_host_header(self) -> bool {
         matches!(self, Self::Apisix)

@@ -45,7 +45,8 @@ pub const UNFINISHED_OVERHEAD_BYTES: (usize, usize) = (512, 48);
 pub const CALLOUT_GRACE_MS: u64 = 500;
 /// How long a probe of the bridge may take in ms: it answers from memory.
 pub const PROBE_TIMEOUT_MS: u64 = 1000;
-/// How often a request that makes its own callouts sends a batch again: no backoff spaces these out.
+/// How often a request that makes its own callouts sends a batch again: no backoff spaces these
+/// out.
 pub const PER_REQUEST_RESENDS_MAX: u32 = 3;
 /// Shortest and longest tick of a filter's root in ms: deadlines and flushes are due within it.
 pub const TICK_MS: (u64, u64) = (10, 100);

@@ -2,8 +2,8 @@
 //! outcome.
 //!
 //! `push` puts a record in, `poll_callout` takes a callout out, `on_*` say how it ended. The outbox
-//! reads no clock: `now` is the time since some fixed moment. What the delivery modes do differently
-//! is in `outbox/policy.rs`.
+//! reads no clock: `now` is the time since some fixed moment. What the delivery modes do
+//! differently is in `outbox/policy.rs`.
 
 mod batch;
 mod health;
@@ -88,7 +88,8 @@ impl Outbox {
         }
     }
 
-    /// Queues the records of a request, all or none. `stream` waits for their outcomes, if one does.
+    /// Queues the records of a request, all or none. `stream` waits for their outcomes, if one
+    /// does.
     ///
     /// # Errors
     /// Why they were not queued: one is too large for a frame, the queue is full, or, in memory
@@ -343,8 +344,8 @@ impl Outbox {
         waiting.into_iter().rev().flat_map(|batch| self.not_written(batch, reason, now)).collect()
     }
 
-    /// This attempt wrote nothing. An earlier one may have: then the batch stays in doubt, because a
-    /// refusal now says nothing of what was answered to a reply that was lost.
+    /// This attempt wrote nothing. An earlier one may have: then the batch stays in doubt, because
+    /// a refusal now says nothing of what was answered to a reply that was lost.
     fn not_written(&mut self, batch: Batch, reason: &Reason, now: Duration) -> Vec<Settled> {
         if self.policy.keeps_batch(&batch) {
             return self.send_again_or_give_up(batch, reason, now);

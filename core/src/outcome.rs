@@ -199,7 +199,8 @@ codes! {
     BridgeUnauthorized = "bridge_unauthorized", 500, Transient, Bridge, Never;
     /// The filter's configuration is refused, on a gateway where a refusal would stop every worker.
     NotConfigured = "not_configured", 500, Transient, Bridge, Never;
-    /// The request has more headers than the host passes to the filter, and the record needs them all.
+    /// The request has more headers than the host passes to the filter, and the record needs them
+    /// all.
     TooManyHeaders = "too_many_headers", 431, Permanent, Record, Never;
     /// A gRPC request, whose client expects an answer that only its service can give.
     GrpcUnsupported = "grpc_unsupported", 415, Permanent, Record, Never;

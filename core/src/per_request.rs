@@ -1,10 +1,10 @@
 //! A request that makes its own callouts, one after the other, because nothing can wake the root.
 //!
-//! What may have been written is sent again only after the bridge has answered a probe, which has no
-//! body. On WasmX a callout with a body from the callback of one that got no reply body never ends:
-//! the worker spins at 100 % and fills the disk with log lines. On APISIX every failure looks the
-//! same, no headers and no body, so nothing else tells a bridge that is gone from one whose reply was
-//! lost.
+//! What may have been written is sent again only after the bridge has answered a probe, which has
+//! no body. On WasmX a callout with a body from the callback of one that got no reply body never
+//! ends: the worker spins at 100 % and fills the disk with log lines. On APISIX every failure looks
+//! the same, no headers and no body, so nothing else tells a bridge that is gone from one whose
+//! reply was lost.
 
 use std::time::Duration;
 

@@ -117,8 +117,8 @@ impl Reply {
         Self::failure(code.status(), code, Some(error), &[])
     }
 
-    /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers, and
-    /// it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
+    /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers,
+    /// and it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
     #[must_use]
     pub fn grpc_unsupported() -> Self {
         let code = Code::GrpcUnsupported;

@@ -16,8 +16,8 @@ impl LogThrottle {
         Self { next_at: None, events: 0 }
     }
 
-    /// So many events happened at `now`: how many a line that is due now stands for, those without a
-    /// line of their own included.
+    /// So many events happened at `now`: how many a line that is due now stands for, those without
+    /// a line of their own included.
     pub fn note(&mut self, events: u64, now: Duration) -> Option<u64> {
         self.events += events;
         if self.next_at.is_some_and(|next| now < next) {

@@ -166,7 +166,8 @@ fn malformed(what: &'static str, reason: postcard::Error) -> WireError {
     WireError::Malformed { what, reason }
 }
 
-/// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their longest.
+/// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their
+/// longest.
 const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10 + 10;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Takes a configuration out of a document, and reports its first fault by its path, in the terms of
-//! JSON, without showing a secret.
+//! Takes a configuration out of a document, and reports its first fault by its path, in the terms
+//! of JSON, without showing a secret.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What the outbox moves: records with the streams that wait for them, batches of them, and callouts.
+//! What the outbox moves: records with the streams that wait for them, batches of them, and
+//! callouts.
 
 use std::rc::Rc;
 use std::time::Duration;

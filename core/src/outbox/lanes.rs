@@ -77,8 +77,8 @@ impl Lanes {
         if full && self.held_records > 0 { Err(Code::QueueFull) } else { Ok(()) }
     }
 
-    /// Whether a topic's lane may hold so much more: as much as it leaves free to all others, so that
-    /// a topic that cannot be written to never fills the queue.
+    /// Whether a topic's lane may hold so much more: as much as it leaves free to all others, so
+    /// that a topic that cannot be written to never fills the queue.
     pub(super) fn check_share(
         &mut self,
         topic: &str,

@@ -2,15 +2,16 @@
 //!
 //! | | acked | memory | per request |
 //! | --- | --- | --- | --- |
-//! | a success means | Kafka has it | the root has queued it | Kafka has it, or the bridge has queued it |
-//! | lanes | one for all topics that are written, one each for the others | one a topic | one |
-//! | a batch is due | at once | full, older than the flush timeout, or draining | at once |
-//! | before a batch that is sent again | younger batches may go | none may | none is there |
-//! | its records' ages | within a second | any | within a second |
+//! | a 200 means | Kafka has the record | the root has it | Kafka has it, or the bridge |
+//! | lanes | one for topics known to work, one each for others | one per topic | one |
+//! | a batch is due | at once | full, old, or draining | at once |
+//! | order | younger batches may overtake a resend | none overtakes | one batch at a time |
+//! | record ages in a batch | within 1 s | any | within 1 s |
 //! | deadline | `delivery_timeout` | none | `delivery_timeout` |
-//! | sent again | after a backoff, if it may be written | after a backoff, until it is written or never can be | after a probe, if it may be written, three times at most |
-//! | the registration fails | the batches that wait for it fail | they are kept, and it is repeated | as acked |
-//! | the profile is refused | as any failure | nothing is queued until it is accepted | as acked |
+//! | not written | settled | sent again, unless permanent | settled |
+//! | in doubt | sent again after a backoff | sent again after a backoff | 3 times, after a probe |
+//! | failed registration | fails the batches that wait | repeated every 5 s | fails the batches |
+//! | refused profile | fails the batches that wait | new records are refused | fails the batches |
 //! | drain | no difference | a batch is due at once | no difference |
 
 use std::collections::HashSet;
@@ -33,8 +34,8 @@ pub(super) enum Policy {
     },
     /// The client has its 200 when its record is queued.
     Memory { has_one_topic: bool, flush_timeout: Duration },
-    /// The request waits, and nothing queues but its own records. With `Delivery::Queued` the bridge
-    /// queues them in its memory.
+    /// The request waits, and nothing queues but its own records. With `Delivery::Queued` the
+    /// bridge queues them in its memory.
     PerRequest(Delivery),
 }
 
@@ -186,7 +187,8 @@ impl Policy {
     }
 
     /// Whether the profile is registered before the first batch, and again while the bridge refuses
-    /// it: in memory mode a refusal must be known before a client is told that its record is queued.
+    /// it: in memory mode a refusal must be known before a client is told that its record is
+    /// queued.
     pub(super) const fn registers_early(&self) -> bool {
         matches!(self, Self::Memory { .. })
     }
@@ -208,8 +210,8 @@ impl Policy {
     }
 }
 
-/// Doubling from 50 ms to 1 s. One worker has one batch to send again at a time, so there is no crowd
-/// for jitter to spread.
+/// Doubling from 50 ms to 1 s. One worker has one batch to send again at a time, so there is no
+/// crowd for jitter to spread.
 fn backoff(attempts: u32) -> Duration {
     Duration::from_millis(50 << attempts.min(5)).min(Duration::from_secs(1))
 }
