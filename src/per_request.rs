@@ -1,6 +1,7 @@
 //! The callouts of a request that makes its own: sends in the request's callbacks, and says how the
 //! request ends.
 
+use kafka_upstream_core::callout::Ended;
 use kafka_upstream_core::capture::Captured;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::{Settled, StreamId};
@@ -8,7 +9,7 @@ use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::per_request::{PerRequestSender, SenderAction};
 
 use crate::budget::Reservation;
-use crate::route::{CalloutEnd, InFlight, Route, StreamEnd};
+use crate::route::{InFlight, Route, StreamEnd};
 
 /// The records of such a request and its callout in flight.
 pub(crate) struct PerRequestStream {
@@ -77,11 +78,11 @@ impl PerRequestStream {
         &mut self,
         route: &mut Route,
         token: u32,
-        end: &CalloutEnd,
+        ended: &Ended<'_>,
     ) -> Option<Vec<Settled>> {
         let (_, callout) = self.callout.take_if(|(expected, _)| *expected == token)?;
-        let now = route.note_end(callout, end);
-        Some(self.sender.on_ended(callout.purpose, &end.as_ended(), now))
+        let now = route.note_end(callout, ended);
+        Some(self.sender.on_ended(callout.purpose, ended, now))
     }
 
     fn loses_body(&self, gateway: Gateway) -> bool {

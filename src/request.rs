@@ -20,7 +20,7 @@ use crate::headers::RequestHead;
 use crate::host::{self, Buffer};
 use crate::metrics::{Counter, RequestEnd};
 use crate::per_request::PerRequestStream;
-use crate::route::{CalloutEnd, StreamEnd, WakeUp};
+use crate::route::{StreamEnd, WakeUp, read_end};
 use crate::routes::{Routes, SharedRoute};
 
 /// A request's stream.
@@ -275,8 +275,9 @@ impl Context for RequestStream {
     ) {
         let Some(routes) = self.routes.clone() else { return };
         let StreamState::PerRequest { route, stream } = &mut self.state else { return };
-        let end = CalloutEnd::read(routes.gateway, num_headers, body_size);
-        let settled = stream.end_callout(&mut route.borrow_mut(), token, &end);
+        let settled = read_end(routes.gateway, num_headers, body_size, |ended| {
+            stream.end_callout(&mut route.borrow_mut(), token, ended)
+        });
         let Some(settled) = settled else { return };
         self.proceed_per_request(&routes, settled);
         if matches!(self.state, StreamState::Passing) && !routes.gateway.resumes_by_itself() {

@@ -16,7 +16,7 @@ use proxy_wasm::types::ContextType;
 use crate::host::{self, Buffer, Clock, Level};
 use crate::metrics::{Gauges, Metrics};
 use crate::request::RequestStream;
-use crate::route::{CalloutEnd, Route, WakeUp};
+use crate::route::{Route, WakeUp, read_end};
 use crate::routes::{Routes, SharedRoute};
 
 /// One plugin configuration in one VM.
@@ -162,13 +162,14 @@ impl Context for Root {
         if self.routes.as_ref().is_some_and(|routes| routes.trap.get()) {
             core::arch::wasm32::unreachable();
         }
-        let end = CalloutEnd::read(gateway, num_headers, body_size);
-        for route in self.routes() {
-            let settled = route.borrow_mut().end_callout(token, &end);
-            if let Some(settled) = settled {
-                self.proceed(route, settled, gateway.root_dispatches_any_time());
-                break;
-            }
+        let ended = read_end(gateway, num_headers, body_size, |ended| {
+            self.routes().iter().find_map(|route| {
+                let settled = route.borrow_mut().end_callout(token, ended)?;
+                Some((route, settled))
+            })
+        });
+        if let Some((route, settled)) = ended {
+            self.proceed(route, settled, gateway.root_dispatches_any_time());
         }
         self.answer_some();
     }

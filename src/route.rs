@@ -174,10 +174,10 @@ impl Route {
     }
 
     /// Settles the callout that the host has just ended; none when it is not this route's.
-    pub(crate) fn end_callout(&mut self, token: u32, end: &CalloutEnd) -> Option<Vec<Settled>> {
+    pub(crate) fn end_callout(&mut self, token: u32, ended: &Ended<'_>) -> Option<Vec<Settled>> {
         let callout = self.callouts.remove(&token)?;
-        let now = self.note_end(callout, end);
-        Some(self.outbox.on_ended(callout.purpose, &end.as_ended(), now))
+        let now = self.note_end(callout, ended);
+        Some(self.outbox.on_ended(callout.purpose, ended, now))
     }
 
     /// Counts an outcome, and says how its stream ends, if that waits for no other.
@@ -252,12 +252,11 @@ impl Route {
     }
 
     /// Logs when the bridge stops to answer as it should, and when it does so again. Returns now.
-    pub(crate) fn note_end(&mut self, callout: InFlight, end: &CalloutEnd) -> Duration {
+    pub(crate) fn note_end(&mut self, callout: InFlight, ended: &Ended<'_>) -> Duration {
         let now = self.clock.now();
         self.metrics.note_callout(now.saturating_sub(callout.since).as_millis());
-        let ended = end.as_ended();
-        if !callout::is_alive(&ended) && !callout::knows_no_profile(&ended) {
-            self.note_failing(|| callout::why(&ended));
+        if !callout::is_alive(ended) && !callout::knows_no_profile(ended) {
+            self.note_failing(|| callout::why(ended));
             if callout.purpose == Purpose::Probe {
                 self.bridge = BridgeHealth::Suspect;
             }
@@ -291,52 +290,39 @@ pub(crate) enum StreamEnd {
     GoesOn,
 }
 
-/// The end of a callout, read from the host.
-#[derive(Debug)]
-pub(crate) struct CalloutEnd {
+/// Reads the end of the callout that the host has just ended, within its limits.
+pub(crate) fn read_end<T>(
     gateway: Gateway,
-    dispatch_status: Option<Vec<u8>>,
-    status: Option<u16>,
-    marker: Option<Vec<u8>>,
-    overloaded: bool,
-    body: Option<Vec<u8>>,
-}
-
-impl CalloutEnd {
-    /// Reads what the host has of the reply, within its limits.
-    pub(crate) fn read(gateway: Gateway, num_headers: usize, body_size: usize) -> Self {
-        let header = |name| match num_headers {
-            0 => None,
-            _ => host::header(Map::CalloutReply, name),
-        };
-        let dispatch_status = match gateway {
-            Gateway::Wasmx => host::header(Map::CalloutReply, ":dispatch_status"),
-            Gateway::Envoy | Gateway::Apisix => None,
-        };
-        let status = |value: Vec<u8>| std::str::from_utf8(&value).ok()?.parse().ok();
-        // The body of a reply that was cut cannot be read there.
-        let whole = gateway != Gateway::Wasmx || dispatch_status.as_deref() == Some(b"ok");
-        let body = match body_size {
-            _ if !whole => None,
-            0 => Some(Vec::new()),
-            1..=REPLY_BYTES_MAX => host::buffer(Buffer::CalloutReplyBody, body_size),
-            _ => None,
-        };
-        let marker = header(kafka_upstream_core::wire::MARKER);
-        let overloaded =
-            gateway == Gateway::Envoy && marker.is_none() && header("x-envoy-overloaded").is_some();
-        let status = header(":status").and_then(status);
-        Self { gateway, dispatch_status, status, marker, overloaded, body }
-    }
-
-    pub(crate) fn as_ended(&self) -> Ended<'_> {
-        Ended {
-            gateway: self.gateway,
-            dispatch_status: self.dispatch_status.as_deref(),
-            status: self.status,
-            marker: self.marker.as_deref(),
-            overloaded: self.overloaded,
-            body: self.body.as_deref(),
-        }
-    }
+    num_headers: usize,
+    body_size: usize,
+    then: impl FnOnce(&Ended<'_>) -> T,
+) -> T {
+    let header = |name| match num_headers {
+        0 => None,
+        _ => host::header(Map::CalloutReply, name),
+    };
+    let dispatch_status = match gateway {
+        Gateway::Wasmx => host::header(Map::CalloutReply, ":dispatch_status"),
+        Gateway::Envoy | Gateway::Apisix => None,
+    };
+    let status = |value: Vec<u8>| std::str::from_utf8(&value).ok()?.parse().ok();
+    // WasmX announces the size of a reply that was cut, and cannot read it.
+    let whole = gateway != Gateway::Wasmx || dispatch_status.as_deref() == Some(b"ok");
+    let body = match body_size {
+        _ if !whole => None,
+        0 => Some(Vec::new()),
+        1..=REPLY_BYTES_MAX => host::buffer(Buffer::CalloutReplyBody, body_size),
+        _ => None,
+    };
+    let marker = header(kafka_upstream_core::wire::MARKER);
+    let overloaded =
+        gateway == Gateway::Envoy && marker.is_none() && header("x-envoy-overloaded").is_some();
+    then(&Ended {
+        gateway,
+        dispatch_status: dispatch_status.as_deref(),
+        status: header(":status").and_then(status),
+        marker: marker.as_deref(),
+        overloaded,
+        body: body.as_deref(),
+    })
 }

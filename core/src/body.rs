@@ -60,7 +60,7 @@ impl Announced {
         match (body.len() as u64, self.content_length) {
             (0, _) if size > 0 => Err(Reply::refused(
                 Code::BodyNotReadable,
-                "the gateway does not pass this body to the filter: its body buffer is too small",
+                "the gateway does not pass this body to the filter: raise its body buffer",
             )),
             (got, _) if got != size => Err(Reply::refused(
                 Code::HostBodyMismatch,

@@ -284,18 +284,18 @@ mod tests {
     #[test]
     fn the_reason_is_told_only_when_asked_for() {
         let replies = Replies::default();
-        let told = Replies { reveal: true, ..Replies::default() };
+        let revealing = Replies { reveal: true, ..Replies::default() };
         let reason = Reason::new(Code::Rejected, "broker 10.0.0.1 said no");
         let hidden = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
         assert_eq!(
             String::from_utf8(hidden.body).unwrap(),
             r#"{"message":"Bad Gateway","error":"could not send message to topic"}"#
         );
-        let told = told.of(&Outcome::NotWritten(reason), "orders");
-        assert!(String::from_utf8(told.body).unwrap().contains("10.0.0.1"));
+        let reply = revealing.of(&Outcome::NotWritten(reason), "orders");
+        assert!(String::from_utf8(reply.body).unwrap().contains("10.0.0.1"));
     }
 
-    fn told(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {
+    fn status_and_body(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {
         let reply = Replies { reveal, ..Replies::default() }.of_several(outcomes);
         (reply.status, String::from_utf8(reply.body).unwrap())
     }
@@ -307,7 +307,7 @@ mod tests {
         let unknown = Outcome::Unknown(Reason::new(Code::BadReply, "who knows"));
         let status = |outcomes: &[Outcome]| {
             let named: Vec<_> = outcomes.iter().map(|outcome| ("t", outcome.clone())).collect();
-            told(&named, false).0
+            status_and_body(&named, false).0
         };
         assert_eq!(status(&[written(), written()]), 200);
         let (later, never) = (not(Code::KafkaUnreachable), not(Code::UnknownTopic));
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(status(&[later, never.clone()]), 502);
         assert_eq!(status(&[not(Code::RecordTooLarge), written()]), 413);
         assert_eq!(status(&[never.clone(), unknown]), 504);
-        let (_, body) = told(&[("a", written()), ("b", never.clone())], true);
+        let (_, body) = status_and_body(&[("a", written()), ("b", never.clone())], true);
         assert_eq!(
             body,
             concat!(
@@ -326,7 +326,7 @@ mod tests {
                 r#"{"topic":"b","status":502,"code":"unknown_topic","error":"why"}]}"#
             )
         );
-        assert!(!told(&[("a", written()), ("b", never)], false).1.contains("topics"));
+        assert!(!status_and_body(&[("a", written()), ("b", never)], false).1.contains("topics"));
     }
 
     #[test]

@@ -255,8 +255,8 @@ mod tests {
             let config = format!(
                 r#"{{"bridge":"b","topic":"t",{base},"match":[{{}},{{}},{{"config":{{{own}}}}}]}}"#
             );
-            let told = Plugin::parse(config.as_bytes()).unwrap_err().to_string();
-            assert_eq!(told, format!("match[2].config.{error}"));
+            let refusal = Plugin::parse(config.as_bytes()).unwrap_err().to_string();
+            assert_eq!(refusal, format!("match[2].config.{error}"));
         }
         let regex = plugin(r#"[{"path_regex":"("}]"#).unwrap_err();
         assert!(regex.starts_with("match[0].path_regex: "), "{regex}");

@@ -261,8 +261,8 @@ fn gating(raw: &Raw) -> Result<Option<Gating>, ConfigError> {
 }
 
 fn replies(raw: &Raw) -> Result<Replies, ConfigError> {
-    let told = raw.error_handling.as_ref().and_then(|handling| handling.return_error_message);
-    let replies = Replies { success: Success::default(), reveal: told.unwrap_or(false) };
+    let reveal = raw.error_handling.as_ref().and_then(|handling| handling.return_error_message);
+    let replies = Replies { success: Success::default(), reveal: reveal.unwrap_or(false) };
     let Some(written) = &raw.success_response else { return Ok(replies) };
     let status = number("success_response.status", written.status, (200, 299), 200)?;
     let empty = matches!(status, 204 | 205);

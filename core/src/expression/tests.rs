@@ -145,8 +145,8 @@ fn what_is_wrong_with_an_expression_is_told_with_its_place() {
         (many.as_str(), "is longer than 4096 bytes"),
     ] {
         let error = fault(source);
-        let told = error.strip_prefix("message_expression: ").unwrap();
-        assert!(told.starts_with(expected), "{source}: {told}");
+        let shown = error.strip_prefix("message_expression: ").unwrap();
+        assert!(shown.starts_with(expected), "{source}: {shown}");
     }
 }
 
@@ -168,8 +168,8 @@ fn what_does_not_fit_the_request_is_told() {
         assert_eq!(fault(source), expected, "{source}");
     }
     let binary = request("POST", "/?a=%ff", &[], b"\xff");
-    let told = |source| evaluate(source, &binary).0.unwrap_err();
-    assert!(told("request.body").contains("request.body_bytes"));
+    let shown = |source| evaluate(source, &binary).0.unwrap_err();
+    assert!(shown("request.body").contains("request.body_bytes"));
     assert_eq!(evaluate("request.query", &binary).0.unwrap(), r#"{"a":"ÿ"}"#);
     assert!(evaluate("has(request.body)", &binary).0.is_ok());
     assert_eq!(evaluate("'body' in request", &binary).0.unwrap(), "false");
@@ -267,13 +267,13 @@ fn a_body_of_too_many_values_or_levels_is_refused_only_where_it_is_looked_at() {
     let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
     let many = format!("[{}1]", "1,".repeat(limits::EXPRESSION_VALUES_MAX));
     let json = [("content-type", "application/json")];
-    let told =
+    let shown =
         |body: &str, source| evaluate(source, &request("POST", "/", &json, body.as_bytes())).0;
-    assert_eq!(told(&deep, "size(request.body)").unwrap(), "200000");
-    assert_eq!(told(&deep, "size(message)").unwrap_err(), "`message`: recursion limit exceeded");
-    assert_eq!(told(&many, "size(request.body) > 1").unwrap(), "true");
-    assert!(told(&many, "size(message)").unwrap_err().ends_with("more than 100000 values"));
-    assert!(told("[1e400]", "message.body_args").unwrap_err().contains("number out of range"));
+    assert_eq!(shown(&deep, "size(request.body)").unwrap(), "200000");
+    assert_eq!(shown(&deep, "size(message)").unwrap_err(), "`message`: recursion limit exceeded");
+    assert_eq!(shown(&many, "size(request.body) > 1").unwrap(), "true");
+    assert!(shown(&many, "size(message)").unwrap_err().ends_with("more than 100000 values"));
+    assert!(shown("[1e400]", "message.body_args").unwrap_err().contains("number out of range"));
 }
 
 /// A VM's stack has 1 MiB, and these frames are those of a build without optimisations.

@@ -187,8 +187,7 @@ impl Policy {
     }
 
     /// Whether the profile is registered before the first batch, and again while the bridge refuses
-    /// it: in memory mode a refusal must be known before a client is told that its record is
-    /// queued.
+    /// it: in memory mode a refusal must be known before a client has a 200 for its record.
     pub(super) const fn registers_early(&self) -> bool {
         matches!(self, Self::Memory { .. })
     }
