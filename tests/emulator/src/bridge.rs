@@ -119,12 +119,6 @@ impl Bridge {
         self.missing.remove(topic);
     }
 
-    /// It is killed and started again: Kafka keeps the ledger, it forgets all else.
-    pub fn restart(&mut self) {
-        self.profiles.clear();
-        self.answered.clear();
-    }
-
     /// The ledger and the lists are read; only what it answers batches by is kept.
     pub fn clear(&mut self) {
         self.ledger.clear();

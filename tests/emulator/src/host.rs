@@ -137,21 +137,6 @@ impl Host {
         Client(id)
     }
 
-    /// A client sends another piece of its body.
-    pub fn send_piece(&mut self, client: Client, piece: impl Into<Vec<u8>>) {
-        self.stream(client.0, |stream| stream.request.body.push(piece.into()));
-        self.pump(client.0);
-    }
-
-    /// A client's request ends.
-    pub fn finish(&mut self, client: Client) {
-        self.stream(client.0, |stream| {
-            stream.request.ends = true;
-            stream.request.late_end = true;
-        });
-        self.pump(client.0);
-    }
-
     /// A client closes its connection.
     pub fn hang_up(&mut self, client: Client) {
         if self.stream(client.0, |stream| stream.stage) == StreamPhase::Over {
@@ -243,14 +228,6 @@ impl Host {
         };
         if due_now {
             self.deliver(callout);
-        }
-    }
-
-    fn pump(&mut self, id: usize) {
-        match self.profile() {
-            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_pump(id),
-            Profile::Wasmx => self.wasmx_pump(id),
-            Profile::Apisix => self.apisix_pump(id),
         }
     }
 

@@ -1,27 +1,8 @@
 //! Memory mode: what a client was told is queued comes to Kafka, and the queue is bounded.
 
-use std::collections::HashSet;
-
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_emulator::{Does, Ending, Profile, Request, Scene};
 use serde_json::json;
-
-/// A configuration is taken away while its queue is full: the root drains before it is done.
-#[test]
-fn a_root_drains_before_it_is_done() {
-    let mut scene = Scene::memory(Profile::Envoy, json!({}));
-    let bodies: HashSet<_> = (0..500).map(|n| format!("r {n}")).collect();
-    for body in &bodies {
-        let client = scene.send(Request::post(body.clone()));
-        assert_eq!(scene.host.seen(client).answered().status, 200);
-    }
-    scene.host.remove(scene.route);
-    assert!(!scene.host.is_done(scene.route));
-    scene.run_for(1000);
-    assert!(scene.host.is_done(scene.route));
-    let written: HashSet<_> = scene.bridge.ledger.iter().map(|one| one.body()).collect();
-    assert_eq!((written == bodies, scene.bridge.ledger.len()), (true, 500));
-}
 
 /// A full queue refuses, by records and by bytes, and keeps what it has.
 #[test]
