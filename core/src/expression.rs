@@ -22,6 +22,7 @@ mod value;
 
 pub use input::Input;
 
+use crate::format::message::Message;
 use evaluate::Evaluation;
 use node::Node;
 
@@ -103,6 +104,34 @@ impl Expression {
 }
 
 impl Expressions {
+    /// Puts the results into a message, in place of what its format has put there; headers are
+    /// added to the format's.
+    ///
+    /// # Errors
+    /// The field whose expression has no result for this request, or one of a wrong type.
+    pub fn apply<'a>(
+        &'a self,
+        input: &Input<'a>,
+        message: &mut Message<'a>,
+    ) -> Result<(), ExpressionError> {
+        if let Some(expression) = &self.message {
+            message.value = expression.result(input, results::value)?;
+        }
+        if let Some(expression) = &self.topic {
+            message.topic = Some(expression.result(input, results::topic)?);
+        }
+        if let Some(expression) = &self.key {
+            message.key = expression.result(input, results::key)?;
+        }
+        if let Some(expression) = &self.partition {
+            message.partition = expression.result(input, results::partition)?;
+        }
+        if let Some(expression) = &self.headers {
+            message.headers.extend(expression.result(input, results::headers)?);
+        }
+        Ok(())
+    }
+
     fn all(&self) -> impl Iterator<Item = &Expression> {
         let all = [&self.message, &self.topic, &self.key, &self.partition, &self.headers];
         all.into_iter().flatten()
