@@ -1,5 +1,5 @@
 //! A model of the bridge: decodes real frames, remembers batches, and keeps the ledger of what is
-//! in Kafka; a test tells it what to do with the next callouts.
+//! in Kafka; a test sets what it does with the next callouts.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

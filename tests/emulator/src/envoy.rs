@@ -165,13 +165,13 @@ impl Host {
         }
     }
 
-    /// The request goes to what stands behind the filter, which answers without its body.
+    /// The request goes to the upstream, which answers without its body.
     fn envoy_goes_on(&mut self, id: usize) {
         let upstream = self.world.borrow().settings.upstream.clone();
         self.envoy_finish(id, Seen::Upstream(upstream));
     }
 
-    /// A stream ends: its callouts are cancelled, and the filter is told.
+    /// A stream ends: its callouts are cancelled, and the filter sees its end.
     pub(crate) fn envoy_finish(&mut self, id: usize, seen: Seen) {
         let seen = match seen {
             Seen::Host(reply) => {

@@ -154,7 +154,7 @@ impl Host {
         self.stream(client.0, |stream| stream.seen.clone())
     }
 
-    /// What a client has seen, when nobody will ask again.
+    /// What a client has seen, for the last time.
     pub fn take(&mut self, client: Client) -> Seen {
         let over = self.stream(client.0, |stream| stream.stage == StreamPhase::Over);
         if !over {

@@ -83,7 +83,7 @@ impl Host {
         self.world.borrow().callouts.values().any(|open| open.stream == Some(id))
     }
 
-    /// A request goes to what stands behind the filter.
+    /// A request goes to the upstream.
     pub(crate) fn nginx_goes_on(&mut self, id: usize) {
         let upstream = self.world.borrow().settings.upstream.clone();
         self.close(id, Seen::Upstream(upstream));

@@ -107,7 +107,7 @@ impl Host {
         self.close(id, Seen::Answered(reply));
     }
 
-    /// A request is over: the filter is told.
+    /// A request ends, and the filter sees its end.
     pub(crate) fn wasmx_close(&mut self, id: usize, seen: Seen) {
         self.world.borrow_mut().callouts.retain(|_, open| open.stream != Some(id));
         let Some((vm, context)) = self.nginx_over(id, seen) else { return };

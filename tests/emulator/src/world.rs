@@ -129,7 +129,7 @@ pub(crate) struct Stream {
     pub(crate) buffered: Vec<Vec<u8>>,
     /// How many pieces of the request were taken in.
     pub(crate) taken: usize,
-    /// The end of the request was told to the filter.
+    /// The filter has seen the end of the request.
     pub(crate) ended: bool,
     pub(crate) paused: bool,
     /// Its headers were held back and not yet let go.
@@ -165,7 +165,7 @@ pub(crate) struct Frame {
     pub(crate) callback: &'static str,
     pub(crate) context: u32,
     pub(crate) effective: u32,
-    /// Its wish for another effective context was refused.
+    /// Another effective context was refused to it.
     pub(crate) strayed: bool,
     /// The callout's reply that it may read, and whether the body is handed over.
     pub(crate) reply: Option<(Reply, bool)>,
@@ -187,7 +187,7 @@ pub(crate) enum Posted {
 
 pub(crate) struct InjectedStatus {
     pub(crate) name: String,
-    /// Calls to let pass before it strikes; none to strike each.
+    /// Calls that succeed before it takes effect; none where each call has it.
     pub(crate) after: Option<u64>,
     pub(crate) status: u32,
 }

@@ -192,7 +192,7 @@ fn hostile_headers_trap_nothing() {
     }
 }
 
-/// A client that is slow with its body is told so, and the setup is not blamed.
+/// A client that is slow with its body gets 408, and the log does not blame the configuration.
 #[test]
 fn a_slow_body_is_the_clients_fault_once_a_body_has_come() {
     let mut scene = Scene::acked(Profile::Envoy, json!({ "delivery_timeout": 5000 }));
@@ -228,9 +228,9 @@ fn unfinished_requests_have_a_bound_in_bytes() {
     scene.assert_empty();
 }
 
-/// Without its option Envoy holds the body back: the client hears of it, and the operator too.
+/// Without its option Envoy holds the body back: the client gets 500, and the log names the option.
 #[test]
-fn without_its_option_envoy_is_found_out() {
+fn an_envoy_without_its_option_is_detected() {
     let mut scene = Scene::acked(Profile::EnvoyNoStop, json!({ "delivery_timeout": 5000 }));
     let client = scene.send(Request::post("abc"));
     scene.run_for(4900);

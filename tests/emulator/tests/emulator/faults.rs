@@ -12,7 +12,7 @@ fn acked() -> Scene {
 
 /// The outcome of a record decides the client's status.
 #[test]
-fn the_bridges_word_is_the_clients_status() {
+fn the_outcome_of_a_record_decides_the_status() {
     for code in Code::ALL {
         let reason = || Reason::new(*code, "because");
         for (outcome, status) in

@@ -97,9 +97,9 @@ fn thousands_of_streams_end_by_a_dead_bridge() {
     assert_alive(&mut scene);
 }
 
-/// Clients that leave while their answers wait for the next turn get none, and nobody else's.
+/// Clients that leave while their answers wait for the next turn get none, and no other client gets it.
 #[test]
-fn who_leaves_between_two_turns_is_not_answered() {
+fn a_client_that_leaves_between_two_turns_is_not_answered() {
     let limit = json!({ "producer_request_limits_messages_per_request": STREAMS });
     let (mut scene, memory) = scene(limit);
     queue_300(&mut scene, memory);

@@ -1,4 +1,4 @@
-//! Memory mode: what a client was told is queued comes to Kafka, and the queue is bounded.
+//! Memory mode: a record with a 200 reaches Kafka, and the queue is bounded.
 
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_emulator::{Does, Ending, Profile, Request, Scene};
@@ -52,7 +52,7 @@ fn a_batch_goes_out_when_it_is_due() {
     scene.assert_empty();
 }
 
-/// One topic that nobody can write to holds up itself alone, and the log says so within a minute.
+/// A topic that cannot be written to delays no other, and the log names it within a minute.
 #[test]
 fn a_missing_topic_stops_no_other() {
     let fields = json!({ "topics_query_arg": "t", "allowed_topics": ["missing"] });
