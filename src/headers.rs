@@ -2,25 +2,25 @@
 
 use kafka_upstream_core::config::Settings;
 use kafka_upstream_core::gateway::Gateway;
-use kafka_upstream_core::outcome::{Code, Reply};
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::request::Request;
 
 use crate::host::{self, Map};
 use crate::metrics::{Counter, Metrics};
 
 /// A request without its body.
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) request: Request,
-    /// The host would not survive it if it were asked for more than single headers: the reply where
-    /// all are needed.
+    /// A read of the whole header map would crash the host: the reply where all headers are needed.
     by_name_only: Option<Reply>,
 }
 
-impl Head {
-    /// Reads what tells whose request it is.
+impl RequestHead {
+    /// Reads what the rules of `match` look at.
     ///
     /// # Errors
-    /// The reply when the host does not hand over the headers.
+    /// The reply when the gateway does not pass the headers to the filter.
     pub(crate) fn read(
         gateway: Gateway,
         num_headers: usize,
@@ -30,7 +30,7 @@ impl Head {
         let pairs = match by_name_only {
             Some(_) => read_names(&[":method", ":path", ":scheme", "host"]),
             None => host::headers(Map::Request).ok_or_else(|| {
-                let error = "the host does not hand over the headers";
+                let error = "the gateway does not pass the headers to the filter";
                 Reply::refused(Code::HostMismatch, error)
             })?,
         };
@@ -72,11 +72,11 @@ impl Head {
 
 fn by_name_only(gateway: Gateway, num_headers: usize) -> Option<Reply> {
     if !gateway.reads_map_of(num_headers) {
-        let error = "more headers than the gateway hands over";
+        let error = "more headers than the gateway passes to the filter";
         return Some(Reply::refused(Code::TooManyHeaders, error));
     }
     if gateway.needs_host_header() && host::header(Map::Request, "host").is_none() {
-        let error = "a request without the header host cannot be captured here";
+        let error = "a request without a Host header cannot be captured on APISIX";
         return Some(Reply::refused(Code::BadRequest, error));
     }
     None
@@ -98,5 +98,5 @@ fn source_address(gateway: Gateway) -> Vec<u8> {
     address.map(|address| [&address[..], b":", &port].concat()).unwrap_or_default()
 }
 
-/// The headers by which something is decided.
+/// The headers by which the filter decides something.
 const DECIDING: [&str; 4] = ["content-length", "content-type", "host", "transfer-encoding"];

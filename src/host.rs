@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_upstream_core::config::Bridge;
 use kafka_upstream_core::outbox::Callout;
-use kafka_upstream_core::outcome::Reply;
 use kafka_upstream_core::pairs;
+use kafka_upstream_core::reply::Reply;
 
 /// Severity of a log line, by the ABI's numbers.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,7 @@ pub(crate) fn set_property(path: &[u8], value: &[u8]) -> bool {
     OK == unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) }
 }
 
-/// A header map; none when the host does not hand it over or its lengths do not fit.
+/// A header map; none when the host does not return it or its lengths do not fit.
 pub(crate) fn headers(map: Map) -> Option<Vec<pairs::Pair>> {
     // SAFETY: the host writes through both pointers or not at all.
     let (status, bytes) =
@@ -86,7 +86,7 @@ pub(crate) fn header(map: Map, name: &str) -> Option<Vec<u8>> {
     (status == OK).then_some(bytes)
 }
 
-/// The first `size` bytes of a buffer; none when the host does not hand them over.
+/// The first `size` bytes of a buffer; none when the host does not return them.
 pub(crate) fn buffer(buffer: Buffer, size: usize) -> Option<Vec<u8>> {
     // SAFETY: the host writes through both pointers or not at all.
     let (status, bytes) = returned(|data, length| unsafe {
@@ -173,7 +173,7 @@ pub(crate) fn record_in_metric(id: u32, value: u64) {
     unsafe { proxy_record_metric(id, value) };
 }
 
-/// Lets the paused stream go on that the effective context belongs to.
+/// Resumes the paused stream that the effective context belongs to.
 pub(crate) fn resume() {
     // SAFETY: no pointers.
     let status = unsafe { proxy_continue_stream(REQUEST_STREAM) };
@@ -182,8 +182,9 @@ pub(crate) fn resume() {
     }
 }
 
-/// Dispatches a callout through the SDK, which must learn its token to route the reply. Its
-/// wrapper panics on other statuses than 0, 2 and 10, and those are all that its callers meet.
+/// Dispatches a callout through the SDK, which must know its token to route the reply. Its wrapper
+/// panics on statuses other than 0, 2 and 10; hosts return no others for a target and headers that
+/// were checked.
 pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
     let bearer = bridge.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
     let mut headers = vec![
@@ -191,8 +192,8 @@ pub(crate) fn dispatch(bridge: &Bridge, callout: &Callout) -> Result<u32, u32> {
         (":scheme", "http"),
         (":authority", bridge.authority.as_str()),
         (":path", callout.path.as_str()),
-        // Envoy: whatever retries the bridge's cluster has, an attempt is sent once, so that its end
-        // says what became of it. Retries are the outbox's.
+        // Envoy: whatever retries the bridge's cluster has, an attempt is sent once, so that its
+        // end says what became of it. Retries are the outbox's.
         ("x-envoy-max-retries", "0"),
     ];
     let body = (!callout.body.is_empty()).then_some(callout.body.as_slice());
@@ -224,7 +225,7 @@ impl Clock {
     }
 }
 
-/// Tells the host that the root whose `on_done` returned false may end.
+/// Informs the host that the root whose `on_done` returned false may end.
 pub(crate) fn done() {
     // SAFETY: no pointers.
     unsafe { proxy_done() };

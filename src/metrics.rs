@@ -16,24 +16,24 @@ pub(crate) enum Counter {
     NotWritten,
     /// Records that may have been written.
     Unknown,
-    /// Answers that nobody waited for any more.
+    /// Outcomes of records whose client has gone.
     ClientGone,
     /// Callouts dispatched.
     Callouts,
     /// Batches sent again.
     Resends,
-    /// Memory mode: records that clients were told are queued, and that will not be written.
+    /// Memory mode: records whose clients have a 200, and that will not be written.
     Dropped,
-    /// Requests with more headers than the host hands over.
+    /// Requests with more headers than the host passes to the filter.
     HeadersTruncated,
 }
 
 /// What became of a request; with the codes these are the values of the label `outcome`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ended {
-    /// The promise of the delivery mode holds.
+pub(crate) enum RequestEnd {
+    /// Its records are accepted under the delivery mode.
     Sent,
-    /// It is none of the filter's requests, or cannot be tapped.
+    /// No rule matches it, or it cannot be tapped.
     Passed,
     /// It was answered, or its copy given up, for this reason.
     Failed(Code),
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
     requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
 }
 
-/// What one root has told the gauges so far. On Envoy workers and roots share a gauge, so each adds
+/// What one root has reported to the gauges. On Envoy workers and roots share a gauge, so each adds
 /// its own share. WasmX traps when a gauge is added to: there it is set, and shows the worker that
 /// was the last to set it.
 #[derive(Debug)]
@@ -87,11 +87,11 @@ impl Metrics {
     }
 
     /// Counts a request by what became of it.
-    pub(crate) fn count_request(&self, ended: Ended) {
+    pub(crate) fn count_request(&self, ended: RequestEnd) {
         let (slot, outcome) = match ended {
-            Ended::Sent => (0, "sent"),
-            Ended::Passed => (1, "passed"),
-            Ended::Failed(code) => (2 + code as usize, code.name()),
+            RequestEnd::Sent => (0, "sent"),
+            RequestEnd::Passed => (1, "passed"),
+            RequestEnd::Failed(code) => (2 + code as usize, code.name()),
         };
         let Some(slot) = self.requests.get(slot) else { return };
         if slot.get().is_none() {

@@ -1,51 +1,55 @@
 //! The callouts of a request that makes its own: sends in the request's callbacks, and says how the
 //! request ends.
 
+use kafka_upstream_core::callout::Ended;
 use kafka_upstream_core::capture::Captured;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::outbox::{Settled, StreamId};
 use kafka_upstream_core::outcome::Code;
-use kafka_upstream_core::per_request::{Next, PerRequestSender};
+use kafka_upstream_core::per_request::{PerRequestSender, SenderAction};
 
-use crate::state::{CalloutEnd, Sent, State, StreamEnd};
+use crate::budget::Reservation;
+use crate::route::{InFlight, Route, StreamEnd};
 
-/// The records of such a request and the callout that is under way for it.
+/// The records of such a request and its callout in flight.
 pub(crate) struct PerRequestStream {
-    alone: PerRequestSender,
-    bytes: usize,
-    callout: Option<(u32, Sent)>,
+    sender: PerRequestSender,
+    callout: Option<(u32, InFlight)>,
+    _bytes: Reservation,
 }
 
 impl PerRequestStream {
-    /// Takes records in, within the limits that the root's queue has.
+    /// Takes records in, within the limits that the root's queue has. One request is always taken.
     pub(crate) fn new(
-        state: &mut State,
+        route: &mut Route,
         stream: StreamId,
         captured: Captured,
     ) -> Result<Self, Code> {
         let topics = captured.several_topics();
         let bytes = captured.first.len() + captured.more.iter().map(Vec::len).sum::<usize>();
-        if !state.has_room_for(bytes) {
-            return Err(Code::QueueFull);
-        }
-        let now = state.clock.now();
-        let alone = PerRequestSender::new(&state.outbox, captured, stream, now, state.suspect)?;
-        state.waiting.insert(stream, topics);
-        state.alone_bytes += bytes;
-        Ok(Self { alone, bytes, callout: None })
+        let limits = route.settings.queue;
+        let bytes_max = match route.paused.len() {
+            0 => usize::MAX,
+            streams if streams < limits.records => limits.bytes,
+            _ => return Err(Code::QueueFull),
+        };
+        let bytes = route.per_request_bytes.take(bytes, bytes_max).ok_or(Code::QueueFull)?;
+        let (now, suspect) = (route.clock.now(), route.is_suspect());
+        let sender = PerRequestSender::new(&route.outbox, captured, stream, now, suspect)?;
+        route.paused.insert(stream, topics);
+        Ok(Self { sender, callout: None, _bytes: bytes })
     }
 
-    /// Sends what is next while nothing is under way, after `settled`; says how the request ends
+    /// Sends what is next while no callout is in flight, after `settled`; says how the request ends
     /// once that is known.
     pub(crate) fn proceed(
         &mut self,
-        state: &mut State,
+        route: &mut Route,
         gateway: Gateway,
         mut settled: Vec<Settled>,
     ) -> Option<StreamEnd> {
         while self.callout.is_none() {
-            if let Some((_, end)) = settled.into_iter().find_map(|one| state.conclude(one)) {
-                state.alone_bytes -= std::mem::take(&mut self.bytes);
+            if let Some((_, end)) = settled.into_iter().find_map(|one| route.conclude(one)) {
                 return Some(match end {
                     StreamEnd::Answered(reply) if self.loses_body(gateway) => {
                         StreamEnd::Answered(reply.without_body())
@@ -53,41 +57,35 @@ impl PerRequestStream {
                     end => end,
                 });
             }
-            let now = state.clock.now();
-            settled = match self.alone.next(now, &mut state.sequence) {
-                Next::Conclude(last) if last.is_empty() => return None,
-                Next::Conclude(last) => last,
-                Next::Dispatch(callout) => match state.send(&callout, now) {
+            let now = route.clock.now();
+            settled = match self.sender.next(now, &mut route.sequence) {
+                SenderAction::Conclude(last) if last.is_empty() => return None,
+                SenderAction::Conclude(last) => last,
+                SenderAction::Dispatch(callout) => match route.send(&callout, now) {
                     Ok(sent) => {
                         self.callout = Some(sent);
                         Vec::new()
                     }
-                    Err(why) => self.alone.on_refused(callout.purpose, &why, now),
+                    Err(why) => self.sender.on_refused(callout.purpose, &why, now),
                 },
             };
         }
         None
     }
 
-    /// Takes the end of a callout, if it is the one that is under way.
+    /// Takes the end of a callout, if it is the one in flight.
     pub(crate) fn end_callout(
         &mut self,
-        state: &mut State,
+        route: &mut Route,
         token: u32,
-        end: &CalloutEnd,
+        ended: &Ended<'_>,
     ) -> Option<Vec<Settled>> {
-        let (_, sent) = self.callout.take_if(|(expected, _)| *expected == token)?;
-        let now = state.note_end(sent, end);
-        Some(self.alone.on_ended(sent.purpose, &end.as_ended(), now))
-    }
-
-    /// The request is over, whether or not it has ended as it should.
-    pub(crate) fn forget(&self, state: &mut State, stream: StreamId) {
-        state.waiting.remove(stream);
-        state.alone_bytes -= self.bytes;
+        let (_, callout) = self.callout.take_if(|(expected, _)| *expected == token)?;
+        let now = route.note_end(callout, ended);
+        Some(self.sender.on_ended(callout.purpose, ended, now))
     }
 
     fn loses_body(&self, gateway: Gateway) -> bool {
-        gateway.loses_bodies_after_empty_replies() && self.alone.is_unanswered()
+        gateway.loses_bodies_after_empty_replies() && self.sender.is_unanswered()
     }
 }

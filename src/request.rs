@@ -1,6 +1,5 @@
 //! One request: collects it, captures it as a record, and pauses it until it is answered.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use kafka_upstream_core::body::{self, Announced};
@@ -9,89 +8,62 @@ use kafka_upstream_core::config::{Mode, Settings};
 use kafka_upstream_core::gateway::AtHeaders;
 use kafka_upstream_core::limits::{UNFINISHED_BYTES_MAX, UNFINISHED_OVERHEAD_BYTES};
 use kafka_upstream_core::outbox::Settled;
-use kafka_upstream_core::outcome::{Code, Reply};
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::request::Request;
 use kafka_upstream_core::wire::Delivery;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::headers::Head;
+use crate::budget::{ByteBudget, Reservation};
+use crate::headers::RequestHead;
 use crate::host::{self, Buffer};
-use crate::metrics::{Counter, Ended};
+use crate::metrics::{Counter, RequestEnd};
 use crate::per_request::PerRequestStream;
-use crate::routes::{Routes, Shared};
-use crate::state::{CalloutEnd, StreamEnd};
+use crate::route::{StreamEnd, WakeUp, read_end};
+use crate::routes::{Routes, SharedRoute};
 
 /// A request's stream.
 pub(crate) struct RequestStream {
     id: u32,
     /// None where the filter could not be configured.
     routes: Option<Rc<Routes>>,
-    stage: StreamState,
+    state: StreamState,
 }
 
 /// How far the request is.
 enum StreamState {
-    /// Nothing of it is here.
+    /// Nothing of it has arrived.
     New,
-    /// Its headers are here, its body is not yet complete.
+    /// Its headers have arrived, its body is not complete.
     Collecting(Box<Collecting>),
     /// The root's outbox has its records, and the stream is paused.
-    Waiting(Shared),
+    Waiting(SharedRoute),
     /// It has been answered.
     Answered,
-    /// It goes on to what stands behind the filter.
+    /// It goes on to the upstream.
     Passing,
     /// It makes its own callouts.
-    OnItsOwn { state: Shared, own: Box<PerRequestStream> },
+    PerRequest { route: SharedRoute, stream: Box<PerRequestStream> },
 }
 
 struct Collecting {
-    state: Shared,
+    route: SharedRoute,
     request: Request,
     announced: Announced,
     /// Bytes of its body so far; none before the first body callback.
     body_bytes: Option<u64>,
-    _held: Option<Held>,
-}
-
-/// A request's share of the bytes that unfinished requests hold, until it is dropped.
-struct Held {
-    bytes: usize,
-    all: Rc<Cell<usize>>,
-}
-
-impl Held {
-    /// The share of a request, if there is room for it.
-    fn take(request: &Request, all: &Rc<Cell<usize>>) -> Result<Self, Reply> {
-        let (request_bytes, header_bytes) = UNFINISHED_OVERHEAD_BYTES;
-        let headers = request.headers.iter();
-        let headers = headers.map(|(name, value)| name.len() + value.len() + header_bytes);
-        let bytes = request_bytes + request.target.len() + headers.sum::<usize>();
-        let total = all.get() + bytes;
-        if total > UNFINISHED_BYTES_MAX {
-            let error = "too many requests wait for their bodies: send it again later";
-            return Err(Reply::refused(Code::QueueFull, error));
-        }
-        all.set(total);
-        Ok(Self { bytes, all: Rc::clone(all) })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.all.set(self.all.get() - self.bytes);
-    }
+    _bytes: Option<Reservation>,
 }
 
 /// Why the filter has no record of a request.
-struct Refused {
+struct Rejection {
     reply: Reply,
-    /// Nothing was promised for its copy, so the request goes on all the same.
+    /// The request goes on without its copy.
     goes_on: bool,
 }
 
-impl From<Reply> for Refused {
+impl From<Reply> for Rejection {
     fn from(reply: Reply) -> Self {
         Self { reply, goes_on: false }
     }
@@ -99,32 +71,33 @@ impl From<Reply> for Refused {
 
 impl RequestStream {
     pub(crate) fn new(id: u32, routes: Option<Rc<Routes>>) -> Self {
-        Self { id, routes, stage: StreamState::New }
+        Self { id, routes, state: StreamState::New }
     }
 
-    /// Carries out a step. Whether the stream pauses follows from where the request is then: held
-    /// back without a callout or an answer, one of nginx's workers would hang or die.
-    fn act(&mut self, step: impl FnOnce(&mut Self, &Routes) -> Result<(), Refused>) -> Action {
+    /// Carries out a callback. Whether the stream pauses follows from the request's state after it:
+    /// a stream that is paused without a callout or a reply hangs on WasmX until its client leaves,
+    /// and ends APISIX's worker with a segmentation fault.
+    fn on(&mut self, event: impl FnOnce(&mut Self, &Routes) -> Result<(), Rejection>) -> Action {
         let Some(routes) = self.routes.clone() else {
             let error = "the filter's configuration is refused: the gateway's log names the field";
             host::answer(&Reply::refused(Code::NotConfigured, error));
-            self.stage = StreamState::Answered;
+            self.state = StreamState::Answered;
             return Action::Pause;
         };
-        match step(self, &routes) {
-            Ok(()) => self.proceed_alone(&routes, Vec::new()),
-            Err(Refused { reply, goes_on }) => {
+        match event(self, &routes) {
+            Ok(()) => self.proceed_per_request(&routes, Vec::new()),
+            Err(Rejection { reply, goes_on }) => {
                 if let Some(code) = reply.code {
-                    routes.metrics.count_request(Ended::Failed(code));
+                    routes.metrics.count_request(RequestEnd::Failed(code));
                     routes.warn_of(code);
                 }
-                self.stage = if goes_on { StreamState::Passing } else { StreamState::Answered };
+                self.state = if goes_on { StreamState::Passing } else { StreamState::Answered };
                 if !goes_on {
                     host::answer(&reply);
                 }
             }
         }
-        match self.stage {
+        match self.state {
             StreamState::Passing => Action::Continue,
             StreamState::Collecting(_) if routes.gateway.has_one_body_callback() => {
                 Action::Continue
@@ -133,22 +106,26 @@ impl RequestStream {
         }
     }
 
-    fn start(&mut self, routes: &Routes, num_headers: usize, ended: bool) -> Result<(), Refused> {
-        if !routes.is_at_home() {
-            return Err(Reply::refused(Code::HostMismatch, "host: this is another one").into());
+    fn start(&mut self, routes: &Routes, num_headers: usize, ended: bool) -> Result<(), Rejection> {
+        if !routes.is_expected_gateway() {
+            return Err(Reply::refused(
+                Code::HostMismatch,
+                "host: the filter runs in another gateway",
+            )
+            .into());
         }
         let gateway = routes.gateway;
-        let head = Head::read(gateway, num_headers, &routes.metrics)?;
+        let head = RequestHead::read(gateway, num_headers, &routes.metrics)?;
         #[cfg(feature = "trap")]
         routes.trap.set(routes.trap.get() || head.request.header(b"x-trap").is_some());
         let Request { method, target, .. } = &head.request;
         let authority = head.request.value(b"host").unwrap_or_default();
         let found = routes.plugin.settings_for(method, target, authority);
-        let Some(state) = found.and_then(|index| routes.states.get(index)).cloned() else {
+        let Some(route) = found.and_then(|index| routes.routes.get(index)).cloned() else {
             self.pass(routes);
             return Ok(());
         };
-        let settings = &Rc::clone(&state.borrow().settings);
+        let settings = &Rc::clone(&route.borrow().settings);
         let request = head.complete(gateway, settings).map_err(|reply| refused(settings, reply))?;
         if settings.mode == Mode::Tap && request.opens_a_tunnel() {
             self.pass(routes);
@@ -156,24 +133,23 @@ impl RequestStream {
         }
         let announced = admit(settings, &request).map_err(|reply| refused(settings, reply))?;
         let next = gateway.at_headers(ended, &request, || host::property(b"request\0protocol"));
-        let held = match next {
+        let bytes = match next {
             AtHeaders::Capture => None,
             _ => Some(
-                Held::take(&request, &routes.unfinished)
-                    .map_err(|reply| refused(settings, reply))?,
+                share(&request, &routes.unfinished).map_err(|reply| refused(settings, reply))?,
             ),
         };
-        let shared = Rc::clone(&state);
-        let collecting =
-            Collecting { state: shared, request, announced, body_bytes: None, _held: held };
-        self.stage = StreamState::Collecting(Box::new(collecting));
+        let route = Rc::clone(&route);
+        let collecting = Collecting { route, request, announced, body_bytes: None, _bytes: bytes };
+        self.state = StreamState::Collecting(Box::new(collecting));
         match next {
             AtHeaders::Capture => return self.finish(routes, 0),
             AtHeaders::Hold => {
-                routes.await_body(self.id, settings.delivery_timeout, promises_nothing(settings));
+                let goes_on = settings.goes_on_without_copy();
+                routes.await_body(self.id, settings.delivery_timeout, goes_on);
             }
             AtHeaders::AskForBody if !host::set_property(b"wasm_process_req_body", b"1") => {
-                let error = "the host does not take the wish for the body";
+                let error = "the gateway does not read the request's body";
                 return Err(refused(settings, Reply::refused(Code::HostMismatch, error)));
             }
             AtHeaders::AskForBody | AtHeaders::GoOn => {}
@@ -182,23 +158,27 @@ impl RequestStream {
     }
 
     fn pass(&mut self, routes: &Routes) {
-        routes.metrics.count_request(Ended::Passed);
-        self.stage = StreamState::Passing;
+        routes.metrics.count_request(RequestEnd::Passed);
+        self.state = StreamState::Passing;
     }
 
-    fn collect(&mut self, routes: &Routes, size: Option<u64>, ended: bool) -> Result<(), Refused> {
-        let StreamState::Collecting(collecting) = &mut self.stage else { return Ok(()) };
-        let state = Rc::clone(&collecting.state);
-        let settings = &Rc::clone(&state.borrow().settings);
+    fn collect(
+        &mut self,
+        routes: &Routes,
+        size: Option<u64>,
+        ended: bool,
+    ) -> Result<(), Rejection> {
+        let StreamState::Collecting(collecting) = &mut self.state else { return Ok(()) };
+        let settings = &Rc::clone(&collecting.route.borrow().settings);
         let begins = collecting.body_bytes.is_none();
         let whole = routes.gateway.has_one_body_callback();
         if begins
             && !whole
             && let Err(given_up) = routes.body_began(self.id)
         {
-            self.stage = match given_up {
+            self.state = match given_up {
                 // The root has carried it out already.
-                None if promises_nothing(settings) => StreamState::Passing,
+                None if settings.goes_on_without_copy() => StreamState::Passing,
                 None => StreamState::Answered,
                 Some(StreamEnd::GoesOn) => StreamState::Passing,
                 Some(StreamEnd::Answered(reply)) => {
@@ -217,12 +197,12 @@ impl RequestStream {
     }
 
     /// The request is complete: it is captured, whether or not its client still waits.
-    fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Refused> {
-        let stage = std::mem::replace(&mut self.stage, StreamState::Answered);
-        let StreamState::Collecting(collecting) = stage else { return Ok(()) };
-        let Collecting { state, mut request, announced, .. } = *collecting;
+    fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Rejection> {
+        let state = std::mem::replace(&mut self.state, StreamState::Answered);
+        let StreamState::Collecting(collecting) = state else { return Ok(()) };
+        let Collecting { route, mut request, announced, .. } = *collecting;
         let captured = {
-            let settings = &Rc::clone(&state.borrow().settings);
+            let settings = &Rc::clone(&route.borrow().settings);
             let read = |size| host::buffer(Buffer::RequestBody, size);
             let captured = announced.take(size, settings.max_body_bytes, read).and_then(|body| {
                 request.body = body;
@@ -230,48 +210,51 @@ impl RequestStream {
             });
             captured.map_err(|reply| refused(settings, reply))?
         };
-        let stage = self.hand_over(routes, &state, captured);
-        self.stage = stage.map_err(|reply| refused(&state.borrow().settings, reply))?;
+        let state = self.hand_over(routes, &route, captured);
+        self.state = state.map_err(|reply| refused(&route.borrow().settings, reply))?;
         Ok(())
     }
 
     fn hand_over(
         &self,
         routes: &Routes,
-        shared: &Shared,
+        shared: &SharedRoute,
         captured: Captured,
     ) -> Result<StreamState, Reply> {
-        let mut state = shared.borrow_mut();
-        let delivery = state.settings.delivery;
-        if !routes.gateway.queues_in_root(delivery, state.queue.is_some()) {
-            let own = PerRequestStream::new(&mut state, self.id, captured).map_err(not_queued)?;
-            return Ok(StreamState::OnItsOwn { state: Rc::clone(shared), own: Box::new(own) });
+        let mut route = shared.borrow_mut();
+        let delivery = route.settings.delivery;
+        let root_wakes = route.wake_up != WakeUp::Unavailable;
+        if !routes.gateway.queues_in_root(delivery, root_wakes) {
+            let stream =
+                PerRequestStream::new(&mut route, self.id, captured).map_err(not_queued)?;
+            let stream = Box::new(stream);
+            return Ok(StreamState::PerRequest { route: Rc::clone(shared), stream });
         }
         let waits = delivery == Delivery::Acked;
-        let (now, topics) = (state.clock.now(), captured.several_topics());
-        state.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
-        let stage = if waits {
-            state.waiting.insert(self.id, topics);
+        let (now, topics) = (route.clock.now(), captured.several_topics());
+        route.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
+        let state = if waits {
+            route.paused.insert(self.id, topics);
             StreamState::Waiting(Rc::clone(shared))
         } else {
-            state.metrics.count_request(Ended::Sent);
-            match state.settings.mode {
+            route.metrics.count_request(RequestEnd::Sent);
+            match route.settings.mode {
                 Mode::Tap => StreamState::Passing,
                 Mode::Terminate => {
-                    host::answer(&state.settings.replies.sent());
+                    host::answer(&route.settings.replies.sent());
                     StreamState::Answered
                 }
             }
         };
-        state.wake_if_due(now);
-        Ok(stage)
+        route.wake_if_due(now);
+        Ok(state)
     }
 
-    /// Without a root that sends for it: sends and answers in this request's own callbacks.
-    fn proceed_alone(&mut self, routes: &Routes, settled: Vec<Settled>) {
-        let StreamState::OnItsOwn { state, own } = &mut self.stage else { return };
-        let end = own.proceed(&mut state.borrow_mut(), routes.gateway, settled);
-        self.stage = match end {
+    /// Where the root cannot be woken: sends and answers in this request's own callbacks.
+    fn proceed_per_request(&mut self, routes: &Routes, settled: Vec<Settled>) {
+        let StreamState::PerRequest { route, stream } = &mut self.state else { return };
+        let end = stream.proceed(&mut route.borrow_mut(), routes.gateway, settled);
+        self.state = match end {
             None => return,
             Some(StreamEnd::GoesOn) => StreamState::Passing,
             Some(StreamEnd::Answered(reply)) => {
@@ -291,26 +274,29 @@ impl Context for RequestStream {
         _num_trailers: usize,
     ) {
         let Some(routes) = self.routes.clone() else { return };
-        let StreamState::OnItsOwn { state, own } = &mut self.stage else { return };
-        let end = CalloutEnd::read(routes.gateway, num_headers, body_size);
-        let settled = own.end_callout(&mut state.borrow_mut(), token, &end);
+        let StreamState::PerRequest { route, stream } = &mut self.state else { return };
+        let settled = read_end(routes.gateway, num_headers, body_size, |ended| {
+            stream.end_callout(&mut route.borrow_mut(), token, ended)
+        });
         let Some(settled) = settled else { return };
-        self.proceed_alone(&routes, settled);
-        if matches!(self.stage, StreamState::Passing) && !routes.gateway.resumes_by_itself() {
+        self.proceed_per_request(&routes, settled);
+        if matches!(self.state, StreamState::Passing) && !routes.gateway.resumes_by_itself() {
             host::resume();
         }
     }
 
     fn on_done(&mut self) -> bool {
-        match &self.stage {
-            StreamState::Waiting(state) => {
-                let mut state = state.borrow_mut();
-                state.waiting.remove(self.id);
+        match &self.state {
+            StreamState::Waiting(route) => {
+                let mut route = route.borrow_mut();
+                route.paused.remove(self.id);
                 if self.routes.as_ref().is_some_and(|routes| routes.forget(self.id)) {
-                    state.metrics.count(Counter::ClientGone);
+                    route.metrics.count(Counter::ClientGone);
                 }
             }
-            StreamState::OnItsOwn { state, own } => own.forget(&mut state.borrow_mut(), self.id),
+            StreamState::PerRequest { route, .. } => {
+                route.borrow_mut().paused.remove(self.id);
+            }
             StreamState::Collecting(_) => {
                 self.routes.iter().for_each(|routes| _ = routes.forget(self.id));
             }
@@ -322,35 +308,43 @@ impl Context for RequestStream {
 
 impl HttpContext for RequestStream {
     fn on_http_request_headers(&mut self, num_headers: usize, end_of_stream: bool) -> Action {
-        self.act(|request, routes| request.start(routes, num_headers, end_of_stream))
+        self.on(|request, routes| request.start(routes, num_headers, end_of_stream))
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
-        self.act(|request, routes| request.collect(routes, Some(body_size as u64), end_of_stream))
+        self.on(|request, routes| request.collect(routes, Some(body_size as u64), end_of_stream))
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        self.act(|request, routes| request.collect(routes, None, true))
+        self.on(|request, routes| request.collect(routes, None, true))
     }
 }
 
-fn refused(settings: &Settings, reply: Reply) -> Refused {
-    Refused { reply, goes_on: promises_nothing(settings) }
+fn refused(settings: &Settings, reply: Reply) -> Rejection {
+    Rejection { reply, goes_on: settings.goes_on_without_copy() }
 }
 
-/// A tap in memory mode: what cannot be copied goes on without a copy.
-fn promises_nothing(settings: &Settings) -> bool {
-    settings.mode == Mode::Tap && settings.delivery == Delivery::Memory
+/// The share of a request in the bytes that wait for bodies, if there is room for it.
+fn share(request: &Request, unfinished: &ByteBudget) -> Result<Reservation, Reply> {
+    let (request_bytes, header_bytes) = UNFINISHED_OVERHEAD_BYTES;
+    let headers = request.headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + value.len() + header_bytes);
+    let bytes = request_bytes + request.target.len() + headers.sum::<usize>();
+    let error = "too many requests wait for their bodies: send it again later";
+    let full = || Reply::refused(Code::QueueFull, error);
+    unfinished.take(bytes, UNFINISHED_BYTES_MAX).ok_or_else(full)
 }
 
 fn not_queued(code: Code) -> Reply {
     match code {
         Code::RecordTooLarge => Reply::refused(code, "the message is larger than a frame"),
-        Code::DeliveryFailing => Reply::refused(code, "deliveries fail: send it again later"),
-        Code::ProfileRefused => Reply::refused(code, "the bridge refuses this configuration"),
-        Code::BridgeUnauthorized => {
-            Reply::refused(code, "the bridge does not take this filter's token")
+        Code::DeliveryFailing => {
+            Reply::refused(code, "deliveries are failing: send it again later")
         }
+        Code::ProfileRefused => {
+            Reply::refused(code, "the bridge rejects this filter's configuration")
+        }
+        Code::BridgeUnauthorized => Reply::refused(code, "the bridge rejects this filter's token"),
         _ => Reply::refused(code, "the queue is full: nothing was written, send it again later"),
     }
 }

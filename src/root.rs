@@ -16,8 +16,8 @@ use proxy_wasm::types::ContextType;
 use crate::host::{self, Buffer, Clock, Level};
 use crate::metrics::{Gauges, Metrics};
 use crate::request::RequestStream;
-use crate::routes::{Routes, Shared};
-use crate::state::{CalloutEnd, State};
+use crate::route::{Route, WakeUp, read_end};
+use crate::routes::{Routes, SharedRoute};
 
 /// One plugin configuration in one VM.
 pub(crate) struct Root {
@@ -38,7 +38,7 @@ impl Root {
         let plugin = Plugin::parse(&config).map_err(|error| error.to_string())?;
         let (gateway, is_certain) = gateway(&plugin)?;
         let metrics = Rc::new(Metrics::define());
-        let mut states = Vec::new();
+        let mut routes = Vec::new();
         for settings in &plugin.settings {
             let target = &settings.bridge.target;
             gateway.check_target(target).map_err(|why| format!("bridge: `{target}` {why}"))?;
@@ -49,8 +49,8 @@ impl Root {
                 // A tick sends one batch of a topic: it takes what has queued since the last one.
                 settings.batch.records = FRAME_RECORDS_MAX;
             }
-            let state = self.state(settings, wakes, Rc::clone(&metrics))?;
-            states.push(Rc::new(RefCell::new(state)));
+            let route = self.route(settings, wakes, Rc::clone(&metrics))?;
+            routes.push(Rc::new(RefCell::new(route)));
         }
         // By each new instance: WasmX cancels the tick after a trap.
         if gateway.has_ticks() {
@@ -62,42 +62,44 @@ impl Root {
         }
         // WasmX traps when a gauge is added to, and a tick that traps does so for ever.
         let gauges = Gauges::define(is_certain && gateway.adds_to_gauges());
-        Ok((Routes::new(plugin, gateway, states, metrics), gauges))
+        Ok((Routes::new(plugin, gateway, routes, metrics), gauges))
     }
 
-    fn state(
+    fn route(
         &self,
         settings: Settings,
         wakes: bool,
         metrics: Rc<Metrics>,
-    ) -> Result<State, String> {
-        // A state has an id and a queue of its own: to the bridge it is a VM of its own.
+    ) -> Result<Route, String> {
+        // A route counts its batches by itself: to the bridge it is a VM of its own.
         let vm = host::random().map_err(|error| format!("no random bytes: {error}"))?;
         let outbox = Outbox::new(&settings, vm).map_err(|error| error.to_string())?;
-        let mut state = State::new(Rc::new(settings), outbox, metrics);
+        let mut wake_up = WakeUp::Unavailable;
         if wakes {
-            // A name that another VM registers too would take the wake-ups away.
+            // Envoy wakes the VM that registered a name last, and each worker has a VM: a name that
+            // two of them register would leave one without wake-ups, and its streams paused.
             let name = format!("kafka-upstream-{}-{:032x}", self.id, u128::from_be_bytes(vm));
-            state.queue = host::register_queue(&name);
-            if state.queue.is_none() {
-                host::log(Level::Warn, "event=no_wake_up effect=one_callout_per_request");
+            match host::register_queue(&name) {
+                Some(queue) => wake_up = WakeUp::Idle(queue),
+                None => host::log(Level::Warn, "event=no_wake_up effect=one_callout_per_request"),
             }
         }
-        Ok(state)
+        Ok(Route::new(Rc::new(settings), outbox, wake_up, metrics))
     }
 
     /// Concludes what is settled, then, where `dispatches`, sends what is due, until neither leaves
-    /// anything.
-    fn proceed(&self, state: &RefCell<State>, mut settled: Vec<Settled>, dispatches: bool) {
+    /// anything. Here group commit happens: while its batches are in flight records queue, and the
+    /// reply that frees one of them is followed by one callout with all that has queued.
+    fn proceed(&self, route: &RefCell<Route>, mut settled: Vec<Settled>, dispatches: bool) {
         let Some(routes) = &self.routes else { return };
         loop {
-            let mut state = state.borrow_mut();
-            for (stream, end) in settled.into_iter().filter_map(|one| state.conclude(one)) {
+            let mut route = route.borrow_mut();
+            for (stream, end) in settled.into_iter().filter_map(|one| route.conclude(one)) {
                 routes.end_later(stream, end);
             }
-            let now = state.clock.now();
+            let now = route.clock.now();
             settled = match dispatches {
-                true => state.dispatch_due(now),
+                true => route.dispatch_due(now),
                 false => Vec::new(),
             };
             if settled.is_empty() {
@@ -114,15 +116,15 @@ impl Root {
         self.end_if_drained();
     }
 
-    fn states(&self) -> &[Shared] {
-        self.routes.as_ref().map_or(&[], |routes| &routes.states)
+    fn routes(&self) -> &[SharedRoute] {
+        self.routes.as_ref().map_or(&[], |routes| &routes.routes)
     }
 
-    /// Whether nothing is left to send, or the patience with it is over.
+    /// Whether nothing is left to send, or the time for it is over.
     fn is_drained(&self) -> bool {
         let Some(since) = self.ending else { return true };
-        let states = self.states();
-        let left: usize = states.iter().map(|state| state.borrow().outbox.depth().records).sum();
+        let routes = self.routes().iter();
+        let left: usize = routes.map(|route| route.borrow().outbox.depth().records).sum();
         let over = since.now() >= DRAIN_TIMEOUT;
         if left > 0 && over {
             host::log(Level::Error, &format!("event=drain_timeout records_lost={left}"));
@@ -160,24 +162,25 @@ impl Context for Root {
         if self.routes.as_ref().is_some_and(|routes| routes.trap.get()) {
             core::arch::wasm32::unreachable();
         }
-        let end = CalloutEnd::read(gateway, num_headers, body_size);
-        for state in self.states() {
-            let settled = state.borrow_mut().end_callout(token, &end);
-            if let Some(settled) = settled {
-                self.proceed(state, settled, gateway.root_dispatches_any_time());
-                break;
-            }
+        let ended = read_end(gateway, num_headers, body_size, |ended| {
+            self.routes().iter().find_map(|route| {
+                let settled = route.borrow_mut().end_callout(token, ended)?;
+                Some((route, settled))
+            })
+        });
+        if let Some((route, settled)) = ended {
+            self.proceed(route, settled, gateway.root_dispatches_any_time());
         }
         self.answer_some();
     }
 
-    /// The host lets a root go once it is drained: what clients were told is queued still goes out.
+    /// The host keeps a root until it is drained: what clients have a 200 for is sent first.
     fn on_done(&mut self) -> bool {
         let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return true };
         self.ending = Some(Clock::start());
-        for state in self.states() {
-            state.borrow_mut().outbox.drain();
-            self.proceed(state, Vec::new(), gateway.root_dispatches_any_time());
+        for route in self.routes() {
+            route.borrow_mut().outbox.drain();
+            self.proceed(route, Vec::new(), gateway.root_dispatches_any_time());
         }
         if let Some(routes) = &self.routes {
             routes.answer_some(self.id);
@@ -209,26 +212,25 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, queue: u32) {
         while host::take_wake_up(queue) {}
-        let woken = self.states().iter().find(|state| state.borrow().queue == Some(queue));
-        let Some(state) = woken else { return };
-        state.borrow_mut().wake_pending = false;
-        self.proceed(state, Vec::new(), true);
+        let woken = self.routes().iter().find(|route| route.borrow_mut().on_queue_ready(queue));
+        let Some(route) = woken else { return };
+        self.proceed(route, Vec::new(), true);
         self.answer_some();
     }
 
     fn on_tick(&mut self) {
         let (mut depth, mut waiting) = (Depth::default(), 0);
-        for state in self.states() {
+        for route in self.routes() {
             let settled = {
-                let mut state = state.borrow_mut();
-                let now = state.clock.now();
-                state.outbox.expire(now)
+                let mut route = route.borrow_mut();
+                let now = route.clock.now();
+                route.outbox.expire(now)
             };
-            self.proceed(state, settled, true);
-            let mut state = state.borrow_mut();
-            state.log_waiting();
-            depth = depth + state.outbox.depth();
-            waiting += state.waiting.len();
+            self.proceed(route, settled, true);
+            let mut route = route.borrow_mut();
+            route.log_waiting();
+            depth = depth + route.outbox.depth();
+            waiting += route.paused.len();
         }
         if let Some(gauges) = &mut self.gauges {
             gauges.report(depth, waiting, host::memory_bytes());
@@ -248,24 +250,24 @@ impl RootContext for Root {
     }
 }
 
-/// The gateway that the filter is in, or is told it is in, and whether nothing speaks against it.
-/// WasmX logs an error when it is asked, so it is not where its name is given.
+/// The gateway that the filter is in, or is configured for, and whether the host's answer confirms
+/// it. WasmX logs an error when it is probed, so it is not where `host` names it.
 fn gateway(plugin: &Plugin) -> Result<(Gateway, bool), String> {
-    let told = plugin.host.gateway();
-    if told == Some(Gateway::Wasmx) {
+    let configured = plugin.host.gateway();
+    if configured == Some(Gateway::Wasmx) {
         return Ok((Gateway::Wasmx, true));
     }
     let status = host::property_status(PROBE);
-    match (told, Gateway::of_probe(status)) {
-        (Some(told), found) => Ok((told, found.is_none_or(|found| found == told))),
+    match (configured, Gateway::of_probe(status)) {
+        (Some(gateway), found) => Ok((gateway, found.is_none_or(|found| found == gateway))),
         (None, Some(found)) => Ok((found, true)),
         (None, None) => Err(format!(
-            "host: neither Envoy nor WasmX nor APISIX was detected (status {status}); name one"
+            "host: none of Envoy, WasmX and APISIX was detected (status {status}): name one"
         )),
     }
 }
 
 /// The property by whose status a host is known.
 const PROBE: &[u8] = b"ngx\0nginx_version";
-/// How long an ending root goes on sending: a bridge that is away must not hold the host for ever.
+/// How long an ending root goes on sending: a bridge that is down must not keep the VM for ever.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What the requests of a root share: which settings are whose, and what the root must know of
+//! What the requests of a root share: which settings are for which, and what the root must know of
 //! requests that wait for their bodies.
 
 use std::cell::{Cell, RefCell};
@@ -10,33 +10,35 @@ use kafka_upstream_core::config::Plugin;
 use kafka_upstream_core::gateway::Gateway;
 use kafka_upstream_core::limits::ANSWERS_PER_CALLBACK_MAX;
 use kafka_upstream_core::outbox::StreamId;
-use kafka_upstream_core::outcome::{Code, Reply};
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
 
+use crate::budget::ByteBudget;
 use crate::host::{self, Clock, Level};
-use crate::metrics::{Ended, Metrics};
-use crate::state::{State, StreamEnd};
+use crate::metrics::{Metrics, RequestEnd};
+use crate::route::{Route, StreamEnd};
 
-/// The state of one set of settings, shared by the root and its requests.
-pub(crate) type Shared = Rc<RefCell<State>>;
+/// One set of settings, shared by the root and its requests.
+pub(crate) type SharedRoute = Rc<RefCell<Route>>;
 
 /// Which requests go where.
 pub(crate) struct Routes {
     pub(crate) plugin: Plugin,
     pub(crate) gateway: Gateway,
-    /// A state for each of the plugin's settings.
-    pub(crate) states: Vec<Shared>,
+    /// One for each of the plugin's settings.
+    pub(crate) routes: Vec<SharedRoute>,
     pub(crate) metrics: Rc<Metrics>,
-    /// Whether the gateway is the one that serves requests; none before the first.
-    is_at_home: Cell<Option<bool>>,
+    /// Whether `gateway` is the one that serves requests; none before the first.
+    is_expected_gateway: Cell<Option<bool>>,
     clock: Clock,
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
-    /// Some request's body has begun: the host hands bodies over.
+    /// Some request's body has begun: the host passes bodies to the filter.
     body_seen: Cell<bool>,
     /// Paused streams whose end is known, until the root has carried it out; oldest first.
     ends: RefCell<BTreeMap<StreamId, StreamEnd>>,
     /// Bytes that requests hold in the VM until their bodies are complete.
-    pub(crate) unfinished: Rc<Cell<usize>>,
+    pub(crate) unfinished: ByteBudget,
     has_warned: Cell<bool>,
     /// A test has asked for the end of the VM.
     #[cfg(feature = "trap")]
@@ -55,20 +57,20 @@ impl Routes {
     pub(crate) fn new(
         plugin: Plugin,
         gateway: Gateway,
-        states: Vec<Shared>,
+        routes: Vec<SharedRoute>,
         metrics: Rc<Metrics>,
     ) -> Self {
         Self {
             plugin,
             gateway,
-            states,
+            routes,
             metrics,
-            is_at_home: Cell::new(None),
+            is_expected_gateway: Cell::new(None),
             clock: Clock::start(),
             bodiless: RefCell::default(),
             body_seen: Cell::new(false),
             ends: RefCell::default(),
-            unfinished: Rc::default(),
+            unfinished: ByteBudget::default(),
             has_warned: Cell::new(false),
             #[cfg(feature = "trap")]
             trap: Cell::new(false),
@@ -76,8 +78,8 @@ impl Routes {
     }
 
     /// Checks once, by what a host has while it serves a request, that it is the right one.
-    pub(crate) fn is_at_home(&self) -> bool {
-        if let Some(known) = self.is_at_home.get() {
+    pub(crate) fn is_expected_gateway(&self) -> bool {
+        if let Some(known) = self.is_expected_gateway.get() {
             return known;
         }
         let is_there = |path| host::property_status(path) == 0;
@@ -85,15 +87,15 @@ impl Routes {
         let found = Gateway::of_request(dotted, !dotted && is_there(b"nginx_version"));
         let known = found == self.gateway;
         if !known {
-            let (told, found) = (self.gateway.name(), found.name());
-            let what = format!("event=host_mismatch host={told} found={found} effect=500");
+            let (host, found) = (self.gateway.name(), found.name());
+            let what = format!("event=host_mismatch host={host} found={found} effect=500");
             host::log(Level::Error, &what);
         }
-        self.is_at_home.set(Some(known));
+        self.is_expected_gateway.set(Some(known));
         known
     }
 
-    /// Tells the operator, once, of a refusal that the gateway's configuration can mend.
+    /// Logs, once, a refusal that the gateway's configuration can prevent.
     pub(crate) fn warn_of(&self, code: Code) {
         if code == Code::BodyNotReadable && !self.has_warned.replace(true) {
             host::log(Level::Warn, SPILLED);
@@ -128,8 +130,8 @@ impl Routes {
             host::log(Level::Error, NO_BODY);
         }
         for (stream, Bodiless { goes_on, .. }) in late {
-            self.metrics.count_request(Ended::Failed(code));
-            let error = "no byte of the body came within delivery_timeout";
+            self.metrics.count_request(RequestEnd::Failed(code));
+            let error = "no byte of the body arrived within delivery_timeout";
             self.end_later(
                 stream,
                 match goes_on {
@@ -145,15 +147,17 @@ impl Routes {
         self.ends.borrow_mut().insert(stream, end);
     }
 
-    /// A stream is over, whatever was to become of it: the host would not survive an answer to it.
-    /// False when nothing was.
+    /// A stream has ended, and gets no answer: Envoy crashes when the root answers a stream that no
+    /// longer exists. Whether an answer was due.
     pub(crate) fn forget(&self, stream: StreamId) -> bool {
         self.bodiless.borrow_mut().remove(&stream);
         self.ends.borrow_mut().remove(&stream).is_some()
     }
 
-    /// Answers as many streams as one callback of the root may. The others have their turn in the
-    /// next wake-up, or, where no queue can wake the root, at the next tick.
+    /// Answers as many streams as one callback of the root may. The others follow in the next
+    /// wake-up, or, where no queue can wake the root, at the next tick. The root's own context is
+    /// made the effective one again at the end: callouts that it dispatches belong to the context
+    /// in effect, and one that belonged to a stream would lose its reply with the stream.
     pub(crate) fn answer_some(&self, root: u32) {
         if self.ends.borrow().is_empty() {
             return;
@@ -169,13 +173,13 @@ impl Routes {
         }
         host::act_for(root);
         if !self.ends.borrow().is_empty() {
-            _ = self.states.iter().any(|state| state.borrow_mut().wake());
+            _ = self.routes.iter().any(|route| route.borrow_mut().wake());
         }
     }
 }
 
-const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not hand over a \
-    body that it has; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
+const SPILLED: &str = "event=body_not_readable effect=413 hint=\"the gateway does not pass \
+    a request's body to the filter; on Kong and nginx set client_body_buffer_size to max_body_bytes\"";
 
 const NO_BODY: &str = "event=no_body effect=500 hint=\"a request's body did not begin within \
     delivery_timeout; if none ever does, set allow_on_headers_stop_iteration: true in Envoy's \

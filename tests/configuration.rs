@@ -29,7 +29,7 @@ async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()
         (json!({ "forward_body": false }), "forward_body: at least one forward_* must be true"),
         (
             json!({ "producer_async": true, "delivery": "acked" }),
-            "delivery: disagrees with producer_async",
+            "delivery: contradicts producer_async",
         ),
         (
             json!({ "bootstrap_servers": [{ "host": "h", "port": 99999 }] }),
@@ -37,7 +37,7 @@ async fn envoy_does_not_start_and_its_log_names_the_field() -> anyhow::Result<()
         ),
         (
             json!({ "message_by_lua_functions": ["return function(message) end"] }),
-            "message_by_lua_functions: there is no Lua here: message_expression",
+            "message_by_lua_functions: Lua is not supported: message_expression",
         ),
         (
             json!({ "key_expression": format!("has(message{})", ".a".repeat(1900)) }),

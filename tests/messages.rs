@@ -253,7 +253,7 @@ async fn grpc_is_refused_as_its_clients_know_it(gateway: &Gateway) -> anyhow::Re
             let reply = gateway.send("refused", call).await?;
             assert_eq!((reply.status, reply.header("grpc-status")), (status, Some("12")), "{kind}");
             assert_eq!(reply.header("kafka-error"), Some("grpc_unsupported"));
-            assert_eq!(reply.header("grpc-message"), Some("gRPC requests are not taken here"));
+            assert_eq!(reply.header("grpc-message"), Some("gRPC requests are not supported"));
             // Envoy takes it away from a reply without a body that it does not make itself.
             let kind = (status == 200).then_some("application/grpc");
             assert_eq!(reply.header("content-type"), kind);

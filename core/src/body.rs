@@ -1,8 +1,9 @@
-//! Whether the body that the host handed over is the body that the client sent.
+//! Whether the body that the host passes to the filter is the body that the client sent.
 
-use crate::outcome::{Code, Reply};
+use crate::outcome::Code;
+use crate::reply::Reply;
 
-/// What the filter knows of a request's body once its end is there.
+/// What a request's headers say of its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Announced {
     /// `content-length`, where the request had one.
@@ -37,12 +38,13 @@ impl Announced {
         }
     }
 
-    /// Takes a body whose end is there: `size` is the host's word, `read` asks it for so many bytes,
-    /// all of them in one piece.
+    /// Takes a complete body: the host says that it has `size` bytes, and `read` reads so many, in
+    /// one piece. A partial read would overwrite the VM's memory on WasmX.
     ///
     /// # Errors
-    /// 413 above `max_body_bytes`, without a read, and when the host does not hand it over; 503 when
-    /// it hands over another length than it told; 400 when that is not the announced one.
+    /// 413 above `max_body_bytes`, without a read, and when the host returns nothing, as nginx does
+    /// of a body in a temporary file; 503 for another length than it announced; 400 when that is
+    /// not `content-length`.
     pub fn take(
         self,
         size: u64,
@@ -58,11 +60,13 @@ impl Announced {
         match (body.len() as u64, self.content_length) {
             (0, _) if size > 0 => Err(Reply::refused(
                 Code::BodyNotReadable,
-                "the host has a body that it does not hand over: raise its body buffer",
+                "the gateway does not pass this body to the filter: raise its body buffer",
             )),
             (got, _) if got != size => Err(Reply::refused(
                 Code::HostBodyMismatch,
-                &format!("the host told of {size} bytes of body and handed over {got}"),
+                &format!(
+                    "the gateway announced a body of {size} bytes and passed {got} to the filter"
+                ),
             )),
             (_, Some(length)) if length != size => {
                 let error = format!("content-length is {length}, the body has {size} bytes");
@@ -73,7 +77,7 @@ impl Announced {
     }
 }
 
-/// Checks what is there of a body so far.
+/// Checks the bytes of a body that have arrived.
 ///
 /// # Errors
 /// 413 above `max_body_bytes`.
@@ -114,7 +118,7 @@ mod tests {
         assert_eq!(announced(&[b"1, 1", b"1"]).unwrap().content_length, Some(1));
     }
 
-    /// What becomes of a body: `handed` is how many bytes of it the host hands over.
+    /// What becomes of a body of which the host passes `handed` bytes to the filter.
     fn taken(announced: Option<u64>, size: u64, handed: Option<usize>) -> Result<usize, Code> {
         let announced = Announced { content_length: announced };
         let body = announced.take(size, 100, |_| handed.map(|length| vec![b'x'; length]));

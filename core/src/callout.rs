@@ -1,4 +1,5 @@
-//! What a callout's end says about the batch that it carried.
+//! What a callout's end says about the batch that it carried. Whatever does not prove that nothing
+//! was written leaves it unknown: a client that is told "not written" sends the message again.
 
 use crate::gateway::Gateway;
 use crate::limits::REPLY_BYTES_MAX;
@@ -23,16 +24,16 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The bridge spoke, and all of what it said is here.
+    /// The reply is the bridge's, and complete.
     fn is_the_bridges(&self) -> bool {
         let whole = self.gateway != Gateway::Wasmx || self.dispatch_status == Some(b"ok");
         whole && self.marker == Some(wire::VERSION.as_bytes())
     }
 }
 
-/// What the outbox does about it.
+/// What the outbox does about a callout's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Classified {
     /// One outcome per record, in order.
     Outcomes(Vec<Outcome>),
     /// The bridge does not know the profile: register it, then send the batch again.
@@ -47,24 +48,25 @@ pub enum Verdict {
 
 /// Classifies the end of a produce callout with `records` records.
 #[must_use]
-pub fn classify(ended: &Ended<'_>, records: usize) -> Verdict {
+pub fn classify(ended: &Ended<'_>, records: usize) -> Classified {
     if !ended.is_the_bridges() {
         return match is_unsent(ended) {
-            true => Verdict::NotWritten(Reason::new(Code::BridgeUnreachable, why(ended))),
-            false => Verdict::Unknown(Reason::new(Code::BadReply, why(ended))),
+            true => Classified::NotWritten(Reason::new(Code::BridgeUnreachable, why(ended))),
+            false => Classified::Unknown(Reason::new(Code::BadReply, why(ended))),
         };
     }
     match ended.status {
         Some(200) => outcomes(ended.body, records),
-        Some(404) => Verdict::UnknownProfile,
-        Some(413) => Verdict::TooLarge,
-        // The bridge failed, or is still at it: only 503 says that it has not begun.
+        Some(404) => Classified::UnknownProfile,
+        Some(413) => Classified::TooLarge,
+        // The bridge failed, or has not finished: only 503 says that it has not begun.
         Some(status) if status >= 500 && status != 503 => {
-            Verdict::Unknown(Reason::new(Code::BadReply, answered(status, ended)))
+            Classified::Unknown(Reason::new(Code::BadReply, answered(status, ended)))
         }
-        status => {
-            Verdict::NotWritten(Reason::new(refused(status), answered(status.unwrap_or(0), ended)))
-        }
+        status => Classified::NotWritten(Reason::new(
+            refused(status),
+            answered(status.unwrap_or(0), ended),
+        )),
     }
 }
 
@@ -93,19 +95,19 @@ pub fn classify_registration(ended: &Ended<'_>) -> Option<Reason> {
     }
 }
 
-/// Whether a question that carries no record was answered by a bridge that works.
+/// Whether a probe was answered by a bridge that works.
 #[must_use]
 pub fn is_alive(ended: &Ended<'_>) -> bool {
     ended.is_the_bridges() && ended.status == Some(200)
 }
 
-fn outcomes(body: Option<&[u8]>, records: usize) -> Verdict {
-    let bad = |why: String| Verdict::Unknown(Reason::new(Code::BadReply, why));
+fn outcomes(body: Option<&[u8]>, records: usize) -> Classified {
+    let bad = |why: String| Classified::Unknown(Reason::new(Code::BadReply, why));
     let Some(body) = body else {
         return bad(format!("the reply is above {REPLY_BYTES_MAX} bytes or cannot be read"));
     };
     match wire::decode_outcomes(body) {
-        Ok(outcomes) if outcomes.len() == records => Verdict::Outcomes(outcomes),
+        Ok(outcomes) if outcomes.len() == records => Classified::Outcomes(outcomes),
         Ok(outcomes) => bad(format!("{} outcomes for {records} records", outcomes.len())),
         Err(error) => bad(error.to_string()),
     }
@@ -130,7 +132,7 @@ fn is_unsent(ended: &Ended<'_>) -> bool {
             let overloaded = ended.overloaded && once;
             ended.status == Some(503) && (overloaded || unsent || text == NO_HOST)
         }
-        // "broken connection" is a refused one and a reset one alike.
+        // "broken connection" stands for both a refused and a reset one.
         Gateway::Wasmx => {
             ended.dispatch_status.is_some_and(|status| WASMX_UNSENT.contains(&status))
         }
@@ -139,7 +141,7 @@ fn is_unsent(ended: &Ended<'_>) -> bool {
     }
 }
 
-/// What is known of a failed callout, in words.
+/// A failed callout's description, for logs.
 #[must_use]
 pub fn why(ended: &Ended<'_>) -> String {
     let said = match ended.dispatch_status {
@@ -147,15 +149,15 @@ pub fn why(ended: &Ended<'_>) -> String {
         _ => text(ended.body),
     };
     match (ended.status, said.is_empty()) {
-        (None, true) => "no reply came".to_owned(),
+        (None, true) => "no reply".to_owned(),
         (None, false) => said,
         (Some(status), true) => format!("a reply with status {status}"),
         (Some(status), false) => format!("a reply with status {status}: {said}"),
     }
 }
 
-/// What an operator can look at when the bridge cannot be connected to. Gateways do not tell a
-/// socket that is missing from one that their user may not open.
+/// What an operator can check when no connection to the bridge can be made. Gateways report a
+/// socket that does not exist and one that their user may not open alike.
 #[must_use]
 pub fn hint(why: &str) -> Option<&'static str> {
     why.contains("connection failure").then_some(UNREACHABLE)
@@ -207,10 +209,10 @@ mod tests {
         Ended { status: Some(status), marker: Some(b"1"), body: Some(body), ..NONE }
     }
 
-    fn code(verdict: Verdict) -> (&'static str, Code) {
+    fn code(verdict: Classified) -> (&'static str, Code) {
         match verdict {
-            Verdict::NotWritten(reason) => ("not written", reason.code),
-            Verdict::Unknown(reason) => ("unknown", reason.code),
+            Classified::NotWritten(reason) => ("not written", reason.code),
+            Classified::Unknown(reason) => ("unknown", reason.code),
             other => panic!("{other:?}"),
         }
     }
@@ -219,7 +221,7 @@ mod tests {
     fn only_the_bridge_says_what_became_of_a_record() {
         let outcome = Outcome::Written { partition: 0, offset: Some(1) };
         let body = encode_outcomes(std::slice::from_ref(&outcome)).unwrap();
-        assert_eq!(classify(&marked(200, &body), 1), Verdict::Outcomes(vec![outcome]));
+        assert_eq!(classify(&marked(200, &body), 1), Classified::Outcomes(vec![outcome]));
         assert_eq!(code(classify(&marked(200, &body), 2)), ("unknown", Code::BadReply));
         assert_eq!(code(classify(&marked(200, b"\xff"), 1)), ("unknown", Code::BadReply));
         let no_body = Ended { body: None, ..marked(200, b"") };
@@ -232,8 +234,8 @@ mod tests {
 
     #[test]
     fn a_refusal_by_the_bridge_writes_nothing() {
-        assert_eq!(classify(&marked(404, b"{}"), 1), Verdict::UnknownProfile);
-        assert_eq!(classify(&marked(413, b"{}"), 1), Verdict::TooLarge);
+        assert_eq!(classify(&marked(404, b"{}"), 1), Classified::UnknownProfile);
+        assert_eq!(classify(&marked(413, b"{}"), 1), Classified::TooLarge);
         for (status, expected) in [
             (400, Code::BridgeRefused),
             (401, Code::BridgeUnauthorized),
@@ -334,7 +336,7 @@ mod tests {
             assert_eq!(code(wasmx(said, whole)).0, "unknown", "a reply may be cut");
         }
         assert_eq!(code(wasmx(b"ok", NONE)).0, "unknown");
-        assert_eq!(wasmx(b"ok", whole), Verdict::Outcomes(vec![Outcome::Queued]));
+        assert_eq!(wasmx(b"ok", whole), Classified::Outcomes(vec![Outcome::Queued]));
         // What proves something on Envoy proves nothing elsewhere.
         let refused = Ended { status: Some(503), body: Some(REFUSED), ..NONE };
         assert_eq!(code(wasmx(b"ok", refused)).0, "unknown");
@@ -355,7 +357,7 @@ mod tests {
                                 Ended { gateway, dispatch_status, status, marker, body, ..NONE };
                             let whole = gateway != Gateway::Wasmx || dispatch_status == Some(b"ok");
                             let word = status == Some(200) && marker == Some(b"1") && whole;
-                            let success = matches!(classify(&ended, 1), Verdict::Outcomes(_));
+                            let success = matches!(classify(&ended, 1), Classified::Outcomes(_));
                             assert_eq!(success, word && body == Some(&one));
                             assert_eq!(classify_registration(&ended).is_none(), word);
                             assert_eq!(is_alive(&ended), word);

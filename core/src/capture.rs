@@ -2,10 +2,11 @@
 
 use crate::body::Announced;
 use crate::config::{Mode, Settings};
-use crate::format;
+use crate::format::{self, MessageFormat, kong};
 use crate::limits;
-use crate::outcome::{Code, Reply};
+use crate::outcome::Code;
 use crate::record::Record;
+use crate::reply::Reply;
 use crate::request::Request;
 use crate::wire;
 
@@ -40,7 +41,10 @@ impl From<Vec<u8>> for Captured {
 /// The reply for a request that may not.
 pub fn admit(settings: &Settings, request: &Request) -> Result<Announced, Reply> {
     if request.opens_a_tunnel() {
-        return Err(Reply::refused(Code::BadRequest, "a tunnel has no end to wait for"));
+        return Err(Reply::refused(
+            Code::BadRequest,
+            "CONNECT and upgrade requests cannot be captured",
+        ));
     }
     if settings.mode == Mode::Terminate && request.is_grpc() {
         return Err(Reply::grpc_unsupported());
@@ -59,9 +63,14 @@ pub fn capture(
     timestamp_ms: i64,
 ) -> Result<Captured, Reply> {
     request.check_repeats().map_err(bad_request)?;
-    let kong_message = format::kong_message(settings, request).map_err(bad_request)?;
-    let message = format::encode(settings, request, kong_message.as_deref(), timestamp_ms)
-        .map_err(bad_request)?;
+    let message_format = settings.message_format;
+    let needs_kong = message_format == MessageFormat::Kong || settings.expressions.use_message();
+    let kong_message = needs_kong.then(|| kong::encode(request, settings.forward));
+    let kong_message = kong_message.transpose().map_err(bad_request)?;
+    let kong_message = kong_message.as_deref();
+    let message =
+        format::encode(message_format, &settings.expressions, request, kong_message, timestamp_ms)
+            .map_err(bad_request)?;
     let targets = &settings.targets;
     let topics = match message.topic.as_deref() {
         Some(topic) => targets.one_topic(&settings.topic, topic)?,
@@ -138,8 +147,8 @@ mod tests {
         wire::encode_frame(&head, std::iter::once(record)).unwrap()
     }
 
-    /// What a request becomes: its value, or the error that its client is told.
-    fn told(fields: &str, target: &str, headers: &[(&str, &[u8])], body: &[u8]) -> String {
+    /// What a request becomes: its value, or the error for its client.
+    fn message_of(fields: &str, target: &str, headers: &[(&str, &[u8])], body: &[u8]) -> String {
         let config = format!(r#"{{"bridge":"b","topic":"orders",{fields}}}"#);
         let settings = Settings::parse(config.as_bytes()).unwrap();
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes().into(), value.to_vec()));
@@ -178,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_header_that_decides_counts_once_when_it_is_repeated_with_one_value() {
-        let json = |headers: &[(&str, &[u8])]| told(BODY, "/", headers, b"[1]");
+        let json = |headers: &[(&str, &[u8])]| message_of(BODY, "/", headers, b"[1]");
         let parsed = r#"{"body_args":[1],"body":"[1]"}"#;
         let one: &[u8] = b"application/json";
         assert_eq!(json(&[("content-type", one), ("content-type", one)]), parsed);
@@ -191,14 +200,16 @@ mod tests {
         }
         let quoted = b"multipart/form-data; boundary=\"a,\\\"b\"";
         let body = b"--a,\"b--";
-        assert!(told(BODY, "/", &[("content-type", quoted)], body).contains(r#""body_args":{}"#));
+        assert!(
+            message_of(BODY, "/", &[("content-type", quoted)], body).contains(r#""body_args":{}"#)
+        );
     }
 
     #[test]
     fn arguments_that_are_not_utf8_are_read_by_their_charset() {
         let form = |charset: &str, body: &[u8]| {
             let kind = format!("application/x-www-form-urlencoded{charset}");
-            told(BODY, "/", &[("content-type", kind.as_bytes())], body)
+            message_of(BODY, "/", &[("content-type", kind.as_bytes())], body)
         };
         assert_eq!(form("", b"a=%E9"), r#"{"body_args":{"a":"é"},"body":"a=%E9"}"#);
         assert_eq!(form("", b"a=%80"), "{\"body_args\":{\"a\":\"\u{80}\"},\"body\":\"a=%80\"}");
@@ -210,12 +221,13 @@ mod tests {
         let raw = r#"{"body_base64":true,"body_args":{"a":"é","b":"ü"},"body":"YT3pJmI9JUMzJUJD"}"#;
         assert_eq!(form("", b"a=\xe9&b=%C3%BC"), raw);
         let query = r#"{"uri_args":{"a":"é"},"uri":"/?a=%E9"}"#;
-        assert_eq!(told(URI, "/?a=%E9", &[], b""), query);
+        assert_eq!(message_of(URI, "/?a=%E9", &[], b""), query);
     }
 
     #[test]
     fn json_must_be_utf8_and_may_have_a_byte_order_mark() {
-        let json = |body: &[u8]| told(BODY, "/", &[("content-type", b"application/json")], body);
+        let json =
+            |body: &[u8]| message_of(BODY, "/", &[("content-type", b"application/json")], body);
         let error = "400 the body is not valid JSON: it is not UTF-8 at byte 6";
         assert_eq!(json(b"{\"a\":\"\xff\"}"), error);
         let marked = json(b"\xef\xbb\xbf{\"a\":1}");
@@ -235,7 +247,8 @@ mod tests {
             b"\xe9t\xe9\r\n--b--",
         ]
         .concat();
-        let value = told(BODY, "/", &[("content-type", b"multipart/form-data; boundary=b")], &body);
+        let value =
+            message_of(BODY, "/", &[("content-type", b"multipart/form-data; boundary=b")], &body);
         let value: serde_json::Value = serde_json::from_str(&value).unwrap();
         let picture = r#"{"filename":"p,1.png","content_type":"image/png","bytes":5}"#;
         let args = format!(r#"{{"a":"1","f":[{picture},{{"bytes":3}}]}}"#);
@@ -254,7 +267,7 @@ mod tests {
             ];
             let headers = own.iter().filter(|(name, _)| !more.iter().any(|(n, _)| n == name));
             let headers: Vec<_> = headers.chain(more).copied().collect();
-            told(r#""message_format":"cloudevents""#, "/", &headers, b"x")
+            message_of(r#""message_format":"cloudevents""#, "/", &headers, b"x")
         };
         let error = |name| {
             let event = "400 the request is not a valid CloudEvent";
@@ -310,7 +323,7 @@ mod tests {
                         [("ce-source", b"/s"), ("ce-specversion", b"1.0"), ("ce-type", b"t")];
                     let values = values.iter().map(|value| (name, value.as_slice()));
                     let headers: Vec<_> = own.into_iter().chain(values).collect();
-                    told(fields, "/", &headers, body.as_bytes())
+                    message_of(fields, "/", &headers, body.as_bytes())
                 };
                 prop_assert_eq!(capture(&repeated(value)), capture(&[value.into()]));
             }

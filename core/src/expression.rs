@@ -22,7 +22,7 @@ mod value;
 
 pub use input::Input;
 
-use crate::config::ConfigError;
+use crate::format::message::Message;
 use evaluate::Evaluation;
 use node::Node;
 
@@ -60,13 +60,14 @@ struct Uses {
     source: bool,
 }
 
-/// Why an expression has no result for a request.
+/// Why an expression does not compile, or has no result for a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct ExpressionError {
     /// The configuration's field.
     pub field: &'static str,
-    /// What the request has otherwise than the expression expects.
+    /// What is wrong, at which line and column, or what the request has otherwise than the
+    /// expression expects.
     pub reason: String,
 }
 
@@ -75,10 +76,10 @@ impl Expression {
     ///
     /// # Errors
     /// The field, and what is wrong at which line and column.
-    pub fn compile(field: &'static str, source: &str) -> Result<Self, ConfigError> {
+    pub fn compile(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
         match compile::compile(source) {
             Ok((node, uses)) => Ok(Self { field, source: source.to_owned(), node, uses }),
-            Err(reason) => Err(ConfigError { path: field.to_owned(), reason }),
+            Err(reason) => Err(ExpressionError { field, reason }),
         }
     }
 
@@ -103,6 +104,34 @@ impl Expression {
 }
 
 impl Expressions {
+    /// Puts the results into a message, in place of what its format has put there; headers are
+    /// added to the format's.
+    ///
+    /// # Errors
+    /// The field whose expression has no result for this request, or one of a wrong type.
+    pub fn apply<'a>(
+        &'a self,
+        input: &Input<'a>,
+        message: &mut Message<'a>,
+    ) -> Result<(), ExpressionError> {
+        if let Some(expression) = &self.message {
+            message.value = expression.result(input, results::value)?;
+        }
+        if let Some(expression) = &self.topic {
+            message.topic = Some(expression.result(input, results::topic)?);
+        }
+        if let Some(expression) = &self.key {
+            message.key = expression.result(input, results::key)?;
+        }
+        if let Some(expression) = &self.partition {
+            message.partition = expression.result(input, results::partition)?;
+        }
+        if let Some(expression) = &self.headers {
+            message.headers.extend(expression.result(input, results::headers)?);
+        }
+        Ok(())
+    }
+
     fn all(&self) -> impl Iterator<Item = &Expression> {
         let all = [&self.message, &self.topic, &self.key, &self.partition, &self.headers];
         all.into_iter().flatten()

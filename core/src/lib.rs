@@ -1,4 +1,4 @@
-//! Everything the filter and host-bridge decide alike: configuration, message formats, batching,
+//! What the filter and host-bridge share: configuration, message formats, batching,
 //! outcomes and the bytes between them, without clocks, sockets or host calls.
 
 pub mod access;
@@ -14,6 +14,7 @@ pub mod matching;
 pub mod outbox;
 pub mod outcome;
 pub mod pairs;
+pub mod paused;
 pub mod per_request;
 pub mod profile;
 pub mod query;
@@ -26,5 +27,4 @@ pub mod secret;
 pub mod targets;
 pub mod throttle;
 pub mod time;
-pub mod waiting;
 pub mod wire;

@@ -21,10 +21,10 @@ pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
 /// while a reply is on its way; more make the batches smaller.
 pub const BATCHES_IN_FLIGHT_SHARED: usize = 4;
 /// Batches in flight of one topic in memory mode, so that a key's records stay in order, and of one
-/// that has not been written to yet in acked mode, so that it holds up itself alone.
+/// that has not been written to yet in acked mode, so that it delays no other.
 pub const BATCHES_IN_FLIGHT_LANE: usize = 1;
 /// Batches in flight of all topics that have lanes of their own, and of those of them whose last
-/// batch was not written: the others always find a place.
+/// batch was not written: the others always have some left.
 pub const LANES_IN_FLIGHT_MAX: (usize, usize) = (32, 16);
 /// Topics that have lanes of their own at a time, and topics that are known to be written: each is
 /// looked at when a batch is due.
@@ -43,10 +43,11 @@ pub const UNFINISHED_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const UNFINISHED_OVERHEAD_BYTES: (usize, usize) = (512, 48);
 /// What a callout may take beyond the records' deadline in ms: the bridge answers first.
 pub const CALLOUT_GRACE_MS: u64 = 500;
-/// How long a question to the bridge whether it is there may take in ms: it answers from memory.
+/// How long a probe of the bridge may take in ms: it answers from memory.
 pub const PROBE_TIMEOUT_MS: u64 = 1000;
-/// How often a request that makes its own callouts sends its batch again: nothing spaces these out.
-pub const ALONE_RESENDS_MAX: u32 = 3;
+/// How often a request that makes its own callouts sends a batch again: no backoff spaces these
+/// out.
+pub const PER_REQUEST_RESENDS_MAX: u32 = 3;
 /// Shortest and longest tick of a filter's root in ms: deadlines and flushes are due within it.
 pub const TICK_MS: (u64, u64) = (10, 100);
 /// Longest topic name in bytes (Kafka's own limit).

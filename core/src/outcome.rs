@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::REASON_BYTES_MAX;
-pub use crate::reply::Reply;
 
 /// What became of a record. Each record ends as exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,15 +18,24 @@ pub enum Outcome {
     NotWritten(Reason),
     /// It may be in Kafka.
     Unknown(Reason),
-    /// The bridge has it in its bounded memory, and goes on until Kafka has it.
+    /// The bridge has it in its bounded memory, and sends it until Kafka has it.
     Queued,
 }
 
 impl Outcome {
-    /// Whether what the delivery mode promises holds.
+    /// Whether it is accepted under the delivery mode.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         matches!(self, Self::Written { .. } | Self::Queued)
+    }
+
+    /// Why not, or why that is not known.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Written { .. } | Self::Queued => None,
+            Self::NotWritten(reason) | Self::Unknown(reason) => Some(reason),
+        }
     }
 }
 
@@ -71,7 +79,7 @@ pub enum Doubt {
     Never,
     /// The outcome says which: `NotWritten` or `Unknown`.
     Possible,
-    /// Nobody knows.
+    /// It is unknown.
     Always,
 }
 
@@ -107,8 +115,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// Whether sending the same record again can never help, or only after somebody has
-            /// changed something for this record alone: memory mode drops it, and goes on. A missing
+            /// Whether sending the same record again can never help, or only after something was
+            /// changed for this record alone: memory mode drops it. A missing
             /// topic, a missing permission, a wrong clock or a setting that the cluster does not
             /// take are not of this kind: an operator can mend them for all records, and until then
             /// the queue keeps them.
@@ -147,9 +155,9 @@ codes! {
     BadRequest = "bad_request", 400, Permanent, Record, Never;
     /// The body is above `max_body_bytes`.
     BodyTooLarge = "body_too_large", 413, Permanent, Record, Never;
-    /// The host has the body but does not hand it over.
+    /// The host has the body but does not pass it to the filter.
     BodyNotReadable = "body_not_readable", 413, Permanent, Record, Never;
-    /// The host handed over another length than it told.
+    /// The host passed another length to the filter than it announced.
     HostBodyMismatch = "host_body_mismatch", 503, Transient, Record, Never;
     /// The record is larger than the topic, the producer or a frame allows.
     RecordTooLarge = "record_too_large", 413, Permanent, Record, Never;
@@ -189,9 +197,10 @@ codes! {
     Unsupported = "unsupported", 502, Transient, Cluster, Never;
     /// The bridge does not accept the filter's token.
     BridgeUnauthorized = "bridge_unauthorized", 500, Transient, Bridge, Never;
-    /// The filter's configuration is refused, and its gateway cannot be told so otherwise.
+    /// The filter's configuration is refused, on a gateway where a refusal would stop every worker.
     NotConfigured = "not_configured", 500, Transient, Bridge, Never;
-    /// The request has more headers than the host hands over, and the record needs them all.
+    /// The request has more headers than the host passes to the filter, and the record needs them
+    /// all.
     TooManyHeaders = "too_many_headers", 431, Permanent, Record, Never;
     /// A gRPC request, whose client expects an answer that only its service can give.
     GrpcUnsupported = "grpc_unsupported", 415, Permanent, Record, Never;

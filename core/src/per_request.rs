@@ -1,14 +1,16 @@
 //! A request that makes its own callouts, one after the other, because nothing can wake the root.
 //!
-//! What may have been written is sent again only after the bridge has answered a question without a
-//! body: on WasmX a callout with a body right after a failed one would never end, and on APISIX
-//! nothing else tells a bridge that is gone from one that lost a reply.
+//! What may have been written is sent again only after the bridge has answered a probe, which has
+//! no body. On WasmX a callout with a body from the callback of one that got no reply body never
+//! ends: the worker spins at 100 % and fills the disk with log lines. On APISIX every failure looks
+//! the same, no headers and no body, so nothing else tells a bridge that is gone from one whose
+//! reply was lost.
 
 use std::time::Duration;
 
 use crate::callout::{self, Ended};
 use crate::capture::Captured;
-use crate::limits::{ALONE_RESENDS_MAX, PROBE_TIMEOUT_MS};
+use crate::limits::PROBE_TIMEOUT_MS;
 use crate::outbox::{Callout, Outbox, Purpose, Settled, StreamId};
 use crate::outcome::{Code, Reason};
 
@@ -18,15 +20,23 @@ pub struct PerRequestSender {
     outbox: Outbox,
     /// When nothing is sent any more.
     deadline: Duration,
-    probe_is_due: bool,
-    resends: u32,
-    /// The last callout that had a body got no body back.
-    unanswered: bool,
+    bridge: BridgeState,
+}
+
+/// What is known of the bridge when the next callout is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BridgeState {
+    /// It has answered the last callout, or none has been made.
+    Answers,
+    /// It is probed before anything is sent.
+    Suspect,
+    /// As `Suspect`, after a callout with a body that got none back.
+    Silent,
 }
 
 /// What such a request does now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum SenderAction {
     /// Dispatch this, and wait for its end.
     Dispatch(Callout),
     /// Nothing is left to send: these are the last outcomes.
@@ -35,7 +45,7 @@ pub enum Next {
 
 impl PerRequestSender {
     /// Takes a request's records. `root` has the settings; `suspect` is whether the bridge did not
-    /// answer the last question.
+    /// answer the last probe.
     ///
     /// # Errors
     /// As [`Outbox::push`].
@@ -49,67 +59,66 @@ impl PerRequestSender {
         let mut outbox = root.for_one_request();
         outbox.push(captured, Some(stream), now)?;
         let deadline = now + outbox.timeout();
-        Ok(Self { outbox, deadline, probe_is_due: suspect, resends: 0, unanswered: false })
+        let bridge = if suspect { BridgeState::Suspect } else { BridgeState::Answers };
+        Ok(Self { outbox, deadline, bridge })
     }
 
     /// What to do while no callout is in flight. `sequence` counts the batches of the VM.
-    pub fn next(&mut self, now: Duration, sequence: &mut u64) -> Next {
+    pub fn next(&mut self, now: Duration, sequence: &mut u64) -> SenderAction {
         let left = self.deadline.saturating_sub(now);
         if left.is_zero() {
-            return self.give_up(Code::DeadlineExceeded, "no reply in time");
+            return self.give_up(Code::DeadlineExceeded, "no reply within delivery_timeout");
         }
-        if self.probe_is_due {
-            return Next::Dispatch(Callout::probe(
-                left.min(Duration::from_millis(PROBE_TIMEOUT_MS)),
-            ));
+        if self.bridge != BridgeState::Answers {
+            let timeout = left.min(Duration::from_millis(PROBE_TIMEOUT_MS));
+            return SenderAction::Dispatch(Callout::probe(timeout));
         }
         match self.outbox.poll_callout(now, sequence) {
-            Some(callout) => Next::Dispatch(callout),
-            None => self.give_up(Code::BadReply, "the bridge does not say what became of it"),
+            Some(callout) => SenderAction::Dispatch(callout),
+            None => self.give_up(Code::BadReply, "the bridge reported no outcome"),
         }
     }
 
-    /// The host refused to dispatch a callout.
+    /// The host refused to dispatch a callout. It would refuse the next one, too.
     pub fn on_refused(&mut self, purpose: Purpose, why: &str, now: Duration) -> Vec<Settled> {
-        match purpose {
-            Purpose::Probe => self.abandon(Code::BridgeUnreachable, why),
-            _ => self.outbox.on_refused(purpose, why, now),
-        }
+        let mut settled = self.outbox.on_refused(purpose, why, now);
+        settled.extend(self.abandon(Code::BridgeUnreachable, why));
+        settled
     }
 
     /// A callout ended.
     pub fn on_ended(&mut self, purpose: Purpose, ended: &Ended<'_>, now: Duration) -> Vec<Settled> {
-        let answered = ended.body.is_some_and(|body| !body.is_empty());
-        self.unanswered = !answered && (purpose != Purpose::Probe || self.unanswered);
+        let has_body = ended.body.is_some_and(|body| !body.is_empty());
         if purpose == Purpose::Probe {
-            self.probe_is_due = false;
-            if !callout::is_alive(ended) {
-                return self.abandon(Code::BridgeUnreachable, "the bridge does not answer");
-            }
-            self.outbox.send_again_now();
-            return Vec::new();
+            let is_alive = callout::is_alive(ended);
+            self.bridge = match self.bridge {
+                _ if is_alive => BridgeState::Answers,
+                BridgeState::Silent if !has_body => BridgeState::Silent,
+                _ => BridgeState::Suspect,
+            };
+            return match is_alive {
+                true => Vec::new(),
+                false => self.abandon(Code::BridgeUnreachable, "the bridge does not answer"),
+            };
         }
         let settled = self.outbox.on_ended(purpose, ended, now);
-        // Also before what has not been sent yet.
-        self.probe_is_due = !answered;
-        if self.outbox.is_in_doubt() {
-            self.resends += 1;
-            self.probe_is_due = true;
-            if self.resends > ALONE_RESENDS_MAX {
-                return self.abandon(Code::BadReply, "the bridge answers no batch");
-            }
-        }
+        self.bridge = match has_body {
+            // Also before what has not been sent yet.
+            false => BridgeState::Silent,
+            true if self.outbox.is_in_doubt() => BridgeState::Suspect,
+            true => BridgeState::Answers,
+        };
         settled
     }
 
     /// Whether a host that loses bodies would lose the reply's now.
     #[must_use]
-    pub const fn is_unanswered(&self) -> bool {
-        self.unanswered
+    pub fn is_unanswered(&self) -> bool {
+        self.bridge == BridgeState::Silent
     }
 
-    fn give_up(&mut self, code: Code, why: &str) -> Next {
-        Next::Conclude(self.abandon(code, why))
+    fn give_up(&mut self, code: Code, why: &str) -> SenderAction {
+        SenderAction::Conclude(self.abandon(code, why))
     }
 
     fn abandon(&mut self, code: Code, why: &str) -> Vec<Settled> {
@@ -173,7 +182,7 @@ mod tests {
             let (mut asked, mut ends) = (Vec::new(), ends.iter());
             loop {
                 match self.request.next(self.now, &mut self.sequence) {
-                    Next::Dispatch(callout) => {
+                    SenderAction::Dispatch(callout) => {
                         asked.push(callout.method);
                         let ended = ends.next().expect("one more callout than the scenario has");
                         let settled = self.request.on_ended(callout.purpose, ended, self.now);
@@ -182,7 +191,7 @@ mod tests {
                             continue;
                         }
                     }
-                    Next::Conclude(settled) => self.settled.extend(settled),
+                    SenderAction::Conclude(settled) => self.settled.extend(settled),
                 }
                 assert!(ends.next().is_none() && self.settled.len() == 1);
                 let outcome = match &self.settled[0].outcome {
@@ -259,13 +268,13 @@ mod tests {
         let mut asked = Vec::new();
         for ended in [refused, Ended { dispatch_status: Some(b"ok"), ..reply(200, b"{}") }] {
             let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
             asked.push(callout.method);
             let ended = Ended { gateway: Gateway::Wasmx, ..ended };
             scenario.request.on_ended(callout.purpose, &ended, scenario.now);
         }
         let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-        let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+        let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
         assert_eq!((&asked[..], callout.method), (&["POST", "GET"][..], "POST"));
     }
 
@@ -274,7 +283,7 @@ mod tests {
         for suspect in [false, true] {
             let mut scenario = Scenario::new(ACKED, suspect);
             let next = scenario.request.next(scenario.now, &mut scenario.sequence);
-            let Next::Dispatch(callout) = next else { panic!("{next:?}") };
+            let SenderAction::Dispatch(callout) = next else { panic!("{next:?}") };
             let settled = scenario.request.on_refused(callout.purpose, "no", scenario.now);
             assert!(matches!(settled[0].outcome, Outcome::NotWritten(_)));
         }

@@ -13,7 +13,8 @@ pub fn values<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = Cow<'a
     })
 }
 
-/// A name or value of `application/x-www-form-urlencoded` (WHATWG URL, 5.1): `+` is a space, `%` begins a byte.
+/// A name or value of `application/x-www-form-urlencoded` (WHATWG URL, 5.1): `+` is a space, `%`
+/// begins a byte.
 pub fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'+') {
         return percent_decode(text).into();

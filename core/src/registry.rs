@@ -41,7 +41,7 @@ pub struct Confluent {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegistryAuthentication {
-    /// How the client shows who it is.
+    /// How the client authenticates.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "none")))]
     pub mode: Option<RegistryMode>,
     /// Of `mode: basic`.
@@ -133,7 +133,7 @@ pub enum GrantType {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OAuth2Client {
-    /// How the client shows who it is to the token endpoint.
+    /// How the client authenticates to the token endpoint.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "client_secret_post")))]
     pub auth_method: Option<AuthMethod>,
     /// The algorithm of `client_secret_jwt`.

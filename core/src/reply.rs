@@ -21,7 +21,7 @@ pub struct Reply {
 /// How a filter answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replies {
-    /// What a client is told when the promise of the delivery mode holds.
+    /// The reply to a request whose record is accepted under the delivery mode.
     pub success: Success,
     /// Whether replies tell the real reason of a failure.
     pub reveal: bool,
@@ -46,7 +46,7 @@ impl Default for Success {
 }
 
 impl Replies {
-    /// The promise of the delivery mode holds; nothing is known of the place in Kafka.
+    /// The reply for a record that is accepted, without its partition and offset.
     #[must_use]
     pub fn sent(&self) -> Reply {
         let Success { status, content_type, body } = &self.success;
@@ -77,7 +77,7 @@ impl Replies {
 
     /// The reply for a request with a record for each of several topics: a success only when all
     /// are written, else the worst of them. Where one record is written and another may be sent
-    /// again, that is 504 and not 503, whose promise is that nothing was written.
+    /// again, that is 504 and not 503, which says that nothing was written.
     #[must_use]
     pub fn of_several(&self, outcomes: &[(&str, Outcome)]) -> Reply {
         let failed = outcomes.iter().filter(|(_, outcome)| status(outcome) != 200);
@@ -102,7 +102,7 @@ impl Replies {
 }
 
 impl Reply {
-    /// The same without its body, for a host that would lose more than that.
+    /// The same without its body, for a host that would send an empty reply instead.
     #[must_use]
     pub fn without_body(mut self) -> Self {
         self.headers.retain(|(name, _)| *name != "content-type");
@@ -110,28 +110,28 @@ impl Reply {
         self
     }
 
-    /// A request that was refused before a record was made of it. `error` speaks of the request
-    /// alone, so it is always told.
+    /// A request that was refused before a record was made of it. `error` describes
+    /// the request alone, so it is always shown.
     #[must_use]
     pub fn refused(code: Code, error: &str) -> Self {
         Self::failure(code.status(), code, Some(error), &[])
     }
 
-    /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers, and
-    /// it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
+    /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers,
+    /// and it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
     #[must_use]
     pub fn grpc_unsupported() -> Self {
         let code = Code::GrpcUnsupported;
         let headers = vec![
             ("content-type", "application/grpc".to_owned()),
             ("grpc-status", GRPC_UNIMPLEMENTED.to_string()),
-            ("grpc-message", "gRPC requests are not taken here".to_owned()),
+            ("grpc-message", "gRPC requests are not supported".to_owned()),
             ("kafka-error", code.name().to_owned()),
         ];
         Self { status: code.status(), code: Some(code), headers, body: Vec::new() }
     }
 
-    /// The status that a client of gRPC is told where Envoy makes HTTP 200 of this reply: the client
+    /// The status that a gRPC client gets where Envoy makes HTTP 200 of this reply: the client
     /// sends again on 14 alone, as others do on 503. -1 leaves it to Envoy.
     #[must_use]
     pub const fn grpc_status(&self) -> i32 {
@@ -162,7 +162,7 @@ impl Reply {
             _ => "Gateway Timeout",
         };
         let error = error.or(match status {
-            500 => Some("the gateway is not set up for this"),
+            500 => Some("the gateway is not configured for this"),
             502 => Some("could not send message to topic"),
             503 => Some("the message was not written and can be sent again"),
             504 => Some("the message may have been written"),
@@ -179,7 +179,7 @@ impl Reply {
     }
 }
 
-/// The status that speaks of one record.
+/// The status of one record's outcome.
 fn status(outcome: &Outcome) -> u16 {
     match outcome {
         Outcome::Written { .. } | Outcome::Queued => 200,
@@ -284,18 +284,18 @@ mod tests {
     #[test]
     fn the_reason_is_told_only_when_asked_for() {
         let replies = Replies::default();
-        let told = Replies { reveal: true, ..Replies::default() };
+        let revealing = Replies { reveal: true, ..Replies::default() };
         let reason = Reason::new(Code::Rejected, "broker 10.0.0.1 said no");
         let hidden = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
         assert_eq!(
             String::from_utf8(hidden.body).unwrap(),
             r#"{"message":"Bad Gateway","error":"could not send message to topic"}"#
         );
-        let told = told.of(&Outcome::NotWritten(reason), "orders");
-        assert!(String::from_utf8(told.body).unwrap().contains("10.0.0.1"));
+        let reply = revealing.of(&Outcome::NotWritten(reason), "orders");
+        assert!(String::from_utf8(reply.body).unwrap().contains("10.0.0.1"));
     }
 
-    fn told(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {
+    fn status_and_body(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {
         let reply = Replies { reveal, ..Replies::default() }.of_several(outcomes);
         (reply.status, String::from_utf8(reply.body).unwrap())
     }
@@ -307,7 +307,7 @@ mod tests {
         let unknown = Outcome::Unknown(Reason::new(Code::BadReply, "who knows"));
         let status = |outcomes: &[Outcome]| {
             let named: Vec<_> = outcomes.iter().map(|outcome| ("t", outcome.clone())).collect();
-            told(&named, false).0
+            status_and_body(&named, false).0
         };
         assert_eq!(status(&[written(), written()]), 200);
         let (later, never) = (not(Code::KafkaUnreachable), not(Code::UnknownTopic));
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(status(&[later, never.clone()]), 502);
         assert_eq!(status(&[not(Code::RecordTooLarge), written()]), 413);
         assert_eq!(status(&[never.clone(), unknown]), 504);
-        let (_, body) = told(&[("a", written()), ("b", never.clone())], true);
+        let (_, body) = status_and_body(&[("a", written()), ("b", never.clone())], true);
         assert_eq!(
             body,
             concat!(
@@ -326,7 +326,7 @@ mod tests {
                 r#"{"topic":"b","status":502,"code":"unknown_topic","error":"why"}]}"#
             )
         );
-        assert!(!told(&[("a", written()), ("b", never)], false).1.contains("topics"));
+        assert!(!status_and_body(&[("a", written()), ("b", never)], false).1.contains("topics"));
     }
 
     #[test]

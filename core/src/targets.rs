@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::outcome::{Code, Reply};
+use crate::outcome::Code;
 use crate::query;
+use crate::reply::Reply;
 
 /// What of a record's place the query string decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub const BATCH_TYPE: &str = "application/vnd.kafka-upstream.batch.v1";
 /// The content type of the outcomes of a frame's records.
 pub const OUTCOMES_TYPE: &str = "application/vnd.kafka-upstream.outcomes.v1";
 
-/// What a 200 to the client promises, and so how the bridge must answer.
+/// What a 200 to the client means, and so when the bridge must answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
     /// Queued in the filter's bounded memory (`producer_async` true).
@@ -30,7 +30,7 @@ pub enum Delivery {
     Queued,
 }
 
-/// What stands before the records of a batch.
+/// What precedes the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// SHA-256 of the producer profile.
@@ -39,7 +39,7 @@ pub struct Head {
     pub vm: [u8; 16],
     /// Number of the batch within its VM; a resent batch keeps it.
     pub sequence: u64,
-    /// The promise that the records were captured under.
+    /// The delivery mode that the records were captured under.
     pub delivery: Delivery,
     /// How long the bridge may take for an outcome, in ms.
     pub budget_ms: u32,
@@ -67,7 +67,7 @@ pub enum WireError {
     Malformed {
         /// What was being decoded.
         what: &'static str,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: postcard::Error,
     },
     /// Bytes are left behind the last record.
@@ -166,7 +166,8 @@ fn malformed(what: &'static str, reason: postcard::Error) -> WireError {
     WireError::Malformed { what, reason }
 }
 
-/// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their longest.
+/// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their
+/// longest.
 const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10 + 10;
 
 #[cfg(test)]

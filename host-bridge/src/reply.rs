@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use kafka_upstream_core::outcome::Reply;
+use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::wire;
 
 /// A JSON reply.

@@ -8,9 +8,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use kafka_upstream_core::limits::BODY_BYTES_MAX;
-use kafka_upstream_core::outcome::{Code, Outcome, Reason, Reply};
+use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::record::{Header, Record};
-use kafka_upstream_core::reply::Replies;
+use kafka_upstream_core::reply::{Replies, Reply};
 use kafka_upstream_core::wire::Delivery;
 
 use crate::batches;

@@ -1,12 +1,11 @@
-//! A JSON document as it is written: nothing is merged, and nothing is lost but the spaces.
+//! A JSON document as it is written: nothing is merged, and only white space is lost.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::ConfigError;
-use super::check::fault;
+use super::field::{ConfigError, fault};
 
 /// A value; an object keeps its members' order, and those that are there twice.
 #[derive(Debug, Clone)]
@@ -32,7 +31,7 @@ impl Node {
         })
     }
 
-    /// What it is, in the words of JSON.
+    /// Its type, by JSON's name.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",

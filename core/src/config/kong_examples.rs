@@ -65,7 +65,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Every field of Kong's schema 3.16; `message_by_lua_functions` is empty, there is no Lua here.
+/// Every field of Kong's schema 3.16; `message_by_lua_functions` is empty, Lua is not supported.
 fn every_field() -> Value {
     serde_json::from_str(include_str!("kong_every_field.json")).unwrap()
 }

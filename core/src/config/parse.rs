@@ -1,5 +1,5 @@
-//! Takes a configuration out of a document, and tells its first fault by its path, in the words of
-//! JSON, without showing a secret.
+//! Takes a configuration out of a document, and reports its first fault by its path, in the terms
+//! of JSON, without showing a secret.
 
 use std::fmt;
 
@@ -8,13 +8,14 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::ConfigError;
 use super::document::Node;
+use super::field::ConfigError;
 use crate::limits::CONFIG_DEPTH_MAX;
 
 /// Reads a document.
 pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a Node) -> Result<T, ConfigError> {
-    T::deserialize(Place { node: document, depth: 0 }).map_err(ParseError::told)
+    T::deserialize(NodeDeserializer { node: document, depth: 0 })
+        .map_err(ParseError::into_config_error)
 }
 
 /// What is wrong, and where: the path grows from its end.
@@ -36,7 +37,7 @@ impl ParseError {
         self
     }
 
-    fn told(self) -> ConfigError {
+    fn into_config_error(self) -> ConfigError {
         let path = match self.path.strip_prefix('.') {
             Some(path) => path.to_owned(),
             None => ".".to_owned(),
@@ -93,12 +94,12 @@ impl de::Error for ParseError {
 
 /// A value of the document, so many lists and objects below its root.
 #[derive(Clone, Copy)]
-struct Place<'de> {
+struct NodeDeserializer<'de> {
     node: &'de Node,
     depth: usize,
 }
 
-impl<'de> Place<'de> {
+impl<'de> NodeDeserializer<'de> {
     fn expected(self, what: &str) -> ParseError {
         ParseError::new(format!("expected {what}, not {}", self.node.kind()))
     }
@@ -126,7 +127,7 @@ const VAULT: &str = "is a reference to one of Kong's vaults, and nothing resolve
     the field out, name a `cluster` instead, and give the secret to host-bridge, in its \
     configuration or its environment (`HOST_BRIDGE_CLUSTERS__…`)";
 
-impl<'de> Deserializer<'de> for Place<'de> {
+impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     type Error = ParseError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
@@ -180,7 +181,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
         visitor.visit_enum(name)
     }
 
-    /// An empty object is an empty list too: who writes JSON in Lua cannot tell them apart.
+    /// An empty object is an empty list too: JSON that is written in Lua cannot distinguish them.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
             Node::List(items) => visitor.visit_seq(Items { place: self, items, next: 0 }),
@@ -215,7 +216,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
 }
 
 struct Items<'de> {
-    place: Place<'de>,
+    place: NodeDeserializer<'de>,
     items: &'de [Node],
     next: usize,
 }
@@ -236,7 +237,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Members<'de> {
-    place: Place<'de>,
+    place: NodeDeserializer<'de>,
     members: &'de [(String, Node)],
     next: usize,
 }
@@ -270,7 +271,7 @@ impl<'de> de::MapAccess<'de> for Members<'de> {
 mod tests {
     use crate::config::Plugin;
 
-    fn told(fields: &str) -> String {
+    fn refusal(fields: &str) -> String {
         let config = format!("{{\"bridge\":\"b\",\"topic\":\"t\",{fields}}}");
         match Plugin::parse(config.as_bytes()) {
             Ok(_) => "right".to_owned(),
@@ -290,12 +291,12 @@ mod tests {
             ("{} x", "line 1, column 4: trailing characters"),
             ("", "line 1, column 0: EOF while parsing a value"),
         ] {
-            let told = Plugin::parse(json.as_bytes()).unwrap_err().to_string();
-            assert_eq!(told, format!(".: {error}"), "{json}");
+            let refusal = Plugin::parse(json.as_bytes()).unwrap_err().to_string();
+            assert_eq!(refusal, format!(".: {error}"), "{json}");
         }
         let deep = format!("{{\"match\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
-        let told = Plugin::parse(deep.as_bytes()).unwrap_err().to_string();
-        assert_eq!(told, ".: line 1, column 136: recursion limit exceeded");
+        let refusal = Plugin::parse(deep.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refusal, ".: line 1, column 136: recursion limit exceeded");
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
             ("\"mode\":\"Tap\"", "mode: expected `terminate` or `tap`, not `Tap`"),
             ("\"linger\":1,\"linger\":2", "linger: is there twice"),
         ] {
-            assert_eq!(told(fields), error);
+            assert_eq!(refusal(fields), error);
         }
         assert_eq!(
             Plugin::parse(b"7").unwrap_err().to_string(),
@@ -344,9 +345,9 @@ mod tests {
                  expected one of `none`, `basic`, `oauth2`",
             ),
         ] {
-            assert_eq!(told(fields), error);
+            assert_eq!(refusal(fields), error);
         }
-        let vault = told("\"authentication\":{\"password\":\"{vault://env/kafka/pw}\"}");
+        let vault = refusal("\"authentication\":{\"password\":\"{vault://env/kafka/pw}\"}");
         assert!(vault.starts_with("authentication.password: is a reference to one of"), "{vault}");
         assert!(!vault.contains("env/kafka"), "{vault}");
     }
@@ -360,20 +361,20 @@ mod tests {
             ("\"match\":[{},{\"config\":[]}]", "match[1].config"),
             ("\"headers\":{\"name_mappings\":[]}", "headers.name_mappings"),
         ] {
-            assert_eq!(told(fields), format!("{path}: expected an object, not a list"));
+            assert_eq!(refusal(fields), format!("{path}: expected an object, not a list"));
         }
         let lists = "\"allowed_topics\":{},\"message_by_lua_functions\":{},\
             \"headers\":{\"include_headers\":{},\"exclude_headers\":{},\"name_mappings\":{}}";
-        assert_eq!(told(lists), "right");
-        assert_eq!(told(&format!("\"match\":[{{\"config\":{{{lists}}}}}]")), "right");
-        assert_eq!(told("\"bootstrap_servers\":{}"), "bootstrap_servers: must not be empty");
+        assert_eq!(refusal(lists), "right");
+        assert_eq!(refusal(&format!("\"match\":[{{\"config\":{{{lists}}}}}]")), "right");
+        assert_eq!(refusal("\"bootstrap_servers\":{}"), "bootstrap_servers: must not be empty");
     }
 
     #[test]
     fn what_is_nested_too_deep_is_refused_before_it_is_looked_at() {
         let nest = |levels: usize| {
             let open = "\"match\":[{\"config\":{".repeat(levels);
-            told(&format!("{open}{}", "}}]".repeat(levels)))
+            refusal(&format!("{open}{}", "}}]".repeat(levels)))
         };
         assert_eq!(nest(2), "match[0].config.match: is the same for all rules");
         let deep = nest(6);

@@ -1,11 +1,10 @@
 //! The whole configuration of a plugin: one set of settings, or one for each rule of `match`.
 
-use super::check::{self, fault};
 use super::document::Node;
+use super::field::{ConfigError, fault};
 use super::parse::parse;
-use super::raw::Raw;
-use super::sections;
-use super::{ConfigError, Host, Settings};
+use super::raw::{self, Host, Raw};
+use super::settings::Settings;
 use crate::matching::{Condition, HostPattern, PathCondition};
 
 /// A plugin's checked configuration.
@@ -39,7 +38,7 @@ impl Plugin {
         let host = raw.host.unwrap_or_default();
         let Some(rules) = &raw.r#match else {
             let rule = Rule { condition: Condition::default(), settings: 0 };
-            return Ok(Self { host, rules: vec![rule], settings: vec![check::settings(raw)?] });
+            return Ok(Self { host, rules: vec![rule], settings: vec![Settings::check(raw)?] });
         };
         if !(1..=RULES_MAX).contains(&rules.len()) {
             return Err(fault("match", &format!("must have 1 to {RULES_MAX} rules")));
@@ -49,7 +48,7 @@ impl Plugin {
             .enumerate()
             .map(|(index, rule)| condition(&format!("match[{index}]"), rule))
             .collect::<Result<_, _>>()?;
-        check::settings(raw)?;
+        Settings::check(raw)?;
         let mut plugin = Self { host, rules: Vec::new(), settings: Vec::new() };
         for (index, condition) in conditions.into_iter().enumerate() {
             let own = settings_of_rule(&document, index)?;
@@ -76,10 +75,10 @@ fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigErr
     let rule = document.get("match").and_then(|rules| rules.item(index));
     let own = rule.and_then(|rule| rule.get("config"));
     let merged = document.with(own);
-    parse(&merged).and_then(check::settings).map_err(|error| in_rule(index, own, error))
+    parse(&merged).and_then(Settings::check).map_err(|error| in_rule(index, own, error))
 }
 
-/// The settings that all rules share have been found right: what is wrong comes of the rule's own.
+/// The settings that all rules share have passed their checks: the cause is in the rule's own.
 fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError {
     let config = format!("match[{index}].config");
     let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
@@ -91,11 +90,11 @@ fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError 
         Some(field) => format!("{config}.{field}"),
         None => config,
     };
-    let reason = format!("with what all rules share, {} {}", error.path, error.reason);
+    let reason = format!("with the fields that all rules share, {} {}", error.path, error.reason);
     ConfigError { path, reason }
 }
 
-fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError> {
+fn condition(path: &str, rule: &raw::Rule) -> Result<Condition, ConfigError> {
     let own = rule.config.as_deref();
     for (field, is_there) in [
         ("host", own.is_some_and(|own| own.host.is_some())),
@@ -119,7 +118,7 @@ fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError
     let methods = listed("methods", &rule.methods)?;
     let upper_case = |c: char| c.is_ascii_graphic() && !c.is_ascii_lowercase();
     if let Some(method) = methods.iter().find(|method| !method.chars().all(upper_case)) {
-        let reason = format!("`{method}` is no request's method: they are in upper case");
+        let reason = format!("`{method}` is not a method: methods are in upper case");
         return Err(fault(&format!("{path}.methods"), &reason));
     }
     Ok(Condition {
@@ -129,7 +128,7 @@ fn condition(path: &str, rule: &sections::Rule) -> Result<Condition, ConfigError
     })
 }
 
-fn path_condition(path: &str, rule: &sections::Rule) -> Result<PathCondition, ConfigError> {
+fn path_condition(path: &str, rule: &raw::Rule) -> Result<PathCondition, ConfigError> {
     let rooted = |field: &str, text: &String| match text.starts_with('/') {
         // No path has one, so no request would ever fit.
         true if text.contains(['?', '#']) => {
@@ -171,9 +170,9 @@ mod tests {
             let found = plugin.settings_for(method.as_bytes(), target.as_bytes(), host.as_bytes());
             found.map(|index| (plugin.settings[index].topic.as_str(), plugin.settings[index].mode))
         };
-        assert_eq!(topic("POST", "/a?b", "x"), Some(("a", super::super::Mode::Tap)));
-        assert_eq!(topic("GET", "/a", "x"), Some(("t", super::super::Mode::Terminate)));
-        assert_eq!(topic("GET", "/b", "h:80"), Some(("t", super::super::Mode::Terminate)));
+        assert_eq!(topic("POST", "/a?b", "x"), Some(("a", crate::config::Mode::Tap)));
+        assert_eq!(topic("GET", "/a", "x"), Some(("t", crate::config::Mode::Terminate)));
+        assert_eq!(topic("GET", "/b", "h:80"), Some(("t", crate::config::Mode::Terminate)));
         assert_eq!(topic("GET", "/b", "x"), None);
         assert_eq!(plugin.settings.len(), 2, "equal settings share a queue");
         assert_eq!(plugin.settings[0].profile.properties["linger.ms"], "5");
@@ -212,7 +211,7 @@ mod tests {
             (r#"[{"methods":[]}]"#, "match[0].methods: must not be empty, nor have an empty entry"),
             (
                 r#"[{"methods":["GET","post"]}]"#,
-                "match[0].methods: `post` is no request's method: they are in upper case",
+                "match[0].methods: `post` is not a method: methods are in upper case",
             ),
             (
                 r#"[{"hosts":["a*"]}]"#,
@@ -233,31 +232,31 @@ mod tests {
             (
                 r#""delivery":"acked""#,
                 r#""producer_async":true"#,
-                "producer_async: with what all rules share, delivery disagrees with producer_async",
+                "producer_async: with the fields that all rules share, delivery contradicts producer_async",
             ),
             (
                 r#""producer_async":true"#,
                 r#""delivery":"acked""#,
-                "delivery: disagrees with producer_async",
+                "delivery: contradicts producer_async",
             ),
             (
                 r#""cluster":"a""#,
                 r#""bootstrap_servers":[{"host":"h","port":1}]"#,
-                "bootstrap_servers: with what all rules share, cluster excludes bootstrap_servers",
+                "bootstrap_servers: with the fields that all rules share, cluster excludes bootstrap_servers",
             ),
             (
                 r#""message_expression":"message""#,
                 r#""message_format":"body""#,
-                "message_format: with what all rules share, message_expression goes with \
-                 message_format `expression` alone",
+                "message_format: with the fields that all rules share, message_expression needs \
+                 message_format `expression`",
             ),
             (r#""linger":5"#, r#""topic":null"#, "topic: is required"),
         ] {
             let config = format!(
                 r#"{{"bridge":"b","topic":"t",{base},"match":[{{}},{{}},{{"config":{{{own}}}}}]}}"#
             );
-            let told = Plugin::parse(config.as_bytes()).unwrap_err().to_string();
-            assert_eq!(told, format!("match[2].config.{error}"));
+            let refusal = Plugin::parse(config.as_bytes()).unwrap_err().to_string();
+            assert_eq!(refusal, format!("match[2].config.{error}"));
         }
         let regex = plugin(r#"[{"path_regex":"("}]"#).unwrap_err();
         assert!(regex.starts_with("match[0].path_regex: "), "{regex}");

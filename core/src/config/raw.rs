@@ -1,10 +1,13 @@
 //! The plugin configuration as it is written: every field may be absent or null. The schema and the
 //! reference of the configuration are made of these types and their comments.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use super::sections::{ErrorHandling, Headers, Rule, Server, SuccessResponse};
 use crate::access::{Authentication, Security};
+use crate::gateway::Gateway;
+use crate::record_headers::Repeated;
 use crate::registry::SchemaRegistry;
 use crate::secret::Secret;
 
@@ -24,14 +27,14 @@ pub(super) struct Raw {
     pub(super) bridge_token: Option<Secret>,
     /// The host that the filter must find itself in.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "auto", "x-new" = true)))]
-    pub(super) host: Option<super::Host>,
+    pub(super) host: Option<Host>,
     /// Which requests are captured, and how; the first rule that fits counts, and a request that
     /// fits none passes by the filter. Without it every request is captured.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) r#match: Option<Vec<Rule>>,
     /// `terminate` answers the client; `tap` produces a copy and lets the request go on.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "terminate", "x-new" = true)))]
-    pub(super) mode: Option<super::Mode>,
+    pub(super) mode: Option<Mode>,
     /// A cluster of the bridge's configuration; excludes `bootstrap_servers`, `authentication` and
     /// `security`. With neither it nor `bootstrap_servers`: `default`.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
@@ -203,7 +206,7 @@ pub(super) struct Raw {
     /// CEL that gives headers of the record, besides `headers`.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) record_headers_expression: Option<String>,
-    /// Refused: there is no Lua here; `message_expression` makes messages.
+    /// Refused: Lua is not supported; `message_expression` makes messages.
     pub(super) message_by_lua_functions: Option<Vec<String>>,
     /// The reply to a request whose record is accepted under the delivery mode.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
@@ -229,4 +232,149 @@ pub(super) struct Raw {
 pub(super) enum Delivery {
     Memory,
     Acked,
+}
+
+/// `host`: which host the filter must find itself in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Host {
+    /// Whichever is detected.
+    #[default]
+    Auto,
+    /// Envoy.
+    Envoy,
+    /// Kong Gateway, or nginx with `ngx_wasm_module`.
+    Wasmx,
+    /// Apache APISIX.
+    Apisix,
+}
+
+impl Host {
+    /// The gateway that is meant; none where it is detected.
+    #[must_use]
+    pub const fn gateway(self) -> Option<Gateway> {
+        match self {
+            Self::Auto => None,
+            Self::Envoy => Some(Gateway::Envoy),
+            Self::Wasmx => Some(Gateway::Wasmx),
+            Self::Apisix => Some(Gateway::Apisix),
+        }
+    }
+}
+
+/// `mode`: what becomes of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Mode {
+    /// The filter answers it.
+    #[default]
+    Terminate,
+    /// It goes on: in `acked` delivery once its copy is written, in `memory` at once.
+    Tap,
+}
+
+/// An entry of `bootstrap_servers`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct Server {
+    /// Host name or IP address; required.
+    pub(super) host: Option<String>,
+    /// TCP port; required.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_535)))]
+    pub(super) port: Option<i64>,
+}
+
+/// An entry of `match`: what it names must fit, all of it; a rule that names nothing fits every request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct Rule {
+    /// The whole path, without the query string.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) path: Option<String>,
+    /// How the path begins.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) path_prefix: Option<String>,
+    /// A regular expression that fits the whole path; its time is linear in the path's length.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) path_regex: Option<String>,
+    /// Methods, one of which must be the request's.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) methods: Option<Vec<String>>,
+    /// Host names without a port, one of which must be the request's; `*.example.com` stands for
+    /// every name below `example.com`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) hosts: Option<Vec<String>>,
+    /// What differs for these requests: any field but `host` and `match`. What is an object
+    /// replaces the whole object.
+    #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
+    pub(super) config: Option<Box<Raw>>,
+}
+
+/// `headers`; names of HTTP headers are compared in lower case.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct Headers {
+    /// Whether records have headers at all.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true)))]
+    pub(super) forward_http_headers_as_record_headers: Option<bool>,
+    /// True: every header but `exclude_headers`; false: `include_headers` alone.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub(super) forward_all_by_default: Option<bool>,
+    /// The headers to take when not all are taken.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = [])))]
+    pub(super) include_headers: Option<Vec<String>>,
+    /// The headers to leave out when all are taken, and of those that `trace_context` takes.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = [])))]
+    pub(super) exclude_headers: Option<Vec<String>>,
+    /// Names of record headers by the names of HTTP headers; else they are equal, in lower case.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = serde_json::json!({}))))]
+    pub(super) name_mappings: Option<BTreeMap<String, String>>,
+    /// What becomes of a header that is there several times.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "retain_duplicates")))]
+    pub(super) repeated_headers_behavior: Option<Repeated>,
+    /// Also take `traceparent`, `tracestate` and `x-request-id`, so that a trace goes on through
+    /// Kafka.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false, "x-new" = true)))]
+    pub(super) trace_context: Option<bool>,
+}
+
+/// `error_handling`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct ErrorHandling {
+    /// Whether a reply tells the real reason of a failure, and with several topics what became of
+    /// each.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
+    pub(super) return_error_message: Option<bool>,
+}
+
+/// `success_response`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub(super) struct SuccessResponse {
+    /// HTTP status.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 200, max = 299), extend("default" = 200, "x-new" = true))
+    )]
+    pub(super) status: Option<i64>,
+    /// `content-type` of the body.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("default" = "application/json", "x-new" = true))
+    )]
+    pub(super) content_type: Option<String>,
+    /// The body; empty with status 204.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("default" = "{\"message\":\"message sent\"}", "x-new" = true))
+    )]
+    pub(super) body: Option<String>,
 }

@@ -187,7 +187,7 @@ mod tests {
             defaults += 1;
             let (with, without) = (check(&path, default), check(&path, &Value::Null));
             let (mut with, mut without) = (with.unwrap(), without.unwrap());
-            // What is written of the producer is told to the bridge; what is not, is the cluster's.
+            // What is written of the producer goes to the bridge; what is not, is the cluster's.
             for settings in [&mut with, &mut without] {
                 settings.profile.properties.clear();
                 settings.profile.schema_registry = None;

@@ -1,5 +1,6 @@
 //! How long an expression's chains of operators, members and calls are, by its text alone: the
-//! parser goes as deep as they are long, and copies what it has read, before a tree can be measured.
+//! parser goes as deep as they are long, and copies what it has read, before a tree can be
+//! measured.
 
 /// The longest chain, those around it included. A comma ends one, and so does a closing bracket.
 pub(super) fn longest(source: &str) -> usize {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::cost::{Budget, EvaluationError};
-use super::value::{Shared, Value};
+use super::value::{RcCow, Value};
 
 pub(super) fn int<'a>(
     value: &Value<'a>,
@@ -86,9 +86,7 @@ pub(super) fn bytes<'a>(
 ) -> Result<Value<'a>, EvaluationError> {
     match value {
         Value::Bytes(_) => Ok(value.clone()),
-        Value::String(Shared::Borrowed(text)) => {
-            Ok(Value::Bytes(Shared::Borrowed(text.as_bytes())))
-        }
+        Value::String(RcCow::Borrowed(text)) => Ok(Value::Bytes(RcCow::Borrowed(text.as_bytes()))),
         Value::String(text) => {
             budget.pay_bytes(text.len())?;
             Ok(Value::bytes(text.as_bytes().to_vec()))

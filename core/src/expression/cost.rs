@@ -8,7 +8,7 @@ pub(super) enum EvaluationError {
     /// The expression does not fit the request; `||` and `&&` may do without the part.
     #[error("{0}")]
     Failed(String),
-    /// The budget is spent: nothing goes on.
+    /// The budget is spent: the evaluation ends.
     #[error("costs more than {EXPRESSION_COST_MAX} steps for this request")]
     Exhausted,
 }

@@ -82,11 +82,11 @@ impl Function {
         };
         match named.find(fits) {
             Some((.., function)) => Ok(*function),
-            None => Err(format!("`{name}` is not called like this")),
+            None => Err(format!("`{name}` cannot be called with these arguments")),
         }
     }
 
-    /// Calls it. The arguments are as many as `find` was told.
+    /// Calls it. There are as many arguments as `find` was asked for.
     pub(super) fn call<'a>(
         self,
         arguments: &[Value<'a>],
@@ -99,7 +99,7 @@ impl Function {
                 Self::Replace => strings::replace(one, two, three, budget),
                 _ => strings::substring(one, two, Some(three), budget),
             },
-            _ => Err(EvaluationError::new("a function got another count of arguments")),
+            _ => Err(EvaluationError::new("a function has a wrong number of arguments")),
         }
     }
 
@@ -153,7 +153,17 @@ impl Function {
             Self::Index => operators::index(left, right, budget),
             Self::Substring => strings::substring(left, right, None, budget),
             Self::JoinWith => strings::join(left, strings::text(right, "join")?, budget),
-            _ => strings::two(self, left, right, budget),
+            _ => {
+                let (text, part) = strings::two(left, right, budget)?;
+                match self {
+                    Self::Contains => Ok(Value::Bool(text.contains(part))),
+                    Self::StartsWith => Ok(Value::Bool(text.starts_with(part))),
+                    Self::EndsWith => Ok(Value::Bool(text.ends_with(part))),
+                    Self::IndexOf => Ok(strings::position(text, text.find(part))),
+                    Self::LastIndexOf => Ok(strings::position(text, text.rfind(part))),
+                    _ => strings::split(text, part, budget),
+                }
+            }
         }
     }
 

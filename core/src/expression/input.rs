@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::node::Field;
-use super::value::{Key, Map, Repeats, Shared, Value};
+use super::value::{Key, Map, RcCow, Repeats, Value};
 use crate::format::args::Args;
 use crate::format::charset::Charset;
 use crate::request::{Request, header_text};
@@ -46,7 +46,7 @@ impl<'a> Input<'a> {
             Field::ContentType => value(request, b"content-type", budget)?,
             Field::Id => paid(request.header(b"x-request-id").unwrap_or_default(), budget)?,
             Field::Time => Value::text(rfc3339(self.timestamp_ms)),
-            Field::BodyBytes => Value::Bytes(Shared::Borrowed(&request.body)),
+            Field::BodyBytes => Value::Bytes(RcCow::Borrowed(&request.body)),
             Field::Body => {
                 budget.pay_bytes(request.body.len())?;
                 let text = std::str::from_utf8(&request.body).map_err(|_| {
@@ -54,7 +54,7 @@ impl<'a> Input<'a> {
                         "`request.body` is not valid UTF-8, `request.body_bytes` can be used",
                     )
                 })?;
-                Value::String(Shared::Borrowed(text))
+                Value::String(RcCow::Borrowed(text))
             }
             Field::Query => self.query(budget)?,
             Field::Headers => self.headers(budget)?,
@@ -143,20 +143,20 @@ fn latin(bytes: &[u8]) -> Value<'_> {
 
 fn text_value(text: Cow<'_, str>) -> Value<'_> {
     match text {
-        Cow::Borrowed(text) => Value::String(Shared::Borrowed(text)),
+        Cow::Borrowed(text) => Value::String(RcCow::Borrowed(text)),
         Cow::Owned(text) => Value::text(text),
     }
 }
 
 fn text_key(text: Cow<'_, str>) -> Key<'_> {
     Key::String(match text {
-        Cow::Borrowed(text) => Shared::Borrowed(text),
-        Cow::Owned(text) => Shared::Owned(Rc::new(text)),
+        Cow::Borrowed(text) => RcCow::Borrowed(text),
+        Cow::Owned(text) => RcCow::Owned(Rc::new(text)),
     })
 }
 
 fn name<'a>(name: &'static str) -> Key<'a> {
-    Key::String(Shared::Borrowed(name))
+    Key::String(RcCow::Borrowed(name))
 }
 
 /// As in Kong's message: a list only where a name is there more than once.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::cost::{Budget, EvaluationError};
-use super::value::{Key, Map, Repeats, Shared, Value};
+use super::value::{Key, Map, RcCow, Repeats, Value};
 use crate::limits::EXPRESSION_VALUES_MAX;
 
 /// Reads a document; its depth is serde_json's, 128.
@@ -70,7 +70,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::String(Shared::Borrowed(text)))
+        Ok(Value::String(RcCow::Borrowed(text)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {

@@ -2,7 +2,7 @@
 
 use super::functions::Function;
 use super::pattern::Pattern;
-use super::value::{Shared, Value};
+use super::value::{RcCow, Value};
 
 /// One node; its children are evaluated left to right.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +51,8 @@ impl Literal {
             Self::Int(int) => Value::Int(*int),
             Self::UInt(uint) => Value::UInt(*uint),
             Self::Double(double) => Value::Double(*double),
-            Self::Text(text) => Value::String(Shared::Borrowed(text)),
-            Self::Bytes(bytes) => Value::Bytes(Shared::Borrowed(bytes)),
+            Self::Text(text) => Value::String(RcCow::Borrowed(text)),
+            Self::Bytes(bytes) => Value::Bytes(RcCow::Borrowed(bytes)),
             Self::Type(name) => Value::Type(name),
         }
     }

@@ -5,44 +5,16 @@ use std::rc::Rc;
 
 use super::cost::{Budget, EvaluationError};
 use super::json;
-use super::value::{Key, Shared, Value};
-use super::{ExpressionError, Expressions, Input};
-use crate::format::{Message, MessageHeader};
-
-impl Expressions {
-    /// Puts the results into a message, in place of what its format has put there; headers are
-    /// added to the format's.
-    ///
-    /// # Errors
-    /// The field whose expression has no result for this request, or one of a wrong type.
-    pub fn apply<'a>(
-        &'a self,
-        input: &Input<'a>,
-        message: &mut Message<'a>,
-    ) -> Result<(), ExpressionError> {
-        if let Some(expression) = &self.message {
-            message.value = expression.result(input, value)?;
-        }
-        if let Some(expression) = &self.topic {
-            message.topic = Some(expression.result(input, topic)?);
-        }
-        if let Some(expression) = &self.key {
-            message.key = expression.result(input, key)?;
-        }
-        if let Some(expression) = &self.partition {
-            message.partition = expression.result(input, partition)?;
-        }
-        if let Some(expression) = &self.headers {
-            message.headers.extend(expression.result(input, headers)?);
-        }
-        Ok(())
-    }
-}
+use super::value::{Key, RcCow, Value};
+use crate::format::message::MessageHeader;
 
 type Bytes<'a> = Cow<'a, [u8]>;
 
 /// Strings and bytes as they are, null as a record without a value, anything else as JSON.
-fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>, EvaluationError> {
+pub(super) fn value<'a>(
+    value: Value<'a>,
+    budget: &mut Budget,
+) -> Result<Option<Bytes<'a>>, EvaluationError> {
     match value {
         Value::Null => Ok(None),
         Value::String(_) | Value::Bytes(_) => bytes(value, "a string").map(Some),
@@ -54,14 +26,17 @@ fn value<'a>(value: Value<'a>, budget: &mut Budget) -> Result<Option<Bytes<'a>>,
     }
 }
 
-fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, EvaluationError> {
+pub(super) fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, EvaluationError> {
     match value {
         Value::String(text) => Ok(cow(text)),
         other => Err(expected("a string", &other)),
     }
 }
 
-fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, EvaluationError> {
+pub(super) fn key<'a>(
+    value: Value<'a>,
+    _: &mut Budget,
+) -> Result<Option<Bytes<'a>>, EvaluationError> {
     match value {
         Value::Null => Ok(None),
         Value::Int(int) => Ok(Some(Cow::Owned(int.to_string().into_bytes()))),
@@ -70,7 +45,7 @@ fn key<'a>(value: Value<'a>, _: &mut Budget) -> Result<Option<Bytes<'a>>, Evalua
     }
 }
 
-fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, EvaluationError> {
+pub(super) fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, EvaluationError> {
     let number = match value {
         Value::Null => return Ok(None),
         Value::Int(int) => i32::try_from(int).ok(),
@@ -82,7 +57,7 @@ fn partition(value: Value<'_>, _: &mut Budget) -> Result<Option<i32>, Evaluation
 }
 
 /// A map of names to a value, to a list of them, or to null.
-fn headers<'a>(
+pub(super) fn headers<'a>(
     value: Value<'a>,
     budget: &mut Budget,
 ) -> Result<Vec<MessageHeader<'a>>, EvaluationError> {
@@ -117,10 +92,8 @@ fn headers<'a>(
 
 fn bytes<'a>(value: Value<'a>, wanted: &str) -> Result<Bytes<'a>, EvaluationError> {
     match value {
-        Value::String(Shared::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
-        Value::String(Shared::Owned(text)) => {
-            Ok(Cow::Owned(Rc::unwrap_or_clone(text).into_bytes()))
-        }
+        Value::String(RcCow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
+        Value::String(RcCow::Owned(text)) => Ok(Cow::Owned(Rc::unwrap_or_clone(text).into_bytes())),
         Value::Bytes(bytes) => Ok(cow(bytes)),
         other => Err(expected(wanted, &other)),
     }
@@ -134,10 +107,10 @@ fn length(value: &Value<'_>) -> usize {
     }
 }
 
-fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: Shared<'_, T>) -> Cow<'_, T> {
+fn cow<T: ToOwned<Owned: Clone> + ?Sized>(shared: RcCow<'_, T>) -> Cow<'_, T> {
     match shared {
-        Shared::Borrowed(content) => Cow::Borrowed(content),
-        Shared::Owned(content) => Cow::Owned(Rc::unwrap_or_clone(content)),
+        RcCow::Borrowed(content) => Cow::Borrowed(content),
+        RcCow::Owned(content) => Cow::Owned(Rc::unwrap_or_clone(content)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Functions on strings; positions and sizes are in characters, as CEL counts them.
 
 use super::cost::{Budget, EvaluationError};
-use super::functions::Function;
 use super::value::{Text, Value};
 
 /// A string argument.
@@ -56,37 +55,32 @@ pub(super) fn trim<'a>(
     text.part(|text| Some(text.trim())).ok_or_else(|| EvaluationError::new("`trim` has no result"))
 }
 
-/// The functions of two strings.
-pub(super) fn two<'a>(
-    function: Function,
-    value: &Value<'a>,
-    argument: &Value<'a>,
+/// The arguments of a function of two strings, which are paid for.
+pub(super) fn two<'v, 'a>(
+    value: &'v Value<'a>,
+    argument: &'v Value<'a>,
     budget: &mut Budget,
-) -> Result<Value<'a>, EvaluationError> {
-    let (text, part) = match (value, argument) {
-        (Value::String(text), Value::String(part)) => (text, part),
-        _ => return Err(super::operators::mismatch("a function of strings", value, argument)),
+) -> Result<(&'v Text<'a>, &'v str), EvaluationError> {
+    let (Value::String(text), Value::String(part)) = (value, argument) else {
+        return Err(super::operators::mismatch("a function of strings", value, argument));
     };
     budget.pay_bytes(text.len() + part.len())?;
-    match function {
-        Function::Contains => Ok(Value::Bool(text.contains(&**part))),
-        Function::StartsWith => Ok(Value::Bool(text.starts_with(&**part))),
-        Function::EndsWith => Ok(Value::Bool(text.ends_with(&**part))),
-        Function::IndexOf => Ok(position(text, text.find(&**part))),
-        Function::LastIndexOf => Ok(position(text, text.rfind(&**part))),
-        _ => split(text, part, budget),
-    }
+    Ok((text, part))
 }
 
 /// A byte's place as a character's; -1 when there is none.
-fn position<'a>(text: &str, at: Option<usize>) -> Value<'a> {
+pub(super) fn position<'a>(text: &str, at: Option<usize>) -> Value<'a> {
     match at.and_then(|at| text.get(..at)) {
         Some(before) => int(before.chars().count()),
         None => Value::Int(-1),
     }
 }
 
-fn split<'a>(text: &Text<'a>, by: &str, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
+pub(super) fn split<'a>(
+    text: &Text<'a>,
+    by: &str,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
     let whole: &str = text;
     let pieces: Box<dyn Iterator<Item = &str>> = match by {
         "" => Box::new(whole.split_inclusive(|_: char| true)),

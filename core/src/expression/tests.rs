@@ -8,7 +8,7 @@ use super::cost::Budget;
 use super::evaluate::Evaluation;
 use super::value::{Key, Value};
 use super::*;
-use crate::format::{MessageFormat, encode, kong_message};
+use crate::format::{MessageFormat, encode, kong};
 use crate::limits;
 use crate::request::Request;
 
@@ -137,7 +137,7 @@ fn what_is_wrong_with_an_expression_is_told_with_its_place() {
         ("'a'.matches(request.path)", "line 1, column 5: the pattern of `matches` must be"),
         ("'a'.matches()", "line 1, column 5: there is no function `matches`"),
         ("now()", "line 1, column 1: there is no function `now`"),
-        ("'a'.contains()", "line 1, column 5: `contains` is not called like this"),
+        ("'a'.contains()", "line 1, column 5: `contains` cannot be called with these arguments"),
         ("X{a: 1}", "line 1, column 1: messages cannot be built"),
         ("'a'.?b", "line 1, column 4: unsupported syntax"),
         ("[1].map(x + 1, x)", "line 1"),
@@ -145,8 +145,8 @@ fn what_is_wrong_with_an_expression_is_told_with_its_place() {
         (many.as_str(), "is longer than 4096 bytes"),
     ] {
         let error = fault(source);
-        let told = error.strip_prefix("message_expression: ").unwrap();
-        assert!(told.starts_with(expected), "{source}: {told}");
+        let shown = error.strip_prefix("message_expression: ").unwrap();
+        assert!(shown.starts_with(expected), "{source}: {shown}");
     }
 }
 
@@ -168,8 +168,8 @@ fn what_does_not_fit_the_request_is_told() {
         assert_eq!(fault(source), expected, "{source}");
     }
     let binary = request("POST", "/?a=%ff", &[], b"\xff");
-    let told = |source| evaluate(source, &binary).0.unwrap_err();
-    assert!(told("request.body").contains("request.body_bytes"));
+    let shown = |source| evaluate(source, &binary).0.unwrap_err();
+    assert!(shown("request.body").contains("request.body_bytes"));
     assert_eq!(evaluate("request.query", &binary).0.unwrap(), r#"{"a":"ÿ"}"#);
     assert!(evaluate("has(request.body)", &binary).0.is_ok());
     assert_eq!(evaluate("'body' in request", &binary).0.unwrap(), "false");
@@ -267,13 +267,13 @@ fn a_body_of_too_many_values_or_levels_is_refused_only_where_it_is_looked_at() {
     let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
     let many = format!("[{}1]", "1,".repeat(limits::EXPRESSION_VALUES_MAX));
     let json = [("content-type", "application/json")];
-    let told =
+    let shown =
         |body: &str, source| evaluate(source, &request("POST", "/", &json, body.as_bytes())).0;
-    assert_eq!(told(&deep, "size(request.body)").unwrap(), "200000");
-    assert_eq!(told(&deep, "size(message)").unwrap_err(), "`message`: recursion limit exceeded");
-    assert_eq!(told(&many, "size(request.body) > 1").unwrap(), "true");
-    assert!(told(&many, "size(message)").unwrap_err().ends_with("more than 100000 values"));
-    assert!(told("[1e400]", "message.body_args").unwrap_err().contains("number out of range"));
+    assert_eq!(shown(&deep, "size(request.body)").unwrap(), "200000");
+    assert_eq!(shown(&deep, "size(message)").unwrap_err(), "`message`: recursion limit exceeded");
+    assert_eq!(shown(&many, "size(request.body) > 1").unwrap(), "true");
+    assert!(shown(&many, "size(message)").unwrap_err().ends_with("more than 100000 values"));
+    assert!(shown("[1e400]", "message.body_args").unwrap_err().contains("number out of range"));
 }
 
 /// A VM's stack has 1 MiB, and these frames are those of a build without optimisations.
@@ -563,8 +563,9 @@ fn results_become_parts_of_the_record() {
             "{'tag': request.headers['x-tag'], 'none': null, 'raw': b'\\xff'}",
     }));
     let request = order();
-    let kong = kong_message(&settings, &request).unwrap();
-    let message = encode(&settings, &request, kong.as_deref(), 0).unwrap();
+    let kong = kong::encode(&request, settings.forward).unwrap();
+    let format = settings.message_format;
+    let message = encode(format, &settings.expressions, &request, Some(&kong), 0).unwrap();
     assert_eq!(message.topic.as_deref(), Some("t"));
     assert_eq!((message.key.as_deref(), message.partition), (Some(&b"7"[..]), Some(2)));
     let headers: Vec<_> =
@@ -582,8 +583,8 @@ fn results_become_parts_of_the_record() {
         let mut fields = serde_json::json!({});
         fields[field] = source.into();
         let settings = parse(fields);
-        let kong = kong_message(&settings, &request).unwrap();
-        let message = encode(&settings, &request, kong.as_deref(), 0);
+        let format = settings.message_format;
+        let message = encode(format, &settings.expressions, &request, Some(&kong), 0);
         message
             .map(|m| (m.key.map(|k| k.into_owned()), m.value.map(|v| v.into_owned()), m.partition))
             .map_err(|error| error.to_string())

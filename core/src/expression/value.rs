@@ -21,16 +21,16 @@ pub(super) enum Value<'a> {
     Type(&'static str),
 }
 
-pub(super) type Text<'a> = Shared<'a, str>;
-pub(super) type Blob<'a> = Shared<'a, [u8]>;
+pub(super) type Text<'a> = RcCow<'a, str>;
+pub(super) type Blob<'a> = RcCow<'a, [u8]>;
 
 /// Borrowed from the request or the expression, or made during evaluation.
-pub(super) enum Shared<'a, T: ToOwned + ?Sized> {
+pub(super) enum RcCow<'a, T: ToOwned + ?Sized> {
     Borrowed(&'a T),
     Owned(Rc<T::Owned>),
 }
 
-impl<T: ToOwned + ?Sized> Clone for Shared<'_, T> {
+impl<T: ToOwned + ?Sized> Clone for RcCow<'_, T> {
     fn clone(&self) -> Self {
         match self {
             Self::Borrowed(content) => Self::Borrowed(content),
@@ -39,13 +39,13 @@ impl<T: ToOwned + ?Sized> Clone for Shared<'_, T> {
     }
 }
 
-impl<T: ToOwned + fmt::Debug + ?Sized> fmt::Debug for Shared<'_, T> {
+impl<T: ToOwned + fmt::Debug + ?Sized> fmt::Debug for RcCow<'_, T> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(out)
     }
 }
 
-impl<T: ToOwned + ?Sized> Deref for Shared<'_, T> {
+impl<T: ToOwned + ?Sized> Deref for RcCow<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -56,11 +56,11 @@ impl<T: ToOwned + ?Sized> Deref for Shared<'_, T> {
     }
 }
 
-impl<'a> Shared<'a, str> {
+impl<'a> RcCow<'a, str> {
     /// A part of it, found by `find`; borrowed where the whole is.
     pub(super) fn part(&self, find: impl Fn(&str) -> Option<&str>) -> Option<Value<'a>> {
         match self {
-            Self::Borrowed(text) => Some(Value::String(Shared::Borrowed(find(text)?))),
+            Self::Borrowed(text) => Some(Value::String(RcCow::Borrowed(find(text)?))),
             Self::Owned(text) => Some(Value::text(find(text)?.to_owned())),
         }
     }
@@ -68,11 +68,11 @@ impl<'a> Shared<'a, str> {
 
 impl<'a> Value<'a> {
     pub(super) fn text(text: String) -> Self {
-        Self::String(Shared::Owned(Rc::new(text)))
+        Self::String(RcCow::Owned(Rc::new(text)))
     }
 
     pub(super) fn bytes(bytes: Vec<u8>) -> Self {
-        Self::Bytes(Shared::Owned(Rc::new(bytes)))
+        Self::Bytes(RcCow::Owned(Rc::new(bytes)))
     }
 
     pub(super) fn list(items: Vec<Value<'a>>) -> Self {
@@ -218,7 +218,7 @@ impl<'a> Map<'a> {
     }
 
     pub(super) fn field(&self, name: &str) -> Option<&Value<'a>> {
-        self.get(&Key::String(Shared::Borrowed(name)))
+        self.get(&Key::String(RcCow::Borrowed(name)))
     }
 
     pub(super) fn entries(&self) -> &[(Key<'a>, Value<'a>)] {

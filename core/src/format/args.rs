@@ -69,8 +69,8 @@ impl<'a> Args<'a> {
         groups.map(move |(name, values)| (name, values.0.into_iter().map(text).collect()))
     }
 
-    /// Parses `application/x-www-form-urlencoded` bytes (WHATWG URL, 5.1); what is not UTF-8 when it
-    /// is decoded is read by `charset`.
+    /// Parses `application/x-www-form-urlencoded` bytes (WHATWG URL, 5.1); what is not UTF-8 when
+    /// it is decoded is read by `charset`.
     #[must_use]
     pub fn parse(bytes: &'a [u8], charset: Charset) -> Self {
         let mut args = Self::default();

@@ -7,37 +7,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter;
 
-use super::{Message, MessageHeader};
+use super::message::{Message, content_type};
 use crate::request::{Request, header_text, joined};
+pub use attribute::EventError;
 use attribute::{Attribute, PREFIX};
-
-/// Why a request is not a CloudEvent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EventError {
-    /// An attribute that each event has is missing.
-    #[error("the attribute `{0}` is missing")]
-    Missing(&'static str),
-    /// An attribute has a value that it cannot have.
-    #[error("the attribute `{name}` {reason}")]
-    Value {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A name is no attribute's.
-    #[error("`{0}` is not the name of an attribute, which has only a-z and 0-9")]
-    Name(String),
-    /// The content type announces several events.
-    #[error("batched content mode is not supported: send each event in a request of its own")]
-    Batched,
-    /// The content type announces an event format other than JSON.
-    #[error("the event format of `{0}` is not supported, `application/cloudevents+json` is")]
-    Format(String),
-    /// The event is not the JSON object that the content type announces.
-    #[error("the body is not a JSON event: {0}")]
-    Json(String),
-}
 
 /// Makes a message of an event. The content mode stays what it is.
 ///
@@ -83,12 +56,6 @@ fn binary(request: &Request) -> Result<Message<'_>, EventError> {
     // An event without data is a record without a value (Kafka binding, 3.2.2).
     let value = (!request.body.is_empty()).then_some(Cow::Borrowed(&*request.body));
     Ok(Message { key: key.map(Cow::Owned), value, headers, ..Message::default() })
-}
-
-/// The content type as a record header.
-fn content_type(request: &Request) -> Option<MessageHeader<'_>> {
-    let value = request.value(b"content-type")?;
-    Some((Cow::Borrowed(b"content-type"), Some(Cow::Borrowed(value))))
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ use serde_json::value::RawValue;
 
 use super::args::Args;
 use super::charset::Charset;
+use super::error::FormatError;
 use super::media::{Kind, kind};
-use super::{FormatError, json_text, multipart};
+use super::message::json_text;
+use super::multipart;
 use crate::request::{Request, header_text};
 
 /// Which groups a message has.

@@ -1,4 +1,5 @@
-//! What the outbox moves: records with who waits for them, batches of them, and callouts.
+//! What the outbox moves: records with the streams that wait for them, batches of them, and
+//! callouts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use crate::wire;
 /// The host's id of a request's stream.
 pub type StreamId = u32;
 
-/// An encoded record and who waits for its outcome.
+/// An encoded record and the stream that waits for its outcome, if one does.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) record: Vec<u8>,
+pub(super) struct QueuedRecord {
+    pub(super) encoded: Vec<u8>,
     pub(super) stream: Option<StreamId>,
     pub(super) since: Duration,
 }
@@ -24,7 +25,7 @@ pub(super) struct Entry {
 pub struct Settled {
     /// The stream that waits, if one does.
     pub stream: Option<StreamId>,
-    /// What it is told.
+    /// Its outcome.
     pub outcome: Outcome,
     /// The encoded record.
     pub record: Vec<u8>,
@@ -45,7 +46,7 @@ pub(super) struct Batch {
     pub(super) lane: Rc<str>,
     /// Given when it is first sent, kept when it is sent again.
     pub(super) sequence: Option<u64>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) records: Vec<QueuedRecord>,
     pub(super) attempts: u32,
     pub(super) not_before: Duration,
     /// Why an attempt may have been written, if one may.
@@ -57,7 +58,7 @@ pub(super) struct Batch {
 /// What a callout is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Asks whether the bridge is there.
+    /// Asks whether the bridge answers.
     Probe,
     /// Registers the profile.
     Register,
@@ -86,18 +87,18 @@ pub struct Callout {
     pub timeout: Duration,
 }
 
-impl Entry {
+impl QueuedRecord {
     pub(super) fn settle(self, outcome: Outcome) -> Settled {
-        Settled { stream: self.stream, outcome, record: self.record }
+        Settled { stream: self.stream, outcome, record: self.encoded }
     }
 }
 
 impl Batch {
-    pub(super) fn new(lane: Rc<str>, entries: Vec<Entry>) -> Self {
+    pub(super) fn new(lane: Rc<str>, records: Vec<QueuedRecord>) -> Self {
         Self {
             lane,
             sequence: None,
-            entries,
+            records,
             attempts: 0,
             not_before: Duration::ZERO,
             doubt: None,
@@ -107,15 +108,15 @@ impl Batch {
 
     /// Time left before the deadline of its oldest record.
     pub(super) fn remaining(&self, timeout: Duration, now: Duration) -> Duration {
-        let since = self.entries.first().map_or(now, |entry| entry.since);
+        let since = self.records.first().map_or(now, |record| record.since);
         (since + timeout).saturating_sub(now)
     }
 
     /// The outcome of a batch that is given up for `reason`.
-    pub(super) fn outcome(&self, reason: Reason) -> Outcome {
+    pub(super) fn outcome(&self, reason: &Reason) -> Outcome {
         match &self.doubt {
             Some(doubt) => Outcome::Unknown(doubt.clone()),
-            None => Outcome::NotWritten(reason),
+            None => Outcome::NotWritten(reason.clone()),
         }
     }
 }
@@ -134,7 +135,7 @@ impl Callout {
         }
     }
 
-    /// A question without a body.
+    /// A request without a body, which the bridge answers from memory.
     pub(crate) fn probe(timeout: Duration) -> Self {
         Self {
             purpose: Purpose::Probe,
@@ -155,7 +156,7 @@ impl Callout {
     ) -> Self {
         Self {
             purpose: Purpose::Produce(sequence),
-            records: batch.entries.len(),
+            records: batch.records.len(),
             again: batch.attempts > 0,
             method: "POST",
             path: "/v1/produce".to_owned(),
@@ -164,12 +165,6 @@ impl Callout {
             timeout: budget + Duration::from_millis(limits::CALLOUT_GRACE_MS),
         }
     }
-}
-
-/// Wait before attempt `attempts` + 2: doubling from 50 ms to 1 s. One worker has one batch to send
-/// again at a time, so there is no crowd for jitter to spread.
-pub(super) fn backoff(attempts: u32) -> Duration {
-    Duration::from_millis(50 << attempts.min(5)).min(Duration::from_secs(1))
 }
 
 /// The bridge answers a registration from memory.

@@ -8,32 +8,32 @@ use crate::config::Gating;
 #[derive(Debug)]
 pub(super) struct Health {
     gating: Option<Gating>,
-    state: State,
+    gate: Gate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Gate {
     /// So many batches have failed in a row.
-    Well { failures: u32 },
+    Open { failures: u32 },
     /// So many have succeeded in a row since; a request may be an attempt again at `probe_at`.
-    Failing { recoveries: u32, probe_at: Duration },
+    Closed { recoveries: u32, probe_at: Duration },
 }
 
 impl Health {
     pub(super) fn new(gating: Option<Gating>) -> Self {
-        Self { gating, state: State::Well { failures: 0 } }
+        Self { gating, gate: Gate::Open { failures: 0 } }
     }
 
     /// Whether there is nothing to remember.
     pub(super) fn is_well(&self) -> bool {
-        self.state == State::Well { failures: 0 }
+        self.gate == Gate::Open { failures: 0 }
     }
 
     /// Whether a request may be queued. What is queued is the probe; when nothing is, one request
-    /// in each interval is let through to be it.
+    /// in each interval is queued as the probe.
     pub(super) fn admits(&mut self, held_records: usize, now: Duration) -> bool {
-        match (&mut self.state, self.gating) {
-            (State::Failing { probe_at, .. }, Some(gating)) => {
+        match (&mut self.gate, self.gating) {
+            (Gate::Closed { probe_at, .. }, Some(gating)) => {
                 let probes = held_records == 0 && now >= *probe_at;
                 if probes {
                     *probe_at = now + gating.probe_interval;
@@ -46,29 +46,29 @@ impl Health {
 
     /// How long what failed waits now, where that is not for the backoff to say.
     pub(super) fn pause(&self) -> Option<Duration> {
-        match self.state {
-            State::Well { .. } => None,
-            State::Failing { .. } => self.gating.map(|gating| gating.probe_interval),
+        match self.gate {
+            Gate::Open { .. } => None,
+            Gate::Closed { .. } => self.gating.map(|gating| gating.probe_interval),
         }
     }
 
     pub(super) fn on_delivered(&mut self) {
         let needed = self.gating.map_or(0, |gating| gating.recoveries);
-        self.state = match self.state {
-            State::Failing { recoveries, probe_at } if recoveries + 1 < needed => {
-                State::Failing { recoveries: recoveries + 1, probe_at }
+        self.gate = match self.gate {
+            Gate::Closed { recoveries, probe_at } if recoveries + 1 < needed => {
+                Gate::Closed { recoveries: recoveries + 1, probe_at }
             }
-            _ => State::Well { failures: 0 },
+            _ => Gate::Open { failures: 0 },
         };
     }
 
     pub(super) fn on_failed(&mut self, now: Duration) {
         let Some(gating) = self.gating else { return };
-        self.state = match self.state {
-            State::Well { failures } if failures + 1 < gating.failures => {
-                State::Well { failures: failures + 1 }
+        self.gate = match self.gate {
+            Gate::Open { failures } if failures + 1 < gating.failures => {
+                Gate::Open { failures: failures + 1 }
             }
-            _ => State::Failing { recoveries: 0, probe_at: now + gating.probe_interval },
+            _ => Gate::Closed { recoveries: 0, probe_at: now + gating.probe_interval },
         };
     }
 }

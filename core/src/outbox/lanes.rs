@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::batch::{Batch, Entry};
+use super::batch::{Batch, QueuedRecord};
 use super::health::Health;
 use crate::config::{BatchLimits, Gating, QueueLimits};
 use crate::limits::LANES_MAX;
@@ -53,7 +53,7 @@ pub(super) struct Lanes {
 /// The records of a topic, or of all topics that share their batches.
 #[derive(Debug)]
 pub(super) struct Lane {
-    waiting: VecDeque<Entry>,
+    waiting: VecDeque<QueuedRecord>,
     waiting_bytes: usize,
     /// What is to be sent again, before everything that waits.
     pub(super) resend: VecDeque<Batch>,
@@ -77,8 +77,8 @@ impl Lanes {
         if full && self.held_records > 0 { Err(Code::QueueFull) } else { Ok(()) }
     }
 
-    /// Whether a topic's lane may hold so much more: as much as it leaves free to all others, so that
-    /// a topic which nobody can write to never fills the queue.
+    /// Whether a topic's lane may hold so much more: as much as it leaves free to all others, so
+    /// that a topic that cannot be written to never fills the queue.
     pub(super) fn check_share(
         &mut self,
         topic: &str,
@@ -104,9 +104,9 @@ impl Lanes {
     }
 
     /// Takes a record in.
-    pub(super) fn push(&mut self, topic: &str, entry: Entry) {
+    pub(super) fn push(&mut self, topic: &str, record: QueuedRecord) {
         self.held_records += 1;
-        self.held_bytes += entry.record.len();
+        self.held_bytes += record.encoded.len();
         let lane = match self.by_topic.get_mut(topic) {
             Some(lane) => lane,
             None => {
@@ -115,9 +115,9 @@ impl Lanes {
             }
         };
         lane.held_records += 1;
-        lane.held_bytes += entry.record.len();
-        lane.waiting_bytes += entry.record.len();
-        lane.waiting.push_back(entry);
+        lane.held_bytes += record.encoded.len();
+        lane.waiting_bytes += record.encoded.len();
+        lane.waiting.push_back(record);
     }
 
     pub(super) fn get(&self, topic: &str) -> Option<&Lane> {
@@ -184,11 +184,12 @@ impl Lane {
 
     /// When the oldest waiting record was pushed.
     pub(super) fn oldest(&self) -> Option<Duration> {
-        self.waiting.front().map(|entry| entry.since)
+        self.waiting.front().map(|record| record.since)
     }
 
-    pub(super) fn resend_is_due(&self, now: Duration) -> bool {
-        self.resend.front().is_some_and(|batch| batch.not_before <= now)
+    /// Since when a batch could have been sent again; none while none may be.
+    pub(super) fn resend_since(&self, now: Duration) -> Option<Duration> {
+        self.resend.front().map(|batch| batch.not_before).filter(|at| *at <= now)
     }
 
     pub(super) fn holds_a_full_batch(&self, limits: BatchLimits) -> bool {
@@ -197,32 +198,32 @@ impl Lane {
 
     /// The oldest records, up to a batch's limits, none younger than `age` beyond the oldest, and
     /// always one.
-    pub(super) fn take_batch(&mut self, limits: BatchLimits, age: Duration) -> Vec<Entry> {
+    pub(super) fn take_batch(&mut self, limits: BatchLimits, age: Duration) -> Vec<QueuedRecord> {
         let mut bytes = 0;
         let youngest = self.oldest().unwrap_or_default().saturating_add(age);
-        let fits = |entry: &&Entry| {
-            bytes += entry.record.len();
-            bytes <= limits.bytes && entry.since <= youngest
+        let fits = |record: &&QueuedRecord| {
+            bytes += record.encoded.len();
+            bytes <= limits.bytes && record.since <= youngest
         };
         let count = self.waiting.iter().take(limits.records).take_while(fits).count().max(1);
         self.take(count)
     }
 
     /// The records that were pushed before `moment`.
-    pub(super) fn take_before(&mut self, moment: Duration) -> Vec<Entry> {
-        let count = self.waiting.iter().take_while(|entry| entry.since < moment).count();
+    pub(super) fn take_before(&mut self, moment: Duration) -> Vec<QueuedRecord> {
+        let count = self.waiting.iter().take_while(|record| record.since < moment).count();
         self.take(count)
     }
 
     /// All of them.
-    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+    pub(super) fn take_all(&mut self) -> Vec<QueuedRecord> {
         self.take(self.waiting.len())
     }
 
-    fn take(&mut self, count: usize) -> Vec<Entry> {
+    fn take(&mut self, count: usize) -> Vec<QueuedRecord> {
         let count = count.min(self.waiting.len());
         let taken: Vec<_> = self.waiting.drain(..count).collect();
-        self.waiting_bytes -= taken.iter().map(|entry| entry.record.len()).sum::<usize>();
+        self.waiting_bytes -= taken.iter().map(|record| record.encoded.len()).sum::<usize>();
         taken
     }
 }

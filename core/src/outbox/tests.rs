@@ -96,7 +96,7 @@ fn not(code: Code) -> Outcome {
     Outcome::NotWritten(Reason::new(code, ""))
 }
 
-fn told(settled: &[Settled]) -> Vec<(u32, &'static str)> {
+fn by_stream(settled: &[Settled]) -> Vec<(u32, &'static str)> {
     let name = |outcome: &Outcome| match outcome {
         Outcome::Written { .. } => "written",
         Outcome::NotWritten(_) => "not written",
@@ -121,7 +121,7 @@ fn what_queues_while_four_batches_are_in_flight_goes_out_together() {
     (4..7).for_each(|stream| filter.push(stream).unwrap());
     assert_eq!(filter.poll(), None);
     let settled = filter.outcomes(&first[2], &[written(9)]);
-    assert_eq!(told(&settled), [(2, "written")]);
+    assert_eq!(by_stream(&settled), [(2, "written")]);
     assert_eq!(streams(&filter.poll().unwrap()), [4, 5, 6]);
 }
 
@@ -134,8 +134,8 @@ fn swapped_replies_reach_their_own_streams() {
     filter.push(3).unwrap();
     let two = filter.poll().unwrap();
     let settled = filter.outcomes(&two, &[written(0), not(Code::Rejected)]);
-    assert_eq!(told(&settled), [(2, "written"), (3, "not written")]);
-    assert_eq!(told(&filter.outcomes(&one, &[written(1)])), [(1, "written")]);
+    assert_eq!(by_stream(&settled), [(2, "written"), (3, "not written")]);
+    assert_eq!(by_stream(&filter.outcomes(&one, &[written(1)])), [(1, "written")]);
     assert_eq!(filter.outbox.depth(), Depth::default());
     assert_eq!(filter.outcomes(&one, &[written(1)]), [], "a second reply settles nothing");
 }
@@ -153,7 +153,7 @@ fn an_unknown_profile_is_registered_and_the_batch_sent_once_more() {
     let again = filter.poll().unwrap();
     assert_eq!(again.body, produce.body);
     let settled = filter.reply(&again, 404, b"{}");
-    assert_eq!(told(&settled), [(1, "not written")], "registered once, not for ever");
+    assert_eq!(by_stream(&settled), [(1, "not written")], "registered once, not for ever");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_refused_profile_answers_who_waits_for_it() {
     let produce = filter.poll().unwrap();
     filter.reply(&produce, 404, b"{}");
     let register = filter.poll().unwrap();
-    assert_eq!(told(&filter.reply(&register, 422, b"no")), [(1, "not written")]);
+    assert_eq!(by_stream(&filter.reply(&register, 422, b"no")), [(1, "not written")]);
     filter.push(2).unwrap();
     assert_eq!(filter.poll().unwrap().method, "POST", "the next request tries again");
 }
@@ -178,7 +178,7 @@ fn a_lost_reply_is_asked_for_again_under_the_same_sequence() {
     filter.now += Duration::from_millis(50);
     let again = filter.poll().unwrap();
     assert_eq!(again.purpose, first.purpose);
-    assert_eq!(told(&filter.outcomes(&again, &[written(5)])), [(1, "written")]);
+    assert_eq!(by_stream(&filter.outcomes(&again, &[written(5)])), [(1, "written")]);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn doubt_outlives_a_later_refusal() {
     let third = filter.poll().unwrap();
     assert_eq!((third.purpose, third.body.len()), (first.purpose, first.body.len()));
     let settled = filter.outcomes(&third, &[not(Code::KafkaUnreachable)]);
-    assert_eq!(told(&settled), [(1, "unknown")]);
+    assert_eq!(by_stream(&settled), [(1, "unknown")]);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn doubt_outlives_a_split() {
     filter.reply(&again, 413, b"{}");
     let half = filter.poll().unwrap();
     let settled = filter.outcomes(&half, &[not(Code::KafkaUnreachable)]);
-    assert_eq!(told(&settled), [(1, "unknown")]);
+    assert_eq!(by_stream(&settled), [(1, "unknown")]);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_deadline_ends_every_wait() {
     filter.now += Duration::from_secs(11);
     let settled = filter.outbox.expire(filter.now);
     assert_eq!(
-        told(&settled),
+        by_stream(&settled),
         [
             (1, "unknown"),
             (2, "not written"),
@@ -290,7 +290,7 @@ fn memory_mode_keeps_what_may_yet_be_written_and_drops_only_what_never_can() {
     filter.push(4).unwrap();
     let mixed = [written(0), not(Code::KafkaUnreachable), not(Code::Rejected)];
     let settled = filter.outcomes(&first, &mixed);
-    assert_eq!(told(&settled), [(1, "written"), (3, "not written")]);
+    assert_eq!(by_stream(&settled), [(1, "written"), (3, "not written")]);
     assert_eq!(filter.poll(), None, "nothing overtakes the batch that is sent again");
     filter.now += Duration::from_secs(3600);
     assert_eq!(filter.outbox.expire(filter.now), []);
@@ -328,7 +328,7 @@ fn a_frame_that_is_too_large_is_halved() {
     assert_eq!(filter.reply(&whole, 413, b"{}"), []);
     let (one, two) = (filter.poll().unwrap(), filter.poll().unwrap());
     assert_eq!((streams(&one), streams(&two)), (vec![1], vec![2, 3]));
-    assert_eq!(told(&filter.reply(&one, 413, b"{}")), [(1, "not written")]);
+    assert_eq!(by_stream(&filter.reply(&one, 413, b"{}")), [(1, "not written")]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::nginx::Body;
 use crate::rule::Rule;
 use crate::running::Called;
-use crate::world::{Frame, Open, Stage};
+use crate::world::{Frame, Open, StreamPhase};
 
 impl Host {
     pub(crate) fn apisix_configure(&mut self, route: usize) {
@@ -85,7 +85,7 @@ impl Host {
     pub(crate) fn apisix_pump(&mut self, id: usize) {
         let (stage, filter) = self.stream(id, |stream| (stream.stage, stream.filter));
         let Some((vm, context)) = filter else { return };
-        if stage != Stage::Body || self.stream(id, |stream| stream.ended) {
+        if stage != StreamPhase::Body || self.stream(id, |stream| stream.ended) {
             return;
         }
         let size = match self.nginx_body(id) {
@@ -110,7 +110,8 @@ impl Host {
             return;
         }
         self.apisix_answers(vm, &called);
-        if self.stream(id, |stream| stream.stage) == Stage::Over || self.waits_for_callout(id) {
+        if self.stream(id, |stream| stream.stage) == StreamPhase::Over || self.waits_for_callout(id)
+        {
             return;
         }
         if called.result.unwrap_or_default() == PAUSE {
@@ -124,9 +125,10 @@ impl Host {
     }
 
     fn apisix_resume(&mut self, id: usize) {
-        let stage = self.stream(id, |stream| std::mem::replace(&mut stream.stage, Stage::Body));
+        let stage =
+            self.stream(id, |stream| std::mem::replace(&mut stream.stage, StreamPhase::Body));
         match stage {
-            Stage::Headers => self.apisix_pump(id),
+            StreamPhase::Headers => self.apisix_pump(id),
             _ => self.nginx_goes_on(id),
         }
     }
@@ -176,7 +178,7 @@ impl Host {
             return;
         }
         self.apisix_answers(vm, &called);
-        let over = self.stream(id, |stream| stream.stage) == Stage::Over;
+        let over = self.stream(id, |stream| stream.stage) == StreamPhase::Over;
         if !over && !self.waits_for_callout(id) {
             self.apisix_resume(id);
         }

@@ -1,5 +1,5 @@
 //! A model of the bridge: decodes real frames, remembers batches, and keeps the ledger of what is
-//! in Kafka; a test tells it what to do with the next callouts.
+//! in Kafka; a test sets what it does with the next callouts.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -117,12 +117,6 @@ impl Bridge {
     /// Somebody makes the topic.
     pub fn created(&mut self, topic: &str) {
         self.missing.remove(topic);
-    }
-
-    /// It is killed and started again: Kafka keeps the ledger, it forgets all else.
-    pub fn restart(&mut self) {
-        self.profiles.clear();
-        self.answered.clear();
     }
 
     /// The ledger and the lists are read; only what it answers batches by is kept.

@@ -171,7 +171,7 @@ pub enum Seen {
     Pending,
     /// The filter's own reply.
     Answered(Reply),
-    /// The request went on, and what stands behind the filter answered.
+    /// The request went on to the upstream, which answered.
     Upstream(Reply),
     /// The host's own error.
     Host(Reply),

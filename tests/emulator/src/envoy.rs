@@ -11,7 +11,7 @@ use crate::profile::{FailurePolicy, Profile};
 use crate::rule::Rule;
 use crate::running::Called;
 use crate::vm::Stop;
-use crate::world::{Stage, Stream};
+use crate::world::{Stream, StreamPhase};
 
 impl Host {
     /// A request's headers arrive, and with them all that its client has sent.
@@ -65,11 +65,11 @@ impl Host {
                 (world.settings.buffer_limit, world.now_ms + world.settings.idle_timeout_ms)
             };
             let stream = self.stream(id, |stream| Arrived::of(stream));
-            if stream.stage == Stage::Over || stream.ended {
+            if stream.stage == StreamPhase::Over || stream.ended {
                 return;
             }
             // Without the option a pause holds the body back as well.
-            if no_stop && stream.stage == Stage::Headers && stream.paused {
+            if no_stop && stream.stage == StreamPhase::Headers && stream.paused {
                 return;
             }
             let Some((vm, context)) = stream.filter else { return };
@@ -81,7 +81,7 @@ impl Host {
             };
             self.stream(id, |stream| {
                 stream.idle_at_ms = idle_at_ms;
-                stream.stage = Stage::Body;
+                stream.stage = StreamPhase::Body;
                 stream.ended = last;
             });
             let called = if trailers {
@@ -117,7 +117,7 @@ impl Host {
         let result = called.result;
         let callback = called.frame.callback;
         self.envoy_after(vm, called);
-        if self.stream(id, |stream| stream.stage) == Stage::Over
+        if self.stream(id, |stream| stream.stage) == StreamPhase::Over
             || callback == "proxy_on_context_create"
         {
             return;
@@ -165,13 +165,13 @@ impl Host {
         }
     }
 
-    /// The request goes to what stands behind the filter, which answers without its body.
+    /// The request goes to the upstream, which answers without its body.
     fn envoy_goes_on(&mut self, id: usize) {
         let upstream = self.world.borrow().settings.upstream.clone();
         self.envoy_finish(id, Seen::Upstream(upstream));
     }
 
-    /// A stream ends: its callouts are cancelled, and the filter is told.
+    /// A stream ends: its callouts are cancelled, and the filter sees its end.
     pub(crate) fn envoy_finish(&mut self, id: usize, seen: Seen) {
         let seen = match seen {
             Seen::Host(reply) => {
@@ -183,7 +183,7 @@ impl Host {
             let mut world = self.world.borrow_mut();
             world.callouts.retain(|_, open| open.stream != Some(id));
             let stream = world.streams.get_mut(&id).unwrap();
-            (stream.seen, stream.stage) = (seen, Stage::Over);
+            (stream.seen, stream.stage) = (seen, StreamPhase::Over);
             stream.filter.take()
         };
         let Some((vm, context)) = filter else { return };
@@ -214,7 +214,7 @@ impl Host {
 
 /// What there is of a request, and what of it comes next.
 struct Arrived {
-    stage: Stage,
+    stage: StreamPhase,
     ended: bool,
     paused: bool,
     filter: Option<(usize, u32)>,

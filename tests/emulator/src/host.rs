@@ -8,11 +8,11 @@ use crate::client::{Request, Seen};
 use crate::profile::{Profile, Settings};
 use crate::vm::{Guest, Vm};
 use crate::wasmx::callouts::waits_for_more;
-use crate::world::{Posted, Shared, Stage, Stream, World};
+use crate::world::{Posted, SharedWorld, Stream, StreamPhase, World};
 
 /// A host with its workers.
 pub struct Host {
-    pub(crate) world: Shared,
+    pub(crate) world: SharedWorld,
     pub(crate) guest: Guest,
     /// Instances by the index of their state in the world; none once they are gone.
     pub(crate) vms: Vec<Option<Vm>>,
@@ -114,7 +114,7 @@ impl Host {
                 taken: 0,
                 ended: false,
                 paused: false,
-                stage: Stage::Headers,
+                stage: StreamPhase::Headers,
                 seen: Seen::Pending,
                 idle_at_ms,
                 wants_body: false,
@@ -124,7 +124,9 @@ impl Host {
             id
         };
         if self.workers[worker].dead {
-            self.stream(id, |stream| (stream.seen, stream.stage) = (Seen::Closed, Stage::Over));
+            self.stream(id, |stream| {
+                (stream.seen, stream.stage) = (Seen::Closed, StreamPhase::Over)
+            });
         } else {
             match self.profile() {
                 Profile::Envoy | Profile::EnvoyNoStop => self.envoy_open(id),
@@ -135,24 +137,9 @@ impl Host {
         Client(id)
     }
 
-    /// A client sends another piece of its body.
-    pub fn send_piece(&mut self, client: Client, piece: impl Into<Vec<u8>>) {
-        self.stream(client.0, |stream| stream.request.body.push(piece.into()));
-        self.pump(client.0);
-    }
-
-    /// A client's request ends.
-    pub fn finish(&mut self, client: Client) {
-        self.stream(client.0, |stream| {
-            stream.request.ends = true;
-            stream.request.late_end = true;
-        });
-        self.pump(client.0);
-    }
-
     /// A client closes its connection.
     pub fn hang_up(&mut self, client: Client) {
-        if self.stream(client.0, |stream| stream.stage) == Stage::Over {
+        if self.stream(client.0, |stream| stream.stage) == StreamPhase::Over {
             return;
         }
         match self.profile() {
@@ -167,9 +154,9 @@ impl Host {
         self.stream(client.0, |stream| stream.seen.clone())
     }
 
-    /// What a client has seen, when nobody will ask again.
+    /// What a client has seen, for the last time.
     pub fn take(&mut self, client: Client) -> Seen {
-        let over = self.stream(client.0, |stream| stream.stage == Stage::Over);
+        let over = self.stream(client.0, |stream| stream.stage == StreamPhase::Over);
         if !over {
             return Seen::Pending;
         }
@@ -241,14 +228,6 @@ impl Host {
         };
         if due_now {
             self.deliver(callout);
-        }
-    }
-
-    fn pump(&mut self, id: usize) {
-        match self.profile() {
-            Profile::Envoy | Profile::EnvoyNoStop => self.envoy_pump(id),
-            Profile::Wasmx => self.wasmx_pump(id),
-            Profile::Apisix => self.apisix_pump(id),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::abi::{self, Pair};
 use crate::client::{Reply, Request, Seen};
 use crate::host::Host;
 use crate::profile::Profile;
-use crate::world::{Root, Stage};
+use crate::world::{Root, StreamPhase};
 
 /// How far a request's body is.
 pub(crate) enum Body {
@@ -83,7 +83,7 @@ impl Host {
         self.world.borrow().callouts.values().any(|open| open.stream == Some(id))
     }
 
-    /// A request goes to what stands behind the filter.
+    /// A request goes to the upstream.
     pub(crate) fn nginx_goes_on(&mut self, id: usize) {
         let upstream = self.world.borrow().settings.upstream.clone();
         self.close(id, Seen::Upstream(upstream));
@@ -104,7 +104,7 @@ impl Host {
             if stream.seen == Seen::Pending {
                 stream.seen = seen;
             }
-            stream.stage = Stage::Over;
+            stream.stage = StreamPhase::Over;
             stream.buffered = Vec::new();
             stream.request.body = Vec::new();
             stream.filter.take()

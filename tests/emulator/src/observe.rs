@@ -5,7 +5,7 @@ use crate::client::Seen;
 use crate::host::{Client, Host, NEVER};
 use crate::profile::Profile;
 use crate::rule::Rule;
-use crate::world::{Fault, Log, Stage};
+use crate::world::{InjectedStatus, Log, StreamPhase};
 
 /// Something that is due.
 #[derive(Debug, Clone, Copy)]
@@ -18,13 +18,13 @@ pub(crate) enum Due {
 impl Host {
     /// Makes each call of a host function return a raw status without doing anything.
     pub fn fail(&mut self, function: &str, status: u32) {
-        let fault = Fault { name: function.to_owned(), after: None, status };
+        let fault = InjectedStatus { name: function.to_owned(), after: None, status };
         self.world.borrow_mut().faults.push(fault);
     }
 
     /// Makes one call of a host function, counted from 0, return a raw status.
     pub fn fail_once(&mut self, function: &str, nth: u64, status: u32) {
-        let fault = Fault { name: function.to_owned(), after: Some(nth), status };
+        let fault = InjectedStatus { name: function.to_owned(), after: Some(nth), status };
         self.world.borrow_mut().faults.push(fault);
     }
 
@@ -214,7 +214,7 @@ impl Host {
         // A test may have thousands of streams behind it, and this runs at every step of the clock.
         if world.profile.is_envoy() {
             for (id, stream) in &world.streams {
-                if stream.stage != Stage::Over {
+                if stream.stage != StreamPhase::Over {
                     consider(stream.idle_at_ms, Due::Idle(*id));
                 }
             }

@@ -62,7 +62,7 @@ pub struct Settings {
     pub shared_zone: bool,
     /// APISIX: a trap aborts the worker, as it does on a busy one.
     pub trap_aborts: bool,
-    /// What stands behind the filter.
+    /// The upstream.
     pub upstream: Reply,
     /// The next header map that is read is cut to so many bytes.
     pub broken_map: Option<usize>,

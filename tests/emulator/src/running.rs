@@ -7,7 +7,7 @@ use crate::host::{Host, Worker};
 use crate::profile::Profile;
 use crate::rule::Rule;
 use crate::vm::{Stop, Vm};
-use crate::world::{Frame, Stage, VmState};
+use crate::world::{Frame, StreamPhase, VmState};
 
 /// What a callback did.
 pub(crate) struct Called {
@@ -127,8 +127,8 @@ impl Host {
         }
         let world = &mut *world;
         for stream in world.streams.values_mut().filter(|stream| stream.worker == worker) {
-            if stream.stage != Stage::Over {
-                (stream.seen, stream.stage) = (Seen::Closed, Stage::Over);
+            if stream.stage != StreamPhase::Over {
+                (stream.seen, stream.stage) = (Seen::Closed, StreamPhase::Over);
                 stream.filter = None;
             }
         }

@@ -48,7 +48,7 @@ impl Scene {
         Self { host, bridge: Bridge::new(), route }
     }
 
-    /// Sends a request, lets the bridge work, and tells what the client has seen then.
+    /// Sends a request, lets the bridge work, and returns what the client has seen then.
     pub fn ask(&mut self, request: Request) -> Seen {
         let client = self.send(request);
         self.host.serve(&mut self.bridge);

@@ -15,7 +15,7 @@ use crate::imports;
 use crate::profile::Profile;
 use crate::rule::Rule;
 use crate::wasi;
-use crate::world::{Shared, World};
+use crate::world::{SharedWorld, World};
 
 /// A compiled guest.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Guest(Module);
 
 /// What host calls find in a VM.
 pub(crate) struct Data {
-    pub(crate) world: Shared,
+    pub(crate) world: SharedWorld,
 }
 
 pub(crate) struct Vm {
@@ -97,7 +97,7 @@ impl Guest {
 }
 
 impl Vm {
-    pub(crate) fn new(guest: &Guest, world: &Shared) -> Result<Self, String> {
+    pub(crate) fn new(guest: &Guest, world: &SharedWorld) -> Result<Self, String> {
         let (profile, fuel) = {
             let world = world.borrow();
             (world.profile, world.settings.fuel)

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::nginx::Body;
 use crate::rule::Rule;
 use crate::running::Called;
-use crate::world::Stage;
+use crate::world::StreamPhase;
 
 impl Host {
     pub(crate) fn wasmx_open(&mut self, id: usize) {
@@ -37,7 +37,7 @@ impl Host {
         let (stage, paused, filter) =
             self.stream(id, |stream| (stream.stage, stream.paused, stream.filter));
         let Some((vm, context)) = filter else { return };
-        if stage != Stage::Body || paused || self.stream(id, |stream| stream.ended) {
+        if stage != StreamPhase::Body || paused || self.stream(id, |stream| stream.ended) {
             return;
         }
         let size = match self.nginx_body(id) {
@@ -61,7 +61,7 @@ impl Host {
         }
         let pauses = called.result.unwrap_or_default() == PAUSE;
         self.wasmx_answers(vm, &called);
-        if self.stream(id, |stream| stream.stage) == Stage::Over {
+        if self.stream(id, |stream| stream.stage) == StreamPhase::Over {
             return;
         }
         // Without a callout nothing ends the pause but the client.
@@ -76,10 +76,10 @@ impl Host {
     pub(crate) fn wasmx_resume(&mut self, id: usize) {
         let stage = self.stream(id, |stream| {
             stream.paused = false;
-            std::mem::replace(&mut stream.stage, Stage::Body)
+            std::mem::replace(&mut stream.stage, StreamPhase::Body)
         });
         match stage {
-            Stage::Headers => self.wasmx_pump(id),
+            StreamPhase::Headers => self.wasmx_pump(id),
             _ => self.nginx_goes_on(id),
         }
     }
@@ -107,7 +107,7 @@ impl Host {
         self.close(id, Seen::Answered(reply));
     }
 
-    /// A request is over: the filter is told.
+    /// A request ends, and the filter sees its end.
     pub(crate) fn wasmx_close(&mut self, id: usize, seen: Seen) {
         self.world.borrow_mut().callouts.retain(|_, open| open.stream != Some(id));
         let Some((vm, context)) = self.nginx_over(id, seen) else { return };

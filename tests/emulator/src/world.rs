@@ -10,7 +10,7 @@ use crate::client::{Reply, Request, Seen};
 use crate::profile::{Profile, Settings};
 use crate::rule::Rule;
 
-pub(crate) type Shared = Rc<RefCell<World>>;
+pub(crate) type SharedWorld = Rc<RefCell<World>>;
 
 /// The host's state outside the wasm VMs.
 pub(crate) struct World {
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) posted: VecDeque<Posted>,
     pub(crate) statuses: BTreeMap<(&'static str, u32), u64>,
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<InjectedStatus>,
     pub(crate) traps: Vec<String>,
     pub(crate) trapped: u64,
     pub(crate) trace: VecDeque<String>,
@@ -129,11 +129,11 @@ pub(crate) struct Stream {
     pub(crate) buffered: Vec<Vec<u8>>,
     /// How many pieces of the request were taken in.
     pub(crate) taken: usize,
-    /// The end of the request was told to the filter.
+    /// The filter has seen the end of the request.
     pub(crate) ended: bool,
     pub(crate) paused: bool,
     /// Its headers were held back and not yet let go.
-    pub(crate) stage: Stage,
+    pub(crate) stage: StreamPhase,
     pub(crate) seen: Seen,
     pub(crate) idle_at_ms: u64,
     /// APISIX: the property that asks for the body.
@@ -143,7 +143,7 @@ pub(crate) struct Stream {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum StreamPhase {
     Headers,
     Body,
     Over,
@@ -165,7 +165,7 @@ pub(crate) struct Frame {
     pub(crate) callback: &'static str,
     pub(crate) context: u32,
     pub(crate) effective: u32,
-    /// Its wish for another effective context was refused.
+    /// Another effective context was refused to it.
     pub(crate) strayed: bool,
     /// The callout's reply that it may read, and whether the body is handed over.
     pub(crate) reply: Option<(Reply, bool)>,
@@ -185,9 +185,9 @@ pub(crate) enum Posted {
     Wake { queue: u32 },
 }
 
-pub(crate) struct Fault {
+pub(crate) struct InjectedStatus {
     pub(crate) name: String,
-    /// Calls to let pass before it strikes; none to strike each.
+    /// Calls that succeed before it takes effect; none where each call has it.
     pub(crate) after: Option<u64>,
     pub(crate) status: u32,
 }

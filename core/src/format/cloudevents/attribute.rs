@@ -2,9 +2,36 @@
 
 use percent_encoding::percent_decode;
 
-use super::EventError;
 use crate::request::header_text;
 use crate::time::is_rfc3339;
+
+/// Why a request is not a CloudEvent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// An attribute that each event has is missing.
+    #[error("the attribute `{0}` is missing")]
+    Missing(&'static str),
+    /// An attribute has a value that it cannot have.
+    #[error("the attribute `{name}` {reason}")]
+    Value {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A name is no attribute's.
+    #[error("`{0}` is not the name of an attribute, which has only a-z and 0-9")]
+    Name(String),
+    /// The content type announces several events.
+    #[error("batched content mode is not supported: send each event in a request of its own")]
+    Batched,
+    /// The content type announces an event format other than JSON.
+    #[error("the event format of `{0}` is not supported, `application/cloudevents+json` is")]
+    Format(String),
+    /// The event is not the JSON object that the content type announces.
+    #[error("the body is not a JSON event: {0}")]
+    Json(String),
+}
 
 /// The value of an attribute, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +87,7 @@ impl Attribute {
         let value = header_text(value);
         let value = match value.strip_prefix('"') {
             Some(quoted) => {
-                &*unquote(quoted).ok_or_else(|| fault(name, "has a quoted string without end"))?
+                &*unquote(quoted).ok_or_else(|| fault(name, "has an unterminated quoted string"))?
             }
             None => &*value,
         };

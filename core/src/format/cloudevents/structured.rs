@@ -7,9 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
-use super::attribute::{self, Attribute};
-use super::{EventError, Message};
-use crate::format::json_text;
+use super::attribute::{self, Attribute, EventError};
+use crate::format::message::{Message, content_type, json_text};
 use crate::request::Request;
 
 pub(super) fn encode(request: &Request) -> Result<Message<'_>, EventError> {
@@ -34,12 +33,12 @@ pub(super) fn encode(request: &Request) -> Result<Message<'_>, EventError> {
     }
     attribute::require(is_there)?;
     if is_there("data") && is_there("data_base64") {
-        return Err(attribute::fault("data_base64", "is there together with `data`"));
+        return Err(attribute::fault("data_base64", "is not allowed together with `data`"));
     }
     Ok(Message {
         key: key.map(Cow::Owned),
         value: Some(Cow::Borrowed(&request.body)),
-        headers: super::content_type(request).into_iter().collect(),
+        headers: content_type(request).into_iter().collect(),
         ..Message::default()
     })
 }

@@ -106,8 +106,8 @@ fn an_invalid_binary_event_names_its_attribute() {
         ("ce-id", "%C0%A0", "the attribute `id` is not valid UTF-8 when it is decoded"),
         ("ce-id", "a%00", "the attribute `id` has a control character or a noncharacter"),
         ("ce-id", "%EF%BF%BE", "the attribute `id` has a control character or a noncharacter"),
-        ("ce-id", "\"a", "the attribute `id` has a quoted string without end"),
-        ("ce-id", "\"a\"b", "the attribute `id` has a quoted string without end"),
+        ("ce-id", "\"a", "the attribute `id` has an unterminated quoted string"),
+        ("ce-id", "\"a\"b", "the attribute `id` has an unterminated quoted string"),
         ("ce-source", "a%20b", "the attribute `source` is not a URI"),
         ("ce-time", "yesterday", "the attribute `time` is not a timestamp of RFC 3339"),
         ("ce-partitionkey", "", "the attribute `partitionkey` is empty"),
@@ -146,7 +146,7 @@ fn an_invalid_structured_event_names_its_attribute() {
         (r#","data_base64":1"#, "the attribute `data_base64` is not a string"),
         (
             r#","data":1,"data_base64":"AA==""#,
-            "the attribute `data_base64` is there together with `data`",
+            "the attribute `data_base64` is not allowed together with `data`",
         ),
     ] {
         assert_eq!(event(fields), Err(error.to_owned()), "{fields}");

@@ -40,7 +40,7 @@ impl Host {
     }
 }
 
-/// What the filter is told; none for a reply that broke off, which has no headers either.
+/// What the filter sees; none for a reply that broke off, which has no headers either.
 fn seen_by_filter(ending: Ending) -> Option<Reply> {
     let reset = |reason: &str| {
         let text = format!(

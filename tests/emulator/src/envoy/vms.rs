@@ -3,7 +3,7 @@
 use crate::client::{Reply, Seen};
 use crate::host::{Host, Route};
 use crate::profile::FailurePolicy;
-use crate::world::{Root, Stage};
+use crate::world::{Root, StreamPhase};
 
 impl Host {
     /// A configuration is tried in a canary, then given to the main thread's VM and each worker's.
@@ -104,7 +104,7 @@ impl Host {
             world.settings.failure_policy
         };
         let Some((id, callback)) = of else { return };
-        if self.stream(id, |stream| stream.stage) == Stage::Over {
+        if self.stream(id, |stream| stream.stage) == StreamPhase::Over {
             return;
         }
         let refusal = Seen::Host(Reply { status: 503, ..Reply::default() });

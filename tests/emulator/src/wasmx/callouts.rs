@@ -4,7 +4,7 @@ use crate::abi;
 use crate::callout::Ending;
 use crate::client::Reply;
 use crate::host::Host;
-use crate::world::{Frame, Open, Stage};
+use crate::world::{Frame, Open, StreamPhase};
 
 impl Host {
     pub(crate) fn wasmx_deliver(&mut self, open: &Open, ending: Ending) {
@@ -40,7 +40,7 @@ impl Host {
         }
         let Some(id) = open.stream else { return };
         self.wasmx_answers(vm, &called);
-        let over = self.stream(id, |stream| stream.stage) == Stage::Over;
+        let over = self.stream(id, |stream| stream.stage) == StreamPhase::Over;
         if !over && !self.waits_for_callout(id) {
             self.wasmx_resume(id);
         }

@@ -2,7 +2,7 @@
 
 use crate::client::{Reply, Seen};
 use crate::host::{Host, Route};
-use crate::world::{Root, Stage};
+use crate::world::{Root, StreamPhase};
 
 impl Host {
     /// Each worker starts its root; a refusal keeps the worker from starting.
@@ -79,7 +79,7 @@ impl Host {
             world.vms[vm].contexts.clear();
         }
         let Some((id, callback)) = of else { return };
-        if self.stream(id, |stream| stream.stage) == Stage::Over {
+        if self.stream(id, |stream| stream.stage) == StreamPhase::Over {
             return;
         }
         match callback {

@@ -43,7 +43,7 @@ fn endings() -> Vec<Ending> {
 /// Every failure looks the same, so the bridge is asked whether it lives before anything is sent
 /// again.
 #[test]
-fn a_lost_reply_is_asked_for_again_after_a_question() {
+fn a_lost_reply_is_asked_for_again_after_a_probe() {
     for ending in endings() {
         for written in [true, false] {
             let mut scene = acked();

@@ -1,11 +1,6 @@
 //! One callout carries what many requests queued, and each request gets its own answer.
 
-use std::collections::HashSet;
-
-use kafka_upstream_emulator::Bridge;
-use kafka_upstream_emulator::{
-    Client, Ending, Guest, Host, Profile, Request, Scene, Seen, configuration,
-};
+use kafka_upstream_emulator::{Client, Ending, Guest, Host, Profile, Request, Scene};
 use serde_json::json;
 
 fn warm() -> Scene {
@@ -25,21 +20,6 @@ fn assert_own_answers(scene: &Scene, clients: &[(Client, String)]) {
 fn send_many(scene: &mut Scene, count: usize, name: &str) -> Vec<(Client, String)> {
     let bodies = (0..count).map(|n| format!("{name} {n}"));
     bodies.map(|body| (scene.send(Request::post(body.clone())), body)).collect()
-}
-
-/// A thousand requests queue in one turn of the event loop.
-#[test]
-fn a_thousand_requests_of_one_turn_make_few_callouts() {
-    let mut scene = warm();
-    let before = scene.bridge.batches.len();
-    let clients = send_many(&mut scene, 1000, "r");
-    assert_eq!(scene.host.callouts_open(), 0, "nothing goes out before the turn ends");
-    scene.host.turn();
-    assert_eq!(scene.host.callouts_open(), 4, "the batches in flight are bounded");
-    scene.host.serve(&mut scene.bridge);
-    assert_own_answers(&scene, &clients);
-    assert!(scene.bridge.batches.len() - before <= 5);
-    scene.assert_empty();
 }
 
 /// A third of the clients leave while their batch is in flight.
@@ -84,48 +64,6 @@ fn no_stream_gets_anothers_answer() {
     }
 }
 
-/// A stream ends between queueing and dispatch; its id is next to a live one.
-#[test]
-fn a_stream_that_ends_early_leaves_its_neighbours_answers_alone() {
-    let mut scene = warm();
-    let clients = send_many(&mut scene, 3, "r");
-    scene.host.hang_up(clients[1].0);
-    scene.host.serve(&mut scene.bridge);
-    assert_own_answers(&scene, &[clients[0].clone(), clients[2].clone()]);
-    assert_eq!(scene.host.seen(clients[1].0), Seen::Closed);
-    assert_eq!(scene.bridge.times("r 1"), 1);
-    scene.assert_empty();
-}
-
-/// Two configurations share a VM, and two workers run: each root wakes itself alone.
-#[test]
-fn no_root_takes_anothers_records_or_wake_ups() {
-    let mut host = Host::with_workers(Profile::Envoy, &Guest::filter(), 2);
-    let mut bridge = Bridge::new();
-    let routes = ["orders", "payments"].map(|topic| {
-        let fields = json!({ "topic": topic, "cluster": topic, "producer_async": false });
-        (topic, host.configure(configuration(Profile::Envoy, fields)).unwrap())
-    });
-    let mut clients = Vec::new();
-    for round in 0..10 {
-        for worker in 0..2 {
-            for (topic, route) in routes {
-                let body = format!("{topic} {worker} {round}");
-                let client = host.send_to(worker, route, Request::post(body.clone()));
-                clients.push((client, topic, body));
-            }
-        }
-    }
-    host.serve(&mut bridge);
-    for (client, topic, body) in clients {
-        assert_eq!(host.seen(client).answered().header("kafka-topic"), topic);
-        let written: Vec<_> = bridge.ledger.iter().filter(|one| one.body() == body).collect();
-        assert!(written.len() == 1 && written[0].topic == topic, "{body}");
-    }
-    let vms: HashSet<_> = bridge.batches.iter().map(|(vm, _, _)| *vm).collect();
-    assert_eq!(vms.len(), 4, "each root of each worker has its own sequence");
-}
-
 /// Without a queue that wakes the root each request makes its own callout.
 #[test]
 fn without_a_queue_each_request_makes_its_own_callout() {
@@ -153,17 +91,5 @@ fn a_second_reply_of_the_bridge_changes_nothing() {
     let Ending::Reply(reply) = ending else { panic!("{ending:?}") };
     scene.host.end(callout.id, Ending::Duplicate(reply));
     assert_eq!(scene.host.seen(client).status(), 200);
-    scene.assert_empty();
-}
-
-/// A bridge that has forgotten the profile is told again, and the batch is written once.
-#[test]
-fn a_forgotten_profile_is_registered_again() {
-    let mut scene = Scene::acked(Profile::Envoy, json!({}));
-    assert_eq!(scene.post("first").status(), 200);
-    scene.bridge.restart();
-    assert_eq!(scene.post("second").status(), 200);
-    let produced = scene.bridge.paths.iter().filter(|path| *path == "/v1/produce").count();
-    assert_eq!((produced, scene.bridge.times("second")), (4, 1));
     scene.assert_empty();
 }

@@ -13,9 +13,9 @@ fn name(profile: Profile) -> &'static str {
     }
 }
 
-/// The host is detected, or told rightly.
+/// The host is detected, or configured rightly.
 #[test]
-fn a_host_is_detected_or_told() {
+fn a_host_is_detected_or_configured() {
     for profile in SERVED {
         for host in ["auto", name(profile)] {
             let mut scene = Scene::acked(profile, json!({ "host": host }));

@@ -52,7 +52,7 @@ fn order(scene: &mut Scene, profile: Profile, round: usize) {
     }
 }
 
-/// What a client was told, against what is in Kafka.
+/// The reply to a client, against what is in Kafka.
 fn judge(scene: &mut Scene, client: Client, number: usize, body: &str) -> u32 {
     let seen = scene.host.take(client);
     let status = seen.status();

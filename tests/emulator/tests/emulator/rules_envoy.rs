@@ -12,7 +12,7 @@ fn envoy(guest: &Guest) -> (Host, Route) {
     (host, route)
 }
 
-/// A guest that pauses, and says the sizes and ends that it is told.
+/// A guest that pauses, and logs the sizes and ends that it gets.
 fn collector() -> Small {
     Small::new()
         .headers("(call $say @\"end\" (local.get $end)) (i32.const 1)")

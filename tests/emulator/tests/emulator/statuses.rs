@@ -81,7 +81,7 @@ fn no_status_traps_on(profile: Profile) {
     assert!(faults.is_empty(), "{profile:?}: {} of {all} trap: {faults:?}", faults.len());
 }
 
-/// What the SDK does not survive ends the VM, and nobody is told of a success that is none.
+/// Where the SDK panics the VM ends, and no client gets a false success.
 #[test]
 fn a_trap_of_the_sdk_is_no_success() {
     for profile in SERVED {
@@ -98,5 +98,5 @@ fn a_trap_of_the_sdk_is_no_success() {
     }
 }
 
-/// Calls of one function that a fault strikes, from the first.
+/// Calls of one function that return an injected status, from the first.
 const CALLS: u64 = 12;

@@ -15,7 +15,7 @@ fn is_bypassed(seen: &Seen) -> bool {
     matches!(seen, Seen::Upstream(reply) if reply.status == 504)
 }
 
-/// A body that nginx has spilled to a file cannot be read: the client is told what to raise.
+/// A body that nginx has spilled to a file cannot be read: the reply names the setting.
 #[test]
 fn a_spilled_body_is_refused() {
     let mut scene = acked();
@@ -52,7 +52,7 @@ fn what_slips_past_is_never_a_success() {
     assert_eq!(scene.post("after").status(), 200);
 }
 
-/// A bridge that is down: the first client hears of doubt, the next ones that nothing was written,
+/// A bridge that is down: the first client gets 504, the next ones 503: nothing was written,
 /// and all is well once it is back.
 #[test]
 fn a_bridge_that_is_down_is_known_after_the_first_request() {
@@ -78,7 +78,7 @@ fn a_bridge_that_is_down_is_known_after_the_first_request() {
 /// A reply that is lost, late, cut or empty: the bridge is asked whether it lives before the batch
 /// goes out again, and its answer is the client's.
 #[test]
-fn a_lost_reply_is_asked_for_again_after_a_question() {
+fn a_lost_reply_is_asked_for_again_after_a_probe() {
     let half = Reply::text(200, "half");
     for ending in [
         Ending::no_content(),

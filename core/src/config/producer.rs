@@ -1,13 +1,106 @@
-//! Checks how a producer gets access to Kafka and to a schema registry. Whether the bridge can
-//! serve that is for the bridge to say.
+//! Checks the producer's profile: the brokers, the producer's properties, and how it gets access to
+//! Kafka and to a schema registry. Whether the bridge can serve that is for the bridge to say.
 
-use super::ConfigError;
-use super::check::{fault, number, required};
-use super::raw::Raw;
+use std::collections::BTreeMap;
+
+use super::field::{ConfigError, fault, name, number, required, visible};
+use super::raw::{Raw, Server};
 use crate::access::{Authentication, Mechanism, OAuthBearer, Security};
+use crate::limits;
+use crate::profile::{Compression, Partitioner, Profile};
 use crate::registry::{Confluent, GrantType, RegistryMode, SchemaRegistry, SchemaVersion, Subject};
 
-pub(super) fn cluster_name(raw: &Raw) -> Result<Option<String>, ConfigError> {
+pub(super) fn profile(raw: &Raw) -> Result<Profile, ConfigError> {
+    let excluded = [
+        ("bootstrap_servers", raw.bootstrap_servers.is_some()),
+        ("authentication", raw.authentication.is_some()),
+        ("security", raw.security.is_some()),
+    ];
+    if let (true, Some((field, _))) = (raw.cluster.is_some(), excluded.iter().find(|(_, is)| *is)) {
+        return Err(fault("cluster", &format!("excludes {field}")));
+    }
+    let mut bootstrap_servers = Vec::new();
+    for (index, server) in raw.bootstrap_servers.iter().flatten().enumerate() {
+        bootstrap_servers.push(address(index, server)?);
+    }
+    if raw.bootstrap_servers.is_some() && bootstrap_servers.is_empty() {
+        return Err(fault("bootstrap_servers", "must not be empty"));
+    }
+    Ok(Profile {
+        cluster: name("cluster", raw.cluster.clone(), 64)?,
+        cluster_name: cluster_name(raw)?,
+        bootstrap_servers,
+        properties: properties(raw)?,
+        authentication: authentication(raw)?,
+        security: security(raw)?,
+        schema_registry: schema_registry(raw)?,
+    })
+}
+
+/// The producer's properties that are written down, by Kafka's names.
+fn properties(raw: &Raw) -> Result<BTreeMap<String, String>, ConfigError> {
+    let keepalive = match raw.keepalive_enabled {
+        Some(true) => Some(raw.keepalive.unwrap_or(60_000)),
+        _ => None,
+    };
+    number("keepalive", raw.keepalive, (1000, DAY_MS), 0)?;
+    let numbers = [
+        ("acks", "producer_request_acks", raw.producer_request_acks, (-1, 1)),
+        ("connections.max.idle.ms", "keepalive", keepalive, (1000, DAY_MS)),
+        ("socket.connection.setup.timeout.ms", "timeout", raw.timeout, (1, DAY_MS)),
+        ("batch.records", BATCH_RECORDS, raw.producer_request_limits_messages_per_request, RECORDS),
+        ("batch.size", BATCH_BYTES, raw.producer_request_limits_bytes_per_request, BYTES),
+        ("linger.ms", "linger", raw.linger, (0, HOUR_MS)),
+        (
+            "request.timeout.ms",
+            "producer_request_timeout",
+            raw.producer_request_timeout,
+            (1, HOUR_MS),
+        ),
+        (
+            "retries",
+            "producer_request_retries_max_attempts",
+            raw.producer_request_retries_max_attempts,
+            (0, 1_000_000),
+        ),
+        (
+            "retry.backoff.ms",
+            "producer_request_retries_backoff_timeout",
+            raw.producer_request_retries_backoff_timeout,
+            (1, HOUR_MS),
+        ),
+    ];
+    let mut properties = BTreeMap::new();
+    for (property, path, value, range) in numbers {
+        if value.is_some() {
+            let number: i64 = number(path, value, range, 0)?;
+            properties.insert(property.to_owned(), number.to_string());
+        }
+    }
+    let names = [
+        ("compression.type", raw.compression_type.map(Compression::name)),
+        ("partitioner", raw.partitioner.map(Partitioner::name)),
+    ];
+    for (property, name) in names {
+        properties.extend(name.map(|name| (property.to_owned(), name.to_owned())));
+    }
+    Ok(properties)
+}
+
+fn address(index: usize, server: &Server) -> Result<String, ConfigError> {
+    let path = |field| format!("bootstrap_servers[{index}].{field}");
+    let host = server.host.as_deref().ok_or_else(|| required(&path("host")))?;
+    let port = server.port.ok_or_else(|| required(&path("port")))?;
+    if host.is_empty() || host.contains(['/', ',', ' ']) {
+        return Err(fault(&path("host"), "must be a host name or an IP address"));
+    }
+    visible(&path("host"), host)?;
+    let port: u16 = number(&path("port"), Some(port), (1, u16::MAX), 0)?;
+    let bracketed = host.contains(':') && !host.starts_with('[');
+    Ok(if bracketed { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+fn cluster_name(raw: &Raw) -> Result<Option<String>, ConfigError> {
     match &raw.cluster_name {
         Some(name) if !(1..=255).contains(&name.len()) || name.chars().any(char::is_control) => {
             Err(fault("cluster_name", "must be 1 to 255 bytes without control characters"))
@@ -16,7 +109,7 @@ pub(super) fn cluster_name(raw: &Raw) -> Result<Option<String>, ConfigError> {
     }
 }
 
-pub(super) fn authentication(raw: &Raw) -> Result<Option<Authentication>, ConfigError> {
+fn authentication(raw: &Raw) -> Result<Option<Authentication>, ConfigError> {
     let Some(set) = raw.authentication.clone().filter(asks_for_sasl) else { return Ok(None) };
     let path = |field: &str| format!("authentication.{field}");
     let mechanism = set.mechanism.ok_or_else(|| required(&path("mechanism")))?;
@@ -40,7 +133,7 @@ pub(super) fn authentication(raw: &Raw) -> Result<Option<Authentication>, Config
     Ok(Some(set))
 }
 
-pub(super) fn security(raw: &Raw) -> Result<Option<Security>, ConfigError> {
+fn security(raw: &Raw) -> Result<Option<Security>, ConfigError> {
     let Some(set) = raw.security.clone() else { return Ok(None) };
     if set.certificate_id.is_some() && set.ssl != Some(true) {
         return Err(fault("security.certificate_id", "needs security.ssl"));
@@ -48,7 +141,7 @@ pub(super) fn security(raw: &Raw) -> Result<Option<Security>, ConfigError> {
     Ok(Some(set).filter(|set| set.ssl == Some(true)))
 }
 
-pub(super) fn schema_registry(raw: &Raw) -> Result<Option<SchemaRegistry>, ConfigError> {
+fn schema_registry(raw: &Raw) -> Result<Option<SchemaRegistry>, ConfigError> {
     let confluent = raw.schema_registry.as_ref().and_then(|registry| registry.confluent.as_ref());
     let Some(set) = confluent.cloned().filter(asks_for_schemas) else { return Ok(None) };
     need(REGISTRY, "url", set.url.is_some())?;
@@ -146,6 +239,15 @@ fn url(path: &str, url: Option<&str>) -> Result<(), ConfigError> {
 }
 
 const REGISTRY: &str = "schema_registry.confluent";
+/// Also the filter's, for its own batches.
+pub(super) const BATCH_RECORDS: &str = "producer_request_limits_messages_per_request";
+pub(super) const BATCH_BYTES: &str = "producer_request_limits_bytes_per_request";
+/// What a frame holds.
+pub(super) const RECORDS: (i64, i64) = (1, limits::FRAME_RECORDS_MAX as i64);
+/// Half of a frame, so that a batch which is almost full takes one more record.
+pub(super) const BYTES: (i64, i64) = (1, limits::FRAME_BYTES_MAX as i64 / 2);
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 86_400_000;
 
 #[cfg(test)]
 mod tests {
