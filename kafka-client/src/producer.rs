@@ -1,20 +1,16 @@
 //! The handle: reserve memory, enqueue a record, await its outcome.
 
 mod accumulator;
-mod alarm;
-mod answers;
 mod batch;
 mod batch_queue;
-mod clock;
 mod identity;
 mod memory;
 mod partitioner;
-mod regroup;
 mod routing;
-mod sealer;
 mod sender;
 mod sequence;
 mod settle;
+mod timer;
 mod topic;
 mod verdict;
 
@@ -83,7 +79,7 @@ impl Producing {
         let tasks = cluster.settings.tasks.clone();
         let routing = Routing::new(config, cluster, metadata);
         tasks.spawn(routing.clone().follow_metadata());
-        tasks.spawn(routing.clone().follow_clock());
+        tasks.spawn(routing.clone().follow_timer());
         if let Some(producer_id) = &routing.producer_id {
             tasks.spawn(producer_id.clone().run(routing.shutdown.clone()));
             tasks.spawn(routing.clone().follow_producer_id(producer_id.clone()));
@@ -237,7 +233,7 @@ impl Producer {
             self.producing.routing.schedule(&partition);
         }
         if let Some(at) = alarm {
-            self.producing.routing.clock.set(at, &partition);
+            self.producing.routing.timer.set(at, &partition);
         }
         match pushed {
             Ok((cell, index)) => Ok(Ticket { cell, index, timestamp_ms: record.timestamp_ms }),

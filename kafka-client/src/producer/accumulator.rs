@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::batch::{Batch, BatchLimits, Content, Ending, NextBatch, Shipment};
 use super::batch_queue::{BatchQueue, Next};
 use super::sequence::Sequence;
 use super::settle::{Cell, Claim, Ledger};
+use super::timer::PartitionTimer;
 use super::verdict::Attempts;
 use crate::calls::init_producer_id::Identity;
 use crate::error::Reason;
@@ -32,7 +32,7 @@ pub(crate) struct Accumulator {
     /// Bytes of the last batch that was closed: how large the next buffer is made. A batch that
     /// stays small takes no more than its predecessor then, however long it waits.
     expected: usize,
-    alarm: Alarm,
+    timer: PartitionTimer,
     /// In the queue of a sender, or waiting for a leader.
     scheduled: bool,
     /// Why nothing has been written lately.
@@ -60,7 +60,7 @@ impl Accumulator {
             open: None,
             buffered: 0,
             expected: BATCH_BUFFER_BYTES,
-            alarm: Alarm::default(),
+            timer: PartitionTimer::default(),
             scheduled: false,
             last_cause: None,
             mode: Mode::Open,
@@ -125,7 +125,7 @@ impl Accumulator {
         claim.reserved += reserved;
         batch.deadline = batch.deadline.min(deadline);
         self.buffered += reserved;
-        self.alarm.expect(deadline);
+        self.timer.expect(deadline);
         if builder.records() >= self.limits.batch_records {
             self.close_open();
         }
@@ -152,12 +152,12 @@ impl Accumulator {
     /// When to call [`Accumulator::on_alarm`] at the latest, if that has changed.
     pub(crate) fn poll_alarm(&mut self) -> Option<Instant> {
         let due = if self.scheduled { None } else { self.due_at() };
-        self.alarm.poll(due)
+        self.timer.poll(due)
     }
 
     /// Settles what is past its deadline.
     pub(crate) fn on_alarm(&mut self, now: Instant) {
-        if !self.alarm.ring(now) {
+        if !self.timer.ring(now) {
             return;
         }
         let no_answer = || Reason::NoAnswer("the request is still under way".into()).into();
@@ -249,7 +249,7 @@ impl Accumulator {
 
     fn recount(&mut self) {
         let waiting = self.open.iter().map(|batch| batch.deadline);
-        self.alarm.recount(self.queue.deadlines().chain(waiting));
+        self.timer.recount(self.queue.deadlines().chain(waiting));
     }
 
     /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether
@@ -277,7 +277,7 @@ impl Accumulator {
         self.close_open();
         self.queue.drain().for_each(|claim| claim.give_up(reason.clone()));
         self.buffered = 0;
-        self.alarm.recount(std::iter::empty());
+        self.timer.recount(std::iter::empty());
     }
 
     /// Whether someone was turned away and there is room again. Says so once.

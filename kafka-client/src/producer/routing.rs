@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::identity::ProducerId;
 use super::sender::Sender;
+use super::timer::Timer;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
 use crate::cluster::Cluster;
@@ -26,7 +26,7 @@ pub(crate) struct Routing {
     pub(crate) shutdown: CancellationToken,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) metadata: Arc<Metadata>,
-    pub(crate) clock: Clock,
+    pub(crate) timer: Timer<Partition>,
     topics: Lock<BTreeMap<Arc<str>, Arc<TopicState>>>,
     leaders: Lock<BTreeMap<i32, Arc<LeaderQueue>>>,
     leaderless: Lock<Vec<Arc<Partition>>>,
@@ -68,7 +68,7 @@ impl Routing {
             unidentified: Lock::default(),
             cluster,
             metadata,
-            clock: Clock::default(),
+            timer: Timer::default(),
             topics: Lock::default(),
             leaders: Lock::default(),
             leaderless: Lock::default(),
@@ -133,7 +133,7 @@ impl Routing {
             self.schedule(partition);
         }
         if let Some(at) = alarm {
-            self.clock.set(at, partition);
+            self.timer.set(at, partition);
         }
         if room {
             partition.room.notify_waiters();
@@ -265,9 +265,9 @@ impl Routing {
     }
 
     /// Acts on alarms until the client is closed.
-    pub(crate) async fn follow_clock(self: Arc<Self>) {
+    pub(crate) async fn follow_timer(self: Arc<Self>) {
         let shutdown = self.shutdown.clone();
-        while let Some(partition) = shutdown.run_until_cancelled(self.clock.next()).await {
+        while let Some(partition) = shutdown.run_until_cancelled(self.timer.next()).await {
             partition.queue.lock().on_alarm(tokio::time::Instant::now());
             self.attend(&partition);
         }

@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::answers::{Answers, unreadable};
-use super::batch::{Ending, NextBatch, Shipment};
+use super::batch::{Again, Ending, NextBatch, Regrouped, Sealer, Shipment};
 use super::routing::{LeaderQueue, Routing};
-use super::sealer::Sealer;
 use super::topic::Partition;
-use crate::calls::produce::{Append, TopicBatches};
+use super::verdict::{Verdict, judge, judge_lost};
+use crate::backoff::random;
+use crate::calls::produce::{Append, AppendAnswer, Appended, TopicBatches};
 use crate::cluster::Link;
 use crate::config::Acks;
-use crate::connection::Connection;
+use crate::connection::{Connection, Lost, LostReason};
 use crate::error::Reason;
 use crate::limits::{PRODUCE_PARTITION_BYTES, PRODUCE_PATIENCE};
 use crate::record_batch::Compression;
@@ -30,7 +31,7 @@ pub(crate) struct Sender {
     requests: JoinSet<()>,
 }
 
-pub(super) type Shipments = Vec<(Arc<Partition>, Shipment)>;
+type Shipments = Vec<(Arc<Partition>, Shipment)>;
 
 impl Sender {
     pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
@@ -250,4 +251,137 @@ fn by_topic(shipments: &Shipments) -> Vec<TopicBatches> {
         batches.push((partition.index, shipment.bytes.clone()));
     }
     topics.into_iter().map(|(topic, batches)| (topic.clone(), batches)).collect()
+}
+
+/// A request that was queued, and everything needed to settle it.
+struct Answers {
+    routing: Arc<Routing>,
+    connection: Arc<Connection>,
+    /// Of the cluster that it was sent to.
+    era: u64,
+    /// What was known of the cluster when the request was sent.
+    generation: u64,
+    shipments: Shipments,
+}
+
+impl Answers {
+    /// acks 0: the socket took it, or not.
+    fn taken(mut self, taken: Result<(), Lost>) {
+        for (partition, shipment) in self.shipments() {
+            match &taken {
+                Ok(()) => {
+                    let ending = Ending::Written { base_offset: None, log_append_ms: None };
+                    self.end(&partition, shipment, ending);
+                }
+                Err(lost) => self.lost(&partition, shipment, lost),
+            }
+        }
+    }
+
+    fn answered(mut self, answer: Result<AppendAnswer, Lost>) {
+        let shipments = self.shipments();
+        match answer {
+            Ok(mut answer) => {
+                for (partition, shipment) in shipments {
+                    match answer.take(&partition.topic, partition.index) {
+                        Some(appended) => self.appended(&partition, shipment, appended),
+                        None => {
+                            self.connection.condemn();
+                            let lost = Lost { fault: LostReason::Incomplete, handed_over: true };
+                            self.lost(&partition, shipment, &lost);
+                        }
+                    }
+                }
+            }
+            Err(lost) => {
+                for (partition, shipment) in shipments {
+                    self.lost(&partition, shipment, &lost);
+                }
+            }
+        }
+    }
+
+    /// What is to be settled: nothing if another cluster has taken the place of the one that was
+    /// asked, because then everything is settled already.
+    fn shipments(&mut self) -> Shipments {
+        let shipments = std::mem::take(&mut self.shipments);
+        if self.era == self.routing.cluster.era() { shipments } else { Shipments::new() }
+    }
+
+    fn appended(&self, partition: &Arc<Partition>, mut shipment: Shipment, appended: Appended) {
+        let code = appended.code;
+        let hint = appended.leader.as_ref();
+        let is_news = hint.is_some_and(|hint| {
+            self.routing.metadata.hint(&partition.topic, partition.index, hint, self.era)
+        });
+        let limits = self.routing.retry_limits();
+        let (records, now) = (shipment.records, Instant::now());
+        let mut verdict = judge(appended, &mut shipment.attempts, records, limits, now, random());
+        if let (true, Verdict::Resend { pause, .. }) = (is_news, &mut verdict) {
+            // The new leader is known: there is nothing to wait for.
+            *pause = Duration::ZERO;
+        }
+        if code != 0 {
+            tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict, "batch_answered");
+        }
+        self.carry_out(partition, shipment, verdict, Again::Refused);
+    }
+
+    fn lost(&self, partition: &Arc<Partition>, mut shipment: Shipment, lost: &Lost) {
+        let limits = self.routing.retry_limits();
+        let verdict = judge_lost(lost, &mut shipment.attempts, limits, random());
+        let cut_off = Again::CutOff(Instant::now());
+        let why = if lost.handed_over { cut_off } else { Again::Refused };
+        self.carry_out(partition, shipment, verdict, why);
+    }
+
+    fn carry_out(
+        &self,
+        partition: &Arc<Partition>,
+        shipment: Shipment,
+        verdict: Verdict,
+        why: Again,
+    ) {
+        let ending = match verdict {
+            Verdict::Written { base_offset, log_append_ms } => {
+                Ending::Written { base_offset, log_append_ms }
+            }
+            Verdict::Resend { pause, cause, refresh } => {
+                if refresh {
+                    self.routing.metadata.complain(self.generation);
+                }
+                Ending::Resend { at: Instant::now() + pause, cause, why }
+            }
+            Verdict::Trouble { trouble, pause, cause } => {
+                let why = Again::Trouble(trouble);
+                Ending::Resend { at: Instant::now() + pause, cause, why }
+            }
+            Verdict::GiveUp { reason, topic_unknown } => {
+                if topic_unknown && let Some(topic) = self.routing.topic(&partition.topic) {
+                    topic.refuse(reason.clone(), Instant::now());
+                }
+                Ending::GaveUp(reason)
+            }
+            Verdict::Halve => self.regroup(Regrouped::halves(&shipment.bytes)),
+            Verdict::Without(faults) => {
+                let without = Regrouped::without(&shipment.bytes, &faults);
+                self.regroup(without.or_else(|| Regrouped::halves(&shipment.bytes)))
+            }
+        };
+        self.end(partition, shipment, ending);
+    }
+
+    fn regroup(&self, regrouped: Option<Regrouped>) -> Ending {
+        self.routing.cluster.settings.stats.batches_split.add(1);
+        regrouped.map_or_else(|| Ending::GaveUp(unreadable()), Ending::Regroup)
+    }
+
+    fn end(&self, partition: &Arc<Partition>, shipment: Shipment, ending: Ending) {
+        partition.queue.lock().finish(shipment, ending);
+        self.routing.attend(partition);
+    }
+}
+
+fn unreadable() -> Reason {
+    Reason::InvalidRecord("the batch is unreadable".into())
 }

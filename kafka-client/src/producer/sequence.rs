@@ -5,18 +5,13 @@
 //! be in the log is sent once more under its old stamp, because a broker recognises duplicates
 //! within an epoch only.
 
-mod entry;
-mod reset;
-
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
 use crate::calls::init_producer_id::Identity;
+use crate::limits::LATE_APPEND;
 use crate::record_batch::{Stamp, sequence_after};
-use entry::{Entry, Standing};
-
-pub(crate) use entry::{Finding, Trouble, Turn};
 
 /// The state of one partition. Batches are known by the ids that their queue gives them.
 #[derive(Debug)]
@@ -60,6 +55,67 @@ enum Phase {
 enum Renewal {
     Epoch,
     ProducerId,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    serial: u64,
+    stamp: Stamp,
+    standing: Standing,
+    /// An attempt may have been appended.
+    doubtful: bool,
+    /// When the last connection that carried it without an answer was closed.
+    cut_off: Option<Instant>,
+    /// Settled at its deadline; only its answer is still of interest.
+    abandoned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    Flying,
+    /// In flight under an identity that is about to be given up.
+    Probing,
+    /// The probe found a gap before it.
+    ProbeRefused,
+}
+
+/// What may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing, until an answer comes.
+    Wait,
+    /// This batch again, byte for byte, not before a time.
+    Again { id: u64, not_before: Option<Instant> },
+    /// A batch that has no stamp yet.
+    New,
+    /// Nothing, until there is a producer id.
+    Identify,
+}
+
+/// A refusal that only the state can explain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER.
+    OutOfOrder,
+    /// UNKNOWN_PRODUCER_ID.
+    Forgotten,
+    /// INVALID_PRODUCER_EPOCH and its relatives.
+    WrongIdentity,
+}
+
+/// What the state machine found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The batch was in doubt, and provably is not in the log.
+    Absent(u64),
+    /// Nobody can find out any more whether the batch is in the log. It left the line.
+    Unprovable(u64),
+    /// Acknowledged records are gone from the log.
+    Loss,
+    /// A new identity begins; batches without an answer are stamped anew.
+    Reset,
 }
 
 impl Sequence {
@@ -229,8 +285,113 @@ impl Sequence {
         true
     }
 
+    /// Refused for a reason of sequences or identity.
+    pub(crate) fn on_trouble(&mut self, id: u64, trouble: Trouble, doubtful: bool) {
+        let Some(place) = self.line.iter().position(|entry| entry.id == id) else { return };
+        let Some(entry) = self.line.get_mut(place) else { return };
+        entry.doubtful |= doubtful;
+        let (standing, abandoned, serial) = (entry.standing, entry.abandoned, entry.serial);
+        entry.standing = Standing::Waiting;
+        if abandoned {
+            return self.on_void(id, doubtful);
+        }
+        match (trouble, self.phase, standing) {
+            (Trouble::OutOfOrder, _, Standing::Probing) => self.probe_refused(id),
+            (_, _, Standing::Probing) => {
+                self.leave(id, true);
+                self.findings.push_back(Finding::Unprovable(id));
+                self.reset(renewal(trouble));
+            }
+            (Trouble::WrongIdentity, ..) => self.reset(Renewal::ProducerId),
+            (_, Phase::Resetting(_), _) => {}
+            // Its predecessor is missing because it is still on its way.
+            _ if place > 0 => self.recover(),
+            (Trouble::OutOfOrder, Phase::Open | Phase::Recovering, _) => {
+                self.gap = Some(serial);
+                self.reset(Renewal::Epoch);
+            }
+            _ => self.reset(Renewal::Epoch),
+        }
+        self.advance();
+    }
+
+    /// A refusal proves something only when no earlier copy can be appended any more: a broker may
+    /// still execute what it had read from a connection that is closed.
+    fn probe(&self) -> Option<Turn> {
+        let entry = self.line.iter().find(|entry| entry.is_unresolved())?;
+        Some(Turn::Again { id: entry.id, not_before: entry.cut_off.map(|at| at + LATE_APPEND) })
+    }
+
+    fn probe_refused(&mut self, id: u64) {
+        let entry = self.line.iter_mut().find(|entry| entry.id == id);
+        entry.into_iter().for_each(|entry| entry.standing = Standing::ProbeRefused);
+    }
+
+    fn reset(&mut self, renewal: Renewal) {
+        self.phase = match self.phase {
+            Phase::Resetting(before) => Phase::Resetting(renewal.max(before)),
+            _ => Phase::Resetting(renewal),
+        };
+    }
+
+    /// Does what had to wait until nothing is in flight.
+    fn advance(&mut self) {
+        if self.is_flying() {
+            return;
+        }
+        self.rebinding = false;
+        let Phase::Resetting(renewal) = self.phase else { return };
+        if self.line.iter().any(Entry::is_unresolved) {
+            return;
+        }
+        for entry in self.line.drain(..).filter(|entry| entry.doubtful) {
+            // A broker never forgets the last batch of an epoch, but may forget those before it: a
+            // gap before a batch proves its absence if nothing behind it can be in the log.
+            self.findings.push_back(if entry.serial > self.last_logged {
+                Finding::Absent(entry.id)
+            } else {
+                Finding::Unprovable(entry.id)
+            });
+        }
+        // If anything from the gap on is in the log, the broker had only forgotten it.
+        if self.gap.take().is_some_and(|serial| serial > self.last_logged) {
+            self.findings.push_back(Finding::Loss);
+        }
+        let next = self.identity.and_then(|old| Some((old, old.epoch.checked_add(1)?)));
+        match next {
+            Some((old, epoch)) if renewal == Renewal::Epoch => {
+                self.begin(Identity { epoch, ..old });
+            }
+            _ => self.phase = Phase::Resetting(Renewal::ProducerId),
+        }
+    }
+
+    fn begin(&mut self, identity: Identity) {
+        if self.identity.is_some() {
+            self.findings.push_back(Finding::Reset);
+        }
+        (self.identity, self.next, self.phase) = (Some(identity), 0, Phase::Fresh);
+    }
+
     fn is_flying(&self) -> bool {
         self.line.iter().any(Entry::is_flying)
+    }
+}
+
+impl Entry {
+    fn is_flying(&self) -> bool {
+        matches!(self.standing, Standing::Flying | Standing::Probing)
+    }
+
+    fn is_unresolved(&self) -> bool {
+        self.doubtful && self.standing == Standing::Waiting
+    }
+}
+
+fn renewal(trouble: Trouble) -> Renewal {
+    match trouble {
+        Trouble::WrongIdentity => Renewal::ProducerId,
+        Trouble::OutOfOrder | Trouble::Forgotten => Renewal::Epoch,
     }
 }
 
