@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -36,7 +35,6 @@ pub(crate) struct Shared {
     default: ProducerConfig,
     /// Made when they are first asked for: who only reads needs no producer id.
     producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
-    closed: AtomicBool,
 }
 
 impl Client {
@@ -75,8 +73,8 @@ impl Client {
             tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
         }
         tasks.spawn(metadata.clone().run());
-        let (producers, closed) = (Lock::default(), AtomicBool::new(false));
-        Client { shared: Arc::new(Shared { cluster, metadata, default, producers, closed }) }
+        let producers = Lock::default();
+        Client { shared: Arc::new(Shared { cluster, metadata, default, producers }) }
     }
 
     /// The cluster's configuration.
@@ -108,7 +106,7 @@ impl Client {
             }
         };
         drop(producers);
-        Producer { producing, client: shared.clone() }
+        Producer { producing, _client: shared.clone() }
     }
 
     /// Ends the producer with these settings, if it holds no record and has no handle.
@@ -129,7 +127,7 @@ impl Client {
     /// # Errors
     /// [`NotReady`] with the last cause, after at most `within`.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        self.shared.check().map_err(|_| NotReady::Closed)?;
+        self.shared.cluster.check_open().map_err(|_| NotReady::Closed)?;
         let (shared, deadline) = (&self.shared, Instant::now() + within);
         let asked = shared.metadata.ask_now(deadline).await;
         asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))?;
@@ -183,7 +181,7 @@ impl Client {
     /// deadline by what is known of their attempts, and ends all tasks and connections.
     pub async fn close(&self, deadline: Instant) {
         let shared = &self.shared;
-        shared.closed.store(true, Relaxed);
+        shared.cluster.close();
         let producers = shared.producers();
         producers.iter().for_each(|producing| producing.drain());
         let drained = async {
@@ -210,10 +208,6 @@ impl Client {
 }
 
 impl Shared {
-    pub(crate) fn check(&self) -> Result<(), Reason> {
-        if self.closed.load(Relaxed) { Err(Reason::Closed) } else { Ok(()) }
-    }
-
     pub(crate) fn producers(&self) -> Vec<Arc<Producing>> {
         self.producers.lock().values().cloned().collect()
     }

@@ -2,93 +2,30 @@
 
 mod driver;
 mod renewal;
+mod request;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Call};
-use crate::error::Malformed;
-use crate::frame::{Decoder, Frame, FrameError};
+use crate::frame::Decoder;
 use crate::handshake::Welcome;
 use crate::limits::{FRAME_BYTES, QUEUED_REQUESTS};
-use crate::sasl::{Login, SaslFault, Session};
+use crate::sasl::{Login, Session};
 use crate::stats::Counters;
 use crate::tasks::Tasks;
 use crate::versions::{NoCommonVersion, Versions};
 use renewal::{Order, Renewal};
+use request::{Asked, Outgoing, Waiter, WriteReceipt};
+pub(crate) use request::{Lost, LostReason, Reply};
 use wire::Wire;
-
-/// Why a connection ended; every waiter is told the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LostReason {
-    #[error("the broker closed the connection")]
-    Closed,
-    #[error("the connection failed: {0}")]
-    Io(String),
-    #[error("no answer within {} ms", .0.as_millis())]
-    Silent(Duration),
-    #[error("{0}")]
-    Frame(#[from] FrameError),
-    #[error("{0}")]
-    Malformed(#[from] Malformed),
-    #[error("an answer to request {got} where {expected} was due")]
-    OutOfStep { got: i32, expected: i32 },
-    #[error("an answer that nobody asked for")]
-    Unasked,
-    #[error("an answer lacks a part that was asked for")]
-    Incomplete,
-    #[error("the connection was idle")]
-    Idle,
-    #[error("the connection is no longer used")]
-    Unused,
-    #[error("the client is closed")]
-    Shutdown,
-    #[error("the authentication ends")]
-    Expiring,
-    #[error("no new authentication: {0}")]
-    Sasl(#[from] SaslFault),
-    #[error("{0}")]
-    Version(#[from] NoCommonVersion),
-    #[error("the request cannot be written: {0}")]
-    Unwritable(String),
-}
-
-/// A request that got no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{fault}")]
-pub(crate) struct Lost {
-    pub(crate) fault: LostReason,
-    /// Whether the socket took the last byte of the request. If not, the broker cannot have
-    /// executed it.
-    pub(crate) handed_over: bool,
-}
-
-/// Who is told about a request; called by the task that owns the socket.
-trait Waiter: Send {
-    /// The socket took the last byte. Gives the waiter back if an answer is due.
-    fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>>;
-    /// The answer is here; says for how long the broker wants us to pause.
-    fn answered(self: Box<Self>, frame: Bytes) -> Result<Duration, Malformed>;
-    /// There will be no answer.
-    fn lost(self: Box<Self>, lost: Lost);
-}
-
-/// A request on its way to the socket.
-struct Outgoing {
-    frame: Frame,
-    correlation: i32,
-    /// How long the answer may take, from the last byte written.
-    patience: Duration,
-    waiter: Box<dyn Waiter>,
-}
 
 /// What all connections of a client share.
 #[derive(Debug, Clone)]
@@ -258,67 +195,6 @@ impl Connection {
 
 fn unsent(fault: impl Into<LostReason>) -> Lost {
     Lost { fault: fault.into(), handed_over: false }
-}
-
-/// The answer to one request, when it comes.
-#[derive(Debug)]
-pub(crate) struct Reply<T>(oneshot::Receiver<Result<T, Lost>>);
-
-impl<T> Reply<T> {
-    pub(crate) async fn answer(self) -> Result<T, Lost> {
-        // The task vanishes silently only when the runtime shuts down; nobody can tell then
-        // what was written.
-        self.0.await.unwrap_or(Err(Lost { fault: LostReason::Shutdown, handed_over: true }))
-    }
-}
-
-/// Waits for the answer to `C`. If nobody waits at the other end any more, the answer is read and
-/// dropped: the waiter is its own tombstone.
-struct Asked<C: Call> {
-    version: i16,
-    reply: oneshot::Sender<Result<C::Answer, Lost>>,
-}
-
-impl<C: Call> Waiter for Asked<C> {
-    fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>> {
-        Some(self)
-    }
-
-    fn answered(self: Box<Self>, frame: Bytes) -> Result<Duration, Malformed> {
-        match calls::decode::<C>(self.version, frame) {
-            Ok((answer, pause)) => {
-                let _nobody_waits = self.reply.send(Ok(answer));
-                Ok(pause)
-            }
-            Err(malformed) => {
-                let lost = Lost { fault: malformed.clone().into(), handed_over: true };
-                let _nobody_waits = self.reply.send(Err(lost));
-                Err(malformed)
-            }
-        }
-    }
-
-    fn lost(self: Box<Self>, lost: Lost) {
-        let _nobody_waits = self.reply.send(Err(lost));
-    }
-}
-
-/// Waits for the last byte of a request to be written.
-struct WriteReceipt(oneshot::Sender<Result<(), Lost>>);
-
-impl Waiter for WriteReceipt {
-    fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>> {
-        let _nobody_waits = self.0.send(Ok(()));
-        None
-    }
-
-    fn answered(self: Box<Self>, _frame: Bytes) -> Result<Duration, Malformed> {
-        Ok(Duration::ZERO)
-    }
-
-    fn lost(self: Box<Self>, lost: Lost) {
-        let _nobody_waits = self.0.send(Err(lost));
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod timer;
 mod topic;
 mod verdict;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +29,6 @@ use routing::Routing;
 use settle::Ledger;
 use topic::PartitionSettings;
 
-use crate::client::Shared;
 use crate::cluster::Cluster;
 use crate::config::ProducerConfig;
 use crate::error::Reason;
@@ -43,8 +43,8 @@ use topic::{TopicState, is_topic_name};
 #[derive(Debug, Clone)]
 pub struct Producer {
     pub(crate) producing: Arc<Producing>,
-    /// Lives as long as a producer of it.
-    pub(crate) client: Arc<Shared>,
+    /// Keeps the client alive, which ends its tasks when it is dropped.
+    pub(crate) _client: Arc<dyn Any + Send + Sync>,
 }
 
 /// What all handles of a producer share: its queues, and the tasks behind them.
@@ -144,7 +144,7 @@ impl Producer {
     /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
     /// [`Reason::TooManyTopics`]; [`Reason::DeadlineExceeded`] at the deadline; [`Reason::Closed`].
     pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
-        self.client.check()?;
+        self.producing.routing.cluster.check_open()?;
         if let Some(topic) = self.producing.routing.known_topic(name) {
             return Ok(Topic(topic));
         }
@@ -213,7 +213,7 @@ impl Producer {
         record: Record<'_>,
         deadline: Instant,
     ) -> Result<Ticket, Reason> {
-        self.client.check()?;
+        self.producing.routing.cluster.check_open()?;
         let now = Instant::now();
         if record.timestamp_ms < 0 {
             return Err(Reason::InvalidRecord("a negative timestamp".into()));

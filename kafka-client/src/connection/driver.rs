@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::renewal::Order;
+use super::request::{Lost, LostReason, Outgoing};
 use super::wire::Wire;
-use super::{Lost, LostReason, Outgoing};
 use crate::frame::Decoder;
 use crate::limits::WRITE_SLICES;
 use crate::stats::Counters;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Asked, Lost, LostReason, Outgoing};
+use super::request::{Asked, Lost, LostReason, Outgoing};
 use crate::backoff::random;
 use crate::calls::sasl_authenticate::{ProofAnswer, Prove};
 use crate::calls::sasl_handshake::ChooseMechanism;

@@ -1,14 +1,16 @@
-//! Stories about one connection: order, deadlines, and what was handed over.
+//! One connection: order, deadlines, and what was handed over.
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::calls::api_versions::AskVersions;
+use crate::error::Malformed;
+use crate::frame::FrameError;
 use crate::limits::HANDSHAKE_FRAME_BYTES;
 use crate::versions::Range;
 

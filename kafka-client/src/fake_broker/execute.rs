@@ -14,13 +14,12 @@ use super::answers::{self, encode};
 use super::faults::{Fault, Trace};
 use super::list_offsets::ListOffsets;
 use super::produce::Produce;
-use super::requests::{self, Asked};
+use super::requests::{
+    self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+};
 use super::sasl::Session;
 use super::state::State;
-use super::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
-};
 
 /// One request, and what is to go wrong with it.
 pub(super) struct Request {

@@ -11,8 +11,7 @@ use tokio::time::Instant;
 use super::faults::{Fault, Trace};
 use super::log;
 use super::sequences::Verdict;
-use super::state::State;
-use super::{Arrival, Fate};
+use super::state::{Arrival, Fate, State};
 use crate::record_batch::BatchHeader;
 
 /// A Produce request at a broker.

@@ -20,6 +20,25 @@ use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use crate::shape::Kind::{Blob, Fixed, Ints, List, One, Text};
 use crate::shape::{self, Dialect, Field, Struct, always, since};
 
+/// The key of Produce.
+pub const PRODUCE: i16 = 0;
+/// The key of Fetch.
+pub const FETCH: i16 = 1;
+/// The key of ListOffsets.
+pub const LIST_OFFSETS: i16 = 2;
+/// The key of Metadata.
+pub const METADATA: i16 = 3;
+/// The key of FindCoordinator.
+pub const FIND_COORDINATOR: i16 = 10;
+/// The key of SaslHandshake.
+pub const SASL_HANDSHAKE: i16 = 17;
+/// The key of ApiVersions.
+pub const API_VERSIONS: i16 = 18;
+/// The key of InitProducerId.
+pub const INIT_PRODUCER_ID: i16 = 22;
+/// The key of SaslAuthenticate.
+pub const SASL_AUTHENTICATE: i16 = 36;
+
 /// Bytes of API key, version and correlation id.
 pub(super) const HEAD_BYTES: usize = 8;
 /// The version of the request header with tagged fields; its bodies have them, too.

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
+use super::requests::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
 use crate::sasl::ScramHash;
 
 /// What a cluster demands of its clients.

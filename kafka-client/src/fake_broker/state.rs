@@ -3,18 +3,56 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::dice::Dice;
 use super::faults::{Fault, Faults};
 use super::leadership::Leadership;
 use super::log::Log;
-use super::{
-    API_VERSIONS, Arrival, Dice, FETCH, FIND_COORDINATOR, FakeSettings, INIT_PRODUCER_ID,
-    LIST_OFFSETS, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+use super::requests::{
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
+use super::settings::FakeSettings;
+use crate::record_batch::BatchHeader;
+
+/// A Produce request's batch that reached a broker.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// When it was executed.
+    pub at: Instant,
+    /// Who executed it.
+    pub broker: i32,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// As in the request.
+    pub acks: i16,
+    /// The batch as it was on the wire.
+    pub batch: Bytes,
+    /// Its header, if it has one that can be read.
+    pub header: Option<BatchHeader>,
+    /// What the broker did with it.
+    pub fate: Fate,
+}
+
+/// What a broker did with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Appended at this offset.
+    Appended(i64),
+    /// It was in the log already, at this offset.
+    Duplicate(i64),
+    /// Refused with this code; nothing was appended.
+    Refused(i16),
+    /// Not executed.
+    Dropped,
+}
 
 #[derive(Debug)]
 pub(super) struct State {
