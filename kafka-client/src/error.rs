@@ -5,8 +5,6 @@ pub(crate) mod policy;
 
 use std::sync::Arc;
 
-use crate::sasl::quotable;
-
 /// A short text for people, shared between the many records that failed for the same cause.
 pub type Cause = Arc<str>;
 
@@ -138,6 +136,15 @@ impl Reason {
         }
     }
 }
+
+/// What a broker says, made fit to be shown: bounded, and without control characters.
+pub(crate) fn quotable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(QUOTED_CHARS).map(clean).collect()
+}
+
+/// Characters of a broker's message that are shown.
+const QUOTED_CHARS: usize = 300;
 
 fn said(what: &Cause) -> String {
     if what.is_empty() { String::new() } else { format!(": {what}") }

@@ -54,4 +54,7 @@ pub use sasl::{
 pub use secret::{Secret, SecretSource};
 pub use stage::{Fault, Stage};
 pub use stats::Stats;
-pub use tls::{HttpsTrust, TlsFileError, TlsStatus};
+pub use tls::{
+    ClientCertificate, HttpsTrust, TlsChecks, TlsConfig, TlsFileError, TlsStatus, TlsTrust,
+    TlsVersions,
+};

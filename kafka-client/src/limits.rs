@@ -159,6 +159,11 @@ pub(crate) const STORE_BYTES: usize = 4 * 1024 * 1024;
 /// Certificates and keys of one store.
 pub(crate) const STORE_ENTRIES: usize = 10_000;
 
+/// Iterations of SCRAM: fewer are a broker that wants the password to be guessed. Kafka's own minimum.
+pub(crate) const ITERATIONS_LEAST: u32 = 4096;
+/// More are a broker that wants our processor: these take about half a second.
+pub(crate) const ITERATIONS_MOST: u32 = 1_000_000;
+
 /// Iterations of PBKDF2 that we make to open a key: half a second, and 100 times what keytool and
 /// OpenSSL write.
 pub(crate) const KDF_ITERATIONS: u32 = 1_000_000;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::compression::{
     CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL,
 };
-use super::property::{Property, PropertyError};
-use super::{BOOLEANS, DAY_MS, INT_MAX, MIB};
+use super::property::{BOOLEANS, DAY_MS, INT_MAX, MIB, Property, PropertyError};
 use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 

@@ -4,6 +4,15 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(super) const BOOTSTRAP: &str = "bootstrap.servers";
+pub(super) const CLUSTER_ID: &str = "cluster.id.pin";
+/// Kafka's durations are Java ints.
+pub(super) const INT_MAX: u64 = 2_147_483_647;
+pub(super) const DAY_MS: u64 = 86_400_000;
+pub(super) const MIB: u64 = 1024 * 1024;
+
+pub(super) const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
+
 /// Why properties are not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::record::{self, Deltas};
-use super::{BatchHeader, HEADER_BYTES, Record, Stamp};
+use super::header::{BatchHeader, HEADER_BYTES, Stamp};
+use super::record::{self, Deltas, Record};
 
 /// An open batch without compression.
 #[derive(Debug)]

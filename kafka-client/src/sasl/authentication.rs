@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Exchange, Flaw, Reply, SaslFault, quotable};
+use super::exchange::{Exchange, Flaw, Reply, SaslFault};
 use crate::calls::sasl_authenticate::ProofAnswer;
 use crate::calls::sasl_handshake::MechanismsAnswer;
+use crate::error::quotable;
 
 /// One authentication of one connection.
 pub(crate) struct Authentication {

@@ -10,7 +10,9 @@ use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
 
 pub(super) use worker::begin;
 
-use super::{Exchange, Flaw, Kerberos, Reply, quotable};
+use super::exchange::{Exchange, Flaw, Reply};
+use super::identity::Kerberos;
+use crate::error::quotable;
 
 /// One authentication; its first token is made, so that the KDC has been asked.
 pub(super) struct Gssapi {

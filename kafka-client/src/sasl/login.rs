@@ -8,15 +8,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tokio::time::Instant;
 
+use super::authentication::Authentication;
+use super::exchange::{Exchange, SaslFault};
+use super::identity::{AwsBase, AwsClient, Identity, Mechanism, Sasl};
 use super::lease::Leases;
+use super::lease::{Credential, CredentialSource};
 use super::msk_iam::{LIFETIME, MskIam, region_of, token};
 use super::oauthbearer::{Bearer, Issuer};
 use super::plain::Plain;
 use super::scram::{Hash, Proof, Salted, Scram};
-use super::{
-    Authentication, AwsBase, AwsClient, Credential, CredentialSource, Exchange, Identity,
-    Mechanism, Sasl, SaslFault,
-};
 use crate::secret::{Secret, SecretSource};
 
 /// Shared by all connections of a client.

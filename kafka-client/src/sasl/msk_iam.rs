@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::aws::{AwsKeys, ClockSkew, Presigned, encoded};
-use super::{Exchange, Flaw, Reply};
+use super::exchange::{Exchange, Flaw, Reply};
 use crate::secret::Secret;
 
 pub(super) struct MskIam {

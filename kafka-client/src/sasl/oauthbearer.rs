@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Exchange, Flaw, Reply, msk_iam, quotable};
+use super::exchange::{Exchange, Flaw, Reply};
+use super::msk_iam;
+use crate::error::quotable;
 use crate::secret::Secret;
 
 pub(super) struct Bearer {

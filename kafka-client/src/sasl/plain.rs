@@ -1,6 +1,6 @@
 //! PLAIN (RFC 4616): user name and password as they are.
 
-use super::{Exchange, Flaw, Reply};
+use super::exchange::{Exchange, Flaw, Reply};
 use crate::secret::Secret;
 
 pub(super) struct Plain {

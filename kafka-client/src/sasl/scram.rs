@@ -10,7 +10,9 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Exchange, Flaw, Reply, quotable};
+use super::exchange::{Exchange, Flaw, Reply};
+use crate::error::quotable;
+use crate::limits::{ITERATIONS_LEAST, ITERATIONS_MOST};
 use crate::lock::Lock;
 use crate::secret::Secret;
 
@@ -221,11 +223,6 @@ fn mac<M: Mac + KeyInit>(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mac = <M as KeyInit>::new_from_slice(key).ok();
     mac.map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec()).unwrap_or_default()
 }
-
-/// Fewer are a broker that wants the password to be guessed; Kafka's own minimum.
-pub(super) const ITERATIONS_LEAST: u32 = 4096;
-/// More are a broker that wants our processor: these take about half a second.
-pub(super) const ITERATIONS_MOST: u32 = 1_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -9,15 +9,11 @@ mod pkcs12;
 #[cfg(test)]
 mod tests;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+
+pub(super) use key::Identity;
 
 use crate::secret::Secret;
-
-/// A private key and the certificates that go with it, our own first.
-pub(super) struct Identity {
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) chain: Vec<CertificateDer<'static>>,
-}
 
 /// What a store says of itself by its first bytes; Java, too, trusts them more than a name.
 enum Kind {
@@ -69,16 +65,5 @@ pub(super) fn identity(
             Ok(Identity { key, chain })
         }
         Kind::Pkcs12 => pkcs12::identity(bytes, password),
-    }
-}
-
-/// The only one of `found`.
-fn only<T>(found: Vec<T>) -> Result<T, String> {
-    let count = found.len();
-    let mut found = found.into_iter();
-    match (found.next(), count) {
-        (Some(one), 1) => Ok(one),
-        (None, _) => Err("there is no private key with its certificate in it".to_owned()),
-        (Some(_), _) => Err(format!("there are {count} private keys in it; which is ours?")),
     }
 }

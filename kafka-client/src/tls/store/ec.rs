@@ -6,7 +6,7 @@ use pkcs8::der::{Decode, Encode, Reader as _, SliceReader};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::Identity;
+use super::key::Identity;
 
 /// `id-ecPublicKey` (RFC 5480).
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use super::{Identity, only};
+use super::key::{Identity, only};
 use crate::limits::STORE_ENTRIES;
 use crate::secret::Secret;
 

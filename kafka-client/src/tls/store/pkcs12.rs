@@ -4,7 +4,7 @@ use p12_keystore::error::Error;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12Archive, Pkcs12ImportPolicy};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Identity, only};
+use super::key::{Identity, only};
 use crate::secret::Secret;
 
 /// Those that keytool marked as trusted; in a store without any such mark, as OpenSSL writes it,

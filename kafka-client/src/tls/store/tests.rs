@@ -5,6 +5,8 @@ use std::path::Path;
 use base64::Engine as _;
 use proptest::prelude::*;
 
+use rustls::pki_types::PrivateKeyDer;
+
 use super::*;
 
 const PASSWORD: &str = "store word";
