@@ -26,6 +26,7 @@ pub use topic::Topic;
 use batch::BatchLimits;
 use memory::Memory;
 use routing::Routing;
+use sender::Sender;
 use settle::Ledger;
 use topic::PartitionSettings;
 
@@ -77,7 +78,7 @@ impl Producing {
             ledger: Ledger::new(memory, stats),
         };
         let tasks = cluster.settings.tasks.clone();
-        let routing = Routing::new(config, cluster, metadata);
+        let routing = Routing::new(config, cluster, metadata, Sender::start);
         tasks.spawn(routing.clone().follow_metadata());
         tasks.spawn(routing.clone().follow_timer());
         if let Some(producer_id) = &routing.producer_id {

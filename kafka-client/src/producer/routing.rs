@@ -7,7 +7,6 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::identity::ProducerId;
-use super::sender::Sender;
 use super::timer::Timer;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
@@ -29,6 +28,8 @@ pub(crate) struct Routing {
     pub(crate) timer: Timer<Partition>,
     topics: Lock<BTreeMap<Arc<str>, Arc<TopicState>>>,
     leaders: Lock<BTreeMap<i32, Arc<LeaderQueue>>>,
+    /// Starts the task behind a new queue.
+    start_sender: fn(Arc<Self>, Arc<LeaderQueue>),
     leaderless: Lock<Vec<Arc<Partition>>>,
     /// A place for each batch that is compressed on a thread.
     pub(crate) compression_threads: Semaphore,
@@ -59,6 +60,7 @@ impl Routing {
         config: ProducerConfig,
         cluster: Arc<Cluster>,
         metadata: Arc<Metadata>,
+        start_sender: fn(Arc<Self>, Arc<LeaderQueue>),
     ) -> Arc<Self> {
         let is_idempotent = config.is_idempotent();
         Arc::new(Self {
@@ -71,6 +73,7 @@ impl Routing {
             timer: Timer::default(),
             topics: Lock::default(),
             leaders: Lock::default(),
+            start_sender,
             leaderless: Lock::default(),
             compression_threads: Semaphore::new(COMPRESSION_THREADS),
         })
@@ -195,8 +198,7 @@ impl Routing {
         let era = self.cluster.era();
         let queue =
             Arc::new(LeaderQueue { broker, era, ready: Lock::default(), wake: Notify::new() });
-        let sender = Sender::new(self.clone(), queue.clone());
-        self.cluster.settings.tasks.spawn(sender.run());
+        (self.start_sender)(self.clone(), queue.clone());
         leaders.insert(broker, queue.clone());
         queue
     }

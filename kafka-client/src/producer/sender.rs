@@ -34,14 +34,16 @@ pub(crate) struct Sender {
 type Shipments = Vec<(Arc<Partition>, Shipment)>;
 
 impl Sender {
-    pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
+    /// Starts the sender of a queue.
+    pub(crate) fn start(routing: Arc<Routing>, queue: Arc<LeaderQueue>) {
         let link = Link::new(routing.cluster.clone(), queue.broker);
         let sealer = Sealer::new(routing.config.compression());
-        Self { routing, queue, link, sealer, requests: JoinSet::new() }
+        let tasks = routing.cluster.settings.tasks.clone();
+        tasks.spawn(Self { routing, queue, link, sealer, requests: JoinSet::new() }.run());
     }
 
     /// Sends until the client is closed, or the broker is no longer one of the cluster's.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let shutdown = self.routing.shutdown.clone();
         shutdown
             .run_until_cancelled(async {
