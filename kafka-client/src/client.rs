@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -13,7 +13,7 @@ use crate::config::{ClusterConfig, Config, ProducerConfig};
 use crate::connection::Settings;
 use crate::error::{NotReady, Reason};
 use crate::lock::Lock;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, TopicListing};
 use crate::producer::{Producer, Producing};
 use crate::sasl::CredentialSource;
 use crate::stats::{Counters, Stats};
@@ -142,6 +142,16 @@ impl Client {
         Ok(())
     }
 
+    /// All topics of the cluster that we may see, asked for now: for patterns of names. At most 50,000.
+    ///
+    /// # Errors
+    /// [`NotReady`] with the last cause, after at most `within`.
+    pub async fn topics(&self, within: Duration) -> Result<Vec<TopicListing>, NotReady> {
+        self.shared.cluster.check_open().map_err(|_| NotReady::Closed)?;
+        let listed = timeout(within, self.shared.metadata.list()).await;
+        listed.map_err(|_| NotReady::Timeout)?.map_err(NotReady::Unreachable)
+    }
+
     /// For how long brokers have been asked and none has answered; none if they answer.
     pub fn silent_for(&self) -> Option<Duration> {
         self.shared.metadata.silent_for()
@@ -221,5 +231,35 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_broker::{FakeCluster, FakeSettings, Fault, METADATA, When};
+
+    const WITHIN: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn all_topics_are_listed_and_none_is_put_into_use() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
+        cluster.create_topic("orders", &[1, 2]);
+        cluster.create_topic("payments", &[1]);
+        let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
+        let listing = |name: &str, partitions| TopicListing {
+            name: name.to_owned(),
+            partitions,
+            is_internal: false,
+        };
+        let listed = client.topics(WITHIN).await;
+        assert_eq!(listed, Ok(vec![listing("orders", 2), listing("payments", 1)]));
+        assert_eq!(client.shared.metadata.known("orders"), None);
+        for nth in 1..=8 {
+            cluster.arm(METADATA, When::Nth(nth), Fault::NoAnswer);
+        }
+        assert_eq!(client.topics(WITHIN).await, Err(NotReady::Timeout));
+        client.close(Instant::now()).await;
+        assert_eq!(client.topics(WITHIN).await, Err(NotReady::Closed));
     }
 }

@@ -434,9 +434,9 @@ impl Cluster {
             self.failures.add(endpoint, &error);
             error
         };
-        let question = AskMetadata { topics: Vec::new(), asks_operations: false };
+        let question = AskMetadata::default();
         let patience = self.config.connect_timeout.min(self.config.request_timeout);
-        let reply = match connection.submit(&question, patience).await {
+        let reply = match connection.submit(Arc::new(question), patience).await {
             Ok(reply) => reply.answer().await,
             Err(lost) => Err(lost),
         };

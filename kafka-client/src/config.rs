@@ -81,6 +81,13 @@ impl Config {
     }
 }
 
+impl From<ClusterConfig> for Config {
+    /// With a producer of default settings.
+    fn from(cluster: ClusterConfig) -> Self {
+        Self { cluster, producer: ProducerConfig::default() }
+    }
+}
+
 /// Properties that are read one by one, before it is known whether they make sense together.
 struct Read {
     cluster: ClusterConfig,

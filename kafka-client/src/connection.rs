@@ -155,13 +155,13 @@ impl Connection {
     /// Dropping the reply does not withdraw the request.
     pub(crate) async fn submit<C: Call>(
         &self,
-        call: &C,
+        call: Arc<C>,
         patience: Duration,
     ) -> Result<Reply<C::Answer>, Lost> {
         let (sender, reply) = oneshot::channel();
         let version = self.version::<C>().map_err(unsent)?;
-        let waiter = Box::new(Asked::<C> { version, reply: sender });
-        self.queue(call, version, patience, waiter).await?;
+        let waiter = Box::new(Asked { call: call.clone(), version, reply: sender });
+        self.queue(&*call, version, patience, waiter).await?;
         Ok(Reply(reply))
     }
 

@@ -72,12 +72,12 @@ pub(crate) struct Handshake {
     phase: Phase,
 }
 
-/// Which answer is due.
+/// Which answer is due, and to what.
 #[derive(Debug)]
 enum Phase {
     Versions,
-    Mechanisms(Welcome),
-    Proof(Welcome),
+    Mechanisms(Welcome, ChooseMechanism),
+    Proof(Welcome, Prove),
 }
 
 impl Handshake {
@@ -107,20 +107,20 @@ impl Handshake {
     /// For how long the broker wants to be left alone before that.
     fn pause(&self) -> Duration {
         match &self.phase {
-            Phase::Mechanisms(welcome) => welcome.pause.min(THROTTLE),
-            Phase::Versions | Phase::Proof(_) => Duration::ZERO,
+            Phase::Mechanisms(welcome, _) => welcome.pause.min(THROTTLE),
+            Phase::Versions | Phase::Proof(..) => Duration::ZERO,
         }
     }
 
     /// Whether the next frame may cost more time than an IO task has.
     fn is_laborious(&self) -> bool {
-        let proves = matches!(self.phase, Phase::Proof(_));
+        let proves = matches!(self.phase, Phase::Proof(..));
         proves && self.authentication.as_ref().is_some_and(Authentication::is_laborious)
     }
 
     fn closed(&self) -> HandshakeError {
         match (&self.phase, &self.authentication) {
-            (Phase::Mechanisms(_) | Phase::Proof(_), Some(authentication)) => {
+            (Phase::Mechanisms(..) | Phase::Proof(..), Some(authentication)) => {
                 HandshakeError::ClosedAtLogin(authentication.mechanism())
             }
             _ => HandshakeError::ClosedAtHello,
@@ -135,20 +135,20 @@ impl Handshake {
         }
         match std::mem::replace(&mut self.phase, Phase::Versions) {
             Phase::Versions => self.on_versions(frame),
-            Phase::Mechanisms(welcome) => self.on_mechanisms(frame, welcome),
-            Phase::Proof(welcome) => self.on_proof(frame, welcome),
+            Phase::Mechanisms(welcome, asked) => self.on_mechanisms(frame, welcome, &asked),
+            Phase::Proof(welcome, asked) => self.on_proof(frame, welcome, &asked),
         }
     }
 
     fn on_versions(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, pause) = decode::<AskVersions>(self.version, frame)?;
+        let (answer, pause) = decode(&AskVersions, self.version, frame)?;
         match answer.code {
             0 => {
                 let welcome = Welcome { versions: answer.versions, pause, session: None };
                 let Some(authentication) = &self.authentication else { return Ok(Some(welcome)) };
                 let call = ChooseMechanism(authentication.mechanism());
                 self.ask(&call, welcome.versions.highest(&SASL_HANDSHAKE)?)?;
-                self.phase = Phase::Mechanisms(welcome);
+                self.phase = Phase::Mechanisms(welcome, call);
                 Ok(None)
             }
             UNSUPPORTED_VERSION if self.version > 0 => {
@@ -166,13 +166,15 @@ impl Handshake {
         &mut self,
         frame: Bytes,
         welcome: Welcome,
+        asked: &ChooseMechanism,
     ) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, _) = decode::<ChooseMechanism>(self.version, frame)?;
+        let (answer, _) = decode(asked, self.version, frame)?;
         let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
         let first = authentication.on_mechanisms(answer)?;
-        self.ask(&Prove(first), welcome.versions.highest(&SASL_AUTHENTICATE)?)?;
+        let call = Prove(first);
+        self.ask(&call, welcome.versions.highest(&SASL_AUTHENTICATE)?)?;
         // What the broker wanted to be left alone for has passed.
-        self.phase = Phase::Proof(Welcome { pause: Duration::ZERO, ..welcome });
+        self.phase = Phase::Proof(Welcome { pause: Duration::ZERO, ..welcome }, call);
         Ok(None)
     }
 
@@ -180,13 +182,15 @@ impl Handshake {
         &mut self,
         frame: Bytes,
         welcome: Welcome,
+        asked: &Prove,
     ) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, _) = decode::<Prove>(self.version, frame)?;
+        let (answer, _) = decode(asked, self.version, frame)?;
         let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
         match authentication.on_answer(answer)? {
             Turn::Send(next) => {
-                self.ask(&Prove(next), self.version)?;
-                self.phase = Phase::Proof(welcome);
+                let call = Prove(next);
+                self.ask(&call, self.version)?;
+                self.phase = Phase::Proof(welcome, call);
                 Ok(None)
             }
             Turn::Done(session) => Ok(Some(Welcome { session: Some(session), ..welcome })),
@@ -203,8 +207,12 @@ impl Handshake {
     }
 }
 
-fn decode<C: Call>(version: i16, frame: Bytes) -> Result<(C::Answer, Duration), HandshakeError> {
-    calls::decode::<C>(version, frame)
+fn decode<C: Call>(
+    call: &C,
+    version: i16,
+    frame: Bytes,
+) -> Result<(C::Answer, Duration), HandshakeError> {
+    calls::decode(call, version, frame)
         .map_err(|malformed| HandshakeError::Malformed(malformed.to_string()))
 }
 

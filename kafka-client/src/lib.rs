@@ -23,7 +23,6 @@ mod lock;
 mod log_throttle;
 mod metadata;
 mod news;
-mod outcome;
 mod probe;
 mod producer;
 pub mod record_batch;
@@ -43,9 +42,9 @@ pub use config::{
     SaslLogin, properties,
 };
 pub use error::{Cause, NotReady, Reason};
-pub use outcome::Outcome;
+pub use metadata::TopicListing;
 pub use probe::Probe;
-pub use producer::{Permit, Producer, Ticket, Topic, record_size};
+pub use producer::{Outcome, Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::Record;
 pub use sasl::{
     AwsBase, AwsClient, AwsKeys, AwsRole, ClockSkew, Credential, CredentialSource, Lease,

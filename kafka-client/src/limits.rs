@@ -64,6 +64,10 @@ pub(crate) const PRODUCE_PATIENCE: Duration = Duration::from_secs(2);
 /// Topics whose metadata and queues we keep. Names can come from HTTP clients.
 pub(crate) const TOPICS: usize = 10_000;
 
+/// Topics that a list of all of them may have: more than a cluster of Kafka's is run with, and some
+/// 10 MB.
+pub(crate) const TOPICS_LISTED: usize = 50_000;
+
 /// Partitions in one Metadata answer, gaps included: about what the largest clusters hold.
 pub(crate) const PARTITIONS_IN_ANSWER: usize = 200_000;
 

@@ -1,7 +1,6 @@
 //! Topic → partition → leader: one refresh at a time, and no more often than needed.
 
 mod cache;
-mod topic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::random;
-use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::calls::metadata::{AskMetadata, MetadataAnswer, TopicAnswer, TopicsAsked};
 use crate::calls::produce::LeaderHint;
 use crate::cluster::{Cluster, anyone};
 use crate::connection::Connection;
@@ -32,6 +31,26 @@ pub(crate) struct Metadata {
     rounds: News<Round>,
     /// When the first round began since which nobody has answered.
     silent_since: Lock<Option<Instant>>,
+}
+
+/// A topic of the cluster, as a broker lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicListing {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Whether it is one of Kafka's own, such as `__consumer_offsets`: a pattern is not meant to find
+    /// it.
+    pub is_internal: bool,
+}
+
+impl From<TopicAnswer> for TopicListing {
+    fn from(answer: TopicAnswer) -> Self {
+        let TopicAnswer { name, partitions, is_internal, .. } = answer;
+        Self { name, partitions: partitions.len(), is_internal }
+    }
 }
 
 /// A refresh that has ended, well or not.
@@ -146,6 +165,20 @@ impl Metadata {
         }
     }
 
+    /// Asks any broker for all topics that we may see. The answer is not kept: what is in use is
+    /// refreshed by name.
+    pub(crate) async fn list(&self) -> Result<Vec<TopicListing>, Cause> {
+        let question = AskMetadata { topics: TopicsAsked::All, asks_operations: false };
+        let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
+        let judge = judge(self.cluster.clone());
+        let (answer, endpoint, _) = anyone::ask(&self.cluster, question, places, judge).await?;
+        if answer.code != 0 {
+            return Err(refused(&endpoint, answer.code));
+        }
+        let listed = answer.topics.into_iter().filter(|topic| topic.code == 0);
+        Ok(listed.map(TopicListing::from).collect())
+    }
+
     /// Refreshes when due, until the client is closed.
     pub(crate) async fn run(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
@@ -249,15 +282,9 @@ impl Source {
         let others = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
         let places = open.into_iter().map(there).chain(others);
         let places = places.chain(outdated.into_iter().map(there));
+        let topics = TopicsAsked::Named(topics);
         let question = AskMetadata { topics, asks_operations: false };
-        let cluster = self.cluster.clone();
-        let judge = move |endpoint: &Endpoint, answer: MetadataAnswer| {
-            let answer = judge(endpoint, answer)?;
-            match cluster.admits(answer.cluster_id.as_deref()) {
-                Err(cause) if answer.code == 0 => Err(Cause::from(format!("{endpoint}: {cause}"))),
-                _ => Ok(answer),
-            }
-        };
+        let judge = judge(self.cluster.clone());
         let (answer, endpoint, connection) =
             anyone::ask(&self.cluster, question, places, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
@@ -269,10 +296,17 @@ impl Source {
     }
 }
 
-/// Who asks us to start over is heard, whatever the others say.
-fn judge(endpoint: &Endpoint, answer: MetadataAnswer) -> Result<MetadataAnswer, Cause> {
-    match answer.code {
-        0 | REBOOTSTRAP_REQUIRED => Ok(answer),
+/// Which answers are taken: of this cluster, and without an error. Who asks us to start over is heard,
+/// whatever the others say.
+fn judge(
+    cluster: Arc<Cluster>,
+) -> impl Fn(&Endpoint, MetadataAnswer) -> Result<MetadataAnswer, Cause> + Clone + Send + 'static {
+    move |endpoint, answer| match answer.code {
+        0 => match cluster.admits(answer.cluster_id.as_deref()) {
+            Ok(()) => Ok(answer),
+            Err(cause) => Err(format!("{endpoint}: {cause}").into()),
+        },
+        REBOOTSTRAP_REQUIRED => Ok(answer),
         code => Err(refused(endpoint, code)),
     }
 }

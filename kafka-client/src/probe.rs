@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use crate::Client;
-use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::calls::metadata::{AskMetadata, MetadataAnswer, TopicsAsked};
 use crate::cluster::{Cluster, anyone};
 use crate::error::{Cause, Reason};
 use crate::resolve::Endpoint;
@@ -61,7 +61,8 @@ impl Client {
     /// The stage that failed and why, after at most `within`.
     pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
         let cluster = &self.shared.cluster;
-        let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
+        let topics = TopicsAsked::Named(vec![topic.into()]);
+        let question = AskMetadata { topics, asks_operations: true };
         let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
         let asked = anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer));
         let (answer, ..) = timeout(within, asked)
@@ -286,6 +287,7 @@ mod tests {
                 name: "t".into(),
                 code,
                 id: 0,
+                is_internal: false,
                 partitions: Vec::new(),
                 operations,
             }],

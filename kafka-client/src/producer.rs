@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 pub use memory::Permit;
-pub use settle::Ticket;
+pub use settle::{Outcome, Ticket};
 pub use topic::Topic;
 
 use batch::BatchLimits;
@@ -35,7 +35,6 @@ use crate::config::ProducerConfig;
 use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::metadata::{Metadata, Trust};
-use crate::outcome::Outcome;
 use crate::record_batch::Record;
 use settle::all_settled;
 use topic::{TopicState, is_topic_name};

@@ -8,15 +8,13 @@ mod builder;
 mod compression;
 mod error;
 mod header;
-mod record;
 mod stored;
 mod varint;
 
-pub use builder::BatchBuilder;
+pub use builder::{BatchBuilder, Record};
 pub use compression::{Compression, Encoder};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES, Stamp, sequence_after};
-pub use record::Record;
 pub use stored::{Headers, Records, StoredRecord};
 
 use bytes::{Bytes, BytesMut};

@@ -27,7 +27,7 @@ pub(crate) async fn ask<C, T, E>(
     judge: impl Fn(&Endpoint, C::Answer) -> Result<T, E> + Clone + Send + 'static,
 ) -> Result<(T, Endpoint, Connection), E>
 where
-    C: Call + Send + Sync,
+    C: Call,
     T: Send + 'static,
     E: From<Cause> + Send + 'static,
 {
@@ -69,7 +69,7 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
         None => cluster.connect(&endpoint, 0).await.map_err(|error| E::from(error.cause()))?,
     };
     let patience = cluster.config.request_timeout;
-    let reply = match connection.submit(&*call, patience).await {
+    let reply = match connection.submit(call, patience).await {
         Ok(reply) => reply.answer().await,
         Err(lost) => Err(lost),
     };

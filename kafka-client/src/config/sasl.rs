@@ -274,7 +274,7 @@ impl SaslProperties {
 const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
 
 fn mechanism(property: Property<'_>, has_kerberos: bool) -> Result<Mechanism, PropertyError> {
-    match property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))? {
+    match property.choice(&Mechanism::ALL.map(|mechanism| (mechanism.name(), mechanism)))? {
         Mechanism::Gssapi if !has_kerberos => Err(property.unsupported(NO_KERBEROS)),
         mechanism => Ok(mechanism),
     }
@@ -302,14 +302,6 @@ fn text<'a>(property: Property<'a>) -> Result<&'a str, PropertyError> {
     is_sound.then_some(property.value).ok_or_else(|| property.invalid_secret("a text without NUL"))
 }
 
-const MECHANISMS: [Mechanism; 6] = [
-    Mechanism::Plain,
-    Mechanism::ScramSha256,
-    Mechanism::ScramSha512,
-    Mechanism::OAuthBearer,
-    Mechanism::AwsMskIam,
-    Mechanism::Gssapi,
-];
 const NO_KERBEROS: &str = "this build has no Kerberos; with libkrb5-dev and libclang-dev, \
     `cargo build --release -p host-bridge --features gssapi` makes one that has";
 /// Properties, and the options of login modules that mean the same.

@@ -102,10 +102,10 @@ impl Renewal {
         let (drained, done) = oneshot::channel();
         self.order(Order::Hold(drained)).await?;
         done.await.map_err(|_| LostReason::Closed)?;
-        let answer = self.ask(&ChooseMechanism(authentication.mechanism())).await?;
+        let answer = self.ask(ChooseMechanism(authentication.mechanism())).await?;
         let mut proof = authentication.on_mechanisms(answer)?;
         loop {
-            let answer = self.ask(&Prove(proof)).await?;
+            let answer = self.ask(Prove(proof)).await?;
             let turn;
             (authentication, turn) = hear(authentication, answer).await?;
             match turn {
@@ -118,13 +118,13 @@ impl Renewal {
         }
     }
 
-    async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, LostReason> {
+    async fn ask<C: Call>(&self, call: C) -> Result<C::Answer, LostReason> {
         let version = self.versions.highest(C::API)?;
         let correlation = self.correlation.fetch_add(1, Relaxed);
-        let frame = calls::encode(call, version, correlation, &self.client_id)
+        let frame = calls::encode(&call, version, correlation, &self.client_id)
             .map_err(LostReason::Unwritable)?;
         let (reply, answer) = oneshot::channel();
-        let waiter = Box::new(Asked::<C> { version, reply });
+        let waiter = Box::new(Asked { call: Arc::new(call), version, reply });
         let outgoing = Outgoing { frame, correlation, patience: PATIENCE, waiter };
         self.order(Order::Write(outgoing)).await?;
         let answer =

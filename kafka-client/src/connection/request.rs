@@ -1,5 +1,6 @@
 //! A request on its way, and who waits for its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,6 +91,7 @@ impl<T> Reply<T> {
 /// Waits for the answer to `C`. If nobody waits at the other end any more, the answer is read and
 /// dropped: the waiter is its own tombstone.
 pub(super) struct Asked<C: Call> {
+    pub(super) call: Arc<C>,
     pub(super) version: i16,
     pub(super) reply: oneshot::Sender<Result<C::Answer, Lost>>,
 }
@@ -100,21 +102,27 @@ impl<C: Call> Waiter for Asked<C> {
     }
 
     fn answered(self: Box<Self>, frame: Bytes) -> Result<Duration, Malformed> {
-        match calls::decode::<C>(self.version, frame) {
+        let Self { call, version, reply } = *self;
+        let decoded = calls::decode(&*call, version, frame);
+        // A batch that is sent again can be restamped in place only if nobody else holds its bytes.
+        drop(call);
+        match decoded {
             Ok((answer, pause)) => {
-                let _nobody_waits = self.reply.send(Ok(answer));
+                let _nobody_waits = reply.send(Ok(answer));
                 Ok(pause)
             }
             Err(malformed) => {
                 let lost = Lost { fault: malformed.clone().into(), handed_over: true };
-                let _nobody_waits = self.reply.send(Err(lost));
+                let _nobody_waits = reply.send(Err(lost));
                 Err(malformed)
             }
         }
     }
 
     fn lost(self: Box<Self>, lost: Lost) {
-        let _nobody_waits = self.reply.send(Err(lost));
+        let Self { call, reply, .. } = *self;
+        drop(call);
+        let _nobody_waits = reply.send(Err(lost));
     }
 }
 

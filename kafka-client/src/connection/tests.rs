@@ -45,7 +45,7 @@ type Answer = Result<crate::calls::api_versions::VersionsAnswer, Lost>;
 
 impl Fixture {
     async fn ask(&self, patience: Duration) -> tokio::task::JoinHandle<Answer> {
-        let reply = self.connection.submit(&AskVersions, patience).await.unwrap();
+        let reply = self.connection.submit(Arc::new(AskVersions), patience).await.unwrap();
         tokio::spawn(reply.answer())
     }
 
@@ -116,7 +116,7 @@ async fn a_request_cut_short_was_not_handed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_caller_leaves_a_tombstone() {
     let mut fixture = fixture(4096);
-    let dropped = fixture.connection.submit(&AskVersions, PATIENCE).await.unwrap();
+    let dropped = fixture.connection.submit(Arc::new(AskVersions), PATIENCE).await.unwrap();
     let kept = fixture.ask(PATIENCE).await;
     drop(dropped);
     let (one, two) = (fixture.hear().await, fixture.hear().await);
@@ -141,7 +141,7 @@ async fn a_wrong_correlation_id_poisons_the_connection() {
 async fn an_answer_nobody_asked_for_poisons_the_connection() {
     let mut fixture = fixture(4096);
     fixture.say(99, 0).await;
-    let reply = fixture.connection.submit(&AskVersions, PATIENCE).await;
+    let reply = fixture.connection.submit(Arc::new(AskVersions), PATIENCE).await;
     assert!(match reply {
         Ok(reply) => reply.answer().await.is_err(),
         Err(_) => true,

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::requests::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
-use crate::sasl::ScramHash;
+use crate::sasl::{Mechanism, ScramHash};
 
 /// What a cluster demands of its clients.
 #[derive(Debug, Clone)]
@@ -34,7 +34,14 @@ pub struct FakeSasl {
 impl Default for FakeSasl {
     fn default() -> Self {
         Self {
-            mechanisms: vec!["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+            mechanisms: [
+                Mechanism::Plain,
+                Mechanism::ScramSha256,
+                Mechanism::ScramSha512,
+                Mechanism::OAuthBearer,
+            ]
+            .map(Mechanism::name)
+            .to_vec(),
             users: BTreeMap::new(),
             tokens: BTreeSet::new(),
             lifetime: None,
@@ -118,8 +125,10 @@ impl Session {
     ) -> Option<SaslAuthenticateResponse> {
         let text = String::from_utf8(request.auth_bytes.to_vec()).ok()?;
         let said = match std::mem::take(&mut self.phase) {
-            Phase::Chosen(mechanism) if mechanism == "PLAIN" => plain(sasl, &text),
-            Phase::Chosen(mechanism) if mechanism == "OAUTHBEARER" => bearer(sasl, &text),
+            Phase::Chosen(mechanism) if mechanism == Mechanism::Plain.name() => plain(sasl, &text),
+            Phase::Chosen(mechanism) if mechanism == Mechanism::OAuthBearer.name() => {
+                bearer(sasl, &text)
+            }
             Phase::Chosen(mechanism) => challenge(sasl, &mechanism, &text),
             Phase::Challenged { proof, signature } => {
                 Said::check(text.ends_with(&format!(",p={proof}")), format!("v={signature}"))
@@ -176,7 +185,11 @@ fn bearer(sasl: &FakeSasl, text: &str) -> Said {
 }
 
 fn challenge(sasl: &FakeSasl, mechanism: &str, text: &str) -> Said {
-    let hash = if mechanism == "SCRAM-SHA-256" { ScramHash::Sha256 } else { ScramHash::Sha512 };
+    let hash = if mechanism == Mechanism::ScramSha256.name() {
+        ScramHash::Sha256
+    } else {
+        ScramHash::Sha512
+    };
     let Some(bare) = text.strip_prefix("n,,") else { return Said::No };
     let mut parts = bare.split(',');
     let user = parts.next().and_then(|part| part.strip_prefix("n=")).unwrap_or_default();

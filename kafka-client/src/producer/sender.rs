@@ -225,7 +225,7 @@ impl Sender {
             };
             self.requests.spawn(ended.in_current_span());
         } else {
-            let reply = connection.submit(&call, patience).await;
+            let reply = connection.submit(Arc::new(call), patience).await;
             let ended = async move {
                 match reply {
                     Ok(reply) => ending.answered(reply.answer().await),

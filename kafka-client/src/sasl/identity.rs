@@ -25,6 +25,16 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::ScramSha256,
+        Self::ScramSha512,
+        Self::OAuthBearer,
+        Self::AwsMskIam,
+        Self::Gssapi,
+    ];
+
     /// The name in the protocol and in `sasl.mechanism`.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::outcome::Outcome;
+use crate::Outcome;
 use crate::producer::batch::Again;
 use crate::producer::batch::Regrouped;
 use crate::producer::memory::Memory;

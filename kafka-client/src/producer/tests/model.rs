@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::rules::Rules;
+use crate::Outcome;
 use crate::backoff::Backoff;
 use crate::calls::init_producer_id::Identity;
 use crate::calls::produce::Appended;
 use crate::connection::{Lost, LostReason};
 use crate::error::Reason;
-use crate::outcome::Outcome;
 use crate::producer::accumulator::Accumulator;
 use crate::producer::batch::Regrouped;
 use crate::producer::batch::{Again, BatchLimits, Content, Ending, NextBatch, Shipment};
