@@ -213,4 +213,44 @@ mod tests {
         };
         assert_eq!(key_password, Some(SecretSource::Given(Secret::new(" a "))));
     }
+
+    #[test]
+    fn typed_settings_are_what_the_properties_say() {
+        let pem = "-----BEGIN X-----";
+        let given = |text| SecretSource::Given(Secret::new(text));
+        let by_store = TlsConfig::default()
+            .trust(TlsTrust::Store { path: "/t".into(), password: Some(given("a")) })
+            .certificate(ClientCertificate::Store {
+                path: "/k".into(),
+                password: Some(SecretSource::File("/p".into())),
+                key_password: Some(given("b")),
+            })
+            .checks(TlsChecks::Issuer);
+        let properties = [
+            (TRUSTSTORE, "/t"),
+            (TRUSTSTORE_PASSWORD, "a"),
+            (KEYSTORE, "/k"),
+            (KEYSTORE_PASSWORD_FILE, "/p"),
+            (KEY_PASSWORD, "b"),
+            (IDENTIFICATION, ""),
+        ];
+        assert_eq!(with(&properties), Ok(by_store.clone()));
+        let by_pem = TlsConfig::default()
+            .trust(TlsTrust::Pem(given(pem)))
+            .certificate(ClientCertificate::Pem {
+                key: SecretSource::File("/k".into()),
+                chain: given(pem),
+                key_password: None,
+            })
+            .versions(TlsVersions::Only13);
+        let properties = [(TRUSTED, pem), (KEY_FILE, "/k"), (CHAIN, pem), (PROTOCOLS, "TLSv1.3")];
+        assert_eq!(with(&properties), Ok(by_pem));
+        let all = [("bootstrap.servers", "a:1"), ("security.protocol", "SSL"), (TRUSTSTORE, "/t")];
+        let read = Config::from_properties(all).unwrap().cluster;
+        let trust = TlsTrust::Store { path: "/t".into(), password: None };
+        let set = crate::ClusterConfig::new("a:1").unwrap().tls(TlsConfig::default().trust(trust));
+        assert_eq!(set, read);
+        let named = by_store.files().into_iter().map(|path| path.display().to_string());
+        assert_eq!(named.collect::<Vec<_>>(), ["/t", "/k", "/p"]);
+    }
 }

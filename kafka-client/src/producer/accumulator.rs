@@ -1,4 +1,9 @@
 //! One partition's open batch and queue; says when a batch is due (pure).
+//!
+//! A record is serialized into the open batch when it is enqueued, so that it is copied once and its
+//! size in the request is known. With `linger.ms` 0 a batch leaves at once while nothing is in flight,
+//! and grows while something is: two hundred records that are sent at the same time make three requests
+//! rather than two hundred, and a single one waits for nothing.
 
 use std::sync::Arc;
 
@@ -80,6 +85,8 @@ impl Accumulator {
         if self.mode == Mode::Draining {
             return Err(Reason::Closed);
         }
+        // A partition without leader would take all of `buffer.memory`, and with it every other one.
+        // One record is always let in, however large.
         if self.buffered > 0 && self.buffered + reserved > self.share() {
             self.turned_away = true;
             return Err(Reason::BufferFull);
@@ -183,6 +190,8 @@ impl Accumulator {
         if !self.queue.bind(connection) || self.due_at().is_none_or(|at| now < at) {
             return NextBatch::Nothing;
         }
+        // Closing the open batch, stamping it and taking it out is one critical section: what is
+        // stamped first is queued on the connection first, and sequence order is wire order.
         let next = match self.queue.next() {
             Next::Nothing => None,
             Next::Batch { id, .. } => self.queue.get(id),
@@ -190,6 +199,8 @@ impl Accumulator {
         };
         let Some(next) = next else { return NextBatch::Nothing };
         let (id, bytes) = (next.id, next.content.len());
+        // The first batch of a request is taken whatever its size: a record of `max.request.size` would
+        // wait for ever otherwise.
         if !is_first && (bytes > room || next.attempts.travels_alone()) {
             self.scheduled = true;
             return NextBatch::NoRoom;

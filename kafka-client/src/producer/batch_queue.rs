@@ -56,6 +56,8 @@ impl BatchQueue {
             let front = self.batches.front().map_or(Next::Open, of);
             return if self.flying > 0 { Next::Nothing } else { front };
         };
+        // Batches that have a stamp go in its order. Those without one go behind them all, in the order
+        // of their records, also when the halves of an older batch are among them.
         match sequence.turn() {
             Turn::Wait => Next::Nothing,
             Turn::Again { id, not_before } => self.get(id).map_or(Next::Nothing, |batch| {
@@ -101,6 +103,7 @@ impl BatchQueue {
             None => Some(Stamp::NONE),
             Some(sequence) => sequence.again(id).or_else(|| sequence.stamp(id, records)),
         };
+        // Without a stamp, nothing leaves: a batch with id −1 is written again at each retry.
         let Some(stamp) = stamp else { return NextBatch::Nothing };
         claim.in_doubt = true;
         self.flying += 1;
@@ -130,7 +133,8 @@ impl BatchQueue {
                 }
                 self.tell_again(id, doubtful, why);
             }
-            // Settled at its deadline already: a late answer only counts for the sequences.
+            // Settled at its deadline already: a late answer only counts for the sequences. It does
+            // count: an acknowledged range is no hole, and needs no new epoch.
             settled => {
                 freed += self.settle(place, doubtful, settled);
                 match &mut self.sequence {
@@ -183,6 +187,8 @@ impl BatchQueue {
             let Some(claim) = batch.claim.take_if(|_| batch.deadline <= now) else { return true };
             freed += claim.reserved;
             claim.give_up(reason.clone());
+            // A batch in flight keeps its place until its answer comes: the next epoch must not begin
+            // before it is known whether this one has to be probed.
             let is_flying = matches!(batch.content, Content::Away);
             match sequence {
                 Some(sequence) if is_flying => sequence.abandon(batch.id),
@@ -207,6 +213,8 @@ impl BatchQueue {
         let mut freed = 0;
         self.batches.retain_mut(|batch| {
             let is_flying = matches!(batch.content, Content::Away);
+            // What the former cluster provably has not is sent to the new one; the rest would be
+            // written twice if the two hold the same records, such as a mirror and its source.
             if !is_flying && !batch.attempts.maybe_written {
                 return true;
             }

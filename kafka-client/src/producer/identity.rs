@@ -1,4 +1,7 @@
-//! The client's producer id: asked once, and again only when it is used up.
+//! The producer's id (KIP-98): asked for once, and again only when it is used up.
+//!
+//! All partitions share the id, each with an epoch of its own: brokers keep the state of a producer by
+//! partition, so that one of them can begin a new epoch while the others go on (KIP-360).
 
 use std::sync::Arc;
 
@@ -53,7 +56,8 @@ impl ProducerId {
     /// The id to use; if there is none, it is asked for, and the last failure given.
     pub(crate) fn held(&self) -> Result<Identity, Arc<Reason>> {
         let state = self.state.latest();
-        // Another cluster may give the same number to someone else.
+        // Another cluster may give the same number to someone else, whose batches ours would then be
+        // taken for.
         state.held.filter(|_| state.era == self.cluster.era()).ok_or_else(|| {
             self.wanted.notify_one();
             state
@@ -133,6 +137,8 @@ impl ProducerId {
                 Failure::NotYet(reason) | Failure::Passing(reason) => {
                     (reason, retry.after(failures, random()))
                 }
+                // Slowly, but for ever: a permission can be given at any time (before 2.8 it is
+                // IDEMPOTENT_WRITE, KIP-679). Going on without an id would duplicate silently.
                 Failure::Refused(reason) => (reason, retry.max),
             };
             let (cause, failure) = (Cause::from(reason.to_string()), Some(Arc::new(reason)));
@@ -146,7 +152,9 @@ impl ProducerId {
         }
     }
 
-    /// Any broker can answer, because there is no transactional id.
+    /// Any broker can answer, because there is no transactional id; with one, only its coordinator
+    /// could. Before the id is used the connection is vouched for: an id of another cluster, behind
+    /// the same address, may be someone else's here.
     async fn ask(&self) -> Result<Identity, Failure> {
         let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
         let asked =

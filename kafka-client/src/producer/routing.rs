@@ -108,7 +108,9 @@ impl Routing {
         }
         if topics.len() >= TOPICS {
             topics.retain(|_, topic| !topic.is_unused());
-            // With the queues their sequences are forgotten, so nobody may begin the id again.
+            // With the queues their sequences are forgotten. A topic that is used again under the same
+            // id would begin at sequence 0, and brokers, which remember its last batches, would take
+            // its new ones for duplicates of those and drop them.
             let forgot = topics.len() < TOPICS;
             self.producer_id.iter().filter(|_| forgot).for_each(|id| id.retire());
         }
@@ -151,7 +153,9 @@ impl Routing {
         let leader = self.metadata.leader(&partition.topic, partition.index);
         partition.set_leader(leader.is_some());
         if let Some(broker) = leader {
-            // One that closes just now has a successor.
+            // A queue can close between the look-up and the push, when its broker leaves the cluster;
+            // what were pushed to it then would wait until its deadline. One that closes just now has
+            // a successor.
             while !self.leader(broker).push(partition) {}
             return;
         }
@@ -176,7 +180,8 @@ impl Routing {
             return true;
         }
         queue.spent_id().into_iter().for_each(|spent| producer_id.discard(spent));
-        // Parked before the question, so that an answer that comes meanwhile is not missed.
+        // Parked before the question, so that an answer that comes meanwhile is not missed: it wakes
+        // those that are in the list, once.
         self.unidentified.lock().push(partition.clone());
         let waits = match producer_id.held() {
             Ok(held) => !queue.identify(Some(held)),
@@ -204,7 +209,8 @@ impl Routing {
     }
 
     /// Another cluster has taken the place of the one that was known: what the former one may have
-    /// is settled, the rest begins anew.
+    /// is settled, the rest begins anew. Numbers of brokers, leader epochs, producer ids and sequences
+    /// mean something else in the new one, so that none of them may be carried over.
     fn start_over(self: &Arc<Self>, era: u64) {
         for leader in std::mem::take(&mut *self.leaders.lock()).into_values() {
             leader.close();
@@ -217,7 +223,8 @@ impl Routing {
         }
     }
 
-    /// Ends the senders of brokers that the cluster no longer has.
+    /// Ends the senders of brokers that the cluster no longer has. Clusters that replace their brokers
+    /// one by one give each a new number: the tasks of the old ones would add up.
     fn dismiss_departed(&self) {
         let advertised = self.cluster.brokers();
         let is_there = |broker| advertised.iter().any(|(id, _)| *id == broker);
@@ -240,6 +247,8 @@ impl Routing {
                     topic.follow(id, count);
                 }
             }
+            // What waits for a former leader would only be refused there (NOT_LEADER_OR_FOLLOWER), a
+            // round trip later. What is in flight to it stays: its answer decides.
             let leaders: Vec<_> = self.leaders.lock().values().cloned().collect();
             let mut moved = std::mem::take(&mut *self.leaderless.lock());
             for leader in leaders {

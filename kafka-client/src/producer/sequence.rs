@@ -1,9 +1,14 @@
 //! One partition's idempotence: what may be sent under which stamp, and what an ending means (pure).
 //!
-//! A range of sequences that was given out is spent, whatever became of its batch. Whatever leaves
-//! a hole in the sequences leads to a new epoch, which starts at 0; before that each batch that may
-//! be in the log is sent once more under its old stamp, because a broker recognises duplicates
-//! within an epoch only.
+//! A range of sequences that was given out is spent, whatever became of its batch. If it were used
+//! again: A is appended as 0 to 9, its answer is lost, A expires, B is sent as 0 to 9, and the broker
+//! takes B for A (KIP-98) and acknowledges it without writing it.
+//!
+//! Whatever leaves a hole in the sequences leads to a new epoch, which starts at 0. The epoch is
+//! raised here, without a question (KIP-360): without a transactional id a broker always gives a new
+//! producer id. Before that each batch that may be in the log is sent once more under its old stamp,
+//! because a broker recognises duplicates within an epoch only: under a new stamp it would be written
+//! twice.
 
 use std::collections::VecDeque;
 
@@ -16,7 +21,9 @@ use crate::record_batch::{Stamp, sequence_after};
 /// The state of one partition. Batches are known by the ids that their queue gives them.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    /// Batches that may be unsettled at a time; a broker remembers five.
+    /// Batches that may be unsettled at a time. A broker remembers five of each producer and
+    /// partition (KAFKA-5494): a duplicate of an older one is refused as out of order, and nobody
+    /// could tell any more that it had been written.
     window: u64,
     identity: Option<Identity>,
     /// The sequence of the next record.
@@ -26,12 +33,15 @@ pub(crate) struct Sequence {
     line: VecDeque<Entry>,
     /// Batches stamped so far.
     serial: u64,
-    /// The last batch that left the line and may be in the log.
+    /// The last batch that left the queue and may be in the log. What is stamped before it cannot be
+    /// proven absent: the broker may have forgotten it since.
     last_logged: u64,
     /// The batch before which the broker, unexpectedly, misses others.
     gap: Option<u64>,
-    /// What the requests in flight are on.
+    /// What the requests in flight are on. Two connections have no order between them: a later batch
+    /// could overtake an earlier one, which would then be out of order for good.
     connection: Option<u64>,
+    /// Another connection is wanted: nothing is sent until the requests on the old one have ended.
     rebinding: bool,
     findings: VecDeque<Finding>,
 }
@@ -39,13 +49,15 @@ pub(crate) struct Sequence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing of this epoch is acknowledged: one batch at a time. A broker takes *any* first
-    /// sequence of a producer it does not know (KAFKA-14359); with two in flight and the first
-    /// refused, the second would be appended.
+    /// sequence of a producer it does not know (KAFKA-14359, KAFKA-15591); with two in flight and the
+    /// first refused, the second would be appended, and the first be out of order for good.
     Fresh,
     /// As many as the window allows.
     Open,
     /// After a refusal, a lost answer or with a new leader: one at a time until one is
-    /// acknowledged.
+    /// acknowledged. The batches behind a refused one are refused as out of order; sent again all at
+    /// once they would be refused again, each time one of them moves. A new leader may also have none
+    /// of our state, and then takes any first sequence.
     Recovering,
     /// A range is void: probes only, then a new identity.
     Resetting(Renewal),
@@ -142,12 +154,15 @@ impl Sequence {
         let waiting = self.line.iter().find(|entry| entry.standing == Standing::Waiting);
         let again = |entry: &Entry| Turn::Again { id: entry.id, not_before: None };
         match self.phase {
+            // The oldest first: a broker refuses whatever comes before its predecessor.
             Phase::Open => match (waiting, self.line.front()) {
                 (Some(entry), _) => again(entry),
                 // Counted from the oldest, so that the broker still remembers it.
                 (None, Some(head)) if self.serial + 1 - head.serial >= self.window => Turn::Wait,
                 (None, _) => Turn::New,
             },
+            // An answer under way may still change what has to be probed, and a new epoch must not
+            // overtake a batch of the old one, which would be refused then (INVALID_PRODUCER_EPOCH).
             _ if self.is_flying() => Turn::Wait,
             Phase::Resetting(_) => self.probe().unwrap_or(Turn::Identify),
             Phase::Fresh | Phase::Recovering if self.identity.is_none() => Turn::Identify,
@@ -165,6 +180,7 @@ impl Sequence {
             return false;
         }
         self.connection = Some(connection);
+        // The other end may be another broker, which has what it replicated of our state.
         self.recover();
         true
     }
@@ -174,6 +190,8 @@ impl Sequence {
         if self.turn() != Turn::Identify {
             return true;
         }
+        // An id whose epochs are used up, or that a broker denies, must not be begun again at epoch 0:
+        // brokers would take its first sequences for duplicates.
         match offered.filter(|offered| self.spent_id() != Some(offered.producer_id)) {
             Some(offered) => {
                 self.begin(offered);
@@ -215,6 +233,8 @@ impl Sequence {
     pub(crate) fn again(&mut self, id: u64) -> Option<Stamp> {
         let is_probe = matches!(self.phase, Phase::Resetting(_));
         let entry = self.line.iter_mut().find(|entry| entry.id == id)?;
+        // What is refused as out of order means something else to a probe: that there is a gap before
+        // it is expected then, and proves that it is not there.
         entry.standing = if is_probe { Standing::Probing } else { Standing::Flying };
         Some(entry.stamp)
     }
@@ -239,6 +259,8 @@ impl Sequence {
         entry.cut_off = cut_off.or(entry.cut_off);
         entry.standing = Standing::Waiting;
         if entry.abandoned {
+            // Its records were settled at their deadline: nobody would hear of another attempt, so
+            // its range is a hole now.
             return self.on_void(id, doubtful);
         }
         self.recover();
@@ -258,7 +280,8 @@ impl Sequence {
         self.line.iter_mut().filter(|entry| entry.id == id).for_each(|e| e.abandoned = true);
     }
 
-    /// The topic was created again: its log knows nothing of our sequences.
+    /// The topic was created again (KIP-516): its log knows nothing of our sequences, and would take
+    /// any first one. With two in flight that it may take in either order, one would be lost.
     pub(crate) fn on_recreated(&mut self) {
         if self.identity.is_some() && (self.phase != Phase::Fresh || !self.line.is_empty()) {
             self.reset(Renewal::Epoch);
@@ -296,16 +319,25 @@ impl Sequence {
             return self.on_void(id, doubtful);
         }
         match (trouble, self.phase, standing) {
+            // A broker looks for a duplicate before it looks at the order, so this one is not among
+            // the batches that it remembers: it never had it, or has forgotten it. `advance` tells
+            // the two apart.
             (Trouble::OutOfOrder, _, Standing::Probing) => self.probe_refused(id),
+            // UNKNOWN_PRODUCER_ID or a wrong epoch: the state that would have known the batch is gone,
+            // by age or with a truncated log, and with it every proof.
             (_, _, Standing::Probing) => {
                 self.leave(id, true);
                 self.findings.push_back(Finding::Unprovable(id));
                 self.reset(renewal(trouble));
             }
+            // Another epoch of this id is known there (KIP-360), or the id is not: raising our own
+            // epoch by one might be refused again and again.
             (Trouble::WrongIdentity, ..) => self.reset(Renewal::ProducerId),
             (_, Phase::Resetting(_), _) => {}
             // Its predecessor is missing because it is still on its way.
             _ if place > 0 => self.recover(),
+            // Its predecessors were acknowledged, and the broker misses them: they are gone from its
+            // log (an unclean election, or acks=1 without its followers), or only their state is.
             (Trouble::OutOfOrder, Phase::Open | Phase::Recovering, _) => {
                 self.gap = Some(serial);
                 self.reset(Renewal::Epoch);
@@ -316,7 +348,9 @@ impl Sequence {
     }
 
     /// A refusal proves something only when no earlier copy can be appended any more: a broker may
-    /// still execute what it had read from a connection that is closed.
+    /// still execute what it had read from a connection that is closed. The copy would then be in the
+    /// log beside the batch that was stamped anew after the "proof". Once a batch of the new epoch is
+    /// in, copies of the old one are refused.
     fn probe(&self) -> Option<Turn> {
         let entry = self.line.iter().find(|entry| entry.is_unresolved())?;
         Some(Turn::Again { id: entry.id, not_before: entry.cut_off.map(|at| at + LATE_APPEND) })
@@ -346,7 +380,9 @@ impl Sequence {
         }
         for entry in self.line.drain(..).filter(|entry| entry.doubtful) {
             // A broker never forgets the last batch of an epoch, but may forget those before it: a
-            // gap before a batch proves its absence if nothing behind it can be in the log.
+            // gap before a batch proves its absence if nothing behind it can be in the log. Without
+            // the proof the batch must not be stamped anew, where it might be written twice: its
+            // outcome is unknown.
             self.findings.push_back(if entry.serial > self.last_logged {
                 Finding::Absent(entry.id)
             } else {
@@ -357,6 +393,7 @@ impl Sequence {
         if self.gap.take().is_some_and(|serial| serial > self.last_logged) {
             self.findings.push_back(Finding::Loss);
         }
+        // Epochs are 16 bits; after the last one a new producer id begins at 0.
         let next = self.identity.and_then(|old| Some((old, old.epoch.checked_add(1)?)));
         match next {
             Some((old, epoch)) if renewal == Renewal::Epoch => {

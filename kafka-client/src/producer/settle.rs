@@ -1,4 +1,8 @@
 //! One cell per batch: settled once, read by the ticket of each of its records.
+//!
+//! A batch is settled as a whole, so one cell and one wake serve all its records: a channel for each
+//! of them would cost more than writing it. Where a batch is taken apart, its cell says where
+//! each record went on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -75,6 +79,7 @@ impl Cell {
     }
 
     async fn wait(&self) -> &Settlement {
+        // Registered before the second look: a settlement in between would wake nobody else.
         loop {
             if let Some(settlement) = self.settled.get() {
                 return settlement;
@@ -166,14 +171,17 @@ impl Ledger {
     }
 }
 
-/// The duty to settle one batch. Whoever drops it has settled it: by default as given up.
+/// The duty to settle one batch. Whoever drops it has settled it, as given up: no way out of the
+/// code, a panic included, leaves a record without an outcome or its memory reserved.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) cell: Arc<Cell>,
     ledger: Arc<Ledger>,
     pub(crate) reserved: usize,
     pub(crate) records: usize,
-    /// Whether an attempt is under way, or ended without a proof.
+    /// Whether an attempt is under way, or ended without a proof: then "not written" would be a lie.
+    /// It is set before a request leaves, not when it is lost, because the deadline may settle the
+    /// batch while its answer is still on the way.
     pub(crate) in_doubt: bool,
     open: bool,
 }
@@ -226,7 +234,8 @@ impl Claim {
             }
             Settlement::Unknown(_) => stats.records_unknown.add(self.records),
         }
-        // Memory first: who is woken by the outcome may want to reserve.
+        // Memory first: who is woken by the outcome may want to reserve. It goes back when the batch is
+        // settled, not when a ticket is dropped: the batch itself is still there until then.
         self.ledger.memory.release(self.reserved);
         self.cell.settle(settlement);
         if self.ledger.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
