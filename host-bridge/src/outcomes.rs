@@ -17,10 +17,10 @@ pub(crate) fn translate(outcome: kafka_client::Outcome) -> Outcome {
 /// Translates a reason.
 pub(crate) fn reason(cause: &Cause) -> Reason {
     match (code(cause), cause) {
-        (Code::DeadlineExceeded, _) => Reason::new(Code::DeadlineExceeded, cause.to_string()),
+        (Code::DeadlineExceeded, _) => Reason::new(Code::DeadlineExceeded, cause.chain()),
         // What was in the way, not the clock.
-        (code, Cause::DeadlineExceeded { last: Some(last) }) => Reason::new(code, last.to_string()),
-        (code, _) => Reason::new(code, cause.to_string()),
+        (code, Cause::DeadlineExceeded { last: Some(last) }) => Reason::new(code, last.chain()),
+        (code, _) => Reason::new(code, cause.chain()),
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use crate::cluster::{Cluster, Network};
 use crate::config::{ClusterConfig, Config, ProducerConfig};
 use crate::connection::Settings;
+use crate::deadline::Deadline;
 use crate::error::{NotReady, Reason};
 use crate::lock::Lock;
 use crate::metadata::{Metadata, TopicListing};
@@ -189,8 +190,9 @@ impl Client {
 
     /// Refuses new records, waits until those that are queued are settled, settles the rest at the
     /// deadline by what is known of their attempts, and ends all tasks and connections.
-    pub async fn close(&self, deadline: Instant) {
+    pub async fn close(&self, deadline: impl Into<Deadline>) {
         let shared = &self.shared;
+        let deadline = deadline.into().or(shared.default.delivery_timeout);
         shared.cluster.close();
         let producers = shared.producers();
         producers.iter().for_each(|producing| producing.drain());

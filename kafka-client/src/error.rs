@@ -15,17 +15,18 @@ pub enum Reason {
     #[error("the producer's memory is full")]
     BufferFull,
     /// The record's deadline passed first.
-    #[error("the deadline passed{}", after(last))]
+    #[error("the deadline passed")]
     DeadlineExceeded {
         /// What was in the way, if anything was.
+        #[source]
         last: Option<Arc<Self>>,
     },
     /// The partition has no leader now.
     #[error("the partition has no leader")]
     NoLeader,
     /// There is no producer id, without which there is no idempotence.
-    #[error("there is no producer id: {0}")]
-    NoProducerId(Arc<Self>),
+    #[error("there is no producer id")]
+    NoProducerId(#[source] Arc<Self>),
     /// No broker that could help answers.
     #[error("no broker could be reached: {0}")]
     Unreachable(Cause),
@@ -112,6 +113,18 @@ impl Reason {
         }
     }
 
+    /// This reason and those behind it ([`std::error::Error::source`]), with colons between.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    }
+
     /// Why the broker names a record of a batch that it refused with this code (KIP-467).
     pub(crate) fn of_record(code: i16, said: &str) -> Self {
         let said = quotable(said).into();
@@ -148,10 +161,6 @@ const QUOTED_CHARS: usize = 300;
 
 fn said(what: &Cause) -> String {
     if what.is_empty() { String::new() } else { format!(": {what}") }
-}
-
-fn after(last: &Option<Arc<Reason>>) -> String {
-    last.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
 /// Why the cluster is not ready.
@@ -200,6 +209,6 @@ mod tests {
     fn a_passed_deadline_names_what_was_in_the_way() {
         let last = Some(Reason::Unreachable("connection refused".into()).into());
         let text = "the deadline passed: no broker could be reached: connection refused";
-        assert_eq!(Reason::DeadlineExceeded { last }.to_string(), text);
+        assert_eq!(Reason::DeadlineExceeded { last }.chain(), text);
     }
 }

@@ -32,6 +32,7 @@ use topic::PartitionSettings;
 
 use crate::cluster::Cluster;
 use crate::config::ProducerConfig;
+use crate::deadline::Deadline;
 use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::metadata::{Metadata, Trust};
@@ -138,12 +139,17 @@ impl Producer {
         self.producing.is_idle(2)
     }
 
+    fn deadline(&self, given: impl Into<Deadline>) -> Instant {
+        given.into().or(self.producing.routing.config.delivery_timeout)
+    }
+
     /// Finds a topic. If it is unknown, asks the brokers, for up to 5 s.
     ///
     /// # Errors
     /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
     /// [`Reason::TooManyTopics`]; [`Reason::DeadlineExceeded`] at the deadline; [`Reason::Closed`].
-    pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
+    pub async fn topic(&self, name: &str, deadline: impl Into<Deadline>) -> Result<Topic, Reason> {
+        let deadline = self.deadline(deadline);
         self.producing.routing.cluster.check_open()?;
         if let Some(topic) = self.producing.routing.known_topic(name) {
             return Ok(Topic(topic));
@@ -165,7 +171,12 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::topic`].
-    pub async fn recount(&self, topic: &Topic, deadline: Instant) -> Result<(), Reason> {
+    pub async fn recount(
+        &self,
+        topic: &Topic,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), Reason> {
+        let deadline = self.deadline(deadline);
         let name = topic.name();
         let partitions =
             self.producing.routing.metadata.partitions(name, Trust::Doubted, deadline).await?;
@@ -184,7 +195,12 @@ impl Producer {
     /// # Errors
     /// [`Reason::BufferFull`] at the deadline, [`Reason::TooLarge`] if `buffer.memory` is smaller,
     /// [`Reason::Closed`].
-    pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
+    pub async fn reserve(
+        &self,
+        bytes: usize,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Permit, Reason> {
+        let deadline = self.deadline(deadline);
         self.producing.settings.ledger.memory.reserve(bytes, deadline).await
     }
 
@@ -211,8 +227,9 @@ impl Producer {
         permit: &mut Permit,
         topic: &Topic,
         record: Record<'_>,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Ticket, Reason> {
+        let deadline = self.deadline(deadline);
         self.producing.routing.cluster.check_open()?;
         let now = Instant::now();
         if record.timestamp_ms < 0 {
@@ -246,11 +263,18 @@ impl Producer {
     }
 
     /// Sends one record and waits for its outcome: topic, memory, enqueue and ticket in one. While
-    /// its partition is full it waits too, without holding memory.
+    /// its partition is full it waits too, without holding memory. The outcome comes by the deadline,
+    /// which is `delivery.timeout.ms` from now on for `None`.
     ///
     /// Dropping the future before the record is enqueued withdraws it; afterwards that changes
     /// nothing.
-    pub async fn send(&self, topic: &str, record: Record<'_>, deadline: Instant) -> Outcome {
+    pub async fn send(
+        &self,
+        topic: &str,
+        record: Record<'_>,
+        deadline: impl Into<Deadline>,
+    ) -> Outcome {
+        let deadline = self.deadline(deadline);
         let put = match self.topic(topic, deadline).await {
             Ok(topic) => self.put(&topic, record, deadline).await,
             Err(reason) => Err(reason),
@@ -285,8 +309,9 @@ impl Producer {
         &self,
         topic: &Topic,
         record: Record<'_>,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Ticket, Reason> {
+        let deadline = self.deadline(deadline);
         let bytes = record_size(&record);
         if let Some(mut permit) = self.try_reserve(bytes) {
             match self.enqueue(&mut permit, topic, record, deadline) {

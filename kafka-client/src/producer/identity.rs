@@ -80,7 +80,7 @@ impl ProducerId {
     /// Why brokers refuse an id, if they do.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let State { failure, refused, .. } = self.state.latest();
-        let cause = Reason::NoProducerId(failure?).to_string().into();
+        let cause = Reason::NoProducerId(failure?).chain().into();
         let lasts = refused?.elapsed();
         Some(Fault { server: None, stage: Stage::Authorization, cause, lasts })
     }

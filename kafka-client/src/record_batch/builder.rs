@@ -1,5 +1,7 @@
 //! A record to be written, and the batch that grows by it: each is serialized once, when it is added.
 
+use std::time::SystemTime;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::header::{BatchHeader, HEADER_BYTES, Stamp};
@@ -106,6 +108,28 @@ impl BatchBuilder {
         let base = if self.is_empty() { record.timestamp_ms } else { self.base_timestamp };
         // Both are times the producer accepted, thus not negative: the difference cannot overflow.
         Deltas { offset: self.records, timestamp: record.timestamp_ms.wrapping_sub(base) }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// A record with this value and the time that it is now, without a key and headers.
+    #[must_use]
+    pub fn new(value: &'a [u8]) -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Self { partition: None, key: None, value: Some(value), headers: &[], timestamp_ms }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub fn key(self, key: &'a [u8]) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The same with these headers.
+    #[must_use]
+    pub fn headers(self, headers: &'a [(&'a [u8], Option<&'a [u8]>)]) -> Self {
+        Self { headers, ..self }
     }
 }
 
