@@ -45,7 +45,8 @@ fn code(cause: &Cause) -> Code {
             Code::Rejected
         }
         Cause::Refused { .. } if cause.is_permanent() => Code::Rejected,
-        Cause::Refused { .. } => Code::KafkaRefused,
+        // Also a reason of a later client: a refusal that another attempt may not meet.
+        _ => Code::KafkaRefused,
     }
 }
 

@@ -10,6 +10,7 @@ pub type Cause = Arc<str>;
 
 /// Why a record was not written, or why it is not known whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Reason {
     /// No room in `buffer.memory`, or in the quarter of it that one partition may take. Slow down.
     #[error("the producer's memory is full")]
@@ -165,6 +166,7 @@ fn said(what: &Cause) -> String {
 
 /// Why the cluster is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotReady {
     /// The question was answered by an error, or by nobody; the text names the last cause.
     #[error("the cluster does not answer: {0}")]

@@ -7,6 +7,7 @@ use crate::error::Cause;
 
 /// One stage, in the order in which they are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// The host's name becomes an address.
     Name,

@@ -43,6 +43,7 @@ pub enum Acks {
 
 /// How keys become partitions (`partitioner`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Partitioner {
     /// By Murmur2, as Java does.
     Murmur2Random,

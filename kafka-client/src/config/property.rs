@@ -15,6 +15,7 @@ pub(super) const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)]
 
 /// Why properties are not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PropertyError {
     /// No such property.
     #[error("unknown property `{name}`{}", did_you_mean(nearest))]

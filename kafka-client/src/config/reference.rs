@@ -7,6 +7,7 @@ use super::property::{BOOTSTRAP, PropertyError};
 
 /// A property as a reference shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PropertyDoc {
     /// Kafka's name.
     pub name: &'static str,

@@ -20,6 +20,7 @@ use codec::Encode;
 
 /// How batches are compressed: `compression.type`, with the codec's level (KIP-390).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all.
     #[default]

@@ -2,6 +2,7 @@
 
 /// Why bytes are not a batch we can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BatchError {
     /// Fewer bytes than the header, or than the length it declares.
     #[error("a batch of {need} bytes was cut to {have}")]

@@ -9,6 +9,7 @@ use crate::tls::HttpsTrust;
 
 /// The mechanisms that this client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mechanism {
     /// User name and password in clear text (RFC 4616).
     Plain,

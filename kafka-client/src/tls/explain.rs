@@ -9,6 +9,7 @@ use crate::error::quotable;
 
 /// Why the files of a TLS configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsFileError {
     /// The system does not give us a file.
     #[error("`{property}`: {path}: {what}")]
