@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use crate::cluster::{Cluster, Network};
 use crate::config::{ClusterConfig, Config, ProducerConfig};
-use crate::connection::Settings;
+use crate::connection::ConnectionSettings;
 use crate::deadline::Deadline;
 use crate::error::{NotReady, Reason};
 use crate::lock::Lock;
@@ -59,7 +59,7 @@ impl Client {
     ) -> Client {
         let Config { cluster: config, producer: default } = config;
         let shutdown = CancellationToken::new();
-        let settings = Settings {
+        let settings = ConnectionSettings {
             client_id: config.client_id.as_str().into(),
             idle: config.idle,
             stats: Arc::new(Counters::default()),

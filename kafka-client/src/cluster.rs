@@ -28,7 +28,7 @@ pub(crate) use network::Network;
 use crate::backoff::random;
 use crate::calls::metadata::AskMetadata;
 use crate::config::ClusterConfig;
-use crate::connection::{Connection, LostReason, Settings};
+use crate::connection::{Connection, ConnectionSettings, LostReason};
 use crate::error::{Cause, Reason};
 use crate::handshake::{self, Handshake, HandshakeError};
 use crate::limits::{CONNECT_TIMEOUT_MAX, KNOWN_ASKED_FIRST, NAMES_AT_A_TIME, NAMES_LOOKED_UP};
@@ -43,7 +43,7 @@ use crate::versions::API_VERSIONS;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) config: ClusterConfig,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ConnectionSettings,
     /// If connections are TLS.
     pub(crate) tls: Option<Arc<Tls>>,
     network: Network,
@@ -75,7 +75,7 @@ struct Directory {
 impl Cluster {
     pub(crate) fn new(
         config: ClusterConfig,
-        settings: Settings,
+        settings: ConnectionSettings,
         network: Network,
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Arc<Self> {
@@ -308,7 +308,7 @@ impl Cluster {
             let connect = async {
                 let connection = self.connect_broker(id, failures).await?;
                 if let Some(endpoint) = &endpoint {
-                    self.vouch(endpoint, &connection).await?;
+                    self.check_cluster(endpoint, &connection).await?;
                 }
                 Ok(connection)
             };
@@ -423,14 +423,14 @@ impl Cluster {
 
     /// Asks a broker which cluster it belongs to. A connection must not carry anything of this
     /// cluster, such as its producer id, to another one.
-    pub(crate) async fn vouch(
+    pub(crate) async fn check_cluster(
         &self,
         endpoint: &Endpoint,
         connection: &Connection,
     ) -> Result<(), ConnectError> {
         let Some(ours) = self.id() else { return Ok(()) };
-        let stranger = |cause: Cause| {
-            let error = ConnectError::Stranger { endpoint: endpoint.clone(), cause };
+        let wrong_cluster = |cause: Cause| {
+            let error = ConnectError::WrongCluster { endpoint: endpoint.clone(), cause };
             self.failures.add(endpoint, &error);
             error
         };
@@ -442,11 +442,11 @@ impl Cluster {
         };
         let answer = reply.map_err(|lost| match lost.fault {
             LostReason::Closed => self.closed_at_request(endpoint),
-            _ => stranger(format!("does not say of which cluster it is: {lost}").into()),
+            _ => wrong_cluster(format!("does not say of which cluster it is: {lost}").into()),
         })?;
         match answer.cluster_id {
             Some(theirs) if *theirs != *ours => {
-                Err(stranger(format!("is a broker of cluster {theirs}, not of {ours}").into()))
+                Err(wrong_cluster(format!("is a broker of cluster {theirs}, not of {ours}").into()))
             }
             _ => Ok(()),
         }
@@ -525,10 +525,10 @@ impl Cluster {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (welcome, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
+        let (negotiated, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
             .await
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
-        Ok(Connection::start(stream, decoder, welcome, &self.settings))
+        Ok(Connection::start(stream, decoder, negotiated, &self.settings))
     }
 }
 

@@ -62,7 +62,7 @@ impl Config {
     pub fn from_properties<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Config, PropertyError> {
-        let (read, faults) = Read::all(properties);
+        let (read, faults) = Properties::all(properties);
         faults.into_iter().next().map_or_else(|| read.check(), Err)
     }
 
@@ -76,7 +76,7 @@ impl Config {
     pub fn faults<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Vec<PropertyError> {
-        let (read, faults) = Read::all(properties);
+        let (read, faults) = Properties::all(properties);
         if faults.is_empty() { read.check().err().into_iter().collect() } else { faults }
     }
 }
@@ -89,14 +89,14 @@ impl From<ClusterConfig> for Config {
 }
 
 /// Properties that are read one by one, before it is known whether they make sense together.
-struct Read {
+struct Properties {
     cluster: ClusterConfig,
     producer: ProducerConfig,
     sasl: SaslProperties,
     tls: TlsProperties,
 }
 
-impl Read {
+impl Properties {
     fn all<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Self, Vec<PropertyError>) {

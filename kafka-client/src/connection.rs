@@ -16,20 +16,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Call};
 use crate::frame::Decoder;
-use crate::handshake::Welcome;
+use crate::handshake::Negotiated;
 use crate::limits::{FRAME_BYTES, QUEUED_REQUESTS};
 use crate::sasl::{Login, Session};
 use crate::stats::Counters;
 use crate::tasks::Tasks;
 use crate::versions::{NoCommonVersion, Versions};
-use renewal::{Order, Renewal};
-use request::{Asked, Outgoing, Waiter, WriteReceipt};
-pub(crate) use request::{Lost, LostReason, Reply};
+use renewal::{Renewal, RenewalCommand};
+use request::{AnswerWaiter, Outgoing, Waiter, WriteReceipt};
+pub(crate) use request::{Lost, LostReason, PendingAnswer};
 use wire::Wire;
 
 /// What all connections of a client share.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct ConnectionSettings {
     pub(crate) client_id: Arc<str>,
     pub(crate) idle: Duration,
     pub(crate) stats: Arc<Counters>,
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
     correlation: AtomicI32,
     condemned: CancellationToken,
     session: Option<Session>,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<RenewalCommand>,
 }
 
 impl Connection {
@@ -64,8 +64,8 @@ impl Connection {
     pub(crate) fn start<S>(
         stream: S,
         mut decoder: Decoder,
-        welcome: Welcome,
-        settings: &Settings,
+        negotiated: Negotiated,
+        settings: &ConnectionSettings,
     ) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -73,8 +73,8 @@ impl Connection {
         decoder.raise_limit(FRAME_BYTES);
         let (queue, requests) = mpsc::channel(QUEUED_REQUESTS);
         let condemned = settings.shutdown.child_token();
-        let Welcome { versions, pause, session } = welcome;
-        let (orders, ordered) = mpsc::channel(1);
+        let Negotiated { versions, pause, session } = negotiated;
+        let (commands, ordered) = mpsc::channel(1);
         let now = Instant::now();
         let mut wire = Wire::new(settings.idle, now, settings.stats.clone());
         wire.hold(pause, now);
@@ -82,7 +82,7 @@ impl Connection {
             decoder,
             wire,
             requests,
-            orders: ordered,
+            commands: ordered,
             drained: None,
             retired: None,
             condemned: condemned.clone(),
@@ -103,19 +103,24 @@ impl Connection {
             correlation,
             condemned,
             session,
-            orders,
+            commands,
         }
     }
 
     /// From now on it is authenticated again before its session ends.
-    pub(crate) fn renewed_by(self, login: &Arc<Login>, host: &str, settings: &Settings) -> Self {
+    pub(crate) fn renewed_by(
+        self,
+        login: &Arc<Login>,
+        host: &str,
+        settings: &ConnectionSettings,
+    ) -> Self {
         if let Some(session) = self.session {
             let renewal = Renewal {
                 login: Arc::clone(login),
                 host: host.to_owned(),
                 versions: self.versions.clone(),
                 client_id: self.client_id.clone(),
-                orders: self.orders.clone(),
+                commands: self.commands.clone(),
                 correlation: AtomicI32::new(i32::MIN),
             };
             settings.tasks.spawn(renewal.run(session));
@@ -157,12 +162,12 @@ impl Connection {
         &self,
         call: Arc<C>,
         patience: Duration,
-    ) -> Result<Reply<C::Answer>, Lost> {
+    ) -> Result<PendingAnswer<C::Answer>, Lost> {
         let (sender, reply) = oneshot::channel();
         let version = self.version::<C>().map_err(unsent)?;
-        let waiter = Box::new(Asked { call: call.clone(), version, reply: sender });
+        let waiter = Box::new(AnswerWaiter { call: call.clone(), version, reply: sender });
         self.queue(&*call, version, patience, waiter).await?;
-        Ok(Reply(reply))
+        Ok(PendingAnswer(reply))
     }
 
     /// Queues a request that gets no answer (Produce with acks 0); the reply is that the socket
@@ -171,11 +176,11 @@ impl Connection {
         &self,
         call: &C,
         patience: Duration,
-    ) -> Result<Reply<()>, Lost> {
+    ) -> Result<PendingAnswer<()>, Lost> {
         let (sender, reply) = oneshot::channel();
         let version = self.version::<C>().map_err(unsent)?;
         self.queue(call, version, patience, Box::new(WriteReceipt(sender))).await?;
-        Ok(Reply(reply))
+        Ok(PendingAnswer(reply))
     }
 
     async fn queue<C: Call>(

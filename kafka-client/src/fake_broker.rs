@@ -66,13 +66,13 @@ use crate::lock::Lock;
 use crate::record_batch::StoredRecord;
 use crate::resolve::Endpoint;
 use crate::{Client, Config, CredentialSource};
-use state::{Broker, State};
+use state::{Broker, ClusterState};
 
 /// A cluster. Cheap to clone. Its tasks end with their connections, with [`FakeCluster::kill`], or
 /// with the runtime.
 #[derive(Debug, Clone)]
 pub struct FakeCluster {
-    state: Arc<Lock<State>>,
+    state: Arc<Lock<ClusterState>>,
 }
 
 /// Pause after a connection could not be taken.
@@ -81,7 +81,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 impl FakeCluster {
     /// A cluster without topics, all brokers up.
     pub fn new(settings: FakeSettings) -> Self {
-        Self { state: Arc::new(Lock::new(State::new(settings))) }
+        Self { state: Arc::new(Lock::new(ClusterState::new(settings))) }
     }
 
     /// The addresses of all brokers, for `bootstrap.servers`.

@@ -75,7 +75,6 @@ mod limits;
 mod lock;
 mod log_throttle;
 mod metadata;
-mod news;
 mod probe;
 mod producer;
 pub mod record_batch;
@@ -88,6 +87,7 @@ mod stats;
 mod tasks;
 mod tls;
 mod versions;
+mod watch;
 
 pub use client::Client;
 pub use config::{

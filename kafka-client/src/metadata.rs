@@ -17,8 +17,8 @@ use crate::error::{Cause, Reason};
 use crate::limits::REBOOTSTRAP;
 use crate::lock::Lock;
 use crate::log_throttle::LogThrottle;
-use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
+use crate::watch::{Watch, WatchReader};
 pub(crate) use cache::Trust;
 use cache::{Cache, Lookup};
 
@@ -28,7 +28,7 @@ pub(crate) struct Metadata {
     cluster: Arc<Cluster>,
     cache: Lock<Cache>,
     wake: Notify,
-    rounds: News<Round>,
+    rounds: Watch<Round>,
     /// When the first round began since which nobody has answered.
     silent_since: Lock<Option<Instant>>,
 }
@@ -68,13 +68,13 @@ impl Metadata {
             cluster,
             cache,
             wake: Notify::new(),
-            rounds: News::default(),
+            rounds: Watch::default(),
             silent_since: Lock::default(),
         })
     }
 
     /// Tells of every finished round.
-    pub(crate) fn rounds(&self) -> Reader<'_, Round> {
+    pub(crate) fn rounds(&self) -> WatchReader<'_, Round> {
         self.rounds.reader()
     }
 
@@ -169,9 +169,9 @@ impl Metadata {
     /// refreshed by name.
     pub(crate) async fn list(&self) -> Result<Vec<TopicListing>, Cause> {
         let question = AskMetadata { topics: TopicsAsked::All, asks_operations: false };
-        let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
+        let candidates = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
         let judge = judge(self.cluster.clone());
-        let (answer, endpoint, _) = anyone::ask(&self.cluster, question, places, judge).await?;
+        let (answer, endpoint, _) = anyone::ask(&self.cluster, question, candidates, judge).await?;
         if answer.code != 0 {
             return Err(refused(&endpoint, answer.code));
         }
@@ -184,7 +184,7 @@ impl Metadata {
         let shutdown = self.cluster.settings.shutdown.clone();
         let cluster = self.cluster.clone();
         let throttle = LogThrottle::default();
-        let mut source = Source { cluster, current: None, throttle };
+        let mut source = MetadataConnection { cluster, current: None, throttle };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -213,7 +213,7 @@ impl Metadata {
         self.silent_since.lock().map(|since| since.elapsed())
     }
 
-    async fn round(&self, source: &mut Source) {
+    async fn round(&self, source: &mut MetadataConnection) {
         let silent = self.silent_since.lock().get_or_insert_with(Instant::now).elapsed();
         let (number, topics) = self.cache.lock().start(Instant::now());
         let answer = source.ask(topics, silent).await;
@@ -252,7 +252,7 @@ impl Metadata {
 }
 
 /// The connection that questions go out on.
-struct Source {
+struct MetadataConnection {
     cluster: Arc<Cluster>,
     current: Option<(Endpoint, Connection)>,
     throttle: LogThrottle,
@@ -261,7 +261,7 @@ struct Source {
 /// REBOOTSTRAP_REQUIRED (KIP-1102): the broker wants us to start over.
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
-impl Source {
+impl MetadataConnection {
     /// `silent` is for how long nobody has answered.
     async fn ask(
         &mut self,
@@ -280,13 +280,13 @@ impl Source {
             open.into_iter().partition(|(_, connection)| self.cluster.is_outdated(connection));
         let there = |(endpoint, connection)| (endpoint, Some(connection));
         let others = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
-        let places = open.into_iter().map(there).chain(others);
-        let places = places.chain(outdated.into_iter().map(there));
+        let candidates = open.into_iter().map(there).chain(others);
+        let candidates = candidates.chain(outdated.into_iter().map(there));
         let topics = TopicsAsked::Named(topics);
         let question = AskMetadata { topics, asks_operations: false };
         let judge = judge(self.cluster.clone());
         let (answer, endpoint, connection) =
-            anyone::ask(&self.cluster, question, places, judge).await?;
+            anyone::ask(&self.cluster, question, candidates, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
             self.cluster.bootstrap_anew();
             return Err(refused(&endpoint, answer.code));

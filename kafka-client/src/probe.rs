@@ -63,8 +63,8 @@ impl Client {
         let cluster = &self.shared.cluster;
         let topics = TopicsAsked::Named(vec![topic.into()]);
         let question = AskMetadata { topics, asks_operations: true };
-        let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
-        let asked = anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer));
+        let candidates = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
+        let asked = anyone::ask(cluster, question, candidates, |_, answer| Ok::<_, Cause>(answer));
         let (answer, ..) = timeout(within, asked)
             .await
             .unwrap_or_else(|_| Err("no answer in time".into()))
@@ -115,9 +115,9 @@ impl Client {
 /// All ways at once, told in the order in which they are given.
 async fn probe_all(
     cluster: &Arc<Cluster>,
-    places: impl Iterator<Item = (Option<i32>, Endpoint)>,
+    candidates: impl Iterator<Item = (Option<i32>, Endpoint)>,
 ) -> Vec<Probe> {
-    let walking: Vec<_> = places
+    let walking: Vec<_> = candidates
         .map(|(broker, endpoint)| {
             tokio::spawn(probe(Arc::clone(cluster), broker, endpoint).in_current_span())
         })

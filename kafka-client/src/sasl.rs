@@ -13,11 +13,11 @@ mod oauthbearer;
 mod plain;
 mod scram;
 
-pub(crate) use authentication::{Authentication, Session, Turn};
+pub(crate) use authentication::{Authentication, Progress, Session};
 pub use aws::{AwsKeys, ClockSkew, Presigned, aws_time};
 pub(crate) use exchange::SaslFault;
 pub use identity::{AwsBase, AwsClient, AwsRole, Mechanism, OAuthClient, Source};
-pub(crate) use identity::{Identity, Kerberos, Sasl, Tickets};
+pub(crate) use identity::{Kerberos, Sasl, SaslIdentity, Tickets};
 pub use lease::{Credential, CredentialSource, Lease, Obtaining};
 pub(crate) use login::Login;
 pub use oauthbearer::is_extension;

@@ -56,14 +56,14 @@ pub struct TlsStatus {
 /// The TLS side of a client.
 pub(crate) struct Tls {
     settings: Arc<TlsConfig>,
-    state: Lock<State>,
+    state: Lock<TlsState>,
     /// Who loads holds it: connections that begin together wait for one load.
     turn: Semaphore,
     stats: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct State {
+struct TlsState {
     current: Option<Loaded>,
     /// Counts the configurations that were loaded.
     generation: u64,

@@ -11,7 +11,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
-use crate::shape::Kind::{Fixed, List, Text};
+use crate::shape::FieldKind::{Fixed, List, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{API_VERSIONS, Api, Range, Versions};
 

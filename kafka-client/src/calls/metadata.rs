@@ -15,7 +15,7 @@ use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER, TOPICS_LISTED};
 use crate::resolve::{Advertised, Endpoint, HOST_BYTES};
-use crate::shape::Kind::{Fixed, Ints, List, Text};
+use crate::shape::FieldKind::{Fixed, Ints, List, Text};
 use crate::shape::{Field, Struct, always, since};
 use crate::versions::{Api, METADATA};
 

@@ -13,7 +13,7 @@ use kafka_protocol::messages::produce_response::{
 use super::{Call, pause, take_message};
 use crate::frame::{FrameWriter, put_unsigned};
 use crate::resolve::{Endpoint, HOST_BYTES};
-use crate::shape::Kind::{Fixed, List, One, Text};
+use crate::shape::FieldKind::{Fixed, List, One, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{Api, PRODUCE};
 

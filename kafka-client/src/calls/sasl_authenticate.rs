@@ -10,7 +10,7 @@ use kafka_protocol::protocol::Encodable;
 use super::{Call, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::SASL_ANSWER_BYTES;
-use crate::shape::Kind::{Blob, Fixed, Text};
+use crate::shape::FieldKind::{Blob, Fixed, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{Api, SASL_AUTHENTICATE};
 

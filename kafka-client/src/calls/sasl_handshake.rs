@@ -8,7 +8,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, take_message};
 use crate::frame::FrameWriter;
-use crate::shape::Kind::{Fixed, List, Text};
+use crate::shape::FieldKind::{Fixed, List, Text};
 use crate::shape::{Struct, always};
 use crate::versions::{Api, SASL_HANDSHAKE};
 

@@ -120,7 +120,7 @@ pub(crate) enum ConnectError {
     #[error("{endpoint}: {error}")]
     Handshake { endpoint: Endpoint, error: HandshakeError },
     #[error("{endpoint} {cause}")]
-    Stranger { endpoint: Endpoint, cause: Cause },
+    WrongCluster { endpoint: Endpoint, cause: Cause },
 }
 
 /// Why there is no stream to a host.
@@ -156,7 +156,7 @@ impl ConnectError {
             ),
             Self::Tls { error, .. } => error.to_string(),
             Self::Handshake { error, .. } => error.to_string(),
-            Self::Stranger { cause, .. } => format!("it {cause}"),
+            Self::WrongCluster { cause, .. } => format!("it {cause}"),
         };
         told.into()
     }
@@ -171,7 +171,7 @@ impl ConnectError {
                 }
             }
             Self::Tls { .. } => Stage::Tls,
-            Self::Stranger { .. } => Stage::Handshake,
+            Self::WrongCluster { .. } => Stage::Handshake,
             Self::Handshake { error, .. } => match error {
                 HandshakeError::Tls(_) => Stage::Tls,
                 HandshakeError::ClosedAtLogin(_) => Stage::Credential,

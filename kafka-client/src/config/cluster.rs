@@ -7,7 +7,7 @@ use super::sasl::SaslLogin;
 use super::tls;
 use crate::backoff::Backoff;
 use crate::resolve::Endpoint;
-use crate::sasl::{Identity, Sasl, Source};
+use crate::sasl::{Sasl, SaslIdentity, Source};
 use crate::tls::{HTTPS_CA, HTTPS_CA_PEM, HttpsTrust, TlsConfig, TlsFileError};
 
 pub(super) const SECURITY_PROTOCOL: &str = "security.protocol";
@@ -97,9 +97,9 @@ impl ClusterConfig {
     /// give it something that asks there.
     pub fn credential_source(&self) -> Option<Source> {
         match &self.sasl.as_ref()?.identity {
-            Identity::Password { .. } | Identity::Kerberos(_) => None,
-            Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
-            Identity::Aws(client) => Some(Source::Aws(client.clone())),
+            SaslIdentity::Password { .. } | SaslIdentity::Kerberos(_) => None,
+            SaslIdentity::OAuth(client) => Some(Source::OAuth(client.clone())),
+            SaslIdentity::Aws(client) => Some(Source::Aws(client.clone())),
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::jaas;
 use super::property::{BOOLEANS, Property, PropertyError};
-use crate::sasl::{AwsClient, Identity, Mechanism, OAuthClient, Sasl, is_extension};
+use crate::sasl::{AwsClient, Mechanism, OAuthClient, Sasl, SaslIdentity, is_extension};
 use crate::secret::{Secret, SecretSource};
 use crate::tls::{HTTPS_CA, HttpsTrust};
 pub(super) use kerberos::{KEYTAB, PRINCIPAL, SERVICE};
@@ -79,7 +79,7 @@ impl SaslLogin {
                     let mechanism = Mechanism::OAuthBearer.name();
                     return Err(PropertyError::Option { option: name.clone(), mechanism });
                 }
-                (Mechanism::OAuthBearer, Identity::OAuth(client), extensions)
+                (Mechanism::OAuthBearer, SaslIdentity::OAuth(client), extensions)
             }
         };
         Ok(Sasl { mechanism, identity, extensions, region: None })
@@ -90,13 +90,13 @@ fn with_password(
     user: String,
     password: Secret,
     is_token: bool,
-) -> Result<Identity, PropertyError> {
+) -> Result<SaslIdentity, PropertyError> {
     if user.is_empty() {
         return Err(PropertyError::Missing(USER));
     }
     text(Property { name: USER, value: &user })?;
     text(Property { name: PASSWORD, value: password.expose() })?;
-    Ok(Identity::Password { user, password: SecretSource::Given(password), is_token })
+    Ok(SaslIdentity::Password { user, password: SecretSource::Given(password), is_token })
 }
 
 /// What is said of SASL, before it is known whether it makes sense together. Each property that
@@ -182,7 +182,7 @@ impl SaslProperties {
         let handler = self.handler(mechanism)?;
         let mut sasl = Sasl {
             mechanism,
-            identity: Identity::Aws(AwsClient::default()),
+            identity: SaslIdentity::Aws(AwsClient::default()),
             extensions: BTreeMap::new(),
             region: None,
         };
@@ -214,15 +214,15 @@ impl SaslProperties {
         }
     }
 
-    fn password(&mut self, is_token: bool) -> Result<Identity, PropertyError> {
+    fn password(&mut self, is_token: bool) -> Result<SaslIdentity, PropertyError> {
         let user = self.options.take_text("username").filter(|user| !user.is_empty());
         let user = user.ok_or(PropertyError::Missing(USER))?;
         let password = self.options.secret("password", PASSWORD, PASSWORD_FILE)?;
-        Ok(Identity::Password { user, password, is_token })
+        Ok(SaslIdentity::Password { user, password, is_token })
     }
 
-    fn oauth(&mut self, trust: HttpsTrust) -> Result<Identity, PropertyError> {
-        Ok(Identity::OAuth(OAuthClient {
+    fn oauth(&mut self, trust: HttpsTrust) -> Result<SaslIdentity, PropertyError> {
+        Ok(SaslIdentity::OAuth(OAuthClient {
             endpoint: self.endpoint.take().ok_or(PropertyError::Missing(ENDPOINT))?,
             id: self.options.take_text("clientId").ok_or(PropertyError::Missing(CLIENT_ID))?,
             secret: self.options.secret("clientSecret", CLIENT_SECRET, CLIENT_SECRET_FILE)?,

@@ -78,9 +78,9 @@ pub(super) struct Outgoing {
 
 /// The answer to one request, when it comes.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(pub(super) oneshot::Receiver<Result<T, Lost>>);
+pub(crate) struct PendingAnswer<T>(pub(super) oneshot::Receiver<Result<T, Lost>>);
 
-impl<T> Reply<T> {
+impl<T> PendingAnswer<T> {
     pub(crate) async fn answer(self) -> Result<T, Lost> {
         // The task vanishes silently only when the runtime shuts down; nobody can tell then
         // what was written.
@@ -90,13 +90,13 @@ impl<T> Reply<T> {
 
 /// Waits for the answer to `C`. If nobody waits at the other end any more, the answer is read and
 /// dropped: the waiter is its own tombstone.
-pub(super) struct Asked<C: Call> {
+pub(super) struct AnswerWaiter<C: Call> {
     pub(super) call: Arc<C>,
     pub(super) version: i16,
     pub(super) reply: oneshot::Sender<Result<C::Answer, Lost>>,
 }
 
-impl<C: Call> Waiter for Asked<C> {
+impl<C: Call> Waiter for AnswerWaiter<C> {
     fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>> {
         Some(self)
     }

@@ -27,7 +27,7 @@ struct Fixture {
 fn fixture(room: usize) -> Fixture {
     let (ours, broker) = tokio::io::duplex(room);
     let (stats, shutdown) = (Arc::<Counters>::default(), CancellationToken::new());
-    let settings = Settings {
+    let settings = ConnectionSettings {
         client_id: "me".into(),
         idle: Duration::from_secs(540),
         stats: stats.clone(),
@@ -35,9 +35,9 @@ fn fixture(room: usize) -> Fixture {
         tasks: Tasks::new(CancellationToken::new()),
     };
     let versions = Versions::new(vec![Range { key: 18, least: 0, most: 0 }]);
-    let welcome = Welcome { versions, pause: Duration::ZERO, session: None };
+    let negotiated = Negotiated { versions, pause: Duration::ZERO, session: None };
     let decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
-    let connection = Arc::new(Connection::start(ours, decoder, welcome, &settings));
+    let connection = Arc::new(Connection::start(ours, decoder, negotiated, &settings));
     Fixture { connection, broker, stats, shutdown }
 }
 

@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 
-use crate::shape::Kind::{Blob, Fixed, Ints, List, One, Text};
+use crate::shape::FieldKind::{Blob, Fixed, Ints, List, One, Text};
 use crate::shape::{self, Dialect, Field, Struct, always, since};
 
 /// The key of Produce.
@@ -67,7 +67,7 @@ pub(super) fn body<R: Asked>(frame: &Bytes, version: i16) -> Option<R> {
 }
 
 /// A field that went with version `most`.
-const fn until(most: i16, kind: shape::Kind) -> Field {
+const fn until(most: i16, kind: shape::FieldKind) -> Field {
     Field { least: 0, most, kind }
 }
 

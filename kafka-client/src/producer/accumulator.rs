@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::batch::{Batch, BatchLimits, Content, Ending, NextBatch, Shipment};
-use super::batch_queue::{BatchQueue, Next};
+use super::batch::{Batch, BatchLimits, Content, Ending, InFlightBatch, NextBatch};
+use super::batch_queue::{BatchQueue, NextSend};
 use super::sequence::Sequence;
-use super::settle::{Cell, Claim, Ledger};
+use super::settle::{Claim, Ledger, OutcomeCell};
 use super::timer::PartitionTimer;
 use super::verdict::Attempts;
-use crate::calls::init_producer_id::Identity;
+use crate::calls::init_producer_id::ProducerIdentity;
 use crate::error::Reason;
 use crate::limits::{
     BATCH_AGE, BATCH_BUFFER_BYTES, PARTITION_SHARE_DIVISOR, PRODUCE_PARTITION_BYTES,
@@ -81,7 +81,7 @@ impl Accumulator {
         reserved: usize,
         deadline: Instant,
         now: Instant,
-    ) -> Result<(Arc<Cell>, u32), Reason> {
+    ) -> Result<(Arc<OutcomeCell>, u32), Reason> {
         if self.mode == Mode::Draining {
             return Err(Reason::Closed);
         }
@@ -106,7 +106,7 @@ impl Accumulator {
             return Err(Reason::TooLarge);
         }
         self.close_open();
-        let claim = Some(Claim::new(Cell::new(self.partition), self.ledger.clone()));
+        let claim = Some(Claim::new(OutcomeCell::new(self.partition), self.ledger.clone()));
         let content = Content::Growing(builder);
         let (id, attempts) = (self.queue.next_id(), Attempts::default());
         self.open = Some(Batch { id, content, attempts, claim, deadline, not_before: now });
@@ -118,7 +118,7 @@ impl Accumulator {
         record: &Record<'_>,
         reserved: usize,
         deadline: Instant,
-    ) -> Option<(Arc<Cell>, u32)> {
+    ) -> Option<(Arc<OutcomeCell>, u32)> {
         let batch = self.open.as_mut()?;
         let (Content::Growing(builder), Some(claim)) = (&mut batch.content, &mut batch.claim)
         else {
@@ -168,7 +168,7 @@ impl Accumulator {
             return;
         }
         let no_answer = || Reason::NoAnswer("the request is still under way".into()).into();
-        let silent = || self.queue.is_flying().then(no_answer);
+        let silent = || self.queue.is_in_flight().then(no_answer);
         let reason = Reason::DeadlineExceeded { last: self.last_cause.clone().or_else(silent) };
         if self.open.as_ref().is_some_and(|batch| batch.deadline <= now) {
             self.close_open();
@@ -193,9 +193,9 @@ impl Accumulator {
         // Closing the open batch, stamping it and taking it out is one critical section: what is
         // stamped first is queued on the connection first, and sequence order is wire order.
         let next = match self.queue.next() {
-            Next::Nothing => None,
-            Next::Batch { id, .. } => self.queue.get(id),
-            Next::Open => self.open.as_ref(),
+            NextSend::Nothing => None,
+            NextSend::Batch { id, .. } => self.queue.get(id),
+            NextSend::Open => self.open.as_ref(),
         };
         let Some(next) = next else { return NextBatch::Nothing };
         let (id, bytes) = (next.id, next.content.len());
@@ -212,7 +212,7 @@ impl Accumulator {
     }
 
     /// The request of a shipment is over.
-    pub(crate) fn finish(&mut self, shipment: Shipment, ending: Ending) {
+    pub(crate) fn finish(&mut self, shipment: InFlightBatch, ending: Ending) {
         match &ending {
             Ending::Written { .. } => self.last_cause = None,
             Ending::Resend { cause, .. } => self.last_cause = Some(cause.clone()),
@@ -222,7 +222,7 @@ impl Accumulator {
     }
 
     /// Takes a producer id if one is needed. `false`: it needs one other than was offered.
-    pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
+    pub(crate) fn identify(&mut self, offered: Option<ProducerIdentity>) -> bool {
         let ready = self.queue.identify(offered);
         if ready && offered.is_some() {
             self.last_cause = None;
@@ -272,7 +272,7 @@ impl Accumulator {
     }
 
     /// Lets what is here go without lingering; gives the cells in which its outcomes will be.
-    pub(crate) fn flush(&mut self) -> Vec<Arc<Cell>> {
+    pub(crate) fn flush(&mut self) -> Vec<Arc<OutcomeCell>> {
         self.close_open();
         self.queue.cells().collect()
     }
@@ -308,14 +308,14 @@ impl Accumulator {
     /// a linger of zero an open batch goes at once if nothing is in flight, else it grows.
     fn due_at(&self) -> Option<Instant> {
         match self.queue.next() {
-            Next::Nothing => None,
-            Next::Batch { at, .. } => Some(at),
-            Next::Open => {
+            NextSend::Nothing => None,
+            NextSend::Batch { at, .. } => Some(at),
+            NextSend::Open => {
                 let open = self.open.as_ref()?;
                 let since = open.not_before;
                 let patience = open.deadline.saturating_duration_since(since);
                 match self.mode {
-                    Mode::Open if self.limits.linger.is_zero() && self.queue.is_flying() => None,
+                    Mode::Open if self.limits.linger.is_zero() && self.queue.is_in_flight() => None,
                     // A quarter of its patience is left for the request itself.
                     Mode::Open => Some(since + self.limits.linger.min(patience - patience / 4)),
                     Mode::Draining => Some(since),

@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::sequence::Trouble;
-use super::settle::{Cell, Claim, Slot};
+use super::sequence::SequenceError;
+use super::settle::{Claim, OutcomeCell, Slot};
 use super::verdict::Attempts;
 use crate::error::Reason;
 use crate::record_batch::{
@@ -50,7 +50,7 @@ pub(crate) enum Content {
     /// Sent before: under the same stamp not a byte changes any more.
     Sealed(Bytes),
     /// In flight.
-    Away,
+    InFlight,
 }
 
 impl Content {
@@ -58,7 +58,7 @@ impl Content {
     pub(crate) fn capacity(&self) -> usize {
         match self {
             Self::Growing(builder) => builder.capacity(),
-            Self::Sealed(_) | Self::Away => self.len(),
+            Self::Sealed(_) | Self::InFlight => self.len(),
         }
     }
 
@@ -67,14 +67,14 @@ impl Content {
         match self {
             Self::Growing(builder) => builder.len(),
             Self::Sealed(bytes) => bytes.len(),
-            Self::Away => 0,
+            Self::InFlight => 0,
         }
     }
 }
 
 /// The part of a batch that travels, while its claim stays with the partition.
 #[derive(Debug)]
-pub(crate) struct Shipment {
+pub(crate) struct InFlightBatch {
     pub(crate) id: u64,
     pub(crate) bytes: Bytes,
     pub(crate) records: usize,
@@ -102,19 +102,19 @@ pub(crate) enum NextBatch {
 pub(crate) enum Ending {
     Written { base_offset: Option<i64>, log_append_ms: Option<i64> },
     GaveUp(Reason),
-    Resend { at: Instant, cause: Arc<Reason>, why: Again },
+    Resend { at: Instant, cause: Arc<Reason>, why: ResendReason },
     Regroup(Regrouped),
 }
 
 /// Why a shipment is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
+pub(crate) enum ResendReason {
     /// An answer says so.
     Refused,
     /// There will be no answer; the connection was closed then.
     CutOff(Instant),
     /// An answer that means what the partition's state makes of it.
-    Trouble(Trouble),
+    Sequence(SequenceError),
 }
 
 /// Belongs to one sender, whose encoder goes from batch to batch.
@@ -143,7 +143,7 @@ impl Sealer {
         let plain = match content {
             Content::Growing(builder) => builder.finish(stamp),
             Content::Sealed(bytes) => return stamp.put(bytes),
-            Content::Away => return Err(BatchError::Truncated { need: 1, have: 0 }),
+            Content::InFlight => return Err(BatchError::Truncated { need: 1, have: 0 }),
         };
         let compressed = if self.compression.takes_long(plain.len()) {
             self.on_a_thread(plain.clone(), threads).await
@@ -228,7 +228,7 @@ impl Regrouped {
         let mut batches = Vec::with_capacity(self.groups.len());
         let mut handed_on = 0;
         for (builder, members) in self.groups {
-            let cell = Cell::new(old.cell.partition());
+            let cell = OutcomeCell::new(old.cell.partition());
             let mut claim = Claim::new(cell.clone(), old.ledger());
             claim.records = members.len();
             claim.reserved = share(old.reserved, members.len(), self.records);
@@ -245,7 +245,7 @@ impl Regrouped {
     }
 }
 
-fn point(slots: &mut [Slot], cell: &Arc<Cell>, members: &[usize]) {
+fn point(slots: &mut [Slot], cell: &Arc<OutcomeCell>, members: &[usize]) {
     for (index, member) in (0..).zip(members) {
         if let Some(slot) = slots.get_mut(*member) {
             *slot = Slot::In { cell: cell.clone(), index };

@@ -35,7 +35,7 @@ pub(crate) struct Routing {
     pub(crate) compression_threads: Semaphore,
     /// With idempotence: the id, and those that wait for one.
     pub(crate) producer_id: Option<Arc<ProducerId>>,
-    unidentified: Lock<Vec<Arc<Partition>>>,
+    without_producer_id: Lock<Vec<Arc<Partition>>>,
 }
 
 /// Due partitions of one leader, in the order in which they became due.
@@ -67,7 +67,7 @@ impl Routing {
             shutdown: cluster.settings.shutdown.child_token(),
             config,
             producer_id: is_idempotent.then(|| ProducerId::new(cluster.clone())),
-            unidentified: Lock::default(),
+            without_producer_id: Lock::default(),
             cluster,
             metadata,
             timer: Timer::default(),
@@ -182,14 +182,14 @@ impl Routing {
         queue.spent_id().into_iter().for_each(|spent| producer_id.discard(spent));
         // Parked before the question, so that an answer that comes meanwhile is not missed: it wakes
         // those that are in the list, once.
-        self.unidentified.lock().push(partition.clone());
+        self.without_producer_id.lock().push(partition.clone());
         let waits = match producer_id.held() {
             Ok(held) => !queue.identify(Some(held)),
             Err(why) => queue.on_blocked(&Arc::new(Reason::NoProducerId(why))),
         };
         let ready = queue.identify(None);
         if !waits || ready {
-            self.unidentified.lock().retain(|other| !Arc::ptr_eq(other, partition));
+            self.without_producer_id.lock().retain(|other| !Arc::ptr_eq(other, partition));
         }
         ready
     }
@@ -216,7 +216,7 @@ impl Routing {
             leader.close();
         }
         self.leaderless.lock().clear();
-        self.unidentified.lock().clear();
+        self.without_producer_id.lock().clear();
         let topics: Vec<_> = self.topics.lock().values().cloned().collect();
         for partition in topics.iter().flat_map(|topic| topic.start_over(era)) {
             self.attend(&partition);
@@ -270,7 +270,7 @@ impl Routing {
         let shutdown = self.shutdown.clone();
         let mut changes = producer_id.changes();
         while shutdown.run_until_cancelled(changes.next()).await.is_some() {
-            let waiting = std::mem::take(&mut *self.unidentified.lock());
+            let waiting = std::mem::take(&mut *self.without_producer_id.lock());
             waiting.iter().for_each(|partition| self.schedule(partition));
         }
     }

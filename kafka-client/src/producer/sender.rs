@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::batch::{Again, Ending, NextBatch, Regrouped, Sealer, Shipment};
+use super::batch::{Ending, InFlightBatch, NextBatch, Regrouped, ResendReason, Sealer};
 use super::routing::{LeaderQueue, Routing};
 use super::topic::Partition;
 use super::verdict::{Verdict, judge, judge_lost};
@@ -31,7 +31,7 @@ pub(crate) struct Sender {
     requests: JoinSet<()>,
 }
 
-type Shipments = Vec<(Arc<Partition>, Shipment)>;
+type InFlightBatches = Vec<(Arc<Partition>, InFlightBatch)>;
 
 impl Sender {
     /// Starts the sender of a queue.
@@ -133,8 +133,8 @@ impl Sender {
         let mut queue = partition.queue.lock();
         let taken = queue.take(Instant::now(), usize::MAX, true, connection);
         if let NextBatch::Batch { id, records, attempts, .. } = taken {
-            let shipment = Shipment { id, bytes: Bytes::new(), records, attempts };
-            queue.finish(shipment, Ending::GaveUp(reason));
+            let batch = InFlightBatch { id, bytes: Bytes::new(), records, attempts };
+            queue.finish(batch, Ending::GaveUp(reason));
         }
         drop(queue);
         self.routing.attend(&partition);
@@ -145,7 +145,7 @@ impl Sender {
     ///
     /// The order in which batches are stamped here is the order in which they are written:
     /// requests are queued one by one.
-    async fn collect(&mut self, connection: u64) -> Shipments {
+    async fn collect(&mut self, connection: u64) -> InFlightBatches {
         let mut room = self.routing.config.request_bytes;
         let mut shipments = Vec::new();
         let mut present = HashSet::new();
@@ -178,14 +178,14 @@ impl Sender {
                     let bytes = self.sealer.seal(content, stamp, threads).await;
                     let sealed = bytes.is_ok();
                     let bytes = bytes.unwrap_or_default();
-                    let shipment = Shipment { id, bytes, records, attempts };
+                    let batch = InFlightBatch { id, bytes, records, attempts };
                     if sealed {
-                        room = room.saturating_sub(shipment.bytes.len() + PRODUCE_PARTITION_BYTES);
+                        room = room.saturating_sub(batch.bytes.len() + PRODUCE_PARTITION_BYTES);
                         present.insert(Arc::as_ptr(&partition).addr());
-                        shipments.push((partition.clone(), shipment));
+                        shipments.push((partition.clone(), batch));
                     } else {
                         let ending = Ending::GaveUp(unreadable());
-                        partition.queue.lock().finish(shipment, ending);
+                        partition.queue.lock().finish(batch, ending);
                     }
                     self.routing.attend(&partition);
                     if travels_alone {
@@ -197,7 +197,7 @@ impl Sender {
         shipments
     }
 
-    async fn ship(&mut self, connection: Arc<Connection>, shipments: Shipments) {
+    async fn ship(&mut self, connection: Arc<Connection>, shipments: InFlightBatches) {
         let (acks, timeout) =
             (self.routing.config.acks, self.routing.cluster.config.request_timeout);
         let call = Append { acks: acks.wire(), timeout, topics: by_topic(&shipments) };
@@ -205,7 +205,7 @@ impl Sender {
         stats.produce_requests.add(1);
         stats.batches_sent.add(shipments.len());
         stats.produce_bytes.add(shipments.iter().map(|(_, s)| s.bytes.len()).sum());
-        let resent = |(_, s): &&(_, Shipment)| s.attempts.resent > 0;
+        let resent = |(_, s): &&(_, InFlightBatch)| s.attempts.resent > 0;
         stats.batches_resent.add(shipments.iter().filter(resent).count());
         let patience = timeout + PRODUCE_PATIENCE;
         let ending = Answers {
@@ -246,11 +246,11 @@ fn propagate(ended: Option<Result<(), JoinError>>) {
     }
 }
 
-fn by_topic(shipments: &Shipments) -> Vec<TopicBatches> {
+fn by_topic(shipments: &InFlightBatches) -> Vec<TopicBatches> {
     let mut topics: BTreeMap<&Arc<str>, Vec<(i32, Bytes)>> = BTreeMap::new();
-    for (partition, shipment) in shipments {
+    for (partition, batch) in shipments {
         let batches = topics.entry(&partition.topic).or_default();
-        batches.push((partition.index, shipment.bytes.clone()));
+        batches.push((partition.index, batch.bytes.clone()));
     }
     topics.into_iter().map(|(topic, batches)| (topic.clone(), batches)).collect()
 }
@@ -263,19 +263,19 @@ struct Answers {
     era: u64,
     /// What was known of the cluster when the request was sent.
     generation: u64,
-    shipments: Shipments,
+    shipments: InFlightBatches,
 }
 
 impl Answers {
     /// acks 0: the socket took it, or not.
     fn taken(mut self, taken: Result<(), Lost>) {
-        for (partition, shipment) in self.shipments() {
+        for (partition, batch) in self.shipments() {
             match &taken {
                 Ok(()) => {
                     let ending = Ending::Written { base_offset: None, log_append_ms: None };
-                    self.end(&partition, shipment, ending);
+                    self.end(&partition, batch, ending);
                 }
-                Err(lost) => self.lost(&partition, shipment, lost),
+                Err(lost) => self.lost(&partition, batch, lost),
             }
         }
     }
@@ -284,20 +284,20 @@ impl Answers {
         let shipments = self.shipments();
         match answer {
             Ok(mut answer) => {
-                for (partition, shipment) in shipments {
+                for (partition, batch) in shipments {
                     match answer.take(&partition.topic, partition.index) {
-                        Some(appended) => self.appended(&partition, shipment, appended),
+                        Some(appended) => self.appended(&partition, batch, appended),
                         None => {
                             self.connection.condemn();
                             let lost = Lost { fault: LostReason::Incomplete, handed_over: true };
-                            self.lost(&partition, shipment, &lost);
+                            self.lost(&partition, batch, &lost);
                         }
                     }
                 }
             }
             Err(lost) => {
-                for (partition, shipment) in shipments {
-                    self.lost(&partition, shipment, &lost);
+                for (partition, batch) in shipments {
+                    self.lost(&partition, batch, &lost);
                 }
             }
         }
@@ -305,20 +305,20 @@ impl Answers {
 
     /// What is to be settled: nothing if another cluster has taken the place of the one that was
     /// asked, because then everything is settled already.
-    fn shipments(&mut self) -> Shipments {
+    fn shipments(&mut self) -> InFlightBatches {
         let shipments = std::mem::take(&mut self.shipments);
-        if self.era == self.routing.cluster.era() { shipments } else { Shipments::new() }
+        if self.era == self.routing.cluster.era() { shipments } else { InFlightBatches::new() }
     }
 
-    fn appended(&self, partition: &Arc<Partition>, mut shipment: Shipment, appended: Appended) {
+    fn appended(&self, partition: &Arc<Partition>, mut batch: InFlightBatch, appended: Appended) {
         let code = appended.code;
         let hint = appended.leader.as_ref();
         let is_news = hint.is_some_and(|hint| {
             self.routing.metadata.hint(&partition.topic, partition.index, hint, self.era)
         });
         let limits = self.routing.retry_limits();
-        let (records, now) = (shipment.records, Instant::now());
-        let mut verdict = judge(appended, &mut shipment.attempts, records, limits, now, random());
+        let (records, now) = (batch.records, Instant::now());
+        let mut verdict = judge(appended, &mut batch.attempts, records, limits, now, random());
         if let (true, Verdict::Resend { pause, .. }) = (is_news, &mut verdict) {
             // The new leader is known: there is nothing to wait for.
             *pause = Duration::ZERO;
@@ -326,23 +326,23 @@ impl Answers {
         if code != 0 {
             tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict, "batch_answered");
         }
-        self.carry_out(partition, shipment, verdict, Again::Refused);
+        self.carry_out(partition, batch, verdict, ResendReason::Refused);
     }
 
-    fn lost(&self, partition: &Arc<Partition>, mut shipment: Shipment, lost: &Lost) {
+    fn lost(&self, partition: &Arc<Partition>, mut batch: InFlightBatch, lost: &Lost) {
         let limits = self.routing.retry_limits();
-        let verdict = judge_lost(lost, &mut shipment.attempts, limits, random());
-        let cut_off = Again::CutOff(Instant::now());
-        let why = if lost.handed_over { cut_off } else { Again::Refused };
-        self.carry_out(partition, shipment, verdict, why);
+        let verdict = judge_lost(lost, &mut batch.attempts, limits, random());
+        let cut_off = ResendReason::CutOff(Instant::now());
+        let why = if lost.handed_over { cut_off } else { ResendReason::Refused };
+        self.carry_out(partition, batch, verdict, why);
     }
 
     fn carry_out(
         &self,
         partition: &Arc<Partition>,
-        shipment: Shipment,
+        batch: InFlightBatch,
         verdict: Verdict,
-        why: Again,
+        why: ResendReason,
     ) {
         let ending = match verdict {
             Verdict::Written { base_offset, log_append_ms } => {
@@ -354,8 +354,8 @@ impl Answers {
                 }
                 Ending::Resend { at: Instant::now() + pause, cause, why }
             }
-            Verdict::Trouble { trouble, pause, cause } => {
-                let why = Again::Trouble(trouble);
+            Verdict::SequenceError { error, pause, cause } => {
+                let why = ResendReason::Sequence(error);
                 Ending::Resend { at: Instant::now() + pause, cause, why }
             }
             Verdict::GiveUp { reason, topic_unknown } => {
@@ -364,13 +364,13 @@ impl Answers {
                 }
                 Ending::GaveUp(reason)
             }
-            Verdict::Halve => self.regroup(Regrouped::halves(&shipment.bytes)),
+            Verdict::Halve => self.regroup(Regrouped::halves(&batch.bytes)),
             Verdict::Without(faults) => {
-                let without = Regrouped::without(&shipment.bytes, &faults);
-                self.regroup(without.or_else(|| Regrouped::halves(&shipment.bytes)))
+                let without = Regrouped::without(&batch.bytes, &faults);
+                self.regroup(without.or_else(|| Regrouped::halves(&batch.bytes)))
             }
         };
-        self.end(partition, shipment, ending);
+        self.end(partition, batch, ending);
     }
 
     fn regroup(&self, regrouped: Option<Regrouped>) -> Ending {
@@ -378,8 +378,8 @@ impl Answers {
         regrouped.map_or_else(|| Ending::GaveUp(unreadable()), Ending::Regroup)
     }
 
-    fn end(&self, partition: &Arc<Partition>, shipment: Shipment, ending: Ending) {
-        partition.queue.lock().finish(shipment, ending);
+    fn end(&self, partition: &Arc<Partition>, batch: InFlightBatch, ending: Ending) {
+        partition.queue.lock().finish(batch, ending);
         self.routing.attend(partition);
     }
 }

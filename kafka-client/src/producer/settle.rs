@@ -52,18 +52,18 @@ pub(crate) enum Settlement {
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
     Refused(Reason),
-    In { cell: Arc<Cell>, index: u32 },
+    In { cell: Arc<OutcomeCell>, index: u32 },
 }
 
 /// The place where the outcome of a batch appears; one wake for each task that waits.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct OutcomeCell {
     partition: i32,
     settled: OnceLock<Settlement>,
     wake: Notify,
 }
 
-impl Cell {
+impl OutcomeCell {
     pub(crate) fn new(partition: i32) -> Arc<Self> {
         Arc::new(Self { partition, settled: OnceLock::new(), wake: Notify::new() })
     }
@@ -94,7 +94,7 @@ impl Cell {
 }
 
 /// Waits for batches, and for those in which their records went on.
-pub(crate) async fn all_settled(mut cells: Vec<Arc<Cell>>) {
+pub(crate) async fn all_settled(mut cells: Vec<Arc<OutcomeCell>>) {
     while let Some(cell) = cells.pop() {
         if let Settlement::Moved(slots) = cell.wait().await {
             for slot in slots.iter() {
@@ -112,7 +112,7 @@ pub(crate) async fn all_settled(mut cells: Vec<Arc<Cell>>) {
 /// belongs to the producer.
 #[derive(Debug)]
 pub struct Ticket {
-    pub(crate) cell: Arc<Cell>,
+    pub(crate) cell: Arc<OutcomeCell>,
     pub(crate) index: u32,
     pub(crate) timestamp_ms: i64,
 }
@@ -175,7 +175,7 @@ impl Ledger {
 /// code, a panic included, leaves a record without an outcome or its memory reserved.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    pub(crate) cell: Arc<Cell>,
+    pub(crate) cell: Arc<OutcomeCell>,
     ledger: Arc<Ledger>,
     pub(crate) reserved: usize,
     pub(crate) records: usize,
@@ -187,7 +187,7 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    pub(crate) fn new(cell: Arc<Cell>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(cell: Arc<OutcomeCell>, ledger: Arc<Ledger>) -> Self {
         ledger.unsettled.fetch_add(1, Ordering::Relaxed);
         Self { cell, ledger, reserved: 0, records: 0, in_doubt: false, open: true }
     }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn claim(ledger: &Arc<Ledger>, records: usize) -> Claim {
-        let mut claim = Claim::new(Cell::new(3), ledger.clone());
+        let mut claim = Claim::new(OutcomeCell::new(3), ledger.clone());
         let mut permit = ledger.memory.try_reserve(100).unwrap();
         permit.spend(100).unwrap();
         (claim.reserved, claim.records) = (100, records);
@@ -303,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn records_are_followed_into_other_batches() {
         let ledger = ledger();
-        let (old, mut new) = (claim(&ledger, 2), Claim::new(Cell::new(3), ledger.clone()));
+        let (old, mut new) = (claim(&ledger, 2), Claim::new(OutcomeCell::new(3), ledger.clone()));
         (new.reserved, new.records) = (60, 1);
         let tickets = (ticket(&old, 0), ticket(&old, 1));
         let slots =

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sequence::Trouble;
+use super::sequence::SequenceError;
 use crate::backoff::Backoff;
 use crate::calls::produce::Appended;
 use crate::connection::Lost;
@@ -69,8 +69,8 @@ pub(crate) enum Verdict {
         topic_unknown: bool,
     },
     /// Unchanged or under a new stamp, as the partition's state decides.
-    Trouble {
-        trouble: Trouble,
+    SequenceError {
+        error: SequenceError,
         pause: Duration,
         cause: Arc<Reason>,
     },
@@ -98,8 +98,8 @@ pub(crate) fn judge(
     }
     let give_up = |reason| Verdict::GiveUp { reason, topic_unknown: false };
     let reason = Reason::of_code(answer.code);
-    if let Some(trouble) = trouble_of(class).filter(|_| limits.idempotent) {
-        return attempts.trouble(trouble, reason, limits, random);
+    if let Some(error) = sequence_error_of(class).filter(|_| limits.idempotent) {
+        return attempts.error(error, reason, limits, random);
     }
     match class {
         Class::Done => Verdict::Written {
@@ -167,11 +167,11 @@ fn without(answer: &Appended) -> Verdict {
 }
 
 /// Refusals whose meaning depends on what else is under way. Without stamps they explain nothing.
-fn trouble_of(class: Class) -> Option<Trouble> {
+fn sequence_error_of(class: Class) -> Option<SequenceError> {
     match class {
-        Class::OutOfOrder => Some(Trouble::OutOfOrder),
-        Class::Forgotten => Some(Trouble::Forgotten),
-        Class::WrongIdentity => Some(Trouble::WrongIdentity),
+        Class::OutOfOrder => Some(SequenceError::OutOfOrder),
+        Class::Forgotten => Some(SequenceError::Forgotten),
+        Class::WrongIdentity => Some(SequenceError::WrongIdentity),
         _ => None,
     }
 }
@@ -204,15 +204,15 @@ impl Attempts {
         self.lost_in_row >= SENT_ALONE_AFTER
     }
 
-    fn trouble(
+    fn error(
         &mut self,
-        trouble: Trouble,
+        error: SequenceError,
         reason: Reason,
         limits: RetryLimits,
         random: u64,
     ) -> Verdict {
         match self.resend(reason, false, limits, random) {
-            Verdict::Resend { pause, cause, .. } => Verdict::Trouble { trouble, pause, cause },
+            Verdict::Resend { pause, cause, .. } => Verdict::SequenceError { error, pause, cause },
             other => other,
         }
     }
@@ -408,16 +408,16 @@ mod tests {
     fn troubles_of_sequence_and_identity_are_left_to_the_partition() {
         let limits = RetryLimits { idempotent: true, ..LIMITS };
         for (code, expected) in [
-            (45, Trouble::OutOfOrder),
-            (59, Trouble::Forgotten),
-            (47, Trouble::WrongIdentity),
-            (49, Trouble::WrongIdentity),
-            (90, Trouble::WrongIdentity),
+            (45, SequenceError::OutOfOrder),
+            (59, SequenceError::Forgotten),
+            (47, SequenceError::WrongIdentity),
+            (49, SequenceError::WrongIdentity),
+            (90, SequenceError::WrongIdentity),
         ] {
             let mut attempts = Attempts::default();
             let verdict = judge(answer(code, -1), &mut attempts, 2, limits, Instant::now(), 20);
             match verdict {
-                Verdict::Trouble { trouble, .. } => assert_eq!(trouble, expected, "{code}"),
+                Verdict::SequenceError { error, .. } => assert_eq!(error, expected, "{code}"),
                 other => panic!("{code}: {other:?}"),
             }
             assert!(!attempts.maybe_written, "{code} is a refusal");

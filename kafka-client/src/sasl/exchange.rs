@@ -55,7 +55,7 @@ pub(crate) enum Flaw {
 
 /// What a mechanism does next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub(crate) enum NextMessage {
     Send(Vec<u8>),
     /// Both sides are content.
     Done,
@@ -67,7 +67,7 @@ pub(crate) trait Exchange: Send {
     fn first(&mut self) -> Vec<u8>;
 
     /// The broker's answer to what was said last, if it did not refuse.
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw>;
+    fn on_answer(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw>;
 
     /// What the broker said of a refusal that it tells now.
     fn complaint(&self) -> Option<&str> {

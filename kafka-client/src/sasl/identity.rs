@@ -54,7 +54,7 @@ impl Mechanism {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Sasl {
     pub(crate) mechanism: Mechanism,
-    pub(crate) identity: Identity,
+    pub(crate) identity: SaslIdentity,
     /// SASL extensions that go with each token, such as `logicalCluster`.
     pub(crate) extensions: BTreeMap<String, String>,
     /// The region of AWS's signature; else that of the broker's name.
@@ -63,7 +63,7 @@ pub(crate) struct Sasl {
 
 /// Who the client is, or where that is learnt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Identity {
+pub(crate) enum SaslIdentity {
     /// For PLAIN and SCRAM.
     Password { user: String, password: SecretSource, is_token: bool },
     /// As a token endpoint says.

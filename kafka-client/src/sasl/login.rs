@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::authentication::Authentication;
 use super::exchange::{Exchange, SaslFault};
-use super::identity::{AwsBase, AwsClient, Identity, Mechanism, Sasl};
+use super::identity::{AwsBase, AwsClient, Mechanism, Sasl, SaslIdentity};
 use super::lease::Leases;
 use super::lease::{Credential, CredentialSource};
 use super::msk_iam::{LIFETIME, MskIam, region_of, token};
@@ -35,7 +35,7 @@ impl Login {
     /// What to prove to the broker that was dialled as `host`.
     pub(crate) async fn authentication(&self, host: &str) -> Result<Authentication, SaslFault> {
         #[cfg(feature = "gssapi")]
-        if let Identity::Kerberos(kerberos) = &self.sasl.identity {
+        if let SaslIdentity::Kerberos(kerberos) = &self.sasl.identity {
             let begun = super::gssapi::begin(kerberos, host).await;
             let (exchange, until) = begun.map_err(|cause| self.no_credential(cause))?;
             return Ok(Authentication::new(self.sasl.mechanism.name(), Box::new(exchange), until));
@@ -56,12 +56,12 @@ impl Login {
             (Some(leases), _) => {
                 leases.get().await.map_err(|cause| self.no_credential(cause.to_string()))
             }
-            (None, Identity::Password { user, password, is_token }) => {
+            (None, SaslIdentity::Password { user, password, is_token }) => {
                 let (user, is_token) = (user.clone(), *is_token);
                 let password = self.read(password.clone()).await?;
                 Ok((Credential::Password { user, password, is_token }, None))
             }
-            (None, Identity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
+            (None, SaslIdentity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
                 Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
             }
             (None, _) => Err(self.no_credential("nobody is asked for one".to_owned())),

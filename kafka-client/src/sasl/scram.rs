@@ -10,7 +10,7 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::exchange::{Exchange, Flaw, Reply};
+use super::exchange::{Exchange, Flaw, NextMessage};
 use crate::error::quotable;
 use crate::limits::{ITERATIONS_LEAST, ITERATIONS_MOST};
 use crate::lock::Lock;
@@ -37,10 +37,10 @@ pub(crate) struct Scram {
     proof: Proof,
     nonce: String,
     salted: Arc<Salted>,
-    state: State,
+    state: ScramPhase,
 }
 
-enum State {
+enum ScramPhase {
     /// Our nonce is out.
     Hello,
     /// Our proof is out; this is what the server must prove.
@@ -51,7 +51,7 @@ enum State {
 impl Scram {
     /// `nonce` must be unguessable, printable, and without a comma.
     pub(crate) fn new(proof: Proof, nonce: String, salted: Arc<Salted>) -> Self {
-        Self { proof, nonce, salted, state: State::Hello }
+        Self { proof, nonce, salted, state: ScramPhase::Hello }
     }
 
     /// The first message without its header. It is also part of what both sides sign, the
@@ -63,7 +63,7 @@ impl Scram {
         format!("n={user},r={}{extension}", self.nonce)
     }
 
-    fn prove(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
+    fn prove(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw> {
         let text = std::str::from_utf8(answer).map_err(|_| Flaw::Unreadable)?;
         let challenge = Challenge::parse(text)?;
         let extends = challenge.nonce.strip_prefix(&*self.nonce);
@@ -76,9 +76,9 @@ impl Scram {
         let signature = hash.hmac(&hash.digest(&client_key), signed.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
         let server_key = hash.hmac(&salted, b"Server Key");
-        self.state = State::Proven(hash.hmac(&server_key, signed.as_bytes()));
+        self.state = ScramPhase::Proven(hash.hmac(&server_key, signed.as_bytes()));
         let proof = BASE64_STANDARD.encode(proof);
-        Ok(Reply::Send(format!("{without_proof},p={proof}").into_bytes()))
+        Ok(NextMessage::Send(format!("{without_proof},p={proof}").into_bytes()))
     }
 }
 
@@ -87,14 +87,14 @@ impl Exchange for Scram {
         format!("n,,{}", self.first_bare()).into_bytes()
     }
 
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
+    fn on_answer(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw> {
         let step = match &self.state {
-            State::Hello if answer.is_empty() => return Err(Flaw::TooSoon),
-            State::Hello => return self.prove(answer),
-            State::Proven(signature) => verify(answer, signature)?,
-            State::Done => return Err(Flaw::Unasked),
+            ScramPhase::Hello if answer.is_empty() => return Err(Flaw::TooSoon),
+            ScramPhase::Hello => return self.prove(answer),
+            ScramPhase::Proven(signature) => verify(answer, signature)?,
+            ScramPhase::Done => return Err(Flaw::Unasked),
         };
-        self.state = State::Done;
+        self.state = ScramPhase::Done;
         Ok(step)
     }
 
@@ -106,11 +106,11 @@ impl Exchange for Scram {
     }
 
     fn is_laborious(&self) -> bool {
-        matches!(self.state, State::Hello)
+        matches!(self.state, ScramPhase::Hello)
     }
 }
 
-fn verify(answer: &[u8], signature: &[u8]) -> Result<Reply, Flaw> {
+fn verify(answer: &[u8], signature: &[u8]) -> Result<NextMessage, Flaw> {
     if answer.is_empty() {
         return Err(Flaw::TooSoon);
     }
@@ -121,7 +121,7 @@ fn verify(answer: &[u8], signature: &[u8]) -> Result<Reply, Flaw> {
     }
     let theirs = first.strip_prefix("v=").ok_or(Flaw::Unreadable)?;
     let theirs = BASE64_STANDARD.decode(theirs).map_err(|_| Flaw::Unreadable)?;
-    if bool::from(theirs.ct_eq(signature)) { Ok(Reply::Done) } else { Err(Flaw::Signature) }
+    if bool::from(theirs.ct_eq(signature)) { Ok(NextMessage::Done) } else { Err(Flaw::Signature) }
 }
 
 /// The server's first message.
@@ -154,9 +154,9 @@ impl Challenge {
 /// The salted password of the last exchange: without it, connecting again to many brokers would
 /// cost thousands of hashes for each.
 #[derive(Default)]
-pub(crate) struct Salted(Lock<Option<Entry>>);
+pub(crate) struct Salted(Lock<Option<SaltedPassword>>);
 
-struct Entry {
+struct SaltedPassword {
     password: Secret,
     salt: Vec<u8>,
     iterations: u32,
@@ -168,7 +168,7 @@ impl Salted {
     /// Whoever asks while it is computed waits for it.
     fn of(&self, proof: &Proof, salt: &[u8], iterations: u32) -> Zeroizing<Vec<u8>> {
         let mut last = self.0.lock();
-        let is_same = |entry: &&Entry| {
+        let is_same = |entry: &&SaltedPassword| {
             (entry.hash, entry.iterations) == (proof.hash, iterations)
                 && entry.salt == salt
                 && entry.password == proof.password
@@ -179,7 +179,7 @@ impl Salted {
         let salted = proof.hash.salted(proof.password.expose().as_bytes(), salt, iterations);
         let (password, hash) = (proof.password.clone(), proof.hash);
         let (salt, kept) = (salt.to_vec(), salted.clone());
-        *last = Some(Entry { password, salt, iterations, hash, salted: kept });
+        *last = Some(SaltedPassword { password, salt, iterations, hash, salted: kept });
         salted
     }
 }
@@ -239,13 +239,13 @@ mod tests {
 
     /// What the client proves with, and what the server must answer.
     fn run(mut scram: Scram, first: &str, proof: &str, signature: &str) {
-        let Reply::Send(message) = scram.on_answer(first.as_bytes()).unwrap() else {
+        let NextMessage::Send(message) = scram.on_answer(first.as_bytes()).unwrap() else {
             panic!("done")
         };
         let message = String::from_utf8(message).unwrap();
         let nonce = first.split(',').next().unwrap();
         assert_eq!(message, format!("c=biws,{nonce},p={proof}"));
-        assert_eq!(scram.on_answer(format!("v={signature}").as_bytes()), Ok(Reply::Done));
+        assert_eq!(scram.on_answer(format!("v={signature}").as_bytes()), Ok(NextMessage::Done));
         assert_eq!(scram.on_answer(b""), Err(Flaw::Unasked));
     }
 

@@ -15,7 +15,7 @@ use super::settings::{
     CHAIN, ClientCertificate, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
     TRUSTSTORE_PASSWORD, TlsChecks, TlsConfig, TlsTrust, TlsVersions,
 };
-use super::store::{self, Identity, ec, pem};
+use super::store::{self, KeyAndChain, ec, pem};
 use super::verify::{Trusted, Verifier, earliest};
 use crate::files;
 use crate::limits::STORE_BYTES;
@@ -122,7 +122,7 @@ pub(super) fn system_roots(property: &'static str) -> Result<Trusted, TlsFileErr
 }
 
 /// Who we are, with the property to blame; `None` if nobody.
-fn identity(settings: &TlsConfig) -> Result<Option<(&'static str, Identity)>, TlsFileError> {
+fn identity(settings: &TlsConfig) -> Result<Option<(&'static str, KeyAndChain)>, TlsFileError> {
     match &settings.certificate {
         None => Ok(None),
         Some(ClientCertificate::Store { path, password, key_password }) => {
@@ -141,7 +141,7 @@ fn identity(settings: &TlsConfig) -> Result<Option<(&'static str, Identity)>, Tl
             let chain = pem::certificates(chain.expose().as_bytes())
                 .and_then(pem::at_least_one)
                 .map_err(|what| unusable(CHAIN, what))?;
-            Ok(Some((KEY, Identity { key, chain })))
+            Ok(Some((KEY, KeyAndChain { key, chain })))
         }
     }
 }

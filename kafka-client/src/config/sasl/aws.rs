@@ -2,14 +2,14 @@
 
 use super::options::Options;
 use crate::config::property::{Property, PropertyError};
-use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity};
+use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, SaslIdentity};
 use crate::tls::HttpsTrust;
 
 /// The names of AWS's own login module; keys there and the region are our addition.
 pub(super) fn identity(
     options: &mut Options,
     trust: HttpsTrust,
-) -> Result<Identity, PropertyError> {
+) -> Result<SaslIdentity, PropertyError> {
     refuse_what_java_alone_does(options)?;
     let role = role(options)?;
     let own = keys(options, OWN_KEYS)?;
@@ -26,7 +26,7 @@ pub(super) fn identity(
         (None, Some(keys)) => AwsBase::Keys(keys),
         (None, None) => AwsBase::Chain,
     };
-    Ok(Identity::Aws(AwsClient { base, role, trust }))
+    Ok(SaslIdentity::Aws(AwsClient { base, role, trust }))
 }
 
 pub(super) fn region(

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use crate::config::property::PropertyError;
-use crate::sasl::{Identity, Kerberos, Tickets};
+use crate::sasl::{Kerberos, SaslIdentity, Tickets};
 
 pub(in crate::config) const SERVICE: &str = "sasl.kerberos.service.name";
 /// Librdkafka's.
@@ -20,7 +20,7 @@ const REFUSED: [(&str, &str, &str); 2] = [
     ("renewTGT", "true", "a ticket cache is renewed by who fills it, for instance k5start"),
 ];
 
-pub(super) fn identity(options: &mut Options) -> Result<Identity, PropertyError> {
+pub(super) fn identity(options: &mut Options) -> Result<SaslIdentity, PropertyError> {
     let service = options.take_text("serviceName").filter(|service| !service.is_empty());
     let service = service.ok_or(PropertyError::Missing(SERVICE))?;
     for option in WITHOUT_MEANING {
@@ -34,7 +34,7 @@ pub(super) fn identity(options: &mut Options) -> Result<Identity, PropertyError>
     }
     let principal = options.take_text("principal").filter(|principal| !principal.is_empty());
     let tickets = tickets(options)?;
-    Ok(Identity::Kerberos(Kerberos { service, principal, tickets }))
+    Ok(SaslIdentity::Kerberos(Kerberos { service, principal, tickets }))
 }
 
 /// As in Java, a place counts if it is to be used; librdkafka's keytab has no such switch.
@@ -74,7 +74,7 @@ mod tests {
         ];
         let config = Config::from_properties(base.iter().chain(properties).copied());
         let identity = config.map_err(|error| error.to_string())?.cluster.sasl.unwrap().identity;
-        let Identity::Kerberos(kerberos) = identity else { panic!("{identity:?}") };
+        let SaslIdentity::Kerberos(kerberos) = identity else { panic!("{identity:?}") };
         Ok(kerberos)
     }
 

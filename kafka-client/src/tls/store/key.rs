@@ -9,7 +9,7 @@ use crate::limits::{KDF_ITERATIONS, SCRYPT_BYTES};
 use crate::secret::Secret;
 
 /// A private key and the certificates that go with it, our own first.
-pub(in crate::tls) struct Identity {
+pub(in crate::tls) struct KeyAndChain {
     pub(in crate::tls) key: PrivateKeyDer<'static>,
     pub(in crate::tls) chain: Vec<CertificateDer<'static>>,
 }

@@ -20,7 +20,11 @@ fn secret(text: &str) -> Option<Secret> {
     Some(Secret::new(text))
 }
 
-fn identity_of(name: &str, password: Option<&str>, key: Option<&str>) -> Result<Identity, String> {
+fn identity_of(
+    name: &str,
+    password: Option<&str>,
+    key: Option<&str>,
+) -> Result<KeyAndChain, String> {
     let (password, key) = (password.map(Secret::new), key.map(Secret::new));
     identity(&read(name), password.as_ref(), key.as_ref())
 }
