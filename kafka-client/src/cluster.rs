@@ -35,7 +35,7 @@ use crate::limits::{CONNECT_TIMEOUT_MAX, KNOWN_ASKED_FIRST, NAMES_AT_A_TIME, NAM
 use crate::lock::Lock;
 use crate::resolve::{Advertised, Endpoint};
 use crate::sasl::{CredentialSource, Login};
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
 use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
@@ -139,12 +139,12 @@ impl Cluster {
     }
 
     /// Brokers that cannot be reached now.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    pub(crate) fn faults(&self) -> Vec<ConnectionFailure> {
         let mut faults = self.failures.list();
         let directory = self.directory.lock();
         faults.extend(directory.unusable.iter().filter_map(|(id, (address, since))| {
             let error = directory.no_address(*id)?;
-            Some(Fault {
+            Some(ConnectionFailure {
                 server: Some(address.clone()),
                 stage: error.stage(),
                 cause: error.what(),

@@ -38,7 +38,7 @@ pub enum Reason {
     #[error("the topic does not exist")]
     UnknownTopic,
     /// A name that no topic can have: 1–249 of letters, digits, `.`, `_` and `-`.
-    #[error("this is no topic name")]
+    #[error("this is not a valid topic name")]
     InvalidTopic,
     /// More topics are in use than the client keeps (10,000).
     #[error("too many topics are in use")]

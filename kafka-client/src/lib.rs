@@ -105,7 +105,7 @@ pub use sasl::{
     Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time, is_extension,
 };
 pub use secret::{Secret, SecretSource};
-pub use stage::{Fault, Stage};
+pub use stage::{ConnectionFailure, Stage};
 pub use stats::Stats;
 pub use tls::{
     ClientCertificate, HttpsTrust, TlsChecks, TlsConfig, TlsFileError, TlsStatus, TlsTrust,

@@ -15,7 +15,7 @@ use crate::limits::{FAULTS, LOGIN_BACKOFF, LOGIN_BACKOFF_MAX};
 use crate::lock::Lock;
 use crate::resolve::Endpoint;
 use crate::sasl::SaslFault;
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
 use crate::tls::TlsError;
 
 /// The last failure of each broker.
@@ -90,9 +90,9 @@ impl Failures {
         self.0.lock().retain(|endpoint, _| is_known(endpoint));
     }
 
-    pub(super) fn list(&self) -> Vec<Fault> {
+    pub(super) fn list(&self) -> Vec<ConnectionFailure> {
         let faults = self.0.lock();
-        let told = faults.iter().map(|(endpoint, standing)| Fault {
+        let told = faults.iter().map(|(endpoint, standing)| ConnectionFailure {
             server: Some(endpoint.to_string()),
             stage: standing.error.stage(),
             cause: standing.error.what(),
@@ -126,7 +126,7 @@ pub(crate) enum ConnectError {
 /// Why there is no stream to a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DialError {
-    #[error("the host name has no address: {0}; does the name server here know it?")]
+    #[error("the host name has no address: {0}; does DNS know it here?")]
     Name(String),
     #[error(
         "no TCP connection: {0}; does a broker listen there, and is the network path to it open?"
@@ -135,7 +135,7 @@ pub(crate) enum DialError {
 }
 
 /// What to do about an address that is none.
-const NO_ADDRESS: &str = "that is no host and port; what does its advertised.listeners say?";
+const NO_ADDRESS: &str = "that is not a host and port; what does its advertised.listeners say?";
 
 impl ConnectError {
     pub(crate) fn cause(&self) -> Cause {

@@ -65,7 +65,7 @@ pub enum PropertyError {
         other: &'static str,
     },
     /// A property, or an option of `sasl.jaas.config`, that the mechanism does not know.
-    #[error("`{option}` means nothing to {mechanism}")]
+    #[error("`{option}` is not an option of {mechanism}")]
     Option {
         /// The property or option.
         option: String,

@@ -27,7 +27,7 @@ pub(crate) enum LostReason {
     Malformed(#[from] Malformed),
     #[error("an answer to request {got} where {expected} was due")]
     OutOfStep { got: i32, expected: i32 },
-    #[error("an answer that nobody asked for")]
+    #[error("an answer to no request")]
     Unasked,
     #[error("an answer lacks a part that was asked for")]
     Incomplete,
@@ -37,7 +37,7 @@ pub(crate) enum LostReason {
     Unused,
     #[error("the client is closed")]
     Shutdown,
-    #[error("the authentication ends")]
+    #[error("the authentication expires")]
     Expiring,
     #[error("no new authentication: {0}")]
     Sasl(#[from] SaslFault),

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
 use crate::log_throttle::LogThrottle;
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
 use crate::watch::{Watch, WatchReader};
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
@@ -78,11 +78,11 @@ impl ProducerId {
     }
 
     /// Why brokers refuse an id, if they do.
-    pub(crate) fn fault(&self) -> Option<Fault> {
+    pub(crate) fn fault(&self) -> Option<ConnectionFailure> {
         let ProducerIdState { failure, refused, .. } = self.state.latest();
         let cause = Reason::NoProducerId(failure?).chain().into();
         let lasts = refused?.elapsed();
-        Some(Fault { server: None, stage: Stage::Authorization, cause, lasts })
+        Some(ConnectionFailure { server: None, stage: Stage::Authorization, cause, lasts })
     }
 
     /// Tells of each success and failure from now on.

@@ -148,7 +148,7 @@ mod tests {
         let fault = plain().on_mechanisms(mechanisms(34, &[])).unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "SASL: this listener wants none; set security.protocol to PLAINTEXT or SSL"
+            "SASL: this listener does not use SASL; set security.protocol to PLAINTEXT or SSL"
         );
     }
 

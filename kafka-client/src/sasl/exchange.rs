@@ -14,7 +14,7 @@ pub(crate) enum SaslFault {
          set sasl.mechanism to one that it has"
     )]
     NoSuchMechanism { mechanism: &'static str, offered: String },
-    #[error("SASL: this listener wants none; set security.protocol to PLAINTEXT or SSL")]
+    #[error("SASL: this listener does not use SASL; set security.protocol to PLAINTEXT or SSL")]
     NotWanted,
     #[error(
         "SASL credential: refused for {mechanism}, {advice}; the broker says {name} ({code}){message}",
@@ -37,19 +37,19 @@ pub(crate) enum Flaw {
     Iterations(u64),
     #[error("it says `{0}`")]
     Error(String),
-    #[error("its signature is false: it does not know the password")]
+    #[error("its signature is wrong: it does not know the password")]
     Signature,
-    #[error("it said yes before it had proven that it knows the password")]
+    #[error("it accepted the login before it had proven that it knows the password")]
     TooSoon,
     #[cfg(feature = "gssapi")]
     #[error("{0}")]
     Kerberos(String),
     #[cfg(feature = "gssapi")]
-    #[error("it does without no security layer, its offer is {0}; TLS is what protects Kafka")]
+    #[error("it insists on a security layer (it offers {0}); use TLS instead")]
     Layers(u8),
     #[error("more rounds than {0}")]
     Rounds(u32),
-    #[error("it goes on when all is said")]
+    #[error("it sends more after the exchange has ended")]
     Unasked,
 }
 

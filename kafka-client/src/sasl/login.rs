@@ -64,7 +64,9 @@ impl Login {
             (None, SaslIdentity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
                 Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
             }
-            (None, _) => Err(self.no_credential("nobody is asked for one".to_owned())),
+            (None, _) => {
+                Err(self.no_credential("no source of credentials is configured".to_owned()))
+            }
         }
     }
 
@@ -80,7 +82,9 @@ impl Login {
         match secret.expose() {
             // As who writes a new password may leave it for a moment.
             "" => Err(self.no_credential(format!("{path}: it is empty"))),
-            text if text.contains('\0') => Err(self.no_credential(format!("{path}: it has a NUL"))),
+            text if text.contains('\0') => {
+                Err(self.no_credential(format!("{path}: it contains a NUL")))
+            }
             _ => Ok(secret),
         }
     }
@@ -111,7 +115,7 @@ impl Login {
                 let region = self.region(host, region.as_deref())?;
                 Ok(Box::new(MskIam::new(&keys, host, region, SystemTime::now())))
             }
-            _ => Err(self.no_credential("what was obtained is for another mechanism".to_owned())),
+            _ => Err(self.no_credential("the credential is for another mechanism".to_owned())),
         }
     }
 

@@ -36,7 +36,7 @@ pub enum TlsFileError {
         property: &'static str,
     },
     /// The thread that read them ended early.
-    #[error("the files were not read to their end")]
+    #[error("reading the files was interrupted")]
     Cancelled,
 }
 

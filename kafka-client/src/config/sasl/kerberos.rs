@@ -125,7 +125,7 @@ mod tests {
                 "`renewTGT=true` is not supported: a ticket cache is renewed by who fills it, for \
                  instance k5start",
             ),
-            ("useFirstPass=true", "`useFirstPass` means nothing to GSSAPI"),
+            ("useFirstPass=true", "`useFirstPass` is not an option of GSSAPI"),
         ] {
             assert_eq!(module(options).unwrap_err(), error);
         }

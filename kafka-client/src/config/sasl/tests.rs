@@ -224,7 +224,7 @@ fn an_option_of_aws_that_cannot_be_honoured_is_named() {
             "`awsDebugCreds=true` is not supported: it would write into the log whose keys are \
              used; `aws sts get-caller-identity` says that",
         ),
-        ("awsSecretKey=hunter2", "`awsSecretKey` means nothing to AWS_MSK_IAM"),
+        ("awsSecretKey=hunter2", "`awsSecretKey` is not an option of AWS_MSK_IAM"),
     ] {
         let jaas = format!("A required {options};");
         let refused = sasl(&[("sasl.mechanism", "AWS_MSK_IAM"), ("sasl.jaas.config", &jaas)]);
@@ -253,7 +253,7 @@ fn a_callback_handler_is_a_name_that_is_known_and_goes_with_the_mechanism() {
         ),
         (
             &[bearer, (login, IAM_TOKEN), ("sasl.oauthbearer.token.endpoint.url", "http://h/")],
-            "`sasl.oauthbearer.token.endpoint.url` means nothing to OAUTHBEARER".to_owned(),
+            "`sasl.oauthbearer.token.endpoint.url` is not an option of OAUTHBEARER".to_owned(),
         ),
         (
             &[bearer, (login, endpoint)],
@@ -287,7 +287,7 @@ fn what_is_missing_or_means_nothing_is_named_and_no_secret_is() {
         ),
         (
             &[plain, ("sasl.jaas.config", "A required username=u password=p keyTab=k;")],
-            "`keyTab` means nothing to PLAIN",
+            "`keyTab` is not an option of PLAIN",
         ),
         (
             &[("sasl.mechanism", "OAUTHBEARER"), ("sasl.oauthbearer.extensions", "auth=x")],

@@ -21,7 +21,7 @@ pub(super) fn only<T>(found: Vec<T>) -> Result<T, String> {
     match (found.next(), count) {
         (Some(one), 1) => Ok(one),
         (None, _) => Err("there is no private key with its certificate in it".to_owned()),
-        (Some(_), _) => Err(format!("there are {count} private keys in it; which is ours?")),
+        (Some(_), _) => Err(format!("there are {count} private keys in it; only one can be used")),
     }
 }
 

@@ -53,6 +53,6 @@ fn explain(error: &Error, password: Option<&Secret>) -> String {
             "its encryption is unknown; `keytool -importkeystore` makes a store with a known one"
                 .to_owned()
         }
-        other => format!("it is no PKCS12 store that can be read: {other}"),
+        other => format!("it is not a readable PKCS12 store: {other}"),
     }
 }
