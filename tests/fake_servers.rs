@@ -299,18 +299,18 @@ async fn scram_liars() -> anyhow::Result<Vec<Liar>> {
         liar(
             "false",
             scram(challenge(9, 4096), zeros).await?,
-            flaw("its signature is false: it does not know the password"),
+            flaw("its signature is wrong: it does not know the password"),
         ),
         liar("none", scram(challenge(9, 4096), "x=").await?, &*unreadable),
         liar(
             "soon",
             scram(|_| String::new(), "").await?,
-            flaw("it said yes before it had proven that it knows the password"),
+            flaw("it accepted the login before it had proven that it knows the password"),
         ),
         liar(
             "sooner",
             scram(challenge(9, 4096), "").await?,
-            flaw("it said yes before it had proven that it knows the password"),
+            flaw("it accepted the login before it had proven that it knows the password"),
         ),
         liar("again", scram(challenge(9, 4096), "r=a,s=c2FsdA==,i=4096").await?, &*unreadable),
         liar("error", scram(|_| "e=other-error".to_owned(), "").await?, &*other),

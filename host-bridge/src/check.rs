@@ -379,7 +379,7 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         let report = checked(file.path()).await.to_string();
         for place in [
-            "line 5: clusters.a.sasl.jaas.config: `awsRegion` means nothing to PLAIN",
+            "line 5: clusters.a.sasl.jaas.config: `awsRegion` is not an option of PLAIN",
             "line 7: inline.ssl.x: ",
             "line 9: certificates.c.ssl.y: ",
             "line 11: certificates.d.ssl.z: ",

@@ -17,10 +17,10 @@ pub(crate) fn translate(outcome: kafka_client::Outcome) -> Outcome {
 /// Translates a reason.
 pub(crate) fn reason(cause: &Cause) -> Reason {
     match (code(cause), cause) {
-        (Code::DeadlineExceeded, _) => Reason::new(Code::DeadlineExceeded, cause.to_string()),
+        (Code::DeadlineExceeded, _) => Reason::new(Code::DeadlineExceeded, cause.chain()),
         // What was in the way, not the clock.
-        (code, Cause::DeadlineExceeded { last: Some(last) }) => Reason::new(code, last.to_string()),
-        (code, _) => Reason::new(code, cause.to_string()),
+        (code, Cause::DeadlineExceeded { last: Some(last) }) => Reason::new(code, last.chain()),
+        (code, _) => Reason::new(code, cause.chain()),
     }
 }
 
@@ -45,7 +45,8 @@ fn code(cause: &Cause) -> Code {
             Code::Rejected
         }
         Cause::Refused { .. } if cause.is_permanent() => Code::Rejected,
-        Cause::Refused { .. } => Code::KafkaRefused,
+        // Also a reason of a later client: a refusal that another attempt may not meet.
+        _ => Code::KafkaRefused,
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
-use kafka_client::{Client, Fault};
+use kafka_client::{Client, ConnectionFailure};
 use serde_json::{Map, Value};
 
 use crate::auth::Access;
@@ -66,7 +66,7 @@ async fn page(clusters: impl IntoIterator<Item = (String, Client)>) -> (StatusCo
 }
 
 /// What is wrong with one broker of a cluster that answers all the same.
-fn told(fault: &Fault) -> Value {
+fn told(fault: &ConnectionFailure) -> Value {
     let server = fault.server.as_deref().unwrap_or("all brokers");
     Value::String(format!("{server}: {}: {}", fault.stage, fault.cause))
 }

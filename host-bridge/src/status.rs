@@ -40,7 +40,7 @@ pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> 
 async fn one(cluster: String, client: Client) -> Value {
     let ready = client.ready(PATIENCE).await;
     let stats = client.stats();
-    let fault = |fault: kafka_client::Fault| {
+    let fault = |fault: kafka_client::ConnectionFailure| {
         json!({
             "broker": fault.server, "stage": fault.stage.name(), "reason": &*fault.cause,
             "seconds": fault.lasts.as_secs(),

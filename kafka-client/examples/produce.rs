@@ -1,6 +1,6 @@
 //! Sends numbered records concurrently: `produce BOOTSTRAP TOPIC COUNT [NAME=VALUE …]`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kafka_client::{Client, Config, Outcome, Record};
@@ -14,7 +14,6 @@ async fn main() -> anyhow::Result<()> {
     let properties = properties.iter().filter_map(|property| property.split_once('='));
     let config =
         Config::from_properties(properties.chain([("bootstrap.servers", bootstrap.as_str())]))?;
-    let patience = config.delivery_timeout();
     let client = Client::new(config);
     let started = Instant::now();
     let mut sends = tokio::task::JoinSet::new();
@@ -22,9 +21,7 @@ async fn main() -> anyhow::Result<()> {
         let (producer, topic) = (client.producer(), topic.clone());
         sends.spawn(async move {
             let (key, value) = (number.to_be_bytes(), format!("record {number}"));
-            let (key, value) = (Some(&key[..]), Some(value.as_bytes()));
-            let record = Record { partition: None, key, value, headers: &[], timestamp_ms: 0 };
-            producer.send(&topic, record, tokio::time::Instant::now() + patience).await
+            producer.send(&topic, Record::new(value.as_bytes()).key(&key), None).await
         });
     }
     let outcomes = sends.join_all().await;
@@ -34,6 +31,6 @@ async fn main() -> anyhow::Result<()> {
         println!("for instance {other:?}");
     }
     println!("{:#?}", client.stats());
-    client.close(tokio::time::Instant::now()).await;
+    client.close(Duration::ZERO).await;
     Ok(())
 }

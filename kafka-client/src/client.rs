@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::cluster::{Cluster, Network};
 use crate::config::{ClusterConfig, Config, ProducerConfig};
-use crate::connection::Settings;
+use crate::connection::ConnectionSettings;
+use crate::deadline::Deadline;
 use crate::error::{NotReady, Reason};
 use crate::lock::Lock;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, TopicListing};
 use crate::producer::{Producer, Producing};
 use crate::sasl::CredentialSource;
 use crate::stats::{Counters, Stats};
@@ -36,7 +36,6 @@ pub(crate) struct Shared {
     default: ProducerConfig,
     /// Made when they are first asked for: who only reads needs no producer id.
     producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
-    closed: AtomicBool,
 }
 
 impl Client {
@@ -60,7 +59,7 @@ impl Client {
     ) -> Client {
         let Config { cluster: config, producer: default } = config;
         let shutdown = CancellationToken::new();
-        let settings = Settings {
+        let settings = ConnectionSettings {
             client_id: config.client_id.as_str().into(),
             idle: config.idle,
             stats: Arc::new(Counters::default()),
@@ -75,8 +74,8 @@ impl Client {
             tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
         }
         tasks.spawn(metadata.clone().run());
-        let (producers, closed) = (Lock::default(), AtomicBool::new(false));
-        Client { shared: Arc::new(Shared { cluster, metadata, default, producers, closed }) }
+        let producers = Lock::default();
+        Client { shared: Arc::new(Shared { cluster, metadata, default, producers }) }
     }
 
     /// The cluster's configuration.
@@ -108,7 +107,7 @@ impl Client {
             }
         };
         drop(producers);
-        Producer { producing, client: shared.clone() }
+        Producer { producing, _client: shared.clone() }
     }
 
     /// Ends the producer with these settings, if it holds no record and has no handle.
@@ -129,7 +128,7 @@ impl Client {
     /// # Errors
     /// [`NotReady`] with the last cause, after at most `within`.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        self.shared.check().map_err(|_| NotReady::Closed)?;
+        self.shared.cluster.check_open().map_err(|_| NotReady::Closed)?;
         let (shared, deadline) = (&self.shared, Instant::now() + within);
         let asked = shared.metadata.ask_now(deadline).await;
         asked.map_err(|last| last.map_or(NotReady::Timeout, NotReady::Unreachable))?;
@@ -142,6 +141,16 @@ impl Client {
             held.map_err(|last| last.map_or(NotReady::Timeout, no_id))?;
         }
         Ok(())
+    }
+
+    /// All topics of the cluster that we may see, asked for now: for patterns of names. At most 50,000.
+    ///
+    /// # Errors
+    /// [`NotReady`] with the last cause, after at most `within`.
+    pub async fn topics(&self, within: Duration) -> Result<Vec<TopicListing>, NotReady> {
+        self.shared.cluster.check_open().map_err(|_| NotReady::Closed)?;
+        let listed = timeout(within, self.shared.metadata.list()).await;
+        listed.map_err(|_| NotReady::Timeout)?.map_err(NotReady::Unreachable)
     }
 
     /// For how long brokers have been asked and none has answered; none if they answer.
@@ -181,9 +190,10 @@ impl Client {
 
     /// Refuses new records, waits until those that are queued are settled, settles the rest at the
     /// deadline by what is known of their attempts, and ends all tasks and connections.
-    pub async fn close(&self, deadline: Instant) {
+    pub async fn close(&self, deadline: impl Into<Deadline>) {
         let shared = &self.shared;
-        shared.closed.store(true, Relaxed);
+        let deadline = deadline.into().or(shared.default.delivery_timeout);
+        shared.cluster.close();
         let producers = shared.producers();
         producers.iter().for_each(|producing| producing.drain());
         let drained = async {
@@ -210,10 +220,6 @@ impl Client {
 }
 
 impl Shared {
-    pub(crate) fn check(&self) -> Result<(), Reason> {
-        if self.closed.load(Relaxed) { Err(Reason::Closed) } else { Ok(()) }
-    }
-
     pub(crate) fn producers(&self) -> Vec<Arc<Producing>> {
         self.producers.lock().values().cloned().collect()
     }
@@ -227,5 +233,35 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_broker::{FakeCluster, FakeSettings, Fault, METADATA, When};
+
+    const WITHIN: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn all_topics_are_listed_and_none_is_put_into_use() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
+        cluster.create_topic("orders", &[1, 2]);
+        cluster.create_topic("payments", &[1]);
+        let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
+        let listing = |name: &str, partitions| TopicListing {
+            name: name.to_owned(),
+            partitions,
+            is_internal: false,
+        };
+        let listed = client.topics(WITHIN).await;
+        assert_eq!(listed, Ok(vec![listing("orders", 2), listing("payments", 1)]));
+        assert_eq!(client.shared.metadata.known("orders"), None);
+        for nth in 1..=8 {
+            cluster.arm(METADATA, When::Nth(nth), Fault::NoAnswer);
+        }
+        assert_eq!(client.topics(WITHIN).await, Err(NotReady::Timeout));
+        client.close(Instant::now()).await;
+        assert_eq!(client.topics(WITHIN).await, Err(NotReady::Closed));
     }
 }

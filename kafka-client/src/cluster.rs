@@ -1,8 +1,7 @@
 //! The brokers of one cluster, and how to reach them.
 
 pub(crate) mod anyone;
-mod failure;
-mod faults;
+mod failures;
 mod link;
 mod membership;
 mod network;
@@ -10,6 +9,7 @@ mod network;
 use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,23 +17,25 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-pub(crate) use failure::ConnectError;
-use failure::DialError;
-use faults::Faults;
+pub(crate) use failures::ConnectError;
+use failures::{DialError, Failures};
 pub(crate) use link::Link;
 use membership::Membership;
+#[cfg(feature = "fake_broker")]
+pub(crate) use network::InMemory;
 pub(crate) use network::Network;
 
 use crate::backoff::random;
+use crate::calls::metadata::AskMetadata;
 use crate::config::ClusterConfig;
-use crate::connection::{Connection, Settings};
-use crate::error::Cause;
+use crate::connection::{Connection, ConnectionSettings, LostReason};
+use crate::error::{Cause, Reason};
 use crate::handshake::{self, Handshake, HandshakeError};
 use crate::limits::{CONNECT_TIMEOUT_MAX, KNOWN_ASKED_FIRST, NAMES_AT_A_TIME, NAMES_LOOKED_UP};
 use crate::lock::Lock;
 use crate::resolve::{Advertised, Endpoint};
 use crate::sasl::{CredentialSource, Login};
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
 use crate::tls::{Tls, TlsError};
 use crate::versions::API_VERSIONS;
 
@@ -41,18 +43,20 @@ use crate::versions::API_VERSIONS;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) config: ClusterConfig,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ConnectionSettings,
     /// If connections are TLS.
     pub(crate) tls: Option<Arc<Tls>>,
     network: Network,
     login: Option<Arc<Login>>,
-    faults: Faults,
+    failures: Failures,
     membership: Lock<Membership>,
     directory: Lock<Directory>,
     /// Whoever looks names up holds it.
     looking_up: Arc<Semaphore>,
     /// Tells of each change of the directory.
     learnt: Notify,
+    /// The client takes no records any more.
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +75,7 @@ struct Directory {
 impl Cluster {
     pub(crate) fn new(
         config: ClusterConfig,
-        settings: Settings,
+        settings: ConnectionSettings,
         network: Network,
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Arc<Self> {
@@ -87,12 +91,21 @@ impl Cluster {
             tls,
             network,
             login,
-            faults: Faults::default(),
+            failures: Failures::default(),
             membership,
             directory: Lock::default(),
             looking_up: Arc::new(Semaphore::new(1)),
             learnt: Notify::new(),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Reason> {
+        if self.closed.load(Relaxed) { Err(Reason::Closed) } else { Ok(()) }
     }
 
     /// Takes over the addresses that `named_by` advertised.
@@ -114,7 +127,7 @@ impl Cluster {
         found.retain(|endpoint| brokers.values().any(|at| at == endpoint));
         (directory.named_by, directory.is_void) = (Some(named_by), false);
         // A bootstrap server has done its part, whether it answered or another did.
-        self.faults.retain(|endpoint| directory.brokers.values().any(|at| at == endpoint));
+        self.failures.retain(|endpoint| directory.brokers.values().any(|at| at == endpoint));
         drop(directory);
         self.look_names_up();
         self.learnt.notify_waiters();
@@ -126,12 +139,12 @@ impl Cluster {
     }
 
     /// Brokers that cannot be reached now.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
-        let mut faults = self.faults.list();
+    pub(crate) fn faults(&self) -> Vec<ConnectionFailure> {
+        let mut faults = self.failures.list();
         let directory = self.directory.lock();
         faults.extend(directory.unusable.iter().filter_map(|(id, (address, since))| {
             let error = directory.no_address(*id)?;
-            Some(Fault {
+            Some(ConnectionFailure {
                 server: Some(address.clone()),
                 stage: error.stage(),
                 cause: error.what(),
@@ -179,7 +192,7 @@ impl Cluster {
     fn names_to_look_up(&self) -> (Vec<(i32, Endpoint)>, Option<Endpoint>) {
         let directory = self.directory.lock();
         let is_asked =
-            |at: &Endpoint| !directory.found.contains(at) || self.faults.has_no_address(at);
+            |at: &Endpoint| !directory.found.contains(at) || self.failures.has_no_address(at);
         let asked = directory.brokers.iter().filter(|(_, at)| is_asked(at));
         let asked = asked.map(|(id, endpoint)| (*id, endpoint.clone())).collect();
         (asked, directory.named_by.clone())
@@ -192,13 +205,13 @@ impl Cluster {
         }
         match error {
             None => {
-                self.faults.forget_name(&endpoint);
+                self.failures.forget_name(&endpoint);
                 directory.found.insert(endpoint);
             }
             Some(error) => {
                 let at = endpoint.clone();
                 let error = ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error };
-                self.faults.add(&at, &error);
+                self.failures.add(&at, &error);
             }
         }
     }
@@ -209,7 +222,7 @@ impl Cluster {
         let _looked_up = timeout(NAMES_LOOKED_UP, self.looking_up.acquire()).await;
         let directory = self.directory.lock();
         let mut brokers = directory.brokers.values();
-        let is_nobody = brokers.all(|endpoint| self.faults.has_no_address(endpoint));
+        let is_nobody = brokers.all(|endpoint| self.failures.has_no_address(endpoint));
         drop(directory);
         let fault = self.faults().into_iter().find(|fault| fault.stage == Stage::Name);
         let fault = fault.filter(|_| is_nobody)?;
@@ -295,7 +308,7 @@ impl Cluster {
             let connect = async {
                 let connection = self.connect_broker(id, failures).await?;
                 if let Some(endpoint) = &endpoint {
-                    self.vouch(endpoint, &connection).await?;
+                    self.check_cluster(endpoint, &connection).await?;
                 }
                 Ok(connection)
             };
@@ -324,7 +337,7 @@ impl Cluster {
             (ConnectError::Unreachable { endpoint, error }, Some(named_by)) => {
                 let at = endpoint.clone();
                 let error = ConnectError::AdvertisedUnreachable { id, endpoint, named_by, error };
-                self.faults.add(&at, &error);
+                self.failures.add(&at, &error);
                 error
             }
             (error, _) => error,
@@ -337,7 +350,7 @@ impl Cluster {
         endpoint: &Endpoint,
         failures: u32,
     ) -> Result<Connection, ConnectError> {
-        if let Some(error) = self.faults.standing(endpoint) {
+        if let Some(error) = self.failures.standing(endpoint) {
             return Err(error);
         }
         let patience = self.patience(failures);
@@ -349,13 +362,13 @@ impl Cluster {
         };
         match &connected {
             Ok(_) => {
-                self.faults.forget(endpoint);
+                self.failures.forget(endpoint);
                 self.directory.lock().found.insert(endpoint.clone());
                 self.settings.stats.connections_opened.add(1);
                 tracing::debug!(%endpoint, "connected");
             }
             Err(error) => {
-                self.faults.add(endpoint, error);
+                self.failures.add(endpoint, error);
                 self.settings.stats.connect_failures.add(1);
                 tracing::debug!(%error, "not_connected");
             }
@@ -375,8 +388,68 @@ impl Cluster {
             Some(_) => HandshakeError::ClosedAtRequest,
         };
         let error = ConnectError::Handshake { endpoint: endpoint.clone(), error };
-        self.faults.add(&endpoint, &error);
+        self.failures.add(&endpoint, &error);
         error
+    }
+
+    /// Which cluster answers, once one has.
+    pub(crate) fn id(&self) -> Option<Arc<str>> {
+        self.membership.lock().id()
+    }
+
+    /// Grows when another cluster takes the place of the one that was there: what was learnt in an
+    /// earlier era means nothing any more.
+    pub(crate) fn era(&self) -> u64 {
+        self.membership.lock().era()
+    }
+
+    /// Whether an answer of such a cluster may be believed at all.
+    pub(crate) fn admits(&self, theirs: Option<&str>) -> Result<(), Cause> {
+        self.membership.lock().admits(theirs)
+    }
+
+    /// Takes the id of an admitted answer; says whether that is another cluster than before.
+    pub(crate) fn adopt(&self, theirs: Option<&str>) -> bool {
+        let Some(was) = self.membership.lock().adopt(theirs) else { return false };
+        self.settings.stats.cluster_changes.add(1);
+        tracing::error!(
+            %was,
+            now = theirs,
+            effect = "topics and producer id are dropped, records that the former one may have are unknown",
+            "cluster_changed"
+        );
+        true
+    }
+
+    /// Asks a broker which cluster it belongs to. A connection must not carry anything of this
+    /// cluster, such as its producer id, to another one.
+    pub(crate) async fn check_cluster(
+        &self,
+        endpoint: &Endpoint,
+        connection: &Connection,
+    ) -> Result<(), ConnectError> {
+        let Some(ours) = self.id() else { return Ok(()) };
+        let wrong_cluster = |cause: Cause| {
+            let error = ConnectError::WrongCluster { endpoint: endpoint.clone(), cause };
+            self.failures.add(endpoint, &error);
+            error
+        };
+        let question = AskMetadata::default();
+        let patience = self.config.connect_timeout.min(self.config.request_timeout);
+        let reply = match connection.submit(Arc::new(question), patience).await {
+            Ok(reply) => reply.answer().await,
+            Err(lost) => Err(lost),
+        };
+        let answer = reply.map_err(|lost| match lost.fault {
+            LostReason::Closed => self.closed_at_request(endpoint),
+            _ => wrong_cluster(format!("does not say of which cluster it is: {lost}").into()),
+        })?;
+        match answer.cluster_id {
+            Some(theirs) if *theirs != *ours => {
+                Err(wrong_cluster(format!("is a broker of cluster {theirs}, not of {ours}").into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a connection was made with a TLS configuration that has changed since.
@@ -452,10 +525,10 @@ impl Cluster {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (welcome, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
+        let (negotiated, decoder) = timeout(patience, handshake::drive(&mut stream, handshake))
             .await
             .unwrap_or(Err(HandshakeError::Timeout(patience)))?;
-        Ok(Connection::start(stream, decoder, welcome, &self.settings))
+        Ok(Connection::start(stream, decoder, negotiated, &self.settings))
     }
 }
 

@@ -8,7 +8,6 @@ mod producer;
 mod property;
 mod reference;
 mod sasl;
-mod security;
 mod tls;
 
 use std::time::Duration;
@@ -22,11 +21,7 @@ pub use sasl::SaslLogin;
 use names::NAMES;
 use property::{Property, nearest};
 use sasl::SaslProperties;
-
-pub(crate) use tls::{
-    CHAIN, Checks, HTTPS_CA, HTTPS_CA_PEM, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
-    TRUSTSTORE, TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
-};
+use tls::TlsProperties;
 
 /// Checked settings of a client, and of the producer that it makes unless told otherwise. Equal settings
 /// compare equal, so that callers can share a client between them.
@@ -37,13 +32,6 @@ pub struct Config {
     /// How records are produced.
     pub producer: ProducerConfig,
 }
-
-const BOOTSTRAP: &str = "bootstrap.servers";
-const CLUSTER_ID: &str = "cluster.id.pin";
-/// Kafka's durations are Java ints.
-const INT_MAX: u64 = 2_147_483_647;
-const DAY_MS: u64 = 86_400_000;
-const MIB: u64 = 1024 * 1024;
 
 impl Config {
     /// Reads properties by their Kafka names; of a repeated one the last counts.
@@ -74,7 +62,7 @@ impl Config {
     pub fn from_properties<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Config, PropertyError> {
-        let (read, faults) = Read::all(properties);
+        let (read, faults) = Properties::all(properties);
         faults.into_iter().next().map_or_else(|| read.check(), Err)
     }
 
@@ -88,19 +76,27 @@ impl Config {
     pub fn faults<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Vec<PropertyError> {
-        let (read, faults) = Read::all(properties);
+        let (read, faults) = Properties::all(properties);
         if faults.is_empty() { read.check().err().into_iter().collect() } else { faults }
     }
 }
 
+impl From<ClusterConfig> for Config {
+    /// With a producer of default settings.
+    fn from(cluster: ClusterConfig) -> Self {
+        Self { cluster, producer: ProducerConfig::default() }
+    }
+}
+
 /// Properties that are read one by one, before it is known whether they make sense together.
-struct Read {
+struct Properties {
     cluster: ClusterConfig,
     producer: ProducerConfig,
     sasl: SaslProperties,
+    tls: TlsProperties,
 }
 
-impl Read {
+impl Properties {
     fn all<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Self, Vec<PropertyError>) {
@@ -108,6 +104,7 @@ impl Read {
             cluster: ClusterConfig::unnamed(),
             producer: ProducerConfig::default(),
             sasl: SaslProperties::default(),
+            tls: TlsProperties::default(),
         };
         let mut faults = Vec::new();
         for (name, value) in properties {
@@ -126,27 +123,27 @@ impl Read {
         let property = Property { name, value };
         if name.starts_with("sasl.") {
             self.sasl.set(property)
-        } else if self.producer.set(property)? {
+        } else if self.producer.set(property)? || self.cluster.set(property)? {
             Ok(())
         } else {
-            self.cluster.set(property)
+            self.tls.set(property)
         }
     }
 
     fn check(self) -> Result<Config, PropertyError> {
-        let Self { mut cluster, producer, sasl } = self;
+        let Self { mut cluster, producer, sasl, tls } = self;
         cluster.sasl = sasl.check(cluster.security.has_sasl(), cluster.https.clone())?;
+        cluster.tls = tls.check()?;
         cluster.check()?;
         Ok(Config { cluster, producer: producer.check()? })
     }
 }
 
-const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
-
 #[cfg(test)]
 mod tests {
+    use super::cluster::SECURITY_PROTOCOL;
     use super::compression::LZ4_LEVEL;
-    use super::security::SECURITY_PROTOCOL;
+    use super::property::BOOTSTRAP;
     use super::*;
 
     fn with(name: &str, value: &str) -> Result<Config, PropertyError> {

@@ -58,18 +58,20 @@ impl Answers {
     /// What is wrong with it.
     pub fn read(&self, frame: Bytes) -> Result<(), String> {
         match self.api.key {
-            key if key == API_VERSIONS.key => read::<AskVersions>(self.version, frame),
-            key if key == METADATA.key => read::<AskMetadata>(self.version, frame),
-            key if key == PRODUCE.key => read::<Append>(self.version, frame),
-            key if key == SASL_HANDSHAKE.key => read::<ChooseMechanism>(self.version, frame),
-            key if key == SASL_AUTHENTICATE.key => read::<Prove>(self.version, frame),
-            _ => read::<AskProducerId>(self.version, frame),
+            key if key == API_VERSIONS.key => read(&AskVersions, self.version, frame),
+            key if key == METADATA.key => read(&AskMetadata::default(), self.version, frame),
+            key if key == PRODUCE.key => read(&Append::default(), self.version, frame),
+            key if key == SASL_HANDSHAKE.key => {
+                read(&ChooseMechanism("PLAIN"), self.version, frame)
+            }
+            key if key == SASL_AUTHENTICATE.key => read(&Prove(Bytes::new()), self.version, frame),
+            _ => read(&AskProducerId, self.version, frame),
         }
     }
 }
 
-fn read<C: Call>(version: i16, frame: Bytes) -> Result<(), String> {
-    calls::decode::<C>(version, frame).map(drop).map_err(|malformed| malformed.to_string())
+fn read<C: Call>(call: &C, version: i16, frame: Bytes) -> Result<(), String> {
+    calls::decode(call, version, frame).map(drop).map_err(|malformed| malformed.to_string())
 }
 
 /// Cuts a stream into frames of at most `limit` bytes, which arrives in `parts`; gives their

@@ -5,29 +5,29 @@ pub(crate) mod policy;
 
 use std::sync::Arc;
 
-use crate::sasl::quotable;
-
 /// A short text for people, shared between the many records that failed for the same cause.
 pub type Cause = Arc<str>;
 
 /// Why a record was not written, or why it is not known whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Reason {
     /// No room in `buffer.memory`, or in the quarter of it that one partition may take. Slow down.
     #[error("the producer's memory is full")]
     BufferFull,
     /// The record's deadline passed first.
-    #[error("the deadline passed{}", after(last))]
+    #[error("the deadline passed")]
     DeadlineExceeded {
         /// What was in the way, if anything was.
+        #[source]
         last: Option<Arc<Self>>,
     },
     /// The partition has no leader now.
     #[error("the partition has no leader")]
     NoLeader,
     /// There is no producer id, without which there is no idempotence.
-    #[error("there is no producer id: {0}")]
-    NoProducerId(Arc<Self>),
+    #[error("there is no producer id")]
+    NoProducerId(#[source] Arc<Self>),
     /// No broker that could help answers.
     #[error("no broker could be reached: {0}")]
     Unreachable(Cause),
@@ -38,7 +38,7 @@ pub enum Reason {
     #[error("the topic does not exist")]
     UnknownTopic,
     /// A name that no topic can have: 1–249 of letters, digits, `.`, `_` and `-`.
-    #[error("this is no topic name")]
+    #[error("this is not a valid topic name")]
     InvalidTopic,
     /// More topics are in use than the client keeps (10,000).
     #[error("too many topics are in use")]
@@ -114,6 +114,18 @@ impl Reason {
         }
     }
 
+    /// This reason and those behind it ([`std::error::Error::source`]), with colons between.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    }
+
     /// Why the broker names a record of a batch that it refused with this code (KIP-467).
     pub(crate) fn of_record(code: i16, said: &str) -> Self {
         let said = quotable(said).into();
@@ -139,16 +151,22 @@ impl Reason {
     }
 }
 
+/// What a broker says, made fit to be shown: bounded, and without control characters.
+pub(crate) fn quotable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(QUOTED_CHARS).map(clean).collect()
+}
+
+/// Characters of a broker's message that are shown.
+const QUOTED_CHARS: usize = 300;
+
 fn said(what: &Cause) -> String {
     if what.is_empty() { String::new() } else { format!(": {what}") }
 }
 
-fn after(last: &Option<Arc<Reason>>) -> String {
-    last.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
-}
-
 /// Why the cluster is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotReady {
     /// The question was answered by an error, or by nobody; the text names the last cause.
     #[error("the cluster does not answer: {0}")]
@@ -193,6 +211,6 @@ mod tests {
     fn a_passed_deadline_names_what_was_in_the_way() {
         let last = Some(Reason::Unreachable("connection refused".into()).into());
         let text = "the deadline passed: no broker could be reached: connection refused";
-        assert_eq!(Reason::DeadlineExceeded { last }.to_string(), text);
+        assert_eq!(Reason::DeadlineExceeded { last }.chain(), text);
     }
 }

@@ -44,84 +44,35 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
 pub use leadership::Leader;
+pub use requests::{
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+};
 pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
 pub use settings::FakeSettings;
+pub use state::{Arrival, Fate};
 
 use crate::backoff::seed_this_thread;
-use crate::cluster::Network;
+use crate::cluster::{InMemory, Network};
 use crate::lock::Lock;
-use crate::record_batch::{BatchHeader, StoredRecord};
+use crate::record_batch::StoredRecord;
 use crate::resolve::Endpoint;
 use crate::{Client, Config, CredentialSource};
-use state::{Broker, State};
-
-/// The key of Produce.
-pub const PRODUCE: i16 = 0;
-/// The key of Fetch.
-pub const FETCH: i16 = 1;
-/// The key of ListOffsets.
-pub const LIST_OFFSETS: i16 = 2;
-/// The key of Metadata.
-pub const METADATA: i16 = 3;
-/// The key of FindCoordinator.
-pub const FIND_COORDINATOR: i16 = 10;
-/// The key of SaslHandshake.
-pub const SASL_HANDSHAKE: i16 = 17;
-/// The key of ApiVersions.
-pub const API_VERSIONS: i16 = 18;
-/// The key of InitProducerId.
-pub const INIT_PRODUCER_ID: i16 = 22;
-/// The key of SaslAuthenticate.
-pub const SASL_AUTHENTICATE: i16 = 36;
-
-/// A Produce request's batch that reached a broker.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// When it was executed.
-    pub at: Instant,
-    /// Who executed it.
-    pub broker: i32,
-    /// Its topic.
-    pub topic: String,
-    /// Its partition.
-    pub partition: i32,
-    /// As in the request.
-    pub acks: i16,
-    /// The batch as it was on the wire.
-    pub batch: Bytes,
-    /// Its header, if it has one that can be read.
-    pub header: Option<BatchHeader>,
-    /// What the broker did with it.
-    pub fate: Fate,
-}
-
-/// What a broker did with a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Appended at this offset.
-    Appended(i64),
-    /// It was in the log already, at this offset.
-    Duplicate(i64),
-    /// Refused with this code; nothing was appended.
-    Refused(i16),
-    /// Not executed.
-    Dropped,
-}
+use state::{Broker, ClusterState};
 
 /// A cluster. Cheap to clone. Its tasks end with their connections, with [`FakeCluster::kill`], or
 /// with the runtime.
 #[derive(Debug, Clone)]
 pub struct FakeCluster {
-    state: Arc<Lock<State>>,
+    state: Arc<Lock<ClusterState>>,
 }
 
 /// Pause after a connection could not be taken.
@@ -130,7 +81,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 impl FakeCluster {
     /// A cluster without topics, all brokers up.
     pub fn new(settings: FakeSettings) -> Self {
-        Self { state: Arc::new(Lock::new(State::new(settings))) }
+        Self { state: Arc::new(Lock::new(ClusterState::new(settings))) }
     }
 
     /// The addresses of all brokers, for `bootstrap.servers`.
@@ -144,13 +95,13 @@ impl FakeCluster {
     /// Must be called inside a tokio runtime with time enabled.
     pub fn client(&self, config: Config) -> Client {
         seed_this_thread(self.state.lock().settings.seed);
-        Client::on(config, Network::Memory(self.clone()), None)
+        Client::on(config, Network::Memory(Box::new(self.clone())), None)
     }
 
     /// As [`FakeCluster::client`], with a source of credentials.
     pub fn client_with(&self, config: Config, source: Arc<dyn CredentialSource>) -> Client {
         seed_this_thread(self.state.lock().settings.seed);
-        Client::on(config, Network::Memory(self.clone()), Some(source))
+        Client::on(config, Network::Memory(Box::new(self.clone())), Some(source))
     }
 
     /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that. Connections
@@ -313,9 +264,10 @@ impl FakeCluster {
     pub fn connections(&self) -> usize {
         self.state.lock().connections
     }
+}
 
-    /// A stream to the broker at an address.
-    pub(crate) fn dial(&self, endpoint: &Endpoint) -> Result<DuplexStream, String> {
+impl InMemory for FakeCluster {
+    fn dial(&self, endpoint: &Endpoint) -> Result<DuplexStream, String> {
         let (broker, room) = {
             let mut state = self.state.lock();
             let room = state.settings.stream_bytes;

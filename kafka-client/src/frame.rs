@@ -14,7 +14,7 @@ const LEAST_SPARE_BYTES: usize = 4096;
 /// Why the bytes of a peer are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
-    #[error("a frame of {0} bytes cannot be")]
+    #[error("a frame cannot have a length of {0}")]
     Negative(i32),
     #[error("a frame of {0} bytes has no room for a correlation id")]
     TooShort(i32),

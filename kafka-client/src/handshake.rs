@@ -13,7 +13,7 @@ use crate::calls::{self, CORRELATION_BYTES, Call};
 use crate::error::codes;
 use crate::frame::{Decoder, Frame, FrameError};
 use crate::limits::{HANDSHAKE_FRAME_BYTES, THROTTLE};
-use crate::sasl::{Authentication, SaslFault, Session, Turn};
+use crate::sasl::{Authentication, Progress, SaslFault, Session};
 use crate::tls::{self, TlsError};
 use crate::versions::{API_VERSIONS, NoCommonVersion, SASL_AUTHENTICATE, SASL_HANDSHAKE, Versions};
 
@@ -53,7 +53,7 @@ pub(crate) enum HandshakeError {
 
 /// What the broker said when the handshake was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Welcome {
+pub(crate) struct Negotiated {
     pub(crate) versions: Versions,
     /// For how long it wants to be left alone (KIP-219).
     pub(crate) pause: Duration,
@@ -69,15 +69,15 @@ pub(crate) struct Handshake {
     correlation: i32,
     outbox: Option<Frame>,
     authentication: Option<Authentication>,
-    phase: Phase,
+    phase: HandshakePhase,
 }
 
-/// Which answer is due.
+/// Which answer is due, and to what.
 #[derive(Debug)]
-enum Phase {
+enum HandshakePhase {
     Versions,
-    Mechanisms(Welcome),
-    Proof(Welcome),
+    Mechanisms(Negotiated, ChooseMechanism),
+    Proof(Negotiated, Prove),
 }
 
 impl Handshake {
@@ -93,7 +93,7 @@ impl Handshake {
             correlation: 0,
             outbox: None,
             authentication,
-            phase: Phase::Versions,
+            phase: HandshakePhase::Versions,
         };
         handshake.ask(&AskVersions, version)?;
         Ok(handshake)
@@ -107,20 +107,20 @@ impl Handshake {
     /// For how long the broker wants to be left alone before that.
     fn pause(&self) -> Duration {
         match &self.phase {
-            Phase::Mechanisms(welcome) => welcome.pause.min(THROTTLE),
-            Phase::Versions | Phase::Proof(_) => Duration::ZERO,
+            HandshakePhase::Mechanisms(negotiated, _) => negotiated.pause.min(THROTTLE),
+            HandshakePhase::Versions | HandshakePhase::Proof(..) => Duration::ZERO,
         }
     }
 
     /// Whether the next frame may cost more time than an IO task has.
     fn is_laborious(&self) -> bool {
-        let proves = matches!(self.phase, Phase::Proof(_));
+        let proves = matches!(self.phase, HandshakePhase::Proof(..));
         proves && self.authentication.as_ref().is_some_and(Authentication::is_laborious)
     }
 
     fn closed(&self) -> HandshakeError {
         match (&self.phase, &self.authentication) {
-            (Phase::Mechanisms(_) | Phase::Proof(_), Some(authentication)) => {
+            (HandshakePhase::Mechanisms(..) | HandshakePhase::Proof(..), Some(authentication)) => {
                 HandshakeError::ClosedAtLogin(authentication.mechanism())
             }
             _ => HandshakeError::ClosedAtHello,
@@ -128,27 +128,31 @@ impl Handshake {
     }
 
     /// A frame arrived; answers with what the broker said when the handshake is done.
-    pub(crate) fn on_frame(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
+    pub(crate) fn on_frame(&mut self, frame: Bytes) -> Result<Option<Negotiated>, HandshakeError> {
         let id = frame.get(..CORRELATION_BYTES).map(|mut id| id.get_i32());
         if id != Some(self.correlation) {
             return Err(HandshakeError::Malformed("an answer to another request".into()));
         }
-        match std::mem::replace(&mut self.phase, Phase::Versions) {
-            Phase::Versions => self.on_versions(frame),
-            Phase::Mechanisms(welcome) => self.on_mechanisms(frame, welcome),
-            Phase::Proof(welcome) => self.on_proof(frame, welcome),
+        match std::mem::replace(&mut self.phase, HandshakePhase::Versions) {
+            HandshakePhase::Versions => self.on_versions(frame),
+            HandshakePhase::Mechanisms(negotiated, asked) => {
+                self.on_mechanisms(frame, negotiated, &asked)
+            }
+            HandshakePhase::Proof(negotiated, asked) => self.on_proof(frame, negotiated, &asked),
         }
     }
 
-    fn on_versions(&mut self, frame: Bytes) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, pause) = decode::<AskVersions>(self.version, frame)?;
+    fn on_versions(&mut self, frame: Bytes) -> Result<Option<Negotiated>, HandshakeError> {
+        let (answer, pause) = decode(&AskVersions, self.version, frame)?;
         match answer.code {
             0 => {
-                let welcome = Welcome { versions: answer.versions, pause, session: None };
-                let Some(authentication) = &self.authentication else { return Ok(Some(welcome)) };
+                let negotiated = Negotiated { versions: answer.versions, pause, session: None };
+                let Some(authentication) = &self.authentication else {
+                    return Ok(Some(negotiated));
+                };
                 let call = ChooseMechanism(authentication.mechanism());
-                self.ask(&call, welcome.versions.highest(&SASL_HANDSHAKE)?)?;
-                self.phase = Phase::Mechanisms(welcome);
+                self.ask(&call, negotiated.versions.highest(&SASL_HANDSHAKE)?)?;
+                self.phase = HandshakePhase::Mechanisms(negotiated, call);
                 Ok(None)
             }
             UNSUPPORTED_VERSION if self.version > 0 => {
@@ -165,31 +169,38 @@ impl Handshake {
     fn on_mechanisms(
         &mut self,
         frame: Bytes,
-        welcome: Welcome,
-    ) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, _) = decode::<ChooseMechanism>(self.version, frame)?;
-        let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
+        negotiated: Negotiated,
+        asked: &ChooseMechanism,
+    ) -> Result<Option<Negotiated>, HandshakeError> {
+        let (answer, _) = decode(asked, self.version, frame)?;
+        let Some(authentication) = &mut self.authentication else { return Ok(Some(negotiated)) };
         let first = authentication.on_mechanisms(answer)?;
-        self.ask(&Prove(first), welcome.versions.highest(&SASL_AUTHENTICATE)?)?;
+        let call = Prove(first);
+        self.ask(&call, negotiated.versions.highest(&SASL_AUTHENTICATE)?)?;
         // What the broker wanted to be left alone for has passed.
-        self.phase = Phase::Proof(Welcome { pause: Duration::ZERO, ..welcome });
+        self.phase =
+            HandshakePhase::Proof(Negotiated { pause: Duration::ZERO, ..negotiated }, call);
         Ok(None)
     }
 
     fn on_proof(
         &mut self,
         frame: Bytes,
-        welcome: Welcome,
-    ) -> Result<Option<Welcome>, HandshakeError> {
-        let (answer, _) = decode::<Prove>(self.version, frame)?;
-        let Some(authentication) = &mut self.authentication else { return Ok(Some(welcome)) };
+        negotiated: Negotiated,
+        asked: &Prove,
+    ) -> Result<Option<Negotiated>, HandshakeError> {
+        let (answer, _) = decode(asked, self.version, frame)?;
+        let Some(authentication) = &mut self.authentication else { return Ok(Some(negotiated)) };
         match authentication.on_answer(answer)? {
-            Turn::Send(next) => {
-                self.ask(&Prove(next), self.version)?;
-                self.phase = Phase::Proof(welcome);
+            Progress::Send(next) => {
+                let call = Prove(next);
+                self.ask(&call, self.version)?;
+                self.phase = HandshakePhase::Proof(negotiated, call);
                 Ok(None)
             }
-            Turn::Done(session) => Ok(Some(Welcome { session: Some(session), ..welcome })),
+            Progress::Done(session) => {
+                Ok(Some(Negotiated { session: Some(session), ..negotiated }))
+            }
         }
     }
 
@@ -203,8 +214,12 @@ impl Handshake {
     }
 }
 
-fn decode<C: Call>(version: i16, frame: Bytes) -> Result<(C::Answer, Duration), HandshakeError> {
-    calls::decode::<C>(version, frame)
+fn decode<C: Call>(
+    call: &C,
+    version: i16,
+    frame: Bytes,
+) -> Result<(C::Answer, Duration), HandshakeError> {
+    calls::decode(call, version, frame)
         .map_err(|malformed| HandshakeError::Malformed(malformed.to_string()))
 }
 
@@ -212,7 +227,7 @@ fn decode<C: Call>(version: i16, frame: Bytes) -> Result<(C::Answer, Duration), 
 pub(crate) async fn drive<S>(
     stream: &mut S,
     mut handshake: Handshake,
-) -> Result<(Welcome, Decoder), HandshakeError>
+) -> Result<(Negotiated, Decoder), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -226,10 +241,10 @@ where
             write(stream, frame).await.map_err(|error| error.unwrap_or(handshake.closed()))?;
         }
         if let Some(frame) = decoder.poll_frame()? {
-            let (heard, welcome) = hear(handshake, frame).await?;
+            let (heard, negotiated) = hear(handshake, frame).await?;
             handshake = heard;
-            if let Some(welcome) = welcome {
-                return Ok((welcome, decoder));
+            if let Some(negotiated) = negotiated {
+                return Ok((negotiated, decoder));
             }
             continue;
         }
@@ -249,9 +264,9 @@ where
 async fn hear(
     mut handshake: Handshake,
     frame: Bytes,
-) -> Result<(Handshake, Option<Welcome>), HandshakeError> {
+) -> Result<(Handshake, Option<Negotiated>), HandshakeError> {
     let is_laborious = handshake.is_laborious();
-    let work = move || handshake.on_frame(frame).map(|welcome| (handshake, welcome));
+    let work = move || handshake.on_frame(frame).map(|negotiated| (handshake, negotiated));
     if !is_laborious {
         return work();
     }
@@ -311,8 +326,8 @@ mod tests {
     fn a_newer_broker_is_done_after_one_answer() {
         let mut handshake = Handshake::new("me", 4, None).unwrap();
         assert!(handshake.poll_transmit().is_some());
-        let welcome = handshake.on_frame(answer(1, 4, 0, 4)).unwrap().unwrap();
-        assert_eq!(welcome.versions.highest(&API_VERSIONS), Ok(4));
+        let negotiated = handshake.on_frame(answer(1, 4, 0, 4)).unwrap().unwrap();
+        assert_eq!(negotiated.versions.highest(&API_VERSIONS), Ok(4));
     }
 
     #[test]

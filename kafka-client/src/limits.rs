@@ -64,6 +64,10 @@ pub(crate) const PRODUCE_PATIENCE: Duration = Duration::from_secs(2);
 /// Topics whose metadata and queues we keep. Names can come from HTTP clients.
 pub(crate) const TOPICS: usize = 10_000;
 
+/// Topics that a list of all of them may have: more than a cluster of Kafka's is run with, and some
+/// 10 MB.
+pub(crate) const TOPICS_LISTED: usize = 50_000;
+
 /// Partitions in one Metadata answer, gaps included: about what the largest clusters hold.
 pub(crate) const PARTITIONS_IN_ANSWER: usize = 200_000;
 
@@ -158,6 +162,11 @@ pub(crate) const STORE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Certificates and keys of one store.
 pub(crate) const STORE_ENTRIES: usize = 10_000;
+
+/// Iterations of SCRAM: fewer are a broker that wants the password to be guessed. Kafka's own minimum.
+pub(crate) const ITERATIONS_LEAST: u32 = 4096;
+/// More are a broker that wants our processor: these take about half a second.
+pub(crate) const ITERATIONS_MOST: u32 = 1_000_000;
 
 /// Iterations of PBKDF2 that we make to open a key: half a second, and 100 times what keytool and
 /// OpenSSL write.

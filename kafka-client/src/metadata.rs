@@ -1,7 +1,6 @@
 //! Topic → partition → leader: one refresh at a time, and no more often than needed.
 
 mod cache;
-mod topic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::random;
-use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::calls::metadata::{AskMetadata, MetadataAnswer, TopicAnswer, TopicsAsked};
 use crate::calls::produce::LeaderHint;
 use crate::cluster::{Cluster, anyone};
 use crate::connection::Connection;
@@ -18,8 +17,8 @@ use crate::error::{Cause, Reason};
 use crate::limits::REBOOTSTRAP;
 use crate::lock::Lock;
 use crate::log_throttle::LogThrottle;
-use crate::news::{News, Reader};
 use crate::resolve::Endpoint;
+use crate::watch::{Watch, WatchReader};
 pub(crate) use cache::Trust;
 use cache::{Cache, Lookup};
 
@@ -29,9 +28,29 @@ pub(crate) struct Metadata {
     cluster: Arc<Cluster>,
     cache: Lock<Cache>,
     wake: Notify,
-    rounds: News<Round>,
+    rounds: Watch<Round>,
     /// When the first round began since which nobody has answered.
     silent_since: Lock<Option<Instant>>,
+}
+
+/// A topic of the cluster, as a broker lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicListing {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Whether it is one of Kafka's own, such as `__consumer_offsets`: a pattern is not meant to find
+    /// it.
+    pub is_internal: bool,
+}
+
+impl From<TopicAnswer> for TopicListing {
+    fn from(answer: TopicAnswer) -> Self {
+        let TopicAnswer { name, partitions, is_internal, .. } = answer;
+        Self { name, partitions: partitions.len(), is_internal }
+    }
 }
 
 /// A refresh that has ended, well or not.
@@ -49,13 +68,13 @@ impl Metadata {
             cluster,
             cache,
             wake: Notify::new(),
-            rounds: News::default(),
+            rounds: Watch::default(),
             silent_since: Lock::default(),
         })
     }
 
     /// Tells of every finished round.
-    pub(crate) fn rounds(&self) -> Reader<'_, Round> {
+    pub(crate) fn rounds(&self) -> WatchReader<'_, Round> {
         self.rounds.reader()
     }
 
@@ -146,12 +165,26 @@ impl Metadata {
         }
     }
 
+    /// Asks any broker for all topics that we may see. The answer is not kept: what is in use is
+    /// refreshed by name.
+    pub(crate) async fn list(&self) -> Result<Vec<TopicListing>, Cause> {
+        let question = AskMetadata { topics: TopicsAsked::All, asks_operations: false };
+        let candidates = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
+        let judge = judge(self.cluster.clone());
+        let (answer, endpoint, _) = anyone::ask(&self.cluster, question, candidates, judge).await?;
+        if answer.code != 0 {
+            return Err(refused(&endpoint, answer.code));
+        }
+        let listed = answer.topics.into_iter().filter(|topic| topic.code == 0);
+        Ok(listed.map(TopicListing::from).collect())
+    }
+
     /// Refreshes when due, until the client is closed.
     pub(crate) async fn run(self: Arc<Self>) {
         let shutdown = self.cluster.settings.shutdown.clone();
         let cluster = self.cluster.clone();
         let throttle = LogThrottle::default();
-        let mut source = Source { cluster, current: None, throttle };
+        let mut source = MetadataConnection { cluster, current: None, throttle };
         let work = async {
             loop {
                 let due = self.cache.lock().poll_due(Instant::now());
@@ -180,7 +213,7 @@ impl Metadata {
         self.silent_since.lock().map(|since| since.elapsed())
     }
 
-    async fn round(&self, source: &mut Source) {
+    async fn round(&self, source: &mut MetadataConnection) {
         let silent = self.silent_since.lock().get_or_insert_with(Instant::now).elapsed();
         let (number, topics) = self.cache.lock().start(Instant::now());
         let answer = source.ask(topics, silent).await;
@@ -219,7 +252,7 @@ impl Metadata {
 }
 
 /// The connection that questions go out on.
-struct Source {
+struct MetadataConnection {
     cluster: Arc<Cluster>,
     current: Option<(Endpoint, Connection)>,
     throttle: LogThrottle,
@@ -228,7 +261,7 @@ struct Source {
 /// REBOOTSTRAP_REQUIRED (KIP-1102): the broker wants us to start over.
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
-impl Source {
+impl MetadataConnection {
     /// `silent` is for how long nobody has answered.
     async fn ask(
         &mut self,
@@ -247,19 +280,13 @@ impl Source {
             open.into_iter().partition(|(_, connection)| self.cluster.is_outdated(connection));
         let there = |(endpoint, connection)| (endpoint, Some(connection));
         let others = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
-        let places = open.into_iter().map(there).chain(others);
-        let places = places.chain(outdated.into_iter().map(there));
+        let candidates = open.into_iter().map(there).chain(others);
+        let candidates = candidates.chain(outdated.into_iter().map(there));
+        let topics = TopicsAsked::Named(topics);
         let question = AskMetadata { topics, asks_operations: false };
-        let cluster = self.cluster.clone();
-        let judge = move |endpoint: &Endpoint, answer: MetadataAnswer| {
-            let answer = judge(endpoint, answer)?;
-            match cluster.admits(answer.cluster_id.as_deref()) {
-                Err(cause) if answer.code == 0 => Err(Cause::from(format!("{endpoint}: {cause}"))),
-                _ => Ok(answer),
-            }
-        };
+        let judge = judge(self.cluster.clone());
         let (answer, endpoint, connection) =
-            anyone::ask(&self.cluster, question, places, judge).await?;
+            anyone::ask(&self.cluster, question, candidates, judge).await?;
         if answer.code == REBOOTSTRAP_REQUIRED {
             self.cluster.bootstrap_anew();
             return Err(refused(&endpoint, answer.code));
@@ -269,10 +296,17 @@ impl Source {
     }
 }
 
-/// Who asks us to start over is heard, whatever the others say.
-fn judge(endpoint: &Endpoint, answer: MetadataAnswer) -> Result<MetadataAnswer, Cause> {
-    match answer.code {
-        0 | REBOOTSTRAP_REQUIRED => Ok(answer),
+/// Which answers are taken: of this cluster, and without an error. Who asks us to start over is heard,
+/// whatever the others say.
+fn judge(
+    cluster: Arc<Cluster>,
+) -> impl Fn(&Endpoint, MetadataAnswer) -> Result<MetadataAnswer, Cause> + Clone + Send + 'static {
+    move |endpoint, answer| match answer.code {
+        0 => match cluster.admits(answer.cluster_id.as_deref()) {
+            Ok(()) => Ok(answer),
+            Err(cause) => Err(format!("{endpoint}: {cause}").into()),
+        },
+        REBOOTSTRAP_REQUIRED => Ok(answer),
         code => Err(refused(endpoint, code)),
     }
 }

@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use crate::Client;
-use crate::calls::metadata::{AskMetadata, MetadataAnswer};
+use crate::calls::metadata::{AskMetadata, MetadataAnswer, TopicsAsked};
 use crate::cluster::{Cluster, anyone};
 use crate::error::{Cause, Reason};
 use crate::resolve::Endpoint;
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
 
 /// How far the connection to one broker comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,9 +61,10 @@ impl Client {
     /// The stage that failed and why, after at most `within`.
     pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
         let cluster = &self.shared.cluster;
-        let question = AskMetadata { topics: vec![topic.into()], asks_operations: true };
-        let places = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
-        let asked = anyone::ask(cluster, question, places, |_, answer| Ok::<_, Cause>(answer));
+        let topics = TopicsAsked::Named(vec![topic.into()]);
+        let question = AskMetadata { topics, asks_operations: true };
+        let candidates = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
+        let asked = anyone::ask(cluster, question, candidates, |_, answer| Ok::<_, Cause>(answer));
         let (answer, ..) = timeout(within, asked)
             .await
             .unwrap_or_else(|_| Err("no answer in time".into()))
@@ -74,7 +75,7 @@ impl Client {
     /// What is wrong with connections to brokers now, as the last attempts showed; nothing before a first
     /// one.
     #[must_use]
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<ConnectionFailure> {
         let producers = self.shared.producers();
         let ids = producers.iter().filter_map(|producing| producing.routing.producer_id.as_ref());
         let refused = ids.filter_map(|producer_id| producer_id.fault()).next();
@@ -114,9 +115,9 @@ impl Client {
 /// All ways at once, told in the order in which they are given.
 async fn probe_all(
     cluster: &Arc<Cluster>,
-    places: impl Iterator<Item = (Option<i32>, Endpoint)>,
+    candidates: impl Iterator<Item = (Option<i32>, Endpoint)>,
 ) -> Vec<Probe> {
-    let walking: Vec<_> = places
+    let walking: Vec<_> = candidates
         .map(|(broker, endpoint)| {
             tokio::spawn(probe(Arc::clone(cluster), broker, endpoint).in_current_span())
         })
@@ -154,13 +155,14 @@ const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
     let found = answer.topics.iter().find(|found| found.name == topic);
     match found.map(|found| (found.code, found.operations)) {
-        None => Err("the broker says nothing of the topic".into()),
+        None => Err("the broker's answer lacks the topic".into()),
         Some((0, Some(operations))) if operations & MAY_WRITE == 0 => {
-            Err("we may see the topic, but not write to it; it wants an ACL for WRITE".into())
+            Err("the topic is visible, but writing to it is not allowed; it needs an ACL for WRITE"
+                .into())
         }
         Some((0, _)) => Ok(()),
         Some((TOPIC_AUTHORIZATION_FAILED, _)) => {
-            Err("we may not see the topic, if there is one; it wants an ACL for WRITE".into())
+            Err("the topic does not exist, or is not visible; it needs an ACL for WRITE".into())
         }
         Some((code, _)) => Err(Reason::of_code(code).to_string().into()),
     }
@@ -245,7 +247,7 @@ mod tests {
         let faults = client.faults();
         for (fault, id, text) in [(&faults[0], 2, ":9092"), (&faults[1], 3, "broker-3:0")] {
             assert_eq!((fault.server.as_deref(), fault.stage), (Some(text), Stage::Name));
-            let told = format!("broker {id} advertises `{text}`: that is no host and port");
+            let told = format!("broker {id} advertises `{text}`: that is not a host and port");
             assert!(fault.cause.starts_with(&told), "{fault:?}");
             assert!(fault.cause.ends_with(&format!("advertised by {bootstrap}")), "{fault:?}");
         }
@@ -262,7 +264,7 @@ mod tests {
         let port = bootstrap.rsplit_once(':').unwrap().1.parse().unwrap();
         for (host, at, told) in [
             ("no-such-host.invalid", port, "the host name has no address: "),
-            ("kafka", 0, "that is no host and port"),
+            ("kafka", 0, "that is not a host and port"),
         ] {
             cluster.advertise(1, host, at);
             let Err(NotReady::Unreachable(cause)) = client.ready(PATIENCE).await else {
@@ -286,6 +288,7 @@ mod tests {
                 name: "t".into(),
                 code,
                 id: 0,
+                is_internal: false,
                 partitions: Vec::new(),
                 operations,
             }],
@@ -296,7 +299,7 @@ mod tests {
         let denied = judge("t", &answer(0, Some(0b1_0000_0000))).unwrap_err();
         assert!(denied.contains("an ACL for WRITE"), "{denied}");
         let unseen = judge("t", &answer(29, None)).unwrap_err();
-        assert!(unseen.contains("if there is one; it wants an ACL for WRITE"), "{unseen}");
+        assert!(unseen.contains("or is not visible; it needs an ACL for WRITE"), "{unseen}");
         let unknown = judge("t", &answer(3, None)).unwrap_err();
         assert_eq!(&*unknown, "the topic does not exist");
         assert!(judge("other", &answer(0, None)).is_err());

@@ -1,44 +1,41 @@
 //! The handle: reserve memory, enqueue a record, await its outcome.
 
 mod accumulator;
-mod alarm;
-mod answers;
 mod batch;
 mod batch_queue;
-mod clock;
 mod identity;
 mod memory;
 mod partitioner;
-mod regroup;
 mod routing;
-mod sealer;
 mod sender;
 mod sequence;
 mod settle;
+mod timer;
 mod topic;
 mod verdict;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
 pub use memory::Permit;
-pub use settle::Ticket;
+pub use settle::{Outcome, Ticket};
 pub use topic::Topic;
 
 use batch::BatchLimits;
 use memory::Memory;
 use routing::Routing;
+use sender::Sender;
 use settle::Ledger;
 use topic::PartitionSettings;
 
-use crate::client::Shared;
 use crate::cluster::Cluster;
 use crate::config::ProducerConfig;
+use crate::deadline::Deadline;
 use crate::error::Reason;
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::metadata::{Metadata, Trust};
-use crate::outcome::Outcome;
 use crate::record_batch::Record;
 use settle::all_settled;
 use topic::{TopicState, is_topic_name};
@@ -47,8 +44,8 @@ use topic::{TopicState, is_topic_name};
 #[derive(Debug, Clone)]
 pub struct Producer {
     pub(crate) producing: Arc<Producing>,
-    /// Lives as long as a producer of it.
-    pub(crate) client: Arc<Shared>,
+    /// Keeps the client alive, which ends its tasks when it is dropped.
+    pub(crate) _client: Arc<dyn Any + Send + Sync>,
 }
 
 /// What all handles of a producer share: its queues, and the tasks behind them.
@@ -81,9 +78,9 @@ impl Producing {
             ledger: Ledger::new(memory, stats),
         };
         let tasks = cluster.settings.tasks.clone();
-        let routing = Routing::new(config, cluster, metadata);
+        let routing = Routing::new(config, cluster, metadata, Sender::start);
         tasks.spawn(routing.clone().follow_metadata());
-        tasks.spawn(routing.clone().follow_clock());
+        tasks.spawn(routing.clone().follow_timer());
         if let Some(producer_id) = &routing.producer_id {
             tasks.spawn(producer_id.clone().run(routing.shutdown.clone()));
             tasks.spawn(routing.clone().follow_producer_id(producer_id.clone()));
@@ -142,13 +139,18 @@ impl Producer {
         self.producing.is_idle(2)
     }
 
+    fn deadline(&self, given: impl Into<Deadline>) -> Instant {
+        given.into().or(self.producing.routing.config.delivery_timeout)
+    }
+
     /// Finds a topic. If it is unknown, asks the brokers, for up to 5 s.
     ///
     /// # Errors
     /// [`Reason::InvalidTopic`], [`Reason::UnknownTopic`], [`Reason::Unauthorized`],
     /// [`Reason::TooManyTopics`]; [`Reason::DeadlineExceeded`] at the deadline; [`Reason::Closed`].
-    pub async fn topic(&self, name: &str, deadline: Instant) -> Result<Topic, Reason> {
-        self.client.check()?;
+    pub async fn topic(&self, name: &str, deadline: impl Into<Deadline>) -> Result<Topic, Reason> {
+        let deadline = self.deadline(deadline);
+        self.producing.routing.cluster.check_open()?;
         if let Some(topic) = self.producing.routing.known_topic(name) {
             return Ok(Topic(topic));
         }
@@ -169,7 +171,12 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::topic`].
-    pub async fn recount(&self, topic: &Topic, deadline: Instant) -> Result<(), Reason> {
+    pub async fn recount(
+        &self,
+        topic: &Topic,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), Reason> {
+        let deadline = self.deadline(deadline);
         let name = topic.name();
         let partitions =
             self.producing.routing.metadata.partitions(name, Trust::Doubted, deadline).await?;
@@ -188,7 +195,12 @@ impl Producer {
     /// # Errors
     /// [`Reason::BufferFull`] at the deadline, [`Reason::TooLarge`] if `buffer.memory` is smaller,
     /// [`Reason::Closed`].
-    pub async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<Permit, Reason> {
+    pub async fn reserve(
+        &self,
+        bytes: usize,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Permit, Reason> {
+        let deadline = self.deadline(deadline);
         self.producing.settings.ledger.memory.reserve(bytes, deadline).await
     }
 
@@ -215,9 +227,10 @@ impl Producer {
         permit: &mut Permit,
         topic: &Topic,
         record: Record<'_>,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Ticket, Reason> {
-        self.client.check()?;
+        let deadline = self.deadline(deadline);
+        self.producing.routing.cluster.check_open()?;
         let now = Instant::now();
         if record.timestamp_ms < 0 {
             return Err(Reason::InvalidRecord("a negative timestamp".into()));
@@ -237,7 +250,7 @@ impl Producer {
             self.producing.routing.schedule(&partition);
         }
         if let Some(at) = alarm {
-            self.producing.routing.clock.set(at, &partition);
+            self.producing.routing.timer.set(at, &partition);
         }
         match pushed {
             Ok((cell, index)) => Ok(Ticket { cell, index, timestamp_ms: record.timestamp_ms }),
@@ -250,11 +263,18 @@ impl Producer {
     }
 
     /// Sends one record and waits for its outcome: topic, memory, enqueue and ticket in one. While
-    /// its partition is full it waits too, without holding memory.
+    /// its partition is full it waits too, without holding memory. The outcome comes by the deadline,
+    /// which is `delivery.timeout.ms` from now on for `None`.
     ///
     /// Dropping the future before the record is enqueued withdraws it; afterwards that changes
     /// nothing.
-    pub async fn send(&self, topic: &str, record: Record<'_>, deadline: Instant) -> Outcome {
+    pub async fn send(
+        &self,
+        topic: &str,
+        record: Record<'_>,
+        deadline: impl Into<Deadline>,
+    ) -> Outcome {
+        let deadline = self.deadline(deadline);
         let put = match self.topic(topic, deadline).await {
             Ok(topic) => self.put(&topic, record, deadline).await,
             Err(reason) => Err(reason),
@@ -289,8 +309,9 @@ impl Producer {
         &self,
         topic: &Topic,
         record: Record<'_>,
-        deadline: Instant,
+        deadline: impl Into<Deadline>,
     ) -> Result<Ticket, Reason> {
+        let deadline = self.deadline(deadline);
         let bytes = record_size(&record);
         if let Some(mut permit) = self.try_reserve(bytes) {
             match self.enqueue(&mut permit, topic, record, deadline) {

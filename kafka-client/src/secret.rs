@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 use crate::files;
 use crate::limits::SECRET_BYTES;
 
-/// A text that goes where it is needed and nowhere else: no `Display`, and a `Debug` that hides it.
+/// A text that goes where it is needed and nowhere else: no `Display`, and a `Debug` that hides it. It
+/// cannot be serialized, unlike the type of the same name in the filter's configuration, which is what
+/// carries a credential from the filter to the bridge; here it has arrived.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 

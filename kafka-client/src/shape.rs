@@ -13,7 +13,7 @@ pub(crate) struct Struct {
     pub(crate) fields: &'static [Field],
     /// All tagged fields that `kafka-protocol` knows: it reads them by their kind, whatever size
     /// they declare. Others are stepped over.
-    pub(crate) tagged: &'static [(u32, Kind)],
+    pub(crate) tagged: &'static [(u32, FieldKind)],
     /// Memory it takes, as it is decoded and in our own types; bytes.
     pub(crate) memory: usize,
 }
@@ -23,12 +23,12 @@ pub(crate) struct Struct {
 pub(crate) struct Field {
     pub(crate) least: i16,
     pub(crate) most: i16,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldKind,
 }
 
 /// What a field is made of, as far as its length matters.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     /// So many bytes.
     Fixed(usize),
     /// A string or null.
@@ -44,12 +44,12 @@ pub(crate) enum Kind {
 }
 
 /// A field that all versions have.
-pub(crate) const fn always(kind: Kind) -> Field {
+pub(crate) const fn always(kind: FieldKind) -> Field {
     Field { least: 0, most: i16::MAX, kind }
 }
 
 /// A field that came with version `least`.
-pub(crate) const fn since(least: i16, kind: Kind) -> Field {
+pub(crate) const fn since(least: i16, kind: FieldKind) -> Field {
     Field { least, most: i16::MAX, kind }
 }
 
@@ -115,28 +115,28 @@ impl<'a> Checker<'a> {
         if self.dialect.flexible { self.tagged(shape.tagged) } else { Ok(()) }
     }
 
-    fn kind(&mut self, kind: &Kind) -> Result<(), ShapeError> {
+    fn kind(&mut self, kind: &FieldKind) -> Result<(), ShapeError> {
         match kind {
-            Kind::Fixed(bytes) => self.take(*bytes as u64).map(drop),
-            Kind::Text => {
+            FieldKind::Fixed(bytes) => self.take(*bytes as u64).map(drop),
+            FieldKind::Text => {
                 let len = self.length(TextLength)?;
                 self.take(len)?;
                 self.spend(len, 1)
             }
-            Kind::Blob => {
+            FieldKind::Blob => {
                 let len = self.length(ArrayLength)?;
                 self.take(len).map(drop)
             }
-            Kind::Ints => {
+            FieldKind::Ints => {
                 let count = self.length(ArrayLength)?;
                 self.take(count.saturating_mul(4))?;
                 self.spend(count, size_of::<i32>())
             }
-            Kind::One(shape) => {
+            FieldKind::One(shape) => {
                 self.spend(1, shape.memory)?;
                 self.structure(shape)
             }
-            Kind::List(shape) => {
+            FieldKind::List(shape) => {
                 let count = self.length(ArrayLength)?;
                 let least = shape.least_bytes(self.dialect).max(1);
                 if count > (self.rest.len() / least) as u64 {
@@ -148,7 +148,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn tagged(&mut self, known: &[(u32, Kind)]) -> Result<(), ShapeError> {
+    fn tagged(&mut self, known: &[(u32, FieldKind)]) -> Result<(), ShapeError> {
         for _ in 0..self.unsigned()? {
             let tag = self.unsigned()?;
             let size = self.unsigned()?;
@@ -232,7 +232,7 @@ impl Struct {
     }
 }
 
-impl Kind {
+impl FieldKind {
     fn least_bytes(&self, dialect: Dialect) -> usize {
         match self {
             Self::Fixed(bytes) => *bytes,
@@ -248,11 +248,14 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const ROW: Struct =
-        Struct { fields: &[always(Kind::Fixed(2)), always(Kind::Text)], tagged: &[], memory: 1000 };
+    const ROW: Struct = Struct {
+        fields: &[always(FieldKind::Fixed(2)), always(FieldKind::Text)],
+        tagged: &[],
+        memory: 1000,
+    };
     const TABLE: Struct = Struct {
-        fields: &[since(1, Kind::Ints), always(Kind::List(&ROW))],
-        tagged: &[(7, Kind::List(&ROW))],
+        fields: &[since(1, FieldKind::Ints), always(FieldKind::List(&ROW))],
+        tagged: &[(7, FieldKind::List(&ROW))],
         memory: 0,
     };
     const CLASSIC: Dialect = Dialect { version: 0, flexible: false };

@@ -7,6 +7,7 @@ use crate::error::Cause;
 
 /// One stage, in the order in which they are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// The host's name becomes an address.
     Name,
@@ -60,7 +61,7 @@ impl fmt::Display for Stage {
 /// What is wrong with the connection to a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Fault {
+pub struct ConnectionFailure {
     /// The broker's `host:port`; nothing if it is the whole cluster's.
     pub server: Option<String>,
     /// The stage that failed.

@@ -13,22 +13,22 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     /// Where the client was made: what its tasks log is about the same cluster.
     pub(crate) span: Span,
-    state: Arc<State>,
+    state: Arc<Shutdown>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Shutdown {
     shutdown: CancellationToken,
     failed: AtomicBool,
 }
 
 /// Held by a task while it works.
-struct Guard(Arc<State>);
+struct Guard(Arc<Shutdown>);
 
 impl Tasks {
     /// Tasks that end at `shutdown`.
     pub(crate) fn new(shutdown: CancellationToken) -> Self {
-        let state = Arc::new(State { shutdown, failed: AtomicBool::new(false) });
+        let state = Arc::new(Shutdown { shutdown, failed: AtomicBool::new(false) });
         Self { tracker: TaskTracker::new(), span: Span::current(), state }
     }
 

@@ -1,9 +1,9 @@
 //! TLS towards brokers: one configuration for all connections of a client, which follows its files.
 
-mod expiry;
 mod explain;
 mod https;
 mod load;
+mod settings;
 mod store;
 mod verify;
 
@@ -12,40 +12,58 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-pub use expiry::TlsStatus;
 use explain::Peer;
+pub use explain::TlsFileError;
 pub(crate) use explain::{TlsError, explain};
 pub use https::HttpsTrust;
 use load::Loaded;
-pub use load::TlsFileError;
 pub(crate) use load::check;
+pub(crate) use settings::{
+    CHAIN, HTTPS_CA, HTTPS_CA_PEM, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
+    TRUSTSTORE, TRUSTSTORE_PASSWORD,
+};
+pub use settings::{ClientCertificate, TlsChecks, TlsConfig, TlsTrust, TlsVersions};
+use verify::server_name;
 
-use crate::config::{Checks, TlsSettings};
 use crate::files::{self, Stamp};
 use crate::limits::FILES_LOOKED_AT;
 use crate::lock::Lock;
 use crate::stats::Counters;
 
+/// The TLS configuration that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsStatus {
+    /// When the client certificate ends, or the first of those that are sent with it.
+    pub certificate_ends: Option<SystemTime>,
+    /// When the first certificate of the truststore ends; none with the system's roots.
+    pub truststore_ends: Option<SystemTime>,
+    /// What is checked of a broker's certificate: `all`, `issuer` or `nothing`.
+    pub checks: &'static str,
+    /// What is wrong with the files now; then what was loaded before is in force.
+    pub fault: Option<TlsFileError>,
+}
+
 /// The TLS side of a client.
 pub(crate) struct Tls {
-    settings: Arc<TlsSettings>,
-    state: Lock<State>,
+    settings: Arc<TlsConfig>,
+    state: Lock<TlsState>,
     /// Who loads holds it: connections that begin together wait for one load.
     turn: Semaphore,
     stats: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct State {
+struct TlsState {
     current: Option<Loaded>,
     /// Counts the configurations that were loaded.
     generation: u64,
@@ -63,7 +81,7 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Reads no file yet: [`Tls::follow_files`] or a first connection does.
-    pub(crate) fn new(settings: TlsSettings, stats: Arc<Counters>) -> Self {
+    pub(crate) fn new(settings: TlsConfig, stats: Arc<Counters>) -> Self {
         let (settings, turn) = (Arc::new(settings), Semaphore::new(1));
         Self { settings, state: Lock::default(), turn, stats }
     }
@@ -98,10 +116,10 @@ impl Tls {
         TlsStatus {
             certificate_ends: current.and_then(|loaded| loaded.certificate_ends),
             truststore_ends: current.and_then(|loaded| loaded.truststore_ends),
-            checks: match self.settings.checks() {
-                Checks::All => "all",
-                Checks::Issuer => "issuer",
-                Checks::Nothing => "nothing",
+            checks: match self.settings.checks {
+                TlsChecks::All => "all",
+                TlsChecks::Issuer => "issuer",
+                TlsChecks::Nothing => "nothing",
             },
             fault: state.fault.clone(),
         }
@@ -178,14 +196,6 @@ impl Tls {
     }
 }
 
-fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
+fn stamps(settings: &TlsConfig) -> Vec<Stamp> {
     settings.files().iter().map(|path| files::stamp(path)).collect()
-}
-
-/// As it is checked against the certificate; a name also goes out as SNI, an address does not.
-fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
-    // The zone of a link-local address is nobody's business but ours.
-    let bare = host.split_once('%').map_or(host, |(address, _)| address);
-    let bare = bare.strip_suffix('.').unwrap_or(bare);
-    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::NoName(host.to_owned()))
 }

@@ -69,7 +69,7 @@ fn reference(schema: &Value) -> anyhow::Result<String> {
     rows(schema, "", &mut page)?;
     page.push_str(CLUSTER);
     for property in kafka_client::properties() {
-        let kafka_client::PropertyDoc { name, default, allowed } = property;
+        let kafka_client::PropertyDoc { name, default, allowed, .. } = property;
         writeln!(page, "| `{name}` | {} | {allowed} |", code(default))?;
     }
     Ok(page)

@@ -11,7 +11,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
-use crate::shape::Kind::{Fixed, List, Text};
+use crate::shape::FieldKind::{Fixed, List, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{API_VERSIONS, Api, Range, Versions};
 
@@ -65,7 +65,7 @@ impl Call for AskVersions {
         request.encode(frame.tail(), version).map_err(|error| error.to_string())
     }
 
-    fn take(version: i16, mut body: Bytes) -> Result<(VersionsAnswer, Duration), String> {
+    fn take(&self, version: i16, mut body: Bytes) -> Result<(VersionsAnswer, Duration), String> {
         let refused = body.get(..2) == Some(&UNSUPPORTED_VERSION.to_be_bytes());
         let version = if refused { 0 } else { version };
         let message: ApiVersionsResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
@@ -103,7 +103,7 @@ mod tests {
             if version >= 3 {
                 response = response.with_supported_features(vec![SupportedFeatureKey::default()]);
             }
-            let (got, _) = decode::<AskVersions>(version, answer(version, &response)).unwrap();
+            let (got, _) = decode(&AskVersions, version, answer(version, &response)).unwrap();
             assert_eq!(got.versions.highest(&crate::versions::PRODUCE), Ok(9), "v{version}");
         }
     }
@@ -112,7 +112,7 @@ mod tests {
     fn an_unsupported_version_is_answered_in_the_oldest_layout() {
         let key = ApiVersion::default().with_api_key(18).with_max_version(2);
         let response = response().with_error_code(35).with_api_keys(vec![key]);
-        let (got, _) = decode::<AskVersions>(4, answer(0, &response)).unwrap();
+        let (got, _) = decode(&AskVersions, 4, answer(0, &response)).unwrap();
         assert_eq!((got.code, got.versions.highest(&API_VERSIONS)), (35, Ok(2)));
     }
 
@@ -127,15 +127,15 @@ mod tests {
             body.push((filler.len() + hidden.len()) as u8);
             body.extend_from_slice(&filler);
             body.extend_from_slice(&hidden);
-            assert!(decode::<AskVersions>(3, body.into()).is_err(), "tag {tag}");
+            assert!(decode(&AskVersions, 3, body.into()).is_err(), "tag {tag}");
         }
     }
 
     #[test]
     fn a_huge_count_is_an_error() {
         let classic = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0x7f, 0xff, 0xff, 0xff]);
-        assert!(decode::<AskVersions>(0, classic).is_err());
+        assert!(decode(&AskVersions, 0, classic).is_err());
         let compact = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
-        assert!(decode::<AskVersions>(4, compact).is_err());
+        assert!(decode(&AskVersions, 4, compact).is_err());
     }
 }

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::Encodable;
 
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
-use crate::shape::Kind::Fixed;
+use crate::shape::FieldKind::Fixed;
 use crate::shape::{Struct, always};
 use crate::versions::{Api, INIT_PRODUCER_ID};
 
@@ -16,11 +16,11 @@ use crate::versions::{Api, INIT_PRODUCER_ID};
 pub(crate) struct AskProducerId;
 
 /// A producer id and its first epoch, or the code of a refusal.
-pub(crate) type ProducerIdAnswer = Result<Identity, i16>;
+pub(crate) type ProducerIdAnswer = Result<ProducerIdentity, i16>;
 
 /// Under what a producer is known to the brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct ProducerIdentity {
     pub(crate) producer_id: i64,
     pub(crate) epoch: i16,
 }
@@ -45,14 +45,14 @@ impl Call for AskProducerId {
         request.encode(frame.tail(), version).map_err(|error| error.to_string())
     }
 
-    fn take(version: i16, mut body: Bytes) -> Result<(ProducerIdAnswer, Duration), String> {
+    fn take(&self, version: i16, mut body: Bytes) -> Result<(ProducerIdAnswer, Duration), String> {
         let message: InitProducerIdResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
         let (producer_id, epoch) = (message.producer_id.0, message.producer_epoch);
         let answer = match message.error_code {
             0 if producer_id < 0 || epoch < 0 => {
                 return Err(format!("the producer id {producer_id} in epoch {epoch}"));
             }
-            0 => Ok(Identity { producer_id, epoch }),
+            0 => Ok(ProducerIdentity { producer_id, epoch }),
             code => Err(code),
         };
         Ok((answer, pause(message.throttle_time_ms)))
@@ -85,9 +85,9 @@ mod tests {
     fn every_version_encodes_and_is_understood() {
         for version in INIT_PRODUCER_ID.least..=INIT_PRODUCER_ID.most {
             assert!(encode(&AskProducerId, version, 1, "me").is_ok());
-            let (got, _) = decode::<AskProducerId>(version, answer(version, 0, 4000)).unwrap();
-            assert_eq!(got, Ok(Identity { producer_id: 4000, epoch: 0 }), "v{version}");
-            let (got, _) = decode::<AskProducerId>(version, answer(version, 31, -1)).unwrap();
+            let (got, _) = decode(&AskProducerId, version, answer(version, 0, 4000)).unwrap();
+            assert_eq!(got, Ok(ProducerIdentity { producer_id: 4000, epoch: 0 }), "v{version}");
+            let (got, _) = decode(&AskProducerId, version, answer(version, 31, -1)).unwrap();
             assert_eq!(got, Err(31), "v{version}");
         }
     }
@@ -105,6 +105,6 @@ mod tests {
 
     #[test]
     fn success_without_an_id_is_malformed() {
-        assert!(decode::<AskProducerId>(4, answer(4, 0, -1)).is_err());
+        assert!(decode(&AskProducerId, 4, answer(4, 0, -1)).is_err());
     }
 }

@@ -13,17 +13,33 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
-use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER};
+use crate::limits::{BROKERS_IN_ANSWER, PARTITIONS_IN_ANSWER, TOPICS_LISTED};
 use crate::resolve::{Advertised, Endpoint, HOST_BYTES};
-use crate::shape::Kind::{Fixed, Ints, List, Text};
+use crate::shape::FieldKind::{Fixed, Ints, List, Text};
 use crate::shape::{Field, Struct, always, since};
 use crate::versions::{Api, METADATA};
 
-/// Tell me about these topics (never about all, and never create one).
+/// Tell me about these topics, and never create one.
+#[derive(Debug, Default)]
 pub(crate) struct AskMetadata {
-    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) topics: TopicsAsked,
     /// Also what we may do with them (KIP-430), which takes the broker some work.
     pub(crate) asks_operations: bool,
+}
+
+/// Which topics an answer is to be about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TopicsAsked {
+    /// Every topic that we may see: what many topics take in an answer is bounded by
+    /// [`TOPICS_LISTED`].
+    All,
+    Named(Vec<Arc<str>>),
+}
+
+impl Default for TopicsAsked {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
 }
 
 /// What one broker believes about its cluster.
@@ -42,6 +58,8 @@ pub(crate) struct TopicAnswer {
     pub(crate) code: i16,
     /// Zero before version 10.
     pub(crate) id: u128,
+    /// One of Kafka's own, such as `__consumer_offsets`.
+    pub(crate) is_internal: bool,
     pub(crate) partitions: Vec<PartitionAnswer>,
     /// A bit for each operation that we may do; none if that was not asked, or before version 8.
     pub(crate) operations: Option<i32>,
@@ -109,18 +127,29 @@ impl Call for AskMetadata {
             let name = TopicName(StrBytes::from_string(name.as_ref().to_owned()));
             MetadataRequestTopic::default().with_name(Some(name))
         };
+        // Null is all topics from version 1 on; an empty list is none.
+        let topics = match &self.topics {
+            TopicsAsked::All => None,
+            TopicsAsked::Named(names) => Some(names.iter().map(topic).collect()),
+        };
         MetadataRequest::default()
-            .with_topics(Some(self.topics.iter().map(topic).collect()))
+            .with_topics(topics)
             .with_allow_auto_topic_creation(false)
             .with_include_topic_authorized_operations(self.asks_operations && version >= 8)
             .encode(frame.tail(), version)
             .map_err(|error| error.to_string())
     }
 
-    fn take(version: i16, mut body: Bytes) -> Result<(MetadataAnswer, Duration), String> {
+    fn take(&self, version: i16, mut body: Bytes) -> Result<(MetadataAnswer, Duration), String> {
         let message: MetadataResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
         if message.brokers.len() > BROKERS_IN_ANSWER {
             return Err(format!("{} brokers", message.brokers.len()));
+        }
+        if self.topics == TopicsAsked::All && message.topics.len() > TOPICS_LISTED {
+            return Err(format!(
+                "{} topics, over the limit of {TOPICS_LISTED}",
+                message.topics.len()
+            ));
         }
         let brokers = message.brokers.iter();
         let brokers = brokers
@@ -163,6 +192,7 @@ fn checked(topic: &MetadataResponseTopic, room: &mut usize) -> Result<TopicAnswe
         name,
         code: topic.error_code,
         id: topic.topic_id.as_u128(),
+        is_internal: topic.is_internal,
         partitions,
         operations: Some(operations).filter(|bits| *bits != i32::MIN),
     })
@@ -203,10 +233,12 @@ mod tests {
     fn every_version_encodes_and_is_understood() {
         for version in METADATA.least..=METADATA.most {
             for asks_operations in [false, true] {
-                let call = AskMetadata { topics: vec!["orders".into()], asks_operations };
-                assert!(encode(&call, version, 1, "me").is_ok());
+                for topics in [TopicsAsked::All, TopicsAsked::Named(vec!["orders".into()])] {
+                    let call = AskMetadata { topics, asks_operations };
+                    assert!(encode(&call, version, 1, "me").is_ok());
+                }
             }
-            let (got, _) = decode::<AskMetadata>(version, answer(version, 0)).unwrap();
+            let (got, _) = decode(&AskMetadata::default(), version, answer(version, 0)).unwrap();
             assert_eq!(got.brokers[0].1.as_ref().unwrap().to_string(), "[::1]:9092");
             assert_eq!(got.topics[0].partitions[0].leader, Some(1), "v{version}");
         }
@@ -214,17 +246,34 @@ mod tests {
 
     #[test]
     fn no_topics_are_an_empty_list_not_all_topics() {
-        let frame =
-            encode(&AskMetadata { topics: vec![], asks_operations: false }, 4, 1, "").unwrap();
+        let frame = encode(&AskMetadata::default(), 4, 1, "").unwrap();
         let mut slices = [std::io::IoSlice::new(&[]); 2];
         frame.fill(&mut slices);
         assert!(slices[1].ends_with(&[0, 0, 0, 0, 0]));
     }
 
     #[test]
+    fn an_answer_about_all_topics_is_bounded() {
+        let topic = |n| {
+            let name = TopicName(StrBytes::from_string(format!("t{n}")));
+            MetadataResponseTopic::default().with_name(Some(name))
+        };
+        let bytes = |topics| {
+            let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
+            let topics = (0..topics).map(topic).collect();
+            MetadataResponse::default().with_topics(topics).encode(&mut bytes, 4).unwrap();
+            bytes.freeze()
+        };
+        let all = AskMetadata { topics: TopicsAsked::All, asks_operations: false };
+        assert!(decode(&all, 4, bytes(TOPICS_LISTED)).is_ok());
+        let error = decode(&all, 4, bytes(TOPICS_LISTED + 1)).unwrap_err();
+        assert!(error.to_string().contains("over the limit"), "{error}");
+    }
+
+    #[test]
     fn a_huge_or_negative_partition_index_is_an_error() {
         for index in [i32::MAX, 200_000, -1] {
-            assert!(decode::<AskMetadata>(9, answer(9, index)).is_err(), "{index}");
+            assert!(decode(&AskMetadata::default(), 9, answer(9, index)).is_err(), "{index}");
         }
     }
 
@@ -233,11 +282,11 @@ mod tests {
         for version in [4, 8, 9, 13] {
             let whole = answer(version, 0);
             for at in 0..whole.len() {
-                assert!(decode::<AskMetadata>(version, whole.slice(..at)).is_err());
+                assert!(decode(&AskMetadata::default(), version, whole.slice(..at)).is_err());
                 for byte in [0, 1, 0x7f, 0x80, 0xff] {
                     let mut bytes = whole.to_vec();
                     bytes[at] = byte;
-                    let _ = decode::<AskMetadata>(version, bytes.into());
+                    let _ = decode(&AskMetadata::default(), version, bytes.into());
                 }
             }
         }

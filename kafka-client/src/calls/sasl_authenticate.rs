@@ -1,5 +1,6 @@
 //! SaslAuthenticate: one message of a mechanism, and the broker's answer to it.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +10,19 @@ use kafka_protocol::protocol::Encodable;
 use super::{Call, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::SASL_ANSWER_BYTES;
-use crate::shape::Kind::{Blob, Fixed, Text};
+use crate::shape::FieldKind::{Blob, Fixed, Text};
 use crate::shape::{Struct, always, since};
 use crate::versions::{Api, SASL_AUTHENTICATE};
 
 /// A message of the mechanism at hand.
 pub(crate) struct Prove(pub(crate) Bytes);
+
+impl fmt::Debug for Prove {
+    /// It may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
 
 /// What the broker says to it.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +49,7 @@ impl Call for Prove {
         request.encode(frame.tail(), version).map_err(|error| error.to_string())
     }
 
-    fn take(version: i16, mut body: Bytes) -> Result<(ProofAnswer, Duration), String> {
+    fn take(&self, version: i16, mut body: Bytes) -> Result<(ProofAnswer, Duration), String> {
         let message: SaslAuthenticateResponse =
             take_message(Self::API, version, &mut body, &ANSWER)?;
         let bytes = message.auth_bytes.len();
@@ -86,7 +94,7 @@ mod tests {
     fn every_version_encodes_and_is_understood() {
         for version in 0..=2 {
             assert!(encode(&Prove(Bytes::from_static(b"x")), version, 1, "me").is_ok());
-            let (got, _) = decode::<Prove>(version, answer(version, 3)).unwrap();
+            let (got, _) = decode(&Prove(Bytes::new()), version, answer(version, 3)).unwrap();
             let lifetime = (version > 0).then(|| Duration::from_secs(3));
             let bytes = vec![7; 3].into();
             let expected = ProofAnswer { code: 58, message: Some("no".into()), bytes, lifetime };
@@ -96,9 +104,9 @@ mod tests {
 
     #[test]
     fn a_huge_token_answer_is_cut() {
-        assert!(decode::<Prove>(2, answer(2, SASL_ANSWER_BYTES)).is_ok());
-        assert!(decode::<Prove>(2, answer(2, SASL_ANSWER_BYTES + 1)).is_err());
+        assert!(decode(&Prove(Bytes::new()), 2, answer(2, SASL_ANSWER_BYTES)).is_ok());
+        assert!(decode(&Prove(Bytes::new()), 2, answer(2, SASL_ANSWER_BYTES + 1)).is_err());
         let huge = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
-        assert!(decode::<Prove>(1, huge).is_err());
+        assert!(decode(&Prove(Bytes::new()), 1, huge).is_err());
     }
 }

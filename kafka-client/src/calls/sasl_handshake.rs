@@ -8,11 +8,12 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::{Call, take_message};
 use crate::frame::FrameWriter;
-use crate::shape::Kind::{Fixed, List, Text};
+use crate::shape::FieldKind::{Fixed, List, Text};
 use crate::shape::{Struct, always};
 use crate::versions::{Api, SASL_HANDSHAKE};
 
 /// I want to prove who I am by this mechanism.
+#[derive(Debug)]
 pub(crate) struct ChooseMechanism(pub(crate) &'static str);
 
 /// Whether the broker has the mechanism, and all that it has.
@@ -40,7 +41,7 @@ impl Call for ChooseMechanism {
         request.encode(frame.tail(), version).map_err(|error| error.to_string())
     }
 
-    fn take(version: i16, mut body: Bytes) -> Result<(MechanismsAnswer, Duration), String> {
+    fn take(&self, version: i16, mut body: Bytes) -> Result<(MechanismsAnswer, Duration), String> {
         let message: SaslHandshakeResponse = take_message(Self::API, version, &mut body, &ANSWER)?;
         let mechanisms = message.mechanisms.iter().map(|name| name.to_string()).collect();
         Ok((MechanismsAnswer { code: message.error_code, mechanisms }, Duration::ZERO))
@@ -64,13 +65,13 @@ mod tests {
             .with_mechanisms(mechanisms)
             .encode(&mut bytes, 1)
             .unwrap();
-        let (got, _) = decode::<ChooseMechanism>(1, bytes.freeze()).unwrap();
+        let (got, _) = decode(&ChooseMechanism("PLAIN"), 1, bytes.freeze()).unwrap();
         assert_eq!(got, MechanismsAnswer { code: 33, mechanisms: vec!["GSSAPI".into()] });
     }
 
     #[test]
     fn a_huge_count_is_an_error() {
         let huge = Bytes::from_static(&[0, 0, 0, 1, 0, 0, 0x7f, 0xff, 0xff, 0xff]);
-        assert!(decode::<ChooseMechanism>(1, huge).is_err());
+        assert!(decode(&ChooseMechanism("PLAIN"), 1, huge).is_err());
     }
 }

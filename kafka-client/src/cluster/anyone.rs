@@ -14,7 +14,7 @@ use crate::limits::SLOW_ANSWER;
 use crate::resolve::Endpoint;
 
 /// Where to ask, on a connection that is there already or on a new one.
-pub(crate) type Place = (Endpoint, Option<Connection>);
+pub(crate) type Candidate = (Endpoint, Option<Connection>);
 
 /// The first answer that `judge` takes, and where it came from; else the last failure.
 ///
@@ -23,23 +23,23 @@ pub(crate) type Place = (Endpoint, Option<Connection>);
 pub(crate) async fn ask<C, T, E>(
     cluster: &Arc<Cluster>,
     call: C,
-    places: impl IntoIterator<Item = Place>,
+    candidates: impl IntoIterator<Item = Candidate>,
     judge: impl Fn(&Endpoint, C::Answer) -> Result<T, E> + Clone + Send + 'static,
 ) -> Result<(T, Endpoint, Connection), E>
 where
-    C: Call + Send + Sync,
+    C: Call,
     T: Send + 'static,
     E: From<Cause> + Send + 'static,
 {
     let call = Arc::new(call);
-    let mut places = places.into_iter().fuse();
+    let mut candidates = candidates.into_iter().fuse();
     let mut asked = JoinSet::new();
     let mut last = E::from("no broker is known".into());
     loop {
-        let next = places.next();
+        let next = candidates.next();
         let is_last = next.is_none();
-        if let Some(place) = next {
-            let asking = ask_one(cluster.clone(), call.clone(), place, judge.clone());
+        if let Some(candidate) = next {
+            let asking = ask_one(cluster.clone(), call.clone(), candidate, judge.clone());
             asked.spawn(asking.in_current_span());
         }
         let ended = if is_last {
@@ -60,7 +60,7 @@ where
 async fn ask_one<C: Call, T, E: From<Cause>>(
     cluster: Arc<Cluster>,
     call: Arc<C>,
-    (endpoint, connection): Place,
+    (endpoint, connection): Candidate,
     judge: impl Fn(&Endpoint, C::Answer) -> Result<T, E> + Clone + Send + 'static,
 ) -> Result<(T, Endpoint, Connection), E> {
     let is_new = connection.is_none();
@@ -69,7 +69,7 @@ async fn ask_one<C: Call, T, E: From<Cause>>(
         None => cluster.connect(&endpoint, 0).await.map_err(|error| E::from(error.cause()))?,
     };
     let patience = cluster.config.request_timeout;
-    let reply = match connection.submit(&*call, patience).await {
+    let reply = match connection.submit(call, patience).await {
         Ok(reply) => reply.answer().await,
         Err(lost) => Err(lost),
     };

@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::failure::DialError;
+use super::failures::DialError;
 use crate::limits::ADDRESS_STAGGER;
 use crate::resolve::Endpoint;
 
@@ -18,7 +18,14 @@ pub(crate) enum Network {
     Sockets,
     /// Brokers of this process; their streams obey a paused clock, which sockets do not.
     #[cfg(feature = "fake_broker")]
-    Memory(crate::fake_broker::FakeCluster),
+    Memory(Box<dyn InMemory>),
+}
+
+/// Brokers of this process.
+#[cfg(feature = "fake_broker")]
+pub(crate) trait InMemory: std::fmt::Debug + Send + Sync {
+    /// A stream to the broker that listens there, if one does; else why not.
+    fn dial(&self, endpoint: &Endpoint) -> Result<tokio::io::DuplexStream, String>;
 }
 
 /// The addresses of the host, of which there is one at least.

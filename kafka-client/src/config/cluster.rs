@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::property::{Property, PropertyError};
+use super::property::{BOOTSTRAP, CLUSTER_ID, DAY_MS, INT_MAX, Property, PropertyError};
 use super::sasl::SaslLogin;
-use super::security::{SECURITY_PROTOCOL, SecurityProtocol};
-use super::tls::{self, HTTPS_CA, HTTPS_CA_PEM, TlsSettings};
-use super::{BOOTSTRAP, CLUSTER_ID, DAY_MS, INT_MAX};
+use super::tls;
 use crate::backoff::Backoff;
 use crate::resolve::Endpoint;
-use crate::sasl::{Identity, Sasl, Source};
-use crate::tls::{HttpsTrust, TlsFileError};
+use crate::sasl::{Sasl, SaslIdentity, Source};
+use crate::tls::{HTTPS_CA, HTTPS_CA_PEM, HttpsTrust, TlsConfig, TlsFileError};
+
+pub(super) const SECURITY_PROTOCOL: &str = "security.protocol";
 
 /// Checked settings of a client: which cluster, and with what credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub struct ClusterConfig {
     pub(crate) metadata_age: Duration,
     pub(crate) sasl: Option<Sasl>,
     pub(crate) security: SecurityProtocol,
-    pub(crate) tls: TlsSettings,
+    pub(crate) tls: TlsConfig,
     /// What `https.ca.*` says.
     pub(super) https: HttpsTrust,
 }
@@ -62,6 +62,14 @@ impl ClusterConfig {
         Ok(self)
     }
 
+    /// Connects by TLS, in place of what the properties say of it (`security.protocol` and `ssl.*`).
+    #[must_use]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = tls;
+        self.security = self.security.with_tls();
+        self
+    }
+
     /// Whose certificates token endpoints and AWS's services may have (`https.ca.location`).
     #[must_use]
     pub fn https_trust(&self) -> HttpsTrust {
@@ -89,9 +97,9 @@ impl ClusterConfig {
     /// give it something that asks there.
     pub fn credential_source(&self) -> Option<Source> {
         match &self.sasl.as_ref()?.identity {
-            Identity::Password { .. } | Identity::Kerberos(_) => None,
-            Identity::OAuth(client) => Some(Source::OAuth(client.clone())),
-            Identity::Aws(client) => Some(Source::Aws(client.clone())),
+            SaslIdentity::Password { .. } | SaslIdentity::Kerberos(_) => None,
+            SaslIdentity::OAuth(client) => Some(Source::OAuth(client.clone())),
+            SaslIdentity::Aws(client) => Some(Source::Aws(client.clone())),
         }
     }
 
@@ -109,12 +117,13 @@ impl ClusterConfig {
             metadata_age: Duration::from_secs(300),
             sasl: None,
             security: SecurityProtocol::default(),
-            tls: TlsSettings::default(),
+            tls: TlsConfig::default(),
             https: HttpsTrust::default(),
         }
     }
 
-    pub(super) fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
+    /// Whether it is a property of the cluster, and set; those of SASL and TLS are read elsewhere.
+    pub(super) fn set(&mut self, property: Property<'_>) -> Result<bool, PropertyError> {
         match property.name {
             BOOTSTRAP => self.bootstrap = endpoints(property)?,
             "client.id" => self.client_id = client_id(property)?,
@@ -132,13 +141,12 @@ impl ClusterConfig {
             SECURITY_PROTOCOL => self.security = SecurityProtocol::parse(property)?,
             HTTPS_CA => self.https = HttpsTrust::Authorities(tls::file(property)?),
             HTTPS_CA_PEM => self.https = HttpsTrust::Authorities(tls::pem(property)?),
-            _ => self.tls.set(property)?,
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn check(&self) -> Result<(), PropertyError> {
-        self.tls.check()?;
         let conflict = |name, other| Err(PropertyError::Conflict { name, other });
         if self.bootstrap.is_empty() {
             Err(PropertyError::Missing(BOOTSTRAP))
@@ -149,6 +157,47 @@ impl ClusterConfig {
         } else {
             Ok(())
         }
+    }
+}
+
+/// The value of `security.protocol`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) enum SecurityProtocol {
+    #[default]
+    Plaintext,
+    Ssl,
+    SaslPlaintext,
+    SaslSsl,
+}
+
+impl SecurityProtocol {
+    fn parse(property: Property<'_>) -> Result<Self, PropertyError> {
+        property.choice(&[
+            ("PLAINTEXT", Self::Plaintext),
+            ("SSL", Self::Ssl),
+            ("SASL_PLAINTEXT", Self::SaslPlaintext),
+            ("SASL_SSL", Self::SaslSsl),
+        ])
+    }
+
+    /// The same over TLS.
+    fn with_tls(self) -> Self {
+        if self.has_sasl() { Self::SaslSsl } else { Self::Ssl }
+    }
+
+    /// The same with SASL on top.
+    fn with_sasl(self) -> Self {
+        if self.has_tls() { Self::SaslSsl } else { Self::SaslPlaintext }
+    }
+
+    /// Whether connections are TLS.
+    pub(crate) fn has_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
+    }
+
+    /// Whether the client says who it is by SASL.
+    pub(crate) fn has_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
     }
 }
 

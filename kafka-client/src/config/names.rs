@@ -1,10 +1,12 @@
 //! The names of all properties.
 
+use super::cluster::SECURITY_PROTOCOL;
 use super::compression::{COMPRESSION_TYPE, GZIP_LEVEL, LZ4_LEVEL, ZSTD_LEVEL};
-use super::security::SECURITY_PROTOCOL;
-use super::{
-    BOOTSTRAP, CHAIN, CLUSTER_ID, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
-    TRUSTSTORE, TRUSTSTORE_PASSWORD, sasl, tls,
+use super::property::{BOOTSTRAP, CLUSTER_ID};
+use super::{sasl, tls};
+use crate::tls::{
+    CHAIN, HTTPS_CA, HTTPS_CA_PEM, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED,
+    TRUSTSTORE, TRUSTSTORE_PASSWORD,
 };
 
 /// Every property there is, for the suggestion in an error.
@@ -24,8 +26,8 @@ pub(super) const NAMES: &[&str] = &[
     "delivery.timeout.ms",
     "enable.idempotence",
     tls::VERIFICATION,
-    tls::HTTPS_CA,
-    tls::HTTPS_CA_PEM,
+    HTTPS_CA,
+    HTTPS_CA_PEM,
     "linger.ms",
     "max.in.flight.requests.per.connection",
     "max.request.size",

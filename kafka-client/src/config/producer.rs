@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::compression::{
     CODECS, COMPRESSION_TYPE, Codec, GZIP_LEVEL, LZ4_LEVEL, Levels, ZSTD_LEVEL,
 };
-use super::property::{Property, PropertyError};
-use super::{BOOLEANS, DAY_MS, INT_MAX, MIB};
+use super::property::{BOOLEANS, DAY_MS, INT_MAX, MIB, Property, PropertyError};
 use crate::limits::PRODUCE_IN_FLIGHT;
 use crate::record_batch::Compression;
 
@@ -44,6 +43,7 @@ pub enum Acks {
 
 /// How keys become partitions (`partitioner`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Partitioner {
     /// By Murmur2, as Java does.
     Murmur2Random,

@@ -4,8 +4,18 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(super) const BOOTSTRAP: &str = "bootstrap.servers";
+pub(super) const CLUSTER_ID: &str = "cluster.id.pin";
+/// Kafka's durations are Java ints.
+pub(super) const INT_MAX: u64 = 2_147_483_647;
+pub(super) const DAY_MS: u64 = 86_400_000;
+pub(super) const MIB: u64 = 1024 * 1024;
+
+pub(super) const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
+
 /// Why properties are not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PropertyError {
     /// No such property.
     #[error("unknown property `{name}`{}", did_you_mean(nearest))]
@@ -55,7 +65,7 @@ pub enum PropertyError {
         other: &'static str,
     },
     /// A property, or an option of `sasl.jaas.config`, that the mechanism does not know.
-    #[error("`{option}` means nothing to {mechanism}")]
+    #[error("`{option}` is not an option of {mechanism}")]
     Option {
         /// The property or option.
         option: String,

@@ -1,11 +1,13 @@
 //! Every property with its default and what is allowed, for a reference that cannot differ from the
 //! code.
 
-use super::property::PropertyError;
-use super::{BOOTSTRAP, Config, NAMES};
+use super::Config;
+use super::names::NAMES;
+use super::property::{BOOTSTRAP, PropertyError};
 
 /// A property as a reference shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PropertyDoc {
     /// Kafka's name.
     pub name: &'static str,

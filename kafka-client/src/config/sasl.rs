@@ -2,18 +2,17 @@
 
 mod aws;
 mod kerberos;
+mod options;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use super::BOOLEANS;
 use super::jaas;
-use super::property::{Property, PropertyError};
-use super::tls::HTTPS_CA;
-use crate::sasl::{AwsClient, Identity, Mechanism, OAuthClient, Sasl, is_extension};
+use super::property::{BOOLEANS, Property, PropertyError};
+use crate::sasl::{AwsClient, Mechanism, OAuthClient, Sasl, SaslIdentity, is_extension};
 use crate::secret::{Secret, SecretSource};
-use crate::tls::HttpsTrust;
+use crate::tls::{HTTPS_CA, HttpsTrust};
 pub(super) use kerberos::{KEYTAB, PRINCIPAL, SERVICE};
+use options::Options;
 
 pub(super) const MECHANISM: &str = "sasl.mechanism";
 pub(super) const JAAS: &str = "sasl.jaas.config";
@@ -80,7 +79,7 @@ impl SaslLogin {
                     let mechanism = Mechanism::OAuthBearer.name();
                     return Err(PropertyError::Option { option: name.clone(), mechanism });
                 }
-                (Mechanism::OAuthBearer, Identity::OAuth(client), extensions)
+                (Mechanism::OAuthBearer, SaslIdentity::OAuth(client), extensions)
             }
         };
         Ok(Sasl { mechanism, identity, extensions, region: None })
@@ -91,13 +90,13 @@ fn with_password(
     user: String,
     password: Secret,
     is_token: bool,
-) -> Result<Identity, PropertyError> {
+) -> Result<SaslIdentity, PropertyError> {
     if user.is_empty() {
         return Err(PropertyError::Missing(USER));
     }
     text(Property { name: USER, value: &user })?;
     text(Property { name: PASSWORD, value: password.expose() })?;
-    Ok(Identity::Password { user, password: SecretSource::Given(password), is_token })
+    Ok(SaslIdentity::Password { user, password: SecretSource::Given(password), is_token })
 }
 
 /// What is said of SASL, before it is known whether it makes sense together. Each property that
@@ -107,8 +106,7 @@ pub(super) struct SaslProperties {
     mechanism: Option<Mechanism>,
     endpoint: Option<String>,
     endpoint_unverified: bool,
-    options: BTreeMap<String, Secret>,
-    files: BTreeMap<&'static str, PathBuf>,
+    options: Options,
     handlers: BTreeMap<&'static str, Handler>,
     /// One that was given.
     any: Option<&'static str>,
@@ -136,7 +134,7 @@ impl SaslProperties {
                 };
                 let options =
                     options.filter(is_sound).ok_or_else(|| property.invalid_secret(JAAS_FORM))?;
-                self.options.extend(options);
+                self.options.texts.extend(options);
             }
             ENDPOINT => self.endpoint = Some(endpoint(property)?),
             ENDPOINT_VERIFY => self.endpoint_unverified = !property.choice(BOOLEANS)?,
@@ -148,12 +146,12 @@ impl SaslProperties {
                 self.handlers.insert(CLIENT_HANDLER, property.choice(&CLIENT_HANDLERS)?);
             }
             PASSWORD_FILE | CLIENT_SECRET_FILE => {
-                self.files.insert(property.name, text(property)?.into());
+                self.options.files.insert(property.name, text(property)?.into());
             }
             _ => {
                 let option = OPTIONS.iter().find(|(name, _)| *name == property.name);
                 let option = option.map_or(property.name, |(_, option)| option);
-                self.options.insert(option.to_owned(), Secret::new(text(property)?));
+                self.options.texts.insert(option.to_owned(), Secret::new(text(property)?));
             }
         }
         self.any = self.any.or(Some(property.name));
@@ -165,7 +163,7 @@ impl SaslProperties {
         for pair in property.value.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let named = pair.split_once('=').filter(|(name, value)| is_extension(name, value));
             let (name, value) = named.ok_or_else(|| property.invalid(EXTENSIONS_FORM.into()))?;
-            self.options.insert(format!("{EXTENSION}{name}"), Secret::new(value));
+            self.options.texts.insert(format!("{EXTENSION}{name}"), Secret::new(value));
         }
         Ok(())
     }
@@ -184,14 +182,14 @@ impl SaslProperties {
         let handler = self.handler(mechanism)?;
         let mut sasl = Sasl {
             mechanism,
-            identity: Identity::Aws(AwsClient::default()),
+            identity: SaslIdentity::Aws(AwsClient::default()),
             extensions: BTreeMap::new(),
             region: None,
         };
         match mechanism {
             Mechanism::Plain => sasl.identity = self.password(false)?,
             Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
-                let is_token = self.take("tokenauth");
+                let is_token = self.options.take("tokenauth");
                 let is_token = is_token.is_some_and(|it| it.expose().eq_ignore_ascii_case("true"));
                 sasl.identity = self.password(is_token)?;
             }
@@ -200,14 +198,14 @@ impl SaslProperties {
                 sasl.identity = self.oauth(trust)?;
             }
             Mechanism::OAuthBearer | Mechanism::AwsMskIam => {
-                sasl.region = self.region(aws::REGION)?;
-                sasl.identity = self.aws(trust)?;
+                sasl.region = aws::region(&mut self.options, aws::REGION)?;
+                sasl.identity = aws::identity(&mut self.options, trust)?;
             }
-            Mechanism::Gssapi => sasl.identity = self.kerberos()?,
+            Mechanism::Gssapi => sasl.identity = kerberos::identity(&mut self.options)?,
         }
-        let files = self.files.into_keys().map(str::to_owned);
+        let files = self.options.files.into_keys().map(str::to_owned);
         let endpoint = self.endpoint.map(|_| ENDPOINT.to_owned());
-        match self.options.into_keys().chain(files).chain(endpoint).next() {
+        match self.options.texts.into_keys().chain(files).chain(endpoint).next() {
             Some(option) if option.starts_with("ssl.") && mechanism == Mechanism::OAuthBearer => {
                 Err(PropertyError::Elsewhere { option, name: HTTPS_CA })
             }
@@ -216,26 +214,26 @@ impl SaslProperties {
         }
     }
 
-    fn password(&mut self, is_token: bool) -> Result<Identity, PropertyError> {
-        let user = self.take_text("username").filter(|user| !user.is_empty());
+    fn password(&mut self, is_token: bool) -> Result<SaslIdentity, PropertyError> {
+        let user = self.options.take_text("username").filter(|user| !user.is_empty());
         let user = user.ok_or(PropertyError::Missing(USER))?;
-        let password = self.secret("password", PASSWORD, PASSWORD_FILE)?;
-        Ok(Identity::Password { user, password, is_token })
+        let password = self.options.secret("password", PASSWORD, PASSWORD_FILE)?;
+        Ok(SaslIdentity::Password { user, password, is_token })
     }
 
-    fn oauth(&mut self, trust: HttpsTrust) -> Result<Identity, PropertyError> {
-        Ok(Identity::OAuth(OAuthClient {
+    fn oauth(&mut self, trust: HttpsTrust) -> Result<SaslIdentity, PropertyError> {
+        Ok(SaslIdentity::OAuth(OAuthClient {
             endpoint: self.endpoint.take().ok_or(PropertyError::Missing(ENDPOINT))?,
-            id: self.take_text("clientId").ok_or(PropertyError::Missing(CLIENT_ID))?,
-            secret: self.secret("clientSecret", CLIENT_SECRET, CLIENT_SECRET_FILE)?,
-            scope: self.take_text("scope").filter(|scope| !scope.is_empty()),
+            id: self.options.take_text("clientId").ok_or(PropertyError::Missing(CLIENT_ID))?,
+            secret: self.options.secret("clientSecret", CLIENT_SECRET, CLIENT_SECRET_FILE)?,
+            scope: self.options.take_text("scope").filter(|scope| !scope.is_empty()),
             trust: if self.endpoint_unverified { HttpsTrust::Anyone } else { trust },
         }))
     }
 
     fn take_extensions(&mut self) -> Result<BTreeMap<String, String>, PropertyError> {
         let mut extensions = BTreeMap::new();
-        for (option, value) in std::mem::take(&mut self.options) {
+        for (option, value) in std::mem::take(&mut self.options.texts) {
             match option.strip_prefix(EXTENSION) {
                 Some(name) if is_extension(name, value.expose()) => {
                     extensions.insert(name.to_owned(), value.expose().to_owned());
@@ -244,7 +242,7 @@ impl SaslProperties {
                     let mechanism = Mechanism::OAuthBearer.name();
                     return Err(PropertyError::Option { option, mechanism });
                 }
-                None => drop(self.options.insert(option, value)),
+                None => drop(self.options.texts.insert(option, value)),
             }
         }
         Ok(extensions)
@@ -270,36 +268,13 @@ impl SaslProperties {
         }
         Ok(named)
     }
-
-    /// Where it stands, or where it is to be read.
-    fn secret(
-        &mut self,
-        option: &str,
-        name: &'static str,
-        file: &'static str,
-    ) -> Result<SecretSource, PropertyError> {
-        match (self.take(option), self.files.remove(file)) {
-            (Some(_), Some(_)) => Err(PropertyError::Excludes { name: file, other: name }),
-            (Some(secret), None) => Ok(SecretSource::Given(secret)),
-            (None, Some(path)) => Ok(SecretSource::File(path)),
-            (None, None) => Err(PropertyError::Missing(name)),
-        }
-    }
-
-    fn take(&mut self, option: &str) -> Option<Secret> {
-        self.options.remove(option)
-    }
-
-    fn take_text(&mut self, option: &str) -> Option<String> {
-        self.take(option).map(|text| text.expose().to_owned())
-    }
 }
 
 /// Whether this build has Kerberos' library.
 const HAS_KERBEROS: bool = cfg!(feature = "gssapi");
 
 fn mechanism(property: Property<'_>, has_kerberos: bool) -> Result<Mechanism, PropertyError> {
-    match property.choice(&MECHANISMS.map(|mechanism| (mechanism.name(), mechanism)))? {
+    match property.choice(&Mechanism::ALL.map(|mechanism| (mechanism.name(), mechanism)))? {
         Mechanism::Gssapi if !has_kerberos => Err(property.unsupported(NO_KERBEROS)),
         mechanism => Ok(mechanism),
     }
@@ -327,14 +302,6 @@ fn text<'a>(property: Property<'a>) -> Result<&'a str, PropertyError> {
     is_sound.then_some(property.value).ok_or_else(|| property.invalid_secret("a text without NUL"))
 }
 
-const MECHANISMS: [Mechanism; 6] = [
-    Mechanism::Plain,
-    Mechanism::ScramSha256,
-    Mechanism::ScramSha512,
-    Mechanism::OAuthBearer,
-    Mechanism::AwsMskIam,
-    Mechanism::Gssapi,
-];
 const NO_KERBEROS: &str = "this build has no Kerberos; with libkrb5-dev and libclang-dev, \
     `cargo build --release -p host-bridge --features gssapi` makes one that has";
 /// Properties, and the options of login modules that mean the same.

@@ -2,113 +2,42 @@
 
 use std::path::PathBuf;
 
-use super::property::{Property, PropertyError};
+use super::property::{BOOLEANS, Property, PropertyError};
 use crate::secret::{Secret, SecretSource};
+use crate::tls::{
+    CHAIN, ClientCertificate, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
+    TRUSTSTORE_PASSWORD, TlsChecks, TlsConfig, TlsTrust, TlsVersions,
+};
 
 pub(super) const VERIFICATION: &str = "enable.ssl.certificate.verification";
 pub(super) const IDENTIFICATION: &str = "ssl.endpoint.identification.algorithm";
 pub(super) const PROTOCOLS: &str = "ssl.enabled.protocols";
 pub(super) const TRUSTSTORE_TYPE: &str = "ssl.truststore.type";
 pub(super) const KEYSTORE_TYPE: &str = "ssl.keystore.type";
-pub(crate) const TRUSTSTORE: &str = "ssl.truststore.location";
-pub(crate) const TRUSTSTORE_PASSWORD: &str = "ssl.truststore.password";
 pub(super) const TRUSTSTORE_PASSWORD_FILE: &str = "ssl.truststore.password.file";
-pub(crate) const TRUSTED: &str = "ssl.truststore.certificates";
 pub(super) const TRUSTED_FILE: &str = "ssl.truststore.certificates.file";
-pub(crate) const KEYSTORE: &str = "ssl.keystore.location";
-pub(crate) const KEYSTORE_PASSWORD: &str = "ssl.keystore.password";
 pub(super) const KEYSTORE_PASSWORD_FILE: &str = "ssl.keystore.password.file";
-pub(crate) const KEY: &str = "ssl.keystore.key";
 pub(super) const KEY_FILE: &str = "ssl.keystore.key.file";
-pub(crate) const CHAIN: &str = "ssl.keystore.certificate.chain";
 pub(super) const CHAIN_FILE: &str = "ssl.keystore.certificate.chain.file";
-pub(crate) const KEY_PASSWORD: &str = "ssl.key.password";
 pub(super) const KEY_PASSWORD_FILE: &str = "ssl.key.password.file";
-pub(crate) const HTTPS_CA: &str = "https.ca.location";
-pub(crate) const HTTPS_CA_PEM: &str = "https.ca.pem";
 
-/// TLS as configured; no file has been read. Part of what makes two clients the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct TlsSettings {
-    pub(crate) truststore: Option<PathBuf>,
-    pub(crate) truststore_password: Option<SecretSource>,
-    /// PEM.
-    pub(crate) trusted: Option<SecretSource>,
-    pub(crate) keystore: Option<PathBuf>,
-    pub(crate) keystore_password: Option<SecretSource>,
-    /// PEM.
-    pub(crate) key: Option<SecretSource>,
-    /// PEM, our own certificate first.
-    pub(crate) chain: Option<SecretSource>,
-    pub(crate) key_password: Option<SecretSource>,
-    pub(crate) versions: TlsVersions,
-    verifies: bool,
-    identifies: bool,
+/// What is said of TLS, before it is known whether it makes sense together.
+#[derive(Default)]
+pub(super) struct TlsProperties {
+    truststore: Option<PathBuf>,
+    truststore_password: Option<SecretSource>,
+    trusted: Option<SecretSource>,
+    keystore: Option<PathBuf>,
+    keystore_password: Option<SecretSource>,
+    key: Option<SecretSource>,
+    chain: Option<SecretSource>,
+    key_password: Option<SecretSource>,
+    versions: TlsVersions,
+    is_unverified: bool,
+    is_unidentified: bool,
 }
 
-/// What is checked of a broker's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Checks {
-    /// Who issued it, its dates, and that it is for the host that was dialled.
-    All,
-    /// Who issued it and its dates.
-    Issuer,
-    Nothing,
-}
-
-/// Versions of TLS that are offered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) enum TlsVersions {
-    #[default]
-    Both,
-    Only12,
-    Only13,
-}
-
-impl Default for TlsSettings {
-    fn default() -> Self {
-        Self {
-            truststore: None,
-            truststore_password: None,
-            trusted: None,
-            keystore: None,
-            keystore_password: None,
-            key: None,
-            chain: None,
-            key_password: None,
-            versions: TlsVersions::default(),
-            verifies: true,
-            identifies: true,
-        }
-    }
-}
-
-impl TlsSettings {
-    pub(crate) fn checks(&self) -> Checks {
-        match (self.verifies, self.identifies) {
-            (true, true) => Checks::All,
-            (true, false) => Checks::Issuer,
-            (false, _) => Checks::Nothing,
-        }
-    }
-
-    /// Every file that it names.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let stores = [&self.truststore, &self.keystore].into_iter().flatten();
-        let secrets = [
-            &self.truststore_password,
-            &self.trusted,
-            &self.keystore_password,
-            &self.key,
-            &self.chain,
-            &self.key_password,
-        ];
-        stores
-            .chain(secrets.into_iter().flatten().filter_map(SecretSource::path))
-            .cloned()
-            .collect()
-    }
-
+impl TlsProperties {
     pub(super) fn set(&mut self, property: Property<'_>) -> Result<(), PropertyError> {
         match property.name {
             TRUSTSTORE => self.truststore = Some(path(property)?),
@@ -126,30 +55,44 @@ impl TlsSettings {
             KEY_PASSWORD => self.key_password = Some(password(property)?),
             KEY_PASSWORD_FILE => self.key_password = Some(file(property)?),
             PROTOCOLS => self.versions = versions(property)?,
-            VERIFICATION => self.verifies = property.choice(super::BOOLEANS)?,
-            IDENTIFICATION => self.identifies = identifies(property)?,
+            VERIFICATION => self.is_unverified = !property.choice(BOOLEANS)?,
+            IDENTIFICATION => self.is_unidentified = !identifies(property)?,
             // What a store is, it says itself: Java, too, reads PKCS12 as JKS and JKS as PKCS12.
             _ => property.choice(&[("JKS", ()), ("PKCS12", ()), ("PEM", ())])?,
         }
         Ok(())
     }
 
-    pub(super) fn check(&self) -> Result<(), PropertyError> {
+    pub(super) fn check(self) -> Result<TlsConfig, PropertyError> {
         let excludes = |name, other| Err(PropertyError::Excludes { name, other });
         let needs = |name, other| Err(PropertyError::Needs { name, other });
-        if self.truststore.is_some() && self.trusted.is_some() {
-            excludes(TRUSTSTORE, TRUSTED)
-        } else if self.keystore.is_some() && self.key.is_some() {
-            excludes(KEYSTORE, KEY)
-        } else if self.keystore.is_some() && self.chain.is_some() {
-            excludes(KEYSTORE, CHAIN)
-        } else if self.key.is_some() && self.chain.is_none() {
-            needs(KEY, CHAIN)
-        } else if self.chain.is_some() && self.key.is_none() {
-            needs(CHAIN, KEY)
-        } else {
-            Ok(())
-        }
+        let trust = match (self.truststore, self.trusted) {
+            (Some(_), Some(_)) => return excludes(TRUSTSTORE, TRUSTED),
+            (Some(path), None) => TlsTrust::Store { path, password: self.truststore_password },
+            (None, Some(pem)) => TlsTrust::Pem(pem),
+            (None, None) => TlsTrust::System,
+        };
+        let key_password = self.key_password;
+        let certificate = match (self.keystore, self.key, self.chain) {
+            (Some(_), Some(_), _) => return excludes(KEYSTORE, KEY),
+            (Some(_), None, Some(_)) => return excludes(KEYSTORE, CHAIN),
+            (Some(path), None, None) => {
+                let password = self.keystore_password;
+                Some(ClientCertificate::Store { path, password, key_password })
+            }
+            (None, Some(key), Some(chain)) => {
+                Some(ClientCertificate::Pem { key, chain, key_password })
+            }
+            (None, Some(_), None) => return needs(KEY, CHAIN),
+            (None, None, Some(_)) => return needs(CHAIN, KEY),
+            (None, None, None) => None,
+        };
+        let checks = match (self.is_unverified, self.is_unidentified) {
+            (false, false) => TlsChecks::All,
+            (false, true) => TlsChecks::Issuer,
+            (true, _) => TlsChecks::Nothing,
+        };
+        Ok(TlsConfig { trust, certificate, versions: self.versions, checks })
     }
 }
 
@@ -206,7 +149,7 @@ mod tests {
     use super::*;
     use crate::Config;
 
-    fn with(properties: &[(&str, &str)]) -> Result<TlsSettings, String> {
+    fn with(properties: &[(&str, &str)]) -> Result<TlsConfig, String> {
         let first = [("bootstrap.servers", "a:1"), ("security.protocol", "SSL")];
         let config = Config::from_properties(first.into_iter().chain(properties.iter().copied()));
         config.map(|config| config.cluster.tls).map_err(|error| error.to_string())
@@ -214,9 +157,9 @@ mod tests {
 
     #[test]
     fn what_is_checked_is_all_unless_it_is_switched_off() {
-        assert_eq!(with(&[]).unwrap().checks(), Checks::All);
-        assert_eq!(with(&[(IDENTIFICATION, "")]).unwrap().checks(), Checks::Issuer);
-        assert_eq!(with(&[(VERIFICATION, "false")]).unwrap().checks(), Checks::Nothing);
+        assert_eq!(with(&[]).unwrap().checks, TlsChecks::All);
+        assert_eq!(with(&[(IDENTIFICATION, "")]).unwrap().checks, TlsChecks::Issuer);
+        assert_eq!(with(&[(VERIFICATION, "false")]).unwrap().checks, TlsChecks::Nothing);
         assert!(with(&[(IDENTIFICATION, "none")]).is_err());
     }
 
@@ -250,18 +193,64 @@ mod tests {
 
     #[test]
     fn neither_debug_nor_an_error_shows_a_secret() {
-        let settings = with(&[(KEYSTORE_PASSWORD, "hunter2"), (KEY_PASSWORD, "hunter3")]).unwrap();
+        let settings =
+            with(&[(KEYSTORE, "/a"), (KEYSTORE_PASSWORD, "hunter2"), (KEY_PASSWORD, "hunter3")])
+                .unwrap();
         assert!(!format!("{settings:?}").contains("hunter"));
         for (name, value) in [(KEY_PASSWORD, "hunter2\n3"), (KEY, "hunter2")] {
             let error = with(&[(name, value)]).unwrap_err();
             assert!(!error.contains("hunter2") && error.contains(name), "{error}");
         }
-        assert_ne!(with(&[(KEY_PASSWORD, "a")]), with(&[(KEY_PASSWORD, "b")]));
+        let with_key = |password| with(&[(KEYSTORE, "/a"), (KEY_PASSWORD, password)]);
+        assert_ne!(with_key("a"), with_key("b"));
     }
 
     #[test]
     fn a_password_keeps_its_spaces() {
-        let settings = with(&[(KEY_PASSWORD, " a ")]).unwrap();
-        assert_eq!(settings.key_password, Some(SecretSource::Given(Secret::new(" a "))));
+        let settings = with(&[(KEYSTORE, "/a"), (KEY_PASSWORD, " a ")]).unwrap();
+        let Some(ClientCertificate::Store { key_password, .. }) = settings.certificate else {
+            panic!("there is a keystore")
+        };
+        assert_eq!(key_password, Some(SecretSource::Given(Secret::new(" a "))));
+    }
+
+    #[test]
+    fn typed_settings_are_what_the_properties_say() {
+        let pem = "-----BEGIN X-----";
+        let given = |text| SecretSource::Given(Secret::new(text));
+        let by_store = TlsConfig::default()
+            .trust(TlsTrust::Store { path: "/t".into(), password: Some(given("a")) })
+            .certificate(ClientCertificate::Store {
+                path: "/k".into(),
+                password: Some(SecretSource::File("/p".into())),
+                key_password: Some(given("b")),
+            })
+            .checks(TlsChecks::Issuer);
+        let properties = [
+            (TRUSTSTORE, "/t"),
+            (TRUSTSTORE_PASSWORD, "a"),
+            (KEYSTORE, "/k"),
+            (KEYSTORE_PASSWORD_FILE, "/p"),
+            (KEY_PASSWORD, "b"),
+            (IDENTIFICATION, ""),
+        ];
+        assert_eq!(with(&properties), Ok(by_store.clone()));
+        let by_pem = TlsConfig::default()
+            .trust(TlsTrust::Pem(given(pem)))
+            .certificate(ClientCertificate::Pem {
+                key: SecretSource::File("/k".into()),
+                chain: given(pem),
+                key_password: None,
+            })
+            .versions(TlsVersions::Only13);
+        let properties = [(TRUSTED, pem), (KEY_FILE, "/k"), (CHAIN, pem), (PROTOCOLS, "TLSv1.3")];
+        assert_eq!(with(&properties), Ok(by_pem));
+        let all = [("bootstrap.servers", "a:1"), ("security.protocol", "SSL"), (TRUSTSTORE, "/t")];
+        let read = Config::from_properties(all).unwrap().cluster;
+        let trust = TlsTrust::Store { path: "/t".into(), password: None };
+        let set = crate::ClusterConfig::new("a:1").unwrap().tls(TlsConfig::default().trust(trust));
+        assert_eq!(set, read);
+        let named = by_store.files().into_iter().map(|path| path.display().to_string());
+        assert_eq!(named.collect::<Vec<_>>(), ["/t", "/k", "/p"]);
     }
 }

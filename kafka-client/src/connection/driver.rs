@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::renewal::Order;
+use super::renewal::RenewalCommand;
+use super::request::{Lost, LostReason, Outgoing};
 use super::wire::Wire;
-use super::{Lost, LostReason, Outgoing};
 use crate::frame::Decoder;
 use crate::limits::WRITE_SLICES;
 use crate::stats::Counters;
@@ -22,7 +22,7 @@ pub(super) struct Driver {
     pub(super) requests: mpsc::Receiver<Outgoing>,
     /// Without a handle, requests under way are still answered before the connection ends.
     pub(super) has_handle: bool,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) commands: mpsc::Receiver<RenewalCommand>,
     /// Who waits until all that was written is answered.
     pub(super) drained: Option<oneshot::Sender<()>>,
     /// Why it ends as soon as all that was written is answered.
@@ -37,7 +37,7 @@ pub(super) struct Driver {
 /// What can happen next.
 enum Event {
     Request(Option<Outgoing>),
-    Order(Order),
+    RenewalCommand(RenewalCommand),
     Written(std::io::Result<usize>),
     Flushed(std::io::Result<()>),
     Read(std::io::Result<usize>),
@@ -99,7 +99,7 @@ impl Driver {
         tokio::select! {
             biased;
             () = self.condemned.cancelled() => Event::Condemned,
-            Some(order) = self.orders.recv() => Event::Order(order),
+            Some(order) = self.commands.recv() => Event::RenewalCommand(order),
             request = self.requests.recv(), if listens => Event::Request(request),
             event = write(writer, slices), if writes => event,
             done = reader.read_buf(self.decoder.spare()) => Event::Read(done),
@@ -118,7 +118,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Event::Order(order) => {
+            Event::RenewalCommand(order) => {
                 self.obey(order);
                 Ok(())
             }
@@ -151,15 +151,15 @@ impl Driver {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: RenewalCommand) {
         match order {
-            Order::Hold(drained) => {
+            RenewalCommand::Hold(drained) => {
                 self.wire.shut();
                 self.drained = Some(drained);
             }
-            Order::Write(outgoing) => self.wire.push_through(outgoing),
-            Order::Resume => self.wire.open(),
-            Order::Retire(fault) => {
+            RenewalCommand::Write(outgoing) => self.wire.push_through(outgoing),
+            RenewalCommand::Resume => self.wire.open(),
+            RenewalCommand::Retire(fault) => {
                 self.wire.shut();
                 self.wire.fail_unsent(&fault);
                 self.requests.close();

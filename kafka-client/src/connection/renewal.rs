@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Asked, Lost, LostReason, Outgoing};
+use super::request::{AnswerWaiter, Lost, LostReason, Outgoing};
 use crate::backoff::random;
 use crate::calls::sasl_authenticate::{ProofAnswer, Prove};
 use crate::calls::sasl_handshake::ChooseMechanism;
 use crate::calls::{self, Call};
 use crate::limits::CREDENTIAL_RETRY;
-use crate::sasl::{Authentication, Login, SaslFault, Session, Turn};
+use crate::sasl::{Authentication, Login, Progress, SaslFault, Session};
 use crate::versions::{SASL_AUTHENTICATE, Versions};
 
 /// What the task that owns the socket is told.
-pub(super) enum Order {
+pub(super) enum RenewalCommand {
     /// Write nothing more, and tell when all that was written is answered.
     Hold(oneshot::Sender<()>),
     /// Write this all the same.
@@ -34,14 +34,14 @@ pub(super) struct Renewal {
     pub(super) host: String,
     pub(super) versions: Versions,
     pub(super) client_id: Arc<str>,
-    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) commands: mpsc::Sender<RenewalCommand>,
     /// Beside those of the connection's own requests.
     pub(super) correlation: AtomicI32,
 }
 
 /// What is to be done about a session, when, and by when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+enum RenewalPlan {
     Nothing,
     Renew { at: Instant, by: Instant },
     Replace { at: Instant },
@@ -50,7 +50,7 @@ enum Plan {
 impl Renewal {
     /// Runs until the connection ends.
     pub(super) async fn run(self, session: Session) {
-        let ended = self.orders.clone();
+        let ended = self.commands.clone();
         tokio::select! {
             () = ended.closed() => {}
             () = self.keep(session) => {}
@@ -61,12 +61,12 @@ impl Renewal {
         loop {
             let is_old = self.versions.highest(&SASL_AUTHENTICATE) == Ok(0);
             let renewed = match plan(session, is_old, Instant::now(), random()) {
-                Plan::Nothing => return,
-                Plan::Replace { at } => {
+                RenewalPlan::Nothing => return,
+                RenewalPlan::Replace { at } => {
                     sleep_until(at).await;
                     Err(LostReason::Expiring)
                 }
-                Plan::Renew { at, by } => {
+                RenewalPlan::Renew { at, by } => {
                     sleep_until(at).await;
                     let renewed = timeout_at(by, self.renew(at + (by - at) / 2)).await;
                     renewed.unwrap_or(Err(LostReason::Expiring))
@@ -76,7 +76,7 @@ impl Renewal {
                 Ok(renewed) => session = renewed,
                 Err(fault) => {
                     tracing::debug!(%fault, "connection_replaced");
-                    let _ended = self.orders.send(Order::Retire(fault)).await;
+                    let _ended = self.commands.send(RenewalCommand::Retire(fault)).await;
                     return;
                 }
             }
@@ -100,40 +100,40 @@ impl Renewal {
     async fn renew(&self, latest: Instant) -> Result<Session, LostReason> {
         let mut authentication = self.authentication(latest).await?;
         let (drained, done) = oneshot::channel();
-        self.order(Order::Hold(drained)).await?;
+        self.command(RenewalCommand::Hold(drained)).await?;
         done.await.map_err(|_| LostReason::Closed)?;
-        let answer = self.ask(&ChooseMechanism(authentication.mechanism())).await?;
+        let answer = self.ask(ChooseMechanism(authentication.mechanism())).await?;
         let mut proof = authentication.on_mechanisms(answer)?;
         loop {
-            let answer = self.ask(&Prove(proof)).await?;
+            let answer = self.ask(Prove(proof)).await?;
             let turn;
             (authentication, turn) = hear(authentication, answer).await?;
             match turn {
-                Turn::Send(next) => proof = next,
-                Turn::Done(session) => {
-                    self.order(Order::Resume).await?;
+                Progress::Send(next) => proof = next,
+                Progress::Done(session) => {
+                    self.command(RenewalCommand::Resume).await?;
                     return Ok(session);
                 }
             }
         }
     }
 
-    async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, LostReason> {
+    async fn ask<C: Call>(&self, call: C) -> Result<C::Answer, LostReason> {
         let version = self.versions.highest(C::API)?;
         let correlation = self.correlation.fetch_add(1, Relaxed);
-        let frame = calls::encode(call, version, correlation, &self.client_id)
+        let frame = calls::encode(&call, version, correlation, &self.client_id)
             .map_err(LostReason::Unwritable)?;
         let (reply, answer) = oneshot::channel();
-        let waiter = Box::new(Asked::<C> { version, reply });
+        let waiter = Box::new(AnswerWaiter { call: Arc::new(call), version, reply });
         let outgoing = Outgoing { frame, correlation, patience: PATIENCE, waiter };
-        self.order(Order::Write(outgoing)).await?;
+        self.command(RenewalCommand::Write(outgoing)).await?;
         let answer =
             answer.await.unwrap_or(Err(Lost { fault: LostReason::Closed, handed_over: true }));
         answer.map_err(|lost| lost.fault)
     }
 
-    async fn order(&self, order: Order) -> Result<(), LostReason> {
-        self.orders.send(order).await.map_err(|_| LostReason::Closed)
+    async fn command(&self, command: RenewalCommand) -> Result<(), LostReason> {
+        self.commands.send(command).await.map_err(|_| LostReason::Closed)
     }
 }
 
@@ -141,7 +141,7 @@ impl Renewal {
 async fn hear(
     mut authentication: Authentication,
     answer: ProofAnswer,
-) -> Result<(Authentication, Turn), LostReason> {
+) -> Result<(Authentication, Progress), LostReason> {
     let is_laborious = authentication.is_laborious();
     let work = move || authentication.on_answer(answer).map(|turn| (authentication, turn));
     if !is_laborious {
@@ -154,16 +154,22 @@ async fn hear(
 /// A session that the broker limits is renewed at a random 85 to 95 % of it, so that connections
 /// which began together do not stop together, and not within a second, which brokers refuse. An old
 /// broker cannot renew, and does not say when the credential ends: we know it.
-fn plan(session: Session, is_old: bool, now: Instant, random: u64) -> Plan {
+fn plan(session: Session, is_old: bool, now: Instant, random: u64) -> RenewalPlan {
     let share = 0.85 + (random % 1000) as f64 / 10_000.0;
     let part = |whole: Duration| now + whole.min(LONGEST).mul_f64(share);
     match (session.granted, session.until) {
         (Some(granted), _) => {
             let (at, by) = (part(granted).max(now + LEAST_BETWEEN), now + granted.min(LONGEST));
-            if at < by { Plan::Renew { at, by } } else { Plan::Replace { at: part(granted) } }
+            if at < by {
+                RenewalPlan::Renew { at, by }
+            } else {
+                RenewalPlan::Replace { at: part(granted) }
+            }
         }
-        (None, Some(until)) if is_old => Plan::Replace { at: part(until.duration_since(now)) },
-        (None, _) => Plan::Nothing,
+        (None, Some(until)) if is_old => {
+            RenewalPlan::Replace { at: part(until.duration_since(now)) }
+        }
+        (None, _) => RenewalPlan::Nothing,
     }
 }
 
@@ -189,19 +195,21 @@ mod tests {
             |granted, until, is_old, random| plan(Session { granted, until }, is_old, now, random);
         let hour = Some(seconds(3600.0));
         for random in [0, 500, 999, u64::MAX] {
-            let Plan::Renew { at, by } = of(hour, None, false, random) else { panic!("{random}") };
+            let RenewalPlan::Renew { at, by } = of(hour, None, false, random) else {
+                panic!("{random}")
+            };
             assert!((now + seconds(3060.0)..now + seconds(3420.0)).contains(&at));
             assert_eq!(by, now + seconds(3600.0));
         }
-        assert_eq!(of(None, Some(now + seconds(60.0)), false, 0), Plan::Nothing);
-        let Plan::Replace { at } = of(None, Some(now + seconds(60.0)), true, 0) else {
+        assert_eq!(of(None, Some(now + seconds(60.0)), false, 0), RenewalPlan::Nothing);
+        let RenewalPlan::Replace { at } = of(None, Some(now + seconds(60.0)), true, 0) else {
             panic!("an old broker cannot renew")
         };
         assert_eq!(at, now + seconds(51.0));
-        let Plan::Replace { at } = of(Some(seconds(1.0)), None, false, 0) else {
+        let RenewalPlan::Replace { at } = of(Some(seconds(1.0)), None, false, 0) else {
             panic!("twice within a second")
         };
         assert_eq!(at, now + seconds(0.85));
-        assert!(matches!(of(Some(Duration::MAX), None, false, 0), Plan::Renew { .. }));
+        assert!(matches!(of(Some(Duration::MAX), None, false, 0), RenewalPlan::Renew { .. }));
     }
 }

@@ -1,14 +1,16 @@
-//! Stories about one connection: order, deadlines, and what was handed over.
+//! One connection: order, deadlines, and what was handed over.
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::calls::api_versions::AskVersions;
+use crate::error::Malformed;
+use crate::frame::FrameError;
 use crate::limits::HANDSHAKE_FRAME_BYTES;
 use crate::versions::Range;
 
@@ -25,7 +27,7 @@ struct Fixture {
 fn fixture(room: usize) -> Fixture {
     let (ours, broker) = tokio::io::duplex(room);
     let (stats, shutdown) = (Arc::<Counters>::default(), CancellationToken::new());
-    let settings = Settings {
+    let settings = ConnectionSettings {
         client_id: "me".into(),
         idle: Duration::from_secs(540),
         stats: stats.clone(),
@@ -33,9 +35,9 @@ fn fixture(room: usize) -> Fixture {
         tasks: Tasks::new(CancellationToken::new()),
     };
     let versions = Versions::new(vec![Range { key: 18, least: 0, most: 0 }]);
-    let welcome = Welcome { versions, pause: Duration::ZERO, session: None };
+    let negotiated = Negotiated { versions, pause: Duration::ZERO, session: None };
     let decoder = Decoder::new(HANDSHAKE_FRAME_BYTES);
-    let connection = Arc::new(Connection::start(ours, decoder, welcome, &settings));
+    let connection = Arc::new(Connection::start(ours, decoder, negotiated, &settings));
     Fixture { connection, broker, stats, shutdown }
 }
 
@@ -43,7 +45,7 @@ type Answer = Result<crate::calls::api_versions::VersionsAnswer, Lost>;
 
 impl Fixture {
     async fn ask(&self, patience: Duration) -> tokio::task::JoinHandle<Answer> {
-        let reply = self.connection.submit(&AskVersions, patience).await.unwrap();
+        let reply = self.connection.submit(Arc::new(AskVersions), patience).await.unwrap();
         tokio::spawn(reply.answer())
     }
 
@@ -114,7 +116,7 @@ async fn a_request_cut_short_was_not_handed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_caller_leaves_a_tombstone() {
     let mut fixture = fixture(4096);
-    let dropped = fixture.connection.submit(&AskVersions, PATIENCE).await.unwrap();
+    let dropped = fixture.connection.submit(Arc::new(AskVersions), PATIENCE).await.unwrap();
     let kept = fixture.ask(PATIENCE).await;
     drop(dropped);
     let (one, two) = (fixture.hear().await, fixture.hear().await);
@@ -139,7 +141,7 @@ async fn a_wrong_correlation_id_poisons_the_connection() {
 async fn an_answer_nobody_asked_for_poisons_the_connection() {
     let mut fixture = fixture(4096);
     fixture.say(99, 0).await;
-    let reply = fixture.connection.submit(&AskVersions, PATIENCE).await;
+    let reply = fixture.connection.submit(Arc::new(AskVersions), PATIENCE).await;
     assert!(match reply {
         Ok(reply) => reply.answer().await.is_err(),
         Err(_) => true,

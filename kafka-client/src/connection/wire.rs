@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::{Lost, LostReason, Outgoing, Waiter};
+use super::request::{Lost, LostReason, Outgoing, Waiter};
 use crate::calls::CORRELATION_BYTES;
 use crate::limits::{QUEUED_REQUESTS, THROTTLE};
 use crate::stats::Counters;

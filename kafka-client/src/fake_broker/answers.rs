@@ -14,7 +14,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::state::{State, Topic};
+use super::state::{ClusterState, FakeTopic};
 
 /// Header and body of an answer, without its length. `None` if this version cannot carry it.
 pub(super) fn encode<R: Encodable + HeaderVersion>(
@@ -30,7 +30,7 @@ pub(super) fn encode<R: Encodable + HeaderVersion>(
 }
 
 /// The versions of a broker, with an error code.
-pub(super) fn api_versions(state: &State, broker: i32, code: i16) -> ApiVersionsResponse {
+pub(super) fn api_versions(state: &ClusterState, broker: i32, code: i16) -> ApiVersionsResponse {
     let versions = state.brokers.get(&broker).map(|broker| &broker.versions);
     let key = |(api, (least, most)): (&i16, &(i16, i16))| {
         ApiVersion::default().with_api_key(*api).with_min_version(*least).with_max_version(*most)
@@ -42,7 +42,7 @@ pub(super) fn api_versions(state: &State, broker: i32, code: i16) -> ApiVersions
 /// What a broker believes about the cluster; a `code` hits the whole answer from version 13 on,
 /// and each topic before.
 pub(super) fn metadata(
-    state: &State,
+    state: &ClusterState,
     broker: i32,
     request: &MetadataRequest,
     version: i16,
@@ -70,7 +70,7 @@ pub(super) fn metadata(
 }
 
 /// The topics that are asked for: all of them if there is no list, or in version 0 an empty one.
-fn wanted(state: &State, request: &MetadataRequest, version: i16) -> Vec<TopicName> {
+fn wanted(state: &ClusterState, request: &MetadataRequest, version: i16) -> Vec<TopicName> {
     match &request.topics {
         Some(topics) if version > 0 || !topics.is_empty() => {
             topics.iter().filter_map(|topic| topic.name.clone()).collect()
@@ -89,7 +89,7 @@ fn topic(
     broker: i32,
     version: i16,
     name: TopicName,
-    found: Option<&Topic>,
+    found: Option<&FakeTopic>,
     otherwise: i16,
 ) -> MetadataResponseTopic {
     let answer = MetadataResponseTopic::default().with_name(Some(name));
@@ -124,7 +124,7 @@ const UNSUPPORTED_VERSION: i16 = 35;
 
 /// A new producer id with epoch 0, as brokers give without a transactional id.
 pub(super) fn init_producer_id(
-    state: &mut State,
+    state: &mut ClusterState,
     request: &InitProducerIdRequest,
     code: i16,
 ) -> InitProducerIdResponse {

@@ -14,13 +14,12 @@ use super::answers::{self, encode};
 use super::faults::{Fault, Trace};
 use super::list_offsets::ListOffsets;
 use super::produce::Produce;
-use super::requests::{self, Asked};
-use super::sasl::Session;
-use super::state::State;
-use super::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+use super::requests::{
+    self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
+use super::sasl::SaslState;
+use super::state::ClusterState;
 
 /// One request, and what is to go wrong with it.
 pub(super) struct Request {
@@ -32,7 +31,7 @@ pub(super) struct Request {
 }
 
 /// What follows from a request.
-pub(super) enum Reply {
+pub(super) enum BrokerReply {
     Answer(BytesMut),
     /// A Fetch, which may have to wait.
     Fetch(Box<FetchRequest>),
@@ -57,35 +56,35 @@ impl Request {
 
 /// Executes a request. What does not decode closes the connection, as at a real broker.
 pub(super) fn execute(
-    state: &mut State,
+    state: &mut ClusterState,
     broker: i32,
     request: &Request,
-    session: &mut Session,
-) -> Reply {
+    session: &mut SaslState,
+) -> BrokerReply {
     let Request { api, version, correlation, .. } = request;
     let now = Instant::now();
     if !session.admits(state.settings.sasl.as_ref(), *api, now) {
-        return Reply::Close;
+        return BrokerReply::Close;
     }
     if !state.executes(broker, *api, *version) {
         if *api != API_VERSIONS {
-            return Reply::Close;
+            return BrokerReply::Close;
         }
         let response = answers::api_versions(state, broker, UNSUPPORTED_VERSION);
-        return encode(&response, 0, *correlation).map_or(Reply::Close, Reply::Answer);
+        return encode(&response, 0, *correlation).map_or(BrokerReply::Close, BrokerReply::Answer);
     }
     let reply = match *api {
         PRODUCE => produce(state, broker, request),
-        FETCH => body(request).map(|asked| Reply::Fetch(Box::new(asked))),
+        FETCH => body(request).map(|asked| BrokerReply::Fetch(Box::new(asked))),
         SASL_HANDSHAKE | SASL_AUTHENTICATE => {
-            authenticate(state, request, session, now).map(Reply::Answer)
+            authenticate(state, request, session, now).map(BrokerReply::Answer)
         }
-        _ => answer(state, broker, request).map(Reply::Answer),
+        _ => answer(state, broker, request).map(BrokerReply::Answer),
     };
-    reply.unwrap_or(Reply::Close)
+    reply.unwrap_or(BrokerReply::Close)
 }
 
-fn answer(state: &mut State, broker: i32, request: &Request) -> Option<BytesMut> {
+fn answer(state: &mut ClusterState, broker: i32, request: &Request) -> Option<BytesMut> {
     let Request { api, version, correlation, fault, .. } = request;
     let code = match fault {
         Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
@@ -129,9 +128,9 @@ fn answer(state: &mut State, broker: i32, request: &Request) -> Option<BytesMut>
 }
 
 fn authenticate(
-    state: &State,
+    state: &ClusterState,
     request: &Request,
-    session: &mut Session,
+    session: &mut SaslState,
     now: Instant,
 ) -> Option<BytesMut> {
     let sasl = state.settings.sasl.as_ref();
@@ -145,23 +144,23 @@ fn authenticate(
     encode(&response, request.version, request.correlation)
 }
 
-fn produce(state: &mut State, broker: i32, request: &Request) -> Option<Reply> {
+fn produce(state: &mut ClusterState, broker: i32, request: &Request) -> Option<BrokerReply> {
     let asked = body::<ProduceRequest>(request)?;
     let (version, fault) = (request.version, request.fault.as_ref());
     let mut response = Produce { state, broker, version, fault }.execute(&asked);
     response.throttle_time_ms = throttle(fault);
     if asked.acks != 0 {
-        return encode(&response, version, request.correlation).map(Reply::Answer);
+        return encode(&response, version, request.correlation).map(BrokerReply::Answer);
     }
     // Without an answer, closing is the only way to tell of a refusal.
     let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     let closes = matches!(fault, Some(Fault::CloseAfter | Fault::CutAnswer));
     let refused = answers.any(|answer| answer.error_code != 0);
-    Some(if closes || refused { Reply::Close } else { Reply::Nothing })
+    Some(if closes || refused { BrokerReply::Close } else { BrokerReply::Nothing })
 }
 
 /// What was on the wire is recorded even if nobody executes it.
-pub(super) fn drop_batches(state: &mut State, broker: i32, request: &Request) {
+pub(super) fn drop_batches(state: &mut ClusterState, broker: i32, request: &Request) {
     if request.api == PRODUCE && state.executes(broker, PRODUCE, request.version) {
         let (version, fault) = (request.version, request.fault.as_ref());
         let asked = body::<ProduceRequest>(request).unwrap_or_default();

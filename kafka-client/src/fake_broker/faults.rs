@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Dice;
+use super::dice::Dice;
 
 /// One thing that goes wrong with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]

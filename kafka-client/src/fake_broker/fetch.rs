@@ -13,7 +13,7 @@ use kafka_protocol::messages::fetch_response::{
 
 use super::faults::{Fault, Trace};
 use super::log::Read;
-use super::state::{Partition, State};
+use super::state::{ClusterState, FakePartition};
 
 /// A Fetch request at a broker.
 pub(super) struct Fetch<'a> {
@@ -74,7 +74,7 @@ impl Fetch<'_> {
     }
 
     /// What there is now.
-    pub(super) fn look(&self, state: &State) -> Fetched {
+    pub(super) fn look(&self, state: &ClusterState) -> Fetched {
         let refused = match self.fault {
             Some(Fault::Refuse { code, trace: Trace::Nothing }) => *code,
             _ => 0,
@@ -101,7 +101,7 @@ impl Fetch<'_> {
 
     fn topic(
         &self,
-        state: &State,
+        state: &ClusterState,
         topic: &FetchTopic,
         refused: i16,
         budget: &mut ByteBudget,
@@ -159,9 +159,9 @@ impl ByteBudget {
     /// Reads as much as there is budget for, and takes it off.
     fn read<'a>(
         &mut self,
-        partition: &'a Partition,
+        partition: &'a FakePartition,
         asked: &FetchPartition,
-    ) -> Result<(&'a Partition, Read), i16> {
+    ) -> Result<(&'a FakePartition, Read), i16> {
         let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(self.bytes);
         let read = partition.log.read(asked.fetch_offset, most, self.takes_one);
         let read = read.ok_or(OFFSET_OUT_OF_RANGE)?;
@@ -171,7 +171,7 @@ impl ByteBudget {
     }
 }
 
-fn told(index: i32, read: Result<(&Partition, Read), i16>) -> (PartitionData, Vec<Bytes>) {
+fn told(index: i32, read: Result<(&FakePartition, Read), i16>) -> (PartitionData, Vec<Bytes>) {
     let answer = PartitionData::default().with_partition_index(index);
     match read {
         // Without transactions every record is stable.

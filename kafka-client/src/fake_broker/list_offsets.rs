@@ -7,11 +7,11 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::log::Found;
-use super::state::{Partition, State};
+use super::state::{ClusterState, FakePartition};
 
 /// A ListOffsets request at a broker.
 pub(super) struct ListOffsets<'a> {
-    pub(super) state: &'a State,
+    pub(super) state: &'a ClusterState,
     pub(super) broker: i32,
     pub(super) version: i16,
     /// Refuses every partition, unless it is 0.
@@ -65,7 +65,7 @@ impl ListOffsets<'_> {
 }
 
 /// The place that is asked for, if there is one; or the code of a refusal.
-fn find(partition: &Partition, timestamp: i64) -> Result<Option<Found>, i16> {
+fn find(partition: &FakePartition, timestamp: i64) -> Result<Option<Found>, i16> {
     let (log, now) = (&partition.log, partition.leadership.now().epoch);
     let place = |offset, leader_epoch| Found { offset, timestamp_ms: -1, leader_epoch };
     match timestamp {

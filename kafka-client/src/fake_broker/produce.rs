@@ -10,14 +10,13 @@ use tokio::time::Instant;
 
 use super::faults::{Fault, Trace};
 use super::log;
-use super::sequences::Verdict;
-use super::state::State;
-use super::{Arrival, Fate};
+use super::sequences::SequenceCheck;
+use super::state::{Arrival, ClusterState, Fate};
 use crate::record_batch::BatchHeader;
 
 /// A Produce request at a broker.
 pub(super) struct Produce<'a> {
-    pub(super) state: &'a mut State,
+    pub(super) state: &'a mut ClusterState,
     pub(super) broker: i32,
     pub(super) version: i16,
     pub(super) fault: Option<&'a Fault>,
@@ -129,12 +128,12 @@ impl Produce<'_> {
             Err(code) => return Fate::Refused(code),
         };
         let verdict = if checked.header.producer_id < 0 {
-            Verdict::Append
+            SequenceCheck::Append
         } else {
             partition.log.producers.judge(&checked.header, without_state)
         };
         match verdict {
-            Verdict::Append => {
+            SequenceCheck::Append => {
                 let epoch = partition.leadership.now().epoch;
                 let offset = partition.log.append(&checked, epoch);
                 if let Some(most) = retention_bytes {
@@ -143,8 +142,8 @@ impl Produce<'_> {
                 self.state.changed.notify_waiters();
                 Fate::Appended(offset)
             }
-            Verdict::Duplicate(offset) => Fate::Duplicate(offset),
-            Verdict::Refuse(code) => Fate::Refused(code),
+            SequenceCheck::Duplicate(offset) => Fate::Duplicate(offset),
+            SequenceCheck::Refuse(code) => Fate::Refused(code),
         }
     }
 

@@ -17,8 +17,27 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 
-use crate::shape::Kind::{Blob, Fixed, Ints, List, One, Text};
+use crate::shape::FieldKind::{Blob, Fixed, Ints, List, One, Text};
 use crate::shape::{self, Dialect, Field, Struct, always, since};
+
+/// The key of Produce.
+pub const PRODUCE: i16 = 0;
+/// The key of Fetch.
+pub const FETCH: i16 = 1;
+/// The key of ListOffsets.
+pub const LIST_OFFSETS: i16 = 2;
+/// The key of Metadata.
+pub const METADATA: i16 = 3;
+/// The key of FindCoordinator.
+pub const FIND_COORDINATOR: i16 = 10;
+/// The key of SaslHandshake.
+pub const SASL_HANDSHAKE: i16 = 17;
+/// The key of ApiVersions.
+pub const API_VERSIONS: i16 = 18;
+/// The key of InitProducerId.
+pub const INIT_PRODUCER_ID: i16 = 22;
+/// The key of SaslAuthenticate.
+pub const SASL_AUTHENTICATE: i16 = 36;
 
 /// Bytes of API key, version and correlation id.
 pub(super) const HEAD_BYTES: usize = 8;
@@ -48,7 +67,7 @@ pub(super) fn body<R: Asked>(frame: &Bytes, version: i16) -> Option<R> {
 }
 
 /// A field that went with version `most`.
-const fn until(most: i16, kind: shape::Kind) -> Field {
+const fn until(most: i16, kind: shape::FieldKind) -> Field {
     Field { least: 0, most, kind }
 }
 

@@ -11,8 +11,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
-use crate::sasl::ScramHash;
+use super::requests::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
+use crate::sasl::{Mechanism, ScramHash};
 
 /// What a cluster demands of its clients.
 #[derive(Debug, Clone)]
@@ -34,7 +34,14 @@ pub struct FakeSasl {
 impl Default for FakeSasl {
     fn default() -> Self {
         Self {
-            mechanisms: vec!["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+            mechanisms: [
+                Mechanism::Plain,
+                Mechanism::ScramSha256,
+                Mechanism::ScramSha512,
+                Mechanism::OAuthBearer,
+            ]
+            .map(Mechanism::name)
+            .to_vec(),
             users: BTreeMap::new(),
             tokens: BTreeSet::new(),
             lifetime: None,
@@ -46,14 +53,14 @@ impl Default for FakeSasl {
 
 /// How far a connection has come.
 #[derive(Debug, Default)]
-pub(super) struct Session {
-    phase: Phase,
+pub(super) struct SaslState {
+    phase: ExchangePhase,
     /// When it was authenticated, and until when that holds.
     authenticated: Option<(Instant, Option<Instant>)>,
 }
 
 #[derive(Debug, Default)]
-enum Phase {
+enum ExchangePhase {
     /// No exchange is under way.
     #[default]
     Idle,
@@ -73,17 +80,17 @@ const SASL_AUTHENTICATION_FAILED: i16 = 58;
 /// Two authentications of a connection must be so far apart (KIP-368).
 const LEAST_BETWEEN: Duration = Duration::from_secs(1);
 
-impl Session {
+impl SaslState {
     /// Whether a request of this API is executed now; if not, the broker hangs up.
     pub(super) fn admits(&self, sasl: Option<&FakeSasl>, api: i16, now: Instant) -> bool {
         if sasl.is_none() {
             return true;
         }
         match (&self.phase, self.authenticated) {
-            (Phase::Idle, Some((_, until))) => {
+            (ExchangePhase::Idle, Some((_, until))) => {
                 api == SASL_HANDSHAKE || until.is_none_or(|until| now < until)
             }
-            (Phase::Idle, None) => [API_VERSIONS, SASL_HANDSHAKE].contains(&api),
+            (ExchangePhase::Idle, None) => [API_VERSIONS, SASL_HANDSHAKE].contains(&api),
             _ => api == SASL_AUTHENTICATE,
         }
     }
@@ -104,7 +111,7 @@ impl Session {
         if !sasl.mechanisms.contains(&request.mechanism.as_str()) {
             return response.with_error_code(UNSUPPORTED_SASL_MECHANISM);
         }
-        self.phase = Phase::Chosen(request.mechanism.to_string());
+        self.phase = ExchangePhase::Chosen(request.mechanism.to_string());
         response
     }
 
@@ -118,14 +125,18 @@ impl Session {
     ) -> Option<SaslAuthenticateResponse> {
         let text = String::from_utf8(request.auth_bytes.to_vec()).ok()?;
         let said = match std::mem::take(&mut self.phase) {
-            Phase::Chosen(mechanism) if mechanism == "PLAIN" => plain(sasl, &text),
-            Phase::Chosen(mechanism) if mechanism == "OAUTHBEARER" => bearer(sasl, &text),
-            Phase::Chosen(mechanism) => challenge(sasl, &mechanism, &text),
-            Phase::Challenged { proof, signature } => {
+            ExchangePhase::Chosen(mechanism) if mechanism == Mechanism::Plain.name() => {
+                plain(sasl, &text)
+            }
+            ExchangePhase::Chosen(mechanism) if mechanism == Mechanism::OAuthBearer.name() => {
+                bearer(sasl, &text)
+            }
+            ExchangePhase::Chosen(mechanism) => challenge(sasl, &mechanism, &text),
+            ExchangePhase::Challenged { proof, signature } => {
                 Said::check(text.ends_with(&format!(",p={proof}")), format!("v={signature}"))
             }
-            Phase::Refused => Said::No,
-            Phase::Idle => return None,
+            ExchangePhase::Refused => Said::No,
+            ExchangePhase::Idle => return None,
         };
         let response = SaslAuthenticateResponse::default();
         Some(match said {
@@ -153,7 +164,7 @@ impl Session {
 enum Said {
     Yes(String),
     No,
-    Next(Phase, String),
+    Next(ExchangePhase, String),
 }
 
 impl Said {
@@ -172,11 +183,15 @@ fn bearer(sasl: &FakeSasl, text: &str) -> Said {
     if sasl.tokens.iter().any(begins) {
         return Said::Yes(String::new());
     }
-    Said::Next(Phase::Refused, r#"{"status":"invalid_token"}"#.to_owned())
+    Said::Next(ExchangePhase::Refused, r#"{"status":"invalid_token"}"#.to_owned())
 }
 
 fn challenge(sasl: &FakeSasl, mechanism: &str, text: &str) -> Said {
-    let hash = if mechanism == "SCRAM-SHA-256" { ScramHash::Sha256 } else { ScramHash::Sha512 };
+    let hash = if mechanism == Mechanism::ScramSha256.name() {
+        ScramHash::Sha256
+    } else {
+        ScramHash::Sha512
+    };
     let Some(bare) = text.strip_prefix("n,,") else { return Said::No };
     let mut parts = bare.split(',');
     let user = parts.next().and_then(|part| part.strip_prefix("n=")).unwrap_or_default();
@@ -193,5 +208,5 @@ fn challenge(sasl: &FakeSasl, mechanism: &str, text: &str) -> Said {
     let proof: Vec<u8> = key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
     let key = hash.hmac(&salted, if sasl.is_honest { b"Server Key" } else { b"Another Key" });
     let signature = BASE64_STANDARD.encode(hash.hmac(&key, signed.as_bytes()));
-    Said::Next(Phase::Challenged { proof: BASE64_STANDARD.encode(proof), signature }, first)
+    Said::Next(ExchangePhase::Challenged { proof: BASE64_STANDARD.encode(proof), signature }, first)
 }

@@ -18,7 +18,7 @@ pub enum WithoutState {
 
 /// What to do with a batch that carries a producer id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SequenceCheck {
     Append,
     /// It is in the log at this offset.
     Duplicate(i64),
@@ -53,32 +53,32 @@ const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
 
 impl Producers {
-    pub(super) fn judge(&self, batch: &BatchHeader, without_state: WithoutState) -> Verdict {
+    pub(super) fn judge(&self, batch: &BatchHeader, without_state: WithoutState) -> SequenceCheck {
         let (first, last) = (batch.base_sequence, last_sequence(batch));
         let Some(known) = self.0.get(&batch.producer_id) else {
             return match without_state {
-                _ if first == 0 => Verdict::Append,
-                WithoutState::AnyFirst => Verdict::Append,
-                WithoutState::OutOfOrder => Verdict::Refuse(OUT_OF_ORDER_SEQUENCE_NUMBER),
-                WithoutState::UnknownProducer => Verdict::Refuse(UNKNOWN_PRODUCER_ID),
+                _ if first == 0 => SequenceCheck::Append,
+                WithoutState::AnyFirst => SequenceCheck::Append,
+                WithoutState::OutOfOrder => SequenceCheck::Refuse(OUT_OF_ORDER_SEQUENCE_NUMBER),
+                WithoutState::UnknownProducer => SequenceCheck::Refuse(UNKNOWN_PRODUCER_ID),
             };
         };
         if batch.producer_epoch < known.epoch {
-            return Verdict::Refuse(INVALID_PRODUCER_EPOCH);
+            return SequenceCheck::Refuse(INVALID_PRODUCER_EPOCH);
         }
         let expected = if batch.producer_epoch > known.epoch {
             0
         } else {
             let is_same = |span: &&Span| span.first == first && span.last == last;
             if let Some(span) = known.spans.iter().find(is_same) {
-                return Verdict::Duplicate(span.offset);
+                return SequenceCheck::Duplicate(span.offset);
             }
             known.spans.back().map_or(first, |span| wrap(i64::from(span.last) + 1))
         };
         if first == expected {
-            Verdict::Append
+            SequenceCheck::Append
         } else {
-            Verdict::Refuse(OUT_OF_ORDER_SEQUENCE_NUMBER)
+            SequenceCheck::Refuse(OUT_OF_ORDER_SEQUENCE_NUMBER)
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    fn judge(producers: &Producers, batch: &BatchHeader) -> Verdict {
+    fn judge(producers: &Producers, batch: &BatchHeader) -> SequenceCheck {
         producers.judge(batch, WithoutState::AnyFirst)
     }
 
@@ -156,18 +156,22 @@ mod tests {
     #[test]
     fn one_behind_the_last_is_taken_and_a_gap_is_not() {
         let producers = after(&[batch(0, 0, 3)]);
-        assert_eq!(judge(&producers, &batch(0, 3, 2)), Verdict::Append);
-        assert_eq!(judge(&producers, &batch(0, 4, 2)), Verdict::Refuse(45));
-        assert_eq!(judge(&producers, &batch(0, 0, 2)), Verdict::Refuse(45), "not the same pair");
+        assert_eq!(judge(&producers, &batch(0, 3, 2)), SequenceCheck::Append);
+        assert_eq!(judge(&producers, &batch(0, 4, 2)), SequenceCheck::Refuse(45));
+        assert_eq!(
+            judge(&producers, &batch(0, 0, 2)),
+            SequenceCheck::Refuse(45),
+            "not the same pair"
+        );
     }
 
     #[test]
     fn five_batches_are_remembered() {
         let sent: Vec<_> = (0..6).map(|n| batch(0, n, 1)).collect();
         let producers = after(&sent);
-        assert_eq!(judge(&producers, &sent[0]), Verdict::Refuse(45));
-        assert_eq!(judge(&producers, &sent[1]), Verdict::Duplicate(101));
-        assert_eq!(judge(&producers, &sent[5]), Verdict::Duplicate(105));
+        assert_eq!(judge(&producers, &sent[0]), SequenceCheck::Refuse(45));
+        assert_eq!(judge(&producers, &sent[1]), SequenceCheck::Duplicate(101));
+        assert_eq!(judge(&producers, &sent[5]), SequenceCheck::Duplicate(105));
     }
 
     #[test]
@@ -180,19 +184,19 @@ mod tests {
         producers.remember(&BatchHeader { base_sequence: 1, ..of(0) }, 5000);
         producers.remember(&of(9999), 5001);
         assert_eq!(producers.0.len(), PRODUCERS);
-        assert_eq!(judge(&producers, &of(0)), Verdict::Duplicate(0));
-        assert_eq!(judge(&producers, &of(1)), Verdict::Append, "nothing is known of it");
-        assert_eq!(judge(&producers, &of(9999)), Verdict::Duplicate(5001));
+        assert_eq!(judge(&producers, &of(0)), SequenceCheck::Duplicate(0));
+        assert_eq!(judge(&producers, &of(1)), SequenceCheck::Append, "nothing is known of it");
+        assert_eq!(judge(&producers, &of(9999)), SequenceCheck::Duplicate(5001));
     }
 
     #[test]
     fn an_older_epoch_is_fenced_and_a_newer_one_starts_at_0() {
         let producers = after(&[batch(2, 0, 3)]);
-        assert_eq!(judge(&producers, &batch(1, 3, 1)), Verdict::Refuse(47));
-        assert_eq!(judge(&producers, &batch(3, 3, 1)), Verdict::Refuse(45));
-        assert_eq!(judge(&producers, &batch(3, 0, 3)), Verdict::Append);
+        assert_eq!(judge(&producers, &batch(1, 3, 1)), SequenceCheck::Refuse(47));
+        assert_eq!(judge(&producers, &batch(3, 3, 1)), SequenceCheck::Refuse(45));
+        assert_eq!(judge(&producers, &batch(3, 0, 3)), SequenceCheck::Append);
         let moved_on = after(&[batch(2, 0, 3), batch(3, 0, 3)]);
-        assert_eq!(judge(&moved_on, &batch(3, 0, 3)), Verdict::Duplicate(101));
+        assert_eq!(judge(&moved_on, &batch(3, 0, 3)), SequenceCheck::Duplicate(101));
     }
 
     #[test]
@@ -200,19 +204,19 @@ mod tests {
         let (mut producers, later) = (after(&[batch(0, 0, 3)]), batch(0, 3, 1));
         producers.forget();
         let judge = |switch| producers.judge(&later, switch);
-        assert_eq!(judge(WithoutState::AnyFirst), Verdict::Append);
-        assert_eq!(judge(WithoutState::OutOfOrder), Verdict::Refuse(45));
-        assert_eq!(judge(WithoutState::UnknownProducer), Verdict::Refuse(59));
+        assert_eq!(judge(WithoutState::AnyFirst), SequenceCheck::Append);
+        assert_eq!(judge(WithoutState::OutOfOrder), SequenceCheck::Refuse(45));
+        assert_eq!(judge(WithoutState::UnknownProducer), SequenceCheck::Refuse(59));
         let first = producers.judge(&batch(0, 0, 1), WithoutState::OutOfOrder);
-        assert_eq!(first, Verdict::Append);
+        assert_eq!(first, SequenceCheck::Append);
     }
 
     #[test]
     fn sequences_wrap_inside_and_behind_a_batch() {
         let producers = after(&[batch(0, i32::MAX - 1, 4)]);
-        assert_eq!(judge(&producers, &batch(0, 2, 1)), Verdict::Append);
-        assert_eq!(judge(&producers, &batch(0, i32::MAX - 1, 4)), Verdict::Duplicate(100));
+        assert_eq!(judge(&producers, &batch(0, 2, 1)), SequenceCheck::Append);
+        assert_eq!(judge(&producers, &batch(0, i32::MAX - 1, 4)), SequenceCheck::Duplicate(100));
         let producers = after(&[batch(0, i32::MAX, 1)]);
-        assert_eq!(judge(&producers, &batch(0, 0, 1)), Verdict::Append);
+        assert_eq!(judge(&producers, &batch(0, 0, 1)), SequenceCheck::Append);
     }
 }

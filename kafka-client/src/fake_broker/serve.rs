@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::FakeCluster;
 use super::answers::encode;
-use super::execute::{Reply, Request, drop_batches, execute, throttle};
+use super::execute::{BrokerReply, Request, drop_batches, execute, throttle};
 use super::faults::Fault;
 use super::fetch::Fetch;
 use super::requests::HEAD_BYTES;
-use super::sasl::Session;
+use super::sasl::SaslState;
 
 /// Bytes of the length in front of a request.
 const LENGTH_BYTES: usize = 4;
@@ -45,7 +45,7 @@ impl FakeCluster {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut heard = BytesMut::new();
-        let mut session = Session::default();
+        let mut session = SaslState::default();
         loop {
             let request = self.read(&mut stream, &mut heard).await?;
             let fault = request.fault.clone();
@@ -59,12 +59,12 @@ impl FakeCluster {
             }
             let reply = execute(&mut self.state.lock(), broker, &request, &mut session);
             let answer = match reply {
-                Reply::Answer(answer) => answer,
-                Reply::Fetch(asked) => {
+                BrokerReply::Answer(answer) => answer,
+                BrokerReply::Fetch(asked) => {
                     self.fetch(broker, &request, &asked, &mut stream, &mut heard).await?
                 }
-                Reply::Nothing => continue,
-                Reply::Close => return None,
+                BrokerReply::Nothing => continue,
+                BrokerReply::Close => return None,
             };
             match fault {
                 Some(Fault::CloseAfter) => return None,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{FakeSasl, WithoutState};
+use super::sasl::FakeSasl;
+use super::sequences::WithoutState;
 
 /// How a cluster behaves when nothing is made to fail.
 #[derive(Debug, Clone)]

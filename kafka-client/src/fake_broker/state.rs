@@ -3,21 +3,59 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::dice::Dice;
 use super::faults::{Fault, Faults};
 use super::leadership::Leadership;
 use super::log::Log;
-use super::{
-    API_VERSIONS, Arrival, Dice, FETCH, FIND_COORDINATOR, FakeSettings, INIT_PRODUCER_ID,
-    LIST_OFFSETS, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+use super::requests::{
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
+use super::settings::FakeSettings;
+use crate::record_batch::BatchHeader;
+
+/// A Produce request's batch that reached a broker.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// When it was executed.
+    pub at: Instant,
+    /// Who executed it.
+    pub broker: i32,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// As in the request.
+    pub acks: i16,
+    /// The batch as it was on the wire.
+    pub batch: Bytes,
+    /// Its header, if it has one that can be read.
+    pub header: Option<BatchHeader>,
+    /// What the broker did with it.
+    pub fate: Fate,
+}
+
+/// What a broker did with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Appended at this offset.
+    Appended(i64),
+    /// It was in the log already, at this offset.
+    Duplicate(i64),
+    /// Refused with this code; nothing was appended.
+    Refused(i16),
+    /// Not executed.
+    Dropped,
+}
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ClusterState {
     pub(super) settings: FakeSettings,
     pub(super) cluster_id: String,
     /// Addresses that lead to a broker and that it does not advertise.
@@ -27,7 +65,7 @@ pub(super) struct State {
     pub(super) dice: Dice,
     pub(super) faults: Faults,
     pub(super) brokers: BTreeMap<i32, Broker>,
-    pub(super) topics: BTreeMap<String, Topic>,
+    pub(super) topics: BTreeMap<String, FakeTopic>,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) requests: BTreeMap<i16, u64>,
     pub(super) connections: usize,
@@ -49,13 +87,13 @@ pub(super) struct Broker {
 }
 
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct FakeTopic {
     pub(super) id: u128,
-    pub(super) partitions: Vec<Partition>,
+    pub(super) partitions: Vec<FakePartition>,
 }
 
 #[derive(Debug)]
-pub(super) struct Partition {
+pub(super) struct FakePartition {
     pub(super) leadership: Leadership,
     pub(super) log: Log,
 }
@@ -82,7 +120,7 @@ const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const FENCED_LEADER_EPOCH: i16 = 74;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
 
-impl State {
+impl ClusterState {
     pub(super) fn new(settings: FakeSettings) -> Self {
         Self {
             cluster_id: "fake".to_owned(),
@@ -171,21 +209,21 @@ impl State {
     }
 
     pub(super) fn create_topic(&mut self, name: &str, leaders: &[i32]) {
-        let partition = |leader: &i32| Partition {
+        let partition = |leader: &i32| FakePartition {
             leadership: Leadership::new(Some(*leader).filter(|id| *id >= 0)),
             log: Log::default(),
         };
         let id = u128::from(self.dice.any()) + 1;
         let partitions = leaders.iter().map(partition).collect();
-        self.topics.insert(name.to_owned(), Topic { id, partitions });
+        self.topics.insert(name.to_owned(), FakeTopic { id, partitions });
         self.changed.notify_waiters();
     }
 
-    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
+    pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&FakePartition> {
         self.topics.get(topic)?.partitions.get(usize::try_from(index).ok()?)
     }
 
-    pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut Partition> {
+    pub(super) fn partition_mut(&mut self, topic: &str, index: i32) -> Option<&mut FakePartition> {
         self.topics.get_mut(topic)?.partitions.get_mut(usize::try_from(index).ok()?)
     }
 
@@ -202,7 +240,7 @@ impl State {
         topic: &str,
         index: i32,
         epoch: i32,
-    ) -> Result<&Partition, i16> {
+    ) -> Result<&FakePartition, i16> {
         let partition = self.partition(topic, index).ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
         let (now, leadership) = (Instant::now(), &partition.leadership);
         let known = leadership.heard_by(broker, now).epoch;

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::topic::{Partition, State};
 use crate::backoff::{Backoff, random};
-use crate::calls::metadata::MetadataAnswer;
+use crate::calls::metadata::{MetadataAnswer, PartitionAnswer, TopicAnswer};
 use crate::error::Reason;
+use crate::error::policy::{Class, class};
 use crate::limits::{NEGATIVE_ENTRY, TOPIC_IDLE, TOPICS, UNKNOWN_TOPIC};
 
 /// Topics in use, and the state of refreshing.
 #[derive(Debug)]
 pub(super) struct Cache {
-    topics: BTreeMap<Arc<str>, Entry>,
+    topics: BTreeMap<Arc<str>, CachedTopic>,
     /// Rounds that were applied. Complaints about an older one are out of date.
     generation: u64,
     started: u64,
@@ -28,11 +28,11 @@ pub(super) struct Cache {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedTopic {
     last_used: Instant,
     /// The last round that a broker answered for this topic.
     heard: u64,
-    state: State,
+    status: TopicStatus,
 }
 
 /// Whether what is known is enough.
@@ -86,25 +86,27 @@ impl Cache {
     pub(super) fn lookup(&mut self, topic: &str, wish: Wish, now: Instant) -> Lookup {
         let Some(entry) = self.topics.get_mut(topic) else { return self.admit(topic, now) };
         if wish.since >= entry.last_used + UNKNOWN_TOPIC {
-            entry.state.wanted_again(now);
+            entry.status.wanted_again(now);
         }
         entry.last_used = now;
         let is_heard = entry.heard > wish.round;
-        match &entry.state {
-            State::Known { partitions, .. } if is_heard || wish.trust == Trust::Believed => {
+        match &entry.status {
+            TopicStatus::Known { partitions, .. } if is_heard || wish.trust == Trust::Believed => {
                 return Lookup::Known(partitions.len());
             }
-            State::Refused { reason, .. } if is_heard => return Lookup::Refused(reason.clone()),
-            State::Refused { until, reason: Reason::UnknownTopic } if now < *until => {
+            TopicStatus::Refused { reason, .. } if is_heard => {
+                return Lookup::Refused(reason.clone());
+            }
+            TopicStatus::Refused { until, reason: Reason::UnknownTopic } if now < *until => {
                 return Lookup::Refused(Reason::UnknownTopic);
             }
-            State::Open { since } if is_heard && now >= *since + UNKNOWN_TOPIC => {
+            TopicStatus::Open { since } if is_heard && now >= *since + UNKNOWN_TOPIC => {
                 let (until, reason) = (now + NEGATIVE_ENTRY, Reason::UnknownTopic);
                 tracing::warn!(topic, "unknown_topic");
-                entry.state = State::Refused { until, reason: reason.clone() };
+                entry.status = TopicStatus::Refused { until, reason: reason.clone() };
                 return Lookup::Refused(reason);
             }
-            State::Known { .. } | State::Refused { .. } | State::Open { .. } => {}
+            TopicStatus::Known { .. } | TopicStatus::Refused { .. } | TopicStatus::Open { .. } => {}
         }
         self.ask_again(now);
         Lookup::Wanted
@@ -118,7 +120,8 @@ impl Cache {
         if self.topics.len() >= TOPICS {
             return Lookup::Refused(Reason::TooManyTopics);
         }
-        let entry = Entry { last_used: now, heard: 0, state: State::Open { since: now } };
+        let entry =
+            CachedTopic { last_used: now, heard: 0, status: TopicStatus::Open { since: now } };
         self.topics.insert(topic.into(), entry);
         self.ask_within(self.retry.after(self.streak.min(1), random()), now);
         Lookup::Wanted
@@ -131,7 +134,7 @@ impl Cache {
             return None;
         };
         entry.last_used = now;
-        let State::Known { partitions, .. } = &entry.state else { return None };
+        let TopicStatus::Known { partitions, .. } = &entry.status else { return None };
         partitions.get(usize::try_from(partition).ok()?)?.leader
     }
 
@@ -142,8 +145,8 @@ impl Cache {
 
     /// A topic's id and its number of partitions.
     pub(super) fn known(&self, topic: &str) -> Option<(u128, usize)> {
-        match &self.topics.get(topic)?.state {
-            State::Known { id, partitions } => Some((*id, partitions.len())),
+        match &self.topics.get(topic)?.status {
+            TopicStatus::Known { id, partitions } => Some((*id, partitions.len())),
             _ => None,
         }
     }
@@ -173,13 +176,14 @@ impl Cache {
         epoch: i32,
     ) -> bool {
         let entry = self.topics.get_mut(topic);
-        let Some(State::Known { partitions, .. }) = entry.map(|entry| &mut entry.state) else {
+        let Some(TopicStatus::Known { partitions, .. }) = entry.map(|entry| &mut entry.status)
+        else {
             return false;
         };
         let index = usize::try_from(partition).unwrap_or(usize::MAX);
         match partitions.get_mut(index) {
             Some(known) if known.epoch.is_none_or(|seen| epoch > seen) => {
-                *known = Partition { leader: Some(leader), epoch: Some(epoch) };
+                *known = CachedPartition { leader: Some(leader), epoch: Some(epoch) };
                 true
             }
             _ => false,
@@ -211,7 +215,7 @@ impl Cache {
 
     /// Another cluster has taken the place of ours: nothing that is known is true any more.
     pub(super) fn forget_cluster(&mut self, now: Instant) {
-        self.topics.values_mut().for_each(|entry| entry.state = State::Open { since: now });
+        self.topics.values_mut().for_each(|entry| entry.status = TopicStatus::Open { since: now });
     }
 
     /// A round ended with an answer.
@@ -220,11 +224,11 @@ impl Cache {
         self.generation += 1;
         for topic in answer.topics {
             if let Some(entry) = self.topics.get_mut(topic.name.as_str()) {
-                entry.state.apply(topic, now);
+                entry.status.apply(topic, now);
                 entry.heard = self.started;
             }
         }
-        let settled = self.topics.values().all(|entry| entry.state.is_settled());
+        let settled = self.topics.values().all(|entry| entry.status.is_settled());
         self.streak = if settled { 0 } else { self.streak.saturating_add(1) };
         if settled {
             // Whatever was wanted meanwhile has been answered with it.
@@ -246,15 +250,113 @@ impl Cache {
     /// Names that nobody is known to have: they must not keep a real topic out. Who still waits for
     /// one asks again.
     fn forget_doubtful(&mut self, now: Instant) {
-        self.topics.retain(|_, entry| match entry.state {
-            State::Known { .. } => true,
-            State::Open { .. } => now < entry.last_used + UNKNOWN_TOPIC,
-            State::Refused { .. } => false,
+        self.topics.retain(|_, entry| match entry.status {
+            TopicStatus::Known { .. } => true,
+            TopicStatus::Open { .. } => now < entry.last_used + UNKNOWN_TOPIC,
+            TopicStatus::Refused { .. } => false,
         });
     }
 
     fn forget_idle(&mut self, now: Instant) {
         self.topics.retain(|_, entry| now < entry.last_used + TOPIC_IDLE);
+    }
+}
+
+#[derive(Debug)]
+enum TopicStatus {
+    /// Asked for, and not answered yet or not known by the broker that answered.
+    Open {
+        since: Instant,
+    },
+    Refused {
+        /// An unknown topic is refused until then without a question.
+        until: Instant,
+        reason: Reason,
+    },
+    Known {
+        id: u128,
+        partitions: Vec<CachedPartition>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct CachedPartition {
+    leader: Option<i32>,
+    epoch: Option<i32>,
+}
+
+impl TopicStatus {
+    fn apply(&mut self, answer: TopicAnswer, now: Instant) {
+        match (answer.code, class(answer.code)) {
+            // A topic that is being created has no partitions yet.
+            (0, _) if answer.partitions.is_empty() => {
+                if let Self::Refused { .. } = self {
+                    *self = Self::Open { since: now };
+                }
+            }
+            (0, _) => self.update(answer),
+            (code, Class::TopicRefused) => {
+                let reason = Reason::of_code(code);
+                *self = Self::Refused { until: now + NEGATIVE_ENTRY, reason };
+            }
+            (_, Class::UnknownTopic) => match self {
+                Self::Refused { until, reason: Reason::UnknownTopic } => {
+                    *until = now + NEGATIVE_ENTRY;
+                }
+                Self::Refused { .. } => *self = Self::Open { since: now },
+                // The broker may be behind: what we know stays, and the leader decides when we
+                // write to it.
+                Self::Open { .. } | Self::Known { .. } => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Nobody has wanted it for long: whoever does now has all the time that a topic may be unknown.
+    fn wanted_again(&mut self, now: Instant) {
+        if matches!(self, Self::Open { .. } | Self::Refused { .. }) {
+            *self = Self::Open { since: now };
+        }
+    }
+
+    fn update(&mut self, answer: TopicAnswer) {
+        match self {
+            Self::Known { id, partitions } if *id == answer.id => {
+                merge(partitions, &answer.partitions);
+            }
+            // New, or created again under its old name: nothing of the old one is valid.
+            _ => {
+                let mut partitions = Vec::new();
+                merge(&mut partitions, &answer.partitions);
+                *self = Self::Known { id: answer.id, partitions };
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Open { .. } => false,
+            Self::Refused { .. } => true,
+            Self::Known { partitions, .. } => partitions.iter().all(|p| p.leader.is_some()),
+        }
+    }
+}
+
+/// A partition that is missing in one answer stays; an answer of an older leader epoch is ignored
+/// (KIP-320). `calls::metadata` has bounded the indexes.
+fn merge(partitions: &mut Vec<CachedPartition>, answers: &[PartitionAnswer]) {
+    let width = answers.iter().map(|answer| answer.index + 1).max().unwrap_or(0);
+    if partitions.len() < width {
+        partitions.resize_with(width, CachedPartition::default);
+    }
+    for answer in answers {
+        let epoch = Some(answer.epoch).filter(|epoch| *epoch >= 0);
+        match partitions.get_mut(answer.index) {
+            Some(known) if epoch.is_none() || epoch >= known.epoch => {
+                *known = CachedPartition { leader: answer.leader, epoch: epoch.or(known.epoch) };
+            }
+            _ => {}
+        }
     }
 }
 

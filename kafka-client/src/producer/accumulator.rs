@@ -1,16 +1,21 @@
 //! One partition's open batch and queue; says when a batch is due (pure).
+//!
+//! A record is serialized into the open batch when it is enqueued, so that it is copied once and its
+//! size in the request is known. With `linger.ms` 0 a batch leaves at once while nothing is in flight,
+//! and grows while something is: two hundred records that are sent at the same time make three requests
+//! rather than two hundred, and a single one waits for nothing.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
-use super::batch::{Batch, BatchLimits, Content, Ending, NextBatch, Shipment};
-use super::batch_queue::{BatchQueue, Next};
+use super::batch::{Batch, BatchLimits, Content, Ending, InFlightBatch, NextBatch};
+use super::batch_queue::{BatchQueue, NextSend};
 use super::sequence::Sequence;
-use super::settle::{Cell, Claim, Ledger};
+use super::settle::{Claim, Ledger, OutcomeCell};
+use super::timer::PartitionTimer;
 use super::verdict::Attempts;
-use crate::calls::init_producer_id::Identity;
+use crate::calls::init_producer_id::ProducerIdentity;
 use crate::error::Reason;
 use crate::limits::{
     BATCH_AGE, BATCH_BUFFER_BYTES, PARTITION_SHARE_DIVISOR, PRODUCE_PARTITION_BYTES,
@@ -32,7 +37,7 @@ pub(crate) struct Accumulator {
     /// Bytes of the last batch that was closed: how large the next buffer is made. A batch that
     /// stays small takes no more than its predecessor then, however long it waits.
     expected: usize,
-    alarm: Alarm,
+    timer: PartitionTimer,
     /// In the queue of a sender, or waiting for a leader.
     scheduled: bool,
     /// Why nothing has been written lately.
@@ -60,7 +65,7 @@ impl Accumulator {
             open: None,
             buffered: 0,
             expected: BATCH_BUFFER_BYTES,
-            alarm: Alarm::default(),
+            timer: PartitionTimer::default(),
             scheduled: false,
             last_cause: None,
             mode: Mode::Open,
@@ -76,10 +81,12 @@ impl Accumulator {
         reserved: usize,
         deadline: Instant,
         now: Instant,
-    ) -> Result<(Arc<Cell>, u32), Reason> {
+    ) -> Result<(Arc<OutcomeCell>, u32), Reason> {
         if self.mode == Mode::Draining {
             return Err(Reason::Closed);
         }
+        // A partition without leader would take all of `buffer.memory`, and with it every other one.
+        // One record is always let in, however large.
         if self.buffered > 0 && self.buffered + reserved > self.share() {
             self.turned_away = true;
             return Err(Reason::BufferFull);
@@ -99,7 +106,7 @@ impl Accumulator {
             return Err(Reason::TooLarge);
         }
         self.close_open();
-        let claim = Some(Claim::new(Cell::new(self.partition), self.ledger.clone()));
+        let claim = Some(Claim::new(OutcomeCell::new(self.partition), self.ledger.clone()));
         let content = Content::Growing(builder);
         let (id, attempts) = (self.queue.next_id(), Attempts::default());
         self.open = Some(Batch { id, content, attempts, claim, deadline, not_before: now });
@@ -111,7 +118,7 @@ impl Accumulator {
         record: &Record<'_>,
         reserved: usize,
         deadline: Instant,
-    ) -> Option<(Arc<Cell>, u32)> {
+    ) -> Option<(Arc<OutcomeCell>, u32)> {
         let batch = self.open.as_mut()?;
         let (Content::Growing(builder), Some(claim)) = (&mut batch.content, &mut batch.claim)
         else {
@@ -125,7 +132,7 @@ impl Accumulator {
         claim.reserved += reserved;
         batch.deadline = batch.deadline.min(deadline);
         self.buffered += reserved;
-        self.alarm.expect(deadline);
+        self.timer.expect(deadline);
         if builder.records() >= self.limits.batch_records {
             self.close_open();
         }
@@ -152,16 +159,16 @@ impl Accumulator {
     /// When to call [`Accumulator::on_alarm`] at the latest, if that has changed.
     pub(crate) fn poll_alarm(&mut self) -> Option<Instant> {
         let due = if self.scheduled { None } else { self.due_at() };
-        self.alarm.poll(due)
+        self.timer.poll(due)
     }
 
     /// Settles what is past its deadline.
     pub(crate) fn on_alarm(&mut self, now: Instant) {
-        if !self.alarm.ring(now) {
+        if !self.timer.ring(now) {
             return;
         }
         let no_answer = || Reason::NoAnswer("the request is still under way".into()).into();
-        let silent = || self.queue.is_flying().then(no_answer);
+        let silent = || self.queue.is_in_flight().then(no_answer);
         let reason = Reason::DeadlineExceeded { last: self.last_cause.clone().or_else(silent) };
         if self.open.as_ref().is_some_and(|batch| batch.deadline <= now) {
             self.close_open();
@@ -183,13 +190,17 @@ impl Accumulator {
         if !self.queue.bind(connection) || self.due_at().is_none_or(|at| now < at) {
             return NextBatch::Nothing;
         }
+        // Closing the open batch, stamping it and taking it out is one critical section: what is
+        // stamped first is queued on the connection first, and sequence order is wire order.
         let next = match self.queue.next() {
-            Next::Nothing => None,
-            Next::Batch { id, .. } => self.queue.get(id),
-            Next::Open => self.open.as_ref(),
+            NextSend::Nothing => None,
+            NextSend::Batch { id, .. } => self.queue.get(id),
+            NextSend::Open => self.open.as_ref(),
         };
         let Some(next) = next else { return NextBatch::Nothing };
         let (id, bytes) = (next.id, next.content.len());
+        // The first batch of a request is taken whatever its size: a record of `max.request.size` would
+        // wait for ever otherwise.
         if !is_first && (bytes > room || next.attempts.travels_alone()) {
             self.scheduled = true;
             return NextBatch::NoRoom;
@@ -201,7 +212,7 @@ impl Accumulator {
     }
 
     /// The request of a shipment is over.
-    pub(crate) fn finish(&mut self, shipment: Shipment, ending: Ending) {
+    pub(crate) fn finish(&mut self, shipment: InFlightBatch, ending: Ending) {
         match &ending {
             Ending::Written { .. } => self.last_cause = None,
             Ending::Resend { cause, .. } => self.last_cause = Some(cause.clone()),
@@ -211,7 +222,7 @@ impl Accumulator {
     }
 
     /// Takes a producer id if one is needed. `false`: it needs one other than was offered.
-    pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
+    pub(crate) fn identify(&mut self, offered: Option<ProducerIdentity>) -> bool {
         let ready = self.queue.identify(offered);
         if ready && offered.is_some() {
             self.last_cause = None;
@@ -249,7 +260,7 @@ impl Accumulator {
 
     fn recount(&mut self) {
         let waiting = self.open.iter().map(|batch| batch.deadline);
-        self.alarm.recount(self.queue.deadlines().chain(waiting));
+        self.timer.recount(self.queue.deadlines().chain(waiting));
     }
 
     /// Nothing moves, and why: for the outcome of those whose deadline passes. Says whether
@@ -261,7 +272,7 @@ impl Accumulator {
     }
 
     /// Lets what is here go without lingering; gives the cells in which its outcomes will be.
-    pub(crate) fn flush(&mut self) -> Vec<Arc<Cell>> {
+    pub(crate) fn flush(&mut self) -> Vec<Arc<OutcomeCell>> {
         self.close_open();
         self.queue.cells().collect()
     }
@@ -277,7 +288,7 @@ impl Accumulator {
         self.close_open();
         self.queue.drain().for_each(|claim| claim.give_up(reason.clone()));
         self.buffered = 0;
-        self.alarm.recount(std::iter::empty());
+        self.timer.recount(std::iter::empty());
     }
 
     /// Whether someone was turned away and there is room again. Says so once.
@@ -297,14 +308,14 @@ impl Accumulator {
     /// a linger of zero an open batch goes at once if nothing is in flight, else it grows.
     fn due_at(&self) -> Option<Instant> {
         match self.queue.next() {
-            Next::Nothing => None,
-            Next::Batch { at, .. } => Some(at),
-            Next::Open => {
+            NextSend::Nothing => None,
+            NextSend::Batch { at, .. } => Some(at),
+            NextSend::Open => {
                 let open = self.open.as_ref()?;
                 let since = open.not_before;
                 let patience = open.deadline.saturating_duration_since(since);
                 match self.mode {
-                    Mode::Open if self.limits.linger.is_zero() && self.queue.is_flying() => None,
+                    Mode::Open if self.limits.linger.is_zero() && self.queue.is_in_flight() => None,
                     // A quarter of its patience is left for the request itself.
                     Mode::Open => Some(since + self.limits.linger.min(patience - patience / 4)),
                     Mode::Draining => Some(since),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::batch::{Again, Batch, Content, Ending, NextBatch, Shipment};
-use super::sequence::{Finding, Sequence, Turn};
-use super::settle::{Cell, Claim};
-use crate::calls::init_producer_id::Identity;
+use super::batch::{Batch, Content, Ending, InFlightBatch, NextBatch, ResendReason};
+use super::sequence::{Finding, NextAction, Sequence};
+use super::settle::{Claim, OutcomeCell};
+use crate::calls::init_producer_id::ProducerIdentity;
 use crate::error::Reason;
 use crate::record_batch::Stamp;
 use crate::stats::Counters;
@@ -16,7 +16,7 @@ use crate::stats::Counters;
 #[derive(Debug)]
 pub(crate) struct BatchQueue {
     batches: VecDeque<Batch>,
-    flying: usize,
+    in_flight: usize,
     /// Without it one batch is in flight, and duplicates are possible.
     sequence: Option<Sequence>,
     last_id: u64,
@@ -25,7 +25,7 @@ pub(crate) struct BatchQueue {
 
 /// What may be sent next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextSend {
     Nothing,
     /// This batch, not before a time.
     Batch {
@@ -38,7 +38,7 @@ pub(crate) enum Next {
 
 impl BatchQueue {
     pub(crate) fn new(sequence: Option<Sequence>, stats: Arc<Counters>) -> Self {
-        Self { batches: VecDeque::new(), flying: 0, sequence, last_id: 0, stats }
+        Self { batches: VecDeque::new(), in_flight: 0, sequence, last_id: 0, stats }
     }
 
     pub(crate) fn next_id(&mut self) -> u64 {
@@ -50,21 +50,25 @@ impl BatchQueue {
         self.batches.push_back(batch);
     }
 
-    pub(crate) fn next(&self) -> Next {
-        let of = |batch: &Batch| Next::Batch { id: batch.id, at: batch.not_before };
+    pub(crate) fn next(&self) -> NextSend {
+        let of = |batch: &Batch| NextSend::Batch { id: batch.id, at: batch.not_before };
         let Some(sequence) = &self.sequence else {
-            let front = self.batches.front().map_or(Next::Open, of);
-            return if self.flying > 0 { Next::Nothing } else { front };
+            let front = self.batches.front().map_or(NextSend::Open, of);
+            return if self.in_flight > 0 { NextSend::Nothing } else { front };
         };
-        match sequence.turn() {
-            Turn::Wait => Next::Nothing,
-            Turn::Again { id, not_before } => self.get(id).map_or(Next::Nothing, |batch| {
-                let at = not_before.map_or(batch.not_before, |at| at.max(batch.not_before));
-                Next::Batch { id, at }
-            }),
-            Turn::New | Turn::Identify => {
+        // Batches that have a stamp go in its order. Those without one go behind them all, in the order
+        // of their records, also when the halves of an older batch are among them.
+        match sequence.next_action() {
+            NextAction::Wait => NextSend::Nothing,
+            NextAction::Again { id, not_before } => {
+                self.get(id).map_or(NextSend::Nothing, |batch| {
+                    let at = not_before.map_or(batch.not_before, |at| at.max(batch.not_before));
+                    NextSend::Batch { id, at }
+                })
+            }
+            NextAction::New | NextAction::Identify => {
                 let unstamped = self.batches.iter().find(|batch| !sequence.holds(batch.id));
-                unstamped.map_or(Next::Open, of)
+                unstamped.map_or(NextSend::Open, of)
             }
         }
     }
@@ -79,7 +83,7 @@ impl BatchQueue {
     }
 
     /// Takes a producer id if one is needed; says whether there is one.
-    pub(crate) fn identify(&mut self, offered: Option<Identity>) -> bool {
+    pub(crate) fn identify(&mut self, offered: Option<ProducerIdentity>) -> bool {
         let ready = self.sequence.as_mut().is_none_or(|sequence| sequence.identify(offered));
         self.follow_findings();
         ready
@@ -101,20 +105,21 @@ impl BatchQueue {
             None => Some(Stamp::NONE),
             Some(sequence) => sequence.again(id).or_else(|| sequence.stamp(id, records)),
         };
+        // Without a stamp, nothing leaves: a batch with id −1 is written again at each retry.
         let Some(stamp) = stamp else { return NextBatch::Nothing };
         claim.in_doubt = true;
-        self.flying += 1;
-        let content = std::mem::replace(&mut batch.content, Content::Away);
+        self.in_flight += 1;
+        let content = std::mem::replace(&mut batch.content, Content::InFlight);
         NextBatch::Batch { id, content, records, attempts: batch.attempts.clone(), stamp }
     }
 
     /// The request of a shipment is over. Gives the bytes that are free now.
-    pub(crate) fn finish(&mut self, shipment: Shipment, ending: Ending) -> usize {
+    pub(crate) fn finish(&mut self, shipment: InFlightBatch, ending: Ending) -> usize {
         let Some(place) = self.batches.iter().position(|batch| batch.id == shipment.id) else {
             return 0;
         };
-        self.flying -= 1;
-        let Shipment { id, bytes, attempts, .. } = shipment;
+        self.in_flight -= 1;
+        let InFlightBatch { id, bytes, attempts, .. } = shipment;
         let doubtful = attempts.maybe_written;
         let is_written = matches!(ending, Ending::Written { .. });
         let mut freed = 0;
@@ -130,7 +135,8 @@ impl BatchQueue {
                 }
                 self.tell_again(id, doubtful, why);
             }
-            // Settled at its deadline already: a late answer only counts for the sequences.
+            // Settled at its deadline already: a late answer only counts for the sequences. It does
+            // count: an acknowledged range is no hole, and needs no new epoch.
             settled => {
                 freed += self.settle(place, doubtful, settled);
                 match &mut self.sequence {
@@ -143,12 +149,12 @@ impl BatchQueue {
         freed + self.follow_findings()
     }
 
-    fn tell_again(&mut self, id: u64, doubtful: bool, why: Again) {
+    fn tell_again(&mut self, id: u64, doubtful: bool, why: ResendReason) {
         let Some(sequence) = &mut self.sequence else { return };
         match why {
-            Again::Refused => sequence.on_retry(id, doubtful, None),
-            Again::CutOff(at) => sequence.on_retry(id, doubtful, Some(at)),
-            Again::Trouble(trouble) => sequence.on_trouble(id, trouble, doubtful),
+            ResendReason::Refused => sequence.on_retry(id, doubtful, None),
+            ResendReason::CutOff(at) => sequence.on_retry(id, doubtful, Some(at)),
+            ResendReason::Sequence(error) => sequence.on_sequence_error(id, error, doubtful),
         }
     }
 
@@ -183,13 +189,15 @@ impl BatchQueue {
             let Some(claim) = batch.claim.take_if(|_| batch.deadline <= now) else { return true };
             freed += claim.reserved;
             claim.give_up(reason.clone());
-            let is_flying = matches!(batch.content, Content::Away);
+            // A batch in flight keeps its place until its answer comes: the next epoch must not begin
+            // before it is known whether this one has to be probed.
+            let is_in_flight = matches!(batch.content, Content::InFlight);
             match sequence {
-                Some(sequence) if is_flying => sequence.abandon(batch.id),
+                Some(sequence) if is_in_flight => sequence.abandon(batch.id),
                 Some(sequence) => sequence.on_void(batch.id, batch.attempts.maybe_written),
                 None => {}
             }
-            is_flying
+            is_in_flight
         });
         freed + self.follow_findings()
     }
@@ -203,11 +211,13 @@ impl BatchQueue {
     /// Another cluster has taken the place of ours: settles what that may have, also what is in
     /// flight, and forgets its stamps. Gives the bytes that are free now.
     pub(crate) fn start_over(&mut self, sequence: Option<Sequence>, reason: &Reason) -> usize {
-        (self.sequence, self.flying) = (sequence, 0);
+        (self.sequence, self.in_flight) = (sequence, 0);
         let mut freed = 0;
         self.batches.retain_mut(|batch| {
-            let is_flying = matches!(batch.content, Content::Away);
-            if !is_flying && !batch.attempts.maybe_written {
+            let is_in_flight = matches!(batch.content, Content::InFlight);
+            // What the former cluster provably has not is sent to the new one; the rest would be
+            // written twice if the two hold the same records, such as a mirror and its source.
+            if !is_in_flight && !batch.attempts.maybe_written {
                 return true;
             }
             if let Some(claim) = batch.claim.take() {
@@ -247,12 +257,12 @@ impl BatchQueue {
 
     /// Forgets all batches; gives their claims.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Claim> {
-        self.flying = 0;
+        self.in_flight = 0;
         self.batches.drain(..).filter_map(|batch| batch.claim)
     }
 
     /// Where the outcomes of what is not settled will be.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = Arc<Cell>> {
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Arc<OutcomeCell>> {
         self.batches.iter().filter_map(|batch| Some(batch.claim.as_ref()?.cell.clone()))
     }
 
@@ -267,13 +277,13 @@ impl BatchQueue {
         self.batches.iter().map(|batch| batch.content.capacity()).sum()
     }
 
-    pub(crate) fn is_flying(&self) -> bool {
-        self.flying > 0
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Whether a batch waits to be sent.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.batches.len() > self.flying
+        self.batches.len() > self.in_flight
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,4 +1,7 @@
-//! The client's producer id: asked once, and again only when it is used up.
+//! The producer's id (KIP-98): asked for once, and again only when it is used up.
+//!
+//! All partitions share the id, each with an epoch of its own: brokers keep the state of a producer by
+//! partition, so that one of them can begin a new epoch while the others go on (KIP-360).
 
 use std::sync::Arc;
 
@@ -7,25 +10,25 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::random;
-use crate::calls::init_producer_id::{AskProducerId, Identity};
+use crate::calls::init_producer_id::{AskProducerId, ProducerIdentity};
 use crate::cluster::{Cluster, anyone};
 use crate::error::policy::is_identity_retried;
 use crate::error::{Cause, Reason};
 use crate::log_throttle::LogThrottle;
-use crate::news::{News, Reader};
-use crate::stage::{Fault, Stage};
+use crate::stage::{ConnectionFailure, Stage};
+use crate::watch::{Watch, WatchReader};
 
 /// The handle; the asking itself is done by [`ProducerId::run`] in a task of its own.
 #[derive(Debug)]
 pub(crate) struct ProducerId {
     cluster: Arc<Cluster>,
-    state: News<State>,
+    state: Watch<ProducerIdState>,
     wanted: Notify,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct State {
-    held: Option<Identity>,
+pub(crate) struct ProducerIdState {
+    held: Option<ProducerIdentity>,
     /// Of the cluster that gave it.
     era: u64,
     /// Why the last attempt to get one failed.
@@ -36,7 +39,7 @@ pub(crate) struct State {
 
 /// Why there is no producer id.
 #[derive(Debug)]
-enum Failure {
+enum ProducerIdFailure {
     /// A broker answers that it will in a moment, as each does that has just started.
     NotYet(Reason),
     /// It may work in a moment.
@@ -47,13 +50,14 @@ enum Failure {
 
 impl ProducerId {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
-        Arc::new(Self { cluster, state: News::default(), wanted: Notify::new() })
+        Arc::new(Self { cluster, state: Watch::default(), wanted: Notify::new() })
     }
 
     /// The id to use; if there is none, it is asked for, and the last failure given.
-    pub(crate) fn held(&self) -> Result<Identity, Arc<Reason>> {
+    pub(crate) fn held(&self) -> Result<ProducerIdentity, Arc<Reason>> {
         let state = self.state.latest();
-        // Another cluster may give the same number to someone else.
+        // Another cluster may give the same number to someone else, whose batches ours would then be
+        // taken for.
         state.held.filter(|_| state.era == self.cluster.era()).ok_or_else(|| {
             self.wanted.notify_one();
             state
@@ -74,15 +78,15 @@ impl ProducerId {
     }
 
     /// Why brokers refuse an id, if they do.
-    pub(crate) fn fault(&self) -> Option<Fault> {
-        let State { failure, refused, .. } = self.state.latest();
-        let cause = Reason::NoProducerId(failure?).to_string().into();
+    pub(crate) fn fault(&self) -> Option<ConnectionFailure> {
+        let ProducerIdState { failure, refused, .. } = self.state.latest();
+        let cause = Reason::NoProducerId(failure?).chain().into();
         let lasts = refused?.elapsed();
-        Some(Fault { server: None, stage: Stage::Authorization, cause, lasts })
+        Some(ConnectionFailure { server: None, stage: Stage::Authorization, cause, lasts })
     }
 
     /// Tells of each success and failure from now on.
-    pub(crate) fn changes(&self) -> Reader<'_, State> {
+    pub(crate) fn changes(&self) -> WatchReader<'_, ProducerIdState> {
         self.state.reader()
     }
 
@@ -120,20 +124,23 @@ impl ProducerId {
                 Ok(held) => {
                     tracing::debug!(producer_id = held.producer_id, "producer_id");
                     let held = Some(held);
-                    self.state.replace(State { held, era, failure: None, refused: None });
+                    self.state.replace(ProducerIdState { held, era, failure: None, refused: None });
                     return;
                 }
                 Err(failure) => failure,
             };
             failures += 1;
-            let is_expected = matches!(failure, Failure::NotYet(_)) && failures <= EXPECTED;
-            let refused = matches!(failure, Failure::Refused(_))
+            let is_expected =
+                matches!(failure, ProducerIdFailure::NotYet(_)) && failures <= EXPECTED;
+            let refused = matches!(failure, ProducerIdFailure::Refused(_))
                 .then(|| self.state.latest().refused.unwrap_or_else(Instant::now));
             let (reason, pause) = match failure {
-                Failure::NotYet(reason) | Failure::Passing(reason) => {
+                ProducerIdFailure::NotYet(reason) | ProducerIdFailure::Passing(reason) => {
                     (reason, retry.after(failures, random()))
                 }
-                Failure::Refused(reason) => (reason, retry.max),
+                // Slowly, but for ever: a permission can be given at any time (before 2.8 it is
+                // IDEMPOTENT_WRITE, KIP-679). Going on without an id would duplicate silently.
+                ProducerIdFailure::Refused(reason) => (reason, retry.max),
             };
             let (cause, failure) = (Cause::from(reason.to_string()), Some(Arc::new(reason)));
             if is_expected {
@@ -141,24 +148,27 @@ impl ProducerId {
             } else if throttle.admits(&cause) {
                 tracing::warn!(%cause, "no_producer_id");
             }
-            self.state.replace(State { held: None, era, failure, refused });
+            self.state.replace(ProducerIdState { held: None, era, failure, refused });
             sleep(pause).await;
         }
     }
 
-    /// Any broker can answer, because there is no transactional id.
-    async fn ask(&self) -> Result<Identity, Failure> {
-        let places = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
-        let asked =
-            anyone::ask(&self.cluster, AskProducerId, places, |_, answer| answer.map_err(refused));
+    /// Any broker can answer, because there is no transactional id; with one, only its coordinator
+    /// could. Before the id is used the cluster behind the connection is checked: an id of another one, behind
+    /// the same address, may be someone else's here.
+    async fn ask(&self) -> Result<ProducerIdentity, ProducerIdFailure> {
+        let candidates = self.cluster.anyone().into_iter().map(|endpoint| (endpoint, None));
+        let asked = anyone::ask(&self.cluster, AskProducerId, candidates, |_, answer| {
+            answer.map_err(refused)
+        });
         let (identity, endpoint, connection) = asked.await?;
-        let vouched = self.cluster.vouch(&endpoint, &connection).await;
-        vouched.map_err(|error| Failure::from(error.cause()))?;
+        let checked = self.cluster.check_cluster(&endpoint, &connection).await;
+        checked.map_err(|error| ProducerIdFailure::from(error.cause()))?;
         Ok(identity)
     }
 }
 
-impl From<Cause> for Failure {
+impl From<Cause> for ProducerIdFailure {
     fn from(cause: Cause) -> Self {
         Self::Passing(Reason::Unreachable(cause))
     }
@@ -168,9 +178,13 @@ impl From<Cause> for Failure {
 /// Kafka's default pauses, some five seconds.
 const EXPECTED: u32 = 8;
 
-fn refused(code: i16) -> Failure {
+fn refused(code: i16) -> ProducerIdFailure {
     let reason = Reason::of_code(code);
-    if is_identity_retried(code) { Failure::NotYet(reason) } else { Failure::Refused(reason) }
+    if is_identity_retried(code) {
+        ProducerIdFailure::NotYet(reason)
+    } else {
+        ProducerIdFailure::Refused(reason)
+    }
 }
 
 #[cfg(test)]
@@ -180,9 +194,12 @@ mod tests {
     #[test]
     fn a_coordinator_that_loads_is_no_fault_and_a_refusal_is_one() {
         let coordinator_load_in_progress = refused(14);
-        assert!(matches!(coordinator_load_in_progress, Failure::NotYet(_)));
+        assert!(matches!(coordinator_load_in_progress, ProducerIdFailure::NotYet(_)));
         let cluster_authorization_failed = refused(31);
-        assert!(matches!(cluster_authorization_failed, Failure::Refused(_)));
-        assert!(matches!(Failure::from(Cause::from("no broker answers")), Failure::Passing(_)));
+        assert!(matches!(cluster_authorization_failed, ProducerIdFailure::Refused(_)));
+        assert!(matches!(
+            ProducerIdFailure::from(Cause::from("no broker answers")),
+            ProducerIdFailure::Passing(_)
+        ));
     }
 }

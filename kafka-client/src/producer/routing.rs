@@ -6,9 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::identity::ProducerId;
-use super::sender::Sender;
+use super::timer::Timer;
 use super::topic::{Partition, TopicState};
 use super::verdict::RetryLimits;
 use crate::cluster::Cluster;
@@ -26,15 +25,17 @@ pub(crate) struct Routing {
     pub(crate) shutdown: CancellationToken,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) metadata: Arc<Metadata>,
-    pub(crate) clock: Clock,
+    pub(crate) timer: Timer<Partition>,
     topics: Lock<BTreeMap<Arc<str>, Arc<TopicState>>>,
     leaders: Lock<BTreeMap<i32, Arc<LeaderQueue>>>,
+    /// Starts the task behind a new queue.
+    start_sender: fn(Arc<Self>, Arc<LeaderQueue>),
     leaderless: Lock<Vec<Arc<Partition>>>,
     /// A place for each batch that is compressed on a thread.
     pub(crate) compression_threads: Semaphore,
     /// With idempotence: the id, and those that wait for one.
     pub(crate) producer_id: Option<Arc<ProducerId>>,
-    unidentified: Lock<Vec<Arc<Partition>>>,
+    without_producer_id: Lock<Vec<Arc<Partition>>>,
 }
 
 /// Due partitions of one leader, in the order in which they became due.
@@ -59,18 +60,20 @@ impl Routing {
         config: ProducerConfig,
         cluster: Arc<Cluster>,
         metadata: Arc<Metadata>,
+        start_sender: fn(Arc<Self>, Arc<LeaderQueue>),
     ) -> Arc<Self> {
         let is_idempotent = config.is_idempotent();
         Arc::new(Self {
             shutdown: cluster.settings.shutdown.child_token(),
             config,
             producer_id: is_idempotent.then(|| ProducerId::new(cluster.clone())),
-            unidentified: Lock::default(),
+            without_producer_id: Lock::default(),
             cluster,
             metadata,
-            clock: Clock::default(),
+            timer: Timer::default(),
             topics: Lock::default(),
             leaders: Lock::default(),
+            start_sender,
             leaderless: Lock::default(),
             compression_threads: Semaphore::new(COMPRESSION_THREADS),
         })
@@ -105,7 +108,9 @@ impl Routing {
         }
         if topics.len() >= TOPICS {
             topics.retain(|_, topic| !topic.is_unused());
-            // With the queues their sequences are forgotten, so nobody may begin the id again.
+            // With the queues their sequences are forgotten. A topic that is used again under the same
+            // id would begin at sequence 0, and brokers, which remember its last batches, would take
+            // its new ones for duplicates of those and drop them.
             let forgot = topics.len() < TOPICS;
             self.producer_id.iter().filter(|_| forgot).for_each(|id| id.retire());
         }
@@ -133,7 +138,7 @@ impl Routing {
             self.schedule(partition);
         }
         if let Some(at) = alarm {
-            self.clock.set(at, partition);
+            self.timer.set(at, partition);
         }
         if room {
             partition.room.notify_waiters();
@@ -148,7 +153,9 @@ impl Routing {
         let leader = self.metadata.leader(&partition.topic, partition.index);
         partition.set_leader(leader.is_some());
         if let Some(broker) = leader {
-            // One that closes just now has a successor.
+            // A queue can close between the look-up and the push, when its broker leaves the cluster;
+            // what were pushed to it then would wait until its deadline. One that closes just now has
+            // a successor.
             while !self.leader(broker).push(partition) {}
             return;
         }
@@ -173,15 +180,16 @@ impl Routing {
             return true;
         }
         queue.spent_id().into_iter().for_each(|spent| producer_id.discard(spent));
-        // Parked before the question, so that an answer that comes meanwhile is not missed.
-        self.unidentified.lock().push(partition.clone());
+        // Parked before the question, so that an answer that comes meanwhile is not missed: it wakes
+        // those that are in the list, once.
+        self.without_producer_id.lock().push(partition.clone());
         let waits = match producer_id.held() {
             Ok(held) => !queue.identify(Some(held)),
             Err(why) => queue.on_blocked(&Arc::new(Reason::NoProducerId(why))),
         };
         let ready = queue.identify(None);
         if !waits || ready {
-            self.unidentified.lock().retain(|other| !Arc::ptr_eq(other, partition));
+            self.without_producer_id.lock().retain(|other| !Arc::ptr_eq(other, partition));
         }
         ready
     }
@@ -195,27 +203,28 @@ impl Routing {
         let era = self.cluster.era();
         let queue =
             Arc::new(LeaderQueue { broker, era, ready: Lock::default(), wake: Notify::new() });
-        let sender = Sender::new(self.clone(), queue.clone());
-        self.cluster.settings.tasks.spawn(sender.run());
+        (self.start_sender)(self.clone(), queue.clone());
         leaders.insert(broker, queue.clone());
         queue
     }
 
     /// Another cluster has taken the place of the one that was known: what the former one may have
-    /// is settled, the rest begins anew.
+    /// is settled, the rest begins anew. Numbers of brokers, leader epochs, producer ids and sequences
+    /// mean something else in the new one, so that none of them may be carried over.
     fn start_over(self: &Arc<Self>, era: u64) {
         for leader in std::mem::take(&mut *self.leaders.lock()).into_values() {
             leader.close();
         }
         self.leaderless.lock().clear();
-        self.unidentified.lock().clear();
+        self.without_producer_id.lock().clear();
         let topics: Vec<_> = self.topics.lock().values().cloned().collect();
         for partition in topics.iter().flat_map(|topic| topic.start_over(era)) {
             self.attend(&partition);
         }
     }
 
-    /// Ends the senders of brokers that the cluster no longer has.
+    /// Ends the senders of brokers that the cluster no longer has. Clusters that replace their brokers
+    /// one by one give each a new number: the tasks of the old ones would add up.
     fn dismiss_departed(&self) {
         let advertised = self.cluster.brokers();
         let is_there = |broker| advertised.iter().any(|(id, _)| *id == broker);
@@ -238,6 +247,8 @@ impl Routing {
                     topic.follow(id, count);
                 }
             }
+            // What waits for a former leader would only be refused there (NOT_LEADER_OR_FOLLOWER), a
+            // round trip later. What is in flight to it stays: its answer decides.
             let leaders: Vec<_> = self.leaders.lock().values().cloned().collect();
             let mut moved = std::mem::take(&mut *self.leaderless.lock());
             for leader in leaders {
@@ -259,15 +270,15 @@ impl Routing {
         let shutdown = self.shutdown.clone();
         let mut changes = producer_id.changes();
         while shutdown.run_until_cancelled(changes.next()).await.is_some() {
-            let waiting = std::mem::take(&mut *self.unidentified.lock());
+            let waiting = std::mem::take(&mut *self.without_producer_id.lock());
             waiting.iter().for_each(|partition| self.schedule(partition));
         }
     }
 
     /// Acts on alarms until the client is closed.
-    pub(crate) async fn follow_clock(self: Arc<Self>) {
+    pub(crate) async fn follow_timer(self: Arc<Self>) {
         let shutdown = self.shutdown.clone();
-        while let Some(partition) = shutdown.run_until_cancelled(self.clock.next()).await {
+        while let Some(partition) = shutdown.run_until_cancelled(self.timer.next()).await {
             partition.queue.lock().on_alarm(tokio::time::Instant::now());
             self.attend(&partition);
         }

@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::answers::{Answers, unreadable};
-use super::batch::{Ending, NextBatch, Shipment};
+use super::batch::{Ending, InFlightBatch, NextBatch, Regrouped, ResendReason, Sealer};
 use super::routing::{LeaderQueue, Routing};
-use super::sealer::Sealer;
 use super::topic::Partition;
-use crate::calls::produce::{Append, TopicBatches};
+use super::verdict::{Verdict, judge, judge_lost};
+use crate::backoff::random;
+use crate::calls::produce::{Append, AppendAnswer, Appended, TopicBatches};
 use crate::cluster::Link;
 use crate::config::Acks;
-use crate::connection::Connection;
+use crate::connection::{Connection, Lost, LostReason};
 use crate::error::Reason;
 use crate::limits::{PRODUCE_PARTITION_BYTES, PRODUCE_PATIENCE};
 use crate::record_batch::Compression;
@@ -30,17 +31,19 @@ pub(crate) struct Sender {
     requests: JoinSet<()>,
 }
 
-pub(super) type Shipments = Vec<(Arc<Partition>, Shipment)>;
+type InFlightBatches = Vec<(Arc<Partition>, InFlightBatch)>;
 
 impl Sender {
-    pub(crate) fn new(routing: Arc<Routing>, queue: Arc<LeaderQueue>) -> Self {
+    /// Starts the sender of a queue.
+    pub(crate) fn start(routing: Arc<Routing>, queue: Arc<LeaderQueue>) {
         let link = Link::new(routing.cluster.clone(), queue.broker);
         let sealer = Sealer::new(routing.config.compression());
-        Self { routing, queue, link, sealer, requests: JoinSet::new() }
+        let tasks = routing.cluster.settings.tasks.clone();
+        tasks.spawn(Self { routing, queue, link, sealer, requests: JoinSet::new() }.run());
     }
 
     /// Sends until the client is closed, or the broker is no longer one of the cluster's.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let shutdown = self.routing.shutdown.clone();
         shutdown
             .run_until_cancelled(async {
@@ -130,8 +133,8 @@ impl Sender {
         let mut queue = partition.queue.lock();
         let taken = queue.take(Instant::now(), usize::MAX, true, connection);
         if let NextBatch::Batch { id, records, attempts, .. } = taken {
-            let shipment = Shipment { id, bytes: Bytes::new(), records, attempts };
-            queue.finish(shipment, Ending::GaveUp(reason));
+            let batch = InFlightBatch { id, bytes: Bytes::new(), records, attempts };
+            queue.finish(batch, Ending::GaveUp(reason));
         }
         drop(queue);
         self.routing.attend(&partition);
@@ -142,7 +145,7 @@ impl Sender {
     ///
     /// The order in which batches are stamped here is the order in which they are written:
     /// requests are queued one by one.
-    async fn collect(&mut self, connection: u64) -> Shipments {
+    async fn collect(&mut self, connection: u64) -> InFlightBatches {
         let mut room = self.routing.config.request_bytes;
         let mut shipments = Vec::new();
         let mut present = HashSet::new();
@@ -175,14 +178,14 @@ impl Sender {
                     let bytes = self.sealer.seal(content, stamp, threads).await;
                     let sealed = bytes.is_ok();
                     let bytes = bytes.unwrap_or_default();
-                    let shipment = Shipment { id, bytes, records, attempts };
+                    let batch = InFlightBatch { id, bytes, records, attempts };
                     if sealed {
-                        room = room.saturating_sub(shipment.bytes.len() + PRODUCE_PARTITION_BYTES);
+                        room = room.saturating_sub(batch.bytes.len() + PRODUCE_PARTITION_BYTES);
                         present.insert(Arc::as_ptr(&partition).addr());
-                        shipments.push((partition.clone(), shipment));
+                        shipments.push((partition.clone(), batch));
                     } else {
                         let ending = Ending::GaveUp(unreadable());
-                        partition.queue.lock().finish(shipment, ending);
+                        partition.queue.lock().finish(batch, ending);
                     }
                     self.routing.attend(&partition);
                     if travels_alone {
@@ -194,7 +197,7 @@ impl Sender {
         shipments
     }
 
-    async fn ship(&mut self, connection: Arc<Connection>, shipments: Shipments) {
+    async fn ship(&mut self, connection: Arc<Connection>, shipments: InFlightBatches) {
         let (acks, timeout) =
             (self.routing.config.acks, self.routing.cluster.config.request_timeout);
         let call = Append { acks: acks.wire(), timeout, topics: by_topic(&shipments) };
@@ -202,7 +205,7 @@ impl Sender {
         stats.produce_requests.add(1);
         stats.batches_sent.add(shipments.len());
         stats.produce_bytes.add(shipments.iter().map(|(_, s)| s.bytes.len()).sum());
-        let resent = |(_, s): &&(_, Shipment)| s.attempts.resent > 0;
+        let resent = |(_, s): &&(_, InFlightBatch)| s.attempts.resent > 0;
         stats.batches_resent.add(shipments.iter().filter(resent).count());
         let patience = timeout + PRODUCE_PATIENCE;
         let ending = Answers {
@@ -222,7 +225,7 @@ impl Sender {
             };
             self.requests.spawn(ended.in_current_span());
         } else {
-            let reply = connection.submit(&call, patience).await;
+            let reply = connection.submit(Arc::new(call), patience).await;
             let ended = async move {
                 match reply {
                     Ok(reply) => ending.answered(reply.answer().await),
@@ -243,11 +246,144 @@ fn propagate(ended: Option<Result<(), JoinError>>) {
     }
 }
 
-fn by_topic(shipments: &Shipments) -> Vec<TopicBatches> {
+fn by_topic(shipments: &InFlightBatches) -> Vec<TopicBatches> {
     let mut topics: BTreeMap<&Arc<str>, Vec<(i32, Bytes)>> = BTreeMap::new();
-    for (partition, shipment) in shipments {
+    for (partition, batch) in shipments {
         let batches = topics.entry(&partition.topic).or_default();
-        batches.push((partition.index, shipment.bytes.clone()));
+        batches.push((partition.index, batch.bytes.clone()));
     }
     topics.into_iter().map(|(topic, batches)| (topic.clone(), batches)).collect()
+}
+
+/// A request that was queued, and everything needed to settle it.
+struct Answers {
+    routing: Arc<Routing>,
+    connection: Arc<Connection>,
+    /// Of the cluster that it was sent to.
+    era: u64,
+    /// What was known of the cluster when the request was sent.
+    generation: u64,
+    shipments: InFlightBatches,
+}
+
+impl Answers {
+    /// acks 0: the socket took it, or not.
+    fn taken(mut self, taken: Result<(), Lost>) {
+        for (partition, batch) in self.shipments() {
+            match &taken {
+                Ok(()) => {
+                    let ending = Ending::Written { base_offset: None, log_append_ms: None };
+                    self.end(&partition, batch, ending);
+                }
+                Err(lost) => self.lost(&partition, batch, lost),
+            }
+        }
+    }
+
+    fn answered(mut self, answer: Result<AppendAnswer, Lost>) {
+        let shipments = self.shipments();
+        match answer {
+            Ok(mut answer) => {
+                for (partition, batch) in shipments {
+                    match answer.take(&partition.topic, partition.index) {
+                        Some(appended) => self.appended(&partition, batch, appended),
+                        None => {
+                            self.connection.condemn();
+                            let lost = Lost { fault: LostReason::Incomplete, handed_over: true };
+                            self.lost(&partition, batch, &lost);
+                        }
+                    }
+                }
+            }
+            Err(lost) => {
+                for (partition, batch) in shipments {
+                    self.lost(&partition, batch, &lost);
+                }
+            }
+        }
+    }
+
+    /// What is to be settled: nothing if another cluster has taken the place of the one that was
+    /// asked, because then everything is settled already.
+    fn shipments(&mut self) -> InFlightBatches {
+        let shipments = std::mem::take(&mut self.shipments);
+        if self.era == self.routing.cluster.era() { shipments } else { InFlightBatches::new() }
+    }
+
+    fn appended(&self, partition: &Arc<Partition>, mut batch: InFlightBatch, appended: Appended) {
+        let code = appended.code;
+        let hint = appended.leader.as_ref();
+        let is_news = hint.is_some_and(|hint| {
+            self.routing.metadata.hint(&partition.topic, partition.index, hint, self.era)
+        });
+        let limits = self.routing.retry_limits();
+        let (records, now) = (batch.records, Instant::now());
+        let mut verdict = judge(appended, &mut batch.attempts, records, limits, now, random());
+        if let (true, Verdict::Resend { pause, .. }) = (is_news, &mut verdict) {
+            // The new leader is known: there is nothing to wait for.
+            *pause = Duration::ZERO;
+        }
+        if code != 0 {
+            tracing::debug!(topic = %partition.topic, partition = partition.index, code, ?verdict, "batch_answered");
+        }
+        self.carry_out(partition, batch, verdict, ResendReason::Refused);
+    }
+
+    fn lost(&self, partition: &Arc<Partition>, mut batch: InFlightBatch, lost: &Lost) {
+        let limits = self.routing.retry_limits();
+        let verdict = judge_lost(lost, &mut batch.attempts, limits, random());
+        let cut_off = ResendReason::CutOff(Instant::now());
+        let why = if lost.handed_over { cut_off } else { ResendReason::Refused };
+        self.carry_out(partition, batch, verdict, why);
+    }
+
+    fn carry_out(
+        &self,
+        partition: &Arc<Partition>,
+        batch: InFlightBatch,
+        verdict: Verdict,
+        why: ResendReason,
+    ) {
+        let ending = match verdict {
+            Verdict::Written { base_offset, log_append_ms } => {
+                Ending::Written { base_offset, log_append_ms }
+            }
+            Verdict::Resend { pause, cause, refresh } => {
+                if refresh {
+                    self.routing.metadata.complain(self.generation);
+                }
+                Ending::Resend { at: Instant::now() + pause, cause, why }
+            }
+            Verdict::SequenceError { error, pause, cause } => {
+                let why = ResendReason::Sequence(error);
+                Ending::Resend { at: Instant::now() + pause, cause, why }
+            }
+            Verdict::GiveUp { reason, topic_unknown } => {
+                if topic_unknown && let Some(topic) = self.routing.topic(&partition.topic) {
+                    topic.refuse(reason.clone(), Instant::now());
+                }
+                Ending::GaveUp(reason)
+            }
+            Verdict::Halve => self.regroup(Regrouped::halves(&batch.bytes)),
+            Verdict::Without(faults) => {
+                let without = Regrouped::without(&batch.bytes, &faults);
+                self.regroup(without.or_else(|| Regrouped::halves(&batch.bytes)))
+            }
+        };
+        self.end(partition, batch, ending);
+    }
+
+    fn regroup(&self, regrouped: Option<Regrouped>) -> Ending {
+        self.routing.cluster.settings.stats.batches_split.add(1);
+        regrouped.map_or_else(|| Ending::GaveUp(unreadable()), Ending::Regroup)
+    }
+
+    fn end(&self, partition: &Arc<Partition>, batch: InFlightBatch, ending: Ending) {
+        partition.queue.lock().finish(batch, ending);
+        self.routing.attend(partition);
+    }
+}
+
+fn unreadable() -> Reason {
+    Reason::InvalidRecord("the batch is unreadable".into())
 }

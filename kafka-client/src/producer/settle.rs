@@ -1,4 +1,8 @@
 //! One cell per batch: settled once, read by the ticket of each of its records.
+//!
+//! A batch is settled as a whole, so one cell and one wake serve all its records: a channel for each
+//! of them would cost more than writing it. Where a batch is taken apart, its cell says where
+//! each record went on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,8 +11,29 @@ use tokio::sync::Notify;
 
 use super::memory::Memory;
 use crate::error::Reason;
-use crate::outcome::Outcome;
 use crate::stats::Counters;
+
+/// Each record ends as exactly one of these, no later than its deadline plus 100 ms.
+///
+/// `NotWritten` is a promise: every attempt was provably refused or never left this process.
+/// Whatever cannot be proven is `Unknown`, and resending such a record may duplicate it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The broker has it, as far as `acks` goes. With `acks=0` nobody answers: it means that the
+    /// operating system took the bytes.
+    Written {
+        /// The partition it is in.
+        partition: i32,
+        /// Its offset; `None` with `acks=0`, and for a duplicate whose offset the broker forgot.
+        offset: Option<i64>,
+        /// Its time, ms since the Unix epoch: the broker's if the topic uses `LogAppendTime`.
+        timestamp_ms: i64,
+    },
+    /// It is not in the log and will not be.
+    NotWritten(Reason),
+    /// It may be in the log, once or (without idempotence) more often, or not at all.
+    Unknown(Reason),
+}
 
 /// What became of a batch.
 #[derive(Debug, Clone)]
@@ -27,18 +52,18 @@ pub(crate) enum Settlement {
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
     Refused(Reason),
-    In { cell: Arc<Cell>, index: u32 },
+    In { cell: Arc<OutcomeCell>, index: u32 },
 }
 
 /// The place where the outcome of a batch appears; one wake for each task that waits.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct OutcomeCell {
     partition: i32,
     settled: OnceLock<Settlement>,
     wake: Notify,
 }
 
-impl Cell {
+impl OutcomeCell {
     pub(crate) fn new(partition: i32) -> Arc<Self> {
         Arc::new(Self { partition, settled: OnceLock::new(), wake: Notify::new() })
     }
@@ -54,6 +79,7 @@ impl Cell {
     }
 
     async fn wait(&self) -> &Settlement {
+        // Registered before the second look: a settlement in between would wake nobody else.
         loop {
             if let Some(settlement) = self.settled.get() {
                 return settlement;
@@ -68,7 +94,7 @@ impl Cell {
 }
 
 /// Waits for batches, and for those in which their records went on.
-pub(crate) async fn all_settled(mut cells: Vec<Arc<Cell>>) {
+pub(crate) async fn all_settled(mut cells: Vec<Arc<OutcomeCell>>) {
     while let Some(cell) = cells.pop() {
         if let Settlement::Moved(slots) = cell.wait().await {
             for slot in slots.iter() {
@@ -86,7 +112,7 @@ pub(crate) async fn all_settled(mut cells: Vec<Arc<Cell>>) {
 /// belongs to the producer.
 #[derive(Debug)]
 pub struct Ticket {
-    pub(crate) cell: Arc<Cell>,
+    pub(crate) cell: Arc<OutcomeCell>,
     pub(crate) index: u32,
     pub(crate) timestamp_ms: i64,
 }
@@ -145,20 +171,23 @@ impl Ledger {
     }
 }
 
-/// The duty to settle one batch. Whoever drops it has settled it: by default as given up.
+/// The duty to settle one batch. Whoever drops it has settled it, as given up: no way out of the
+/// code, a panic included, leaves a record without an outcome or its memory reserved.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    pub(crate) cell: Arc<Cell>,
+    pub(crate) cell: Arc<OutcomeCell>,
     ledger: Arc<Ledger>,
     pub(crate) reserved: usize,
     pub(crate) records: usize,
-    /// Whether an attempt is under way, or ended without a proof.
+    /// Whether an attempt is under way, or ended without a proof: then "not written" would be a lie.
+    /// It is set before a request leaves, not when it is lost, because the deadline may settle the
+    /// batch while its answer is still on the way.
     pub(crate) in_doubt: bool,
     open: bool,
 }
 
 impl Claim {
-    pub(crate) fn new(cell: Arc<Cell>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(cell: Arc<OutcomeCell>, ledger: Arc<Ledger>) -> Self {
         ledger.unsettled.fetch_add(1, Ordering::Relaxed);
         Self { cell, ledger, reserved: 0, records: 0, in_doubt: false, open: true }
     }
@@ -205,7 +234,8 @@ impl Claim {
             }
             Settlement::Unknown(_) => stats.records_unknown.add(self.records),
         }
-        // Memory first: who is woken by the outcome may want to reserve.
+        // Memory first: who is woken by the outcome may want to reserve. It goes back when the batch is
+        // settled, not when a ticket is dropped: the batch itself is still there until then.
         self.ledger.memory.release(self.reserved);
         self.cell.settle(settlement);
         if self.ledger.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -231,7 +261,7 @@ mod tests {
     }
 
     fn claim(ledger: &Arc<Ledger>, records: usize) -> Claim {
-        let mut claim = Claim::new(Cell::new(3), ledger.clone());
+        let mut claim = Claim::new(OutcomeCell::new(3), ledger.clone());
         let mut permit = ledger.memory.try_reserve(100).unwrap();
         permit.spend(100).unwrap();
         (claim.reserved, claim.records) = (100, records);
@@ -273,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn records_are_followed_into_other_batches() {
         let ledger = ledger();
-        let (old, mut new) = (claim(&ledger, 2), Claim::new(Cell::new(3), ledger.clone()));
+        let (old, mut new) = (claim(&ledger, 2), Claim::new(OutcomeCell::new(3), ledger.clone()));
         (new.reserved, new.records) = (60, 1);
         let tickets = (ticket(&old, 0), ticket(&old, 1));
         let slots =

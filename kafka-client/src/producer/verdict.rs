@@ -1,11 +1,17 @@
 //! What an answer, or the lack of one, means for its batch (pure).
+//!
+//! `NotWritten` is told only with a proof for every attempt. Two things that look like a proof are
+//! none. With acks=all a leader appends first and may then lose the partition while it waits for its
+//! followers: its NOT_LEADER_OR_FOLLOWER carries the offset at which it appended, and the next leader
+//! may have the batch. And a later refusal says nothing of an earlier attempt: a topic whose ACL was
+//! taken away meanwhile may hold the batch whose answer was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sequence::Trouble;
+use super::sequence::SequenceError;
 use crate::backoff::Backoff;
 use crate::calls::produce::Appended;
 use crate::connection::Lost;
@@ -16,13 +22,16 @@ use crate::limits::{SENT_ALONE_AFTER, UNEXPLAINED_ATTEMPTS, UNKNOWN_TOPIC};
 /// What has been tried with a batch so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attempts {
-    /// An attempt was handed over and did not end in a proof. It stays, whatever comes later.
+    /// An attempt was handed over and did not end in a proof. It stays, whatever comes later: only
+    /// a probe under the same stamp can take it back (see `sequence`).
     pub(crate) maybe_written: bool,
     /// Times it was sent again, for `retries`.
     pub(crate) resent: u32,
     /// Requests in a row that could not even be handed over.
     unsent: u32,
-    /// Connections in a row that closed without an answer.
+    /// Connections in a row that closed without an answer. A broker or a proxy that closes on one
+    /// batch, such as one that is too large for it, would do so for ever, and each time with all the
+    /// batches that travel in the same request.
     lost_in_row: u32,
     unexplained: u32,
     corrupt: u32,
@@ -60,8 +69,8 @@ pub(crate) enum Verdict {
         topic_unknown: bool,
     },
     /// Unchanged or under a new stamp, as the partition's state decides.
-    Trouble {
-        trouble: Trouble,
+    SequenceError {
+        error: SequenceError,
         pause: Duration,
         cause: Arc<Reason>,
     },
@@ -81,6 +90,7 @@ pub(crate) fn judge(
     random: u64,
 ) -> Verdict {
     let class = class(answer.code);
+    // Before anything is decided: the doubt outlives whatever this answer leads to.
     attempts.maybe_written |= class.leaves_doubt(answer.base_offset);
     (attempts.unsent, attempts.lost_in_row) = (0, 0);
     if class != Class::UnknownTopic {
@@ -88,8 +98,8 @@ pub(crate) fn judge(
     }
     let give_up = |reason| Verdict::GiveUp { reason, topic_unknown: false };
     let reason = Reason::of_code(answer.code);
-    if let Some(trouble) = trouble_of(class).filter(|_| limits.idempotent) {
-        return attempts.trouble(trouble, reason, limits, random);
+    if let Some(error) = sequence_error_of(class).filter(|_| limits.idempotent) {
+        return attempts.error(error, reason, limits, random);
     }
     match class {
         Class::Done => Verdict::Written {
@@ -97,21 +107,33 @@ pub(crate) fn judge(
             log_append_ms: answer.log_append_ms,
         },
         Class::Duplicate => Verdict::Written { base_offset: None, log_append_ms: None },
+        // Brokers learn of a new topic at different times, and one that has just become the leader
+        // may know of neither: only a leader that goes on denying it is believed.
         Class::UnknownTopic
             if now >= *attempts.unknown_since.get_or_insert(now) + UNKNOWN_TOPIC =>
         {
             Verdict::GiveUp { reason, topic_unknown: true }
         }
         Class::Moved | Class::UnknownTopic => attempts.resend(reason, true, limits, random),
+        // Resending what was appended but not confirmed is safe with a stamp: the broker answers the
+        // duplicate with the offset of the first. Without one it may be there twice, as with any
+        // client.
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
         Class::Policy if limits.policy_throttles => attempts.throttled(reason, limits, random),
-        // A batch that may be in the log already must not be taken apart.
+        // A batch that may be in the log already must not be taken apart: its records would go out
+        // under new sequences, and the broker could not recognise them.
         Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
             give_up(reason)
         }
+        // The broker's limit is not ours to know (`message.max.bytes`, or the topic's): halving finds
+        // the records that fit, and the one that does not is refused alone.
         Class::TooLarge if records > 1 => Verdict::Halve,
         Class::BadRecord | Class::Policy if !answer.faults.is_empty() => without(&answer),
+        // Brokers before 2.4 do not say which record they mean (KIP-467): one caller's bad record
+        // must not fail its neighbours.
         Class::BadRecord if records > 1 => Verdict::Halve,
+        // Damage on the way is gone at the next attempt; what is still damaged then is so at its
+        // source.
         Class::Corrupt if attempts.corrupt == 0 => {
             attempts.corrupt += 1;
             attempts.resend(reason, false, limits, random)
@@ -122,6 +144,7 @@ pub(crate) fn judge(
         | Class::BadBatch
         | Class::Policy
         | Class::TopicRefused => give_up(reason),
+        // A permission may be given at any time, and the records have a deadline anyway.
         Class::ClusterRefused => later(limits.backoff.max, reason),
         _ if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
         _ => {
@@ -144,11 +167,11 @@ fn without(answer: &Appended) -> Verdict {
 }
 
 /// Refusals whose meaning depends on what else is under way. Without stamps they explain nothing.
-fn trouble_of(class: Class) -> Option<Trouble> {
+fn sequence_error_of(class: Class) -> Option<SequenceError> {
     match class {
-        Class::OutOfOrder => Some(Trouble::OutOfOrder),
-        Class::Forgotten => Some(Trouble::Forgotten),
-        Class::WrongIdentity => Some(Trouble::WrongIdentity),
+        Class::OutOfOrder => Some(SequenceError::OutOfOrder),
+        Class::Forgotten => Some(SequenceError::Forgotten),
+        Class::WrongIdentity => Some(SequenceError::WrongIdentity),
         _ => None,
     }
 }
@@ -161,6 +184,8 @@ pub(crate) fn judge_lost(
     random: u64,
 ) -> Verdict {
     let cause = lost.to_string().into();
+    // Handed over means that the socket took the last byte: with a byte missing the broker cannot have
+    // executed the request, with all of them nobody knows.
     if lost.handed_over {
         attempts.maybe_written = true;
         attempts.unsent = 0;
@@ -179,15 +204,15 @@ impl Attempts {
         self.lost_in_row >= SENT_ALONE_AFTER
     }
 
-    fn trouble(
+    fn error(
         &mut self,
-        trouble: Trouble,
+        error: SequenceError,
         reason: Reason,
         limits: RetryLimits,
         random: u64,
     ) -> Verdict {
         match self.resend(reason, false, limits, random) {
-            Verdict::Resend { pause, cause, .. } => Verdict::Trouble { trouble, pause, cause },
+            Verdict::Resend { pause, cause, .. } => Verdict::SequenceError { error, pause, cause },
             other => other,
         }
     }
@@ -383,16 +408,16 @@ mod tests {
     fn troubles_of_sequence_and_identity_are_left_to_the_partition() {
         let limits = RetryLimits { idempotent: true, ..LIMITS };
         for (code, expected) in [
-            (45, Trouble::OutOfOrder),
-            (59, Trouble::Forgotten),
-            (47, Trouble::WrongIdentity),
-            (49, Trouble::WrongIdentity),
-            (90, Trouble::WrongIdentity),
+            (45, SequenceError::OutOfOrder),
+            (59, SequenceError::Forgotten),
+            (47, SequenceError::WrongIdentity),
+            (49, SequenceError::WrongIdentity),
+            (90, SequenceError::WrongIdentity),
         ] {
             let mut attempts = Attempts::default();
             let verdict = judge(answer(code, -1), &mut attempts, 2, limits, Instant::now(), 20);
             match verdict {
-                Verdict::Trouble { trouble, .. } => assert_eq!(trouble, expected, "{code}"),
+                Verdict::SequenceError { error, .. } => assert_eq!(error, expected, "{code}"),
                 other => panic!("{code}: {other:?}"),
             }
             assert!(!attempts.maybe_written, "{code} is a refusal");

@@ -1,9 +1,27 @@
-//! A batch that grows record by record; each record is serialized once, when it is added.
+//! A record to be written, and the batch that grows by it: each is serialized once, when it is added.
 
-use bytes::{Bytes, BytesMut};
+use std::time::SystemTime;
 
-use super::record::{self, Deltas};
-use super::{BatchHeader, HEADER_BYTES, Record, Stamp};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::header::{BatchHeader, HEADER_BYTES, Stamp};
+use super::varint::{int_bytes, long_bytes, put_int, put_long};
+
+/// A record to be written. Missing key, value and header values are `None`, which differs from
+/// empty ones; headers keep their order and may repeat (KIP-82).
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The partition, if the caller chooses it; it must exist.
+    pub partition: Option<i32>,
+    /// The key, from which the partition follows if none is given.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers in order.
+    pub headers: &'a [(&'a [u8], Option<&'a [u8]>)],
+    /// Creation time, ms since the Unix epoch, not negative.
+    pub timestamp_ms: i64,
+}
 
 /// An open batch without compression.
 #[derive(Debug)]
@@ -44,15 +62,15 @@ impl BatchBuilder {
 
     /// Exact bytes of the batch after adding `record`.
     pub fn len_with(&self, record: &Record<'_>) -> usize {
-        self.len() + record::framed_bytes(record::body_bytes(record, self.deltas(record)))
+        self.len() + framed_bytes(body_bytes(record, self.deltas(record)))
     }
 
     /// Adds a record at the end if the batch has at most `most` bytes with it; says whether it
     /// did. An empty batch takes any record.
     pub fn push_within(&mut self, record: &Record<'_>, most: usize) -> bool {
         let deltas = self.deltas(record);
-        let body = record::body_bytes(record, deltas);
-        let framed = record::framed_bytes(body);
+        let body = body_bytes(record, deltas);
+        let framed = framed_bytes(body);
         if !self.is_empty() && self.len() + framed > most {
             return false;
         }
@@ -61,7 +79,7 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(record.timestamp_ms);
         self.bytes.reserve(framed);
-        record::put(&mut self.bytes, record, deltas, body);
+        put_record(&mut self.bytes, record, deltas, body);
         self.records += 1;
         true
     }
@@ -91,4 +109,87 @@ impl BatchBuilder {
         // Both are times the producer accepted, thus not negative: the difference cannot overflow.
         Deltas { offset: self.records, timestamp: record.timestamp_ms.wrapping_sub(base) }
     }
+}
+
+impl<'a> Record<'a> {
+    /// A record with this value and the time that it is now, without a key and headers.
+    #[must_use]
+    pub fn new(value: &'a [u8]) -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Self { partition: None, key: None, value: Some(value), headers: &[], timestamp_ms }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub fn key(self, key: &'a [u8]) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The same with these headers.
+    #[must_use]
+    pub fn headers(self, headers: &'a [(&'a [u8], Option<&'a [u8]>)]) -> Self {
+        Self { headers, ..self }
+    }
+}
+
+/// Where a record stands relative to the header of its batch.
+#[derive(Clone, Copy)]
+struct Deltas {
+    offset: i32,
+    timestamp: i64,
+}
+
+/// Bytes of the record without its leading length.
+fn body_bytes(record: &Record<'_>, deltas: Deltas) -> usize {
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(key, value)| field_bytes(Some(key)) + field_bytes(*value))
+        .sum();
+    1 + long_bytes(deltas.timestamp)
+        + int_bytes(deltas.offset)
+        + field_bytes(record.key)
+        + field_bytes(record.value)
+        + int_bytes(as_i32(record.headers.len()))
+        + headers
+}
+
+/// Appends the record, whose body has `body` bytes.
+fn put_record(out: &mut impl BufMut, record: &Record<'_>, deltas: Deltas, body: usize) {
+    put_int(out, as_i32(body));
+    out.put_i8(0);
+    put_long(out, deltas.timestamp);
+    put_int(out, deltas.offset);
+    put_field(out, record.key);
+    put_field(out, record.value);
+    put_int(out, as_i32(record.headers.len()));
+    for (key, value) in record.headers {
+        put_field(out, Some(key));
+        put_field(out, *value);
+    }
+}
+
+/// Bytes of a record in a batch, its leading length included.
+fn framed_bytes(body: usize) -> usize {
+    int_bytes(as_i32(body)) + body
+}
+
+fn field_bytes(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| int_bytes(as_i32(bytes.len())) + bytes.len())
+}
+
+fn put_field(out: &mut impl BufMut, field: Option<&[u8]>) {
+    match field {
+        None => put_int(out, -1),
+        Some(bytes) => {
+            put_int(out, as_i32(bytes.len()));
+            out.put_slice(bytes);
+        }
+    }
+}
+
+/// Lengths are bounded by the batch, which is far below 2³¹.
+fn as_i32(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
 }

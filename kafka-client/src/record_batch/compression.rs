@@ -3,23 +3,24 @@
 //! Framing is Kafka's: gzip with one or several members, Snappy in xerial's frame (or raw, as
 //! librdkafka writes it), LZ4 frames of independent blocks, zstd frames.
 
+mod codec;
 mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 
 use bytes::Bytes;
 
-use super::BatchError;
-use crate::limits::{
-    COMPRESSED_INLINE_BYTES, ENCODER_BUFFER_BYTES, INFLATED_FIRST_BYTES, ZSTD_INLINE_LEVEL,
-};
+use super::error::BatchError;
+use crate::limits::{COMPRESSED_INLINE_BYTES, ENCODER_BUFFER_BYTES, ZSTD_INLINE_LEVEL};
+use codec::Encode;
 
 /// How batches are compressed: `compression.type`, with the codec's level (KIP-390).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all.
     #[default]
@@ -69,12 +70,6 @@ impl Compression {
 
 /// What one codec keeps from batch to batch.
 type Context = Box<dyn Encode>;
-
-/// The way out of one codec.
-trait Encode: Send {
-    /// Appends the whole of `plain` to `out`, compressed, and is ready for the next.
-    fn encode(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()>;
-}
 
 /// Compresses batch after batch with the same contexts and buffers, which are made at its first
 /// use.
@@ -131,30 +126,6 @@ pub(super) fn decode(bits: i16, compressed: &Bytes, limit: usize) -> Result<Byte
         zstd::BITS => zstd::decode(compressed, limit),
         other => Err(BatchError::Codec(other)),
     }
-}
-
-/// Reads all there is, and stops at the first byte beyond `limit`. Memory grows with the bytes
-/// that come: it doubles, but never beyond the limit.
-fn read_within(codec: &'static str, plain: impl Read, limit: usize) -> Result<Bytes, BatchError> {
-    let mut bytes = Vec::new();
-    let most = limit.saturating_add(1);
-    let mut plain = plain.take(most as u64);
-    loop {
-        let room = bytes.len().max(INFLATED_FIRST_BYTES).min(most - bytes.len());
-        bytes.reserve_exact(room);
-        let read = plain.by_ref().take(room as u64).read_to_end(&mut bytes);
-        if read.map_err(|error| unreadable(codec, &error))? < room || bytes.len() == most {
-            break;
-        }
-    }
-    if bytes.len() > limit {
-        return Err(BatchError::Inflated { limit });
-    }
-    Ok(bytes.into())
-}
-
-fn unreadable(codec: &'static str, error: &dyn fmt::Display) -> BatchError {
-    BatchError::Compressed { codec, what: error.to_string() }
 }
 
 #[cfg(test)]

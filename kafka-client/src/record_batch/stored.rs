@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::error::BatchError;
+use super::header::BatchHeader;
 use super::varint::{take_int, take_long};
-use super::{BatchError, BatchHeader};
 
 /// A record as it is in the log. Its parts are slices of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::BatchError;
+use super::error::BatchError;
 
 /// Writes `value` in 1–5 bytes.
 pub(super) fn put_int(out: &mut impl BufMut, value: i32) {

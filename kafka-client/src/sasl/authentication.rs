@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Exchange, Flaw, Reply, SaslFault, quotable};
+use super::exchange::{Exchange, Flaw, NextMessage, SaslFault};
 use crate::calls::sasl_authenticate::ProofAnswer;
 use crate::calls::sasl_handshake::MechanismsAnswer;
+use crate::error::quotable;
 
 /// One authentication of one connection.
 pub(crate) struct Authentication {
@@ -21,7 +22,7 @@ pub(crate) struct Authentication {
 
 /// What follows from an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Progress {
     Send(Bytes),
     Done(Session),
 }
@@ -78,7 +79,7 @@ impl Authentication {
     }
 
     /// The answer to SaslAuthenticate.
-    pub(crate) fn on_answer(&mut self, answer: ProofAnswer) -> Result<Turn, SaslFault> {
+    pub(crate) fn on_answer(&mut self, answer: ProofAnswer) -> Result<Progress, SaslFault> {
         let mechanism = self.mechanism;
         if answer.code != 0 {
             let said = [self.exchange.complaint(), answer.message.as_deref()];
@@ -97,8 +98,10 @@ impl Authentication {
             _ => Err(Flaw::Rounds(ROUNDS)),
         };
         match step.map_err(|flaw| SaslFault::Flawed { mechanism, flaw })? {
-            Reply::Send(bytes) => Ok(Turn::Send(bytes.into())),
-            Reply::Done => Ok(Turn::Done(Session { granted: answer.lifetime, until: self.until })),
+            NextMessage::Send(bytes) => Ok(Progress::Send(bytes.into())),
+            NextMessage::Done => {
+                Ok(Progress::Done(Session { granted: answer.lifetime, until: self.until }))
+            }
         }
     }
 }
@@ -145,7 +148,7 @@ mod tests {
         let fault = plain().on_mechanisms(mechanisms(34, &[])).unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "SASL: this listener wants none; set security.protocol to PLAINTEXT or SSL"
+            "SASL: this listener does not use SASL; set security.protocol to PLAINTEXT or SSL"
         );
     }
 
@@ -170,7 +173,7 @@ mod tests {
         let mut plain = plain();
         let granted = Some(Duration::from_secs(3));
         let done = plain.on_answer(ProofAnswer { lifetime: granted, ..answer(0, None) });
-        assert_eq!(done, Ok(Turn::Done(Session { granted, until: None })));
+        assert_eq!(done, Ok(Progress::Done(Session { granted, until: None })));
     }
 
     #[test]
@@ -180,8 +183,8 @@ mod tests {
             fn first(&mut self) -> Vec<u8> {
                 Vec::new()
             }
-            fn on_answer(&mut self, _: &[u8]) -> Result<Reply, Flaw> {
-                Ok(Reply::Send(Vec::new()))
+            fn on_answer(&mut self, _: &[u8]) -> Result<NextMessage, Flaw> {
+                Ok(NextMessage::Send(Vec::new()))
             }
         }
         let mut endless = Authentication::new("PLAIN", Box::new(Endless), None);

@@ -10,7 +10,9 @@ use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
 
 pub(super) use worker::begin;
 
-use super::{Exchange, Flaw, Kerberos, Reply, quotable};
+use super::exchange::{Exchange, Flaw, NextMessage};
+use super::identity::Kerberos;
+use crate::error::quotable;
 
 /// One authentication; its first token is made, so that the KDC has been asked.
 pub(super) struct Gssapi {
@@ -48,20 +50,20 @@ impl Gssapi {
     }
 
     /// An empty message asks for the layers when the context needs no more tokens of ours.
-    fn on_token(&mut self, token: &[u8]) -> Result<Reply, Flaw> {
+    fn on_token(&mut self, token: &[u8]) -> Result<NextMessage, Flaw> {
         let next = self.context.step(Some(token), None).map_err(refused)?;
         if self.context.is_complete() {
             self.phase = Phase::Layers;
         }
-        Ok(Reply::Send(next.map(|token| token.to_vec()).unwrap_or_default()))
+        Ok(NextMessage::Send(next.map(|token| token.to_vec()).unwrap_or_default()))
     }
 
-    fn on_layers(&mut self, wrapped: &[u8]) -> Result<Reply, Flaw> {
+    fn on_layers(&mut self, wrapped: &[u8]) -> Result<NextMessage, Flaw> {
         let offer = self.context.unwrap(wrapped).map_err(refused)?;
         let choice = choose(&offer)?;
         let wrapped = self.context.wrap(false, &choice).map_err(refused)?;
         self.phase = Phase::Verdict;
-        Ok(Reply::Send(wrapped.to_vec()))
+        Ok(NextMessage::Send(wrapped.to_vec()))
     }
 }
 
@@ -70,11 +72,11 @@ impl Exchange for Gssapi {
         std::mem::take(&mut self.first)
     }
 
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
+    fn on_answer(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw> {
         match self.phase {
             Phase::Token => self.on_token(answer),
             Phase::Layers => self.on_layers(answer),
-            Phase::Verdict if answer.is_empty() => Ok(Reply::Done),
+            Phase::Verdict if answer.is_empty() => Ok(NextMessage::Done),
             Phase::Verdict => Err(Flaw::Unasked),
         }
     }

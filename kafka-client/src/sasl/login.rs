@@ -8,15 +8,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tokio::time::Instant;
 
+use super::authentication::Authentication;
+use super::exchange::{Exchange, SaslFault};
+use super::identity::{AwsBase, AwsClient, Mechanism, Sasl, SaslIdentity};
 use super::lease::Leases;
+use super::lease::{Credential, CredentialSource};
 use super::msk_iam::{LIFETIME, MskIam, region_of, token};
 use super::oauthbearer::{Bearer, Issuer};
 use super::plain::Plain;
 use super::scram::{Hash, Proof, Salted, Scram};
-use super::{
-    Authentication, AwsBase, AwsClient, Credential, CredentialSource, Exchange, Identity,
-    Mechanism, Sasl, SaslFault,
-};
 use crate::secret::{Secret, SecretSource};
 
 /// Shared by all connections of a client.
@@ -35,7 +35,7 @@ impl Login {
     /// What to prove to the broker that was dialled as `host`.
     pub(crate) async fn authentication(&self, host: &str) -> Result<Authentication, SaslFault> {
         #[cfg(feature = "gssapi")]
-        if let Identity::Kerberos(kerberos) = &self.sasl.identity {
+        if let SaslIdentity::Kerberos(kerberos) = &self.sasl.identity {
             let begun = super::gssapi::begin(kerberos, host).await;
             let (exchange, until) = begun.map_err(|cause| self.no_credential(cause))?;
             return Ok(Authentication::new(self.sasl.mechanism.name(), Box::new(exchange), until));
@@ -56,15 +56,17 @@ impl Login {
             (Some(leases), _) => {
                 leases.get().await.map_err(|cause| self.no_credential(cause.to_string()))
             }
-            (None, Identity::Password { user, password, is_token }) => {
+            (None, SaslIdentity::Password { user, password, is_token }) => {
                 let (user, is_token) = (user.clone(), *is_token);
                 let password = self.read(password.clone()).await?;
                 Ok((Credential::Password { user, password, is_token }, None))
             }
-            (None, Identity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
+            (None, SaslIdentity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
                 Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
             }
-            (None, _) => Err(self.no_credential("nobody is asked for one".to_owned())),
+            (None, _) => {
+                Err(self.no_credential("no source of credentials is configured".to_owned()))
+            }
         }
     }
 
@@ -80,7 +82,9 @@ impl Login {
         match secret.expose() {
             // As who writes a new password may leave it for a moment.
             "" => Err(self.no_credential(format!("{path}: it is empty"))),
-            text if text.contains('\0') => Err(self.no_credential(format!("{path}: it has a NUL"))),
+            text if text.contains('\0') => {
+                Err(self.no_credential(format!("{path}: it contains a NUL")))
+            }
             _ => Ok(secret),
         }
     }
@@ -111,7 +115,7 @@ impl Login {
                 let region = self.region(host, region.as_deref())?;
                 Ok(Box::new(MskIam::new(&keys, host, region, SystemTime::now())))
             }
-            _ => Err(self.no_credential("what was obtained is for another mechanism".to_owned())),
+            _ => Err(self.no_credential("the credential is for another mechanism".to_owned())),
         }
     }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::aws::{AwsKeys, ClockSkew, Presigned, encoded};
-use super::{Exchange, Flaw, Reply};
+use super::exchange::{Exchange, Flaw, NextMessage};
 use crate::secret::Secret;
 
 pub(super) struct MskIam {
@@ -78,8 +78,8 @@ impl Exchange for MskIam {
     }
 
     /// The broker says yes with a document that names the request.
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
-        if answer.is_empty() { Err(Flaw::TooSoon) } else { Ok(Reply::Done) }
+    fn on_answer(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw> {
+        if answer.is_empty() { Err(Flaw::TooSoon) } else { Ok(NextMessage::Done) }
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
         let keys = AwsKeys { id: "A".into(), secret: Secret::new("B"), session_token: None };
         let mut exchange = MskIam::new(&keys, "h", "r", UNIX_EPOCH);
         assert_eq!(exchange.on_answer(b""), Err(Flaw::TooSoon));
-        assert_eq!(exchange.on_answer(b"{}"), Ok(Reply::Done));
+        assert_eq!(exchange.on_answer(b"{}"), Ok(NextMessage::Done));
     }
 
     #[test]

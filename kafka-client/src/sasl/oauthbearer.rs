@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Exchange, Flaw, Reply, msk_iam, quotable};
+use super::exchange::{Exchange, Flaw, NextMessage};
+use super::msk_iam;
+use crate::error::quotable;
 use crate::secret::Secret;
 
 pub(super) struct Bearer {
@@ -40,14 +42,14 @@ impl Exchange for Bearer {
 
     /// Only nothing means yes. Anything else is a refusal, although the broker calls it a success:
     /// it waits for one byte ^A, and tells then what is wrong.
-    fn on_answer(&mut self, answer: &[u8]) -> Result<Reply, Flaw> {
+    fn on_answer(&mut self, answer: &[u8]) -> Result<NextMessage, Flaw> {
         match self.refusal.take() {
             Some(refusal) => Err(Flaw::Error(refusal)),
-            None if answer.is_empty() => Ok(Reply::Done),
+            None if answer.is_empty() => Ok(NextMessage::Done),
             None => {
                 let said = self.token.hidden_in(&String::from_utf8_lossy(answer));
                 self.refusal = Some(quotable(&said));
-                Ok(Reply::Send(vec![1]))
+                Ok(NextMessage::Send(vec![1]))
             }
         }
     }
@@ -93,17 +95,17 @@ mod tests {
         let message = b"n,,\x01auth=Bearer abc.def\x01identityPoolId=pool-2\x01\
             logicalCluster=lkc-1\x01\x01";
         assert_eq!(bearer.first(), message);
-        assert_eq!(bearer.on_answer(b""), Ok(Reply::Done));
+        assert_eq!(bearer.on_answer(b""), Ok(NextMessage::Done));
     }
 
     #[test]
     fn a_success_with_a_body_is_a_failure() {
         let mut bearer = bearer(&[]);
         let json = br#"{"status":"invalid_token"}"#;
-        assert_eq!(bearer.on_answer(json), Ok(Reply::Send(vec![1])));
+        assert_eq!(bearer.on_answer(json), Ok(NextMessage::Send(vec![1])));
         let refusal = Flaw::Error(r#"{"status":"invalid_token"}"#.into());
         assert_eq!(bearer.on_answer(b""), Err(refusal), "even if the broker calls it a success");
-        assert_eq!(bearer.on_answer(b"no abc.def"), Ok(Reply::Send(vec![1])));
+        assert_eq!(bearer.on_answer(b"no abc.def"), Ok(NextMessage::Send(vec![1])));
         assert_eq!(bearer.complaint(), Some("no (secret)"));
     }
 

@@ -1,6 +1,6 @@
 //! PLAIN (RFC 4616): user name and password as they are.
 
-use super::{Exchange, Flaw, Reply};
+use super::exchange::{Exchange, Flaw, NextMessage};
 use crate::secret::Secret;
 
 pub(super) struct Plain {
@@ -25,8 +25,8 @@ impl Exchange for Plain {
     }
 
     /// Whatever it says beside its yes has no meaning.
-    fn on_answer(&mut self, _answer: &[u8]) -> Result<Reply, Flaw> {
-        Ok(Reply::Done)
+    fn on_answer(&mut self, _answer: &[u8]) -> Result<NextMessage, Flaw> {
+        Ok(NextMessage::Done)
     }
 }
 
@@ -38,6 +38,6 @@ mod tests {
     fn the_message_is_that_of_rfc_4616() {
         let mut plain = Plain::new("tim".into(), Secret::new("tanstaaftanstaaf"));
         assert_eq!(plain.first(), b"\0tim\0tanstaaftanstaaf");
-        assert_eq!(plain.on_answer(b""), Ok(Reply::Done));
+        assert_eq!(plain.on_answer(b""), Ok(NextMessage::Done));
     }
 }

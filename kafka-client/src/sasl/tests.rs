@@ -170,7 +170,7 @@ async fn a_listener_without_sasl_says_so() {
 async fn a_broker_that_does_not_know_the_password_is_not_believed() {
     let cluster = secured(FakeSasl { is_honest: false, ..FakeSasl::default() });
     let why = why_not_ready(&by_password(&cluster, "SCRAM-SHA-256", PASSWORD)).await;
-    assert!(why.contains("its signature is false: it does not know the password"), "{why}");
+    assert!(why.contains("its signature is wrong: it does not know the password"), "{why}");
     for iterations in [1, 100_000_000] {
         let cluster = secured(FakeSasl { iterations, ..FakeSasl::default() });
         let why = why_not_ready(&by_password(&cluster, "SCRAM-SHA-256", PASSWORD)).await;
@@ -195,7 +195,10 @@ async fn without_a_source_of_tokens_there_is_none() {
     let client = cluster.client(config(&cluster, &properties));
     let why = client.ready(Duration::from_secs(5)).await;
     let Err(NotReady::Unreachable(why)) = why else { panic!("{why:?}") };
-    assert!(why.contains("no credential for AWS_MSK_IAM: nobody is asked for one"), "{why}");
+    assert!(
+        why.contains("no credential for AWS_MSK_IAM: no source of credentials is configured"),
+        "{why}"
+    );
     assert_eq!(cluster.requests(SASL_HANDSHAKE), 0);
 }
 

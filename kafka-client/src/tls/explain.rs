@@ -4,9 +4,41 @@ use std::{fmt, io};
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use super::TlsFileError;
-use crate::config::HTTPS_CA;
-use crate::sasl::quotable;
+use super::settings::HTTPS_CA;
+use crate::error::quotable;
+
+/// Why the files of a TLS configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsFileError {
+    /// The system does not give us a file.
+    #[error("`{property}`: {path}: {what}")]
+    Unreadable {
+        /// The property that names it.
+        property: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        what: String,
+    },
+    /// What a property names, or has in it, cannot be used.
+    #[error("`{property}`: {what}")]
+    Unusable {
+        /// The property.
+        property: &'static str,
+        /// Why, and what would help.
+        what: String,
+    },
+    /// There is no truststore, and the system has no roots.
+    #[error("the system has no trusted roots: install them (ca-certificates), or set `{property}`")]
+    NoSystemRoots {
+        /// The property.
+        property: &'static str,
+    },
+    /// The thread that read them ended early.
+    #[error("reading the files was interrupted")]
+    Cancelled,
+}
 
 /// Why there is no TLS with a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

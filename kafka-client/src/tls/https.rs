@@ -7,10 +7,10 @@ use rustls::{ClientConfig, DEFAULT_VERSIONS};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::explain::{self, Peer, TlsError};
+use super::explain::{self, Peer, TlsError, TlsFileError};
 use super::load::{authorities, builder, system_roots};
-use super::{TlsFileError, server_name};
-use crate::config::{HTTPS_CA, HTTPS_CA_PEM};
+use super::settings::{HTTPS_CA, HTTPS_CA_PEM};
+use super::verify::server_name;
 use crate::error::Cause;
 use crate::secret::SecretSource;
 

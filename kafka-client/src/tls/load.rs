@@ -10,52 +10,19 @@ use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, SupportedProtocolVersion};
 
-use super::expiry::earliest;
-use super::explain;
-use super::store::{self, Identity, ec, pem};
-use super::verify::{Trusted, Verifier};
-use crate::config::{
-    CHAIN, Checks, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
-    TRUSTSTORE_PASSWORD, TlsSettings, TlsVersions,
+use super::explain::{self, TlsFileError};
+use super::settings::{
+    CHAIN, ClientCertificate, KEY, KEY_PASSWORD, KEYSTORE, KEYSTORE_PASSWORD, TRUSTED, TRUSTSTORE,
+    TRUSTSTORE_PASSWORD, TlsChecks, TlsConfig, TlsTrust, TlsVersions,
 };
+use super::store::{self, KeyAndChain, ec, pem};
+use super::verify::{Trusted, Verifier, earliest};
 use crate::files;
 use crate::limits::STORE_BYTES;
 use crate::secret::{Secret, SecretSource};
 
-/// Why the files of a TLS configuration cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TlsFileError {
-    /// The system does not give us a file.
-    #[error("`{property}`: {path}: {what}")]
-    Unreadable {
-        /// The property that names it.
-        property: &'static str,
-        /// The file.
-        path: String,
-        /// What the system says.
-        what: String,
-    },
-    /// What a property names, or has in it, cannot be used.
-    #[error("`{property}`: {what}")]
-    Unusable {
-        /// The property.
-        property: &'static str,
-        /// Why, and what would help.
-        what: String,
-    },
-    /// There is no truststore, and the system has no roots.
-    #[error("the system has no trusted roots: install them (ca-certificates), or set `{property}`")]
-    NoSystemRoots {
-        /// The property.
-        property: &'static str,
-    },
-    /// The thread that read them ended early.
-    #[error("the files were not read to their end")]
-    Cancelled,
-}
-
 /// Reads all files and throws the result away: for a start that fails early.
-pub(crate) fn check(settings: &TlsSettings) -> Result<(), TlsFileError> {
+pub(crate) fn check(settings: &TlsConfig) -> Result<(), TlsFileError> {
     load(settings).map(|_| ())
 }
 
@@ -66,18 +33,18 @@ pub(super) struct Loaded {
     pub(super) truststore_ends: Option<SystemTime>,
 }
 
-pub(super) fn load(settings: &TlsSettings) -> Result<Loaded, TlsFileError> {
+pub(super) fn load(settings: &TlsConfig) -> Result<Loaded, TlsFileError> {
     let versions: &[_] = match settings.versions {
         TlsVersions::Both => &[&TLS13, &TLS12],
         TlsVersions::Only12 => &[&TLS12],
         TlsVersions::Only13 => &[&TLS13],
     };
-    let trusted = match settings.checks() {
-        Checks::Nothing => None,
-        Checks::All | Checks::Issuer => Some(trusted(settings)?),
+    let trusted = match settings.checks {
+        TlsChecks::Nothing => None,
+        TlsChecks::All | TlsChecks::Issuer => Some(trusted(settings)?),
     };
     let truststore_ends = trusted.as_ref().and_then(|trusted| earliest(&trusted.certificates));
-    let builder = builder(trusted, settings.checks() == Checks::All, versions)?;
+    let builder = builder(trusted, settings.checks == TlsChecks::All, versions)?;
     let Some((property, identity)) = identity(settings)? else {
         let config = Arc::new(builder.with_no_client_auth());
         return Ok(Loaded { config, certificate_ends: None, truststore_ends });
@@ -112,18 +79,17 @@ pub(super) fn builder(
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
-/// Whom we trust; without a truststore, whom the system trusts.
-fn trusted(settings: &TlsSettings) -> Result<Trusted, TlsFileError> {
-    let (property, certificates) = if let Some(path) = &settings.truststore {
-        let bytes = read_store(TRUSTSTORE, path)?;
-        let password = secret(TRUSTSTORE_PASSWORD, settings.truststore_password.as_ref())?;
-        (TRUSTSTORE, store::trusted(&bytes, password.as_ref()))
-    } else if let Some(source) = &settings.trusted {
-        return authorities(TRUSTED, source);
-    } else {
-        return system_roots(TRUSTSTORE);
-    };
-    only(property, certificates)
+/// Whom we trust.
+fn trusted(settings: &TlsConfig) -> Result<Trusted, TlsFileError> {
+    match &settings.trust {
+        TlsTrust::System => system_roots(TRUSTSTORE),
+        TlsTrust::Pem(source) => authorities(TRUSTED, source),
+        TlsTrust::Store { path, password } => {
+            let bytes = read_store(TRUSTSTORE, path)?;
+            let password = secret(TRUSTSTORE_PASSWORD, password.as_ref())?;
+            only(TRUSTSTORE, store::trusted(&bytes, password.as_ref()))
+        }
+    }
 }
 
 /// Whom a PEM names.
@@ -156,24 +122,28 @@ pub(super) fn system_roots(property: &'static str) -> Result<Trusted, TlsFileErr
 }
 
 /// Who we are, with the property to blame; `None` if nobody.
-fn identity(settings: &TlsSettings) -> Result<Option<(&'static str, Identity)>, TlsFileError> {
-    let key_password = secret(KEY_PASSWORD, settings.key_password.as_ref())?;
-    if let Some(path) = &settings.keystore {
-        let bytes = read_store(KEYSTORE, path)?;
-        let password = secret(KEYSTORE_PASSWORD, settings.keystore_password.as_ref())?;
-        let identity = store::identity(&bytes, password.as_ref(), key_password.as_ref());
-        return identity
-            .map(|identity| Some((KEYSTORE, identity)))
-            .map_err(|what| unusable(KEYSTORE, what));
+fn identity(settings: &TlsConfig) -> Result<Option<(&'static str, KeyAndChain)>, TlsFileError> {
+    match &settings.certificate {
+        None => Ok(None),
+        Some(ClientCertificate::Store { path, password, key_password }) => {
+            let key_password = secret(KEY_PASSWORD, key_password.as_ref())?;
+            let bytes = read_store(KEYSTORE, path)?;
+            let password = secret(KEYSTORE_PASSWORD, password.as_ref())?;
+            let identity = store::identity(&bytes, password.as_ref(), key_password.as_ref());
+            let identity = identity.map_err(|what| unusable(KEYSTORE, what))?;
+            Ok(Some((KEYSTORE, identity)))
+        }
+        Some(ClientCertificate::Pem { key, chain, key_password }) => {
+            let key_password = secret(KEY_PASSWORD, key_password.as_ref())?;
+            let (key, chain) = (read_secret(KEY, key)?, read_secret(CHAIN, chain)?);
+            let key = pem::private_key(key.expose().as_bytes(), key_password.as_ref())
+                .map_err(|what| unusable(KEY, what))?;
+            let chain = pem::certificates(chain.expose().as_bytes())
+                .and_then(pem::at_least_one)
+                .map_err(|what| unusable(CHAIN, what))?;
+            Ok(Some((KEY, KeyAndChain { key, chain })))
+        }
     }
-    let (Some(key), Some(chain)) = (&settings.key, &settings.chain) else { return Ok(None) };
-    let (key, chain) = (read_secret(KEY, key)?, read_secret(CHAIN, chain)?);
-    let key = pem::private_key(key.expose().as_bytes(), key_password.as_ref())
-        .map_err(|what| unusable(KEY, what))?;
-    let chain = pem::certificates(chain.expose().as_bytes())
-        .and_then(pem::at_least_one)
-        .map_err(|what| unusable(CHAIN, what))?;
-    Ok(Some((KEY, Identity { key, chain })))
 }
 
 fn read_store(property: &'static str, path: &Path) -> Result<Vec<u8>, TlsFileError> {

@@ -9,24 +9,20 @@ mod pkcs12;
 #[cfg(test)]
 mod tests;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+
+pub(super) use key::KeyAndChain;
 
 use crate::secret::Secret;
 
-/// A private key and the certificates that go with it, our own first.
-pub(super) struct Identity {
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) chain: Vec<CertificateDer<'static>>,
-}
-
 /// What a store says of itself by its first bytes; Java, too, trusts them more than a name.
-enum Kind {
+enum StoreKind {
     Jks,
     Pem,
     Pkcs12,
 }
 
-impl Kind {
+impl StoreKind {
     fn of(bytes: &[u8]) -> Result<Self, String> {
         match bytes {
             [0xfe, 0xed, 0xfe, 0xed, ..] => Ok(Self::Jks),
@@ -47,10 +43,10 @@ pub(super) fn trusted(
     bytes: &[u8],
     password: Option<&Secret>,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
-    match Kind::of(bytes)? {
-        Kind::Jks => jks::trusted(bytes, password),
-        Kind::Pem => pem::certificates(bytes),
-        Kind::Pkcs12 => pkcs12::trusted(bytes, password),
+    match StoreKind::of(bytes)? {
+        StoreKind::Jks => jks::trusted(bytes, password),
+        StoreKind::Pem => pem::certificates(bytes),
+        StoreKind::Pkcs12 => pkcs12::trusted(bytes, password),
     }
 }
 
@@ -60,25 +56,14 @@ pub(super) fn identity(
     bytes: &[u8],
     password: Option<&Secret>,
     key_password: Option<&Secret>,
-) -> Result<Identity, String> {
-    match Kind::of(bytes)? {
-        Kind::Jks => jks::identity(bytes, password, key_password),
-        Kind::Pem => {
+) -> Result<KeyAndChain, String> {
+    match StoreKind::of(bytes)? {
+        StoreKind::Jks => jks::identity(bytes, password, key_password),
+        StoreKind::Pem => {
             let key = pem::private_key(bytes, key_password)?;
             let chain = pem::certificates(bytes).and_then(pem::at_least_one)?;
-            Ok(Identity { key, chain })
+            Ok(KeyAndChain { key, chain })
         }
-        Kind::Pkcs12 => pkcs12::identity(bytes, password),
-    }
-}
-
-/// The only one of `found`.
-fn only<T>(found: Vec<T>) -> Result<T, String> {
-    let count = found.len();
-    let mut found = found.into_iter();
-    match (found.next(), count) {
-        (Some(one), 1) => Ok(one),
-        (None, _) => Err("there is no private key with its certificate in it".to_owned()),
-        (Some(_), _) => Err(format!("there are {count} private keys in it; which is ours?")),
+        StoreKind::Pkcs12 => pkcs12::identity(bytes, password),
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a broker's certificate is one that we accept.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -10,8 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::expiry::validity;
-use super::explain;
+use super::explain::{self, TlsError};
 
 /// The certificates of a truststore.
 pub(super) struct Trusted {
@@ -131,4 +130,27 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Er
     } else {
         Ok(())
     }
+}
+
+/// The earliest end of these; one that cannot be read is left out.
+pub(super) fn earliest(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    certificates.iter().filter_map(|der| validity(der)).map(|(_, end)| end).min()
+}
+
+/// First and last moment of a certificate, at 1970 or later.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(SystemTime, SystemTime)> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let time = |at: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(at.timestamp()).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    };
+    Some((time(parsed.validity().not_before), time(parsed.validity().not_after)))
+}
+
+/// As it is checked against the certificate; a name also goes out as SNI, an address does not.
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    // The zone of a link-local address is nobody's business but ours.
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::NoName(host.to_owned()))
 }

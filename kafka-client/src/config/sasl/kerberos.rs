@@ -1,8 +1,8 @@
 //! The Kerberos identity: Kafka's properties, and the options of Java's `Krb5LoginModule`.
 
-use super::SaslProperties;
+use super::options::Options;
 use crate::config::property::PropertyError;
-use crate::sasl::{Identity, Kerberos, Tickets};
+use crate::sasl::{Kerberos, SaslIdentity, Tickets};
 
 pub(in crate::config) const SERVICE: &str = "sasl.kerberos.service.name";
 /// Librdkafka's.
@@ -20,48 +20,44 @@ const REFUSED: [(&str, &str, &str); 2] = [
     ("renewTGT", "true", "a ticket cache is renewed by who fills it, for instance k5start"),
 ];
 
-impl SaslProperties {
-    pub(super) fn kerberos(&mut self) -> Result<Identity, PropertyError> {
-        let service = self.take_text("serviceName").filter(|service| !service.is_empty());
-        let service = service.ok_or(PropertyError::Missing(SERVICE))?;
-        for option in WITHOUT_MEANING {
-            self.take(option);
-        }
-        for (name, refused, why) in REFUSED {
-            let value = self.take_text(name).unwrap_or_default();
-            if value.eq_ignore_ascii_case(refused) {
-                return Err(PropertyError::Unsupported { name, value, why });
-            }
-        }
-        let principal = self.take_text("principal").filter(|principal| !principal.is_empty());
-        let tickets = self.tickets()?;
-        Ok(Identity::Kerberos(Kerberos { service, principal, tickets }))
+pub(super) fn identity(options: &mut Options) -> Result<SaslIdentity, PropertyError> {
+    let service = options.take_text("serviceName").filter(|service| !service.is_empty());
+    let service = service.ok_or(PropertyError::Missing(SERVICE))?;
+    for option in WITHOUT_MEANING {
+        options.take(option);
     }
+    for (name, refused, why) in REFUSED {
+        let value = options.take_text(name).unwrap_or_default();
+        if value.eq_ignore_ascii_case(refused) {
+            return Err(PropertyError::Unsupported { name, value, why });
+        }
+    }
+    let principal = options.take_text("principal").filter(|principal| !principal.is_empty());
+    let tickets = tickets(options)?;
+    Ok(SaslIdentity::Kerberos(Kerberos { service, principal, tickets }))
+}
 
-    /// As in Java, a place counts if it is to be used; librdkafka's keytab has no such switch.
-    fn tickets(&mut self) -> Result<Tickets, PropertyError> {
-        let keytab = self.take_text("keyTab");
-        // Java's module and MIT's tools take either form.
-        let keytab = keytab.map(|path| path.strip_prefix("FILE:").unwrap_or(&path).to_owned());
-        let cache = self.take_text("ticketCache");
-        let keys = self.switch("useKeyTab").unwrap_or(keytab.is_some());
-        let cached = self.switch("useTicketCache").unwrap_or(cache.is_some());
-        match (keys, cached) {
-            (true, true) => {
-                Err(PropertyError::Excludes { name: "useTicketCache", other: "useKeyTab" })
-            }
-            (true, false) => {
-                let missing = PropertyError::Needs { name: "useKeyTab", other: "keyTab" };
-                keytab.map(Tickets::Keytab).ok_or(missing)
-            }
-            (false, true) => Ok(cache.map_or(Tickets::Default, Tickets::Cache)),
-            (false, false) => Ok(Tickets::Default),
+/// As in Java, a place counts if it is to be used; librdkafka's keytab has no such switch.
+fn tickets(options: &mut Options) -> Result<Tickets, PropertyError> {
+    let keytab = options.take_text("keyTab");
+    // Java's module and MIT's tools take either form.
+    let keytab = keytab.map(|path| path.strip_prefix("FILE:").unwrap_or(&path).to_owned());
+    let cache = options.take_text("ticketCache");
+    let keys = switch(options, "useKeyTab").unwrap_or(keytab.is_some());
+    let cached = switch(options, "useTicketCache").unwrap_or(cache.is_some());
+    match (keys, cached) {
+        (true, true) => Err(PropertyError::Excludes { name: "useTicketCache", other: "useKeyTab" }),
+        (true, false) => {
+            let missing = PropertyError::Needs { name: "useKeyTab", other: "keyTab" };
+            keytab.map(Tickets::Keytab).ok_or(missing)
         }
+        (false, true) => Ok(cache.map_or(Tickets::Default, Tickets::Cache)),
+        (false, false) => Ok(Tickets::Default),
     }
+}
 
-    fn switch(&mut self, option: &str) -> Option<bool> {
-        self.take_text(option).map(|value| value.eq_ignore_ascii_case("true"))
-    }
+fn switch(options: &mut Options, option: &str) -> Option<bool> {
+    options.take_text(option).map(|value| value.eq_ignore_ascii_case("true"))
 }
 
 #[cfg(test)]
@@ -78,7 +74,7 @@ mod tests {
         ];
         let config = Config::from_properties(base.iter().chain(properties).copied());
         let identity = config.map_err(|error| error.to_string())?.cluster.sasl.unwrap().identity;
-        let Identity::Kerberos(kerberos) = identity else { panic!("{identity:?}") };
+        let SaslIdentity::Kerberos(kerberos) = identity else { panic!("{identity:?}") };
         Ok(kerberos)
     }
 
@@ -129,7 +125,7 @@ mod tests {
                 "`renewTGT=true` is not supported: a ticket cache is renewed by who fills it, for \
                  instance k5start",
             ),
-            ("useFirstPass=true", "`useFirstPass` means nothing to GSSAPI"),
+            ("useFirstPass=true", "`useFirstPass` is not an option of GSSAPI"),
         ] {
             assert_eq!(module(options).unwrap_err(), error);
         }

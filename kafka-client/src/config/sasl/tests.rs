@@ -2,7 +2,9 @@
 
 use super::{Property, PropertyError, SaslLogin, USER, mechanism};
 use crate::Config;
-use crate::sasl::{AwsBase, AwsClient, AwsKeys, AwsRole, Identity, Mechanism, OAuthClient, Sasl};
+use crate::sasl::{
+    AwsBase, AwsClient, AwsKeys, AwsRole, Mechanism, OAuthClient, Sasl, SaslIdentity,
+};
 use crate::secret::{Secret, SecretSource};
 use crate::tls::HttpsTrust;
 
@@ -12,9 +14,9 @@ fn sasl(properties: &[(&str, &str)]) -> Result<Sasl, String> {
     Config::from_properties(all).map(|c| c.cluster.sasl.unwrap()).map_err(|error| error.to_string())
 }
 
-fn password(user: &str, password: &str, is_token: bool) -> Identity {
+fn password(user: &str, password: &str, is_token: bool) -> SaslIdentity {
     let password = SecretSource::Given(Secret::new(password));
-    Identity::Password { user: user.into(), password, is_token }
+    SaslIdentity::Password { user: user.into(), password, is_token }
 }
 
 #[test]
@@ -38,7 +40,7 @@ fn a_password_may_stand_in_a_file_of_its_own() {
     let user = [("sasl.mechanism", "PLAIN"), ("sasl.username", "u")];
     let file = ("sasl.password.file", "/run/secrets/kafka");
     let password = SecretSource::File("/run/secrets/kafka".into());
-    let identity = Identity::Password { user: "u".into(), password, is_token: false };
+    let identity = SaslIdentity::Password { user: "u".into(), password, is_token: false };
     assert_eq!(sasl(&[user[0], user[1], file]).unwrap().identity, identity);
     let both = sasl(&[user[0], user[1], file, ("sasl.password", "p")]).unwrap_err();
     assert_eq!(both, "`sasl.password.file` excludes `sasl.password`");
@@ -68,7 +70,7 @@ fn client_credentials_have_scope_and_extensions() {
         scope: Some("a b".into()),
         trust: HttpsTrust::System,
     };
-    assert_eq!(by_properties.identity, Identity::OAuth(client));
+    assert_eq!(by_properties.identity, SaslIdentity::OAuth(client));
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn whose_certificates_a_token_endpoint_may_have_is_a_property() {
     ];
     let trust = |more: &[(&str, &str)]| match sasl(&[&client[..], more].concat()).unwrap().identity
     {
-        Identity::OAuth(client) => client.trust,
+        SaslIdentity::OAuth(client) => client.trust,
         other => panic!("{other:?}"),
     };
     let pem = "-----BEGIN CERTIFICATE-----";
@@ -142,19 +144,19 @@ fn a_password_in_the_address_of_a_token_endpoint_is_not_shown() {
 #[test]
 fn aws_is_asked_unless_there_are_keys() {
     let aws = ("sasl.mechanism", "AWS_MSK_IAM");
-    assert_eq!(sasl(&[aws]).unwrap().identity, Identity::Aws(AwsClient::default()));
+    assert_eq!(sasl(&[aws]).unwrap().identity, SaslIdentity::Aws(AwsClient::default()));
     let jaas = "software.amazon.msk.auth.iam.IAMLoginModule required awsProfileName=\"p\" \
         awsRegion=\"eu-west-1\";";
     let profile = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
     let base = AwsBase::Profile("p".into());
     let client = AwsClient { base, ..AwsClient::default() };
-    assert_eq!(profile.identity, Identity::Aws(client));
+    assert_eq!(profile.identity, SaslIdentity::Aws(client));
     assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
     let jaas = "A required awsAccessKeyId=\"i\" awsSecretAccessKey=\"s\";";
     let keys = AwsKeys { id: "i".into(), secret: Secret::new("s"), session_token: None };
     let fixed = sasl(&[aws, ("sasl.jaas.config", jaas)]).unwrap();
     let client = AwsClient { base: AwsBase::Keys(keys), ..AwsClient::default() };
-    assert_eq!(fixed.identity, Identity::Aws(client));
+    assert_eq!(fixed.identity, SaslIdentity::Aws(client));
 }
 
 const IAM: &str = "software.amazon.msk.auth.iam.IAMClientCallbackHandler";
@@ -180,7 +182,7 @@ fn the_properties_of_amazons_documentation_are_understood() {
         sts_region: Some("us-west-2".into()),
     };
     let client = AwsClient { base: AwsBase::Keys(keys), role: Some(role), ..AwsClient::default() };
-    assert_eq!(by_role.unwrap().identity, Identity::Aws(client));
+    assert_eq!(by_role.unwrap().identity, SaslIdentity::Aws(client));
 
     let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
         awsProfileName=p;";
@@ -193,7 +195,7 @@ fn the_properties_of_amazons_documentation_are_understood() {
     .unwrap();
     assert_eq!(token.mechanism, Mechanism::OAuthBearer);
     let client = AwsClient { base: AwsBase::Profile("p".into()), ..AwsClient::default() };
-    assert_eq!(token.identity, Identity::Aws(client));
+    assert_eq!(token.identity, SaslIdentity::Aws(client));
 }
 
 #[test]
@@ -222,7 +224,7 @@ fn an_option_of_aws_that_cannot_be_honoured_is_named() {
             "`awsDebugCreds=true` is not supported: it would write into the log whose keys are \
              used; `aws sts get-caller-identity` says that",
         ),
-        ("awsSecretKey=hunter2", "`awsSecretKey` means nothing to AWS_MSK_IAM"),
+        ("awsSecretKey=hunter2", "`awsSecretKey` is not an option of AWS_MSK_IAM"),
     ] {
         let jaas = format!("A required {options};");
         let refused = sasl(&[("sasl.mechanism", "AWS_MSK_IAM"), ("sasl.jaas.config", &jaas)]);
@@ -251,7 +253,7 @@ fn a_callback_handler_is_a_name_that_is_known_and_goes_with_the_mechanism() {
         ),
         (
             &[bearer, (login, IAM_TOKEN), ("sasl.oauthbearer.token.endpoint.url", "http://h/")],
-            "`sasl.oauthbearer.token.endpoint.url` means nothing to OAUTHBEARER".to_owned(),
+            "`sasl.oauthbearer.token.endpoint.url` is not an option of OAUTHBEARER".to_owned(),
         ),
         (
             &[bearer, (login, endpoint)],
@@ -285,7 +287,7 @@ fn what_is_missing_or_means_nothing_is_named_and_no_secret_is() {
         ),
         (
             &[plain, ("sasl.jaas.config", "A required username=u password=p keyTab=k;")],
-            "`keyTab` means nothing to PLAIN",
+            "`keyTab` is not an option of PLAIN",
         ),
         (
             &[("sasl.mechanism", "OAUTHBEARER"), ("sasl.oauthbearer.extensions", "auth=x")],

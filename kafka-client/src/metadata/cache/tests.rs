@@ -60,11 +60,25 @@ fn orders(id: u128, partitions: &[(usize, i32, i32)]) -> TopicAnswer {
         epoch: *epoch,
     });
     let partitions = partitions.collect();
-    TopicAnswer { name: "orders".into(), code: 0, id, partitions, operations: None }
+    TopicAnswer {
+        name: "orders".into(),
+        code: 0,
+        id,
+        is_internal: false,
+        partitions,
+        operations: None,
+    }
 }
 
 fn refused(code: i16) -> TopicAnswer {
-    TopicAnswer { name: "orders".into(), code, id: 0, partitions: vec![], operations: None }
+    TopicAnswer {
+        name: "orders".into(),
+        code,
+        id: 0,
+        is_internal: false,
+        partitions: vec![],
+        operations: None,
+    }
 }
 
 #[test]

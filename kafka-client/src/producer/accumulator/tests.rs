@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::outcome::Outcome;
-use crate::producer::batch::Again;
+use crate::Outcome;
+use crate::producer::batch::Regrouped;
+use crate::producer::batch::ResendReason;
 use crate::producer::memory::Memory;
-use crate::producer::regroup::Regrouped;
 use crate::producer::settle::{Ledger, Ticket};
 use crate::record_batch;
 use crate::stats::Counters;
@@ -61,23 +61,23 @@ impl Fixture {
         Ok(Ticket { cell, index, timestamp_ms: 5 })
     }
 
-    fn take(&mut self, now_ms: u64) -> Option<Shipment> {
+    fn take(&mut self, now_ms: u64) -> Option<InFlightBatch> {
         match self.queue.take(self.at(now_ms), 4000, true, CONNECTION) {
             NextBatch::Batch { id, content, records, attempts, stamp } => {
                 let bytes = match content {
                     Content::Growing(builder) => builder.finish(stamp),
                     Content::Sealed(bytes) => stamp.put(bytes).unwrap(),
-                    Content::Away => panic!("it is in flight"),
+                    Content::InFlight => panic!("it is in flight"),
                 };
-                Some(Shipment { id, bytes, records, attempts })
+                Some(InFlightBatch { id, bytes, records, attempts })
             }
             _ => None,
         }
     }
 
-    fn resend(&mut self, shipment: Shipment, at_ms: u64) {
+    fn resend(&mut self, shipment: InFlightBatch, at_ms: u64) {
         let (at, cause) = (self.at(at_ms), blocked("it broke"));
-        self.queue.finish(shipment, Ending::Resend { at, cause, why: Again::Refused });
+        self.queue.finish(shipment, Ending::Resend { at, cause, why: ResendReason::Refused });
     }
 
     fn buffered(&self) -> u64 {
@@ -342,11 +342,11 @@ fn a_batch_that_closes_connections_travels_alone() {
 #[tokio::test]
 async fn giving_up_settles_each_batch_by_its_attempts() {
     let mut fixture = Fixture::new(LIMITS);
-    let flying = fixture.push(b"a", 1000, 0).unwrap();
+    let in_flight = fixture.push(b"a", 1000, 0).unwrap();
     let shipment = fixture.take(0).unwrap();
     let waiting = fixture.push(b"b", 1000, 0).unwrap();
     fixture.queue.give_up(&Reason::Closed);
-    assert_eq!(flying.outcome().await, Outcome::Unknown(Reason::Closed));
+    assert_eq!(in_flight.outcome().await, Outcome::Unknown(Reason::Closed));
     assert_eq!(waiting.outcome().await, Outcome::NotWritten(Reason::Closed));
     fixture.queue.finish(shipment, ending_at(0));
     assert_eq!(fixture.buffered(), 0);

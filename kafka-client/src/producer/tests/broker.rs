@@ -54,11 +54,11 @@ pub(super) enum Act {
 /// The brokers and what they have seen.
 #[derive(Debug, Default)]
 pub(super) struct Scripted {
-    state: Lock<State>,
+    state: Lock<ScriptedState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ScriptedState {
     addresses: BTreeMap<i32, u16>,
     /// Leaders by partition.
     topics: BTreeMap<String, Vec<i32>>,

@@ -194,7 +194,7 @@ async fn a_pinned_cluster_id_refuses_every_other_cluster_alike() {
         let outcome = client.producer().send(topic, record("new"), within(3000)).await;
         let Outcome::NotWritten(reason) = outcome else { panic!("{topic}: {outcome:?}") };
         assert!(!reason.is_permanent(), "{topic}: {reason}");
-        assert!(reason.to_string().contains("another"), "{topic}: {reason}");
+        assert!(reason.chain().contains("another"), "{topic}: {}", reason.chain());
     }
     let not_ready = client.ready(Duration::from_secs(2)).await.unwrap_err().to_string();
     let told = "the cluster is another, and cluster.id.pin is fake";

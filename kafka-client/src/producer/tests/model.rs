@@ -10,16 +10,18 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::rules::Rules;
+use crate::Outcome;
 use crate::backoff::Backoff;
-use crate::calls::init_producer_id::Identity;
+use crate::calls::init_producer_id::ProducerIdentity;
 use crate::calls::produce::Appended;
 use crate::connection::{Lost, LostReason};
 use crate::error::Reason;
-use crate::outcome::Outcome;
 use crate::producer::accumulator::Accumulator;
-use crate::producer::batch::{Again, BatchLimits, Content, Ending, NextBatch, Shipment};
+use crate::producer::batch::Regrouped;
+use crate::producer::batch::{
+    BatchLimits, Content, Ending, InFlightBatch, NextBatch, ResendReason,
+};
 use crate::producer::memory::Memory;
-use crate::producer::regroup::Regrouped;
 use crate::producer::settle::{Ledger, Ticket};
 use crate::producer::verdict::{RetryLimits, Verdict, judge, judge_lost};
 use crate::record_batch::Record;
@@ -59,11 +61,11 @@ struct World {
     now: Instant,
     connection: u64,
     /// Requests that the broker has not worked on.
-    inbox: VecDeque<Shipment>,
+    inbox: VecDeque<InFlightBatch>,
     /// Answers and losses that the client has not heard of.
-    over: VecDeque<(Shipment, Option<Appended>)>,
+    over: VecDeque<(InFlightBatch, Option<Appended>)>,
     late: VecDeque<Copy>,
-    held: Identity,
+    held: ProducerIdentity,
     tickets: Vec<(String, Ticket)>,
     most_in_flight: usize,
 }
@@ -96,7 +98,7 @@ impl World {
             inbox: VecDeque::new(),
             over: VecDeque::new(),
             late: VecDeque::new(),
-            held: Identity { producer_id: 1, epoch },
+            held: ProducerIdentity { producer_id: 1, epoch },
             tickets: Vec::new(),
             most_in_flight: 0,
         }
@@ -137,7 +139,7 @@ impl World {
 
     fn send(&mut self) {
         if self.queue.spent_id() == Some(self.held.producer_id) {
-            self.held = Identity { producer_id: self.held.producer_id + 1, epoch: 0 };
+            self.held = ProducerIdentity { producer_id: self.held.producer_id + 1, epoch: 0 };
         }
         assert!(self.queue.identify(Some(self.held)));
         if let NextBatch::Batch { id, content, records, attempts, stamp } =
@@ -148,9 +150,9 @@ impl World {
             let bytes = match content {
                 Content::Growing(builder) => builder.finish(stamp),
                 Content::Sealed(bytes) => stamp.put(bytes).unwrap(),
-                Content::Away => panic!("it is in flight"),
+                Content::InFlight => panic!("it is in flight"),
             };
-            self.inbox.push_back(Shipment { id, bytes, records, attempts });
+            self.inbox.push_back(InFlightBatch { id, bytes, records, attempts });
             self.most_in_flight = self.most_in_flight.max(self.inbox.len() + self.over.len());
         }
     }
@@ -178,8 +180,10 @@ impl World {
         let (attempts, records) = (&mut shipment.attempts, shipment.records);
         let lost = Lost { fault: LostReason::Closed, handed_over: true };
         let (verdict, why) = match answer {
-            Some(answer) => (judge(answer, attempts, records, RETRY, self.now, 20), Again::Refused),
-            None => (judge_lost(&lost, attempts, RETRY, 20), Again::CutOff(self.now)),
+            Some(answer) => {
+                (judge(answer, attempts, records, RETRY, self.now, 20), ResendReason::Refused)
+            }
+            None => (judge_lost(&lost, attempts, RETRY, 20), ResendReason::CutOff(self.now)),
         };
         let ending = match verdict {
             Verdict::Written { base_offset, log_append_ms } => {
@@ -188,8 +192,8 @@ impl World {
             Verdict::Resend { pause, cause, .. } => {
                 Ending::Resend { at: self.now + pause, cause, why }
             }
-            Verdict::Trouble { trouble, pause, cause } => {
-                let why = Again::Trouble(trouble);
+            Verdict::SequenceError { error, pause, cause } => {
+                let why = ResendReason::Sequence(error);
                 Ending::Resend { at: self.now + pause, cause, why }
             }
             Verdict::GiveUp { reason, .. } => Ending::GaveUp(reason),

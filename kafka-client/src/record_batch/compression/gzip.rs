@@ -6,8 +6,8 @@ use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::{Encode, read_within};
-use crate::record_batch::BatchError;
+use super::codec::{Encode, read_within};
+use crate::record_batch::error::BatchError;
 
 pub(super) const BITS: i16 = 1;
 

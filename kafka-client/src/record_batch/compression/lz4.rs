@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use lz4_flex::frame::FrameDecoder;
 
-use super::{Encode, read_within};
-use crate::record_batch::BatchError;
+use super::codec::{Encode, read_within};
+use crate::record_batch::error::BatchError;
 
 pub(super) const BITS: i16 = 3;
 

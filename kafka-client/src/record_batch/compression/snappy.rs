@@ -8,8 +8,8 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes};
 use snap::raw;
 
-use super::{Encode, unreadable};
-use crate::record_batch::BatchError;
+use super::codec::{Encode, unreadable};
+use crate::record_batch::error::BatchError;
 
 pub(super) const BITS: i16 = 2;
 

@@ -7,8 +7,8 @@ use zstd::bulk::Compressor;
 use zstd::stream::read::Decoder;
 use zstd::zstd_safe::compress_bound;
 
-use super::{Encode, read_within, unreadable};
-use crate::record_batch::BatchError;
+use super::codec::{Encode, read_within, unreadable};
+use crate::record_batch::error::BatchError;
 
 pub(super) const BITS: i16 = 4;
 

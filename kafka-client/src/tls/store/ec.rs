@@ -6,7 +6,7 @@ use pkcs8::der::{Decode, Encode, Reader as _, SliceReader};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::Identity;
+use super::key::KeyAndChain;
 
 /// `id-ecPublicKey` (RFC 5480).
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -19,13 +19,13 @@ const PUBLIC_KEY: u8 = 0xa1;
 
 /// Adds the public key of the certificate to a private key that lacks it. Whether the two belong
 /// together is checked when the key is used; any other key stays as it is.
-pub(in crate::tls) fn with_public_key(identity: Identity) -> Identity {
+pub(in crate::tls) fn with_public_key(identity: KeyAndChain) -> KeyAndChain {
     let completed = match (&identity.key, identity.chain.first()) {
         (PrivateKeyDer::Pkcs8(key), Some(own)) => complete(key.secret_pkcs8_der(), own),
         _ => None,
     };
     match completed {
-        Some(key) => Identity { key: PrivateKeyDer::Pkcs8(key.to_vec().into()), ..identity },
+        Some(key) => KeyAndChain { key: PrivateKeyDer::Pkcs8(key.to_vec().into()), ..identity },
         None => identity,
     }
 }

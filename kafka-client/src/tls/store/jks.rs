@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use super::{Identity, only};
+use super::key::{KeyAndChain, only};
 use crate::limits::STORE_ENTRIES;
 use crate::secret::Secret;
 
@@ -44,11 +44,11 @@ pub(super) fn identity(
     bytes: &[u8],
     password: Option<&Secret>,
     key_password: Option<&Secret>,
-) -> Result<Identity, String> {
+) -> Result<KeyAndChain, String> {
     let found = only(open(bytes, password)?.keys)?;
     let password = key_password.or(password).ok_or("it needs a password")?;
     let key = unprotect(found.key, password)?;
-    Ok(Identity { key: PrivateKeyDer::Pkcs8(key.to_vec().into()), chain: found.chain })
+    Ok(KeyAndChain { key: PrivateKeyDer::Pkcs8(key.to_vec().into()), chain: found.chain })
 }
 
 fn open<'a>(bytes: &'a [u8], password: Option<&Secret>) -> Result<Store<'a>, String> {

@@ -1,12 +1,29 @@
-//! Encrypted private keys: PKCS#8 with PBES2.
+//! A private key with its certificates, and how an encrypted one is opened: PKCS#8 with PBES2.
 
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Kdf;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::limits::{KDF_ITERATIONS, SCRYPT_BYTES};
 use crate::secret::Secret;
+
+/// A private key and the certificates that go with it, our own first.
+pub(in crate::tls) struct KeyAndChain {
+    pub(in crate::tls) key: PrivateKeyDer<'static>,
+    pub(in crate::tls) chain: Vec<CertificateDer<'static>>,
+}
+
+/// The only one of `found`.
+pub(super) fn only<T>(found: Vec<T>) -> Result<T, String> {
+    let count = found.len();
+    let mut found = found.into_iter();
+    match (found.next(), count) {
+        (Some(one), 1) => Ok(one),
+        (None, _) => Err("there is no private key with its certificate in it".to_owned()),
+        (Some(_), _) => Err(format!("there are {count} private keys in it; only one can be used")),
+    }
+}
 
 /// Opens an `EncryptedPrivateKeyInfo`.
 pub(super) fn decrypt(

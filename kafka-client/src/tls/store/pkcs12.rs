@@ -4,7 +4,7 @@ use p12_keystore::error::Error;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12Archive, Pkcs12ImportPolicy};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Identity, only};
+use super::key::{KeyAndChain, only};
 use crate::secret::Secret;
 
 /// Those that keytool marked as trusted; in a store without any such mark, as OpenSSL writes it,
@@ -22,7 +22,7 @@ pub(super) fn trusted(
     Ok(wanted.map(|found| found.cert.as_der().to_vec().into()).collect())
 }
 
-pub(super) fn identity(bytes: &[u8], password: Option<&Secret>) -> Result<Identity, String> {
+pub(super) fn identity(bytes: &[u8], password: Option<&Secret>) -> Result<KeyAndChain, String> {
     let store = KeyStore::from_pkcs12(bytes, text(password), Pkcs12ImportPolicy::Strict)
         .map_err(|error| explain(&error, password))?;
     let keys = store.entries().filter_map(|(_, entry)| match entry {
@@ -31,7 +31,7 @@ pub(super) fn identity(bytes: &[u8], password: Option<&Secret>) -> Result<Identi
     });
     let found = only(keys.collect())?;
     let chain = found.certs().iter().map(|found| found.as_der().to_vec().into()).collect();
-    Ok(Identity { key: PrivateKeyDer::Pkcs8(found.key().as_der().to_vec().into()), chain })
+    Ok(KeyAndChain { key: PrivateKeyDer::Pkcs8(found.key().as_der().to_vec().into()), chain })
 }
 
 fn text(password: Option<&Secret>) -> &str {
@@ -53,6 +53,6 @@ fn explain(error: &Error, password: Option<&Secret>) -> String {
             "its encryption is unknown; `keytool -importkeystore` makes a store with a known one"
                 .to_owned()
         }
-        other => format!("it is no PKCS12 store that can be read: {other}"),
+        other => format!("it is not a readable PKCS12 store: {other}"),
     }
 }

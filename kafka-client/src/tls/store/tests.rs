@@ -5,6 +5,8 @@ use std::path::Path;
 use base64::Engine as _;
 use proptest::prelude::*;
 
+use rustls::pki_types::PrivateKeyDer;
+
 use super::*;
 
 const PASSWORD: &str = "store word";
@@ -18,7 +20,11 @@ fn secret(text: &str) -> Option<Secret> {
     Some(Secret::new(text))
 }
 
-fn identity_of(name: &str, password: Option<&str>, key: Option<&str>) -> Result<Identity, String> {
+fn identity_of(
+    name: &str,
+    password: Option<&str>,
+    key: Option<&str>,
+) -> Result<KeyAndChain, String> {
     let (password, key) = (password.map(Secret::new), key.map(Secret::new));
     identity(&read(name), password.as_ref(), key.as_ref())
 }

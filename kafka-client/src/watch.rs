@@ -8,25 +8,25 @@ use crate::lock::Lock;
 
 /// Unlike `tokio::sync::watch`, which wakes in a random order, it lets a simulation be run again.
 #[derive(Debug, Default)]
-pub(crate) struct News<T> {
-    latest: Lock<Edition<T>>,
+pub(crate) struct Watch<T> {
+    latest: Lock<Version<T>>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Edition<T> {
+struct Version<T> {
     number: u64,
     value: T,
 }
 
 /// Hears of changes; several at once count as one.
 #[derive(Debug)]
-pub(crate) struct Reader<'a, T> {
-    news: &'a News<T>,
+pub(crate) struct WatchReader<'a, T> {
+    news: &'a Watch<T>,
     seen: u64,
 }
 
-impl<T: Clone> News<T> {
+impl<T: Clone> Watch<T> {
     pub(crate) fn latest(&self) -> T {
         self.latest.lock().value.clone()
     }
@@ -49,12 +49,12 @@ impl<T: Clone> News<T> {
     }
 
     /// Hears of every change from now on.
-    pub(crate) fn reader(&self) -> Reader<'_, T> {
-        Reader { news: self, seen: self.latest.lock().number }
+    pub(crate) fn reader(&self) -> WatchReader<'_, T> {
+        WatchReader { news: self, seen: self.latest.lock().number }
     }
 }
 
-impl<T: Clone> Reader<'_, T> {
+impl<T: Clone> WatchReader<'_, T> {
     /// Waits for a change that it has not heard of, and gives the value as it is then.
     pub(crate) async fn next(&mut self) -> T {
         loop {
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_hears_of_changes_since_it_reads() {
-        let news = News::default();
+        let news = Watch::default();
         news.replace(1);
         let mut reader = news.reader();
         news.change(|_| false);
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn readers_are_woken_in_the_order_in_which_they_wait() {
-        let (news, woken) = (Arc::new(News::default()), Arc::new(Lock::new(Vec::new())));
+        let (news, woken) = (Arc::new(Watch::default()), Arc::new(Lock::new(Vec::new())));
         let mut readers = tokio::task::JoinSet::new();
         for number in 0..20 {
             let (news, woken) = (news.clone(), woken.clone());
