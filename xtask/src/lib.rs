@@ -2,6 +2,7 @@
 //! and the processes that they run.
 
 pub mod build;
+pub mod documents;
 pub mod jobs;
 pub mod modules;
 pub mod paths;

@@ -7,15 +7,18 @@ use crate::logging::LogFormat;
 /// Flags of the process.
 #[derive(Debug, Default, clap::Parser)]
 #[command(version, about = "Takes records from kafka-upstream filters and produces them to Kafka.")]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// TOML file.
+    /// A TOML file; a setting of the environment wins over it, a flag over both.
     #[arg(long, value_name = "FILE", env = "HOST_BRIDGE_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Where to listen: `IP:PORT` on a loopback address, `tls:IP:PORT` on any, or `unix:/PATH`.
-    /// Repeatable; replaces the file's and the environment's list.
+    /// Repeatable; replaces the file's list and that of `HOST_BRIDGE_LISTEN` [default:
+    /// 127.0.0.1:9280].
     #[arg(long, value_name = "ADDRESS", global = true)]
     pub listen: Vec<String>,
-    /// `bootstrap.servers` of the cluster `default`.
+    /// `bootstrap.servers` of the cluster `default`; wins over the file's and
+    /// `HOST_BRIDGE_CLUSTERS__DEFAULT__BOOTSTRAP_SERVERS`.
     #[arg(long, value_name = "HOST:PORT,…", global = true)]
     pub bootstrap_servers: Option<String>,
     /// How the log is written, to stderr.
@@ -32,10 +35,61 @@ pub struct Args {
 pub enum Command {
     /// Checks the configuration and probes the connection to each broker of each cluster; writes nothing to
     /// Kafka. Ends with 0 if all is well, else with 1.
+    #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// Also whether this topic of the cluster `default` may be written to, or `CLUSTER/TOPIC`.
         /// Repeatable.
         #[arg(long, value_name = "TOPIC")]
         topic: Vec<String>,
     },
+}
+
+const EXAMPLES: &str = "\
+Every other setting is in the file, or in a variable: HOST_BRIDGE_ and its path, with __ between levels
+and _ for the dots of a property. HOST_BRIDGE_LOG sets the levels of the log [default: info].
+
+Examples:
+  host-bridge --listen 127.0.0.1:9280 --bootstrap-servers broker-1:9092,broker-2:9092
+  host-bridge --config /etc/host-bridge.toml --log-format json
+  host-bridge check --config /etc/host-bridge.toml --topic orders
+
+The bridge serves until SIGTERM or SIGINT, and drains for up to drain_timeout_ms [default: 10000];
+SIGHUP has it read certificates and stores again.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  host-bridge check --config /etc/host-bridge.toml
+  host-bridge check --config /etc/host-bridge.toml --topic orders --topic other-cluster/events";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn every_documented_command_is_understood() {
+        let examples = [EXAMPLES, CHECK_EXAMPLES].into_iter().flat_map(str::lines);
+        let examples = examples.filter_map(|line| line.strip_prefix("  host-bridge "));
+        let examples = examples.map(|line| line.split_whitespace().map(str::to_owned).collect());
+        let mut count = 0;
+        for words in xtask::documents::commands("host-bridge").unwrap().into_iter().chain(examples)
+        {
+            count += 1;
+            let parsed = Args::try_parse_from(std::iter::once("host-bridge".into()).chain(words));
+            assert!(parsed.as_ref().is_ok_and(|_| true), "{parsed:?}");
+        }
+        assert!(count > 10, "only {count} commands were found");
+    }
+
+    #[test]
+    fn help_names_defaults_variables_and_examples() {
+        let help = |words: &[&str]| {
+            let shown = Args::try_parse_from(words).unwrap_err();
+            shown.to_string()
+        };
+        let whole = help(&["host-bridge", "--help"]);
+        insta::assert_snapshot!(format!("{whole}\n{}", help(&["host-bridge", "check", "--help"])));
+        Args::command().debug_assert();
+    }
 }

@@ -10,8 +10,8 @@ use super::Outcome;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// `envoy` or `client`, with its options; `--help` lists them
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    /// `envoy` or `client`, with its options; `envoy --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
