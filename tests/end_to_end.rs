@@ -6,6 +6,7 @@ mod bridge;
 mod callouts;
 mod cluster;
 mod cluster_changes;
+mod commands;
 mod compression;
 mod configuration;
 mod connection_cases;

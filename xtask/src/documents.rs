@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::paths;
 
@@ -12,39 +12,53 @@ use crate::paths;
 /// # Errors
 /// When a document cannot be read, or none names the program.
 pub fn commands(program: &str) -> anyhow::Result<Vec<Vec<String>>> {
-    let mut found = Vec::new();
-    for folder in [".", "docs"] {
-        let folder = paths::workspace().join(folder);
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                let text = fs::read_to_string(&path)?;
-                found.extend(in_text(&text, program));
-            }
-        }
-    }
-    anyhow::ensure!(!found.is_empty(), "no document names `{program}`");
+    let found: Vec<_> = texts()?.iter().flat_map(|text| in_text(text, program)).collect();
+    ensure!(!found.is_empty(), "no document names `{program}`");
     Ok(found)
 }
 
-fn in_text(text: &str, program: &str) -> Vec<Vec<String>> {
+/// Every command line in the documents' blocks, in their order: the README's come first.
+///
+/// # Errors
+/// When a document cannot be read.
+pub fn block_commands() -> anyhow::Result<Vec<String>> {
+    Ok(texts()?.iter().flat_map(|text| in_blocks(text)).collect())
+}
+
+fn texts() -> anyhow::Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for folder in [".", "docs"] {
+        let folder = paths::workspace().join(folder);
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            paths.push(entry?.path());
+        }
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.sort_by_key(|path| (!path.ends_with("README.md"), path.clone()));
+    paths.iter().map(|path| Ok(fs::read_to_string(path)?)).collect()
+}
+
+fn in_blocks(text: &str) -> Vec<String> {
     let (mut found, mut block) = (Vec::new(), None);
     for line in text.lines() {
         match (line.trim_start().strip_prefix("```"), block) {
             (Some(language), None) => block = Some(language),
             (Some(_), Some(_)) => block = None,
-            (None, Some("sh")) => found.extend(words(line.trim_start(), program)),
-            (None, Some("console")) => {
-                found.extend(line.strip_prefix("$ ").and_then(|line| words(line, program)));
-            }
-            (None, Some(_)) => {}
-            (None, None) => {
-                let spans = line.split('`').skip(1).step_by(2);
-                found.extend(spans.filter_map(|span| words(span, program)));
-            }
+            (None, Some("sh")) => found.push(line.trim_start()),
+            (None, Some("console")) => found.extend(line.strip_prefix("$ ")),
+            (None, _) => {}
         }
     }
-    found
+    let command = |line: &str| line.split(" #").next().unwrap_or_default().trim_end().to_owned();
+    let is_command = |line: &String| !line.is_empty() && !line.starts_with('#');
+    found.into_iter().map(command).filter(is_command).collect()
+}
+
+fn in_text(text: &str, program: &str) -> Vec<Vec<String>> {
+    let blocks = in_blocks(text);
+    let outside = text.split("```").step_by(2);
+    let spans = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
+    spans.chain(blocks.iter().map(String::as_str)).filter_map(|line| words(line, program)).collect()
 }
 
 /// None where it is another command.
@@ -53,8 +67,7 @@ fn words(command: &str, program: &str) -> Option<Vec<String>> {
     if !rest.is_empty() && !rest.starts_with(' ') {
         return None;
     }
-    let words = rest.split_whitespace().take_while(|word| !word.starts_with('#'));
-    Some(words.map(str::to_owned).collect())
+    Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -65,6 +78,7 @@ mod tests {
     fn commands_are_found_in_spans_and_in_blocks() {
         let text =
             "Run `a b --c`, or `ab`.\n```sh\n  a d   # e\n```\n```console\n$ a f\na g\n```\n`a`";
-        assert_eq!(in_text(text, "a"), [vec!["b", "--c"], vec!["d"], vec!["f"], vec![]]);
+        assert_eq!(in_text(text, "a"), [vec!["b", "--c"], vec![], vec!["d"], vec!["f"]]);
+        assert_eq!(in_blocks(text), ["a d", "a f"]);
     }
 }
