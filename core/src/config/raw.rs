@@ -31,7 +31,7 @@ pub(super) struct Raw {
     /// Which requests are captured, and how; the first rule that fits counts, and a request that
     /// fits none passes by the filter. Without it every request is captured.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
-    pub(super) r#match: Option<Vec<Rule>>,
+    pub(super) r#match: Option<Vec<RawRule>>,
     /// `terminate` answers the client; `tap` produces a copy and lets the request go on.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "terminate", "x-new" = true)))]
     pub(super) mode: Option<Mode>,
@@ -165,7 +165,7 @@ pub(super) struct Raw {
     /// What a 200 says: `memory`, the record is queued; `acked`, Kafka has acknowledged it.
     /// `producer_async` by name.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
-    pub(super) delivery: Option<Delivery>,
+    pub(super) delivery: Option<RawDelivery>,
     /// `acked` on Envoy: what queues in one turn of the event loop shares a callout; false makes
     /// one each, as it is on the other gateways.
     #[cfg_attr(feature = "schema", schemars(extend("default" = true, "x-new" = true)))]
@@ -229,7 +229,7 @@ pub(super) struct Raw {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) enum Delivery {
+pub(super) enum RawDelivery {
     Memory,
     Acked,
 }
@@ -291,7 +291,7 @@ pub(super) struct Server {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) struct Rule {
+pub(super) struct RawRule {
     /// The whole path, without the query string.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) path: Option<String>,
