@@ -32,7 +32,7 @@ use crate::wire;
 /// The outbox of a root, or of one request where each makes its own callouts.
 #[derive(Debug)]
 pub struct Outbox {
-    sender: Rc<Sender>,
+    settings: Rc<OutboxSettings>,
     policy: Policy,
     registration: Registration,
     lanes: Lanes,
@@ -41,7 +41,7 @@ pub struct Outbox {
 
 /// What all outboxes of a root's settings have in common.
 #[derive(Debug)]
-struct Sender {
+struct OutboxSettings {
     vm: [u8; 16],
     limits: BatchLimits,
     timeout: Duration,
@@ -59,7 +59,7 @@ impl Outbox {
         let policy = Policy::new(settings);
         let early = policy.registers_early();
         Ok(Self {
-            sender: Rc::new(Sender {
+            settings: Rc::new(OutboxSettings {
                 vm,
                 limits: settings.batch,
                 timeout: settings.delivery_timeout,
@@ -80,7 +80,7 @@ impl Outbox {
     #[must_use]
     pub(crate) fn for_one_request(&self) -> Self {
         Self {
-            sender: Rc::clone(&self.sender),
+            settings: Rc::clone(&self.settings),
             policy: self.policy.for_one_request(),
             registration: Registration::Held,
             lanes: Lanes::new(self.lanes.limits(), None),
@@ -138,7 +138,7 @@ impl Outbox {
     pub fn poll_callout(&mut self, now: Duration, sequence: &mut u64) -> Option<Callout> {
         if self.registration.is_due(now) {
             self.registration.send();
-            let Sender { profile_id, profile, .. } = &*self.sender;
+            let OutboxSettings { profile_id, profile, .. } = &*self.settings;
             return Some(Callout::register(profile_id, profile.clone()));
         }
         // A batch that arrived before the profile would only be refused once more.
@@ -146,7 +146,7 @@ impl Outbox {
             return None;
         }
         let topic = self.next_lane(now)?;
-        let (limits, age) = (self.sender.limits, self.policy.batch_age_max());
+        let (limits, age) = (self.settings.limits, self.policy.batch_age_max());
         let lane = self.lanes.get_mut(&topic)?;
         let mut batch = match lane.resend_since(now) {
             Some(_) => lane.resend.pop_front()?,
@@ -198,7 +198,7 @@ impl Outbox {
 
     /// Settles what can no longer be answered in time; called on every tick.
     pub fn expire(&mut self, now: Duration) -> Vec<Settled> {
-        let Some(timeout) = self.policy.deadline(self.sender.timeout) else { return Vec::new() };
+        let Some(timeout) = self.policy.deadline(self.settings.timeout) else { return Vec::new() };
         let (mut in_doubt, mut unsent) = (Vec::new(), Vec::new());
         for (topic, lane) in self.lanes.iter_mut() {
             let (late, remaining) = std::mem::take(&mut lane.resend)
@@ -240,7 +240,7 @@ impl Outbox {
 
     /// How long a record may take.
     pub(crate) fn timeout(&self) -> Duration {
-        self.sender.timeout
+        self.settings.timeout
     }
 
     /// What is in the outbox.
@@ -274,7 +274,7 @@ impl Outbox {
                     && (lane.failing.is_none() || failing_in_flight < failing)
             }
         };
-        let limits = self.sender.limits;
+        let limits = self.settings.limits;
         let due = self.lanes.iter().filter(|(topic, lane)| may_send(topic, lane));
         let due = due
             .filter_map(|(topic, lane)| Some((self.policy.due_since(lane, limits, now)?, topic)));
@@ -290,7 +290,7 @@ impl Outbox {
     }
 
     fn frame(&self, sequence: u64, batch: &Batch, now: Duration) -> (Vec<u8>, Duration) {
-        let Sender { vm, profile_id, timeout, .. } = *self.sender;
+        let OutboxSettings { vm, profile_id, timeout, .. } = *self.settings;
         let deadline = self.policy.deadline(timeout);
         let budget = deadline.map_or(timeout, |timeout| batch.remaining(timeout, now));
         let resend = self.lanes.iter().flat_map(|(_, lane)| &lane.resend);
@@ -371,7 +371,7 @@ impl Outbox {
             lane.health.on_failed(now);
             lane.failing = Some(reason.clone());
         }
-        let deadline = self.policy.deadline(self.sender.timeout);
+        let deadline = self.policy.deadline(self.settings.timeout);
         let in_time = |backoff: &Duration| {
             deadline.is_none_or(|timeout| !batch.remaining(timeout, now + *backoff).is_zero())
         };

@@ -8,13 +8,13 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::document::Node;
+use super::document::JsonValue;
 use super::field::ConfigError;
 use crate::limits::CONFIG_DEPTH_MAX;
 
 /// Reads a document.
-pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a Node) -> Result<T, ConfigError> {
-    T::deserialize(NodeDeserializer { node: document, depth: 0 })
+pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a JsonValue) -> Result<T, ConfigError> {
+    T::deserialize(ValueDeserializer { node: document, depth: 0 })
         .map_err(ParseError::into_config_error)
 }
 
@@ -94,19 +94,19 @@ impl de::Error for ParseError {
 
 /// A value of the document, so many lists and objects below its root.
 #[derive(Clone, Copy)]
-struct NodeDeserializer<'de> {
-    node: &'de Node,
+struct ValueDeserializer<'de> {
+    node: &'de JsonValue,
     depth: usize,
 }
 
-impl<'de> NodeDeserializer<'de> {
+impl<'de> ValueDeserializer<'de> {
     fn expected(self, what: &str) -> ParseError {
         ParseError::new(format!("expected {what}, not {}", self.node.kind()))
     }
 
-    fn inside(self, node: &'de Node) -> Result<Self, ParseError> {
+    fn inside(self, node: &'de JsonValue) -> Result<Self, ParseError> {
         match node {
-            Node::Text(text) if text.starts_with("{vault://") => Err(ParseError::new(VAULT)),
+            JsonValue::Text(text) if text.starts_with("{vault://") => Err(ParseError::new(VAULT)),
             _ if self.depth == CONFIG_DEPTH_MAX => {
                 Err(ParseError::new(format!("is nested deeper than {CONFIG_DEPTH_MAX} levels")))
             }
@@ -116,7 +116,7 @@ impl<'de> NodeDeserializer<'de> {
 
     fn text(self) -> Result<&'de str, ParseError> {
         match self.node {
-            Node::Text(text) => Ok(text),
+            JsonValue::Text(text) => Ok(text),
             _ => Err(self.expected("a string")),
         }
     }
@@ -127,37 +127,37 @@ const VAULT: &str = "is a reference to one of Kong's vaults, and nothing resolve
     the field out, name a `cluster` instead, and give the secret to host-bridge, in its \
     configuration or its environment (`HOST_BRIDGE_CLUSTERS__…`)";
 
-impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
+impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
     type Error = ParseError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
-            Node::Null => visitor.visit_unit(),
-            Node::Bool(value) => visitor.visit_bool(*value),
-            Node::Number(number) => number.deserialize_any(visitor).map_err(de::Error::custom),
-            Node::Text(_) => visitor.visit_borrowed_str(self.text()?),
-            Node::List(_) => self.deserialize_seq(visitor),
-            Node::Object(_) => self.deserialize_map(visitor),
+            JsonValue::Null => visitor.visit_unit(),
+            JsonValue::Bool(value) => visitor.visit_bool(*value),
+            JsonValue::Number(number) => number.deserialize_any(visitor).map_err(de::Error::custom),
+            JsonValue::Text(_) => visitor.visit_borrowed_str(self.text()?),
+            JsonValue::List(_) => self.deserialize_seq(visitor),
+            JsonValue::Object(_) => self.deserialize_map(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
-            Node::Null => visitor.visit_none(),
+            JsonValue::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
-            Node::Bool(value) => visitor.visit_bool(*value),
+            JsonValue::Bool(value) => visitor.visit_bool(*value),
             _ => Err(self.expected("true or false")),
         }
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         let number = match self.node {
-            Node::Number(number) => number.as_i64(),
+            JsonValue::Number(number) => number.as_i64(),
             _ => None,
         };
         visitor.visit_i64(number.ok_or_else(|| self.expected("a whole number"))?)
@@ -184,8 +184,8 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     /// An empty object is an empty list too: JSON that is written in Lua cannot distinguish them.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
-            Node::List(items) => visitor.visit_seq(Items { place: self, items, next: 0 }),
-            Node::Object(members) if members.is_empty() => {
+            JsonValue::List(items) => visitor.visit_seq(Items { place: self, items, next: 0 }),
+            JsonValue::Object(members) if members.is_empty() => {
                 visitor.visit_seq(Items { place: self, items: &[], next: 0 })
             }
             _ => Err(self.expected("a list")),
@@ -194,7 +194,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParseError> {
         match self.node {
-            Node::Object(members) => visitor.visit_map(Members { place: self, members, next: 0 }),
+            JsonValue::Object(members) => {
+                visitor.visit_map(Members { place: self, members, next: 0 })
+            }
             _ => Err(self.expected("an object")),
         }
     }
@@ -216,8 +218,8 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
 }
 
 struct Items<'de> {
-    place: NodeDeserializer<'de>,
-    items: &'de [Node],
+    place: ValueDeserializer<'de>,
+    items: &'de [JsonValue],
     next: usize,
 }
 
@@ -237,8 +239,8 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Members<'de> {
-    place: NodeDeserializer<'de>,
-    members: &'de [(String, Node)],
+    place: ValueDeserializer<'de>,
+    members: &'de [(String, JsonValue)],
     next: usize,
 }
 

@@ -1,6 +1,6 @@
 //! The whole configuration of a plugin: one set of settings, or one for each rule of `match`.
 
-use super::document::Node;
+use super::document::JsonValue;
 use super::field::{ConfigError, fault};
 use super::parse::parse;
 use super::raw::{self, Host, Raw};
@@ -33,7 +33,7 @@ impl Plugin {
     /// # Errors
     /// As [`Settings::parse`]; of a rule the path begins with `match`.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let document = Node::read(json)?;
+        let document = JsonValue::read(json)?;
         let raw: Raw = parse(&document)?;
         let host = raw.host.unwrap_or_default();
         let Some(rules) = &raw.r#match else {
@@ -71,7 +71,7 @@ impl Plugin {
 }
 
 /// The document's settings with those of a rule's `config` over them.
-fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigError> {
+fn settings_of_rule(document: &JsonValue, index: usize) -> Result<Settings, ConfigError> {
     let rule = document.get("match").and_then(|rules| rules.item(index));
     let own = rule.and_then(|rule| rule.get("config"));
     let merged = document.with(own);
@@ -79,7 +79,7 @@ fn settings_of_rule(document: &Node, index: usize) -> Result<Settings, ConfigErr
 }
 
 /// The settings that all rules share have passed their checks: the cause is in the rule's own.
-fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError {
+fn in_rule(index: usize, own: Option<&JsonValue>, error: ConfigError) -> ConfigError {
     let config = format!("match[{index}].config");
     let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
     if has(error.path.split(['.', '[']).next().unwrap_or_default()) {
@@ -94,7 +94,7 @@ fn in_rule(index: usize, own: Option<&Node>, error: ConfigError) -> ConfigError 
     ConfigError { path, reason }
 }
 
-fn condition(path: &str, rule: &raw::Rule) -> Result<Condition, ConfigError> {
+fn condition(path: &str, rule: &raw::RawRule) -> Result<Condition, ConfigError> {
     let own = rule.config.as_deref();
     for (field, is_there) in [
         ("host", own.is_some_and(|own| own.host.is_some())),
@@ -128,7 +128,7 @@ fn condition(path: &str, rule: &raw::Rule) -> Result<Condition, ConfigError> {
     })
 }
 
-fn path_condition(path: &str, rule: &raw::Rule) -> Result<PathCondition, ConfigError> {
+fn path_condition(path: &str, rule: &raw::RawRule) -> Result<PathCondition, ConfigError> {
     let rooted = |field: &str, text: &String| match text.starts_with('/') {
         // No path has one, so no request would ever fit.
         true if text.contains(['?', '#']) => {

@@ -25,13 +25,13 @@ pub(super) struct Raw {
     /// Bearer token of these calls.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) bridge_token: Option<Secret>,
-    /// The host that the filter must find itself in.
+    /// The gateway that the filter must run in.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "auto", "x-new" = true)))]
     pub(super) host: Option<Host>,
-    /// Which requests are captured, and how; the first rule that fits counts, and a request that
-    /// fits none passes by the filter. Without it every request is captured.
+    /// Which requests are captured, and how; the first rule that matches a request applies, and one
+    /// that matches none is not captured. Without it every request is captured.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
-    pub(super) r#match: Option<Vec<Rule>>,
+    pub(super) r#match: Option<Vec<RawRule>>,
     /// `terminate` answers the client; `tap` produces a copy and lets the request go on.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "terminate", "x-new" = true)))]
     pub(super) mode: Option<Mode>,
@@ -146,26 +146,26 @@ pub(super) struct Raw {
     /// `memory`: answer 503 while deliveries fail, instead of queueing.
     #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) producer_async_health_gating: Option<bool>,
-    /// So many batches in a row must fail until requests are answered 503.
+    /// So many batches in a row must fail before requests are answered 503.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100), extend("default" = 3)))]
     pub(super) producer_async_health_failure_threshold: Option<i64>,
-    /// Meanwhile what is queued is tried again after this time, in ms.
+    /// Until deliveries succeed, queued records are tried again after this time, in ms.
     #[cfg_attr(
         feature = "schema",
         schemars(range(min = 100, max = 600_000), extend("default" = 5000))
     )]
     pub(super) producer_async_health_probe_interval: Option<i64>,
-    /// So many batches in a row must succeed until requests are taken again.
+    /// So many batches in a row must succeed before requests are accepted again.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100), extend("default" = 1)))]
     pub(super) producer_async_health_recovery_threshold: Option<i64>,
-    /// Accepted for Kong's sake: the bridge has one producer, which batches under load.
+    /// Accepted for compatibility with Kong: the bridge has one producer, which batches under load.
     #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     #[expect(dead_code, reason = "the bridge's producer is of this kind already")]
     pub(super) new_kafka_async_producer: Option<bool>,
-    /// What a 200 says: `memory`, the record is queued; `acked`, Kafka has acknowledged it.
+    /// What a 200 means: `memory`, the record is queued; `acked`, Kafka has acknowledged it.
     /// `producer_async` by name.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
-    pub(super) delivery: Option<Delivery>,
+    pub(super) delivery: Option<RawDelivery>,
     /// `acked` on Envoy: what queues in one turn of the event loop shares a callout; false makes
     /// one each, as it is on the other gateways.
     #[cfg_attr(feature = "schema", schemars(extend("default" = true, "x-new" = true)))]
@@ -184,7 +184,7 @@ pub(super) struct Raw {
     pub(super) linger: Option<i64>,
     /// A schema registry that checks keys and values. This version of host-bridge refuses it.
     pub(super) schema_registry: Option<SchemaRegistry>,
-    /// How much a failure tells.
+    /// How much of a failure's cause a reply shows.
     pub(super) error_handling: Option<ErrorHandling>,
     /// What the record's value is: Kong's message, the raw body, a CloudEvent, or the result of
     /// `message_expression`, which it follows from.
@@ -193,11 +193,11 @@ pub(super) struct Raw {
     /// CEL that gives the value.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) message_expression: Option<String>,
-    /// CEL that gives the topic, which must be `topic` or one of `allowed_topics`; wins over
-    /// `topics_query_arg`.
+    /// CEL that gives the topic, which must be `topic` or one of `allowed_topics`; takes precedence
+    /// over `topics_query_arg`.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) topic_expression: Option<String>,
-    /// CEL that gives the key; wins over `key_query_arg`.
+    /// CEL that gives the key; takes precedence over `key_query_arg`.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) key_expression: Option<String>,
     /// CEL that gives the partition.
@@ -229,12 +229,12 @@ pub(super) struct Raw {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) enum Delivery {
+pub(super) enum RawDelivery {
     Memory,
     Acked,
 }
 
-/// `host`: which host the filter must find itself in.
+/// `host`: which gateway the filter must run in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -251,7 +251,7 @@ pub enum Host {
 }
 
 impl Host {
-    /// The gateway that is meant; none where it is detected.
+    /// The gateway that is named; none where it is detected.
     #[must_use]
     pub const fn gateway(self) -> Option<Gateway> {
         match self {
@@ -287,18 +287,19 @@ pub(super) struct Server {
     pub(super) port: Option<i64>,
 }
 
-/// An entry of `match`: what it names must fit, all of it; a rule that names nothing fits every request.
+/// An entry of `match`: all that it names must match; a rule that names nothing matches every
+/// request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub(super) struct Rule {
+pub(super) struct RawRule {
     /// The whole path, without the query string.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) path: Option<String>,
     /// How the path begins.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) path_prefix: Option<String>,
-    /// A regular expression that fits the whole path; its time is linear in the path's length.
+    /// A regular expression that matches the whole path; its time is linear in the path's length.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) path_regex: Option<String>,
     /// Methods, one of which must be the request's.
@@ -334,7 +335,7 @@ pub(super) struct Headers {
     /// Names of record headers by the names of HTTP headers; else they are equal, in lower case.
     #[cfg_attr(feature = "schema", schemars(extend("default" = serde_json::json!({}))))]
     pub(super) name_mappings: Option<BTreeMap<String, String>>,
-    /// What becomes of a header that is there several times.
+    /// What a repeated header becomes.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "retain_duplicates")))]
     pub(super) repeated_headers_behavior: Option<Repeated>,
     /// Also take `traceparent`, `tracestate` and `x-request-id`, so that a trace goes on through
@@ -348,7 +349,7 @@ pub(super) struct Headers {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub(super) struct ErrorHandling {
-    /// Whether a reply tells the real reason of a failure, and with several topics what became of
+    /// Whether a reply shows the real reason of a failure, and with several topics the outcome of
     /// each.
     #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub(super) return_error_message: Option<bool>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::document::Node;
+use super::document::JsonValue;
 use super::field::{ConfigError, fault, number, required, topic, visible};
 use super::parse::parse;
 use super::producer::{self, BATCH_BYTES, BATCH_RECORDS, BYTES, RECORDS};
@@ -107,7 +107,7 @@ impl Settings {
     /// The first fault: its path, and what would be right. Unknown fields are faults and name the
     /// nearest known field.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        Self::check(parse(&Node::read(json)?)?)
+        Self::check(parse(&JsonValue::read(json)?)?)
     }
 
     /// Checks what is written, and sets what is not.
@@ -186,16 +186,16 @@ fn bridge(raw: &Raw) -> Result<Bridge, ConfigError> {
 
 fn delivery(raw: &Raw) -> Result<Delivery, ConfigError> {
     let by_async = raw.producer_async.map(|memory| match memory {
-        true => raw::Delivery::Memory,
-        false => raw::Delivery::Acked,
+        true => raw::RawDelivery::Memory,
+        false => raw::RawDelivery::Acked,
     });
     match (by_async, raw.delivery) {
         (Some(one), Some(other)) if one != other => {
             Err(fault("delivery", "contradicts producer_async"))
         }
         (one, other) => Ok(match other.or(one) {
-            Some(raw::Delivery::Acked) => Delivery::Acked,
-            Some(raw::Delivery::Memory) | None => Delivery::Memory,
+            Some(raw::RawDelivery::Acked) => Delivery::Acked,
+            Some(raw::RawDelivery::Memory) | None => Delivery::Memory,
         }),
     }
 }

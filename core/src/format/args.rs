@@ -16,11 +16,11 @@ pub struct Args<'a>(BTreeMap<Cow<'a, str>, Values<'a>>);
 
 /// The values of one name: written as an array once there are several.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Values<'a>(Vec<Value<'a>>);
+struct Values<'a>(Vec<ArgValue<'a>>);
 
 /// An argument without `=` is `true`, as in Kong.
 #[derive(Debug, PartialEq, Eq)]
-enum Value<'a> {
+enum ArgValue<'a> {
     Flag,
     Text(Cow<'a, str>),
     Bytes(Bytes),
@@ -39,14 +39,14 @@ struct Bytes {
 impl<'a> Args<'a> {
     /// Adds a value under a name.
     pub fn insert(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        self.push(name, Value::Text(value));
+        self.push(name, ArgValue::Text(value));
     }
 
     /// Adds a part of a form: its text, or what is known of it where its content is none.
     pub fn insert_part(&mut self, part: Part<'a>) {
         let value = match std::str::from_utf8(part.content) {
-            Ok(text) => Value::Text(Cow::Borrowed(text)),
-            Err(_) => Value::Bytes(Bytes {
+            Ok(text) => ArgValue::Text(Cow::Borrowed(text)),
+            Err(_) => ArgValue::Bytes(Bytes {
                 filename: part.filename,
                 content_type: part.content_type,
                 bytes: part.content.len(),
@@ -55,15 +55,15 @@ impl<'a> Args<'a> {
         self.push(Cow::Owned(part.name), value);
     }
 
-    fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+    fn push(&mut self, name: Cow<'a, str>, value: ArgValue<'a>) {
         self.0.entry(name).or_default().0.push(value);
     }
 
     /// Names in order, each with its values in order of arrival; an argument without `=` is none.
     pub fn into_groups(self) -> impl Iterator<Item = (Cow<'a, str>, Vec<Option<Cow<'a, str>>>)> {
         let text = |value| match value {
-            Value::Flag | Value::Bytes(_) => None,
-            Value::Text(text) => Some(text),
+            ArgValue::Flag | ArgValue::Bytes(_) => None,
+            ArgValue::Text(text) => Some(text),
         };
         let groups = self.0.into_iter();
         groups.map(move |(name, values)| (name, values.0.into_iter().map(text).collect()))
@@ -78,7 +78,7 @@ impl<'a> Args<'a> {
             let mut parts = piece.splitn(2, |byte| *byte == b'=');
             let mut next = || parts.next().map(|part| charset.text(query::decoded(part)));
             let (name, value) =
-                (next().unwrap_or_default(), next().map_or(Value::Flag, Value::Text));
+                (next().unwrap_or_default(), next().map_or(ArgValue::Flag, ArgValue::Text));
             args.push(name, value);
         }
         args
@@ -94,7 +94,7 @@ impl Serialize for Values<'_> {
     }
 }
 
-impl Serialize for Value<'_> {
+impl Serialize for ArgValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Flag => serializer.serialize_bool(true),

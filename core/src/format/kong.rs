@@ -30,7 +30,7 @@ pub struct Forward {
 
 /// The message in the order of Kong's documented example; names within a group are sorted.
 #[derive(Serialize)]
-struct Message<'a> {
+struct KongMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ enum BodyArgs<'a> {
 pub fn encode(request: &Request, forward: Forward) -> Result<Vec<u8>, FormatError> {
     let content_type = request.value(b"content-type").map(header_text);
     let charset = Charset::of(content_type.as_deref());
-    let mut message = Message {
+    let mut message = KongMessage {
         body_base64: None,
         headers: forward.headers.then(|| header_args(request)),
         uri_args: None,
@@ -91,7 +91,7 @@ fn header_args(request: &Request) -> Args<'_> {
 
 /// What is not UTF-8 goes in as base64, and is parsed all the same.
 fn put_body<'a>(
-    message: &mut Message<'a>,
+    message: &mut KongMessage<'a>,
     request: &'a Request,
     content_type: Option<&str>,
     charset: Charset,
