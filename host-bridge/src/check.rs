@@ -321,7 +321,7 @@ mod tests {
         let shutdown = crate::Shutdown::default();
         let serving = tokio::spawn(async move {
             let server = connection::Server::new(routes, None, shutdown.token().clone());
-            bound.serve(server, None, &shutdown, Duration::ZERO).await;
+            bound.serve(server, None, 8, &shutdown, Duration::ZERO).await;
         });
         let listen = vec![format!("unix:{}", socket.display()), tcp];
         let args = Args { listen: listen.clone(), ..Args::default() };

@@ -207,7 +207,7 @@ mod tests {
         // Whoever was not told would take all of it.
         let drain_timeout = Duration::from_secs(3600);
         let serving = tokio::spawn(async move {
-            listeners.serve(server, None, &shutdown, drain_timeout).await;
+            listeners.serve(server, None, 8, &shutdown, drain_timeout).await;
         });
         let ask = async |head: &str| {
             let mut stream = UnixStream::connect(&path).await.unwrap();

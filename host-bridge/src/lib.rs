@@ -73,7 +73,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let server = connection::Server::new(routes, tokens, shutdown.token().clone());
     let drain_timeout = config.drain_timeout;
     let serving = async {
-        let deadline = listeners.serve(server, tls, &shutdown, drain_timeout).await;
+        let places = admission::places(admission::raise_descriptors(), listeners.len());
+        let deadline = listeners.serve(server, tls, places, &shutdown, drain_timeout).await;
         bridge.queued.drain(deadline).await;
         following.iter().for_each(tokio::task::JoinHandle::abort);
         bridge.clusters.close(deadline).await;

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::{self, Admission, Admitted};
+use crate::admission::{Admission, Admitted};
 use crate::config::{Listen, UnixSocketAccess};
 use crate::connection::Server;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG};
@@ -70,18 +70,22 @@ impl Listeners {
         self.0.into_iter().for_each(Listener::close);
     }
 
-    /// Serves until `shutdown`, then waits for requests under way, at most `drain_timeout`.
-    /// Returns the moment at which that time is over.
+    /// How many addresses are bound.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Serves until `shutdown`, then waits for requests under way, at most `drain_timeout`. Each
+    /// listener has `places` connections. Returns the moment at which that time is over.
     pub(crate) async fn serve(
         self,
         server: Server,
         tls: Option<ServerTls>,
+        places: usize,
         shutdown: &Shutdown,
         drain_timeout: Duration,
     ) -> Instant {
-        let descriptors = admission::raise_descriptors();
-        let places = admission::places(descriptors, self.0.len());
-        info!(listen = %self, descriptors, connections_per_listener = places, "started");
+        info!(listen = %self, connections_per_listener = places, "started");
         let (server, connections) = (Arc::new(server), TaskTracker::new());
         let acceptor = Arc::new(Acceptor { server, tls, places, connections });
         let accept = |listener| {
