@@ -14,7 +14,7 @@ use super::acquire::acquire;
 use super::{Gssapi, explained};
 use crate::limits::CREDENTIAL_PATIENCE;
 use crate::lock::Lock;
-use crate::sasl::{Kerberos, Tickets};
+use crate::sasl::identity::{Kerberos, Tickets};
 
 /// What clients of one identity share.
 #[derive(Clone)]
