@@ -112,19 +112,19 @@ impl Client {
     }
 }
 
-/// All ways at once, told in the order in which they are given.
+/// All of them at once; the results are in the order of the addresses.
 async fn probe_all(
     cluster: &Arc<Cluster>,
     candidates: impl Iterator<Item = (Option<i32>, Endpoint)>,
 ) -> Vec<Probe> {
-    let walking: Vec<_> = candidates
+    let probing: Vec<_> = candidates
         .map(|(broker, endpoint)| {
             tokio::spawn(probe(Arc::clone(cluster), broker, endpoint).in_current_span())
         })
         .collect();
     let mut probes = Vec::new();
-    for walked in walking {
-        probes.extend(walked.await);
+    for probe in probing {
+        probes.extend(probe.await);
     }
     probes
 }
@@ -136,7 +136,7 @@ async fn probe(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -
     };
     let error = connected.err();
     let is_passed = |stage: &Stage| match &error {
-        Some(error) if error.is_before_the_way() => false,
+        Some(error) if error.is_before_connecting() => false,
         Some(error) => *stage < error.stage(),
         None => true,
     };
@@ -177,7 +177,7 @@ mod tests {
     use crate::{Config, NotReady};
 
     #[tokio::test(start_paused = true)]
-    async fn the_way_is_walked_to_who_is_configured_and_to_who_is_advertised() {
+    async fn bootstrap_servers_and_advertised_brokers_are_probed() {
         let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
         let bootstrap = format!("nobody:1,{}", cluster.bootstrap().split(',').next().unwrap());
         let config = Config::from_properties([("bootstrap.servers", &*bootstrap)]).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wrong_password_shows_its_step_and_for_how_long() {
+    async fn a_wrong_password_shows_its_stage_and_for_how_long() {
         let sasl = Some(FakeSasl::default());
         let cluster = FakeCluster::new(FakeSettings { sasl, ..FakeSettings::default() });
         let bootstrap = cluster.bootstrap();
