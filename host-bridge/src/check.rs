@@ -502,7 +502,7 @@ mod tests {
         for part in [
             "  ok    BOOTSTRAP: name, tcp, handshake\n",
             "  FAIL  broker 2, no-such-host.invalid:9092: name: the host name has no address: ",
-            "  FAIL  broker 3, kafka:0: name: broker 3 advertises `kafka:0`: that is no host and \
+            "  FAIL  broker 3, kafka:0: name: broker 3 advertises `kafka:0`: that is not a host and \
              port; what does its advertised.listeners say? The address was advertised by BOOTSTRAP",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");

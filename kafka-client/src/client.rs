@@ -12,11 +12,13 @@ use crate::cluster::{Cluster, Network};
 use crate::config::{ClusterConfig, Config, ProducerConfig};
 use crate::connection::ConnectionSettings;
 use crate::deadline::Deadline;
-use crate::error::{NotReady, Reason};
+use crate::error::{Cause, NotReady, Reason};
 use crate::lock::Lock;
 use crate::metadata::{Metadata, TopicListing};
+use crate::probe::{self, Probe};
 use crate::producer::{Producer, Producing};
 use crate::sasl::CredentialSource;
+use crate::stage::{ConnectionFailure, Stage};
 use crate::stats::{Counters, Stats};
 use crate::tasks::Tasks;
 use crate::tls::{TlsFileError, TlsStatus};
@@ -165,6 +167,61 @@ impl Client {
         metadata.complain(metadata.generation());
     }
 
+    /// Tries to connect to each bootstrap server, and then to each broker that the cluster
+    /// advertises, with a new connection.
+    pub async fn probe(&self) -> Vec<Probe> {
+        probe::all(&self.shared.cluster, &self.shared.metadata).await
+    }
+
+    /// Whether what we are may write to a topic, as a broker says (KIP-430); nothing is written.
+    /// A broker before 2.3 does not say: then this is `Ok`.
+    ///
+    /// # Errors
+    /// The stage that failed and why, after at most `within`.
+    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
+        let asked = timeout(within, probe::may_write(&self.shared.cluster, topic)).await;
+        asked.unwrap_or_else(|_| Err((Stage::Handshake, "no answer in time".into())))
+    }
+
+    /// What is wrong with connections to brokers now, as the last attempts showed; nothing before a
+    /// first one.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ConnectionFailure> {
+        let producers = self.shared.producers();
+        let ids = producers.iter().filter_map(|producing| producing.routing.producer_id.as_ref());
+        let refused = ids.filter_map(|producer_id| producer_id.fault()).next();
+        let mut faults = self.shared.cluster.faults();
+        faults.sort_by(|a, b| a.server.cmp(&b.server));
+        faults.into_iter().chain(refused).collect()
+    }
+
+    /// Where the cluster is, as configured: `host:port` with commas between.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> String {
+        let servers = self.shared.cluster.config.bootstrap.iter();
+        servers.map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The id of the cluster, once it has answered.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<Arc<str>> {
+        self.shared.cluster.id()
+    }
+
+    /// Where its brokers say that they are: `host:port` with commas between.
+    #[must_use]
+    pub fn brokers(&self) -> String {
+        let brokers = self.shared.cluster.brokers().into_iter();
+        brokers.map(|(_, endpoint)| endpoint.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The SASL mechanism, if there is one.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<&'static str> {
+        let sasl = self.shared.cluster.config.sasl.as_ref();
+        sasl.map(|sasl| sasl.mechanism.name())
+    }
+
     /// Reads the files of the TLS configuration again, as it does by itself when one has changed;
     /// connections made from now on take what they hold.
     ///
@@ -263,5 +320,22 @@ mod tests {
         assert_eq!(client.topics(WITHIN).await, Err(NotReady::Timeout));
         client.close(Instant::now()).await;
         assert_eq!(client.topics(WITHIN).await, Err(NotReady::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_without_a_deadline_has_the_delivery_timeout() {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+        cluster.create_topic("orders", &[1]);
+        let producer = ProducerConfig::default().delivery_timeout(Duration::from_secs(7));
+        let named = ClusterConfig::new(&cluster.bootstrap()).unwrap();
+        let client = cluster.client(Config { cluster: named, producer });
+        let record = crate::Record::new(b"a");
+        let sent = client.producer().send("orders", record, None).await;
+        assert!(matches!(sent, crate::Outcome::Written { .. }), "{sent:?}");
+        cluster.kill(1);
+        let started = Instant::now();
+        let sent = client.producer().send("orders", record, None).await;
+        assert!(matches!(sent, crate::Outcome::NotWritten(_)), "{sent:?}");
+        assert_eq!(started.elapsed().as_secs(), 7);
     }
 }

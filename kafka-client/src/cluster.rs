@@ -247,7 +247,7 @@ impl Cluster {
         directory.brokers.iter().map(|(id, endpoint)| (*id, endpoint.clone())).collect()
     }
 
-    /// One broker's address, told in passing (KIP-951).
+    /// One broker's address, told in the refusal of another one (KIP-951).
     pub(crate) fn learn_one(&self, id: i32, endpoint: Endpoint) {
         self.directory.lock().brokers.insert(id, endpoint);
         self.learnt.notify_waiters();

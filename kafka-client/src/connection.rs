@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     versions: Versions,
     client_id: Arc<str>,
     correlation: AtomicI32,
-    condemned: CancellationToken,
+    closing: CancellationToken,
     session: Option<Session>,
     commands: mpsc::Sender<RenewalCommand>,
 }
@@ -72,7 +72,7 @@ impl Connection {
     {
         decoder.raise_limit(FRAME_BYTES);
         let (queue, requests) = mpsc::channel(QUEUED_REQUESTS);
-        let condemned = settings.shutdown.child_token();
+        let closing = settings.shutdown.child_token();
         let Negotiated { versions, pause, session } = negotiated;
         let (commands, ordered) = mpsc::channel(1);
         let now = Instant::now();
@@ -85,7 +85,7 @@ impl Connection {
             commands: ordered,
             drained: None,
             retired: None,
-            condemned: condemned.clone(),
+            closing: closing.clone(),
             shutdown: settings.shutdown.clone(),
             has_handle: true,
             needs_flush: false,
@@ -101,7 +101,7 @@ impl Connection {
             versions,
             client_id,
             correlation,
-            condemned,
+            closing,
             session,
             commands,
         }
@@ -143,12 +143,12 @@ impl Connection {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        !self.queue.is_closed() && !self.condemned.is_cancelled()
+        !self.queue.is_closed() && !self.closing.is_cancelled()
     }
 
     /// Closes the connection: an answer lacked a part, so what else it says cannot be trusted.
-    pub(crate) fn condemn(&self) {
-        self.condemned.cancel();
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
     }
 
     /// The version of `C` that both sides speak.

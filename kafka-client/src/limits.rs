@@ -21,7 +21,7 @@ pub(crate) const CREDENTIAL_OVERLAP: Duration = Duration::from_secs(1);
 /// Pause after a credential could not be had, before it is asked for again.
 pub(crate) const CREDENTIAL_RETRY: Duration = Duration::from_secs(5);
 
-/// Pause after a broker did not let us in, and what it grows to: brokers answer such attempts slowly
+/// Pause after a failed authentication, and what it grows to: brokers answer such attempts slowly
 /// on purpose, and some accounts are locked after a few.
 pub(crate) const LOGIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) const LOGIN_BACKOFF_MAX: Duration = Duration::from_secs(10);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::Client;
 use crate::calls::metadata::{AskMetadata, MetadataAnswer, TopicsAsked};
 use crate::cluster::{Cluster, anyone};
 use crate::error::{Cause, Reason};
+use crate::metadata::Metadata;
 use crate::resolve::Endpoint;
-use crate::stage::{ConnectionFailure, Stage};
+use crate::stage::Stage;
 
 /// How far the connection to one broker comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,104 +27,51 @@ pub struct Probe {
     pub fault: Option<(Stage, Cause)>,
 }
 
-impl Client {
-    /// Tries to connect to each bootstrap server, and then to each broker that the cluster
-    /// advertises, with a new connection.
-    pub async fn probe(&self) -> Vec<Probe> {
-        let cluster = &self.shared.cluster;
-        let bootstrap = cluster.config.bootstrap.iter().cloned();
-        let mut probes = probe_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
-        if probes.iter().all(|probe| probe.fault.is_some()) {
-            return probes;
-        }
-        // Fills in who is advertised; what else fails is for `ready` to say.
-        let deadline = Instant::now() + cluster.config.request_timeout.min(PATIENCE);
-        let _told_by_ready = self.shared.metadata.ask_now(deadline).await;
-        let advertised = cluster.brokers().into_iter();
-        probes.extend(
-            probe_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await,
-        );
-        let without = cluster.without_address().into_iter();
-        probes.extend(without.map(|(id, server, error)| Probe {
-            server,
-            broker: Some(id),
-            passed: Vec::new(),
-            fault: Some((error.stage(), error.what())),
-        }));
-        probes
+/// Probes each bootstrap server, and then each broker that the cluster advertises.
+pub(crate) async fn all(cluster: &Arc<Cluster>, metadata: &Metadata) -> Vec<Probe> {
+    let bootstrap = cluster.config.bootstrap.iter().cloned();
+    let mut probes = probe_all(cluster, bootstrap.map(|endpoint| (None, endpoint))).await;
+    if probes.iter().all(|probe| probe.fault.is_some()) {
+        return probes;
     }
-
-    /// Whether what we are may write to a topic, as a broker says (KIP-430); nothing is written.
-    /// A broker before 2.3 does not say: then this is `Ok`.
-    ///
-    /// # Errors
-    /// The stage that failed and why, after at most `within`.
-    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
-        let cluster = &self.shared.cluster;
-        let topics = TopicsAsked::Named(vec![topic.into()]);
-        let question = AskMetadata { topics, asks_operations: true };
-        let candidates = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
-        let asked = anyone::ask(cluster, question, candidates, |_, answer| Ok::<_, Cause>(answer));
-        let (answer, ..) = timeout(within, asked)
-            .await
-            .unwrap_or_else(|_| Err("no answer in time".into()))
-            .map_err(|cause| (Stage::Handshake, cause))?;
-        judge(topic, &answer).map_err(|cause| (Stage::Authorization, cause))
-    }
-
-    /// What is wrong with connections to brokers now, as the last attempts showed; nothing before a first
-    /// one.
-    #[must_use]
-    pub fn faults(&self) -> Vec<ConnectionFailure> {
-        let producers = self.shared.producers();
-        let ids = producers.iter().filter_map(|producing| producing.routing.producer_id.as_ref());
-        let refused = ids.filter_map(|producer_id| producer_id.fault()).next();
-        let mut faults = self.shared.cluster.faults();
-        faults.sort_by(|a, b| a.server.cmp(&b.server));
-        faults.into_iter().chain(refused).collect()
-    }
-
-    /// Where the cluster is, as configured: `host:port` with commas between.
-    #[must_use]
-    pub fn bootstrap_servers(&self) -> String {
-        let servers = self.shared.cluster.config.bootstrap.iter();
-        servers.map(ToString::to_string).collect::<Vec<_>>().join(",")
-    }
-
-    /// The id of the cluster, once it has answered.
-    #[must_use]
-    pub fn cluster_id(&self) -> Option<Arc<str>> {
-        self.shared.cluster.id()
-    }
-
-    /// Where its brokers say that they are: `host:port` with commas between.
-    #[must_use]
-    pub fn brokers(&self) -> String {
-        let brokers = self.shared.cluster.brokers().into_iter();
-        brokers.map(|(_, endpoint)| endpoint.to_string()).collect::<Vec<_>>().join(",")
-    }
-
-    /// The SASL mechanism, if there is one.
-    #[must_use]
-    pub fn mechanism(&self) -> Option<&'static str> {
-        let sasl = self.shared.cluster.config.sasl.as_ref();
-        sasl.map(|sasl| sasl.mechanism.name())
-    }
+    // Fills in who is advertised; what else fails is for `ready` to say.
+    let deadline = Instant::now() + cluster.config.request_timeout.min(PATIENCE);
+    let _told_by_ready = metadata.ask_now(deadline).await;
+    let advertised = cluster.brokers().into_iter();
+    probes.extend(probe_all(cluster, advertised.map(|(id, endpoint)| (Some(id), endpoint))).await);
+    let without = cluster.without_address().into_iter();
+    probes.extend(without.map(|(id, server, error)| Probe {
+        server,
+        broker: Some(id),
+        passed: Vec::new(),
+        fault: Some((error.stage(), error.what())),
+    }));
+    probes
 }
 
-/// All ways at once, told in the order in which they are given.
+/// Asks a broker whether what we are may write to a topic (KIP-430).
+pub(crate) async fn may_write(cluster: &Arc<Cluster>, topic: &str) -> Result<(), (Stage, Cause)> {
+    let topics = TopicsAsked::Named(vec![topic.into()]);
+    let question = AskMetadata { topics, asks_operations: true };
+    let candidates = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
+    let asked = anyone::ask(cluster, question, candidates, |_, answer| Ok::<_, Cause>(answer));
+    let (answer, ..) = asked.await.map_err(|cause| (Stage::Handshake, cause))?;
+    judge(topic, &answer).map_err(|cause| (Stage::Authorization, cause))
+}
+
+/// All of them at once; the results are in the order of the addresses.
 async fn probe_all(
     cluster: &Arc<Cluster>,
     candidates: impl Iterator<Item = (Option<i32>, Endpoint)>,
 ) -> Vec<Probe> {
-    let walking: Vec<_> = candidates
+    let probing: Vec<_> = candidates
         .map(|(broker, endpoint)| {
             tokio::spawn(probe(Arc::clone(cluster), broker, endpoint).in_current_span())
         })
         .collect();
     let mut probes = Vec::new();
-    for walked in walking {
-        probes.extend(walked.await);
+    for probe in probing {
+        probes.extend(probe.await);
     }
     probes
 }
@@ -136,7 +83,7 @@ async fn probe(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -
     };
     let error = connected.err();
     let is_passed = |stage: &Stage| match &error {
-        Some(error) if error.is_before_the_way() => false,
+        Some(error) if error.is_before_connecting() => false,
         Some(error) => *stage < error.stage(),
         None => true,
     };
@@ -174,10 +121,10 @@ mod tests {
     use crate::calls::metadata::TopicAnswer;
     use crate::fake_broker::{self as broker, FakeCluster, FakeSasl, FakeSettings, When};
     use crate::versions::METADATA;
-    use crate::{Config, NotReady};
+    use crate::{Client, Config, NotReady};
 
     #[tokio::test(start_paused = true)]
-    async fn the_way_is_walked_to_who_is_configured_and_to_who_is_advertised() {
+    async fn bootstrap_servers_and_advertised_brokers_are_probed() {
         let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
         let bootstrap = format!("nobody:1,{}", cluster.bootstrap().split(',').next().unwrap());
         let config = Config::from_properties([("bootstrap.servers", &*bootstrap)]).unwrap();
@@ -194,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wrong_password_shows_its_step_and_for_how_long() {
+    async fn a_wrong_password_shows_its_stage_and_for_how_long() {
         let sasl = Some(FakeSasl::default());
         let cluster = FakeCluster::new(FakeSettings { sasl, ..FakeSettings::default() });
         let bootstrap = cluster.bootstrap();

@@ -80,20 +80,20 @@ pub(crate) struct Dialect {
 /// Checks a whole body. It recurses as deep as the table, never as deep as the bytes.
 pub(crate) fn check(body: &[u8], shape: &Struct, dialect: Dialect) -> Result<(), ShapeError> {
     let memory = ANSWER_BYTES as u64 + ANSWER_GROWTH as u64 * body.len() as u64;
-    let mut walk = Checker { rest: body, dialect, memory };
-    walk.structure(shape).map_err(|error| match error {
+    let mut checker = Checker { rest: body, dialect, memory };
+    checker.structure(shape).map_err(|error| match error {
         ShapeError::Memory(_) => ShapeError::Memory(memory),
         other => other,
     })?;
-    if walk.rest.is_empty() { Ok(()) } else { Err(ShapeError::LeftOver(walk.rest.len())) }
+    if checker.rest.is_empty() { Ok(()) } else { Err(ShapeError::LeftOver(checker.rest.len())) }
 }
 
 /// Steps over the tagged fields at the end of a flexible response header.
 pub(crate) fn skip_tagged_fields(body: &[u8]) -> Result<&[u8], ShapeError> {
     let dialect = Dialect { version: 0, flexible: true };
-    let mut walk = Checker { rest: body, dialect, memory: u64::MAX };
-    walk.tagged(&[])?;
-    Ok(walk.rest)
+    let mut checker = Checker { rest: body, dialect, memory: u64::MAX };
+    checker.tagged(&[])?;
+    Ok(checker.rest)
 }
 
 /// An unknown tagged field is kept in a map, which begins with a node for eleven of them.

@@ -29,7 +29,7 @@ struct Failure {
     since: Instant,
     /// Failures in a row of the same stage.
     times: u32,
-    /// When a broker may be asked again that did not let us in.
+    /// After a failed authentication: when the broker may be asked again.
     again: Option<Instant>,
 }
 
@@ -186,7 +186,7 @@ impl ConnectError {
     }
 
     /// Whether nobody was asked, because there was no credential to show.
-    pub(crate) fn is_before_the_way(&self) -> bool {
+    pub(crate) fn is_before_connecting(&self) -> bool {
         let Self::Handshake { error: HandshakeError::Sasl(fault), .. } = self else { return false };
         matches!(fault, SaslFault::NoCredential { .. })
     }

@@ -53,7 +53,8 @@ impl Link {
         let lived = self.connected_at.take().map(|at| at.elapsed());
         self.connection = None;
         if lived.is_some_and(|lived| lived < self.cluster.config.reconnect.max) {
-            // It hung up soon: a pause keeps us from hammering a broker that is going down.
+            // It was closed soon: without a pause a broker that is shutting down would get one
+            // connection after the other.
             self.pause(1);
         }
         if let Some(not_before) = self.not_before {

@@ -30,7 +30,7 @@ pub(super) struct Driver {
     /// Whether TLS may have kept back something of what was written.
     pub(super) needs_flush: bool,
     /// Cancelled when this connection must end, or all of the client.
-    pub(super) condemned: CancellationToken,
+    pub(super) closing: CancellationToken,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -42,7 +42,7 @@ enum Event {
     Flushed(std::io::Result<()>),
     Read(std::io::Result<usize>),
     Time,
-    Condemned,
+    Closing,
 }
 
 impl Driver {
@@ -98,7 +98,7 @@ impl Driver {
         // Nothing starves what is below it: requests are bounded, and so are the answers to them.
         tokio::select! {
             biased;
-            () = self.condemned.cancelled() => Event::Condemned,
+            () = self.closing.cancelled() => Event::Closing,
             Some(order) = self.commands.recv() => Event::RenewalCommand(order),
             request = self.requests.recv(), if listens => Event::Request(request),
             event = write(writer, slices), if writes => event,
@@ -146,8 +146,8 @@ impl Driver {
                 Err(failure(&error))
             }
             Event::Time => self.wire.on_timeout(now),
-            Event::Condemned if self.shutdown.is_cancelled() => Err(LostReason::Shutdown),
-            Event::Condemned => Err(LostReason::Incomplete),
+            Event::Closing if self.shutdown.is_cancelled() => Err(LostReason::Shutdown),
+            Event::Closing => Err(LostReason::Incomplete),
         }
     }
 

@@ -89,7 +89,7 @@ impl<T> PendingAnswer<T> {
 }
 
 /// Waits for the answer to `C`. If nobody waits at the other end any more, the answer is read and
-/// dropped: the waiter is its own tombstone.
+/// dropped: its place in the queue is kept until then, so that later answers find their requests.
 pub(super) struct AnswerWaiter<C: Call> {
     pub(super) call: Arc<C>,
     pub(super) version: i16,

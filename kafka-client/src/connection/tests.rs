@@ -114,7 +114,7 @@ async fn a_request_cut_short_was_not_handed_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_caller_leaves_a_tombstone() {
+async fn a_dropped_caller_does_not_disturb_the_next() {
     let mut fixture = fixture(4096);
     let dropped = fixture.connection.submit(Arc::new(AskVersions), PATIENCE).await.unwrap();
     let kept = fixture.ask(PATIENCE).await;

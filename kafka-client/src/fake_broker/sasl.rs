@@ -1,4 +1,4 @@
-//! Who a fake cluster lets in: the broker's half of PLAIN, SCRAM and OAUTHBEARER.
+//! How a fake cluster authenticates its clients: the broker's half of PLAIN, SCRAM and OAUTHBEARER.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -86,7 +86,7 @@ impl Accumulator {
             return Err(Reason::Closed);
         }
         // A partition without leader would take all of `buffer.memory`, and with it every other one.
-        // One record is always let in, however large.
+        // One record is always accepted, however large.
         if self.buffered > 0 && self.buffered + reserved > self.share() {
             self.turned_away = true;
             return Err(Reason::BufferFull);

@@ -288,7 +288,7 @@ impl Answers {
                     match answer.take(&partition.topic, partition.index) {
                         Some(appended) => self.appended(&partition, batch, appended),
                         None => {
-                            self.connection.condemn();
+                            self.connection.close();
                             let lost = Lost { fault: LostReason::Incomplete, handed_over: true };
                             self.lost(&partition, batch, &lost);
                         }

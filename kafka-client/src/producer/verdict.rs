@@ -96,7 +96,6 @@ pub(crate) fn judge(
     if class != Class::UnknownTopic {
         attempts.unknown_since = None;
     }
-    let give_up = |reason| Verdict::GiveUp { reason, topic_unknown: false };
     let reason = Reason::of_code(answer.code);
     if let Some(error) = sequence_error_of(class).filter(|_| limits.idempotent) {
         return attempts.error(error, reason, limits, random);
@@ -120,30 +119,18 @@ pub(crate) fn judge(
         // client.
         Class::Wait | Class::Unconfirmed => attempts.resend(reason, false, limits, random),
         Class::Policy if limits.policy_throttles => attempts.throttled(reason, limits, random),
-        // A batch that may be in the log already must not be taken apart: its records would go out
-        // under new sequences, and the broker could not recognise them.
-        Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
-            give_up(reason)
-        }
-        // The broker's limit is not ours to know (`message.max.bytes`, or the topic's): halving finds
-        // the records that fit, and the one that does not is refused alone.
-        Class::TooLarge if records > 1 => Verdict::Halve,
-        Class::BadRecord | Class::Policy if !answer.faults.is_empty() => without(&answer),
-        // Brokers before 2.4 do not say which record they mean (KIP-467): one caller's bad record
-        // must not fail its neighbours.
-        Class::BadRecord if records > 1 => Verdict::Halve,
+        Class::TooLarge
+        | Class::BadRecord
+        | Class::Policy
+        | Class::BadBatch
+        | Class::TopicRefused => refusal(class, &answer, attempts, records),
         // Damage on the way is gone at the next attempt; what is still damaged then is so at its
         // source.
         Class::Corrupt if attempts.corrupt == 0 => {
             attempts.corrupt += 1;
             attempts.resend(reason, false, limits, random)
         }
-        Class::TooLarge
-        | Class::BadRecord
-        | Class::Corrupt
-        | Class::BadBatch
-        | Class::Policy
-        | Class::TopicRefused => give_up(reason),
+        Class::Corrupt => give_up(reason),
         // A permission may be given at any time, and the records have a deadline anyway.
         Class::ClusterRefused => later(limits.backoff.max, reason),
         _ if attempts.unexplained + 1 >= UNEXPLAINED_ATTEMPTS => give_up(reason),
@@ -152,6 +139,30 @@ pub(crate) fn judge(
             attempts.resend(reason, true, limits, random)
         }
     }
+}
+
+/// Judges an answer that the same bytes would get again.
+fn refusal(class: Class, answer: &Appended, attempts: &Attempts, records: usize) -> Verdict {
+    let reason = Reason::of_code(answer.code);
+    match class {
+        // A batch that may be in the log already must not be taken apart: its records would go out
+        // under new sequences, and the broker could not recognise them.
+        Class::TooLarge | Class::BadRecord | Class::Policy if attempts.maybe_written => {
+            give_up(reason)
+        }
+        // The broker's limit is not ours to know (`message.max.bytes`, or the topic's): halving finds
+        // the records that fit, and the one that does not is refused alone.
+        Class::TooLarge if records > 1 => Verdict::Halve,
+        Class::BadRecord | Class::Policy if !answer.faults.is_empty() => without(answer),
+        // Brokers before 2.4 do not say which record they mean (KIP-467): one caller's bad record
+        // must not fail its neighbours.
+        Class::BadRecord if records > 1 => Verdict::Halve,
+        _ => give_up(reason),
+    }
+}
+
+fn give_up(reason: Reason) -> Verdict {
+    Verdict::GiveUp { reason, topic_unknown: false }
 }
 
 /// Unchanged, from the same leader, after a pause.
@@ -234,7 +245,7 @@ impl Attempts {
         // deadline, while giving up would leave it to somebody who can only write it twice.
         let is_resolvable = limits.idempotent && self.maybe_written;
         if self.resent >= limits.retries && !is_resolvable {
-            return Verdict::GiveUp { reason, topic_unknown: false };
+            return give_up(reason);
         }
         self.resent = self.resent.saturating_add(1);
         let pause = limits.backoff.after(self.resent, random);

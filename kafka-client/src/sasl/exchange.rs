@@ -4,7 +4,7 @@ use crate::error::codes;
 use crate::limits::{ITERATIONS_LEAST, ITERATIONS_MOST};
 use crate::secret::Secret;
 
-/// Why a broker does not let us in, by the step that failed.
+/// Why the authentication failed, by its stage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SaslFault {
     #[error("no credential for {mechanism}: {cause}")]

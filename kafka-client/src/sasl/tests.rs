@@ -162,7 +162,7 @@ async fn a_mechanism_that_the_broker_lacks_is_told_with_those_it_has() {
 async fn a_listener_without_sasl_says_so() {
     let cluster = FakeCluster::new(FakeSettings::default());
     let why = why_not_ready(&by_password(&cluster, "PLAIN", PASSWORD)).await;
-    assert!(why.contains("wants none; set security.protocol to PLAINTEXT or SSL"), "{why}");
+    assert!(why.contains("does not use SASL; set security.protocol to PLAINTEXT or SSL"), "{why}");
     assert_eq!(cluster.requests(SASL_AUTHENTICATE), 0, "no password is shown to it");
 }
 

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
 /// This host's clock differs from that of a service, so much that its signatures are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSkew {
@@ -53,45 +57,20 @@ impl fmt::Display for ClockSkew {
 #[must_use]
 pub fn aws_time(text: &str) -> Option<SystemTime> {
     let text: String = text.chars().filter(|c| !"-:".contains(*c)).collect();
-    let is_form = text.get(8..9)? == "T" && text.ends_with('Z');
-    let number = |from: usize, to: usize| {
-        let digits = text.get(from..to).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-        digits?.parse::<u64>().ok()
-    };
-    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-    if !is_form || year < 1970 {
-        return None;
-    }
-    // Howard Hinnant's `days_from_civil`.
-    let year = if month <= 2 { year - 1 } else { year };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * ((month + 9) % 12) + 2) / 5;
-    let days = (days + day).checked_sub(719_469)?;
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    // Parts of a second are left out.
+    let (whole, _) = text.strip_suffix('Z')?.split_at_checked(15)?;
+    let time = SystemTime::from(PrimitiveDateTime::parse(whole, FORM).ok()?.assume_utc());
+    (time >= UNIX_EPOCH).then_some(time)
 }
 
 /// `yyyyMMdd'T'HHmmss'Z'` in UTC.
 pub(super) fn timestamp(at: SystemTime) -> String {
-    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+    let text = OffsetDateTime::from(at.max(UNIX_EPOCH)).format(FORM).unwrap_or_default();
+    format!("{text}Z")
 }
 
-/// The date of a day after 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    (year, month, day)
-}
+const FORM: &[BorrowedFormatItem<'_>] =
+    format_description!("[year][month][day]T[hour][minute][second]");
 
 fn seconds(time: SystemTime) -> Option<i64> {
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()

@@ -14,7 +14,7 @@ use super::acquire::acquire;
 use super::{Gssapi, explained};
 use crate::limits::CREDENTIAL_PATIENCE;
 use crate::lock::Lock;
-use crate::sasl::{Kerberos, Tickets};
+use crate::sasl::identity::{Kerberos, Tickets};
 
 /// What clients of one identity share.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ struct KerberosWorker {
 
 /// Identities come from properties, not from peers, and are few. The C library keeps a cache in
 /// memory for as long as the process lives, so its name is kept as well.
-static DESKS: LazyLock<Lock<HashMap<Kerberos, KerberosWorker>>> = LazyLock::new(Lock::default);
+static WORKERS: LazyLock<Lock<HashMap<Kerberos, KerberosWorker>>> = LazyLock::new(Lock::default);
 
 /// A context with the broker that was dialled as `host`, and until when the client's ticket holds.
 ///
@@ -61,7 +61,7 @@ async fn ask(kerberos: Kerberos, host: String) -> Result<(Gssapi, Option<Instant
 }
 
 fn worker(kerberos: &Kerberos) -> KerberosWorker {
-    let mut desks = DESKS.lock();
+    let mut desks = WORKERS.lock();
     let cache = format!("MEMORY:kafka-client-{}", desks.len());
     let new = || KerberosWorker { cache, turn: Arc::new(Semaphore::new(1)) };
     desks.entry(kerberos.clone()).or_insert_with(new).clone()
