@@ -2,7 +2,7 @@
 
 pub(crate) mod anyone;
 mod failures;
-mod link;
+pub(crate) mod link;
 mod membership;
 mod network;
 
@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout};
 
 pub(crate) use failures::ConnectError;
 use failures::{DialError, Failures};
-pub(crate) use link::Link;
 use membership::Membership;
 #[cfg(feature = "fake_broker")]
 pub(crate) use network::InMemory;

@@ -6,7 +6,7 @@ mod jaas;
 mod names;
 mod producer;
 mod property;
-mod reference;
+pub(crate) mod reference;
 mod sasl;
 mod tls;
 
@@ -15,7 +15,6 @@ use std::time::Duration;
 pub use cluster::ClusterConfig;
 pub use producer::{Acks, Partitioner, ProducerConfig};
 pub use property::PropertyError;
-pub use reference::{PropertyDoc, properties};
 pub use sasl::SaslLogin;
 
 use names::NAMES;

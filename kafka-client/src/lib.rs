@@ -90,9 +90,9 @@ mod versions;
 mod watch;
 
 pub use client::Client;
+pub use config::reference::{PropertyDoc, properties};
 pub use config::{
-    Acks, ClusterConfig, Config, Partitioner, ProducerConfig, PropertyDoc, PropertyError,
-    SaslLogin, properties,
+    Acks, ClusterConfig, Config, Partitioner, ProducerConfig, PropertyError, SaslLogin,
 };
 pub use deadline::Deadline;
 pub use error::{Cause, NotReady, Reason};

@@ -85,6 +85,17 @@ fn report(faults: Vec<String>) {
 }
 
 #[test]
+fn no_files_of_a_product_crate_import_each_other_in_circles() {
+    let crates = ["src", "core/src", "kafka-client/src", "host-bridge/src"];
+    let cycles = crates.iter().flat_map(|name| {
+        let modules = xtask::modules::Modules::read(&root().join(name)).unwrap();
+        let shown = |cycle: Vec<&Path>| format!("{cycle:?}");
+        modules.cycles().into_iter().map(shown).collect::<Vec<_>>()
+    });
+    report(cycles.collect());
+}
+
+#[test]
 fn every_file_begins_with_its_sentence() {
     let wrong = |source: &Source| {
         let first = source.text.lines().next().unwrap_or_default();

@@ -43,7 +43,7 @@ impl Modules {
         let mut names = Names { modules: &modules, given_on: BTreeMap::new() };
         for (module, (_, text)) in &texts {
             for keyword in ["pub use ", "pub(crate) use ", "pub(super) use "] {
-                for path in declared(text, keyword) {
+                for path in declared(&without_tests(text), keyword) {
                     let name = path.rsplit([':', ' ']).next().unwrap_or_default().to_owned();
                     if let Some(from) = names.resolve(module, &path) {
                         names.given_on.insert((module.clone(), name), from);
@@ -160,11 +160,17 @@ fn collect(
     Ok(())
 }
 
-/// The code, without comments, attributes' texts aside, and without the tests at its end.
+/// The code, without comments, paths of visibility, and the tests at its end.
 fn without_tests(text: &str) -> String {
     let code = text.split("\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
+    let visibility = |line: &str| match line.split_once("(in ") {
+        Some((before, rest)) => {
+            before.to_owned() + rest.split_once(')').map_or(rest, |(_, after)| after)
+        }
+        None => line.to_owned(),
+    };
+    lines.map(visibility).collect::<Vec<_>>().join("\n")
 }
 
 impl Names<'_> {
@@ -266,7 +272,7 @@ mod tests {
             ("lib.rs", "mod a;\nmod b;\nmod c;\npub use b::Inner;\n"),
             ("a.rs", "use crate::b::{self, Inner, deep::{One, Two}};\nuse std::fs;\n"),
             ("b.rs", "pub(crate) mod deep;\n// use crate::c::D;\n"),
-            ("b/deep.rs", "fn f() -> crate::a::A { super::g() }\n"),
+            ("b/deep.rs", "pub(in crate::c) fn f() -> crate::a::A { super::g() }\n"),
             ("c.rs", "use crate::Inner as I;\n\n#[cfg(test)]\nmod tests {\nuse crate::c;\n}\n"),
             ("c/tests.rs", "use super::*;\n"),
         ]);

@@ -15,7 +15,7 @@ use super::topic::Partition;
 use super::verdict::{Verdict, judge, judge_lost};
 use crate::backoff::random;
 use crate::calls::produce::{Append, AppendAnswer, Appended, TopicBatches};
-use crate::cluster::Link;
+use crate::cluster::link::Link;
 use crate::config::Acks;
 use crate::connection::{Connection, Lost, LostReason};
 use crate::error::Reason;

@@ -1,14 +1,12 @@
 //! GSSAPI (RFC 4752): a Kerberos context with the broker, without a security layer.
 
 mod acquire;
-mod worker;
+pub(super) mod worker;
 
 use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
 use libgssapi::error::Error;
 use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
-
-pub(super) use worker::begin;
 
 use super::exchange::{Exchange, Flaw, NextMessage};
 use super::identity::Kerberos;

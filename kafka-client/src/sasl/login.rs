@@ -36,7 +36,7 @@ impl Login {
     pub(crate) async fn authentication(&self, host: &str) -> Result<Authentication, SaslFault> {
         #[cfg(feature = "gssapi")]
         if let SaslIdentity::Kerberos(kerberos) = &self.sasl.identity {
-            let begun = super::gssapi::begin(kerberos, host).await;
+            let begun = super::gssapi::worker::begin(kerberos, host).await;
             let (exchange, until) = begun.map_err(|cause| self.no_credential(cause))?;
             return Ok(Authentication::new(self.sasl.mechanism.name(), Box::new(exchange), until));
         }
