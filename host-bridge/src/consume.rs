@@ -1,0 +1,4 @@
+//! Reading Kafka over HTTP: feeds as configured, cursors, queries and envelopes.
+
+pub(crate) mod cursor;
+pub(crate) mod refusal;
