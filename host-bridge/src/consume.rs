@@ -1,4 +1,5 @@
 //! Reading Kafka over HTTP: feeds as configured, cursors, queries and envelopes.
 
 pub(crate) mod cursor;
+pub(crate) mod feeds;
 pub(crate) mod refusal;
