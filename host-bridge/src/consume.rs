@@ -3,3 +3,4 @@
 pub(crate) mod cursor;
 pub(crate) mod feeds;
 pub(crate) mod refusal;
+pub(crate) mod start;
