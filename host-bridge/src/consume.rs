@@ -1,6 +1,7 @@
 //! Reading Kafka over HTTP: feeds as configured, cursors, queries and envelopes.
 
 pub(crate) mod cursor;
+pub(crate) mod envelope;
 pub(crate) mod feeds;
 pub(crate) mod refusal;
 pub(crate) mod start;
