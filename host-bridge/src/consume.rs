@@ -3,5 +3,6 @@
 pub(crate) mod cursor;
 pub(crate) mod envelope;
 pub(crate) mod feeds;
+pub(crate) mod query;
 pub(crate) mod refusal;
 pub(crate) mod start;
