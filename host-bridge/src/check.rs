@@ -44,7 +44,7 @@ pub async fn check(
         let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
     }
-    for address in &config.listen {
+    for address in config.listen.iter().chain(&config.feeds.listen) {
         match Listeners::bind(std::slice::from_ref(address), config.unix_socket).await {
             Ok(bound) => {
                 bound.give_up();
@@ -367,6 +367,43 @@ mod tests {
             assert!(faults.iter().any(|fault| fault.contains(&place)), "{line}: {faults:#?}");
         }
         assert!(!faults.iter().any(|fault| fault.contains("hunter2")), "{faults:#?}");
+    }
+
+    #[tokio::test]
+    async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
+        let toml = "[clusters.main]\nbootstrap.servers = 'a:1'\n[feeds]\n\
+            listen = ['127.0.0.1:1', '0.0.0.0:2']\n[feeds.orders]\ncluster = 'mian'\n\
+            topics = ['orders']\nentrypoints = ['sse']\nfilter = 'true'\n\
+            auto_offset_reset = 'foo'\n[feeds.'a.b']\n";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let args = Args {
+            config: Some(file.path().to_owned()),
+            listen: vec!["127.0.0.1:1".to_owned()],
+            ..Args::default()
+        };
+        let environment = [
+            ("HOST_BRIDGE_FEEDS__A.B__CLUSTER", "main"),
+            ("HOST_BRIDGE_FEEDS__ORDERS__ISOLATION_LEVEL", "x"),
+            ("HOST_BRIDGE_FEEDS__OTHER__TOPICS", "a, b"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (config, faults) = examine(&args, environment.into_iter());
+        assert_eq!(config.unwrap().feeds.feeds["other"].topics, ["a", "b"]);
+        for fault in [
+            "line 4: feeds.listen: `0.0.0.0:2` is not a loopback address",
+            "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
+            "line 6: feeds.orders.cluster: there is no [clusters.mian]",
+            "line 8: feeds.orders.entrypoints: `sse`: this version of the bridge cannot do that",
+            "line 9: feeds.orders.filter: this version of the bridge cannot do that",
+            "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
+            "line 11: feeds.a.b.topics: is missing",
+            "HOST_BRIDGE_FEEDS__ORDERS__ISOLATION_LEVEL: feeds.orders.isolation_level: must be",
+            "line 3: feeds.other.cluster: there is no [clusters.default]",
+        ] {
+            assert!(faults.iter().any(|it| it.starts_with(fault)), "{fault}: {faults:#?}");
+        }
+        assert_eq!(faults.len(), 9, "{faults:#?}");
     }
 
     #[tokio::test]

@@ -18,11 +18,12 @@ pub use error::ConfigError;
 pub(crate) use error::field;
 pub(crate) use listen::is_loopback;
 pub(crate) use listen::{Listen, ListenTls, UnixSocketAccess};
-use listen::{address, check_exposure, unix_socket};
+use listen::{check_exposure, unix_socket};
 pub(crate) use places::Places;
 pub use sources::environment;
 pub(crate) use sources::without_value;
 
+use crate::consume::feeds::Feeds;
 use crate::security::Tls;
 
 /// The checked configuration.
@@ -40,6 +41,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Kafka's properties by cluster.
     pub clusters: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is read over HTTP.
+    pub(crate) feeds: Feeds,
     /// `host:port` addresses that a filter may name inline, besides loopback ones.
     pub inline_bootstrap_servers: BTreeSet<String>,
     /// TLS beside the clusters' own.
@@ -74,9 +77,13 @@ impl Config {
         }
         let mut listen = Vec::new();
         for text in &texts {
-            address(text).map_or_else(|fault| faults.push(fault), |it| listen.push(it));
+            match Listen::parse("listen", text) {
+                Ok(address) => listen.push(address),
+                Err(fault) => faults.push(fault),
+            }
         }
-        check_exposure(&listen, raw.tls.as_ref(), raw.token_file.is_some(), faults);
+        let tokens = raw.token_file.is_some();
+        check_exposure("listen", &listen, raw.tls.as_ref(), tokens, faults);
         let mut tables = |section: &str, tables: BTreeMap<String, toml::Table>| -> BTreeMap<_, _> {
             let mut flat = |(name, table): (String, _)| {
                 let properties = sources::flatten(&format!("{section}.{name}"), table, faults);
@@ -89,6 +96,12 @@ impl Config {
         for (name, properties) in &mut clusters {
             services::expand(name, properties).unwrap_or_else(|fault| faults.push(fault));
         }
+        let names = clusters.keys().map(String::as_str).collect();
+        let feeds = Feeds::read(raw.feeds, &names, faults);
+        check_exposure("feeds.listen", &feeds.listen, raw.tls.as_ref(), tokens, faults);
+        for shared in feeds.listen.iter().filter(|address| listen.contains(address)) {
+            faults.push(field("feeds.listen", &format!("`{shared}` is in listen, too")));
+        }
         Some(Self {
             listen,
             unix_socket: unix_socket(&raw.unix_socket, faults),
@@ -98,6 +111,7 @@ impl Config {
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters,
+            feeds,
             tls: Tls { certificates, inline: sources::flatten("inline", raw.inline, faults) },
             places,
         })

@@ -10,6 +10,8 @@ mod check;
 mod clusters;
 mod config;
 mod connection;
+#[expect(dead_code, reason = "the handler of GET uses it")]
+mod consume;
 mod credentials;
 mod failing;
 mod intake;

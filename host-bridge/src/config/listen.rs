@@ -51,35 +51,40 @@ pub(super) struct UnixSocket {
     pub(super) group: Option<String>,
 }
 
+impl Listen {
+    /// Reads an address of the setting `setting`.
+    pub(crate) fn parse(setting: &str, text: &str) -> Result<Self, ConfigError> {
+        let fault = |reason: &str| field(setting, reason);
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.starts_with('/') {
+                true => Ok(Self::Unix(path.into())),
+                false => Err(fault(&format!("`{text}`: the path must be absolute"))),
+            };
+        }
+        let (tls, rest) = match text.strip_prefix("tls:") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let neither = || format!("`{text}` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH");
+        let address: SocketAddr = rest.parse().map_err(|_| fault(&neither()))?;
+        match (tls, is_loopback(address.ip())) {
+            (true, _) => Ok(Self::Tls(address)),
+            (false, true) => Ok(Self::Tcp(address)),
+            (false, false) => {
+                let reason =
+                    format!("`{text}` is not a loopback address: it needs TLS, `tls:{text}`");
+                Err(fault(&reason))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Tls(address) => write!(f, "tls:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-pub(super) fn address(text: &str) -> Result<Listen, ConfigError> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match path.starts_with('/') {
-            true => Ok(Listen::Unix(path.into())),
-            false => Err(field("listen", &format!("`{text}`: the path must be absolute"))),
-        };
-    }
-    let (tls, rest) = match text.strip_prefix("tls:") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let neither = || format!("`{text}` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH");
-    let address: SocketAddr = rest.parse().map_err(|_| field("listen", &neither()))?;
-    match (tls, is_loopback(address.ip())) {
-        (true, _) => Ok(Listen::Tls(address)),
-        (false, true) => Ok(Listen::Tcp(address)),
-        (false, false) => {
-            let reason = format!("`{text}` is not a loopback address: it needs TLS, `tls:{text}`");
-            Err(field("listen", &reason))
         }
     }
 }
@@ -106,8 +111,10 @@ pub(super) fn unix_socket(raw: &UnixSocket, faults: &mut Vec<ConfigError>) -> Un
     UnixSocketAccess { mode: valid(mode), group: valid(group) }
 }
 
-/// Whoever reaches the bridge writes to Kafka: from another machine that takes a credential.
+/// Whoever reaches the bridge writes to Kafka, or reads from it: from another machine that takes a
+/// credential.
 pub(super) fn check_exposure(
+    setting: &str,
     listen: &[Listen],
     tls: Option<&ListenTls>,
     tokens: bool,
@@ -124,7 +131,7 @@ pub(super) fn check_exposure(
             let reason = format!(
                 "`{address}` is not a loopback address: set token_file or tls.client_ca_file"
             );
-            faults.push(field("listen", &reason));
+            faults.push(field(setting, &reason));
         }
     }
 }

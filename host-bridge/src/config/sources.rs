@@ -32,6 +32,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) certificates: BTreeMap<String, toml::Table>,
     #[serde(default)]
+    pub(super) feeds: toml::Table,
+    #[serde(default)]
     pub(super) inline: toml::Table,
 }
 
@@ -152,6 +154,16 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
                 ["CERTIFICATES", name, key] => table(&mut raw.certificates, name, property(key)),
                 ["UNIX_SOCKET", "MODE"] => raw.unix_socket.mode = Some(value),
                 ["UNIX_SOCKET", "GROUP"] => raw.unix_socket.group = Some(value),
+                ["FEEDS", "LISTEN"] => put(&mut raw.feeds, "listen", value),
+                ["FEEDS", feed, key] => {
+                    let feed = raw
+                        .feeds
+                        .entry(feed.to_lowercase())
+                        .or_insert_with(|| toml::Table::new().into());
+                    let feed = feed.as_table_mut();
+                    let feed = feed.ok_or_else(|| field(name, "the file has no such section"))?;
+                    put(feed, &key.to_lowercase(), value);
+                }
                 ["INLINE", key] => put(&mut raw.inline, &property(key), value),
                 _ => return Err(ConfigError::Variable(name.to_owned())),
             }
@@ -162,7 +174,7 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
 
 /// The variable that sets what stands at this path of the file.
 pub(crate) fn variable(path: &str) -> String {
-    let has_names = path.starts_with("clusters.") || path.starts_with("certificates.");
+    let has_names = OF_NAMES.iter().any(|section| path.starts_with(section));
     let steps = path.splitn(if has_names { 3 } else { 2 }, '.');
     let steps: Vec<_> = steps.map(|step| step.replace('.', "_")).collect();
     format!("{PREFIX}{}", steps.join("__").to_uppercase())
@@ -219,6 +231,8 @@ pub(super) fn flatten(
     properties
 }
 
+/// Sections of which each has a name.
+const OF_NAMES: [&str; 3] = ["clusters.", "certificates.", "feeds."];
 /// What is read before the configuration.
 const OF_FLAGS: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
 const PREFIX: &str = "HOST_BRIDGE_";

@@ -1,0 +1,363 @@
+//! A record as readers get it: the JSON envelope, a block of text, or the bare value with headers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::feeds::{Deserializer, Feed};
+
+/// A record of the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) timestamp_type: TimestampType,
+    pub(crate) key: Option<&'a [u8]>,
+    /// `None` is a tombstone.
+    pub(crate) value: Option<&'a [u8]>,
+    /// In order, repeated names included.
+    pub(crate) headers: &'a [(Bytes, Option<Bytes>)],
+}
+
+/// Who set a record's timestamp, by Kafka's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// What a request asks of each item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) headers: bool,
+    pub(crate) metadata: bool,
+    /// Whether offsets and timestamps are strings: JavaScript loses digits above 2^53.
+    pub(crate) big_as_string: bool,
+}
+
+/// The JSON envelope.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Envelope<'a> {
+    /// The cursor after this record.
+    id: &'a str,
+    content: Content<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Headers<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    tombstone: bool,
+    /// Why the content is not what the feed says it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+/// A value without an envelope.
+#[derive(Debug)]
+pub(crate) struct Raw<'a> {
+    /// `kafka-*`, all of visible ASCII and spaces: a record cannot forge a header.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: &'a [u8],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: Big,
+    timestamp: Big,
+    timestamp_type: TimestampType,
+    key: Content<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_encoding: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Big {
+    Number(i64),
+    Text(i64),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Null,
+    Text(&'a str),
+    /// As it is in the record, byte for byte.
+    Json(Cow<'a, RawValue>),
+    Base64(String),
+}
+
+/// Values by name, those of a repeated name in order.
+type Headers<'a> = BTreeMap<Cow<'a, str>, Vec<HeaderValue<'a>>>;
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum HeaderValue<'a> {
+    Null,
+    Text(&'a str),
+    Base64 { base64: String },
+}
+
+impl<'a> Envelope<'a> {
+    /// Whatever the record holds, it becomes an item: none blocks a reader for ever.
+    pub(crate) fn new(id: &'a str, record: &Record<'a>, feed: &Feed, shape: Shape) -> Self {
+        let error = error(record, feed);
+        let is_large = error == Some(RECORD_TOO_LARGE);
+        let (value, key) = if is_large { (None, None) } else { (value(record, feed), record.key) };
+        let content = Content::new(value, feed.deserializer);
+        let headers = (shape.headers && !is_large).then(|| headers(record));
+        let metadata = shape.metadata.then(|| {
+            let key = Content::new(key, feed.key_deserializer);
+            let big = if shape.big_as_string { Big::Text } else { Big::Number };
+            Metadata {
+                topic: record.topic,
+                partition: record.partition,
+                offset: big(record.offset),
+                timestamp: big(record.timestamp_ms),
+                timestamp_type: record.timestamp_type,
+                key_encoding: key.encoding(),
+                key,
+            }
+        });
+        Self {
+            id,
+            content_encoding: content.encoding(),
+            content,
+            metadata,
+            headers,
+            tombstone: record.value.is_none(),
+            error,
+        }
+    }
+
+    /// A line of NDJSON.
+    ///
+    /// # Errors
+    /// None that a `Vec` gives rise to.
+    pub(crate) fn write_line(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        out.push(b'\n');
+        Ok(())
+    }
+
+    /// A block of `text/plain`, with the empty line behind it.
+    ///
+    /// # Errors
+    /// As [`Self::write_line`].
+    pub(crate) fn write_text(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        line(out, "item", "");
+        line(out, "id: ", self.id);
+        match &self.content {
+            Content::Null => line(out, "content:", ""),
+            Content::Text(text) => line(out, "content: ", &continued(text)),
+            Content::Json(json) => line(out, "content: ", json.get()),
+            Content::Base64(base64) => line(out, "content: ", base64),
+        }
+        if let Some(encoding) = self.content_encoding {
+            line(out, "contentEncoding: ", encoding);
+        }
+        if self.tombstone {
+            line(out, "tombstone: ", "true");
+        }
+        if let Some(error) = self.error {
+            line(out, "error: ", error);
+        }
+        if let Some(headers) = &self.headers {
+            line(out, "headers: ", &serde_json::to_string(headers)?);
+        }
+        if let Some(metadata) = &self.metadata {
+            line(out, "metadata: ", &serde_json::to_string(metadata)?);
+        }
+        line(out, "", "");
+        Ok(())
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// The reply of `application/octet-stream`.
+    ///
+    /// # Errors
+    /// As [`Envelope::write_line`].
+    pub(crate) fn new(record: &Record<'a>, feed: &Feed, shape: Shape) -> serde_json::Result<Self> {
+        let error = error(record, feed);
+        let is_large = error == Some(RECORD_TOO_LARGE);
+        let body = value(record, feed).filter(|_| !is_large).unwrap_or_default();
+        let mut fields = Vec::new();
+        if record.value.is_none() {
+            fields.push(("kafka-tombstone", "true".to_owned()));
+        }
+        fields.extend(error.map(|error| ("kafka-error", error.to_owned())));
+        if shape.metadata {
+            fields.extend([
+                ("kafka-topic", record.topic.to_owned()),
+                ("kafka-partition", record.partition.to_string()),
+                ("kafka-offset", record.offset.to_string()),
+                ("kafka-timestamp", record.timestamp_ms.to_string()),
+            ]);
+        }
+        if let Some(key) = record.key.filter(|_| shape.metadata && !is_large) {
+            // What a header's value cannot hold, or would lose: spaces at its ends.
+            let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
+            match std::str::from_utf8(key).ok().filter(is_plain) {
+                _ if key.len() > HEADER_BYTES => fields.push(("kafka-omitted", "key".to_owned())),
+                Some(text) => fields.push(("kafka-key", text.to_owned())),
+                None => fields.extend([
+                    ("kafka-key", STANDARD.encode(key)),
+                    ("kafka-key-encoding", BASE64.to_owned()),
+                ]),
+            }
+        }
+        if shape.headers && !is_large {
+            let json = ascii(&serde_json::to_string(&headers(record))?);
+            match json.len() > HEADER_BYTES {
+                true => fields.push(("kafka-omitted", "headers".to_owned())),
+                false => fields.push(("kafka-headers", json)),
+            }
+        }
+        Ok(Self { headers: fields, body })
+    }
+}
+
+impl<'a> Content<'a> {
+    /// Base64 where the bytes are not what they should be.
+    fn new(bytes: Option<&'a [u8]>, deserializer: Deserializer) -> Self {
+        let Some(bytes) = bytes else { return Self::Null };
+        let content = match deserializer {
+            Deserializer::Noop => std::str::from_utf8(bytes).ok().map(Self::Text),
+            Deserializer::Json => json(bytes).map(Self::Json),
+        };
+        content.unwrap_or_else(|| Self::Base64(STANDARD.encode(bytes)))
+    }
+
+    fn encoding(&self) -> Option<&'static str> {
+        matches!(self, Self::Base64(_)).then_some(BASE64)
+    }
+}
+
+impl Serialize for Big {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Number(number) => serializer.serialize_i64(*number),
+            Self::Text(number) => serializer.collect_str(number),
+        }
+    }
+}
+
+/// Why a record is not delivered as the feed says.
+fn error(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
+    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers = record.headers.iter().map(|(name, value)| name.len() + length(value.as_deref()));
+    if length(record.key) + length(record.value) + headers.sum::<usize>() > feed.record_bytes_max {
+        return Some(RECORD_TOO_LARGE);
+    }
+    let is_wrong = |bytes: Option<&[u8]>, deserializer| {
+        deserializer == Deserializer::Json && bytes.is_some_and(|bytes| json(bytes).is_none())
+    };
+    if is_wrong(value(record, feed), feed.deserializer) {
+        return Some(DECODE_ERROR);
+    }
+    is_wrong(record.key, feed.key_deserializer).then_some(KEY_DECODE_ERROR)
+}
+
+/// The value, without a schema registry's header if the feed says so.
+fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
+    // A schema named by a record header leaves the value without one.
+    let is_named = || record.headers.iter().any(|(name, _)| &**name == VALUE_SCHEMA_ID);
+    let value = record.value?;
+    match value.split_at_checked(CONFLUENT_HEADER_BYTES) {
+        Some(([0, ..], rest)) if feed.remove_confluent_header && !is_named() => Some(rest),
+        _ => Some(value),
+    }
+}
+
+/// The value itself if it is JSON, on one line: a line break can stand between tokens only.
+fn json(bytes: &[u8]) -> Option<Cow<'_, RawValue>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let value: &RawValue = serde_json::from_str(text).ok()?;
+    if !value.get().contains(LINE_BREAKS) {
+        return Some(Cow::Borrowed(value));
+    }
+    RawValue::from_string(value.get().replace(LINE_BREAKS, " ")).ok().map(Cow::Owned)
+}
+
+fn headers<'a>(record: &Record<'a>) -> Headers<'a> {
+    let mut headers = Headers::new();
+    for (name, value) in record.headers {
+        let text = value.as_ref().map(|value| (value, std::str::from_utf8(value)));
+        let value = match text {
+            None => HeaderValue::Null,
+            Some((_, Ok(text))) => HeaderValue::Text(text),
+            Some((value, Err(_))) => HeaderValue::Base64 { base64: STANDARD.encode(value) },
+        };
+        headers.entry(String::from_utf8_lossy(name)).or_default().push(value);
+    }
+    headers
+}
+
+fn line(out: &mut Vec<u8>, name: &str, text: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'\n');
+}
+
+/// One space follows each line break: a record cannot forge a line, and nothing of it is lost.
+fn continued(text: &str) -> Cow<'_, str> {
+    if !text.contains(LINE_BREAKS) {
+        return Cow::Borrowed(text);
+    }
+    let mut continued = String::with_capacity(text.len() + 16);
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        continued.push(char);
+        let is_break = char == '\n' || char == '\r' && chars.peek() != Some(&'\n');
+        continued.push_str(if is_break { " " } else { "" });
+    }
+    Cow::Owned(continued)
+}
+
+/// JSON with everything but visible ASCII and spaces escaped; controls are escaped already.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char.is_ascii() && char != '\x7f' {
+            text.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+const BASE64: &str = "base64";
+/// Bytes of a key, and of all headers, that become a header line. Gateways refuse replies with more
+/// than some 8 KiB, and then the record would block its reader for ever.
+const HEADER_BYTES: usize = 2048;
+const RECORD_TOO_LARGE: &str = "record_too_large";
+const DECODE_ERROR: &str = "decode_error";
+const KEY_DECODE_ERROR: &str = "key_decode_error";
+const LINE_BREAKS: [char; 2] = ['\r', '\n'];
+/// A zero and the schema's id.
+const CONFLUENT_HEADER_BYTES: usize = 5;
+/// Confluent's header with the schema of a value that has none before it.
+const VALUE_SCHEMA_ID: &[u8] = b"__value_schema_id";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,469 @@
+//! `[feeds.NAME]`: which topics are read over HTTP, and how.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{ConfigError, Listen, field};
+
+use super::cursor::is_topic;
+
+/// The configured feeds and where they are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Feeds {
+    /// Addresses of their own, so that readers take no connection from the writing half.
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) feeds: BTreeMap<String, Feed>,
+}
+
+/// A feed as configured; it is read with GET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Feed {
+    /// The name of a `[clusters.NAME]`.
+    pub(crate) cluster: String,
+    pub(crate) topics: Vec<String>,
+    /// Where a reader without a position starts, and one whose position is gone.
+    pub(crate) reset: Reset,
+    /// Whether cursors are written as base64; both forms are always read.
+    pub(crate) encode_message_id: bool,
+    /// Whether a topic that does not exist is refused, rather than waited for.
+    pub(crate) check_topic_existence: bool,
+    pub(crate) isolation_level: IsolationLevel,
+    pub(crate) deserializer: Deserializer,
+    pub(crate) key_deserializer: Deserializer,
+    /// Whether the 5 bytes of a schema registry's header are left out of values.
+    pub(crate) remove_confluent_header: bool,
+    /// Bytes of key, value and headers; a larger record is delivered as an error.
+    pub(crate) record_bytes_max: usize,
+}
+
+/// `auto_offset_reset`, as Kafka's consumers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reset {
+    Earliest,
+    Latest,
+    None,
+}
+
+/// `isolation_level`, as Kafka's consumers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IsolationLevel {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+/// What keys or values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deserializer {
+    /// Bytes: text where they are UTF-8.
+    Noop,
+    Json,
+}
+
+impl Feeds {
+    /// Reads `[feeds]`; `clusters` are the configured ones. What is wrong is added to `faults`.
+    pub(crate) fn read(
+        raw: toml::Table,
+        clusters: &BTreeSet<&str>,
+        faults: &mut Vec<ConfigError>,
+    ) -> Self {
+        let mut fields = Fields { path: "feeds", table: raw, faults };
+        let texts = fields.list("listen").unwrap_or_default();
+        let sections = fields.table;
+        let mut listen = Vec::new();
+        for text in &texts {
+            match Listen::parse("feeds.listen", text) {
+                Ok(address) => listen.push(address),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if texts.is_empty() && !sections.is_empty() {
+            faults.push(field("feeds.listen", "names no address: feeds are served on their own"));
+        }
+        let mut feeds = BTreeMap::new();
+        for (name, table) in sections {
+            let path = format!("feeds.{name}");
+            let toml::Value::Table(table) = table else {
+                faults.push(field(&path, "is no feed: a feed is a section, [feeds.NAME]"));
+                continue;
+            };
+            if !is_name(&name) {
+                faults
+                    .push(field(&path, "the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`"));
+            }
+            let feed = Fields { path: &path, table, faults }.feed(clusters);
+            feeds.insert(name, feed);
+        }
+        Self { listen, feeds }
+    }
+}
+
+/// The fields of a section that were not read so far.
+struct Fields<'a> {
+    path: &'a str,
+    table: toml::Table,
+    faults: &'a mut Vec<ConfigError>,
+}
+
+impl Fields<'_> {
+    fn feed(mut self, clusters: &BTreeSet<&str>) -> Feed {
+        let cluster = self.text("cluster").unwrap_or_else(|| "default".to_owned());
+        if !clusters.contains(&*cluster) {
+            self.fault("cluster", &format!("there is no [clusters.{cluster}]"));
+        }
+        let entrypoints = self.list("entrypoints").unwrap_or_else(|| vec!["get".to_owned()]);
+        self.check_entrypoints(&entrypoints);
+        self.choice("qos", &QOS);
+        let feed = Feed {
+            cluster,
+            topics: self.topics(),
+            reset: self.choice("auto_offset_reset", &RESETS),
+            encode_message_id: self.choice("encode_message_id", &TRUE),
+            check_topic_existence: self.choice("check_topic_existence", &TRUE),
+            isolation_level: self.choice("isolation_level", &ISOLATION_LEVELS),
+            deserializer: self.choice("deserializer", &DESERIALIZERS),
+            key_deserializer: self.choice("key_deserializer", &DESERIALIZERS),
+            remove_confluent_header: self.choice("remove_confluent_header", &FALSE),
+            record_bytes_max: self.record_bytes_max(),
+        };
+        self.finish();
+        feed
+    }
+
+    fn topics(&mut self) -> Vec<String> {
+        if !["topics", "topics_pattern"].iter().any(|name| self.table.contains_key(*name)) {
+            self.fault("topics", "is missing: which topics does the feed read?");
+        }
+        let Some(topics) = self.list("topics") else { return Vec::new() };
+        let mut seen = BTreeSet::new();
+        for topic in &topics {
+            match (is_topic(topic), seen.insert(topic)) {
+                (false, _) => self.fault("topics", &format!("`{topic}` is not a topic's name")),
+                (true, false) => self.fault("topics", &format!("`{topic}` is named twice")),
+                (true, true) => {}
+            }
+        }
+        if topics.is_empty() || topics.len() > TOPICS_MAX {
+            self.fault("topics", &format!("must name 1 to {TOPICS_MAX} topics"));
+        }
+        topics
+    }
+
+    fn check_entrypoints(&mut self, entrypoints: &[String]) {
+        if entrypoints.is_empty() {
+            self.fault("entrypoints", "names none: this version of the bridge has `get`");
+        }
+        for entrypoint in entrypoints {
+            match &**entrypoint {
+                "get" => {}
+                "sse" | "websocket" | "webhook" | "pubsub" => {
+                    let reason = format!("`{entrypoint}`: {UNSUPPORTED}, it has `get`");
+                    self.fault("entrypoints", &reason);
+                }
+                other => {
+                    self.fault("entrypoints", &format!("`{other}` is not known; there is get"))
+                }
+            }
+        }
+    }
+
+    fn record_bytes_max(&mut self) -> usize {
+        let Some(value) = self.table.remove("record_bytes_max") else { return RECORD_BYTES };
+        let number = match &value {
+            toml::Value::Integer(number) => usize::try_from(*number).ok(),
+            toml::Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| (1..=RECORD_BYTES_MAX).contains(number)).unwrap_or_else(|| {
+            self.fault(
+                "record_bytes_max",
+                &format!("must be a number from 1 to {RECORD_BYTES_MAX}"),
+            );
+            RECORD_BYTES
+        })
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        match self.table.remove(name)? {
+            toml::Value::String(text) => return Some(text),
+            toml::Value::Boolean(flag) => return Some(flag.to_string()),
+            _ => self.fault(name, "must be a string"),
+        }
+        None
+    }
+
+    /// A variable of the environment has its items separated by commas.
+    fn list(&mut self, name: &str) -> Option<Vec<String>> {
+        let items = match self.table.remove(name)? {
+            toml::Value::String(text) => {
+                Some(text.split(',').map(|item| item.trim().to_owned()).collect())
+            }
+            toml::Value::Array(items) => {
+                let texts = items.into_iter().map(|item| item.as_str().map(str::to_owned));
+                texts.collect()
+            }
+            _ => None,
+        };
+        if items.is_none() {
+            self.fault(name, "must be a list of strings");
+        }
+        items
+    }
+
+    /// The first choice is the default.
+    fn choice<T: Copy>(&mut self, name: &str, choices: &Choices<T>) -> T {
+        let Choices { default, accepted, unsupported } = choices;
+        let Some(text) = self.text(name) else { return *default };
+        if let Some((_, choice)) = accepted.iter().find(|(accepted, _)| *accepted == text) {
+            return *choice;
+        }
+        let accepted: Vec<_> = accepted.iter().map(|(name, _)| *name).collect();
+        let accepted = accepted.join(", ");
+        let reason = match unsupported.iter().find(|(name, _)| *name == text) {
+            Some((_, why)) => format!("`{text}`: {why}; there is {accepted}"),
+            None => format!("must be one of {accepted}, not `{text}`"),
+        };
+        self.fault(name, &reason);
+        *default
+    }
+
+    /// Whatever has not been read is not silently ignored.
+    fn finish(self) {
+        for name in self.table.keys() {
+            let reason = match UNSUPPORTED_FIELDS.contains(&&**name) {
+                true => UNSUPPORTED.to_owned(),
+                false => format!("unknown field; there are {}", FIELDS.join(", ")),
+            };
+            self.faults.push(field(&format!("{}.{name}", self.path), &reason));
+        }
+    }
+
+    fn fault(&mut self, name: &str, reason: &str) {
+        self.faults.push(field(&format!("{}.{name}", self.path), reason));
+    }
+}
+
+/// The values of a field.
+struct Choices<T: 'static> {
+    default: T,
+    accepted: &'static [(&'static str, T)],
+    /// Those that are specified but cannot be had, and why.
+    unsupported: &'static [(&'static str, &'static str)],
+}
+
+fn is_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(is_legal)
+}
+
+const UNSUPPORTED: &str = "this version of the bridge cannot do that";
+const TOPICS_MAX: usize = 100;
+/// Bytes of the largest record that is delivered by default, and of the largest that a batch of
+/// Kafka may be decompressed to.
+const RECORD_BYTES: usize = 16 * 1024 * 1024;
+const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+const RESETS: Choices<Reset> = Choices {
+    default: Reset::Latest,
+    accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],
+    unsupported: &[],
+};
+const ISOLATION_LEVELS: Choices<IsolationLevel> = Choices {
+    default: IsolationLevel::ReadCommitted,
+    accepted: &[
+        ("read_committed", IsolationLevel::ReadCommitted),
+        ("read_uncommitted", IsolationLevel::ReadUncommitted),
+    ],
+    unsupported: &[],
+};
+const DESERIALIZERS: Choices<Deserializer> = Choices {
+    default: Deserializer::Noop,
+    accepted: &[("noop", Deserializer::Noop), ("json", Deserializer::Json)],
+    unsupported: &[("schema-registry", UNSUPPORTED)],
+};
+/// Both names mean the same.
+const QOS: Choices<()> = Choices {
+    default: (),
+    accepted: &[("auto", ()), ("at-best", ())],
+    unsupported: &[
+        ("none", "gives no cursor, and GET needs one"),
+        ("balanced", UNSUPPORTED),
+        ("at-most-once", UNSUPPORTED),
+        ("at-least-once", UNSUPPORTED),
+    ],
+};
+const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
+const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
+const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
+const FIELDS: [&str; 12] = [
+    "cluster",
+    "topics",
+    "entrypoints",
+    "qos",
+    "auto_offset_reset",
+    "encode_message_id",
+    "check_topic_existence",
+    "isolation_level",
+    "deserializer",
+    "key_deserializer",
+    "remove_confluent_header",
+    "record_bytes_max",
+];
+/// Fields that are specified and would change what readers get.
+const UNSUPPORTED_FIELDS: [&str; 19] = [
+    "topics_pattern",
+    "auto_offset_reset_override",
+    "schema_registry",
+    "filter",
+    "allow_client_filter",
+    "value_expression",
+    "on_decode_error",
+    "dlq_topic",
+    "group",
+    "commit",
+    "ack_timeout_ms",
+    "client_acks",
+    "max_unacked",
+    "origins",
+    "credential",
+    "produce",
+    "sse",
+    "websocket",
+    "pubsub",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The feeds and the faults of this text, with a cluster `default` and one `main`.
+    fn read(text: &str) -> (Feeds, Vec<String>) {
+        let mut table: toml::Table = toml::from_str(text).unwrap();
+        let Some(toml::Value::Table(raw)) = table.remove("feeds") else { panic!("{table}") };
+        let mut faults = Vec::new();
+        let feeds = Feeds::read(raw, &["default", "main"].into(), &mut faults);
+        (feeds, faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_feed_has_the_defaults_that_it_does_not_set() {
+        let (feeds, faults) = read(
+            "[feeds]\nlisten = ['127.0.0.1:9290']\n[feeds.orders]\ntopics = ['orders']\n\
+             [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['get']\n\
+             qos = 'at-best'\nauto_offset_reset = 'none'\nencode_message_id = false\n\
+             check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
+             deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
+             record_bytes_max = 5\n",
+        );
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(feeds.listen, [Listen::Tcp("127.0.0.1:9290".parse().unwrap())]);
+        let orders = Feed {
+            cluster: "default".to_owned(),
+            topics: vec!["orders".to_owned()],
+            reset: Reset::Latest,
+            encode_message_id: true,
+            check_topic_existence: true,
+            isolation_level: IsolationLevel::ReadCommitted,
+            deserializer: Deserializer::Noop,
+            key_deserializer: Deserializer::Noop,
+            remove_confluent_header: false,
+            record_bytes_max: 16 * 1024 * 1024,
+        };
+        assert_eq!(feeds.feeds["orders"], orders);
+        let other = Feed {
+            cluster: "main".to_owned(),
+            topics: vec!["a".to_owned(), "b".to_owned()],
+            reset: Reset::None,
+            encode_message_id: false,
+            check_topic_existence: false,
+            isolation_level: IsolationLevel::ReadUncommitted,
+            deserializer: Deserializer::Json,
+            key_deserializer: Deserializer::Json,
+            remove_confluent_header: true,
+            record_bytes_max: 5,
+        };
+        assert_eq!(feeds.feeds["a.b"], other);
+    }
+
+    #[test]
+    fn without_feeds_nothing_listens() {
+        assert_eq!(read("[feeds]\n"), (Feeds::default(), Vec::new()));
+    }
+
+    #[test]
+    fn each_fault_names_its_field() {
+        let accepted = format!("unknown field; there are {}", FIELDS.join(", "));
+        for (text, fault) in [
+            ("cluster = 'x'", "cluster: there is no [clusters.x]"),
+            ("cluster = 5", "cluster: must be a string"),
+            ("topics = []", "topics: must name 1 to 100 topics"),
+            ("topics = ['a', 'a']", "topics: `a` is named twice"),
+            ("topics = ['a b']", "topics: `a b` is not a topic's name"),
+            ("topics = [1]", "topics: must be a list of strings"),
+            ("topics_pattern = 'a.*'", "topics_pattern: this version of the bridge cannot do that"),
+            ("entrypoints = []", "entrypoints: names none: this version of the bridge has `get`"),
+            (
+                "entrypoints = ['get', 'sse']",
+                "entrypoints: `sse`: this version of the bridge cannot do that, it has `get`",
+            ),
+            ("entrypoints = ['post']", "entrypoints: `post` is not known; there is get"),
+            (
+                "auto_offset_reset = 'foo'",
+                "auto_offset_reset: must be one of earliest, latest, none, not `foo`",
+            ),
+            (
+                "encode_message_id = 'yes'",
+                "encode_message_id: must be one of true, false, not `yes`",
+            ),
+            (
+                "qos = 'none'",
+                "qos: `none`: gives no cursor, and GET needs one; there is auto, at-best",
+            ),
+            (
+                "qos = 'balanced'",
+                "qos: `balanced`: this version of the bridge cannot do that; there is auto, at-best",
+            ),
+            (
+                "deserializer = 'schema-registry'",
+                "deserializer: `schema-registry`: this version of the bridge cannot do that; \
+                 there is noop, json",
+            ),
+            ("record_bytes_max = 0", "record_bytes_max: must be a number from 1 to 67108864"),
+            ("record_bytes_max = 1.5", "record_bytes_max: must be a number from 1 to 67108864"),
+            ("topic = 'a'", &format!("topic: {accepted}")),
+        ] {
+            let topics = if text.starts_with("topics") { "" } else { "topics = ['t']\n" };
+            let (_, faults) =
+                read(&format!("[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\n{topics}{text}\n"));
+            assert_eq!(faults, [format!("feeds.orders.{fault}")], "{text}");
+        }
+        for unsupported in UNSUPPORTED_FIELDS {
+            let (_, faults) = read(&format!(
+                "[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\ntopics = ['t']\n{unsupported} = ''"
+            ));
+            assert_eq!(faults, [format!("feeds.orders.{unsupported}: {UNSUPPORTED}")]);
+        }
+        for (text, fault) in [
+            (
+                "orders = {topics = ['t']}",
+                "feeds.listen: names no address: feeds are served on their own",
+            ),
+            (
+                "listen = ['h:1']",
+                "feeds.listen: `h:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH",
+            ),
+            ("listen = 5", "feeds.listen: must be a list of strings"),
+            (
+                "listen = ['unix:/s']\norders = 5",
+                "feeds.orders: is no feed: a feed is a section, [feeds.NAME]",
+            ),
+            (
+                "listen = ['unix:/s']\n'a/b' = {topics = ['t']}",
+                "feeds.a/b: the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`",
+            ),
+            (
+                "listen = ['unix:/s']\norders = {}",
+                "feeds.orders.topics: is missing: which topics does the feed read?",
+            ),
+        ] {
+            assert_eq!(read(&format!("[feeds]\n{text}\n")).1, [fault], "{text}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Why a reader is refused: a code with its status, and a sentence.
+
+use axum::http::StatusCode;
+
+/// A refused request; nothing was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+/// What a client's program goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    CursorMalformed,
+    CursorDuplicate,
+    /// Metadata may be older than the partition: it is worth one refresh.
+    CursorUnknownPartition,
+    CursorIncomplete,
+    PositionRequired,
+    InvalidParameter,
+    TopicNotAllowed,
+    TopicNotFound,
+    TopicDeleted,
+    NotAcceptable,
+    /// The body names where the log begins and ends.
+    OffsetOutOfRange,
+    FeedTooWide,
+}
+
+impl Code {
+    /// The name in the body.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    fn row(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::CursorMalformed => ("cursor_malformed", StatusCode::BAD_REQUEST),
+            Self::CursorDuplicate => ("cursor_duplicate", StatusCode::BAD_REQUEST),
+            Self::CursorUnknownPartition => ("cursor_unknown_partition", StatusCode::BAD_REQUEST),
+            Self::CursorIncomplete => ("cursor_incomplete", StatusCode::BAD_REQUEST),
+            Self::PositionRequired => ("position_required", StatusCode::BAD_REQUEST),
+            Self::InvalidParameter => ("invalid_parameter", StatusCode::BAD_REQUEST),
+            Self::TopicNotAllowed => ("topic_not_allowed", StatusCode::FORBIDDEN),
+            Self::TopicNotFound => ("topic_not_found", StatusCode::NOT_FOUND),
+            Self::TopicDeleted => ("topic_deleted", StatusCode::NOT_FOUND),
+            Self::NotAcceptable => ("not_acceptable", StatusCode::NOT_ACCEPTABLE),
+            Self::OffsetOutOfRange => ("offset_out_of_range", StatusCode::GONE),
+            Self::FeedTooWide => ("feed_too_wide", StatusCode::UNPROCESSABLE_ENTITY),
+        }
+    }
+
+    /// A refusal with this code.
+    pub(crate) fn because(self, message: impl Into<String>) -> Refusal {
+        Refusal { code: self, message: message.into() }
+    }
+}
