@@ -13,6 +13,7 @@ mod connection_cases;
 mod connections;
 mod fake_servers;
 mod faults;
+mod feeds;
 mod fields;
 mod filter_size;
 mod formats;

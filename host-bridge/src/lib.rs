@@ -10,7 +10,6 @@ mod check;
 mod clusters;
 mod config;
 mod connection;
-#[expect(dead_code, reason = "the handler of GET uses it")]
 mod consume;
 mod credentials;
 mod failing;
@@ -23,6 +22,7 @@ mod outcomes;
 mod pipeline;
 mod profiles;
 mod queued;
+mod readers;
 mod readiness;
 mod recent;
 mod reply;
@@ -48,6 +48,8 @@ pub use crate::security::Tls;
 pub use crate::shutdown::Shutdown;
 
 use crate::bridge::Bridge;
+use crate::connection::Server;
+use crate::readers::ReaderListeners;
 
 /// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
 /// way are answered, and what is queued is written, within `drain_timeout_ms`.
@@ -71,12 +73,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     if let Some(tls) = tls.clone() {
         shutdown.spawn("tls_files", tls.follow());
     }
-    let routes = routes::router(Arc::clone(&bridge));
-    let server = connection::Server::new(routes, tokens, shutdown.token().clone());
+    let readers = ReaderListeners::bind(&config).await?;
+    let count = listeners.len() + readers.as_ref().map_or(0, ReaderListeners::len);
+    let places = admission::places(admission::raise_descriptors(), count);
     let drain_timeout = config.drain_timeout;
+    let server = |router| Server::new(router, tokens.clone(), shutdown.token().clone());
     let serving = async {
-        let places = admission::places(admission::raise_descriptors(), listeners.len());
-        let deadline = listeners.serve(server, tls, places, &shutdown, drain_timeout).await;
+        let reading = async {
+            let Some(readers) = readers else { return };
+            let feeds = consume::serve::Readers::new(&config.feeds, &bridge.clusters);
+            let server = server(consume::serve::router(Arc::new(feeds)));
+            readers.serve(server, tls.clone(), places, shutdown.clone(), drain_timeout).await;
+        };
+        let server = server(routes::router(Arc::clone(&bridge)));
+        let writing = listeners.serve(server, tls.clone(), places, &shutdown, drain_timeout);
+        let ((), deadline) = tokio::join!(reading, writing);
         bridge.queued.drain(deadline).await;
         following.iter().for_each(tokio::task::JoinHandle::abort);
         bridge.clusters.close(deadline).await;

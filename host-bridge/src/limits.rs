@@ -135,3 +135,20 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that are taken for a body before any of it has arrived.
 pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
+
+/// Bytes that one fetch of a reader may bring, and the grain in which readers take memory.
+pub(crate) const FEED_CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks of all readers together: 512 MiB, half of them for what the items become on the way out.
+pub(crate) const FEED_CHUNKS: usize = 1024;
+/// What an item costs beside its key, value and headers, bytes.
+pub(crate) const ITEM_OVERHEAD_BYTES: usize = 256;
+/// How long brokers may take to say which partitions there are and where they begin and end. A topic is
+/// refused only when it has been unknown for 5 s.
+pub(crate) const FEED_PATIENCE: Duration = Duration::from_secs(6);
+/// How old what brokers said of a topic's partitions may be when a page begins. A partition that was
+/// added meanwhile is read from its log start by a later page.
+pub(crate) const FEED_KNOWN: Duration = Duration::from_secs(1);
+/// A page with as many items as are worth a reply waits so long for one more.
+pub(crate) const FEED_QUIET: Duration = Duration::from_millis(100);
+/// What readers wait whom the bridge cannot serve now.
+pub(crate) const RETRY_AFTER_SECONDS: &str = "1";

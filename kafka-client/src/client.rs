@@ -335,7 +335,8 @@ mod tests {
         cluster.create_topic("orders", &[1]);
         let producer = ProducerConfig::default().delivery_timeout(Duration::from_secs(7));
         let named = ClusterConfig::new(&cluster.bootstrap()).unwrap();
-        let client = cluster.client(Config { cluster: named, producer });
+        let consumer = crate::ConsumerConfig::default();
+        let client = cluster.client(Config { cluster: named, producer, consumer });
         let record = crate::Record::new(b"a");
         let sent = client.producer().send("orders", record, None).await;
         assert!(matches!(sent, crate::Outcome::Written { .. }), "{sent:?}");

@@ -107,7 +107,7 @@ pub use error::{Cause, NotReady, Reason};
 pub use metadata::TopicListing;
 pub use probe::Probe;
 pub use producer::{Outcome, Permit, Producer, Ticket, Topic, record_size};
-pub use record_batch::Record;
+pub use record_batch::{BatchError, Headers, Record, StoredRecord};
 pub use sasl::{
     AwsBase, AwsClient, AwsKeys, AwsRole, ClockSkew, Credential, CredentialSource, Lease,
     Mechanism, OAuthClient, Obtaining, Presigned, Source, aws_time, is_extension,

@@ -96,7 +96,7 @@ impl<'a> Parameters<'a> {
         match (cursor, self.get("from")) {
             (Some(_), Some(_)) => Err(invalid("from", "cannot stand beside a cursor")),
             (Some(cursor), None) => Cursor::parse(cursor).map(Given::Cursor),
-            (None, Some(from)) => start_from(from).map(Given::From),
+            (None, Some(from)) => start("from", from).map(Given::From),
             (None, None) => Ok(Given::Nothing),
         }
     }
@@ -215,7 +215,20 @@ fn weight_of(text: &str) -> Option<u16> {
     }
 }
 
-fn start_from(text: &str) -> Result<Start, Refusal> {
+/// `at` of a request for a cursor.
+///
+/// # Errors
+/// [`Code::InvalidParameter`].
+pub(crate) fn at(query: &str) -> Result<Start, Refusal> {
+    let mut given = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "at");
+    match (given.next(), given.next()) {
+        (Some((_, text)), None) => start("at", &text),
+        (None, _) => Err(invalid("at", "is missing: earliest, latest or a time")),
+        (Some(_), Some(_)) => Err(invalid("at", "is given twice")),
+    }
+}
+
+fn start(name: &str, text: &str) -> Result<Start, Refusal> {
     let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let time = match text {
         "earliest" => return Ok(Start::Earliest),
@@ -224,8 +237,7 @@ fn start_from(text: &str) -> Result<Start, Refusal> {
         _ => rfc3339(text),
     };
     let reason = "must be earliest, latest, milliseconds or a time of RFC 3339";
-    time.map(Start::Time)
-        .ok_or_else(|| invalid("from", &format!("{reason}, not `{}`", shown(text))))
+    time.map(Start::Time).ok_or_else(|| invalid(name, &format!("{reason}, not `{}`", shown(text))))
 }
 
 /// Milliseconds since 1970; Kafka knows no time before.

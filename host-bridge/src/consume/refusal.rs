@@ -27,6 +27,14 @@ pub(crate) enum Code {
     /// The body names where the log begins and ends.
     OffsetOutOfRange,
     FeedTooWide,
+    FeedNotFound,
+    MethodNotAllowed,
+    /// Kafka refuses for good: an unsupported version, a missing permission on the cluster.
+    KafkaRefused,
+    KafkaUnavailable,
+    /// The bridge reads as much at a time as it may.
+    Overloaded,
+    Internal,
 }
 
 impl Code {
@@ -53,6 +61,12 @@ impl Code {
             Self::NotAcceptable => ("not_acceptable", StatusCode::NOT_ACCEPTABLE),
             Self::OffsetOutOfRange => ("offset_out_of_range", StatusCode::GONE),
             Self::FeedTooWide => ("feed_too_wide", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::FeedNotFound => ("feed_not_found", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::KafkaRefused => ("kafka_refused", StatusCode::BAD_GATEWAY),
+            Self::KafkaUnavailable => ("kafka_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 

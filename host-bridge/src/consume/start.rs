@@ -44,7 +44,8 @@ pub(crate) struct Scope<'a> {
 pub(crate) enum FeedTopics<'a> {
     List(&'a [String]),
     /// Whether a name matches.
-    Pattern(&'a dyn Fn(&str) -> bool),
+    #[cfg_attr(not(test), expect(dead_code, reason = "no feed has a pattern yet"))]
+    Pattern(&'a (dyn Fn(&str) -> bool + Sync)),
 }
 
 /// A topic as the cluster's metadata has it now.
@@ -91,9 +92,11 @@ pub(crate) enum GapReason {
     BeyondEnd,
     /// The topic was deleted and created again.
     Recreated,
-    /// The log was cut off by an unclean election.
-    Truncated,
     Deleted,
+    /// A batch is larger than may be read.
+    TooLarge,
+    /// A batch is damaged.
+    Unreadable,
 }
 
 impl Scope<'_> {

@@ -13,8 +13,10 @@ use super::varint::{take_int, take_long};
 pub struct StoredRecord {
     /// Its offset in the partition.
     pub offset: i64,
-    /// Its time, ms since the Unix epoch: set by the producer, or by the broker (`LogAppendTime`).
+    /// Its time, ms since the Unix epoch: set by the producer or by the broker.
     pub timestamp_ms: i64,
+    /// Whether the broker set it (`LogAppendTime`).
+    pub is_log_append_time: bool,
     /// The key.
     pub key: Option<Bytes>,
     /// The value; `None` is a tombstone.
@@ -141,7 +143,8 @@ fn read_one(header: &BatchHeader, mut body: Bytes) -> Result<StoredRecord, Batch
     };
     match (offset, timestamp_ms) {
         (Some(offset), Some(timestamp_ms)) => {
-            Ok(StoredRecord { offset, timestamp_ms, key, value, headers })
+            let is_log_append_time = header.is_log_append_time();
+            Ok(StoredRecord { offset, timestamp_ms, is_log_append_time, key, value, headers })
         }
         _ => Err(BatchError::Overflow),
     }

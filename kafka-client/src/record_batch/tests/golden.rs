@@ -28,7 +28,7 @@ pub(super) use golden;
 type Listed = (i64, i64, Option<Bytes>, Option<Bytes>, Vec<(Bytes, Option<Bytes>)>);
 
 fn listed(record: StoredRecord) -> Listed {
-    let StoredRecord { offset, timestamp_ms, key, value, headers } = record;
+    let StoredRecord { offset, timestamp_ms, key, value, headers, .. } = record;
     (offset, timestamp_ms, key, value, headers.iter().collect())
 }
 

@@ -1,0 +1,262 @@
+//! The routes of feeds, on listeners, a runtime and a budget of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use axum::routing::get;
+use bytes::Bytes;
+use kafka_client::{ConsumerConfig, IsolationLevel as Isolation};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::Position;
+use super::envelope::{Envelope, Raw, Record, TimestampType};
+use super::feeds::{Feed, Feeds, IsolationLevel};
+use super::page::{FeedReader, Page};
+use super::query::{self, Media, Query};
+use super::refusal::{Code, Refusal};
+use super::start::{Given, Start};
+use crate::clusters::Clusters;
+use crate::limits::{FEED_CHUNKS, RETRY_AFTER_SECONDS};
+use crate::reply;
+
+/// All feeds.
+pub(crate) struct Readers {
+    feeds: BTreeMap<String, FeedReader>,
+    /// Memory for pages, in chunks.
+    budget: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// The configured feeds over the clients of their clusters.
+    pub(crate) fn new(feeds: &Feeds, clusters: &Clusters) -> Self {
+        let reader = |(name, feed): (&String, &Feed)| {
+            let isolation = match feed.isolation_level {
+                IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
+                IsolationLevel::ReadUncommitted => Isolation::ReadUncommitted,
+            };
+            let config = ConsumerConfig::default().isolation(isolation);
+            // The configuration was checked: the cluster is there.
+            let consumer = clusters.named(&feed.cluster)?.client().consumer(&config);
+            Some((name.clone(), FeedReader::new(feed.clone(), consumer)))
+        };
+        let feeds = feeds.feeds.iter().filter_map(reader).collect();
+        Self { feeds, budget: Arc::new(Semaphore::new(FEED_CHUNKS)) }
+    }
+
+    fn feed(&self, path: Result<Path<String>, PathRejection>) -> Result<&FeedReader, Refusal> {
+        let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
+        self.feeds.get(&name).ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))
+    }
+}
+
+/// Every route of readers.
+pub(crate) fn router(readers: Arc<Readers>) -> Router {
+    Router::new()
+        .route("/v1/feeds/{feed}", get(messages))
+        .route("/v1/feeds/{feed}/messages", get(messages))
+        .route("/v1/feeds/{feed}/cursor", get(cursor))
+        .route("/healthz", get(async || reply::json(StatusCode::OK, &json!({ "alive": true }))))
+        .fallback(async || failure(&Code::FeedNotFound.because("there is no such route"), None))
+        .method_not_allowed_fallback(async || wrong_method())
+        .with_state(readers)
+}
+
+/// A page, by polling.
+async fn messages(
+    State(readers): State<Arc<Readers>>,
+    path: Result<Path<String>, PathRejection>,
+    Extension(shutdown): Extension<CancellationToken>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    if parts.method == Method::HEAD {
+        return wrong_method();
+    }
+    let reader = match readers.feed(path) {
+        Ok(reader) => reader,
+        Err(refusal) => return failure(&refusal, None),
+    };
+    match page(&readers, reader, &parts, &shutdown).await {
+        Ok(response) => response,
+        Err(refusal) if refusal.code == Code::OffsetOutOfRange => {
+            failure(&refusal, Some(both_ends(reader).await))
+        }
+        Err(refusal) => failure(&refusal, None),
+    }
+}
+
+async fn page(
+    readers: &Readers,
+    reader: &FeedReader,
+    parts: &Parts,
+    shutdown: &CancellationToken,
+) -> Result<Response<Body>, Refusal> {
+    let media = Media::negotiate(texts(&parts.headers, header::ACCEPT.as_str()))?;
+    let last_event_id = texts(&parts.headers, "last-event-id").next();
+    let mut query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
+    if media == Media::OctetStream {
+        (query.limit, query.min) = (1, 1);
+    }
+    let page = reader.page(&query, &readers.budget, shutdown).await?;
+    let next_cursor = page.cursor.encode(reader.feed.encode_message_id);
+    let body = body(media, reader, &query, &page, &next_cursor);
+    let (status, own_headers, body) =
+        body.map_err(|error| Code::Internal.because(error.to_string()))?;
+    let mut response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, media.name())
+        .header(header::CACHE_CONTROL, "no-store")
+        .header("kafka-next-cursor", &next_cursor)
+        .header("kafka-lag", page.lag);
+    if media != Media::Json && !page.gaps.is_empty() {
+        response = response.header("kafka-gaps", json!(page.gaps).to_string());
+    }
+    for (name, value) in own_headers {
+        response = response.header(name, value);
+    }
+    response.body(body.into()).map_err(|error| Code::Internal.because(error.to_string()))
+}
+
+/// Values of a header's lines that are text.
+fn texts<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+type Rendered = (StatusCode, Vec<(&'static str, String)>, Bytes);
+
+fn body(
+    media: Media,
+    reader: &FeedReader,
+    query: &Query,
+    page: &Page,
+    next_cursor: &str,
+) -> serde_json::Result<Rendered> {
+    let feed = &reader.feed;
+    let headers: Vec<Vec<_>> =
+        page.items.iter().map(|item| item.record.headers.iter().collect()).collect();
+    let records = page.items.iter().zip(&headers).map(|(item, headers)| {
+        let record = Record {
+            topic: &item.topic,
+            partition: item.partition,
+            offset: item.record.offset,
+            timestamp_ms: item.record.timestamp_ms,
+            timestamp_type: match item.record.is_log_append_time {
+                true => TimestampType::LogAppendTime,
+                false => TimestampType::CreateTime,
+            },
+            key: item.record.key.as_deref(),
+            value: item.record.value.as_deref(),
+            headers,
+        };
+        (item, record)
+    });
+    let mut envelopes =
+        records.clone().map(|(item, record)| Envelope::new(&item.id, &record, feed, query.shape));
+    let mut out = Vec::new();
+    match media {
+        Media::Json => {
+            let rest = json!({
+                "pagination": { "nextCursor": next_cursor, "limit": query.limit },
+                "gaps": page.gaps,
+                "error": page.error.as_ref().map(told),
+            });
+            out.extend_from_slice(b"{\"items\":[");
+            for (index, envelope) in envelopes.enumerate() {
+                out.extend_from_slice(if index == 0 { b"" } else { b"," });
+                serde_json::to_writer(&mut out, &envelope)?;
+            }
+            out.extend_from_slice(b"],");
+            let rest = rest.to_string();
+            out.extend_from_slice(rest.strip_prefix('{').unwrap_or(&rest).as_bytes());
+        }
+        Media::Ndjson => envelopes.try_for_each(|envelope| envelope.write_line(&mut out))?,
+        Media::Text => {
+            out.extend_from_slice(b"items\n\n");
+            envelopes.try_for_each(|envelope| envelope.write_text(&mut out))?;
+            let limit = query.limit;
+            let pagination = format!("pagination\nnextCursor: {next_cursor}\nlimit: {limit}\n");
+            out.extend_from_slice(pagination.as_bytes());
+        }
+        Media::OctetStream => {
+            let Some((_, record)) = records.clone().next() else {
+                return Ok((StatusCode::NO_CONTENT, Vec::new(), Bytes::new()));
+            };
+            let raw = Raw::new(&record, feed, query.shape)?;
+            return Ok((StatusCode::OK, raw.headers, Bytes::copy_from_slice(raw.body)));
+        }
+    }
+    Ok((StatusCode::OK, Vec::new(), out.into()))
+}
+
+/// `?at=`: the cursor of a place in every partition.
+async fn cursor(
+    State(readers): State<Arc<Readers>>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    if parts.method == Method::HEAD {
+        return wrong_method();
+    }
+    let found = async {
+        let reader = readers.feed(path)?;
+        let at = query::at(parts.uri.query().unwrap_or_default())?;
+        let (cursor, _) = reader.open(&Given::From(at), None).await?;
+        cursor.check_width()?;
+        let mut partitions = Vec::new();
+        for (topic, positions) in &cursor.topics {
+            for (partition, position) in &positions.partitions {
+                let offset = match position {
+                    Position::Offset { next, .. } => Value::from(*next),
+                    Position::Time(_) => Value::Null,
+                };
+                partitions
+                    .push(json!({ "topic": topic, "partition": partition, "offset": offset }));
+            }
+        }
+        let text = cursor.encode(reader.feed.encode_message_id);
+        Ok(reply::json(StatusCode::OK, &json!({ "cursor": text, "partitions": partitions })))
+    };
+    found.await.unwrap_or_else(|refusal: Refusal| failure(&refusal, None))
+}
+
+/// Where a reader whose position is gone may go on.
+async fn both_ends(reader: &FeedReader) -> Value {
+    let end = async |start| {
+        let (cursor, _) = reader.open(&Given::From(start), None).await.ok()?;
+        Some(cursor.encode(reader.feed.encode_message_id))
+    };
+    json!({ "earliest": end(Start::Earliest).await, "latest": end(Start::Latest).await })
+}
+
+fn told(refusal: &Refusal) -> Value {
+    json!({ "message": refusal.message, "error": refusal.code.name() })
+}
+
+fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
+    let mut body = told(refusal);
+    if let (Some(cursors), Some(body)) = (cursors, body.as_object_mut()) {
+        body.insert("cursors".to_owned(), cursors);
+    }
+    let mut response = reply::json(refusal.code.status(), &body);
+    if refusal.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
+fn wrong_method() -> Response<Body> {
+    let message = "a feed is read with GET";
+    let mut response = failure(&Code::MethodNotAllowed.because(message), None);
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+    response
+}

@@ -1,0 +1,85 @@
+//! Readers have listeners, threads and connections of their own: whatever they do, writers keep theirs.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::Config;
+use crate::connection::Server;
+use crate::listen::Listeners;
+use crate::shutdown::Shutdown;
+use crate::tls::ServerTls;
+
+/// The bound addresses of the feeds.
+pub(crate) struct ReaderListeners {
+    listeners: Listeners,
+    runtime: ReaderRuntime,
+}
+
+/// Its threads are not waited for.
+struct ReaderRuntime(Option<Runtime>);
+
+impl Drop for ReaderRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl ReaderRuntime {
+    fn start() -> io::Result<Self> {
+        let mut runtime = Builder::new_multi_thread();
+        runtime.enable_all().thread_name("readers").build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Runs a task to its end on these threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> io::Result<T> {
+        let Some(runtime) = &self.0 else { return Err(io::ErrorKind::Other.into()) };
+        runtime.spawn(task).await.map_err(io::Error::other)
+    }
+}
+
+impl ReaderListeners {
+    /// Binds the addresses of the feeds; none without them.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub(crate) async fn bind(config: &Config) -> io::Result<Option<Self>> {
+        if config.feeds.listen.is_empty() {
+            return Ok(None);
+        }
+        let (addresses, unix) = (config.feeds.listen.clone(), config.unix_socket);
+        let runtime = ReaderRuntime::start()?;
+        let listeners =
+            runtime.run(async move { Listeners::bind(&addresses, unix).await }).await??;
+        Ok(Some(Self { listeners, runtime }))
+    }
+
+    /// How many addresses are bound.
+    pub(crate) fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// As [`Listeners::serve`].
+    pub(crate) async fn serve(
+        self,
+        server: Server,
+        tls: Option<ServerTls>,
+        places: usize,
+        shutdown: Shutdown,
+        drain_timeout: Duration,
+    ) {
+        let Self { listeners, runtime } = self;
+        let serving = async move {
+            listeners.serve(server, tls, places, &shutdown, drain_timeout).await;
+        };
+        if let Err(error) = runtime.run(serving).await {
+            tracing::error!(%error, "readers_failed");
+        }
+    }
+}
