@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use harness::bridge::{Bridge, Settings};
 use harness::envoy::{Envoy, Example, Runner};
 use harness::http::Request;
 use harness::kafka::{Kafka, KafkaVersion};
@@ -35,6 +36,11 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let (bootstrap, listen) = (kafka.bootstrap(), ports::free()?);
     let cluster = format!("[clusters.default]\nbootstrap.servers = '{bootstrap}'\n");
     fs::write(&config, format!("listen = ['127.0.0.1:{listen}']\n{cluster}"))?;
+    let feeds = ports::free()?;
+    let mut reading = Settings::to(&*bootstrap);
+    reading.extra =
+        format!("[feeds]\nlisten = ['127.0.0.1:{feeds}']\n[feeds.orders]\ntopics = ['orders']\n");
+    let _readers = Bridge::start(reading).await?;
     let binary = build::bridge()?;
     let replacements: Replacements = vec![
         ("broker-1:9092,broker-2:9092", bootstrap),
@@ -43,6 +49,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
         ("host-bridge check", format!("{} check", binary.display())),
         ("127.0.0.1:9280", format!("127.0.0.1:{port}")),
         ("localhost:9280", format!("127.0.0.1:{port}")),
+        ("localhost:9290", format!("127.0.0.1:{feeds}")),
         ("localhost:10000", format!("127.0.0.1:{envoy_port}")),
     ];
     let (mut bridge, mut envoy, mut ran) = (None, None, 0);
@@ -72,6 +79,8 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 let text = String::from_utf8_lossy(&output.stdout);
                 ensure!(output.status.success(), "{line}: {text} {output:?}");
                 let shows = match line.as_str() {
+                    line if line.contains("/cursor?") => "\"cursor\":",
+                    line if line.contains("/v1/feeds/") => "nextCursor",
                     line if line.starts_with("curl -i ") => "kafka-offset: 0",
                     line if line.starts_with("curl") => "kafka-upstream-bridge",
                     _ => "ok    topic orders",
@@ -82,6 +91,6 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
         }
         ran += 1;
     }
-    ensure!(ran >= 4, "only {ran} commands were run");
+    ensure!(ran >= 6, "only {ran} commands were run");
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Readers by HTTP: cursors that go on where a page ended, on any bridge, and what cannot be read.
 
-#![expect(clippy::indexing_slicing, reason = "a reply of ours has what is looked for")]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Position;
-use super::envelope::{Envelope, Raw, Record, TimestampType};
+use super::envelope::{Envelope, Raw, Record, Shape, TimestampType};
 use super::feeds::{Feed, Feeds, IsolationLevel};
-use super::page::{FeedReader, Page};
+use super::page::{FeedReader, Item, Page};
 use super::query::{self, Media, Query};
 use super::refusal::{Code, Refusal};
 use super::start::{Given, Start};
@@ -142,58 +142,77 @@ fn body(
     let feed = &reader.feed;
     let headers: Vec<Vec<_>> =
         page.items.iter().map(|item| item.record.headers.iter().collect()).collect();
-    let records = page.items.iter().zip(&headers).map(|(item, headers)| {
-        let record = Record {
-            topic: &item.topic,
-            partition: item.partition,
-            offset: item.record.offset,
-            timestamp_ms: item.record.timestamp_ms,
-            timestamp_type: match item.record.is_log_append_time {
-                true => TimestampType::LogAppendTime,
-                false => TimestampType::CreateTime,
-            },
-            key: item.record.key.as_deref(),
-            value: item.record.value.as_deref(),
-            headers,
-        };
-        (item, record)
-    });
-    let mut envelopes =
-        records.clone().map(|(item, record)| Envelope::new(&item.id, &record, feed, query.shape));
+    let mut records =
+        page.items.iter().zip(&headers).map(|(item, headers)| (item, item.record_with(headers)));
+    let shape = query.shape;
     let mut out = Vec::new();
     match media {
         Media::Json => {
+            write_items(&mut out, records.map(|it| envelope(it, feed, shape)))?;
             let rest = json!({
                 "pagination": { "nextCursor": next_cursor, "limit": query.limit },
                 "gaps": page.gaps,
                 "error": page.error.as_ref().map(told),
             });
-            out.extend_from_slice(b"{\"items\":[");
-            for (index, envelope) in envelopes.enumerate() {
-                out.extend_from_slice(if index == 0 { b"" } else { b"," });
-                serde_json::to_writer(&mut out, &envelope)?;
-            }
-            out.extend_from_slice(b"],");
             let rest = rest.to_string();
             out.extend_from_slice(rest.strip_prefix('{').unwrap_or(&rest).as_bytes());
         }
-        Media::Ndjson => envelopes.try_for_each(|envelope| envelope.write_line(&mut out))?,
+        Media::Ndjson => {
+            records.try_for_each(|it| envelope(it, feed, shape).write_line(&mut out))?;
+        }
         Media::Text => {
             out.extend_from_slice(b"items\n\n");
-            envelopes.try_for_each(|envelope| envelope.write_text(&mut out))?;
+            records.try_for_each(|it| envelope(it, feed, shape).write_text(&mut out))?;
             let limit = query.limit;
             let pagination = format!("pagination\nnextCursor: {next_cursor}\nlimit: {limit}\n");
             out.extend_from_slice(pagination.as_bytes());
         }
         Media::OctetStream => {
-            let Some((_, record)) = records.clone().next() else {
+            let Some((_, record)) = records.next() else {
                 return Ok((StatusCode::NO_CONTENT, Vec::new(), Bytes::new()));
             };
-            let raw = Raw::new(&record, feed, query.shape)?;
+            let raw = Raw::new(&record, feed, shape)?;
             return Ok((StatusCode::OK, raw.headers, Bytes::copy_from_slice(raw.body)));
         }
     }
     Ok((StatusCode::OK, Vec::new(), out.into()))
+}
+
+fn envelope<'a>((item, record): (&'a Item, Record<'a>), feed: &Feed, shape: Shape) -> Envelope<'a> {
+    Envelope::new(&item.id, &record, feed, shape)
+}
+
+/// The beginning of a page of JSON, up to the comma behind its items.
+fn write_items<'a>(
+    out: &mut Vec<u8>,
+    items: impl Iterator<Item = Envelope<'a>>,
+) -> serde_json::Result<()> {
+    out.extend_from_slice(b"{\"items\":[");
+    for (index, item) in items.enumerate() {
+        out.extend_from_slice(if index == 0 { b"" } else { b"," });
+        serde_json::to_writer(&mut *out, &item)?;
+    }
+    out.extend_from_slice(b"],");
+    Ok(())
+}
+
+impl Item {
+    /// With its headers, as they were read from the record.
+    fn record_with<'a>(&'a self, headers: &'a [(Bytes, Option<Bytes>)]) -> Record<'a> {
+        Record {
+            topic: &self.topic,
+            partition: self.partition,
+            offset: self.record.offset,
+            timestamp_ms: self.record.timestamp_ms,
+            timestamp_type: match self.record.is_log_append_time {
+                true => TimestampType::LogAppendTime,
+                false => TimestampType::CreateTime,
+            },
+            key: self.record.key.as_deref(),
+            value: self.record.value.as_deref(),
+            headers,
+        }
+    }
 }
 
 /// `?at=`: the cursor of a place in every partition.
