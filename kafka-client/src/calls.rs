@@ -1,7 +1,9 @@
 //! One API call each, all of the same shape: what is asked, and what the answer must look like.
 
 pub(crate) mod api_versions;
+pub(crate) mod fetch;
 pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod sasl_authenticate;
@@ -99,7 +101,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::api_versions::AskVersions;
+    use super::fetch::{Fetch, FetchByName};
     use super::init_producer_id::AskProducerId;
+    use super::list_offsets::ListOffsets;
     use super::metadata::AskMetadata;
     use super::produce::Append;
     use super::sasl_authenticate::Prove;
@@ -117,6 +121,9 @@ mod tests {
         survives(&AskMetadata::default(), bytes);
         survives(&Append::default(), bytes);
         survives(&AskProducerId, bytes);
+        survives(&Fetch::default(), bytes);
+        survives(&FetchByName(Fetch::default()), bytes);
+        survives(&ListOffsets::default(), bytes);
         survives(&ChooseMechanism("PLAIN"), bytes);
         survives(&Prove(Bytes::new()), bytes);
     }

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::cluster::{Cluster, Network};
-use crate::config::{ClusterConfig, Config, ProducerConfig};
+use crate::config::{ClusterConfig, Config, ConsumerConfig, ProducerConfig};
 use crate::connection::ConnectionSettings;
+use crate::consumer::{Consumer, ReaderConnections};
 use crate::deadline::Deadline;
 use crate::error::{Cause, NotReady, Reason};
 use crate::lock::Lock;
@@ -23,7 +24,7 @@ use crate::stats::{Counters, Stats};
 use crate::tasks::Tasks;
 use crate::tls::{TlsFileError, TlsStatus};
 
-/// One cluster. Cheap to clone; when the last clone and the last producer are gone, its tasks and
+/// One cluster. Cheap to clone; when the last clone, producer and consumer are gone, its tasks and
 /// connections end, and what is still queued is settled as closed.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     default: ProducerConfig,
     /// Made when they are first asked for: who only reads needs no producer id.
     producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
+    pub(crate) readers: Arc<ReaderConnections>,
 }
 
 impl Client {
@@ -59,7 +61,7 @@ impl Client {
         network: Network,
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Client {
-        let Config { cluster: config, producer: default } = config;
+        let Config { cluster: config, producer: default, consumer: _ } = config;
         let shutdown = CancellationToken::new();
         let settings = ConnectionSettings {
             client_id: config.client_id.as_str().into(),
@@ -76,8 +78,8 @@ impl Client {
             tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
         }
         tasks.spawn(metadata.clone().run());
-        let producers = Lock::default();
-        Client { shared: Arc::new(Shared { cluster, metadata, default, producers }) }
+        let (producers, readers) = (Lock::default(), ReaderConnections::new(cluster.clone()));
+        Client { shared: Arc::new(Shared { cluster, metadata, default, producers, readers }) }
     }
 
     /// The cluster's configuration.
@@ -110,6 +112,11 @@ impl Client {
         };
         drop(producers);
         Producer { producing, _client: shared.clone() }
+    }
+
+    /// Readers of partitions with these settings. Nothing is connected or asked before the first call.
+    pub fn consumer(&self, config: &ConsumerConfig) -> Consumer {
+        Consumer::new(self.shared.clone(), config.clone())
     }
 
     /// Ends the producer with these settings, if it holds no record and has no handle.

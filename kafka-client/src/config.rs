@@ -2,6 +2,7 @@
 
 mod cluster;
 mod compression;
+mod consumer;
 mod jaas;
 mod names;
 mod producer;
@@ -13,6 +14,7 @@ mod tls;
 use std::time::Duration;
 
 pub use cluster::ClusterConfig;
+pub use consumer::{ConsumerConfig, IsolationLevel};
 pub use producer::{Acks, Partitioner, ProducerConfig};
 pub use property::PropertyError;
 pub use sasl::SaslLogin;
@@ -22,14 +24,16 @@ use property::{Property, nearest};
 use sasl::SaslProperties;
 use tls::TlsProperties;
 
-/// Checked settings of a client, and of the producer that it makes unless told otherwise. Equal settings
-/// compare equal, so that callers can share a client between them.
+/// Checked settings of a client, of the producer that it makes unless told otherwise, and of consumers.
+/// Equal settings compare equal: callers share a client by [`Config::cluster`] alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
     /// Which cluster, and how to connect to it.
     pub cluster: ClusterConfig,
     /// How records are produced.
     pub producer: ProducerConfig,
+    /// How partitions are read.
+    pub consumer: ConsumerConfig,
 }
 
 impl Config {
@@ -44,7 +48,8 @@ impl Config {
     /// older than its `producer.id.expiration.ms` (a day) by their own timestamps: retries of such
     /// records across a restart may duplicate, as with every Kafka client.
     /// Defaults that differ from Java's: `linger.ms` 0 (batches form while one is in flight),
-    /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB.
+    /// `batch.size` 1,000,000, `max.request.size` 4 MiB, `buffer.memory` 64 MiB, `fetch.max.bytes`
+    /// 16 MiB.
     ///
     /// With `cluster.id.pin` brokers of any other cluster are refused; without it, another cluster
     /// behind the same addresses takes the place of the former one.
@@ -81,9 +86,10 @@ impl Config {
 }
 
 impl From<ClusterConfig> for Config {
-    /// With a producer of default settings.
+    /// With a producer and consumers of default settings.
     fn from(cluster: ClusterConfig) -> Self {
-        Self { cluster, producer: ProducerConfig::default() }
+        let (producer, consumer) = (ProducerConfig::default(), ConsumerConfig::default());
+        Self { cluster, producer, consumer }
     }
 }
 
@@ -91,6 +97,7 @@ impl From<ClusterConfig> for Config {
 struct Properties {
     cluster: ClusterConfig,
     producer: ProducerConfig,
+    consumer: ConsumerConfig,
     sasl: SaslProperties,
     tls: TlsProperties,
 }
@@ -102,6 +109,7 @@ impl Properties {
         let mut read = Self {
             cluster: ClusterConfig::unnamed(),
             producer: ProducerConfig::default(),
+            consumer: ConsumerConfig::default(),
             sasl: SaslProperties::default(),
             tls: TlsProperties::default(),
         };
@@ -122,7 +130,10 @@ impl Properties {
         let property = Property { name, value };
         if name.starts_with("sasl.") {
             self.sasl.set(property)
-        } else if self.producer.set(property)? || self.cluster.set(property)? {
+        } else if self.producer.set(property)?
+            || self.consumer.set(property)?
+            || self.cluster.set(property)?
+        {
             Ok(())
         } else {
             self.tls.set(property)
@@ -130,11 +141,11 @@ impl Properties {
     }
 
     fn check(self) -> Result<Config, PropertyError> {
-        let Self { mut cluster, producer, sasl, tls } = self;
+        let Self { mut cluster, producer, consumer, sasl, tls } = self;
         cluster.sasl = sasl.check(cluster.security.has_sasl(), cluster.https.clone())?;
         cluster.tls = tls.check()?;
         cluster.check()?;
-        Ok(Config { cluster, producer: producer.check()? })
+        Ok(Config { cluster, producer: producer.check()?, consumer })
     }
 }
 

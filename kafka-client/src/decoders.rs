@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::calls::api_versions::AskVersions;
+use crate::calls::fetch::{Fetch, FetchAsked};
 use crate::calls::init_producer_id::AskProducerId;
+use crate::calls::list_offsets::ListOffsets;
 use crate::calls::metadata::AskMetadata;
 use crate::calls::produce::Append;
 use crate::calls::sasl_authenticate::Prove;
@@ -13,7 +15,8 @@ use crate::frame::Decoder;
 use crate::handshake::Handshake;
 use crate::limits;
 use crate::versions::{
-    API_VERSIONS, Api, INIT_PRODUCER_ID, METADATA, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, Api, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE, SASL_AUTHENTICATE,
+    SASL_HANDSHAKE,
 };
 
 /// How many times its bytes an answer may take when it is read.
@@ -36,8 +39,11 @@ pub struct Answers {
 impl Answers {
     /// The readers of all answers, in all versions that are spoken.
     pub fn all() -> Vec<Self> {
-        [&API_VERSIONS, &METADATA, &PRODUCE, &INIT_PRODUCER_ID, &SASL_HANDSHAKE, &SASL_AUTHENTICATE]
+        let work = [&PRODUCE, &FETCH, &LIST_OFFSETS, &METADATA, &INIT_PRODUCER_ID];
+        let handshake = [&API_VERSIONS, &SASL_HANDSHAKE, &SASL_AUTHENTICATE];
+        handshake
             .into_iter()
+            .chain(work)
             .flat_map(|api| (api.least..=api.most).map(|version| Self { api, version }))
             .collect()
     }
@@ -61,6 +67,8 @@ impl Answers {
             key if key == API_VERSIONS.key => read(&AskVersions, self.version, frame),
             key if key == METADATA.key => read(&AskMetadata::default(), self.version, frame),
             key if key == PRODUCE.key => read(&Append::default(), self.version, frame),
+            key if key == FETCH.key => read(&fetch(), self.version, frame),
+            key if key == LIST_OFFSETS.key => read(&ListOffsets::default(), self.version, frame),
             key if key == SASL_HANDSHAKE.key => {
                 read(&ChooseMechanism("PLAIN"), self.version, frame)
             }
@@ -68,6 +76,18 @@ impl Answers {
             _ => read(&AskProducerId, self.version, frame),
         }
     }
+}
+
+/// Answers of Fetch are read with what was asked: here partition 0 of as many topics as a test names.
+fn fetch() -> Fetch {
+    let asked = |number: u32| FetchAsked {
+        topic: format!("{number:x}").into(),
+        topic_id: u128::from(number) + 1,
+        partition: 0,
+        epoch: -1,
+        offset: 0,
+    };
+    Fetch { partitions: (0..2).map(asked).collect(), ..Fetch::default() }
 }
 
 fn read<C: Call>(call: &C, version: i16, frame: Bytes) -> Result<(), String> {

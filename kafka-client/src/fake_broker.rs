@@ -20,7 +20,7 @@
 //! - There are no consumer groups, hence no committed offsets: consumers name their partitions.
 //!   FindCoordinator is answered by UNSUPPORTED_VERSION, because librdkafka waits for ever for a
 //!   broker that has it.
-//! - There are no transactions, no fetch sessions, no quotas and no compaction, and topics are
+//! - There are no transactions but for those that [`FakeCluster::put`] puts into a log, no fetch sessions, no quotas and no compaction, and topics are
 //!   made by [`FakeCluster::create_topic`] alone.
 //! - Listeners are plaintext, at 127.0.0.1. A client that connects and says nothing keeps its
 //!   connection for as long as it likes.
@@ -40,10 +40,12 @@ mod sequences;
 mod serve;
 mod settings;
 mod state;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -66,6 +68,7 @@ use crate::lock::Lock;
 use crate::record_batch::StoredRecord;
 use crate::resolve::Endpoint;
 use crate::{Client, Config, CredentialSource};
+use log::Checked;
 use state::{Broker, ClusterState};
 
 /// A cluster. Cheap to clone. Its tasks end with their connections, with [`FakeCluster::kill`], or
@@ -235,6 +238,36 @@ impl FakeCluster {
     /// A partition loses every batch that reaches beyond `end`, as after an unclean election.
     pub fn truncate(&self, topic: &str, partition: i32, end: i64) {
         self.state.lock().truncate(topic, partition, end);
+    }
+
+    /// Appends a batch as it is, for what producers do not write: compacted and empty batches, those of
+    /// transactions and their markers, damaged ones. It gets the next offset, and nothing if it has no
+    /// whole header.
+    pub fn put(&self, topic: &str, partition: i32, batch: Bytes) {
+        let mut state = self.state.lock();
+        let found = state.partition_mut(topic, partition);
+        if let (Some(partition), Some(batch)) = (found, Checked::unchecked(batch)) {
+            let epoch = partition.leadership.now().epoch;
+            partition.log.append(&batch, epoch);
+            state.changed.notify_waiters();
+        }
+    }
+
+    /// A partition's leader sends readers with a rack to this broker, which may be read from as well
+    /// (KIP-392).
+    pub fn prefer(&self, topic: &str, partition: i32, replica: Option<i32>) {
+        if let Some(partition) = self.state.lock().partition_mut(topic, partition) {
+            partition.preferred = replica;
+        }
+    }
+
+    /// A partition begins at this offset from now on, as after DeleteRecords.
+    pub fn expire(&self, topic: &str, partition: i32, start: i64) {
+        let mut state = self.state.lock();
+        if let Some(partition) = state.partition_mut(topic, partition) {
+            partition.log.expire(start);
+            state.changed.notify_waiters();
+        }
     }
 
     /// The records that a partition has now, in order.

@@ -42,10 +42,15 @@
 //! or [`Producer::put`] each and keep the [`Ticket`]s. Records that are sent at the same time share
 //! batches and requests; `linger.ms` is 0, because batches form by themselves while one is in flight.
 //!
+//! # Reading
+//!
+//! [`Client::consumer`] gives a [`Consumer`], which reads partitions by offset and keeps no position:
+//! [`Fetched::next_offset`] is where its caller goes on.
+//!
 //! # Settings
 //!
-//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]) and [`ProducerConfig`] are typed;
-//! [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
+//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]), [`ProducerConfig`] and
+//! [`ConsumerConfig`] are typed; [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
 //! does not know. Durations are those of the call, and `delivery.timeout.ms` where a call gives none
 //! ([`Deadline`]).
 //!
@@ -61,6 +66,7 @@ mod client;
 mod cluster;
 mod config;
 mod connection;
+mod consumer;
 mod deadline;
 #[cfg(feature = "fake_broker")]
 pub mod decoders;
@@ -92,8 +98,10 @@ mod watch;
 pub use client::Client;
 pub use config::reference::{PropertyDoc, properties};
 pub use config::{
-    Acks, ClusterConfig, Config, Partitioner, ProducerConfig, PropertyError, SaslLogin,
+    Acks, ClusterConfig, Config, ConsumerConfig, IsolationLevel, Partitioner, ProducerConfig,
+    PropertyError, SaslLogin,
 };
+pub use consumer::{At, Consumer, Fetched, ReadError, TopicPartitions};
 pub use deadline::Deadline;
 pub use error::{Cause, NotReady, Reason};
 pub use metadata::TopicListing;

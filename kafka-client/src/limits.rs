@@ -61,6 +61,23 @@ pub(crate) const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// slow acknowledgement would end as a disconnect.
 pub(crate) const PRODUCE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Largest `fetch.max.bytes`: an answer is larger only by one batch, the first, and that is in the
+/// frame alone then.
+pub(crate) const FETCH_BYTES_MOST: usize = 64 * 1024 * 1024;
+
+/// What a reader waits for brokers beyond the time that it gives records to come.
+pub(crate) const FETCH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long other brokers have for their part of a fetch once one has given records.
+pub(crate) const FETCH_GATHERING: Duration = Duration::from_millis(50);
+
+/// Connections for readers per broker. Each carries one request at a time, because a broker does not
+/// look at the next one while a Fetch waits for records; more readers wait for a connection.
+pub(crate) const READER_CONNECTIONS: usize = 64;
+
+/// Answers whose batches are decompressed at a time, per client: each may take a batch's 64 MiB.
+pub(crate) const INFLATED_AT_A_TIME: usize = 2;
+
 /// Topics whose metadata and queues we keep. Names can come from HTTP clients.
 pub(crate) const TOPICS: usize = 10_000;
 
@@ -186,4 +203,5 @@ pub(crate) const NAMES_LOOKED_UP: Duration = Duration::from_secs(1);
 pub(crate) const FILES_LOOKED_AT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(HANDSHAKE_FRAME_BYTES < FRAME_BYTES);
+const _: () = assert!(FETCH_BYTES_MOST < FRAME_BYTES);
 const _: () = assert!(PRODUCE_IN_FLIGHT < QUEUED_REQUESTS);

@@ -19,8 +19,8 @@ use crate::lock::Lock;
 use crate::log_throttle::LogThrottle;
 use crate::resolve::Endpoint;
 use crate::watch::{Watch, WatchReader};
-pub(crate) use cache::Trust;
 use cache::{Cache, Lookup};
+pub(crate) use cache::{ReadRoute, Trust};
 
 /// The handle; the refreshing itself is done by [`Metadata::run`] in a task of its own.
 #[derive(Debug)]
@@ -115,6 +115,11 @@ impl Metadata {
     /// Who leads a partition now. Keeps the topic in use.
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
         self.cache.lock().leader(topic, partition, Instant::now())
+    }
+
+    /// Who leads a partition now, and of which topic; `None` if either is not known.
+    pub(crate) fn read_route(&self, topic: &str, partition: i32) -> Option<ReadRoute> {
+        self.cache.lock().read_route(topic, partition, Instant::now())
     }
 
     /// A topic's id and its number of partitions, without asking anyone.

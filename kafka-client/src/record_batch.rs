@@ -53,11 +53,20 @@ pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Records), BatchError> {
 /// # Errors
 /// As [`decode`]; [`BatchError::Inflated`] names the limit.
 pub fn decode_within(batch: &Bytes, limit: usize) -> Result<(BatchHeader, Records), BatchError> {
-    let header = BatchHeader::parse(batch)?;
-    header.verify(batch)?;
+    let header = check(batch)?;
     let body = batch.slice(HEADER_BYTES..header.total_bytes());
     let body = compression::decode(header.codec(), &body, limit)?;
     Ok((header, Records::new(&header, body)?))
+}
+
+/// The header of one whole batch whose checksum fits, without its records.
+///
+/// # Errors
+/// As [`BatchHeader::parse`], and [`BatchError::Checksum`].
+pub fn check(batch: &Bytes) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::parse(batch)?;
+    header.verify(batch)?;
+    Ok(header)
 }
 
 /// As [`decode`], with all records in a list. For bytes of our own: a peer could make the list 15

@@ -11,11 +11,20 @@ pub(crate) struct Api {
     pub(crate) flexible: i16,
 }
 
-/// Floors are those of KIP-896, so one code path covers brokers 2.1 to 4.x; tops are the last
-/// versions that address topics by name.
+/// Floors are those of KIP-896, so one code path covers brokers 2.1 to 4.x; the top of Produce is the
+/// last version that addresses topics by name.
 pub(crate) const PRODUCE: Api = Api { key: 0, name: "Produce", least: 3, most: 12, flexible: 9 };
 /// From this version of Produce on, brokers read zstd (KIP-110).
 pub(crate) const PRODUCE_WITH_ZSTD: i16 = 7;
+/// Up to the last version that topics without an id can be named in, and to the last one that has
+/// more for readers (KIP-951).
+pub(crate) const FETCH_BY_NAME: Api =
+    Api { key: 1, name: "Fetch", least: 4, most: 12, flexible: 12 };
+pub(crate) const FETCH: Api = Api { most: 17, ..FETCH_BY_NAME };
+/// The first version of Fetch that names topics by their ids alone (KIP-516).
+pub(crate) const FETCH_WITH_IDS: i16 = 13;
+pub(crate) const LIST_OFFSETS: Api =
+    Api { key: 2, name: "ListOffsets", least: 2, most: 7, flexible: 6 };
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
 pub(crate) const INIT_PRODUCER_ID: Api =
     Api { key: 22, name: "InitProducerId", least: 0, most: 4, flexible: 2 };

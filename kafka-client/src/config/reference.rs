@@ -32,7 +32,7 @@ pub fn properties() -> Vec<PropertyDoc> {
     NAMES.iter().map(doc).collect()
 }
 
-const DEFAULTS: [(&str, &str); 30] = [
+const DEFAULTS: [(&str, &str); 35] = [
     ("acks", "all"),
     ("batch.records", "10000"),
     ("batch.size", "1000000"),
@@ -46,8 +46,13 @@ const DEFAULTS: [(&str, &str); 30] = [
     ("delivery.timeout.ms", "120000"),
     ("enable.idempotence", "true"),
     ("enable.ssl.certificate.verification", "true"),
+    ("fetch.max.bytes", "16777216"),
+    ("fetch.max.wait.ms", "500"),
+    ("fetch.min.bytes", "1"),
+    ("isolation.level", "read_uncommitted"),
     ("linger.ms", "0"),
     ("max.in.flight.requests.per.connection", "5"),
+    ("max.partition.fetch.bytes", "1048576"),
     ("max.request.size", "4194304"),
     ("metadata.max.age.ms", "300000"),
     ("partitioner", "murmur2_random"),

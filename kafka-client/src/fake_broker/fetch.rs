@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
-    FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
 };
+use kafka_protocol::messages::{BrokerId, ProducerId};
 
 use super::faults::{Fault, Trace};
 use super::log::Read;
 use super::state::{ClusterState, FakePartition};
+use crate::record_batch::BatchHeader;
 
 /// A Fetch request at a broker.
 pub(super) struct Fetch<'a> {
@@ -55,9 +57,20 @@ const FETCH_BYTES: usize = 8 * 1024 * 1024;
 const SESSIONS_FROM: i16 = 7;
 /// The first version that names topics by their id.
 const TOPIC_IDS_FROM: i16 = 13;
+/// The first version with racks (KIP-392).
+const RACKS_FROM: i16 = 11;
+/// The first version that tells where a log begins.
+const LOG_START_FROM: i16 = 5;
+
+/// The isolation level in which records of open and aborted transactions are hidden.
+pub(super) const READ_COMMITTED: i8 = 1;
+
+/// The first version that tells who leads now.
+const HINTS_FROM: i16 = 12;
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
@@ -124,7 +137,7 @@ impl Fetch<'_> {
                 }
                 (code, _) => Err(code),
             };
-            let read = partition.and_then(|partition| budget.read(partition, asked));
+            let read = partition.and_then(|partition| self.read(budget, partition, asked));
             match &read {
                 Ok((_, read)) => {
                     found.bytes += read.bytes;
@@ -132,7 +145,11 @@ impl Fetch<'_> {
                 }
                 Err(_) => found.is_final = true,
             }
-            partitions.push(told(asked.partition, read));
+            let (mut told, batches) = self.told(asked, read);
+            if let (NOT_LEADER_OR_FOLLOWER, Some(name)) = (told.error_code, name) {
+                told.current_leader = self.hint(state, name, asked.partition);
+            }
+            partitions.push((told, batches));
         }
         FoundTopic { answer, partitions }
     }
@@ -155,6 +172,80 @@ impl Fetch<'_> {
     }
 }
 
+impl Fetch<'_> {
+    fn is_committed(&self) -> bool {
+        self.request.isolation_level == READ_COMMITTED
+    }
+
+    /// Who leads now (KIP-951), as far as the broker says so.
+    fn hint(&self, state: &ClusterState, topic: &str, partition: i32) -> LeaderIdAndEpoch {
+        let leader = state.partition(topic, partition).map(|found| found.leadership.now());
+        match leader.and_then(|leader| Some((leader.id?, leader.epoch))) {
+            Some((id, epoch)) if state.settings.leader_hints && self.version >= HINTS_FROM => {
+                LeaderIdAndEpoch::default().with_leader_id(BrokerId(id)).with_leader_epoch(epoch)
+            }
+            _ => LeaderIdAndEpoch::default(),
+        }
+    }
+
+    /// Where a reader with a rack is to read instead.
+    fn preferred(&self, partition: &FakePartition) -> Option<i32> {
+        let has_rack = self.version >= RACKS_FROM && !self.request.rack_id.is_empty();
+        partition.preferred.filter(|replica| has_rack && *replica != self.broker)
+    }
+
+    fn read<'a>(
+        &self,
+        budget: &mut ByteBudget,
+        partition: &'a FakePartition,
+        asked: &FetchPartition,
+    ) -> Result<(&'a FakePartition, Read), i16> {
+        let (partition, mut read) = budget.read(partition, asked)?;
+        if self.preferred(partition).is_some() {
+            read = Read { is_cut: true, ..Read::default() };
+        }
+        if self.is_committed() {
+            let stable = partition.log.last_stable();
+            let is_stable = |batch: &Bytes| {
+                BatchHeader::parse(batch).is_ok_and(|header| header.base_offset < stable)
+            };
+            read.batches.retain(is_stable);
+            read.bytes = read.batches.iter().map(Bytes::len).sum();
+        }
+        Ok((partition, read))
+    }
+
+    fn told(
+        &self,
+        asked: &FetchPartition,
+        read: Result<(&FakePartition, Read), i16>,
+    ) -> (PartitionData, Vec<Bytes>) {
+        let answer = PartitionData::default().with_partition_index(asked.partition);
+        let (partition, read) = match read {
+            Ok(read) => read,
+            Err(code) => {
+                return (answer.with_error_code(code).with_high_watermark(-1), Vec::new());
+            }
+        };
+        let log = &partition.log;
+        let answer = answer
+            .with_high_watermark(log.end())
+            .with_last_stable_offset(log.last_stable())
+            .with_log_start_offset(if self.version >= LOG_START_FROM { log.start() } else { -1 })
+            .with_preferred_read_replica(BrokerId(self.preferred(partition).unwrap_or(-1)));
+        let aborted = self.is_committed().then(|| {
+            let ranges = log.transactions.aborted(asked.fetch_offset, log.last_stable());
+            let aborted = ranges.into_iter().map(|range| {
+                AbortedTransaction::default()
+                    .with_producer_id(ProducerId(range.producer_id))
+                    .with_first_offset(range.first)
+            });
+            aborted.collect()
+        });
+        (answer.with_aborted_transactions(aborted), read.batches)
+    }
+}
+
 impl ByteBudget {
     /// Reads as much as there is budget for, and takes it off.
     fn read<'a>(
@@ -168,21 +259,6 @@ impl ByteBudget {
         self.bytes = self.bytes.saturating_sub(read.bytes);
         self.takes_one &= read.batches.is_empty();
         Ok((partition, read))
-    }
-}
-
-fn told(index: i32, read: Result<(&FakePartition, Read), i16>) -> (PartitionData, Vec<Bytes>) {
-    let answer = PartitionData::default().with_partition_index(index);
-    match read {
-        // Without transactions every record is stable.
-        Ok((partition, read)) => {
-            let answer = answer
-                .with_high_watermark(partition.log.end())
-                .with_last_stable_offset(partition.log.end())
-                .with_log_start_offset(partition.log.start());
-            (answer, read.batches)
-        }
-        Err(code) => (answer.with_error_code(code).with_high_watermark(-1), Vec::new()),
     }
 }
 

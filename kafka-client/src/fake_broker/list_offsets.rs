@@ -6,6 +6,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
+use super::fetch::READ_COMMITTED;
 use super::log::Found;
 use super::state::{ClusterState, FakePartition};
 
@@ -36,7 +37,9 @@ impl ListOffsets<'_> {
     pub(super) fn answer(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
         let topics = request.topics.iter().map(|topic| {
             let name = topic.name.as_str();
-            let partitions = topic.partitions.iter().map(|asked| self.partition(name, asked));
+            let is_committed = request.isolation_level == READ_COMMITTED;
+            let partitions = topic.partitions.iter();
+            let partitions = partitions.map(|asked| self.partition(name, asked, is_committed));
             ListOffsetsTopicResponse::default()
                 .with_name(topic.name.clone())
                 .with_partitions(partitions.collect())
@@ -44,7 +47,12 @@ impl ListOffsets<'_> {
         ListOffsetsResponse::default().with_topics(topics.collect())
     }
 
-    fn partition(&self, topic: &str, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+    fn partition(
+        &self,
+        topic: &str,
+        asked: &ListOffsetsPartition,
+        is_committed: bool,
+    ) -> ListOffsetsPartitionResponse {
         let (index, epoch) = (asked.partition_index, asked.current_leader_epoch);
         let readable = if self.code == 0 {
             self.state.readable(self.broker, topic, index, epoch)
@@ -52,7 +60,7 @@ impl ListOffsets<'_> {
             Err(self.code)
         };
         let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
-        match readable.and_then(|partition| find(partition, asked.timestamp)) {
+        match readable.and_then(|partition| find(partition, asked.timestamp, is_committed)) {
             Err(code) => answer.with_error_code(code),
             Ok(None) => answer,
             Ok(Some(found)) => {
@@ -65,15 +73,20 @@ impl ListOffsets<'_> {
 }
 
 /// The place that is asked for, if there is one; or the code of a refusal.
-fn find(partition: &FakePartition, timestamp: i64) -> Result<Option<Found>, i16> {
+fn find(
+    partition: &FakePartition,
+    timestamp: i64,
+    is_committed: bool,
+) -> Result<Option<Found>, i16> {
     let (log, now) = (&partition.log, partition.leadership.now().epoch);
     let place = |offset, leader_epoch| Found { offset, timestamp_ms: -1, leader_epoch };
+    let end = if is_committed { log.last_stable() } else { log.end() };
     match timestamp {
-        LATEST => Ok(Some(place(log.end(), now))),
+        LATEST => Ok(Some(place(end, now))),
         EARLIEST | EARLIEST_LOCAL => Ok(Some(place(log.start(), log.first_epoch().unwrap_or(now)))),
         MAX_TIMESTAMP => Ok(log.newest()),
         LATEST_TIERED => Ok(None),
-        0.. => Ok(log.since(timestamp)),
+        0.. => Ok(log.since(timestamp).filter(|found| found.offset < end)),
         _ => Err(UNSUPPORTED_VERSION),
     }
 }

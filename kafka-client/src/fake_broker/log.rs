@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::sequences::Producers;
+use super::transactions::Transactions;
 use crate::record_batch::{self, BatchError, BatchHeader, HEADER_BYTES, StoredRecord};
 
 /// The batches of a partition, and the producers' state that follows from them.
@@ -17,6 +18,7 @@ pub(super) struct Log {
     /// Bytes of all batches.
     bytes: usize,
     pub(super) producers: Producers,
+    pub(super) transactions: Transactions,
 }
 
 /// A batch with its base offset and leader epoch in it, in memory of its own: a slice of the
@@ -84,6 +86,13 @@ pub(super) fn check(bytes: &Bytes) -> Result<Checked, i16> {
     }
 }
 
+impl Checked {
+    /// A batch of any content that has a header: compacted, damaged, or a marker.
+    pub(super) fn unchecked(bytes: Bytes) -> Option<Self> {
+        Some(Self { header: BatchHeader::parse(&bytes).ok()?, bytes })
+    }
+}
+
 impl Log {
     /// The offset of the first record that is still there, or of the next one if there is none.
     pub(super) fn start(&self) -> i64 {
@@ -99,14 +108,20 @@ impl Log {
     pub(super) fn append(&mut self, batch: &Checked, leader_epoch: i32) -> i64 {
         let base_offset = self.end;
         let header = BatchHeader { base_offset, leader_epoch, ..batch.header };
-        self.end += i64::from(header.records);
+        self.end += i64::from(header.last_offset_delta) + 1;
         if header.producer_id >= 0 {
             self.producers.remember(&header, base_offset);
         }
         let bytes = placed(&header, &batch.bytes);
         self.bytes += bytes.len();
+        self.transactions.on_batch(&header, &bytes);
         self.batches.push_back(Appended { header, bytes });
         base_offset
+    }
+
+    /// The offset behind the last record whose transaction has ended, if it was in one.
+    pub(super) fn last_stable(&self) -> i64 {
+        self.transactions.last_stable(self.end)
     }
 
     /// Removes the oldest batches until the others have at most so many bytes. The newest one
@@ -119,12 +134,23 @@ impl Log {
         }
     }
 
+    /// Moves the start up to this offset. A batch that reaches beyond it stays whole.
+    pub(super) fn expire(&mut self, start: i64) {
+        self.start = start.clamp(self.start, self.end);
+        self.batches.retain(|batch| batch.end() > start);
+        self.bytes = self.batches.iter().map(|batch| batch.bytes.len()).sum();
+    }
+
     /// Drops every batch that reaches beyond `end`, and what was remembered of it.
     pub(super) fn truncate(&mut self, end: i64) {
         self.batches.retain(|batch| batch.end() <= end);
         self.bytes = self.batches.iter().map(|batch| batch.bytes.len()).sum();
         self.end = self.batches.back().map_or(self.start, Appended::end);
         self.producers.forget();
+        self.transactions.forget();
+        for batch in &self.batches {
+            self.transactions.on_batch(&batch.header, &batch.bytes);
+        }
         for batch in self.batches.iter().filter(|batch| batch.header.producer_id >= 0) {
             self.producers.remember(&batch.header, batch.header.base_offset);
         }
@@ -178,7 +204,7 @@ impl Log {
 impl Appended {
     /// The offset behind it.
     fn end(&self) -> i64 {
-        self.header.base_offset + i64::from(self.header.records)
+        self.header.base_offset + i64::from(self.header.last_offset_delta) + 1
     }
 
     /// Its records, which were read once before it was appended.

@@ -96,6 +96,8 @@ pub(super) struct FakeTopic {
 pub(super) struct FakePartition {
     pub(super) leadership: Leadership,
     pub(super) log: Log,
+    /// Where readers with a rack are sent.
+    pub(super) preferred: Option<i32>,
 }
 
 /// What a broker of Kafka 4 advertises: versions below the least that it executes included
@@ -212,6 +214,7 @@ impl ClusterState {
         let partition = |leader: &i32| FakePartition {
             leadership: Leadership::new(Some(*leader).filter(|id| *id >= 0)),
             log: Log::default(),
+            preferred: None,
         };
         let id = u128::from(self.dice.any()) + 1;
         let partitions = leaders.iter().map(partition).collect();
@@ -247,6 +250,7 @@ impl ClusterState {
         match epoch {
             0.. if epoch < known => Err(FENCED_LEADER_EPOCH),
             0.. if epoch > known => Err(UNKNOWN_LEADER_EPOCH),
+            _ if partition.preferred == Some(broker) => Ok(partition),
             _ if !leadership.is_led_by(broker, now) => Err(NOT_LEADER_OR_FOLLOWER),
             _ => Ok(partition),
         }

@@ -43,6 +43,16 @@ pub(crate) enum Trust {
     Doubted,
 }
 
+/// Who leads a partition of which topic, for readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadRoute {
+    /// Zero if the brokers have none for it.
+    pub(crate) topic_id: u128,
+    pub(crate) leader: Option<i32>,
+    /// −1 if none is known.
+    pub(crate) epoch: i32,
+}
+
 /// What a caller waits for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
@@ -136,6 +146,22 @@ impl Cache {
         entry.last_used = now;
         let TopicStatus::Known { partitions, .. } = &entry.status else { return None };
         partitions.get(usize::try_from(partition).ok()?)?.leader
+    }
+
+    /// Who is to be asked for a partition's records; `None` if the topic or partition is not known.
+    /// Keeps the topic in use.
+    pub(super) fn read_route(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        now: Instant,
+    ) -> Option<ReadRoute> {
+        let entry = self.topics.get_mut(topic)?;
+        entry.last_used = now;
+        let TopicStatus::Known { id, partitions } = &entry.status else { return None };
+        let CachedPartition { leader, epoch } =
+            *partitions.get(usize::try_from(partition).ok()?)?;
+        Some(ReadRoute { topic_id: *id, leader, epoch: epoch.unwrap_or(-1) })
     }
 
     /// Rounds that were applied so far.

@@ -103,6 +103,16 @@ impl BatchHeader {
         self.attributes & 0b1000 != 0
     }
 
+    /// Whether it belongs to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & 0b1_0000 != 0
+    }
+
+    /// Whether it is a control batch, such as the marker of a transaction's end: not for readers.
+    pub fn is_control(&self) -> bool {
+        self.attributes & 0b10_0000 != 0
+    }
+
     pub(super) fn total_bytes(&self) -> usize {
         usize::try_from(self.length).unwrap_or(0) + PREFIX_BYTES
     }

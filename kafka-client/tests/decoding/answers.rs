@@ -7,6 +7,13 @@ use kafka_client::decoders::{ANSWER_BYTES, ANSWER_GROWTH, Answers};
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
 };
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, LeaderIdAndEpoch as FetchLeader,
+    NodeEndpoint as FetchNode, PartitionData,
+};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -15,8 +22,9 @@ use kafka_protocol::messages::produce_response::{
     TopicProduceResponse,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataResponse, ProduceResponse,
-    ProducerId, SaslAuthenticateResponse, SaslHandshakeResponse, TopicName,
+    ApiVersionsResponse, BrokerId, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
+    MetadataResponse, ProduceResponse, ProducerId, SaslAuthenticateResponse, SaslHandshakeResponse,
+    TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::collection::vec;
@@ -26,6 +34,8 @@ use crate::memory::peak;
 use crate::{KIB, changed, changes};
 
 const API_VERSIONS: i16 = 18;
+const FETCH: i16 = 1;
+const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const PRODUCE: i16 = 0;
 const SASL_AUTHENTICATE: i16 = 36;
@@ -58,6 +68,8 @@ fn frame(answers: &Answers, counts: Counts) -> Bytes {
     match answers.key() {
         API_VERSIONS => api_versions(answers.version, counts).encode(&mut bytes, answers.version),
         METADATA => metadata(counts).encode(&mut bytes, answers.version),
+        FETCH => fetch(answers.version, counts).encode(&mut bytes, answers.version),
+        LIST_OFFSETS => list_offsets(answers.version, counts).encode(&mut bytes, answers.version),
         PRODUCE => produce(answers.version, counts).encode(&mut bytes, answers.version),
         SASL_HANDSHAKE => SaslHandshakeResponse::default()
             .with_mechanisms(vec![StrBytes::from_static_str("PLAIN"); counts.topics])
@@ -138,6 +150,42 @@ fn produce(version: i16, counts: Counts) -> ProduceResponse {
     let name = |number: usize| TopicName(StrBytes::from_string(format!("{number:x}")));
     let topics = (0..counts.topics).map(|number| topic.clone().with_name(name(number)));
     answer.with_responses(topics.collect())
+}
+
+/// Of partition 0, over and over: nothing else is asked for.
+fn fetch(version: i16, counts: Counts) -> FetchResponse {
+    let mut partition = PartitionData::default()
+        .with_aborted_transactions(Some(vec![AbortedTransaction::default(); counts.details]))
+        .with_records(Some(Bytes::from_static(b"batch")))
+        .with_unknown_tagged_fields(tags(counts));
+    let mut answer = FetchResponse::default();
+    if version >= 12 {
+        partition =
+            partition.with_current_leader(FetchLeader::default().with_leader_id(BrokerId(0)));
+    }
+    if version >= 16 {
+        let node = FetchNode::default().with_host(text(counts.host_bytes)).with_port(1);
+        let id = |id: usize| BrokerId(i32::try_from(id).unwrap());
+        let nodes = (0..counts.brokers).map(|number| node.clone().with_node_id(id(number)));
+        answer = answer.with_node_endpoints(nodes.collect());
+    }
+    let topic =
+        FetchableTopicResponse::default().with_partitions(vec![partition; counts.partitions]);
+    let topics = (0..counts.topics).map(|number| match version {
+        13.. => topic.clone().with_topic_id(uuid::Uuid::from_u128(number as u128 + 1)),
+        _ => topic.clone().with_topic(TopicName(StrBytes::from_string(format!("{number:x}")))),
+    });
+    answer.with_responses(topics.collect())
+}
+
+fn list_offsets(version: i16, counts: Counts) -> ListOffsetsResponse {
+    let partition =
+        ListOffsetsPartitionResponse::default().with_unknown_tagged_fields(tags(counts));
+    let partition = if version >= 4 { partition.with_leader_epoch(7) } else { partition };
+    let topic = ListOffsetsTopicResponse::default()
+        .with_name(TopicName(text(counts.host_bytes)))
+        .with_partitions(vec![partition; counts.partitions]);
+    ListOffsetsResponse::default().with_topics(vec![topic; counts.topics])
 }
 
 fn numbered(node: &NodeEndpoint, count: usize) -> Vec<NodeEndpoint> {

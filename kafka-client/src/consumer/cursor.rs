@@ -1,0 +1,152 @@
+//! A position in one partition: what is given to its reader, and what comes next (pure).
+
+use bytes::Bytes;
+
+use super::ReadError;
+use super::isolation::Isolation;
+use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::record_batch::{self, BatchError, BatchHeader, Records, StoredRecord};
+
+/// What was made of an answer's batches.
+#[derive(Debug, Default)]
+pub(super) struct Yield {
+    pub(super) records: Vec<StoredRecord>,
+    /// Where to go on.
+    pub(super) next_offset: i64,
+    /// Why it went no further.
+    pub(super) error: Option<ReadError>,
+}
+
+/// What a control batch marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marker {
+    Abort,
+    Other,
+}
+
+/// Bytes that an answer's records may still take. It may go below what is left by one record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadBudget(pub(super) usize);
+
+/// Reads `batches` from `offset` on, until the budget is spent. A last batch that is cut short is left
+/// for the next fetch.
+pub(super) fn read(
+    batches: Bytes,
+    offset: i64,
+    mut isolation: Option<Isolation>,
+    budget: &mut ReadBudget,
+) -> Yield {
+    let mut cursor = Yield { next_offset: offset, ..Yield::default() };
+    for batch in record_batch::batches(batches) {
+        if budget.0 == 0 {
+            break;
+        }
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                cursor.error = Some(unreadable(cursor.next_offset, None, error));
+                break;
+            }
+        };
+        if let Err(error) = cursor.take(&batch, isolation.as_mut(), budget) {
+            cursor.error = Some(error);
+            break;
+        }
+    }
+    cursor
+}
+
+impl Yield {
+    fn take(
+        &mut self,
+        batch: &Bytes,
+        isolation: Option<&mut Isolation>,
+        budget: &mut ReadBudget,
+    ) -> Result<(), ReadError> {
+        let at = self.next_offset;
+        // The checksum comes first: by a damaged header a position could move anywhere.
+        let header = match record_batch::check(batch) {
+            Err(BatchError::UnsupportedMagic { next_offset, .. }) if next_offset <= at => {
+                return Ok(());
+            }
+            Err(error @ BatchError::UnsupportedMagic { next_offset, .. }) => {
+                return Err(unreadable(at, Some(next_offset), error));
+            }
+            checked => checked.map_err(|error| unreadable(at, None, error))?,
+        };
+        let behind = header.next_offset().map_err(|error| unreadable(at, None, error))?;
+        if behind <= header.base_offset {
+            return Err(unreadable(at, None, BatchError::Overflow));
+        }
+        let marker = header.is_control().then(|| marker(batch));
+        let is_admitted = isolation.is_none_or(|isolation| isolation.admits(&header, marker));
+        if marker.is_none() && is_admitted && behind > at {
+            let (_, records) = record_batch::decode(batch).map_err(|error| match error {
+                BatchError::Inflated { limit } => {
+                    ReadError::TooLarge { offset: at, next_offset: behind, limit }
+                }
+                error => unreadable(at, Some(behind), error),
+            })?;
+            if !self.give(&header, records, budget)? {
+                return Ok(());
+            }
+        }
+        // Not the last record decides: compaction may have removed it, and all others.
+        self.next_offset = self.next_offset.max(behind);
+        Ok(())
+    }
+
+    /// Gives the records at or behind the position; says whether that was all of them.
+    fn give(
+        &mut self,
+        header: &BatchHeader,
+        records: Records,
+        budget: &mut ReadBudget,
+    ) -> Result<bool, ReadError> {
+        let behind = header.next_offset().ok();
+        for record in records {
+            let fault = |error| unreadable(self.next_offset, behind, error);
+            let record = record.map_err(fault)?;
+            if record.offset < self.next_offset {
+                // A fetch into the middle of a batch gets all of it.
+                continue;
+            }
+            if behind.is_none_or(|behind| record.offset >= behind) {
+                return Err(fault(BatchError::Overflow));
+            }
+            if budget.0 == 0 {
+                return Ok(false);
+            }
+            budget.spend(&record);
+            self.next_offset = record.offset.saturating_add(1);
+            self.records.push(record);
+        }
+        Ok(true)
+    }
+}
+
+impl ReadBudget {
+    fn spend(&mut self, record: &StoredRecord) {
+        let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let header =
+            |(key, value): (Bytes, Option<Bytes>)| key.len() + size(&value) + HEADER_OVERHEAD_BYTES;
+        let headers = record.headers.iter().map(header).sum::<usize>();
+        let bytes = RECORD_OVERHEAD_BYTES + size(&record.key) + size(&record.value) + headers;
+        self.0 = self.0.saturating_sub(bytes);
+    }
+}
+
+fn unreadable(offset: i64, next_offset: Option<i64>, error: BatchError) -> ReadError {
+    ReadError::Unreadable { offset, next_offset, error }
+}
+
+/// The first record of a control batch says what it marks: a version and a type, of which 0 is an
+/// abort and 1 a commit. Compaction may have emptied the batch.
+fn marker(batch: &Bytes) -> Marker {
+    let first = record_batch::decode(batch).ok().and_then(|(_, mut records)| records.next());
+    let key = first.and_then(Result::ok).and_then(|record| record.key);
+    match key.as_deref() {
+        Some([_, _, 0, 0, ..]) => Marker::Abort,
+        _ => Marker::Other,
+    }
+}

@@ -1,0 +1,434 @@
+//! Records of partitions: rounds of one Fetch to each leader, until one has something or time is over.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::answers::{Reaction, Refusals, reaction};
+use super::connections::{Question, Reply};
+use super::cursor::{self, ReadBudget, Yield};
+use super::isolation::Isolation;
+use super::listing::Listing;
+use super::routing::{Requests, Wanted, check};
+use super::{At, Consumer, Fetched, ReadError};
+use crate::backoff::random;
+use crate::calls::fetch::{Fetch, FetchAnswer, FetchAsked, FetchByName, FetchFound};
+use crate::config::IsolationLevel;
+use crate::error::Reason;
+use crate::limits::{COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE};
+
+/// One call of [`Consumer::fetch`].
+pub(super) struct Fetching<'a> {
+    consumer: &'a Consumer,
+    reads: Vec<PartitionRead>,
+    max_bytes: usize,
+    budget: ReadBudget,
+}
+
+/// What is known of one partition's part.
+struct PartitionRead {
+    wanted: Wanted,
+    /// The next offset: it moves over what is not for readers.
+    offset: i64,
+    /// Of the topic that the offset is of; zero until it is known, or if it has none.
+    topic_id: u128,
+    /// Where the leader has sent us (KIP-392).
+    replica: Option<i32>,
+    refusals: Refusals,
+    /// The leader says so, and where its log begins and ends is not known yet.
+    is_out_of_range: bool,
+    /// Nothing until a broker has answered for it.
+    outcome: Option<Result<Fetched, ReadError>>,
+}
+
+/// What a round of requests came to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Round {
+    /// Some broker could not answer: pause, refresh.
+    has_failed: bool,
+    /// A position moved, or a replica was named: go on at once.
+    has_moved: bool,
+}
+
+/// What an answer has for one partition, and where it is read from.
+struct Job {
+    place: usize,
+    offset: i64,
+    found: FetchFound,
+    isolation: Option<Isolation>,
+}
+
+impl<'a> Fetching<'a> {
+    pub(super) fn new(
+        consumer: &'a Consumer,
+        partitions: &[(&str, i32, i64)],
+        max_bytes: usize,
+    ) -> Self {
+        let wanted = Wanted::list(partitions.iter().map(|(topic, index, _)| (*topic, *index)));
+        let reads =
+            wanted.into_iter().zip(partitions).map(|(wanted, (_, _, offset))| PartitionRead {
+                wanted,
+                offset: *offset,
+                topic_id: 0,
+                replica: None,
+                is_out_of_range: false,
+                refusals: Refusals::default(),
+                outcome: None,
+            });
+        let max_bytes = max_bytes.max(1);
+        Self { consumer, reads: reads.collect(), max_bytes, budget: ReadBudget(max_bytes) }
+    }
+
+    /// Waits for records until `until`, and for brokers until `deadline`.
+    pub(super) async fn run(
+        mut self,
+        until: Instant,
+        deadline: Instant,
+    ) -> Vec<Result<Fetched, ReadError>> {
+        let client = &self.consumer.client;
+        if let Err(closed) = client.cluster.check_open() {
+            return self
+                .reads
+                .iter()
+                .map(|_| Err(ReadError::Unavailable(closed.clone())))
+                .collect();
+        }
+        let wanted = self.reads.iter().map(|read| &read.wanted);
+        let checked = check(&client.metadata, wanted, deadline).await;
+        for (read, checked) in self.reads.iter_mut().zip(checked) {
+            read.outcome = checked.err().map(|reason| Err(failed(reason)));
+        }
+        let (mut wait, mut failures) = (Duration::ZERO, 0);
+        while !self.reads.is_empty() {
+            let generation = client.metadata.generation();
+            let round = self.round(wait, deadline).await;
+            let now = Instant::now();
+            let is_over = now >= until && self.reads.iter().all(|read| read.outcome.is_some());
+            let is_closed = client.cluster.settings.shutdown.is_cancelled();
+            if self.has_news() || is_over || is_closed || now >= deadline {
+                break;
+            }
+            if round.has_failed {
+                client.metadata.complain(generation);
+                failures += 1;
+                let pause = client.cluster.config.retry.after(failures, random());
+                sleep_until(deadline.min(now + pause)).await;
+                wait = Duration::ZERO;
+                continue;
+            }
+            failures = 0;
+            let longest = self.consumer.config.fetch_wait.max(LEAST_WAIT);
+            let left = until.saturating_duration_since(now);
+            wait = if round.has_moved { Duration::ZERO } else { longest.min(left) };
+        }
+        let outcomes = self.reads.into_iter().map(|read| {
+            let unavailable = || Err(ReadError::Unavailable(read.refusals.into_reason()));
+            read.outcome.unwrap_or_else(unavailable)
+        });
+        outcomes.collect()
+    }
+
+    /// Whether there is something that a reader should not wait with.
+    fn has_news(&self) -> bool {
+        self.reads.iter().any(|read| match &read.outcome {
+            Some(Ok(fetched)) => !fetched.records.is_empty(),
+            Some(Err(_)) => true,
+            None => false,
+        })
+    }
+
+    /// Asks each leader once, all at the same time. Once one has given records, the others have
+    /// little time left.
+    async fn round(&mut self, wait: Duration, deadline: Instant) -> Round {
+        let client = &self.consumer.client;
+        let mut within = deadline.min(Instant::now() + wait + FETCH_PATIENCE);
+        let era = client.cluster.era();
+        let mut round = Round::default();
+        let requests = self.route(&mut round);
+        let mut waiting = requests.len();
+        let (sender, mut replies) = mpsc::channel(waiting.max(1));
+        let max_bytes = self.max_bytes / waiting.max(1);
+        for ((broker, _), about) in requests {
+            let call = self.call(&about, wait, max_bytes);
+            if call.partitions.iter().all(|asked| asked.topic_id != 0) {
+                client.readers.ask(Question { broker, call, wait, about }, within, &sender);
+            } else {
+                let call = FetchByName(call);
+                client.readers.ask(Question { broker, call, wait, about }, within, &sender);
+            }
+        }
+        drop(sender);
+        while let Ok(Some(reply)) = timeout_at(within, replies.recv()).await {
+            waiting -= 1;
+            self.take(reply, era, &mut round).await;
+            if self.has_news() {
+                within = within.min(Instant::now() + FETCH_GATHERING);
+            }
+        }
+        round.has_failed |= waiting > 0;
+        self.find_ends(deadline, &mut round).await;
+        round
+    }
+
+    /// Which broker is asked for which partitions, beginning with another one each time.
+    fn route(&mut self, round: &mut Round) -> Requests {
+        let (metadata, mut requests) = (&self.consumer.client.metadata, Requests::new());
+        let turn = self.consumer.client.readers.turn() % self.reads.len().max(1);
+        let places = (0..self.reads.len()).cycle().skip(turn).take(self.reads.len());
+        for place in places {
+            let Some(read) = self.reads.get_mut(place) else { continue };
+            if read.is_settled() {
+                continue;
+            }
+            let route = metadata.read_route(&read.wanted.topic, read.wanted.partition);
+            let id = route.map_or(0, |route| route.topic_id);
+            if read.topic_id != 0 && id != 0 && read.topic_id != id {
+                read.outcome = Some(Err(ReadError::Recreated));
+                continue;
+            }
+            read.topic_id = if id == 0 { read.topic_id } else { id };
+            match read.replica.or(route.and_then(|route| route.leader)) {
+                Some(broker) => read.wanted.put(place, broker, &mut requests),
+                None => read.fail(Reason::NoLeader, round),
+            }
+        }
+        requests
+    }
+
+    fn call(&self, about: &[usize], wait: Duration, max_bytes: usize) -> Fetch {
+        let (config, metadata) = (&self.consumer.config, &self.consumer.client.metadata);
+        let reads = about.iter().filter_map(|place| self.reads.get(*place));
+        let partitions = reads.map(|read| {
+            let Wanted { topic, partition, .. } = &read.wanted;
+            FetchAsked {
+                topic: topic.clone(),
+                topic_id: read.topic_id,
+                partition: *partition,
+                epoch: metadata.read_route(topic, *partition).map_or(-1, |route| route.epoch),
+                offset: read.offset,
+            }
+        });
+        let max_bytes = max_bytes.clamp(1, config.fetch_bytes);
+        Fetch {
+            wait,
+            min_bytes: config.fetch_min_bytes,
+            max_bytes,
+            partition_bytes: config.partition_bytes.min(max_bytes),
+            isolation: config.isolation.wire(),
+            rack: config.rack.as_str().into(),
+            partitions: partitions.collect(),
+        }
+    }
+
+    async fn take(&mut self, (about, answer): Reply<FetchAnswer>, era: u64, round: &mut Round) {
+        let answer = match answer {
+            Ok(answer) if answer.code == 0 => answer,
+            other => {
+                let code = other.as_ref().map_or(0, |answer| answer.code);
+                for place in about {
+                    let Some(read) = self.reads.get_mut(place) else { continue };
+                    match &other {
+                        Ok(_) => read.on_code(code, round),
+                        Err(Reason::Unsupported(what)) => {
+                            let reason = Reason::Unsupported(what.clone());
+                            read.outcome = Some(Err(ReadError::Refused(reason)));
+                        }
+                        Err(reason) => read.fail(reason.clone(), round),
+                    }
+                }
+                return;
+            }
+        };
+        let mut found: Vec<_> = about.iter().map(|_| None).collect();
+        for partition in answer.partitions {
+            if let Some(place) = found.get_mut(partition.asked) {
+                *place = Some(partition);
+            }
+        }
+        let mut jobs = Vec::new();
+        for (place, found) in about.into_iter().zip(found) {
+            jobs.extend(self.sort(place, found, era, round));
+        }
+        self.read(jobs, round).await;
+    }
+
+    /// What there is to read for one partition, if there is.
+    fn sort(
+        &mut self,
+        place: usize,
+        found: Option<FetchFound>,
+        era: u64,
+        round: &mut Round,
+    ) -> Option<Job> {
+        let (config, metadata) = (&self.consumer.config, &self.consumer.client.metadata);
+        let read = self.reads.get_mut(place)?;
+        let Some(mut found) = found else {
+            read.fail(Reason::NoAnswer("it lacks the partition".into()), round);
+            return None;
+        };
+        if let Some(hint) = &found.leader {
+            let Wanted { topic, partition, .. } = &read.wanted;
+            if metadata.hint(topic, *partition, hint, era) && found.code != 0 {
+                read.refusals.on_failure(Reason::of_code(found.code));
+                round.has_moved = true;
+                return None;
+            }
+        }
+        if found.code != 0 {
+            read.on_code(found.code, round);
+            return None;
+        }
+        if let (Some(replica), None, true) = (found.replica, read.replica, found.records.is_empty())
+        {
+            read.replica = Some(replica);
+            round.has_moved = true;
+            return None;
+        }
+        let is_committed = config.isolation == IsolationLevel::ReadCommitted;
+        let aborted = std::mem::take(&mut found.aborted);
+        let isolation = is_committed.then(|| Isolation::new(aborted));
+        Some(Job { place, offset: read.offset, found, isolation })
+    }
+
+    /// Reads what an answer has: many bytes in a thread, since decompressing them takes long.
+    async fn read(&mut self, jobs: Vec<Job>, round: &mut Round) {
+        let bytes: usize = jobs.iter().map(|job| job.found.records.len()).sum();
+        let mut budget = self.budget;
+        let work = move || {
+            let run = |job: Job| {
+                let Job { place, offset, found, isolation } = job;
+                let records = found.records.clone();
+                (place, cursor::read(records, offset, isolation, &mut budget), found)
+            };
+            let done: Vec<_> = jobs.into_iter().map(run).collect();
+            (done, budget)
+        };
+        let (done, budget) = if bytes <= COMPRESSED_INLINE_BYTES {
+            work()
+        } else {
+            let turn = self.consumer.client.readers.inflating.clone().acquire_owned().await;
+            let done = spawn_blocking(work).await;
+            drop(turn);
+            match done {
+                Ok(done) => done,
+                // The runtime shuts down.
+                Err(_) => return,
+            }
+        };
+        self.budget = budget;
+        let level = self.consumer.config.isolation;
+        for (place, given, found) in done {
+            if let Some(read) = self.reads.get_mut(place) {
+                read.settle(given, &found, level, round);
+            }
+        }
+    }
+
+    /// Partitions whose offset is out of range: asks where their logs begin and end.
+    async fn find_ends(&mut self, deadline: Instant, round: &mut Round) {
+        let mut lost = Vec::new();
+        let mut partitions = Vec::new();
+        for (place, read) in self.reads.iter().enumerate().filter(|(_, it)| it.is_out_of_range) {
+            lost.push(place);
+            partitions.push((&*read.wanted.topic, read.wanted.partition));
+        }
+        if lost.is_empty() {
+            return;
+        }
+        let starts = Listing::new(self.consumer, &partitions, At::Earliest).run(deadline).await;
+        let ends = Listing::new(self.consumer, &partitions, At::Latest).run(deadline).await;
+        for (place, ends) in lost.into_iter().zip(starts.into_iter().zip(ends)) {
+            let Some(read) = self.reads.get_mut(place) else { continue };
+            read.is_out_of_range = false;
+            match ends {
+                (Ok(log_start), Ok(log_end)) => {
+                    // A replica that has just become leader may have had less to tell.
+                    if (log_start..=log_end).contains(&read.offset) {
+                        read.fail(Reason::of_code(OFFSET_OUT_OF_RANGE), round);
+                    } else {
+                        read.outcome = Some(Err(ReadError::OutOfRange { log_start, log_end }));
+                    }
+                }
+                (Err(reason), _) | (_, Err(reason)) => {
+                    read.fail(reason, round);
+                }
+            }
+        }
+    }
+}
+
+impl PartitionRead {
+    /// Whether nothing can change what is known.
+    fn is_settled(&self) -> bool {
+        matches!(self.outcome, Some(Err(_)))
+    }
+
+    fn on_code(&mut self, code: i16, round: &mut Round) {
+        if self.replica.is_some() {
+            // Its log may be behind. The leader decides.
+            self.fail(Reason::of_code(code), round);
+        } else if reaction(code) == Reaction::OutOfRange {
+            self.is_out_of_range = true;
+        } else if let Some(reason) = self.refusals.on_code(code, Instant::now()) {
+            self.outcome = Some(Err(failed(reason)));
+        } else {
+            round.has_failed = true;
+        }
+    }
+
+    fn fail(&mut self, reason: Reason, round: &mut Round) {
+        self.replica = None;
+        self.refusals.on_failure(reason);
+        round.has_failed = true;
+    }
+
+    fn settle(
+        &mut self,
+        given: Yield,
+        found: &FetchFound,
+        level: IsolationLevel,
+        round: &mut Round,
+    ) {
+        let Yield { records, next_offset, error } = given;
+        if let (Some(error), true) = (error, records.is_empty()) {
+            self.outcome = Some(Err(error));
+            return;
+        }
+        // A fault behind records is met again at its offset, when they have been taken.
+        let has_moved = next_offset > self.offset;
+        round.has_moved |= has_moved;
+        // A broker that gives bytes and no whole batch would do so again at once.
+        round.has_failed |= !has_moved && !found.records.is_empty();
+        self.offset = next_offset;
+        let log_end = match level {
+            IsolationLevel::ReadUncommitted => found.high_watermark,
+            IsolationLevel::ReadCommitted => found.last_stable,
+        };
+        self.outcome = Some(Ok(Fetched {
+            records,
+            next_offset,
+            log_start: Some(found.log_start).filter(|offset| *offset >= 0),
+            log_end,
+            topic_id: Some(self.topic_id).filter(|id| *id != 0),
+        }));
+    }
+}
+
+/// What a reader is to do about it.
+fn failed(reason: Reason) -> ReadError {
+    match reason {
+        Reason::DeadlineExceeded { .. }
+        | Reason::NoLeader
+        | Reason::Unreachable(_)
+        | Reason::NoAnswer(_)
+        | Reason::Closed => ReadError::Unavailable(reason),
+        _ => ReadError::Refused(reason),
+    }
+}
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+/// Even who wants no waiting must not ask a broker as fast as it answers.
+const LEAST_WAIT: Duration = Duration::from_millis(1);

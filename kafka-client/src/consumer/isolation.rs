@@ -1,0 +1,35 @@
+//! Which batches belong to aborted transactions (pure; KIP-98).
+
+use std::collections::HashSet;
+
+use super::cursor::Marker;
+use crate::calls::fetch::Aborted;
+use crate::record_batch::BatchHeader;
+
+/// The transactions of one answer, while its batches are read in order.
+#[derive(Debug)]
+pub(super) struct Isolation {
+    /// Those that have not begun yet, the next one last.
+    ahead: Vec<Aborted>,
+    /// Producers whose transaction at this place is aborted.
+    aborting: HashSet<i64>,
+}
+
+impl Isolation {
+    pub(super) fn new(mut aborted: Vec<Aborted>) -> Self {
+        aborted.sort_unstable_by_key(|it| std::cmp::Reverse(it.first_offset));
+        Self { ahead: aborted, aborting: HashSet::new() }
+    }
+
+    /// The next batch, and what it marks if it is a control batch; whether readers get its records.
+    pub(super) fn admits(&mut self, header: &BatchHeader, marker: Option<Marker>) -> bool {
+        let last = header.base_offset.saturating_add(header.last_offset_delta.into());
+        while let Some(next) = self.ahead.pop_if(|next| next.first_offset <= last) {
+            self.aborting.insert(next.producer_id);
+        }
+        if marker == Some(Marker::Abort) {
+            self.aborting.remove(&header.producer_id);
+        }
+        !(header.is_transactional() && self.aborting.contains(&header.producer_id))
+    }
+}

@@ -1,0 +1,169 @@
+//! Offsets of partitions: each leader is asked, and asked again where it was not the one.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::answers::{Reaction, Refusals, reaction};
+use super::connections::{Question, Reply};
+use super::routing::{Requests, Wanted, check};
+use super::{At, Consumer};
+use crate::backoff::random;
+use crate::calls::list_offsets::{EARLIEST, LATEST, ListOffsets, OffsetAsked, OffsetFound};
+use crate::error::Reason;
+use crate::limits::FETCH_PATIENCE;
+
+/// One call of [`Consumer::offsets`].
+pub(super) struct Listing<'a> {
+    consumer: &'a Consumer,
+    sought: Vec<Sought>,
+}
+
+struct Sought {
+    wanted: Wanted,
+    timestamp: i64,
+    refusals: Refusals,
+    outcome: Option<Result<i64, Reason>>,
+}
+
+impl<'a> Listing<'a> {
+    pub(super) fn new(consumer: &'a Consumer, partitions: &[(&str, i32)], at: At) -> Self {
+        let timestamp = match at {
+            At::Earliest => EARLIEST,
+            At::Latest => LATEST,
+            // Below 0 they mean something else.
+            At::Time(ms) => ms.max(0),
+        };
+        let sought = Wanted::list(partitions.iter().copied()).into_iter().map(|wanted| Sought {
+            wanted,
+            timestamp,
+            refusals: Refusals::default(),
+            outcome: None,
+        });
+        Self { consumer, sought: sought.collect() }
+    }
+
+    pub(super) async fn run(mut self, deadline: Instant) -> Vec<Result<i64, Reason>> {
+        let client = &self.consumer.client;
+        if let Err(closed) = client.cluster.check_open() {
+            return self.sought.iter().map(|_| Err(closed.clone())).collect();
+        }
+        let wanted = self.sought.iter().map(|sought| &sought.wanted);
+        let checked = check(&client.metadata, wanted, deadline).await;
+        for (sought, checked) in self.sought.iter_mut().zip(checked) {
+            sought.outcome = checked.err().map(Err);
+        }
+        let mut failures = 0;
+        while self.sought.iter().any(|sought| sought.outcome.is_none()) {
+            let generation = client.metadata.generation();
+            let has_failed = self.round(deadline.min(Instant::now() + FETCH_PATIENCE)).await;
+            let now = Instant::now();
+            if now >= deadline || client.cluster.settings.shutdown.is_cancelled() {
+                break;
+            }
+            if has_failed {
+                client.metadata.complain(generation);
+                failures += 1;
+                let pause = client.cluster.config.retry.after(failures, random());
+                sleep_until(deadline.min(now + pause)).await;
+            }
+        }
+        let outcomes = self
+            .sought
+            .into_iter()
+            .map(|sought| sought.outcome.unwrap_or_else(|| Err(sought.refusals.into_reason())));
+        outcomes.collect()
+    }
+
+    /// Asks each leader once; says whether one of them could not answer.
+    async fn round(&mut self, deadline: Instant) -> bool {
+        let client = &self.consumer.client;
+        let mut has_failed = false;
+        let mut requests = Requests::new();
+        for (place, sought) in self.sought.iter_mut().enumerate() {
+            let Wanted { topic, partition, .. } = &sought.wanted;
+            if sought.outcome.is_some() {
+                continue;
+            }
+            match client.metadata.read_route(topic, *partition).and_then(|route| route.leader) {
+                Some(leader) => sought.wanted.put(place, leader, &mut requests),
+                None => {
+                    sought.refusals.on_failure(Reason::NoLeader);
+                    has_failed = true;
+                }
+            }
+        }
+        let mut waiting = requests.len();
+        let (sender, mut replies) = mpsc::channel(waiting.max(1));
+        for ((broker, _), about) in requests {
+            let question =
+                Question { broker, call: self.call(&about), wait: Duration::ZERO, about };
+            client.readers.ask(question, deadline, &sender);
+        }
+        drop(sender);
+        while let Ok(Some(reply)) = timeout_at(deadline, replies.recv()).await {
+            waiting -= 1;
+            has_failed |= self.take(reply);
+        }
+        has_failed || waiting > 0
+    }
+
+    fn call(&self, about: &[usize]) -> ListOffsets {
+        let metadata = &self.consumer.client.metadata;
+        let sought = about.iter().filter_map(|place| self.sought.get(*place));
+        let partitions = sought.map(|Sought { wanted, timestamp, .. }| OffsetAsked {
+            topic: wanted.topic.clone(),
+            partition: wanted.partition,
+            epoch: metadata.read_route(&wanted.topic, wanted.partition).map_or(-1, |it| it.epoch),
+            timestamp: *timestamp,
+        });
+        let isolation = self.consumer.config.isolation.wire();
+        ListOffsets { isolation, partitions: partitions.collect() }
+    }
+
+    /// Says whether something of it has failed.
+    fn take(&mut self, (about, answer): Reply<Vec<OffsetFound>>) -> bool {
+        let mut has_failed = false;
+        for place in about {
+            let Some(sought) = self.sought.get_mut(place) else { continue };
+            let found = answer.as_ref().map(|found| {
+                let is_it = |found: &&OffsetFound| {
+                    found.partition == sought.wanted.partition
+                        && found.topic == *sought.wanted.topic
+                };
+                found.iter().find(is_it)
+            });
+            has_failed |= match found {
+                Ok(Some(found)) => sought.take(found),
+                Ok(None) => sought.fail(Reason::NoAnswer("it lacks the partition".into())),
+                Err(Reason::Unsupported(what)) => {
+                    sought.outcome = Some(Err(Reason::Unsupported(what.clone())));
+                    false
+                }
+                Err(reason) => sought.fail(reason.clone()),
+            };
+        }
+        has_failed
+    }
+}
+
+impl Sought {
+    fn take(&mut self, found: &OffsetFound) -> bool {
+        match (reaction(found.code), found.offset) {
+            (Reaction::Read, 0..) => self.outcome = Some(Ok(found.offset)),
+            // Nothing is of this time or later: what comes next is.
+            (Reaction::Read, _) if self.timestamp >= 0 => self.timestamp = LATEST,
+            _ => {
+                self.outcome = self.refusals.on_code(found.code, Instant::now()).map(Err);
+                return self.outcome.is_none();
+            }
+        }
+        false
+    }
+
+    fn fail(&mut self, reason: Reason) -> bool {
+        self.refusals.on_failure(reason);
+        true
+    }
+}
