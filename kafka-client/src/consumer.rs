@@ -64,8 +64,8 @@ pub struct TopicPartitions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// Records at or after the offset that was asked for, in order. Their parts are slices of their
-    /// batches: each keeps its whole batch in memory.
+    /// Records at or after the offset that was asked for, in order. Their parts are slices: each keeps
+    /// its whole batch in memory, and without compression the whole answer that the batch was in.
     pub records: Vec<StoredRecord>,
     /// Where to go on: behind the records, and behind what is not for readers (control batches,
     /// records of aborted transactions, offsets that compaction has emptied).
@@ -167,7 +167,8 @@ impl Consumer {
     /// Returns as soon as one partition has records or an error that will not pass, else after
     /// `wait`; and no later than `wait` plus 2 s, whatever brokers do. Partitions that have nothing
     /// new are in the answer with no records, and those that no broker could answer for yet are
-    /// [`ReadError::Unavailable`].
+    /// [`ReadError::Unavailable`]. A topic that the brokers do not know holds up the others, too, at
+    /// its first time for up to 5 s: see [`Consumer::partitions`].
     ///
     /// All records together take up to `max_bytes`, each with 128 bytes for what is around it, but
     /// at least one record is given whatever its size. One batch is decompressed even beyond that, up

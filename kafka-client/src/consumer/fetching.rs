@@ -168,7 +168,7 @@ impl<'a> Fetching<'a> {
             }
         }
         round.has_failed |= waiting > 0;
-        self.find_ends(deadline, &mut round).await;
+        self.find_ends(deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
         round
     }
 
@@ -314,7 +314,10 @@ impl<'a> Fetching<'a> {
             match done {
                 Ok(done) => done,
                 // The runtime shuts down.
-                Err(_) => return,
+                Err(_) => {
+                    round.has_failed = true;
+                    return;
+                }
             }
         };
         self.budget = budget;

@@ -1,5 +1,6 @@
 //! Offsets of partitions: each leader is asked, and asked again where it was not the one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -125,16 +126,12 @@ impl<'a> Listing<'a> {
     /// Says whether something of it has failed.
     fn take(&mut self, (about, answer): Reply<Vec<OffsetFound>>) -> bool {
         let mut has_failed = false;
+        let all = answer.as_ref().map(Vec::as_slice).unwrap_or_default().iter();
+        let all: HashMap<_, _> = all.map(|it| ((it.topic.as_str(), it.partition), it)).collect();
         for place in about {
             let Some(sought) = self.sought.get_mut(place) else { continue };
-            let found = answer.as_ref().map(|found| {
-                let is_it = |found: &&OffsetFound| {
-                    found.partition == sought.wanted.partition
-                        && found.topic == *sought.wanted.topic
-                };
-                found.iter().find(is_it)
-            });
-            has_failed |= match found {
+            let key = (&*sought.wanted.topic, sought.wanted.partition);
+            has_failed |= match answer.as_ref().map(|_| all.get(&key)) {
                 Ok(Some(found)) => sought.take(found),
                 Ok(None) => sought.fail(Reason::NoAnswer("it lacks the partition".into())),
                 Err(Reason::Unsupported(what)) => {
