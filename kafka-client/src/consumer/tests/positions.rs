@@ -125,6 +125,16 @@ async fn a_damaged_batch_is_an_error_and_never_moves_the_position() {
 }
 
 #[test]
+fn a_damaged_header_moves_no_position() {
+    let mut damaged = TestBatch::of(&[]).until(4).bytes().to_vec();
+    // The last offset delta: by its own account the batch ends at a million.
+    damaged[24] = 0x0f;
+    let given = cursor::read(damaged.into(), 0, None, &mut cursor::ReadBudget(MIB));
+    assert_eq!(given.next_offset, 0);
+    assert!(matches!(given.error, Some(ReadError::Unreadable { next_offset: None, .. })));
+}
+
+#[test]
 fn a_batch_that_is_cut_short_at_the_end_is_left_for_the_next_fetch() {
     let batches = [TestBatch::of(&[0, 1]), TestBatch::of(&[0]).at(2)].map(|it| it.bytes());
     let whole = batches.concat();
