@@ -9,7 +9,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use crate::calls::Call;
-use crate::cluster::{Cluster, Link};
+use crate::cluster::Cluster;
+use crate::cluster::link::Link;
 use crate::error::Reason;
 use crate::limits::{INFLATED_AT_A_TIME, READER_CONNECTIONS};
 use crate::lock::Lock;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{Acks, ClusterConfig, IsolationLevel, ProducerConfig};
+use crate::config::{Acks, ClusterConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
 use crate::fake_broker::{FakeCluster, FakeSettings};
 use crate::record_batch::Record;
 use crate::{Client, Outcome};
