@@ -33,6 +33,35 @@ pub(crate) use reading::Reading;
 ///
 /// It shares the client's metadata, credential and TLS. Its connections carry nothing but reads, so
 /// that a Fetch which waits for records holds up no Produce, and it needs no producer id.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kafka_client::{At, Client, ClusterConfig, ConsumerConfig};
+///
+/// # use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = FakeCluster::new(FakeSettings::default());
+/// # cluster.create_topic("orders", &[1]);
+/// # cluster.listen().await?;
+/// # let servers = cluster.bootstrap();
+/// # let within = Duration::from_secs(5);
+/// let client = Client::new(ClusterConfig::new(&servers)?.into());
+/// # let order = kafka_client::Record::new(b"{}");
+/// # client.producer().send("orders", order, within).await;
+/// let consumer = client.consumer(&ConsumerConfig::default());
+/// let mut offset = consumer.offsets(&[("orders", 0)], At::Earliest, within).await.remove(0)?;
+/// let mut fetched = consumer.fetch(&[("orders", 0, offset)], 1024 * 1024, within).await;
+/// let fetched = fetched.remove(0)?;
+/// for record in &fetched.records {
+///     println!("{}: {:?}", record.offset, record.value);
+/// }
+/// offset = fetched.next_offset;
+/// # assert_eq!((offset, fetched.records.len()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Consumer {
     pub(crate) reading: Reading,

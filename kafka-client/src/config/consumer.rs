@@ -131,3 +131,34 @@ fn checked_rack(property: Property<'_>) -> Result<String, PropertyError> {
         Err(property.invalid(format!("at most {RACK_BYTES} bytes without control characters")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn settings_in_types_are_the_same_as_in_properties() {
+        let properties = [
+            ("bootstrap.servers", "h:1"),
+            ("isolation.level", "read_committed"),
+            ("fetch.max.wait.ms", "7"),
+            ("fetch.min.bytes", "8"),
+            ("fetch.max.bytes", "9"),
+            ("max.partition.fetch.bytes", "10"),
+            ("client.rack", "a"),
+        ];
+        let typed = ConsumerConfig::default()
+            .isolation(IsolationLevel::ReadCommitted)
+            .fetch_max_wait(Duration::from_millis(7))
+            .fetch_min_bytes(8)
+            .fetch_max_bytes(9)
+            .max_partition_fetch_bytes(10)
+            .rack("a");
+        let read = Config::from_properties(properties).unwrap();
+        let plain = Config::from_properties([properties[0]]).unwrap();
+        assert_eq!(typed, Ok(read.consumer));
+        assert_eq!(read.cluster, plain.cluster, "a client is another by its cluster's part alone");
+        assert!(ConsumerConfig::default().rack("\n").is_err());
+    }
+}
