@@ -30,6 +30,7 @@ mod memory;
 mod messages;
 mod msk;
 mod oauth;
+mod offsets;
 mod places;
 mod queued;
 mod readers;

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::cluster::{Cluster, Network};
 use crate::config::{ClusterConfig, Config, ConsumerConfig, ProducerConfig};
 use crate::connection::ConnectionSettings;
-use crate::consumer::{Consumer, ReaderConnections};
+use crate::consumer::{Consumer, ReaderConnections, Reading};
 use crate::deadline::Deadline;
 use crate::error::{Cause, NotReady, Reason};
 use crate::lock::Lock;
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     default: ProducerConfig,
     /// Made when they are first asked for: who only reads needs no producer id.
     producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
-    pub(crate) readers: Arc<ReaderConnections>,
+    readers: Arc<ReaderConnections>,
 }
 
 impl Client {
@@ -116,7 +116,14 @@ impl Client {
 
     /// Readers of partitions with these settings. Nothing is connected or asked before the first call.
     pub fn consumer(&self, config: &ConsumerConfig) -> Consumer {
-        Consumer::new(self.shared.clone(), config.clone())
+        let shared = &self.shared;
+        let reading = Reading {
+            cluster: shared.cluster.clone(),
+            metadata: shared.metadata.clone(),
+            connections: shared.readers.clone(),
+            config: config.clone(),
+        };
+        Consumer { reading, _client: shared.clone() }
     }
 
     /// Ends the producer with these settings, if it holds no record and has no handle.
@@ -335,8 +342,7 @@ mod tests {
         cluster.create_topic("orders", &[1]);
         let producer = ProducerConfig::default().delivery_timeout(Duration::from_secs(7));
         let named = ClusterConfig::new(&cluster.bootstrap()).unwrap();
-        let consumer = crate::ConsumerConfig::default();
-        let client = cluster.client(Config { cluster: named, producer, consumer });
+        let client = cluster.client(Config { producer, ..named.into() });
         let record = crate::Record::new(b"a");
         let sent = client.producer().send("orders", record, None).await;
         assert!(matches!(sent, crate::Outcome::Written { .. }), "{sent:?}");

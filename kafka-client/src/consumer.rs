@@ -3,50 +3,70 @@
 mod answers;
 mod connections;
 mod cursor;
+mod fetched;
 mod fetching;
 mod isolation;
 mod listing;
+mod reading;
 mod routing;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::Shared;
-use crate::config::ConsumerConfig;
 use crate::error::Reason;
 use crate::limits::FETCH_PATIENCE;
 use crate::metadata::Trust;
-use crate::record_batch::{BatchError, StoredRecord};
 pub(crate) use connections::ReaderConnections;
+pub use fetched::{Fetched, ReadError};
 use fetching::Fetching;
+pub use listing::At;
 use listing::Listing;
+pub(crate) use reading::Reading;
 
 /// Reads partitions of a cluster by offset, without a group. Cheap to clone; made by
 /// [`Client::consumer`](crate::Client::consumer).
 ///
 /// It shares the client's metadata, credential and TLS. Its connections carry nothing but reads, so
 /// that a Fetch which waits for records holds up no Produce, and it needs no producer id.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kafka_client::{At, Client, ClusterConfig, ConsumerConfig};
+///
+/// # use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = FakeCluster::new(FakeSettings::default());
+/// # cluster.create_topic("orders", &[1]);
+/// # cluster.listen().await?;
+/// # let servers = cluster.bootstrap();
+/// # let within = Duration::from_secs(5);
+/// let client = Client::new(ClusterConfig::new(&servers)?.into());
+/// # let order = kafka_client::Record::new(b"{}");
+/// # client.producer().send("orders", order, within).await;
+/// let consumer = client.consumer(&ConsumerConfig::default());
+/// let mut offset = consumer.offsets(&[("orders", 0)], At::Earliest, within).await.remove(0)?;
+/// let mut fetched = consumer.fetch(&[("orders", 0, offset)], 1024 * 1024, within).await;
+/// let fetched = fetched.remove(0)?;
+/// for record in &fetched.records {
+///     println!("{}: {:?}", record.offset, record.value);
+/// }
+/// offset = fetched.next_offset;
+/// # assert_eq!((offset, fetched.records.len()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    client: Arc<Shared>,
-    config: ConsumerConfig,
-}
-
-/// Which offset of a partition is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// The log start: the first record that is still there.
-    Earliest,
-    /// The log end: behind the last record that may be read, which under read_committed is the last
-    /// stable offset (KIP-98).
-    Latest,
-    /// The first record of this time or later, ms since the Unix epoch; the log end if there is none.
-    /// Times before the epoch count as 0.
-    Time(i64),
+    pub(crate) reading: Reading,
+    /// The client ends with its last handle.
+    pub(crate) _client: Arc<dyn Any + Send + Sync>,
 }
 
 /// A topic's partitions as they are now.
@@ -60,75 +80,7 @@ pub struct TopicPartitions {
     pub leaders: Vec<Option<i32>>,
 }
 
-/// What was read from one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Fetched {
-    /// Records at or after the offset that was asked for, in order. Their parts are slices of their
-    /// batches: each keeps its whole batch in memory.
-    pub records: Vec<StoredRecord>,
-    /// Where to go on: behind the records, and behind what is not for readers (control batches,
-    /// records of aborted transactions, offsets that compaction has emptied).
-    pub next_offset: i64,
-    /// The first offset that is still there; `None` if the broker does not say so (before Fetch 5).
-    pub log_start: Option<i64>,
-    /// The log end, as by [`At::Latest`].
-    pub log_end: i64,
-    /// The id of the topic that this was read from. Offsets mean nothing in a topic of another id.
-    pub topic_id: Option<u128>,
-}
-
-/// Why nothing was read from a partition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The offset is not in the log: its records have expired, or it was never reached. A policy must
-    /// decide where to go on.
-    #[error("the offset is out of range: the log has {log_start} to {log_end}")]
-    OutOfRange {
-        /// The first offset that is still there.
-        log_start: i64,
-        /// The log end, as by [`At::Latest`].
-        log_end: i64,
-    },
-    /// The topic was deleted and created again while it was read: offsets of the former mean nothing.
-    #[error("the topic was deleted and created again")]
-    Recreated,
-    /// The records of a batch are more than 64 MiB once they are decompressed. They can be stepped
-    /// over.
-    #[error("the batch at offset {offset} is more than {limit} bytes when it is decompressed")]
-    TooLarge {
-        /// The first offset that was not read.
-        offset: i64,
-        /// The first offset behind the batch.
-        next_offset: i64,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// A batch is damaged, or of a format that is not read (before Kafka 0.11).
-    #[error("the batch at offset {offset} cannot be read")]
-    Unreadable {
-        /// The first offset that was not read.
-        offset: i64,
-        /// The first offset behind the batch; `None` if it is too damaged to tell.
-        next_offset: Option<i64>,
-        /// What is wrong with it.
-        #[source]
-        error: BatchError,
-    },
-    /// The brokers refuse: the topic or partition does not exist, or we may not read it.
-    #[error("the partition cannot be read")]
-    Refused(#[source] Reason),
-    /// No broker could give records in time. Ask again from the same offset.
-    #[error("the partition cannot be read now")]
-    Unavailable(#[source] Reason),
-}
-
 impl Consumer {
-    pub(crate) fn new(client: Arc<Shared>, config: ConsumerConfig) -> Self {
-        Self { client, config }
-    }
-
     /// The partitions of a topic with their leaders, as brokers know them now. A topic may stay
     /// unknown for 5 s before it is refused, because brokers learn of new topics at different times.
     ///
@@ -139,8 +91,8 @@ impl Consumer {
         topic: &str,
         within: Duration,
     ) -> Result<TopicPartitions, Reason> {
-        self.client.cluster.check_open()?;
-        let metadata = &self.client.metadata;
+        self.reading.cluster.check_open()?;
+        let metadata = &self.reading.metadata;
         let deadline = Instant::now() + within;
         let count = metadata.partitions(topic, Trust::Doubted, deadline).await?;
         let routes = (0..).take(count).map(|partition| metadata.read_route(topic, partition));
@@ -159,7 +111,7 @@ impl Consumer {
         within: Duration,
     ) -> Vec<Result<i64, Reason>> {
         let deadline = Instant::now() + within;
-        Listing::new(self, partitions, at).run(deadline).await
+        Listing::new(&self.reading, partitions, at).run(deadline).await
     }
 
     /// Records of each of these partitions from an offset on, in their order; or why there are none.
@@ -167,7 +119,8 @@ impl Consumer {
     /// Returns as soon as one partition has records or an error that will not pass, else after
     /// `wait`; and no later than `wait` plus 2 s, whatever brokers do. Partitions that have nothing
     /// new are in the answer with no records, and those that no broker could answer for yet are
-    /// [`ReadError::Unavailable`].
+    /// [`ReadError::Unavailable`]. A topic that the brokers do not know holds up the others, too, at
+    /// its first time for up to 5 s: see [`Consumer::partitions`].
     ///
     /// All records together take up to `max_bytes`, each with 128 bytes for what is around it, but
     /// at least one record is given whatever its size. One batch is decompressed even beyond that, up
@@ -179,6 +132,6 @@ impl Consumer {
         wait: Duration,
     ) -> Vec<Result<Fetched, ReadError>> {
         let until = Instant::now() + wait;
-        Fetching::new(self, partitions, max_bytes).run(until, until + FETCH_PATIENCE).await
+        Fetching::new(&self.reading, partitions, max_bytes).run(until, until + FETCH_PATIENCE).await
     }
 }

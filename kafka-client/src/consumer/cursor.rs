@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::ReadError;
-use super::isolation::Isolation;
+use super::fetched::ReadError;
+use super::isolation::{Isolation, Marker};
 use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::record_batch::{self, BatchError, BatchHeader, Records, StoredRecord};
 
@@ -15,13 +15,6 @@ pub(super) struct Yield {
     pub(super) next_offset: i64,
     /// Why it went no further.
     pub(super) error: Option<ReadError>,
-}
-
-/// What a control batch marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Marker {
-    Abort,
-    Other,
 }
 
 /// Bytes that an answer's records may still take. It may go below what is left by one record.
@@ -78,7 +71,7 @@ impl Yield {
         if behind <= header.base_offset {
             return Err(unreadable(at, None, BatchError::Overflow));
         }
-        let marker = header.is_control().then(|| marker(batch));
+        let marker = header.is_control().then(|| Marker::of(batch));
         let is_admitted = isolation.is_none_or(|isolation| isolation.admits(&header, marker));
         if marker.is_none() && is_admitted && behind > at {
             let (_, records) = record_batch::decode(batch).map_err(|error| match error {
@@ -138,15 +131,4 @@ impl ReadBudget {
 
 fn unreadable(offset: i64, next_offset: Option<i64>, error: BatchError) -> ReadError {
     ReadError::Unreadable { offset, next_offset, error }
-}
-
-/// The first record of a control batch says what it marks: a version and a type, of which 0 is an
-/// abort and 1 a commit. Compaction may have emptied the batch.
-fn marker(batch: &Bytes) -> Marker {
-    let first = record_batch::decode(batch).ok().and_then(|(_, mut records)| records.next());
-    let key = first.and_then(Result::ok).and_then(|record| record.key);
-    match key.as_deref() {
-        Some([_, _, 0, 0, ..]) => Marker::Abort,
-        _ => Marker::Other,
-    }
 }

@@ -9,19 +9,20 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::answers::{Reaction, Refusals, reaction};
 use super::connections::{Question, Reply};
 use super::cursor::{self, ReadBudget, Yield};
+use super::fetched::{Fetched, ReadError};
 use super::isolation::Isolation;
-use super::listing::Listing;
+use super::listing::{At, Listing};
+use super::reading::Reading;
 use super::routing::{Requests, Wanted, check};
-use super::{At, Consumer, Fetched, ReadError};
 use crate::backoff::random;
 use crate::calls::fetch::{Fetch, FetchAnswer, FetchAsked, FetchByName, FetchFound};
 use crate::config::IsolationLevel;
 use crate::error::Reason;
 use crate::limits::{COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE};
 
-/// One call of [`Consumer::fetch`].
+/// One call of [`Consumer::fetch`](crate::Consumer::fetch).
 pub(super) struct Fetching<'a> {
-    consumer: &'a Consumer,
+    reading: &'a Reading,
     reads: Vec<PartitionRead>,
     max_bytes: usize,
     budget: ReadBudget,
@@ -62,7 +63,7 @@ struct Job {
 
 impl<'a> Fetching<'a> {
     pub(super) fn new(
-        consumer: &'a Consumer,
+        reading: &'a Reading,
         partitions: &[(&str, i32, i64)],
         max_bytes: usize,
     ) -> Self {
@@ -78,7 +79,7 @@ impl<'a> Fetching<'a> {
                 outcome: None,
             });
         let max_bytes = max_bytes.max(1);
-        Self { consumer, reads: reads.collect(), max_bytes, budget: ReadBudget(max_bytes) }
+        Self { reading, reads: reads.collect(), max_bytes, budget: ReadBudget(max_bytes) }
     }
 
     /// Waits for records until `until`, and for brokers until `deadline`.
@@ -87,8 +88,8 @@ impl<'a> Fetching<'a> {
         until: Instant,
         deadline: Instant,
     ) -> Vec<Result<Fetched, ReadError>> {
-        let client = &self.consumer.client;
-        if let Err(closed) = client.cluster.check_open() {
+        let Reading { cluster, metadata, config, .. } = self.reading;
+        if let Err(closed) = cluster.check_open() {
             return self
                 .reads
                 .iter()
@@ -96,30 +97,30 @@ impl<'a> Fetching<'a> {
                 .collect();
         }
         let wanted = self.reads.iter().map(|read| &read.wanted);
-        let checked = check(&client.metadata, wanted, deadline).await;
+        let checked = check(metadata, wanted, deadline).await;
         for (read, checked) in self.reads.iter_mut().zip(checked) {
             read.outcome = checked.err().map(|reason| Err(failed(reason)));
         }
         let (mut wait, mut failures) = (Duration::ZERO, 0);
         while !self.reads.is_empty() {
-            let generation = client.metadata.generation();
+            let generation = metadata.generation();
             let round = self.round(wait, deadline).await;
             let now = Instant::now();
             let is_over = now >= until && self.reads.iter().all(|read| read.outcome.is_some());
-            let is_closed = client.cluster.settings.shutdown.is_cancelled();
+            let is_closed = cluster.settings.shutdown.is_cancelled();
             if self.has_news() || is_over || is_closed || now >= deadline {
                 break;
             }
             if round.has_failed {
-                client.metadata.complain(generation);
+                metadata.complain(generation);
                 failures += 1;
-                let pause = client.cluster.config.retry.after(failures, random());
+                let pause = cluster.config.retry.after(failures, random());
                 sleep_until(deadline.min(now + pause)).await;
                 wait = Duration::ZERO;
                 continue;
             }
             failures = 0;
-            let longest = self.consumer.config.fetch_wait.max(LEAST_WAIT);
+            let longest = config.fetch_wait.max(LEAST_WAIT);
             let left = until.saturating_duration_since(now);
             wait = if round.has_moved { Duration::ZERO } else { longest.min(left) };
         }
@@ -142,9 +143,9 @@ impl<'a> Fetching<'a> {
     /// Asks each leader once, all at the same time. Once one has given records, the others have
     /// little time left.
     async fn round(&mut self, wait: Duration, deadline: Instant) -> Round {
-        let client = &self.consumer.client;
+        let Reading { cluster, connections, .. } = self.reading;
         let mut within = deadline.min(Instant::now() + wait + FETCH_PATIENCE);
-        let era = client.cluster.era();
+        let era = cluster.era();
         let mut round = Round::default();
         let requests = self.route(&mut round);
         let mut waiting = requests.len();
@@ -153,10 +154,10 @@ impl<'a> Fetching<'a> {
         for ((broker, _), about) in requests {
             let call = self.call(&about, wait, max_bytes);
             if call.partitions.iter().all(|asked| asked.topic_id != 0) {
-                client.readers.ask(Question { broker, call, wait, about }, within, &sender);
+                connections.ask(Question { broker, call, wait, about }, within, &sender);
             } else {
                 let call = FetchByName(call);
-                client.readers.ask(Question { broker, call, wait, about }, within, &sender);
+                connections.ask(Question { broker, call, wait, about }, within, &sender);
             }
         }
         drop(sender);
@@ -168,14 +169,14 @@ impl<'a> Fetching<'a> {
             }
         }
         round.has_failed |= waiting > 0;
-        self.find_ends(deadline, &mut round).await;
+        self.find_ends(deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
         round
     }
 
     /// Which broker is asked for which partitions, beginning with another one each time.
     fn route(&mut self, round: &mut Round) -> Requests {
-        let (metadata, mut requests) = (&self.consumer.client.metadata, Requests::new());
-        let turn = self.consumer.client.readers.turn() % self.reads.len().max(1);
+        let (metadata, mut requests) = (&self.reading.metadata, Requests::new());
+        let turn = self.reading.connections.turn() % self.reads.len().max(1);
         let places = (0..self.reads.len()).cycle().skip(turn).take(self.reads.len());
         for place in places {
             let Some(read) = self.reads.get_mut(place) else { continue };
@@ -198,7 +199,7 @@ impl<'a> Fetching<'a> {
     }
 
     fn call(&self, about: &[usize], wait: Duration, max_bytes: usize) -> Fetch {
-        let (config, metadata) = (&self.consumer.config, &self.consumer.client.metadata);
+        let (config, metadata) = (&self.reading.config, &self.reading.metadata);
         let reads = about.iter().filter_map(|place| self.reads.get(*place));
         let partitions = reads.map(|read| {
             let Wanted { topic, partition, .. } = &read.wanted;
@@ -262,7 +263,7 @@ impl<'a> Fetching<'a> {
         era: u64,
         round: &mut Round,
     ) -> Option<Job> {
-        let (config, metadata) = (&self.consumer.config, &self.consumer.client.metadata);
+        let (config, metadata) = (&self.reading.config, &self.reading.metadata);
         let read = self.reads.get_mut(place)?;
         let Some(mut found) = found else {
             read.fail(Reason::NoAnswer("it lacks the partition".into()), round);
@@ -308,17 +309,20 @@ impl<'a> Fetching<'a> {
         let (done, budget) = if bytes <= COMPRESSED_INLINE_BYTES {
             work()
         } else {
-            let turn = self.consumer.client.readers.inflating.clone().acquire_owned().await;
+            let turn = self.reading.connections.inflating.clone().acquire_owned().await;
             let done = spawn_blocking(work).await;
             drop(turn);
             match done {
                 Ok(done) => done,
                 // The runtime shuts down.
-                Err(_) => return,
+                Err(_) => {
+                    round.has_failed = true;
+                    return;
+                }
             }
         };
         self.budget = budget;
-        let level = self.consumer.config.isolation;
+        let level = self.reading.config.isolation;
         for (place, given, found) in done {
             if let Some(read) = self.reads.get_mut(place) {
                 read.settle(given, &found, level, round);
@@ -337,8 +341,8 @@ impl<'a> Fetching<'a> {
         if lost.is_empty() {
             return;
         }
-        let starts = Listing::new(self.consumer, &partitions, At::Earliest).run(deadline).await;
-        let ends = Listing::new(self.consumer, &partitions, At::Latest).run(deadline).await;
+        let starts = Listing::new(self.reading, &partitions, At::Earliest).run(deadline).await;
+        let ends = Listing::new(self.reading, &partitions, At::Latest).run(deadline).await;
         for (place, ends) in lost.into_iter().zip(starts.into_iter().zip(ends)) {
             let Some(read) = self.reads.get_mut(place) else { continue };
             read.is_out_of_range = false;

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::cursor::Marker;
+use bytes::Bytes;
+
 use crate::calls::fetch::Aborted;
-use crate::record_batch::BatchHeader;
+use crate::record_batch::{self, BatchHeader};
 
 /// The transactions of one answer, while its batches are read in order.
 #[derive(Debug)]
@@ -31,5 +32,25 @@ impl Isolation {
             self.aborting.remove(&header.producer_id);
         }
         !(header.is_transactional() && self.aborting.contains(&header.producer_id))
+    }
+}
+
+/// What a control batch marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marker {
+    Abort,
+    Other,
+}
+
+impl Marker {
+    /// The key of the first record says it: a version and a type, of which 0 is an abort and 1 a commit.
+    /// Compaction may have emptied the batch.
+    pub(super) fn of(batch: &Bytes) -> Self {
+        let first = record_batch::decode(batch).ok().and_then(|(_, mut records)| records.next());
+        let key = first.and_then(Result::ok).and_then(|record| record.key);
+        match key.as_deref() {
+            Some([_, _, 0, 0, ..]) => Self::Abort,
+            _ => Self::Other,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Offsets of partitions: each leader is asked, and asked again where it was not the one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -7,16 +8,29 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{Reaction, Refusals, reaction};
 use super::connections::{Question, Reply};
+use super::reading::Reading;
 use super::routing::{Requests, Wanted, check};
-use super::{At, Consumer};
 use crate::backoff::random;
 use crate::calls::list_offsets::{EARLIEST, LATEST, ListOffsets, OffsetAsked, OffsetFound};
 use crate::error::Reason;
 use crate::limits::FETCH_PATIENCE;
 
-/// One call of [`Consumer::offsets`].
+/// Which offset of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The log start: the first record that is still there.
+    Earliest,
+    /// The log end: behind the last record that may be read, which under read_committed is the last
+    /// stable offset (KIP-98).
+    Latest,
+    /// The first record of this time or later, ms since the Unix epoch; the log end if there is none.
+    /// Times before the epoch count as 0.
+    Time(i64),
+}
+
+/// One call of [`Consumer::offsets`](crate::Consumer::offsets).
 pub(super) struct Listing<'a> {
-    consumer: &'a Consumer,
+    reading: &'a Reading,
     sought: Vec<Sought>,
 }
 
@@ -28,7 +42,7 @@ struct Sought {
 }
 
 impl<'a> Listing<'a> {
-    pub(super) fn new(consumer: &'a Consumer, partitions: &[(&str, i32)], at: At) -> Self {
+    pub(super) fn new(reading: &'a Reading, partitions: &[(&str, i32)], at: At) -> Self {
         let timestamp = match at {
             At::Earliest => EARLIEST,
             At::Latest => LATEST,
@@ -41,31 +55,31 @@ impl<'a> Listing<'a> {
             refusals: Refusals::default(),
             outcome: None,
         });
-        Self { consumer, sought: sought.collect() }
+        Self { reading, sought: sought.collect() }
     }
 
     pub(super) async fn run(mut self, deadline: Instant) -> Vec<Result<i64, Reason>> {
-        let client = &self.consumer.client;
-        if let Err(closed) = client.cluster.check_open() {
+        let Reading { cluster, metadata, .. } = self.reading;
+        if let Err(closed) = cluster.check_open() {
             return self.sought.iter().map(|_| Err(closed.clone())).collect();
         }
         let wanted = self.sought.iter().map(|sought| &sought.wanted);
-        let checked = check(&client.metadata, wanted, deadline).await;
+        let checked = check(metadata, wanted, deadline).await;
         for (sought, checked) in self.sought.iter_mut().zip(checked) {
             sought.outcome = checked.err().map(Err);
         }
         let mut failures = 0;
         while self.sought.iter().any(|sought| sought.outcome.is_none()) {
-            let generation = client.metadata.generation();
+            let generation = metadata.generation();
             let has_failed = self.round(deadline.min(Instant::now() + FETCH_PATIENCE)).await;
             let now = Instant::now();
-            if now >= deadline || client.cluster.settings.shutdown.is_cancelled() {
+            if now >= deadline || cluster.settings.shutdown.is_cancelled() {
                 break;
             }
             if has_failed {
-                client.metadata.complain(generation);
+                metadata.complain(generation);
                 failures += 1;
-                let pause = client.cluster.config.retry.after(failures, random());
+                let pause = cluster.config.retry.after(failures, random());
                 sleep_until(deadline.min(now + pause)).await;
             }
         }
@@ -78,7 +92,7 @@ impl<'a> Listing<'a> {
 
     /// Asks each leader once; says whether one of them could not answer.
     async fn round(&mut self, deadline: Instant) -> bool {
-        let client = &self.consumer.client;
+        let Reading { metadata, connections, .. } = self.reading;
         let mut has_failed = false;
         let mut requests = Requests::new();
         for (place, sought) in self.sought.iter_mut().enumerate() {
@@ -86,7 +100,7 @@ impl<'a> Listing<'a> {
             if sought.outcome.is_some() {
                 continue;
             }
-            match client.metadata.read_route(topic, *partition).and_then(|route| route.leader) {
+            match metadata.read_route(topic, *partition).and_then(|route| route.leader) {
                 Some(leader) => sought.wanted.put(place, leader, &mut requests),
                 None => {
                     sought.refusals.on_failure(Reason::NoLeader);
@@ -99,7 +113,7 @@ impl<'a> Listing<'a> {
         for ((broker, _), about) in requests {
             let question =
                 Question { broker, call: self.call(&about), wait: Duration::ZERO, about };
-            client.readers.ask(question, deadline, &sender);
+            connections.ask(question, deadline, &sender);
         }
         drop(sender);
         while let Ok(Some(reply)) = timeout_at(deadline, replies.recv()).await {
@@ -110,7 +124,7 @@ impl<'a> Listing<'a> {
     }
 
     fn call(&self, about: &[usize]) -> ListOffsets {
-        let metadata = &self.consumer.client.metadata;
+        let metadata = &self.reading.metadata;
         let sought = about.iter().filter_map(|place| self.sought.get(*place));
         let partitions = sought.map(|Sought { wanted, timestamp, .. }| OffsetAsked {
             topic: wanted.topic.clone(),
@@ -118,23 +132,19 @@ impl<'a> Listing<'a> {
             epoch: metadata.read_route(&wanted.topic, wanted.partition).map_or(-1, |it| it.epoch),
             timestamp: *timestamp,
         });
-        let isolation = self.consumer.config.isolation.wire();
+        let isolation = self.reading.config.isolation.wire();
         ListOffsets { isolation, partitions: partitions.collect() }
     }
 
     /// Says whether something of it has failed.
     fn take(&mut self, (about, answer): Reply<Vec<OffsetFound>>) -> bool {
         let mut has_failed = false;
+        let all = answer.as_ref().map(Vec::as_slice).unwrap_or_default().iter();
+        let all: HashMap<_, _> = all.map(|it| ((it.topic.as_str(), it.partition), it)).collect();
         for place in about {
             let Some(sought) = self.sought.get_mut(place) else { continue };
-            let found = answer.as_ref().map(|found| {
-                let is_it = |found: &&OffsetFound| {
-                    found.partition == sought.wanted.partition
-                        && found.topic == *sought.wanted.topic
-                };
-                found.iter().find(is_it)
-            });
-            has_failed |= match found {
+            let key = (&*sought.wanted.topic, sought.wanted.partition);
+            has_failed |= match answer.as_ref().map(|_| all.get(&key)) {
                 Ok(Some(found)) => sought.take(found),
                 Ok(None) => sought.fail(Reason::NoAnswer("it lacks the partition".into())),
                 Err(Reason::Unsupported(what)) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{Acks, ClusterConfig, IsolationLevel, ProducerConfig};
+use crate::config::{Acks, ClusterConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
 use crate::fake_broker::{FakeCluster, FakeSettings};
 use crate::record_batch::Record;
 use crate::{Client, Outcome};
@@ -162,7 +162,7 @@ async fn a_reader_with_a_rack_follows_its_leader_to_a_replica_and_back() {
     let cluster = cluster(2);
     cluster.put("orders", 0, TestBatch::of(&[0, 1]).bytes());
     cluster.prefer("orders", 0, Some(2));
-    let config = ConsumerConfig::default().rack("a");
+    let config = ConsumerConfig::default().rack("a").unwrap();
     let consumer = client(&cluster).consumer(&config);
     assert_eq!(read(&consumer, 0).await, (vec![0, 1], 2));
     assert_eq!(cluster.requests(crate::fake_broker::FETCH), 2);

@@ -1,6 +1,10 @@
 //! What a position yields and where it moves: compaction, transactions, markers, damage, codecs.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+use crate::calls::fetch::Aborted;
 use crate::record_batch::{BatchError, Compression};
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +129,16 @@ async fn a_damaged_batch_is_an_error_and_never_moves_the_position() {
 }
 
 #[test]
+fn a_damaged_header_moves_no_position() {
+    let mut damaged = TestBatch::of(&[]).until(4).bytes().to_vec();
+    // The last offset delta: by its own account the batch ends at a million.
+    damaged[24] = 0x0f;
+    let given = cursor::read(damaged.into(), 0, None, &mut cursor::ReadBudget(MIB));
+    assert_eq!(given.next_offset, 0);
+    assert!(matches!(given.error, Some(ReadError::Unreadable { next_offset: None, .. })));
+}
+
+#[test]
 fn a_batch_that_is_cut_short_at_the_end_is_left_for_the_next_fetch() {
     let batches = [TestBatch::of(&[0, 1]), TestBatch::of(&[0]).at(2)].map(|it| it.bytes());
     let whole = batches.concat();
@@ -133,6 +147,57 @@ fn a_batch_that_is_cut_short_at_the_end_is_left_for_the_next_fetch() {
         let bytes = Bytes::copy_from_slice(&whole[..cut]);
         let given = cursor::read(bytes, 0, None, &mut budget);
         assert_eq!((given.records.len(), given.next_offset, given.error), (2, 2, None));
+    }
+}
+
+proptest! {
+    /// Whatever a broker sends: no panic, no step back, and records in order at or behind the offset.
+    #[test]
+    fn no_bytes_move_a_position_back(
+        shapes in vec((vec(0..9i32, 0..4), 0..12i32, 0..4u8, 0..3i64), 0..6),
+        aborted in vec((0..3i64, 0..40i64), 0..4),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        offset in 0..40i64,
+        budget in 0..2000usize,
+    ) {
+        let mut bytes = Vec::new();
+        let mut base = 0;
+        for (mut deltas, more, kind, id) in shapes {
+            deltas.sort_unstable();
+            deltas.dedup();
+            let last = deltas.last().copied().unwrap_or(0) + more;
+            let batch = match kind {
+                0 => TestBatch::marker(id, false),
+                1 => TestBatch::marker(id, true),
+                2 => TestBatch::of(&deltas).until(last).in_transaction(id),
+                _ => TestBatch::of(&deltas).until(last),
+            };
+            bytes.extend_from_slice(&batch.at(base).bytes());
+            base += i64::from(last) + 1;
+        }
+        let isolation = || {
+            let aborted = aborted.iter();
+            let aborted = aborted.map(|(id, first)| Aborted { producer_id: *id, first_offset: *first });
+            Some(isolation::Isolation::new(aborted.collect()))
+        };
+        let read = |bytes: &[u8], isolation| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            cursor::read(bytes, offset, isolation, &mut cursor::ReadBudget(budget))
+        };
+        for level in [None, isolation()] {
+            let given = read(&bytes, level);
+            prop_assert_eq!(given.error, None);
+            prop_assert!(given.next_offset >= offset);
+            let offsets: Vec<_> = given.records.iter().map(|record| record.offset).collect();
+            prop_assert!(offsets.is_sorted_by(|one, next| one < next));
+            prop_assert!(offsets.iter().all(|it| (offset..given.next_offset).contains(it)));
+        }
+        for (at, byte) in &changes {
+            if let len @ 1.. = bytes.len() {
+                bytes[at.index(len)] = *byte;
+            }
+        }
+        prop_assert!(read(&bytes, isolation()).next_offset >= offset);
     }
 }
 
