@@ -89,7 +89,14 @@ pub enum WireError {
 /// # Errors
 /// None that a record can cause; the encoder's error is passed on rather than hidden.
 pub fn encode_record(record: &Record<'_>) -> Result<Vec<u8>, WireError> {
-    postcard::to_allocvec(record).map_err(|reason| malformed("record", reason))
+    // In a buffer that never grows: a record is made for every request.
+    let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    let headers =
+        record.headers.iter().map(|(key, value)| key.len() + bytes(*value) + 2 * LENGTH_BYTES);
+    let size =
+        record.topic.len() + bytes(record.key) + bytes(record.value) + headers.sum::<usize>();
+    let buffer = Vec::with_capacity(size + RECORD_OVERHEAD_BYTES);
+    postcard::to_extend(record, buffer).map_err(|reason| malformed("record", reason))
 }
 
 /// The topic of an encoded record: it stands first. Empty when the bytes are no record.
@@ -169,6 +176,11 @@ fn malformed(what: &'static str, reason: postcard::Error) -> WireError {
 /// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their
 /// longest.
 const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10 + 10;
+/// The longest varint of a length, and whether there is a value.
+const LENGTH_BYTES: usize = 5 + 1;
+/// What a record has beside its texts: the lengths of topic, key, value and headers, its partition and
+/// its timestamp.
+const RECORD_OVERHEAD_BYTES: usize = 4 * LENGTH_BYTES + 6 + 10;
 
 #[cfg(test)]
 mod tests {

@@ -138,6 +138,9 @@ pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
 
 /// Bytes that one fetch of a reader may bring, and the grain in which readers take memory.
 pub(crate) const FEED_CHUNK_BYTES: usize = 256 * 1024;
+/// Pages at a time: each has a connection to each broker that it waits for, and a client has 64 to a
+/// broker.
+pub(crate) const FEED_PAGES: usize = 64;
 /// Chunks of all readers together: 512 MiB, half of them for what the items become on the way out.
 pub(crate) const FEED_CHUNKS: usize = 1024;
 /// What an item costs beside its key, value and headers, bytes.

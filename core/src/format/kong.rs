@@ -78,7 +78,10 @@ pub fn encode(request: &Request, forward: Forward) -> Result<Vec<u8>, FormatErro
     if forward.body {
         put_body(&mut message, request, content_type.as_deref(), charset)?;
     }
-    serde_json::to_vec(&message).map_err(|error| FormatError::Encode(error.to_string()))
+    // Room for a body of plain text twice, as itself and as its arguments, and for its headers.
+    let mut text = Vec::with_capacity(2 * request.body.len() + MESSAGE_BYTES);
+    let written = serde_json::to_writer(&mut text, &message);
+    written.map(|()| text).map_err(|error| FormatError::Encode(error.to_string()))
 }
 
 fn header_args(request: &Request) -> Args<'_> {
@@ -130,6 +133,9 @@ fn part_args<'a>(content_type: &str, body: &'a [u8]) -> Result<Args<'a>, FormatE
     multipart::parse(content_type, body)?.into_iter().for_each(|part| args.insert_part(part));
     Ok(args)
 }
+
+/// Bytes of a message without its body: method, path and a dozen headers.
+const MESSAGE_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

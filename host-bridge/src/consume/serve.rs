@@ -24,12 +24,14 @@ use super::query::{self, Media, Query};
 use super::refusal::{Code, Refusal};
 use super::start::{Given, Start};
 use crate::clusters::Clusters;
-use crate::limits::{FEED_CHUNKS, RETRY_AFTER_SECONDS};
+use crate::limits::{FEED_CHUNKS, FEED_PAGES, RETRY_AFTER_SECONDS};
 use crate::reply;
 
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, FeedReader>,
+    /// Pages at a time.
+    pages: Semaphore,
     /// Memory for pages, in chunks.
     budget: Arc<Semaphore>,
 }
@@ -48,7 +50,8 @@ impl Readers {
             Some((name.clone(), FeedReader::new(feed.clone(), consumer)))
         };
         let feeds = feeds.feeds.iter().filter_map(reader).collect();
-        Self { feeds, budget: Arc::new(Semaphore::new(FEED_CHUNKS)) }
+        let (pages, budget) = (Semaphore::new(FEED_PAGES), Arc::new(Semaphore::new(FEED_CHUNKS)));
+        Self { feeds, pages, budget }
     }
 
     fn feed(&self, path: Result<Path<String>, PathRejection>) -> Result<&FeedReader, Refusal> {
@@ -105,6 +108,10 @@ async fn page(
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
     }
+    let Ok(_page) = readers.pages.try_acquire() else {
+        let message = "as many pages as may be read at a time are under way: ask again later";
+        return Err(Code::Overloaded.because(message));
+    };
     let page = reader.page(&query, &readers.budget, shutdown).await?;
     let next_cursor = page.cursor.encode(reader.feed.encode_message_id);
     let body = body(media, reader, &query, &page, &next_cursor);
