@@ -256,6 +256,50 @@ async fn a_position_that_is_not_in_the_log_is_told_never_skipped() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_is_told_once_and_read_from_its_start() -> anyhow::Result<()>
+{
+    let feeds = Feeds::start(KafkaVersion::V4_3).await?;
+    for partition in [0, 0, 1] {
+        feeds.write(partition, "old").await?;
+    }
+    let before = feeds.page("orders", "timeout=0").await?;
+    assert_eq!(before.items.len(), 3);
+    feeds.kafka.delete_topic("orders").await?;
+    feeds.kafka.create_topic("orders", 3).await?;
+    for partition in [0, 0, 0, 2] {
+        feeds.write(partition, "new").await?;
+    }
+    let (mut cursor, mut items, mut reasons) = (before.next, Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let page = feeds.page("orders", &format!("cursor={cursor}&timeout=500")).await?;
+        let gaps = page.body["gaps"].as_array().context("gaps")?;
+        reasons.extend(gaps.iter().map(|gap| gap["reason"].clone()));
+        items.extend(page.items);
+        cursor = page.next;
+    }
+    let read: BTreeSet<_> = items.iter().collect();
+    assert_eq!((items.len(), read.len()), (4, 4), "{items:?}");
+    assert!(items.iter().all(|item| item.content == "new"), "{items:?}");
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "recreated"));
+    assert!(reasons.len() <= 3, "{reasons:?}: once a partition");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_many_mib_arrives_whole() -> anyhow::Result<()> {
+    let feeds = Feeds::start(KafkaVersion::V4_3).await?;
+    // In JSON a control character takes six bytes.
+    let value = "\u{1}".repeat(900_000);
+    for partition in [0, 0, 0, 0] {
+        feeds.write(partition, &value).await?;
+    }
+    let page = feeds.page("orders", "from=earliest&min=4&timeout=10000").await?;
+    assert_eq!(page.items.len(), 4);
+    assert!(page.items.iter().all(|item| item.content == value));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_has_the_media_type_that_is_asked_for() -> anyhow::Result<()> {
     let feeds = Feeds::start(KafkaVersion::V4_3).await?;
     feeds.write(0, "one\nline").await?;

@@ -151,7 +151,11 @@ pub(crate) const FEED_PATIENCE: Duration = Duration::from_secs(6);
 /// How old what brokers said of a topic's partitions may be when a page begins. A partition that was
 /// added meanwhile is read from its log start by a later page.
 pub(crate) const FEED_KNOWN: Duration = Duration::from_secs(1);
+/// How much longer than its `timeout` a page may take while brokers do not answer.
+pub(crate) const FEED_GRACE: Duration = Duration::from_secs(2);
 /// A page with as many items as are worth a reply waits so long for one more.
 pub(crate) const FEED_QUIET: Duration = Duration::from_millis(100);
 /// What readers wait whom the bridge cannot serve now.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
+/// Bytes of a page that go out at a time.
+pub(crate) const FEED_PIECE_BYTES: usize = 64 * 1024;

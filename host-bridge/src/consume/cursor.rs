@@ -196,7 +196,9 @@ pub(super) fn is_topic(name: &str) -> bool {
 }
 
 fn malformed(reason: impl AsRef<str>) -> Refusal {
-    Code::CursorMalformed.because(format!("cursor: {}", reason.as_ref()))
+    let reason = reason.as_ref();
+    let reason = reason.get(..reason.floor_char_boundary(REASON_BYTES)).unwrap_or_default();
+    Code::CursorMalformed.because(format!("cursor: {reason}"))
 }
 
 /// Bytes of a cursor that is read: more fits into no header line of common gateways.
@@ -204,6 +206,8 @@ const CURSOR_BYTES: usize = 8192;
 /// Bytes of a plain cursor at open. Its base64 takes 7,852, so the offsets' digits have room to grow
 /// before a bridge would have to refuse its own cursor.
 const PLAIN_BYTES: usize = 5888;
+/// Bytes of what is said of a malformed one, which is quoted.
+const REASON_BYTES: usize = 256;
 /// Bytes of a topic's name, by Kafka's rule.
 const TOPIC_BYTES: usize = 249;
 const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(

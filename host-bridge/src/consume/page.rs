@@ -1,6 +1,6 @@
 //! A page of a feed: its start in every partition, and the records that come within a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,9 @@ use super::feeds::{Feed, Reset};
 use super::query::Query;
 use super::refusal::{Code, Refusal};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
-use crate::limits::{FEED_CHUNK_BYTES, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET, ITEM_OVERHEAD_BYTES};
+use crate::limits::{
+    FEED_CHUNK_BYTES, FEED_GRACE, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET, ITEM_OVERHEAD_BYTES,
+};
 
 /// A feed, and what reads it.
 pub(crate) struct FeedReader {
@@ -76,7 +78,12 @@ impl FeedReader {
         shutdown: &CancellationToken,
     ) -> Result<Page, Refusal> {
         let deadline = Instant::now() + query.timeout;
-        let (cursor, gaps) = self.open(&query.start, query.topics.as_deref()).await?;
+        let within = FEED_PATIENCE.min(query.timeout + FEED_GRACE);
+        let open = self.open(&query.start, query.topics.as_deref(), within);
+        let Some(opened) = shutdown.run_until_cancelled(open).await else {
+            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
+        };
+        let (cursor, gaps) = opened?;
         cursor.check_width()?;
         let (items, memory) = (Vec::new(), Vec::new());
         let page = Page { items, cursor, gaps, lag: 0, error: None, memory };
@@ -97,6 +104,7 @@ impl FeedReader {
         &self,
         start: &Given,
         topics: Option<&[String]>,
+        within: Duration,
     ) -> Result<(Cursor, Vec<Gap>), Refusal> {
         let scope = Scope {
             feed: FeedTopics::List(&self.feed.topics),
@@ -105,12 +113,11 @@ impl FeedReader {
             check_topic_existence: self.feed.check_topic_existence,
         };
         let asked = topics.unwrap_or(&self.feed.topics);
-        let starts = match scope.starts(start, &self.known(asked, FEED_KNOWN).await?) {
-            // What is known may be older than the partition.
-            Err(refusal) if refusal.code == Code::CursorUnknownPartition => {
-                scope.starts(start, &self.known(asked, Duration::ZERO).await?)
-            }
-            other => other,
+        let starts = scope.starts(start, &self.known(asked, FEED_KNOWN, within).await?);
+        // What is known may be older than the partition or the topic.
+        let starts = match is_as_expected(&starts) {
+            true => starts,
+            false => scope.starts(start, &self.known(asked, Duration::ZERO, within).await?),
         };
         let Starts { topics, mut gaps } = starts?;
         let (mut cursor, mut open) =
@@ -129,7 +136,7 @@ impl FeedReader {
             }
             cursor.topics.insert(topic, positions);
         }
-        self.resolve(&mut cursor, open).await?;
+        self.resolve(&mut cursor, open, within).await?;
         for gap in &mut gaps {
             let positions = cursor.topics.get(&gap.topic);
             let position = positions.and_then(|found| found.partitions.get(&gap.partition));
@@ -145,29 +152,30 @@ impl FeedReader {
         &self,
         topics: &[String],
         age: Duration,
+        within: Duration,
     ) -> Result<BTreeMap<String, KnownTopic>, Refusal> {
         let of_feed = topics.iter().filter(|topic| self.feed.topics.contains(topic));
         let asking = of_feed.map(|topic| async move {
             let said = self.lock_known().get(topic).copied();
             match said.filter(|(at, _)| at.elapsed() < age) {
                 Some((_, known)) => (topic, Ok(known)),
-                None => (topic, self.ask(topic).await),
+                None => (topic, self.ask(topic, within).await),
             }
         });
         let mut known = BTreeMap::new();
         for (topic, answer) in join_all(asking).await {
             match answer {
                 Ok(found) => drop(known.insert(topic.clone(), found)),
-                Err(Reason::UnknownTopic) => {}
+                Err(reason) if is_unknown_topic(&reason) => {}
                 Err(reason) => return Err(refused(topic, &reason)),
             }
         }
         Ok(known)
     }
 
-    async fn ask(&self, topic: &str) -> Result<KnownTopic, Reason> {
-        let found = self.consumer.partitions(topic, FEED_PATIENCE).await?;
-        let tag = found.id.and_then(|id| u32::try_from(id >> 96).ok());
+    async fn ask(&self, topic: &str, within: Duration) -> Result<KnownTopic, Reason> {
+        let found = self.consumer.partitions(topic, within).await?;
+        let tag = found.id.and_then(tag_of);
         let partitions = i32::try_from(found.leaders.len()).unwrap_or(i32::MAX);
         let known = KnownTopic { tag, partitions };
         self.lock_known().insert(topic.to_owned(), (Instant::now(), known));
@@ -184,6 +192,7 @@ impl FeedReader {
         &self,
         cursor: &mut Cursor,
         mut open: Vec<(String, i32, At)>,
+        within: Duration,
     ) -> Result<(), Refusal> {
         let count = open.len();
         let mut failures = Vec::new();
@@ -193,7 +202,7 @@ impl FeedReader {
             open = others;
             let asked: Vec<_> =
                 these.iter().map(|(topic, partition, _)| (topic.as_str(), *partition)).collect();
-            let answers = self.consumer.offsets(&asked, at, FEED_PATIENCE).await;
+            let answers = self.consumer.offsets(&asked, at, within).await;
             for ((topic, partition, _), answer) in these.into_iter().zip(answers) {
                 let position = match answer {
                     Ok(next) => Position::Offset { next, epoch: None },
@@ -238,19 +247,24 @@ impl Reading<'_> {
             let enough = self.page.items.len() >= self.query.min;
             let wait = if enough { left.min(FEED_QUIET) } else { left };
             let asked = self.positions();
-            if asked.is_empty() {
-                tokio::time::sleep(left.min(FEED_QUIET)).await;
-            }
             let borrowed: Vec<_> = asked
                 .iter()
                 .map(|(topic, partition, next)| (&**topic, *partition, *next))
                 .collect();
             let answers = self.reader.consumer.fetch(&borrowed, FEED_CHUNK_BYTES, wait).await;
             let before = self.page.items.len();
-            let (mut fetched, mut failed) = (Vec::new(), 0);
+            let (mut fetched, mut failed, mut recreated) = (Vec::new(), 0, BTreeSet::new());
             for ((topic, partition, next), answer) in asked.into_iter().zip(answers) {
                 match answer {
+                    Ok(found) if self.is_of_another_topic(&topic, &found) => {
+                        recreated.insert(topic);
+                    }
+                    Err(ReadError::Recreated) => drop(recreated.insert(topic)),
                     Ok(found) => fetched.push((topic, partition, found)),
+                    // It is waited for.
+                    Err(ReadError::Refused(reason))
+                        if is_unknown_topic(&reason) && !self.reader.feed.check_topic_existence => {
+                    }
                     Err(ReadError::Unavailable(reason)) => {
                         failed += 1;
                         unavailable = Some(refused(&topic, &reason));
@@ -258,7 +272,15 @@ impl Reading<'_> {
                     Err(error) => self.go_on_after(&topic, partition, next, &error).await?,
                 }
             }
+            // Also what its other partitions gave: it was read at offsets of the former topic.
+            fetched.retain(|(topic, ..)| !recreated.contains(topic));
+            for topic in recreated {
+                self.start_anew(&topic).await?;
+            }
             let nobody_answers = fetched.is_empty() && failed > 0;
+            if fetched.is_empty() {
+                tokio::time::sleep(left.min(FEED_QUIET)).await;
+            }
             self.take(fetched);
             let is_quiet = self.page.items.len() == before;
             if Instant::now() >= deadline || (is_quiet && enough) {
@@ -297,7 +319,7 @@ impl Reading<'_> {
                 }
             }
         }
-        match self.reader.resolve(&mut self.page.cursor, open).await {
+        match self.reader.resolve(&mut self.page.cursor, open, FEED_GRACE).await {
             Err(refusal) if refusal.code == Code::KafkaUnavailable => Ok(()),
             other => other,
         }
@@ -357,6 +379,8 @@ impl Reading<'_> {
         let id = self.page.cursor.encode(self.reader.feed.encode_message_id);
         self.bytes += length(&record.key) + length(&record.value) + headers + id.len();
         self.bytes += ITEM_OVERHEAD_BYTES;
+        // As it came it would keep its whole batch, of up to 64 MiB.
+        let record = record.detached();
         self.page.items.push(Item { topic: topic.to_owned(), partition, record, id });
     }
 
@@ -370,7 +394,7 @@ impl Reading<'_> {
         error: &ReadError,
     ) -> Result<(), Refusal> {
         let moved = match (error, self.reader.feed.reset) {
-            (ReadError::OutOfRange { .. } | ReadError::Recreated, Reset::None) => {
+            (ReadError::OutOfRange { .. }, Reset::None) => {
                 return self
                     .end(Code::OffsetOutOfRange.because(format!("{topic}-{partition}: {error}")));
             }
@@ -380,7 +404,6 @@ impl Reading<'_> {
                 let to = if reset == Reset::Earliest { *log_start } else { *log_end };
                 Some((to, reason))
             }
-            (ReadError::Recreated, _) => Some((0, GapReason::Recreated)),
             (ReadError::TooLarge { next_offset, .. }, _) => {
                 Some((*next_offset, GapReason::TooLarge))
             }
@@ -396,6 +419,33 @@ impl Reading<'_> {
         self.move_to(topic, partition, to);
         let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
         self.page.gaps.push(Gap { topic, partition, from, to, reason });
+        Ok(())
+    }
+
+    /// Whether records are of a topic of the same name that was created since.
+    fn is_of_another_topic(&self, topic: &str, found: &Fetched) -> bool {
+        let tag = self.page.cursor.topics.get(topic).and_then(|positions| positions.tag);
+        tag.zip(found.topic_id.and_then(tag_of)).is_some_and(|(ours, theirs)| ours != theirs)
+    }
+
+    /// A topic was deleted and created again: its new log is read from its start.
+    async fn start_anew(&mut self, topic: &str) -> Result<(), Refusal> {
+        if self.reader.feed.reset == Reset::None {
+            let message = format!("the topic `{topic}` was deleted and created again");
+            return self.end(Code::OffsetOutOfRange.because(message));
+        }
+        let known = self.reader.ask(topic, FEED_GRACE).await;
+        let known = known.map_err(|reason| refused(topic, &reason))?;
+        let Some(positions) = self.page.cursor.topics.get_mut(topic) else { return Ok(()) };
+        positions.tag = known.tag;
+        let before = std::mem::take(&mut positions.partitions);
+        let start = |partition| (partition, Position::Offset { next: 0, epoch: None });
+        positions.partitions = (0..known.partitions).map(start).collect();
+        for (partition, position) in before {
+            let Position::Offset { next, .. } = position else { continue };
+            let (topic, from, to) = (topic.to_owned(), Some(next), Some(0));
+            self.page.gaps.push(Gap { topic, partition, from, to, reason: GapReason::Recreated });
+        }
         Ok(())
     }
 
@@ -417,11 +467,37 @@ impl Reading<'_> {
     }
 }
 
+/// The beginning of a topic's id, by which a cursor knows it.
+fn tag_of(id: u128) -> Option<u32> {
+    u32::try_from(id >> 96).ok()
+}
+
+/// Whether nothing in a start contradicts what is known of the topics.
+fn is_as_expected(starts: &Result<Starts, Refusal>) -> bool {
+    match starts {
+        Ok(starts) => starts.gaps.iter().all(|gap| gap.reason != GapReason::Recreated),
+        Err(refusal) => {
+            !matches!(refusal.code, Code::CursorUnknownPartition | Code::OffsetOutOfRange)
+        }
+    }
+}
+
+/// Also where brokers have been asked for less than the 5 s after which they are believed.
+fn is_unknown_topic(reason: &Reason) -> bool {
+    match reason {
+        Reason::UnknownTopic => true,
+        Reason::DeadlineExceeded { last: Some(last) } => matches!(**last, Reason::UnknownTopic),
+        _ => false,
+    }
+}
+
 /// What a reader is told of a client's reason.
 fn refused(topic: &str, reason: &Reason) -> Refusal {
     let chain = format!("{topic}: {}", reason.chain());
     match reason {
-        Reason::UnknownTopic => Code::TopicNotFound.because(format!("there is no topic `{topic}`")),
+        reason if is_unknown_topic(reason) => {
+            Code::TopicNotFound.because(format!("there is no topic `{topic}`"))
+        }
         Reason::InvalidTopic => Code::TopicNotFound.because(chain),
         Reason::Unauthorized { .. } => {
             Code::TopicNotAllowed.because(format!("the topic `{topic}` may not be read"))

@@ -1,6 +1,7 @@
 //! The routes of feeds, on listeners, a runtime and a budget of their own.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
+use futures_util::stream;
 use kafka_client::{ConsumerConfig, IsolationLevel as Isolation};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -24,14 +26,16 @@ use super::query::{self, Media, Query};
 use super::refusal::{Code, Refusal};
 use super::start::{Given, Start};
 use crate::clusters::Clusters;
-use crate::limits::{FEED_CHUNKS, FEED_PAGES, RETRY_AFTER_SECONDS};
+use crate::limits::{
+    FEED_CHUNKS, FEED_PAGES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
+};
 use crate::reply;
 
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, FeedReader>,
     /// Pages at a time.
-    pages: Semaphore,
+    pages: Arc<Semaphore>,
     /// Memory for pages, in chunks.
     budget: Arc<Semaphore>,
 }
@@ -50,7 +54,8 @@ impl Readers {
             Some((name.clone(), FeedReader::new(feed.clone(), consumer)))
         };
         let feeds = feeds.feeds.iter().filter_map(reader).collect();
-        let (pages, budget) = (Semaphore::new(FEED_PAGES), Arc::new(Semaphore::new(FEED_CHUNKS)));
+        let [pages, budget] =
+            [FEED_PAGES, FEED_CHUNKS].map(|count| Arc::new(Semaphore::new(count)));
         Self { feeds, pages, budget }
     }
 
@@ -108,7 +113,7 @@ async fn page(
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
     }
-    let Ok(_page) = readers.pages.try_acquire() else {
+    let Ok(permit) = Arc::clone(&readers.pages).try_acquire_owned() else {
         let message = "as many pages as may be read at a time are under way: ask again later";
         return Err(Code::Overloaded.because(message));
     };
@@ -129,7 +134,13 @@ async fn page(
     for (name, value) in own_headers {
         response = response.header(name, value);
     }
-    response.body(body.into()).map_err(|error| Code::Internal.because(error.to_string()))
+    // In pieces: a page may be larger than the replies that a connection may leave unread.
+    let pieces = stream::unfold((body, permit, page), |(mut rest, permit, page)| async {
+        let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, permit, page)))
+    });
+    let body = Body::from_stream(pieces);
+    response.body(body).map_err(|error| Code::Internal.because(error.to_string()))
 }
 
 /// Values of a header's lines that are text.
@@ -235,7 +246,7 @@ async fn cursor(
     let found = async {
         let reader = readers.feed(path)?;
         let at = query::at(parts.uri.query().unwrap_or_default())?;
-        let (cursor, _) = reader.open(&Given::From(at), None).await?;
+        let (cursor, _) = reader.open(&Given::From(at), None, FEED_PATIENCE).await?;
         cursor.check_width()?;
         let mut partitions = Vec::new();
         for (topic, positions) in &cursor.topics {
@@ -257,7 +268,7 @@ async fn cursor(
 /// Where a reader whose position is gone may go on.
 async fn both_ends(reader: &FeedReader) -> Value {
     let end = async |start| {
-        let (cursor, _) = reader.open(&Given::From(start), None).await.ok()?;
+        let (cursor, _) = reader.open(&Given::From(start), None, FEED_PATIENCE).await.ok()?;
         Some(cursor.encode(reader.feed.encode_message_id))
     };
     json!({ "earliest": end(Start::Earliest).await, "latest": end(Start::Latest).await })

@@ -77,6 +77,19 @@ impl Iterator for Records {
     }
 }
 
+impl StoredRecord {
+    /// The record in memory of its own. Its parts are slices of its batch, and keep all of it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let copy = |part: &Option<Bytes>| part.as_deref().map(Bytes::copy_from_slice);
+        let headers = Headers {
+            count: self.headers.count,
+            bytes: Bytes::copy_from_slice(&self.headers.bytes),
+        };
+        Self { key: copy(&self.key), value: copy(&self.value), headers, ..self.clone() }
+    }
+}
+
 impl Headers {
     /// Number of headers.
     pub fn len(&self) -> usize {
