@@ -106,7 +106,7 @@ async fn too_few(version: KafkaVersion) -> anyhow::Result<()> {
     assert!(early.is_none(), "told as written by one replica: {early:?}");
     let is_refused = |told: &&SentRecord| {
         matches!(&told.outcome, Outcome::NotWritten(reason)
-            if reason.to_string().contains("NOT_ENOUGH_REPLICAS"))
+            if reason.chain().contains("NOT_ENOUGH_REPLICAS"))
     };
     let refused = hurried.iter().filter(is_refused).count();
     assert!(refused > 500, "{refused} are told why");
