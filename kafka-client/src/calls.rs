@@ -95,6 +95,17 @@ fn pause(throttle_time_ms: i32) -> Duration {
 /// Bytes of the correlation id in front of every answer.
 pub(crate) const CORRELATION_BYTES: usize = 4;
 
+/// A broker's answer to the request of correlation id 1, for tests of a call.
+#[cfg(test)]
+fn answered(api: &Api, version: i16, response: &impl Encodable) -> Bytes {
+    let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
+    if api.is_flexible(version) && api != &API_VERSIONS {
+        bytes.extend_from_slice(&[0]);
+    }
+    response.encode(&mut bytes, version).unwrap();
+    bytes.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;

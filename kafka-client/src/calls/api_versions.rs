@@ -82,12 +82,11 @@ impl Call for AskVersions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn answer(version: i16, response: &ApiVersionsResponse) -> Bytes {
-        let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
-        response.encode(&mut bytes, version).unwrap();
-        bytes.freeze()
+        answered(&API_VERSIONS, version, response)
     }
 
     fn response() -> ApiVersionsResponse {

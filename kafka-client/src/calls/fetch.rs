@@ -294,6 +294,7 @@ mod tests {
     use kafka_protocol::messages::fetch_response::LeaderIdAndEpoch;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn call() -> Fetch {
@@ -335,12 +336,7 @@ mod tests {
             FETCH_WITH_IDS.. => topic.with_topic_id(Uuid::from_u128(topic_id)),
             _ => topic.with_topic(TopicName(StrBytes::from_static_str("orders"))),
         };
-        let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
-        if FETCH.is_flexible(version) {
-            bytes.extend_from_slice(&[0]);
-        }
-        response.with_responses(vec![topic]).encode(&mut bytes, version).unwrap();
-        bytes.freeze()
+        answered(&FETCH, version, &response.with_responses(vec![topic]))
     }
 
     #[test]

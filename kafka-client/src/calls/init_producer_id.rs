@@ -61,24 +61,18 @@ impl Call for AskProducerId {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use kafka_protocol::protocol::Decodable;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn answer(version: i16, code: i16, producer_id: i64) -> Bytes {
-        let mut bytes = BytesMut::from(&[0, 0, 0, 1][..]);
-        if INIT_PRODUCER_ID.is_flexible(version) {
-            bytes.extend_from_slice(&[0]);
-        }
-        InitProducerIdResponse::default()
+        let response = InitProducerIdResponse::default()
             .with_error_code(code)
             .with_producer_id(ProducerId(producer_id))
-            .with_producer_epoch(0)
-            .encode(&mut bytes, version)
-            .unwrap();
-        bytes.freeze()
+            .with_producer_epoch(0);
+        answered(&INIT_PRODUCER_ID, version, &response)
     }
 
     #[test]

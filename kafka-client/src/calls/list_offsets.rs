@@ -126,6 +126,7 @@ impl Call for ListOffsets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn answer(version: i16) -> Bytes {
@@ -136,13 +137,8 @@ mod tests {
         let name = TopicName(StrBytes::from_static_str("orders"));
         let topic =
             ListOffsetsTopicResponse::default().with_name(name).with_partitions(vec![partition]);
-        let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
-        if LIST_OFFSETS.is_flexible(version) {
-            bytes.extend_from_slice(&[0]);
-        }
         let response = ListOffsetsResponse::default().with_topics(vec![topic]);
-        response.encode(&mut bytes, version).unwrap();
-        bytes.freeze()
+        answered(&LIST_OFFSETS, version, &response)
     }
 
     #[test]

@@ -203,6 +203,7 @@ mod tests {
     use kafka_protocol::messages::BrokerId;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn answer(version: i16, index: i32) -> Bytes {
@@ -217,16 +218,9 @@ mod tests {
         let topic = MetadataResponseTopic::default()
             .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
             .with_partitions(vec![partition]);
-        let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
-        if METADATA.is_flexible(version) {
-            bytes.extend_from_slice(&[0]);
-        }
-        MetadataResponse::default()
-            .with_brokers(vec![broker])
-            .with_topics(vec![topic])
-            .encode(&mut bytes, version)
-            .unwrap();
-        bytes.freeze()
+        let response =
+            MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic]);
+        answered(&METADATA, version, &response)
     }
 
     #[test]
@@ -259,10 +253,8 @@ mod tests {
             MetadataResponseTopic::default().with_name(Some(name))
         };
         let bytes = |topics| {
-            let mut bytes = bytes::BytesMut::from(&[0, 0, 0, 1][..]);
             let topics = (0..topics).map(topic).collect();
-            MetadataResponse::default().with_topics(topics).encode(&mut bytes, 4).unwrap();
-            bytes.freeze()
+            answered(&METADATA, 4, &MetadataResponse::default().with_topics(topics))
         };
         let all = AskMetadata { topics: TopicsAsked::All, asks_operations: false };
         assert!(decode(&all, 4, bytes(TOPICS_LISTED)).is_ok());

@@ -221,6 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::decode;
 
     fn ours(call: &Append, version: i16) -> Vec<u8> {
@@ -294,12 +295,7 @@ mod tests {
         let topic = TopicProduceResponse::default()
             .with_name(TopicName(StrBytes::from_static_str("orders")))
             .with_partition_responses(vec![partition]);
-        let mut bytes = BytesMut::from(&[0, 0, 0, 1][..]);
-        if PRODUCE.is_flexible(version) {
-            bytes.extend_from_slice(&[0]);
-        }
-        response.with_responses(vec![topic]).encode(&mut bytes, version).unwrap();
-        bytes.freeze()
+        answered(&PRODUCE, version, &response.with_responses(vec![topic]))
     }
 
     #[test]

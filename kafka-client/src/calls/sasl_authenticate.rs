@@ -69,25 +69,19 @@ impl Call for Prove {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     fn answer(version: i16, bytes: usize) -> Bytes {
-        let mut frame = BytesMut::from(&[0, 0, 0, 1][..]);
-        if SASL_AUTHENTICATE.is_flexible(version) {
-            frame.extend_from_slice(&[0]);
-        }
-        SaslAuthenticateResponse::default()
+        let response = SaslAuthenticateResponse::default()
             .with_error_code(58)
             .with_error_message(Some(StrBytes::from_static_str("no")))
             .with_auth_bytes(vec![7; bytes].into())
-            .with_session_lifetime_ms(if version > 0 { 3000 } else { 0 })
-            .encode(&mut frame, version)
-            .unwrap();
-        frame.freeze()
+            .with_session_lifetime_ms(if version > 0 { 3000 } else { 0 });
+        answered(&SASL_AUTHENTICATE, version, &response)
     }
 
     #[test]

@@ -50,22 +50,19 @@ impl Call for ChooseMechanism {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
 
     use super::*;
+    use crate::calls::answered;
     use crate::calls::{decode, encode};
 
     #[test]
     fn the_version_of_framed_sasl_encodes_and_is_understood() {
         assert!(encode(&ChooseMechanism("PLAIN"), 1, 1, "me").is_ok());
-        let mut bytes = BytesMut::from(&[0, 0, 0, 1][..]);
         let mechanisms = vec![StrBytes::from_static_str("GSSAPI")];
-        SaslHandshakeResponse::default()
-            .with_error_code(33)
-            .with_mechanisms(mechanisms)
-            .encode(&mut bytes, 1)
-            .unwrap();
-        let (got, _) = decode(&ChooseMechanism("PLAIN"), 1, bytes.freeze()).unwrap();
+        let response =
+            SaslHandshakeResponse::default().with_error_code(33).with_mechanisms(mechanisms);
+        let bytes = answered(&SASL_HANDSHAKE, 1, &response);
+        let (got, _) = decode(&ChooseMechanism("PLAIN"), 1, bytes).unwrap();
         assert_eq!(got, MechanismsAnswer { code: 33, mechanisms: vec!["GSSAPI".into()] });
     }
 

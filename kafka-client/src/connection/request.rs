@@ -12,7 +12,7 @@ use crate::frame::{Frame, FrameError};
 use crate::sasl::SaslFault;
 use crate::versions::NoCommonVersion;
 
-/// Why a connection ended; every waiter is told the same.
+/// Why a connection ended: all waiters fail with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LostReason {
     #[error("the broker closed the connection")]
@@ -57,7 +57,7 @@ pub(crate) struct Lost {
     pub(crate) handed_over: bool,
 }
 
-/// Who is told about a request; called by the task that owns the socket.
+/// What waits for the end of a request; called by the task that owns the socket.
 pub(super) trait Waiter: Send {
     /// The socket took the last byte. Gives the waiter back if an answer is due.
     fn handed_over(self: Box<Self>) -> Option<Box<dyn Waiter>>;

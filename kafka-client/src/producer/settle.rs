@@ -171,8 +171,8 @@ impl Ledger {
     }
 }
 
-/// The duty to settle one batch. Whoever drops it has settled it, as given up: no way out of the
-/// code, a panic included, leaves a record without an outcome or its memory reserved.
+/// The duty to settle one batch. When it is dropped the batch is settled as given up, so that no return
+/// and no panic leaves a record without an outcome or its memory reserved.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) cell: Arc<OutcomeCell>,

@@ -1,6 +1,6 @@
 //! What an answer, or the lack of one, means for its batch (pure).
 //!
-//! `NotWritten` is told only with a proof for every attempt. Two things that look like a proof are
+//! `NotWritten` needs a proof for every attempt. Two things that look like a proof are
 //! none. With acks=all a leader appends first and may then lose the partition while it waits for its
 //! followers: its NOT_LEADER_OR_FOLLOWER carries the offset at which it appended, and the next leader
 //! may have the batch. And a later refusal says nothing of an earlier attempt: a topic whose ACL was

@@ -1,4 +1,4 @@
-//! The codecs of a batch: levels on the way out, a limit in bytes on the way in.
+//! The codecs of a batch: levels of compression, and a limit in bytes of what is decompressed.
 //!
 //! Framing is Kafka's: gzip with one or several members, Snappy in xerial's frame (or raw, as
 //! librdkafka writes it), LZ4 frames of independent blocks, zstd frames.
@@ -110,7 +110,7 @@ impl fmt::Debug for Encoder {
     }
 }
 
-/// A codec fails on the way out only for want of memory; the batch can still leave as it is.
+/// A codec fails to compress only for want of memory; the batch can still leave as it is.
 fn not_compressed(error: io::Error) {
     tracing::warn!(%error, "sent_without_compression");
 }

@@ -1,4 +1,4 @@
-//! The records of a batch on the way in, read one by one from the bytes they are in.
+//! The records of a batch that was read, decoded one by one from the bytes they are in.
 
 use std::fmt;
 

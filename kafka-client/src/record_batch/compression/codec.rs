@@ -1,4 +1,4 @@
-//! What all codecs have in common: a context on the way out, a limit in bytes on the way in.
+//! What all codecs have in common: a context to compress with, and a limit in bytes to decompress to.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::limits::INFLATED_FIRST_BYTES;
 use crate::record_batch::error::BatchError;
 
-/// The way out of one codec.
+/// One codec's compressor.
 pub(super) trait Encode: Send {
     /// Appends the whole of `plain` to `out`, compressed, and is ready for the next.
     fn encode(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()>;

@@ -1,4 +1,4 @@
-//! Snappy: in the frame of xerial's snappy-java on the way out, in it or raw on the way in.
+//! Snappy: compressed into the frame of xerial's snappy-java, decompressed from it or raw.
 //!
 //! The frame is a header of 16 bytes, then blocks of up to 32 KiB, each behind its compressed
 //! length as a big-endian i32.
