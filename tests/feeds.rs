@@ -227,6 +227,8 @@ async fn a_cursor_is_read_in_each_spelling_and_a_wrong_one_says_what_is_wrong() 
     assert_eq!(clamped.body["pagination"]["limit"], 10_000);
     let wrong = Request::post("/v1/feeds/orders/messages", "x").send(feeds.port).await?;
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET")));
+    let head = Request::new("HEAD", "/v1/feeds/orders").send(feeds.port).await?;
+    assert_eq!((head.status, head.header("allow")), (405, Some("GET")));
     Ok(())
 }
 

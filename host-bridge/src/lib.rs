@@ -7,6 +7,7 @@ mod batches;
 mod body;
 mod bridge;
 mod check;
+mod clock;
 mod clusters;
 mod config;
 mod connection;

@@ -55,7 +55,7 @@ pub(crate) const AWAY_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) const PROFILES_MAX: usize = 4096;
 /// Refused profiles that are told of, the latest ones.
 pub(crate) const REFUSED_PROFILES: usize = 100;
-/// Bytes of the reason that is told of a refused profile: a filter's names may have any length.
+/// Bytes of the reason for which a profile was refused: a filter's names may have any length.
 pub(crate) const REFUSAL_BYTES: usize = 1024;
 /// A refused profile that no filter asks for any more is forgotten after this.
 pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(300);
@@ -141,7 +141,7 @@ pub(crate) const FEED_CHUNK_BYTES: usize = 256 * 1024;
 /// Pages at a time: each has a connection to each broker that it waits for, and a client has 64 to a
 /// broker.
 pub(crate) const FEED_PAGES: usize = 64;
-/// Chunks of all readers together: 512 MiB, half of them for what the items become on the way out.
+/// Chunks of all readers together: 512 MiB, half of them for the bytes of the replies.
 pub(crate) const FEED_CHUNKS: usize = 1024;
 /// What an item costs beside its key, value and headers, bytes.
 pub(crate) const ITEM_OVERHEAD_BYTES: usize = 256;

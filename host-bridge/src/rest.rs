@@ -1,7 +1,7 @@
 //! `POST /v1/clusters/{cluster}/topics/{topic}`: one record without a filter.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -15,6 +15,7 @@ use kafka_upstream_core::wire::Delivery;
 
 use crate::batches;
 use crate::bridge::Bridge;
+use crate::clock::now_ms;
 use crate::failing::Topics;
 use crate::reply::{from_core, refusal};
 
@@ -77,11 +78,6 @@ fn record_headers(headers: &HeaderMap) -> Vec<Header<'_>> {
             Some((name.as_bytes(), Some(value.as_bytes())))
         })
         .collect()
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How long a record of this route may take.

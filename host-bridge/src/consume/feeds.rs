@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kafka_client::IsolationLevel;
+
 use crate::config::{ConfigError, Listen, field};
 
 use super::cursor::is_topic;
@@ -41,13 +43,6 @@ pub(crate) enum Reset {
     Earliest,
     Latest,
     None,
-}
-
-/// `isolation_level`, as Kafka's consumers have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IsolationLevel {
-    ReadCommitted,
-    ReadUncommitted,
 }
 
 /// What keys or values are.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::{At, Consumer, Fetched, ReadError, Reason, StoredRecord};
@@ -15,6 +15,7 @@ use super::feeds::{Feed, Reset};
 use super::query::Query;
 use super::refusal::{Code, Refusal};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
+use crate::clock::now_ms;
 use crate::limits::{
     FEED_CHUNK_BYTES, FEED_GRACE, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET, ITEM_OVERHEAD_BYTES,
 };
@@ -38,7 +39,7 @@ pub(crate) struct Page {
     /// Why there are not more items.
     pub(crate) error: Option<Refusal>,
     /// Memory for the items, given back with them.
-    memory: Vec<OwnedSemaphorePermit>,
+    pub(crate) memory: Vec<OwnedSemaphorePermit>,
 }
 
 /// A record, and where to go on behind it.
@@ -224,16 +225,14 @@ impl FeedReader {
                 }
             }
         }
-        match failures.pop() {
-            Some(failure) if failures.len() + 1 == count => Err(failure),
-            _ => Ok(()),
-        }
+        // With none to resolve there is none that failed.
+        let last = if failures.len() == count { failures.pop() } else { None };
+        last.map_or(Ok(()), Err)
     }
 }
 
 impl Reading<'_> {
     async fn read(&mut self, deadline: Instant) -> Result<(), Refusal> {
-        let mut unavailable = None;
         while !self.is_full() && self.page.error.is_none() {
             if !self.take_memory() {
                 if self.page.items.is_empty() {
@@ -253,7 +252,8 @@ impl Reading<'_> {
                 .collect();
             let answers = self.reader.consumer.fetch(&borrowed, FEED_CHUNK_BYTES, wait).await;
             let before = self.page.items.len();
-            let (mut fetched, mut failed, mut recreated) = (Vec::new(), 0, BTreeSet::new());
+            let (mut fetched, mut unavailable) = (Vec::new(), None);
+            let mut recreated = BTreeSet::new();
             for ((topic, partition, next), answer) in asked.into_iter().zip(answers) {
                 match answer {
                     Ok(found) if self.is_of_another_topic(&topic, &found) => {
@@ -266,7 +266,6 @@ impl Reading<'_> {
                         if is_unknown_topic(&reason) && !self.reader.feed.check_topic_existence => {
                     }
                     Err(ReadError::Unavailable(reason)) => {
-                        failed += 1;
                         unavailable = Some(refused(&topic, &reason));
                     }
                     Err(error) => self.go_on_after(&topic, partition, next, &error).await?,
@@ -277,14 +276,14 @@ impl Reading<'_> {
             for topic in recreated {
                 self.start_anew(&topic).await?;
             }
-            let nobody_answers = fetched.is_empty() && failed > 0;
-            if fetched.is_empty() {
+            let is_answered = !fetched.is_empty();
+            if !is_answered {
                 tokio::time::sleep(left.min(FEED_QUIET)).await;
             }
             self.take(fetched);
             let is_quiet = self.page.items.len() == before;
             if Instant::now() >= deadline || (is_quiet && enough) {
-                return match unavailable.filter(|_| nobody_answers && self.page.items.is_empty()) {
+                return match unavailable.filter(|_| !is_answered && self.page.items.is_empty()) {
                     Some(refusal) => Err(refusal),
                     None => Ok(()),
                 };
@@ -384,7 +383,7 @@ impl Reading<'_> {
         self.page.items.push(Item { topic: topic.to_owned(), partition, record, id });
     }
 
-    /// A partition that cannot be read from here: its position moves and the reader is told, or the
+    /// A partition that cannot be read from here: its position moves, with a gap in the page, or the
     /// page ends.
     async fn go_on_after(
         &mut self,
@@ -491,7 +490,7 @@ fn is_unknown_topic(reason: &Reason) -> bool {
     }
 }
 
-/// What a reader is told of a client's reason.
+/// The refusal for a client's reason.
 fn refused(topic: &str, reason: &Reason) -> Refusal {
     let chain = format!("{topic}: {}", reason.chain());
     match reason {
@@ -505,9 +504,4 @@ fn refused(topic: &str, reason: &Reason) -> Refusal {
         Reason::Unsupported(_) | Reason::Refused { .. } => Code::KafkaRefused.because(chain),
         _ => Code::KafkaUnavailable.because(chain),
     }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,18 +9,18 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
-use kafka_client::{ConsumerConfig, IsolationLevel as Isolation};
+use kafka_client::ConsumerConfig;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Position;
 use super::envelope::{Envelope, Raw, Record, Shape, TimestampType};
-use super::feeds::{Feed, Feeds, IsolationLevel};
+use super::feeds::{Feed, Feeds};
 use super::page::{FeedReader, Item, Page};
 use super::query::{self, Media, Query};
 use super::refusal::{Code, Refusal};
@@ -44,11 +44,7 @@ impl Readers {
     /// The configured feeds over the clients of their clusters.
     pub(crate) fn new(feeds: &Feeds, clusters: &Clusters) -> Self {
         let reader = |(name, feed): (&String, &Feed)| {
-            let isolation = match feed.isolation_level {
-                IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
-                IsolationLevel::ReadUncommitted => Isolation::ReadUncommitted,
-            };
-            let config = ConsumerConfig::default().isolation(isolation);
+            let config = ConsumerConfig::default().isolation(feed.isolation_level);
             // The configuration was checked: the cluster is there.
             let consumer = clusters.named(&feed.cluster)?.client().consumer(&config);
             Some((name.clone(), FeedReader::new(feed.clone(), consumer)))
@@ -67,10 +63,12 @@ impl Readers {
 
 /// Every route of readers.
 pub(crate) fn router(readers: Arc<Readers>) -> Router {
+    // Without a handler of its own HEAD is a GET, and a poll may wait.
+    let page = || get(messages).head(async || wrong_method());
     Router::new()
-        .route("/v1/feeds/{feed}", get(messages))
-        .route("/v1/feeds/{feed}/messages", get(messages))
-        .route("/v1/feeds/{feed}/cursor", get(cursor))
+        .route("/v1/feeds/{feed}", page())
+        .route("/v1/feeds/{feed}/messages", page())
+        .route("/v1/feeds/{feed}/cursor", get(cursor).head(async || wrong_method()))
         .route("/healthz", get(async || reply::json(StatusCode::OK, &json!({ "alive": true }))))
         .fallback(async || failure(&Code::FeedNotFound.because("there is no such route"), None))
         .method_not_allowed_fallback(async || wrong_method())
@@ -82,12 +80,8 @@ async fn messages(
     State(readers): State<Arc<Readers>>,
     path: Result<Path<String>, PathRejection>,
     Extension(shutdown): Extension<CancellationToken>,
-    request: Request<Body>,
+    parts: Parts,
 ) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    if parts.method == Method::HEAD {
-        return wrong_method();
-    }
     let reader = match readers.feed(path) {
         Ok(reader) => reader,
         Err(refusal) => return failure(&refusal, None),
@@ -134,10 +128,12 @@ async fn page(
     for (name, value) in own_headers {
         response = response.header(name, value);
     }
-    // In pieces: a page may be larger than the replies that a connection may leave unread.
-    let pieces = stream::unfold((body, permit, page), |(mut rest, permit, page)| async {
+    // In pieces: a page may be larger than the replies that a connection may leave unread. Its records
+    // go now, its share of the limits when it is sent.
+    let held = (permit, page.memory);
+    let pieces = stream::unfold((body, held), |(mut rest, held)| async {
         let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
-        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, permit, page)))
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, held)))
     });
     let body = Body::from_stream(pieces);
     response.body(body).map_err(|error| Code::Internal.because(error.to_string()))
@@ -237,12 +233,8 @@ impl Item {
 async fn cursor(
     State(readers): State<Arc<Readers>>,
     path: Result<Path<String>, PathRejection>,
-    request: Request<Body>,
+    parts: Parts,
 ) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    if parts.method == Method::HEAD {
-        return wrong_method();
-    }
     let found = async {
         let reader = readers.feed(path)?;
         let at = query::at(parts.uri.query().unwrap_or_default())?;

@@ -1,10 +1,11 @@
 //! Records as they are written in each media type.
 
+use kafka_client::IsolationLevel;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::consume::feeds::{IsolationLevel, Reset};
+use crate::consume::feeds::Reset;
 
 fn feed() -> Feed {
     Feed {
