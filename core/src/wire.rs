@@ -30,8 +30,8 @@ pub enum Delivery {
     Queued,
 }
 
-/// What precedes the records of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What precedes the records of a batch: profile and VM id as they are, and the others in postcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// SHA-256 of the producer profile.
     pub profile: [u8; 32],
@@ -115,8 +115,11 @@ pub fn encode_frame<'a>(
 ) -> Result<Vec<u8>, WireError> {
     let size: usize = records.clone().map(<[u8]>::len).sum();
     let mut frame = Vec::with_capacity(size + HEAD_BYTES);
-    let start = (head, records.len() as u64);
-    frame = postcard::to_extend(&start, frame).map_err(|reason| malformed("head", reason))?;
+    frame.extend_from_slice(&head.profile);
+    frame.extend_from_slice(&head.vm);
+    let Head { sequence, delivery, budget_ms, settled_below, .. } = head;
+    let rest = (sequence, delivery, budget_ms, settled_below, records.len() as u64);
+    frame = postcard::to_extend(&rest, frame).map_err(|reason| malformed("head", reason))?;
     records.for_each(|record| frame.extend_from_slice(record));
     Ok(frame)
 }
@@ -126,8 +129,7 @@ pub fn encode_frame<'a>(
 /// # Errors
 /// Names what does not decode, a count above its limit, or bytes left behind the last record.
 pub fn decode_frame(frame: &[u8]) -> Result<Batch<'_>, WireError> {
-    let ((head, count), mut rest): ((Head, u64), &[u8]) =
-        postcard::take_from_bytes(frame).map_err(|reason| malformed("head", reason))?;
+    let (head, count, mut rest) = decode_head(frame).map_err(|reason| malformed("head", reason))?;
     if count == 0 {
         return Err(WireError::Empty);
     }
@@ -148,12 +150,23 @@ pub fn decode_frame(frame: &[u8]) -> Result<Batch<'_>, WireError> {
     }
 }
 
+fn decode_head(frame: &[u8]) -> postcard::Result<(Head, u64, &[u8])> {
+    let end = || postcard::Error::DeserializeUnexpectedEnd;
+    let (profile, rest) = frame.split_first_chunk().ok_or_else(end)?;
+    let (vm, rest) = rest.split_first_chunk().ok_or_else(end)?;
+    let ((sequence, delivery, budget_ms, settled_below, count), rest) =
+        postcard::take_from_bytes(rest)?;
+    let (profile, vm) = (*profile, *vm);
+    Ok((Head { profile, vm, sequence, delivery, budget_ms, settled_below }, count, rest))
+}
+
 /// Encodes the outcomes of a frame's records, in the records' order.
 ///
 /// # Errors
 /// As `encode_record`.
 pub fn encode_outcomes(outcomes: &[Outcome]) -> Result<Vec<u8>, WireError> {
-    postcard::to_allocvec(outcomes).map_err(|reason| malformed("outcomes", reason))
+    let buffer = Vec::with_capacity(outcomes.len() * WRITTEN_BYTES + LENGTH_BYTES);
+    postcard::to_extend(outcomes, buffer).map_err(|reason| malformed("outcomes", reason))
 }
 
 /// Decodes outcomes.
@@ -176,6 +189,8 @@ fn malformed(what: &'static str, reason: postcard::Error) -> WireError {
 /// Profile, VM id, and the varints of sequence, delivery, budget, settled and count at their
 /// longest.
 const HEAD_BYTES: usize = 32 + 16 + 10 + 1 + 5 + 10 + 10;
+/// What a record that was written has: kind, partition, and an offset below 2^41.
+const WRITTEN_BYTES: usize = 1 + 2 + 1 + 6;
 /// The longest varint of a length, and whether there is a value.
 const LENGTH_BYTES: usize = 5 + 1;
 /// What a record has beside its texts: the lengths of topic, key, value and headers, its partition and
@@ -250,7 +265,9 @@ mod tests {
 
     #[test]
     fn a_declared_count_takes_no_memory() {
-        let start = postcard::to_allocvec(&(head(), u64::MAX)).unwrap();
+        let mut start = frame(&[]);
+        assert_eq!(start.pop(), Some(0), "the number of records");
+        let start = postcard::to_extend(&u64::MAX, start).unwrap();
         assert_eq!(decode_frame(&start), Err(WireError::TooMany { count: u64::MAX }));
         assert_eq!(decode_frame(&frame(&[])), Err(WireError::Empty));
         let outcomes = postcard::to_allocvec(&u32::MAX).unwrap();

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, Response};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -83,19 +85,31 @@ impl Server {
         });
         let (builder, io) = (builder(), TokioIo::new(Box::pin(stream)));
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        let mut given_up = pin!(caller.given_up());
+        // Woken by themselves: a connection is polled three times a request, and these would be, too.
+        let mut ends = FuturesUnordered::from_iter([self.ends(caller)]);
         // A peer that breaks off is not logged: its request got no answer, and says so.
         let closing_timeout = tokio::select! {
             _ = connection.as_mut() => return,
-            () = given_up.as_mut() => return,
-            () = caller.stayed_unauthorized() => CLOSING_TIMEOUT,
-            () = self.shutdown.cancelled() => Duration::MAX,
+            end = ends.next() => match end.flatten() {
+                Some(closing_timeout) => closing_timeout,
+                None => return,
+            },
         };
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             _ = connection => {}
-            () = given_up => {}
+            () = caller.given_up() => {}
             () = tokio::time::sleep(closing_timeout) => {}
+        }
+    }
+
+    /// Waits until a connection has to end, and returns how long its requests under way may take; none
+    /// is at once.
+    async fn ends(&self, caller: &Caller) -> Option<Duration> {
+        tokio::select! {
+            () = caller.given_up() => None,
+            () = caller.stayed_unauthorized() => Some(CLOSING_TIMEOUT),
+            () = self.shutdown.cancelled() => Some(Duration::MAX),
         }
     }
 

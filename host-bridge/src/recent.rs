@@ -5,7 +5,7 @@
 //! else until no sender's patience can last any longer. Nothing is forgotten for want of room; what
 //! is new is refused then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ enum Progress {
 
 #[derive(Default)]
 struct Senders {
-    by_vm: HashMap<[u8; 16], Sender>,
+    by_vm: BTreeMap<[u8; 16], Sender>,
     bytes: usize,
     swept: Option<Instant>,
 }
