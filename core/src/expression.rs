@@ -1,7 +1,8 @@
-//! Expressions in CEL, the Common Expression Language, over a request: what they make of a record.
+//! Expressions in CEL, the Common Expression Language: over a request, what they make of a record, and
+//! over a record, which readers get it.
 //!
-//! The crate `cel` reads the language. What is evaluated is our own form of it, so that a request
-//! can cost no more than `EXPRESSION_COST_MAX` steps, whatever it holds.
+//! The crate `cel` reads the language. What is evaluated is our own form of it, so that an
+//! evaluation can cost no more than `EXPRESSION_COST_MAX` steps, whatever it looks at.
 
 mod chain;
 mod compile;
@@ -14,6 +15,7 @@ mod json;
 mod node;
 mod operators;
 mod pattern;
+mod record;
 mod results;
 mod strings;
 #[cfg(test)]
@@ -21,9 +23,11 @@ mod tests;
 mod value;
 
 pub use input::Input;
+pub use record::{Client, RecordExpression, RecordInput};
 
 use crate::format::message::Message;
-use evaluate::Evaluation;
+use compile::{Bounds, Names};
+use evaluate::{Evaluation, Variables};
 use node::Node;
 
 /// The expressions of a configuration.
@@ -58,6 +62,8 @@ impl Eq for Expression {}
 struct Uses {
     message: bool,
     source: bool,
+    headers: bool,
+    client: bool,
 }
 
 /// Why an expression does not compile, or has no result for a request.
@@ -77,7 +83,16 @@ impl Expression {
     /// # Errors
     /// The field, and what is wrong at which line and column.
     pub fn compile(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
-        match compile::compile(source) {
+        Self::compile_over(field, source, Names::Request, Bounds::CONFIGURED)
+    }
+
+    fn compile_over(
+        field: &'static str,
+        source: &str,
+        names: Names,
+        bounds: Bounds,
+    ) -> Result<Self, ExpressionError> {
+        match compile::compile(source, names, bounds) {
             Ok((node, uses)) => Ok(Self { field, source: source.to_owned(), node, uses }),
             Err(reason) => Err(ExpressionError { field, reason }),
         }
@@ -95,7 +110,15 @@ impl Expression {
         input: &Input<'a>,
         take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::EvaluationError>,
     ) -> Result<T, ExpressionError> {
-        let mut evaluation = Evaluation::new(input);
+        self.result_over(Variables::Request(input), take)
+    }
+
+    fn result_over<'a, T>(
+        &'a self,
+        variables: Variables<'a, '_>,
+        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::EvaluationError>,
+    ) -> Result<T, ExpressionError> {
+        let mut evaluation = Evaluation::new(variables);
         let value = evaluation.value(&self.node);
         value
             .and_then(|value| take(value, &mut evaluation.budget))

@@ -68,6 +68,10 @@ pub const EXPRESSION_DEPTH_MAX: u16 = 48;
 pub const EXPRESSION_CHAIN_MAX: usize = 256;
 /// Nodes that an expression's text may become.
 pub const EXPRESSION_NODES_MAX: usize = 2000;
+/// Longest expression of a reader in bytes, and its nodes.
+pub const READER_EXPRESSION_BYTES_MAX: usize = 2048;
+/// See [`READER_EXPRESSION_BYTES_MAX`].
+pub const READER_EXPRESSION_NODES_MAX: usize = 256;
 /// Steps of one evaluation: a node, an element, or 128 bytes that are made or looked at: some
 /// ten milliseconds at most, and no more than 16 MiB.
 pub const EXPRESSION_COST_MAX: usize = 100_000;

@@ -9,41 +9,74 @@ use cel::parser::PrattParser;
 use super::Uses;
 use super::chain;
 use super::functions::{Function, Style};
-use super::node::{Field, Fold, Literal, Loop, Node};
+use super::node::{Field, Fold, Literal, Loop, Node, Part, Variable};
 use super::pattern::Pattern;
 use super::value::TYPES;
 use crate::limits::{
     EXPRESSION_BYTES_MAX, EXPRESSION_CHAIN_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX,
+    READER_EXPRESSION_BYTES_MAX, READER_EXPRESSION_NODES_MAX,
 };
+
+/// What an expression can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    Request,
+    Record,
+}
+
+/// How large an expression may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    bytes: usize,
+    nodes: usize,
+    loops: bool,
+}
+
+impl Bounds {
+    /// Of an operator's.
+    pub(super) const CONFIGURED: Self =
+        Self { bytes: EXPRESSION_BYTES_MAX, nodes: EXPRESSION_NODES_MAX, loops: true };
+    /// Of anybody's who reads.
+    pub(super) const OF_READER: Self = Self {
+        bytes: READER_EXPRESSION_BYTES_MAX,
+        nodes: READER_EXPRESSION_NODES_MAX,
+        loops: false,
+    };
+}
 
 /// Compiles an expression.
 ///
 /// # Errors
 /// What is wrong, with its line and column.
-pub(super) fn compile(source: &str) -> Result<(Node, Uses), String> {
-    if source.len() > EXPRESSION_BYTES_MAX {
-        return Err(format!("is longer than {EXPRESSION_BYTES_MAX} bytes"));
+pub(super) fn compile(source: &str, names: Names, bounds: Bounds) -> Result<(Node, Uses), String> {
+    if source.len() > bounds.bytes {
+        return Err(format!("is longer than {} bytes", bounds.bytes));
     }
     if chain::longest(source) > EXPRESSION_CHAIN_MAX {
         return Err(format!("has more than {EXPRESSION_CHAIN_MAX} operators in a row"));
     }
     let parser = PrattParser::new()
         .max_recursion_depth(EXPRESSION_DEPTH_MAX)
-        .max_expression_node_count(EXPRESSION_NODES_MAX);
+        .max_expression_node_count(bounds.nodes);
     let expression = parser.parse(source).map_err(|errors| match errors.errors.first() {
         Some(first) => format!("line {}, column {}: {}", first.pos.0, first.pos.1, first.msg),
         None => "is not an expression".to_owned(),
     })?;
-    let mut compiler = Compiler { source, locals: Vec::new(), depth: 0, uses: Uses::default() };
+    let (locals, uses) = (Vec::new(), Uses::default());
+    let mut compiler = Compiler { source, names, bounds, locals, depth: 0, count: 0, uses };
     let node = compiler.node(&expression)?;
     Ok((node, compiler.uses))
 }
 
 struct Compiler<'s> {
     source: &'s str,
+    names: Names,
+    bounds: Bounds,
     /// Variables of the loops around a node, innermost last.
     locals: Vec<String>,
     depth: u16,
+    /// Of nodes. The parser counts them, too, but not what stands in a list.
+    count: usize,
     uses: Uses,
 }
 
@@ -53,6 +86,10 @@ impl Compiler<'_> {
             return Err(format!("is nested deeper than {EXPRESSION_DEPTH_MAX}"));
         }
         self.depth += 1;
+        self.count += 1;
+        if self.count > self.bounds.nodes {
+            return Err(format!("has more than {} parts", self.bounds.nodes));
+        }
         let node = match &expression.expr {
             Expr::Literal(value) => Ok(Node::Literal(literal(value))),
             Expr::Ident(name) => self.name(name),
@@ -78,45 +115,65 @@ impl Compiler<'_> {
         if let Some(at) = self.locals.iter().rev().position(|local| local == name) {
             return Ok(Node::Local(at));
         }
-        match name.strip_prefix('.').unwrap_or(name) {
-            "request" => Ok(Node::Request(None)),
-            "source" => {
-                self.uses.source = true;
-                Ok(Node::Source)
-            }
-            "message" => {
-                self.uses.message = true;
-                Ok(Node::Message)
-            }
-            other => match TYPES.iter().find(|known| **known == other) {
-                Some(known) => Ok(Node::Literal(Literal::Type(known))),
-                None => Err(self.fault(
-                    name,
-                    &format!("`{name}` is unknown: there are `request`, `source` and `message`"),
-                )),
-            },
+        let bare = name.strip_prefix('.').unwrap_or(name);
+        if let Some(variable) = self.variable(bare) {
+            return Ok(Node::Variable(variable));
         }
+        if let Some(known) = TYPES.iter().find(|known| **known == bare) {
+            return Ok(Node::Literal(Literal::Type(known)));
+        }
+        let known = match self.names {
+            Names::Request => vec!["request", "source", "message"],
+            Names::Record => Part::ALL.iter().map(|part| part.name()).collect(),
+        };
+        let known = known.join("`, `");
+        let (first, last) = known.rsplit_once(", ").unwrap_or_default();
+        Err(self.fault(name, &format!("`{name}` is unknown: there are `{first} and {last}`")))
+    }
+
+    fn variable(&mut self, name: &str) -> Option<Variable> {
+        let variable = match (self.names, name) {
+            (Names::Request, "request") => Variable::Request(None),
+            (Names::Request, "source") => Variable::Source,
+            (Names::Request, "message") => Variable::Message,
+            (Names::Request, _) => return None,
+            (Names::Record, _) => {
+                Variable::Record(*Part::ALL.iter().find(|part| part.name() == name)?)
+            }
+        };
+        match variable {
+            Variable::Source => self.uses.source = true,
+            Variable::Message => self.uses.message = true,
+            Variable::Record(Part::Headers) => self.uses.headers = true,
+            Variable::Record(Part::Client) => self.uses.client = true,
+            _ => {}
+        }
+        Some(variable)
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Node, String> {
         let known = Field::ALL.iter().find(|field| field.name() == select.field);
         let node = match (self.node(&select.operand)?, known) {
-            (Node::Request(None), Some(field)) => Node::Request(Some(*field)),
-            (Node::Request(None), None) => {
+            (Node::Variable(Variable::Request(None)), Some(field)) => {
+                Node::Variable(Variable::Request(Some(*field)))
+            }
+            (Node::Variable(Variable::Request(None)), None) => {
                 let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
                 let reason =
                     format!("`request` has no `{}`, but {}", select.field, names.join(", "));
                 return Err(self.fault(&select.field, &reason));
             }
-            (Node::Source, _) if select.field == "address" => Node::Address,
-            (Node::Source, _) => {
+            (Node::Variable(Variable::Source), _) if select.field == "address" => {
+                Node::Variable(Variable::Address)
+            }
+            (Node::Variable(Variable::Source), _) => {
                 let reason = format!("`source` has no `{}`, but address", select.field);
                 return Err(self.fault(&select.field, &reason));
             }
             (operand, _) if select.test => Node::Has(Box::new(operand), select.field.clone()),
             (operand, _) => return Ok(Node::Select(Box::new(operand), select.field.clone())),
         };
-        let is_there = matches!(node, Node::Request(_) | Node::Address) && select.test;
+        let is_there = matches!(node, Node::Variable(_)) && select.test;
         Ok(if is_there { Node::Literal(Literal::Bool(true)) } else { node })
     }
 
@@ -172,6 +229,9 @@ impl Compiler<'_> {
     }
 
     fn comprehension(&mut self, loops: &ComprehensionExpr) -> Result<Node, String> {
+        if !self.bounds.loops {
+            return Err("a reader's filter has no loops: all, exists, map and the like".to_owned());
+        }
         let range = self.node(&loops.iter_range)?;
         self.locals.push(loops.iter_var.clone());
         let step = self.step(loops);

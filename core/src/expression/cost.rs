@@ -9,7 +9,7 @@ pub(super) enum EvaluationError {
     #[error("{0}")]
     Failed(String),
     /// The budget is spent: the evaluation ends.
-    #[error("costs more than {EXPRESSION_COST_MAX} steps for this request")]
+    #[error("costs more than {EXPRESSION_COST_MAX} steps")]
     Exhausted,
 }
 

@@ -4,32 +4,36 @@ use std::rc::Rc;
 
 use super::cost::{Budget, EvaluationError};
 use super::input::Input;
-use super::node::{Fold, Loop, Node};
+use super::node::{Fold, Loop, Node, Variable};
 use super::operators;
+use super::record::RecordInput;
 use super::value::{Key, Map, Repeats, Value};
+
+/// What an expression is evaluated over.
+#[derive(Clone, Copy)]
+pub(super) enum Variables<'a, 'i> {
+    Request(&'i Input<'a>),
+    Record(&'i RecordInput<'a>),
+}
 
 /// One evaluation of one expression.
 pub(super) struct Evaluation<'a, 'i> {
-    input: &'i Input<'a>,
+    variables: Variables<'a, 'i>,
     pub(super) budget: Budget,
     /// Values of the loops' variables, innermost last.
     locals: Vec<Value<'a>>,
 }
 
 impl<'a, 'i> Evaluation<'a, 'i> {
-    pub(super) fn new(input: &'i Input<'a>) -> Self {
-        Self { input, budget: Budget::full(), locals: Vec::new() }
+    pub(super) fn new(variables: Variables<'a, 'i>) -> Self {
+        Self { variables, budget: Budget::full(), locals: Vec::new() }
     }
 
     pub(super) fn value(&mut self, node: &'a Node) -> Result<Value<'a>, EvaluationError> {
         self.budget.pay(1)?;
         match node {
             Node::Literal(literal) => Ok(literal.value()),
-            Node::Request(None) => self.input.request(&mut self.budget),
-            Node::Request(Some(field)) => self.input.field(*field, &mut self.budget),
-            Node::Source => self.input.source(),
-            Node::Address => Ok(self.input.address()),
-            Node::Message => self.input.message(),
+            Node::Variable(variable) => self.variable(*variable),
             Node::Local(at) => {
                 let local = self.locals.iter().rev().nth(*at);
                 local.cloned().ok_or_else(|| EvaluationError::new("a variable has no value"))
@@ -63,6 +67,23 @@ impl<'a, 'i> Evaluation<'a, 'i> {
                     arguments.iter().map(|argument| self.value(argument)).collect();
                 function.call(&arguments?, &mut self.budget)
             }
+        }
+    }
+
+    fn variable(&mut self, variable: Variable) -> Result<Value<'a>, EvaluationError> {
+        match (variable, self.variables) {
+            (Variable::Request(None), Variables::Request(input)) => input.request(&mut self.budget),
+            (Variable::Request(Some(field)), Variables::Request(input)) => {
+                input.field(field, &mut self.budget)
+            }
+            (Variable::Source, Variables::Request(input)) => input.source(),
+            (Variable::Address, Variables::Request(input)) => Ok(input.address()),
+            (Variable::Message, Variables::Request(input)) => input.message(),
+            (Variable::Record(part), Variables::Record(record)) => {
+                record.part(part, &mut self.budget)
+            }
+            // Compiled over other names than it is evaluated over.
+            _ => Err(EvaluationError::new("a variable has no value")),
         }
     }
 

@@ -86,6 +86,7 @@ impl<'a> Input<'a> {
         // A document that is refused is read once, too: `||` may ask for it again and again.
         let read = || {
             json::read(
+                "message",
                 self.kong_message.ok_or_else(|| EvaluationError::new("there is no message"))?,
             )
         };

@@ -12,8 +12,8 @@ use super::cost::{Budget, EvaluationError};
 use super::value::{Key, Map, RcCow, Repeats, Value};
 use crate::limits::EXPRESSION_VALUES_MAX;
 
-/// Reads a document; its depth is serde_json's, 128.
-pub(super) fn read(text: &[u8]) -> Result<Value<'_>, EvaluationError> {
+/// Reads the document of a variable; its depth is serde_json's, 128.
+pub(super) fn read<'a>(name: &str, text: &'a [u8]) -> Result<Value<'a>, EvaluationError> {
     let left = Cell::new(EXPRESSION_VALUES_MAX);
     let mut document = serde_json::Deserializer::from_slice(text);
     let value = Seed(&left).deserialize(&mut document);
@@ -21,7 +21,7 @@ pub(super) fn read(text: &[u8]) -> Result<Value<'_>, EvaluationError> {
         // The place would be one in the message, which the client has not sent.
         let error = error.to_string();
         EvaluationError::new(format!(
-            "`message`: {}",
+            "`{name}`: {}",
             error.split(" at line ").next().unwrap_or_default()
         ))
     })

@@ -8,14 +8,7 @@ use super::value::{RcCow, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     Literal(Literal),
-    /// `request` as a whole, or one of its fields.
-    Request(Option<Field>),
-    /// `source` as a whole.
-    Source,
-    /// `source.address`.
-    Address,
-    /// `message`: Kong's message.
-    Message,
+    Variable(Variable),
     /// A loop's variable: 0 is the innermost loop's.
     Local(usize),
     Select(Box<Node>, String),
@@ -28,6 +21,21 @@ pub(super) enum Node {
     Loop(Box<Loop>),
     Matches(Box<Node>, Pattern),
     Call(Function, Vec<Node>),
+}
+
+/// What is known of a request or of a record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Variable {
+    /// `request` as a whole, or one of its fields.
+    Request(Option<Field>),
+    /// `source` as a whole.
+    Source,
+    /// `source.address`.
+    Address,
+    /// `message`: Kong's message.
+    Message,
+    /// A part of a record.
+    Record(Part),
 }
 
 /// What is written down.
@@ -78,12 +86,12 @@ pub(super) enum Fold {
 }
 
 macro_rules! fields {
-    ($($variant:ident = $name:literal,)*) => {
-        /// A field of `request`.
+    ($(#[$doc:meta])* $type:ident: $($variant:ident = $name:literal,)*) => {
+        $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum Field { $($variant,)* }
+        pub(super) enum $type { $($variant,)* }
 
-        impl Field {
+        impl $type {
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)*];
 
             pub(super) const fn name(self) -> &'static str {
@@ -94,6 +102,8 @@ macro_rules! fields {
 }
 
 fields! {
+    /// A field of `request`.
+    Field:
     Body = "body",
     BodyBytes = "body_bytes",
     ContentType = "content_type",
@@ -106,4 +116,17 @@ fields! {
     Scheme = "scheme",
     Time = "time",
     Uri = "uri",
+}
+
+fields! {
+    /// A part of a record.
+    Part:
+    Topic = "topic",
+    Partition = "partition",
+    Offset = "offset",
+    Timestamp = "timestamp",
+    Key = "key",
+    Value = "value",
+    Headers = "headers",
+    Client = "client",
 }

@@ -26,6 +26,13 @@ pub(super) fn value<'a>(
     }
 }
 
+pub(super) fn truth(value: Value<'_>, _: &mut Budget) -> Result<bool, EvaluationError> {
+    match value {
+        Value::Bool(holds) => Ok(holds),
+        other => Err(expected("true or false", &other)),
+    }
+}
+
 pub(super) fn topic<'a>(value: Value<'a>, _: &mut Budget) -> Result<Cow<'a, str>, EvaluationError> {
     match value {
         Value::String(text) => Ok(cow(text)),

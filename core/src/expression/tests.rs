@@ -54,7 +54,7 @@ fn evaluate(source: &str, request: &Request) -> (Result<String, String>, usize) 
     );
     let kong = crate::format::kong::encode(request, settings.unwrap().forward).ok();
     let input = Input::new(request, kong.as_deref(), 951_782_400_001);
-    let mut evaluation = Evaluation::new(&input);
+    let mut evaluation = Evaluation::new(Variables::Request(&input));
     let mut text = Vec::new();
     let value = evaluation.value(&expression.node);
     let written = value.and_then(|value| json::write(&value, &mut text, &mut evaluation.budget));
@@ -484,10 +484,10 @@ proptest! {
     #[test]
     fn random_expressions_have_the_language_s_value(source in expression()) {
         let whole = format!("[1, 2].map(x, {source})");
-        let Ok(node) = compile::compile(&whole) else { return Ok(()) };
+        let Ok(node) = compile::compile(&whole, Names::Request, Bounds::CONFIGURED) else { return Ok(()) };
         let request = order();
         let input = Input::new(&request, None, 0);
-        let ours = Evaluation::new(&input).value(&node.0);
+        let ours = Evaluation::new(Variables::Request(&input)).value(&node.0);
         let mut env = cel::Env::stdlib();
         env.add_extension(cel::extensions::strings).unwrap();
         let context = cel::Context::with_env(std::sync::Arc::new(env));
@@ -504,7 +504,7 @@ proptest! {
 
     #[test]
     fn arbitrary_text_is_compiled_or_refused(source in "\\PC{0,60}") {
-        let _ = compile::compile(&source);
+        let _ = compile::compile(&source, Names::Request, Bounds::CONFIGURED);
     }
 
     #[test]

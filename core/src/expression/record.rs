@@ -1,0 +1,288 @@
+//! Expressions over a record that is read: who gets it, and what readers get in place of its value.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::compile::{Bounds, Names};
+use super::cost::{Budget, EvaluationError};
+use super::evaluate::Variables;
+use super::node::Part;
+use super::value::{Key, Map, RcCow, Repeats, Value};
+use super::{Expression, ExpressionError, json, results};
+
+/// A compiled expression over a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordExpression(Expression);
+
+/// What an expression sees of a record.
+#[derive(Debug, Clone, Default)]
+pub struct RecordInput<'a> {
+    /// `topic`
+    pub topic: &'a str,
+    /// `partition`
+    pub partition: i32,
+    /// `offset`
+    pub offset: i64,
+    /// `timestamp`, in ms since 1970-01-01 UTC
+    pub timestamp_ms: i64,
+    /// `key`: null, text, or bytes where it is not UTF-8
+    pub key: Option<&'a [u8]>,
+    /// `value`: as `key`, or what its JSON says
+    pub value: Option<&'a [u8]>,
+    /// Whether `value` is JSON.
+    pub is_json: bool,
+    /// `headers`: a list of values by name. Needed only where [`RecordExpression::uses_headers`].
+    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// `client`
+    pub client: Client<'a>,
+    read: OnceCell<Result<Value<'a>, EvaluationError>>,
+}
+
+/// Who reads, as the gateway says; what it does not say is not there, and asking for it fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Client<'a> {
+    /// `client.id`
+    pub id: Option<&'a str>,
+    /// `client.consumer`
+    pub consumer: Option<&'a str>,
+    /// `client.attrs`, as JSON
+    pub attrs: Option<&'a str>,
+}
+
+impl RecordExpression {
+    /// Compiles the expression of a configuration's field.
+    ///
+    /// # Errors
+    /// The field, and what is wrong at which line and column.
+    pub fn compile(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
+        Expression::compile_over(field, source, Names::Record, Bounds::CONFIGURED).map(Self)
+    }
+
+    /// Compiles the expression of a reader: at most 2 KiB and 256 nodes, without loops.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_of_reader(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
+        Expression::compile_over(field, source, Names::Record, Bounds::OF_READER).map(Self)
+    }
+
+    /// Whether a record fits a filter.
+    ///
+    /// # Errors
+    /// The expression has no result for this record, or it is neither true nor false.
+    pub fn holds<'a>(&'a self, input: &RecordInput<'a>) -> Result<bool, ExpressionError> {
+        self.0.result_over(Variables::Record(input), results::truth)
+    }
+
+    /// What readers get as the value: null is none, strings and bytes are as they are, anything
+    /// else is JSON.
+    ///
+    /// # Errors
+    /// The expression has no result for this record.
+    pub fn value<'a>(
+        &'a self,
+        input: &RecordInput<'a>,
+    ) -> Result<Option<Cow<'a, [u8]>>, ExpressionError> {
+        self.0.result_over(Variables::Record(input), results::value)
+    }
+
+    /// Whether it names `headers`.
+    #[must_use]
+    pub fn uses_headers(&self) -> bool {
+        self.0.uses.headers
+    }
+
+    /// Whether it names `client`: its result is another for each reader.
+    #[must_use]
+    pub fn uses_client(&self) -> bool {
+        self.0.uses.client
+    }
+}
+
+impl<'a> RecordInput<'a> {
+    pub(super) fn part(
+        &self,
+        part: Part,
+        budget: &mut Budget,
+    ) -> Result<Value<'a>, EvaluationError> {
+        Ok(match part {
+            Part::Topic => Value::String(RcCow::Borrowed(self.topic)),
+            Part::Partition => Value::Int(self.partition.into()),
+            Part::Offset => Value::Int(self.offset),
+            Part::Timestamp => Value::Int(self.timestamp_ms),
+            Part::Key => text_or_bytes(self.key, budget)?,
+            Part::Value if self.is_json => self.json(budget)?,
+            Part::Value => text_or_bytes(self.value, budget)?,
+            Part::Headers => self.headers(budget)?,
+            Part::Client => self.client.value()?,
+        })
+    }
+
+    /// Read once, also where it is no JSON: `||` may ask for it again and again.
+    fn json(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
+        let Some(value) = self.value else { return Ok(Value::Null) };
+        budget.pay_bytes(value.len())?;
+        self.read.get_or_init(|| json::read("value", value)).clone()
+    }
+
+    fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
+        let mut lists: BTreeMap<Cow<'a, str>, Vec<Value<'a>>> = BTreeMap::new();
+        for (name, value) in &self.headers {
+            budget.pay(1)?;
+            budget.pay_bytes(name.len() * SORTING)?;
+            let value = text_or_bytes(*value, budget)?;
+            lists.entry(String::from_utf8_lossy(name)).or_default().push(value);
+        }
+        let list = |(name, values)| (key(name), Value::list(values));
+        Ok(map(lists.into_iter().map(list).collect()))
+    }
+}
+
+impl<'a> Client<'a> {
+    fn value(self) -> Result<Value<'a>, EvaluationError> {
+        let text = |text| Value::String(RcCow::Borrowed(text));
+        let attrs = self.attrs.map(|attrs| json::read("client.attrs", attrs.as_bytes()));
+        let parts = [
+            ("id", self.id.map(text)),
+            ("consumer", self.consumer.map(text)),
+            ("attrs", attrs.transpose()?),
+        ];
+        let said = |(name, value): (&'static str, Option<_>)| Some((key(name.into()), value?));
+        Ok(map(parts.into_iter().filter_map(said).collect()))
+    }
+}
+
+fn text_or_bytes<'a>(
+    bytes: Option<&'a [u8]>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
+    let Some(bytes) = bytes else { return Ok(Value::Null) };
+    budget.pay_bytes(bytes.len())?;
+    Ok(match std::str::from_utf8(bytes) {
+        Ok(text) => Value::String(RcCow::Borrowed(text)),
+        Err(_) => Value::Bytes(RcCow::Borrowed(bytes)),
+    })
+}
+
+fn key(name: Cow<'_, str>) -> Key<'_> {
+    Key::String(match name {
+        Cow::Borrowed(name) => RcCow::Borrowed(name),
+        Cow::Owned(name) => RcCow::Owned(Rc::new(name)),
+    })
+}
+
+fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
+    Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
+}
+
+/// A name is compared with about this many others before it has its place.
+const SORTING: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input<'a>() -> RecordInput<'a> {
+        RecordInput {
+            topic: "orders",
+            partition: 3,
+            offset: 17,
+            timestamp_ms: 1_700_000_000_000,
+            key: Some(b"customer-1"),
+            value: Some(br#"{"total":41.5,"tags":["eu","new"]}"#),
+            is_json: true,
+            headers: vec![(b"tenant", Some(b"a")), (b"tenant", None), (b"raw", Some(b"\xff"))],
+            client: Client { id: None, consumer: Some("a"), attrs: Some(r#"{"plan":"gold"}"#) },
+            ..RecordInput::default()
+        }
+    }
+
+    fn holds(source: &str, input: &RecordInput<'_>) -> Result<bool, String> {
+        let filter = RecordExpression::compile("filter", source).map_err(|e| e.to_string())?;
+        // It has to outlive what it is evaluated over.
+        Box::leak(Box::new(filter)).holds(input).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_filter_sees_every_part_of_a_record() {
+        for source in [
+            "topic == 'orders' && partition == 3 && offset == 17",
+            "timestamp == 1700000000000",
+            "key.startsWith('customer-')",
+            "value.total > 40.0 && 'eu' in value.tags",
+            "headers.tenant == ['a', null] && headers['raw'] == [b'\\xff']",
+            "client.consumer == headers.tenant[0] && client.attrs.plan == 'gold'",
+            "has(value.total) && !has(value.missing) && !has(client.id)",
+            "value.tags.exists(tag, tag == 'new')",
+        ] {
+            assert_eq!(holds(source, &input()), Ok(true), "{source}");
+        }
+        let text = RecordInput { is_json: false, ..input() };
+        assert_eq!(holds("value.contains('total')", &text), Ok(true));
+        let bytes = RecordInput { value: Some(b"\xff"), key: None, ..text.clone() };
+        assert_eq!(holds("value == b'\\xff' && key == null", &bytes), Ok(true));
+        let tombstone = RecordInput { value: None, ..input() };
+        assert_eq!(holds("value == null", &tombstone), Ok(true));
+    }
+
+    #[test]
+    fn what_a_record_has_not_is_an_error_and_not_false() {
+        for (source, error) in [
+            ("value.missing == 1", "filter: no such key: `missing`"),
+            ("client.id == 'a'", "filter: no such key: `id`"),
+            ("value.total", "filter: must be true or false, is double"),
+        ] {
+            assert_eq!(holds(source, &input()), Err(error.to_owned()), "{source}");
+        }
+        let broken = RecordInput { value: Some(b"{"), ..input() };
+        let error = "filter: `value`: EOF while parsing an object";
+        assert_eq!(holds("value.a == 1 || value.b == 2", &broken), Err(error.to_owned()));
+        let large = vec![b' '; 16 * 1024 * 1024];
+        let large = RecordInput { value: Some(&large), ..input() };
+        let error = holds("value == 1", &large).unwrap_err();
+        assert_eq!(error, "filter: costs more than 100000 steps");
+    }
+
+    #[test]
+    fn names_of_requests_and_records_do_not_mix() {
+        let error = "filter: line 1, column 1: `request` is unknown: there are `topic`, \
+                     `partition`, `offset`, `timestamp`, `key`, `value`, `headers` and `client`";
+        assert_eq!(holds("request.body == ''", &input()), Err(error.to_owned()));
+        let error = Expression::compile("key_expression", "offset").unwrap_err().to_string();
+        assert!(
+            error.ends_with("`offset` is unknown: there are `request`, `source` and `message`")
+        );
+    }
+
+    #[test]
+    fn what_a_reader_may_write_is_bounded() {
+        let compile = |source: &str| RecordExpression::compile_of_reader("filter", source);
+        assert!(compile("value.total > 40.0 && key != null").is_ok());
+        let looped = compile("value.tags.exists(tag, tag == 'new')").unwrap_err().to_string();
+        assert_eq!(looped, "filter: a reader's filter has no loops: all, exists, map and the like");
+        let long = format!("key == '{}'", "a".repeat(2048));
+        assert_eq!(compile(&long).unwrap_err().to_string(), "filter: is longer than 2048 bytes");
+        let wide = format!("key in [{}]", vec!["'a'"; 300].join(","));
+        assert_eq!(compile(&wide).unwrap_err().to_string(), "filter: has more than 256 parts");
+    }
+
+    #[test]
+    fn a_value_expression_gives_what_readers_get() {
+        let value = |source: &str| {
+            let expression = RecordExpression::compile("value_expression", source).unwrap();
+            let input = input();
+            expression.value(&input).unwrap().map(Cow::into_owned)
+        };
+        assert_eq!(value("{'id': key}").unwrap(), br#"{"id":"customer-1"}"#);
+        assert_eq!(value("key").unwrap(), b"customer-1");
+        assert_eq!(value("null"), None);
+        let uses = |source| {
+            let expression = RecordExpression::compile("filter", source).unwrap();
+            (expression.uses_headers(), expression.uses_client())
+        };
+        assert_eq!(uses("headers.a == client.id"), (true, true));
+        assert_eq!(uses("key == 'headers'"), (false, false));
+    }
+}
