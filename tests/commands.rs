@@ -69,8 +69,16 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 .await?;
                 let wasm = build::filter()?;
                 let (admin_port, socket) = (ports::free()?, dir.path().join("socket"));
-                let example =
-                    Example { port: envoy_port, admin_port, wasm, socket, bridge_port: port };
+                let readers_port = ports::free()?;
+                let example = Example {
+                    port: envoy_port,
+                    admin_port,
+                    wasm,
+                    socket,
+                    bridge_port: port,
+                    readers_port,
+                    feeds_port: feeds,
+                };
                 envoy = Some(Envoy::start_example(&Runner::Direct, &example).await?);
             }
             "host-bridge" | "curl" => {

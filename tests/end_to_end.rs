@@ -13,6 +13,7 @@ mod connection_cases;
 mod connections;
 mod fake_servers;
 mod faults;
+mod feed_gateways;
 mod feeds;
 mod fields;
 mod filter_size;

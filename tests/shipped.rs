@@ -27,6 +27,20 @@ fn yaml(path: &str) -> anyhow::Result<Value> {
     serde_saphyr::from_str(&read(path)?).with_context(|| path.to_owned())
 }
 
+/// What a gateway alone may tell the bridge: each takes it out of what a client sends.
+const GATEWAY_HEADERS: [&str; 10] = [
+    "attrs",
+    "auto-offset-reset",
+    "client-id",
+    "cluster",
+    "consumer",
+    "expires",
+    "gateway-token",
+    "group",
+    "token",
+    "topics",
+];
+
 /// The filter takes a plugin configuration in its gateway.
 fn accepts(kind: Kind, config: &Value) -> anyhow::Result<Plugin> {
     let plugin = Plugin::parse(config.to_string().as_bytes())?;
@@ -67,6 +81,15 @@ fn the_filter_takes_the_configurations_for_kong_nginx_and_apisix() -> anyhow::Re
     let plugin = accepts(Kind::Apisix, &route["plugins"]["kafka-upstream"]["conf"])?;
     assert_eq!(plugin.host, Host::Apisix);
     assert_eq!(route["plugins"]["proxy-rewrite"]["uri"], "/v1/bypassed");
+    for gateway in ["kong/kong.yml", "kong/nginx.conf", "apisix/feeds.json", "envoy/envoy.yaml"] {
+        let text = read(gateway)?;
+        for name in GATEWAY_HEADERS {
+            assert!(text.contains(&format!("kafka-upstream-{name}")), "{gateway}: {name}");
+        }
+    }
+    let feeds: Value = serde_json::from_str(&read("apisix/feeds.json")?)?;
+    assert_eq!(feeds["plugins"]["proxy-buffering"]["disable_proxy_buffering"], true);
+    assert_eq!(kong["services"][1]["routes"][0]["response_buffering"], false);
     let apisix = yaml("apisix/config.yaml")?;
     assert_eq!(apisix["wasm"]["plugins"][0]["name"], "kafka-upstream");
     assert_eq!(apisix["nginx_config"]["http"]["client_max_body_size"], "1m");

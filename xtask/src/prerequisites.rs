@@ -34,7 +34,7 @@ pub enum Prerequisite {
     Maven,
     /// Go, which builds func-e.
     Go,
-    /// apt-get and dpkg, which fetch kcat and Kerberos.
+    /// apt-get and dpkg, which fetch kcat, nginx and Kerberos.
     Apt,
     /// So many GiB on the disk of the target folder.
     Disk(u64),
@@ -158,7 +158,7 @@ impl Prerequisite {
             Self::Maven => ("Maven", "fetches Kafka", package("maven", "maven")),
             Self::Go => ("Go", "builds func-e", package("golang-go", "go")),
             Self::Apt => {
-                ("apt-get", "fetches kcat and Kerberos", "use Debian or Ubuntu".to_owned())
+                ("apt-get", "fetches kcat, nginx and Kerberos", "use Debian or Ubuntu".to_owned())
             }
             Self::WasmTarget | Self::Disk(_) => ("", "", String::new()),
         };

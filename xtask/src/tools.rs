@@ -7,6 +7,7 @@ mod kafka;
 mod kcat;
 mod kerberos;
 mod msk;
+mod nginx;
 
 use std::env;
 use std::ffi::OsStr;
@@ -26,6 +27,7 @@ pub use kafka::{CLUSTER_ID, KafkaJava, QUICK, kafka_java};
 pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
+pub use nginx::nginx;
 
 /// The Envoy that everything is tried with.
 pub const ENVOY_VERSION: &str = "1.40.0";

@@ -62,7 +62,8 @@ impl Envoy {
     /// As [`Envoy::start`].
     pub async fn start_example(runner: &Runner, example: &Example) -> anyhow::Result<Self> {
         let text = render_example(example)?;
-        let ports = vec![("http".to_owned(), example.port)];
+        let ports = [("http", example.port), ("feeds", example.readers_port)];
+        let ports = ports.map(|(name, port)| (name.to_owned(), port)).to_vec();
         let rendered = Rendered { text, admin: example.admin_port, ports };
         Self::launch(runner, "envoy.yaml", rendered, &[]).await
     }

@@ -133,7 +133,7 @@ fn prepare(options: &Options) -> anyhow::Result<Setup> {
         Box::new(native),
         Box::new(shipped_filter),
         Box::new(fetch_from_maven_and_go),
-        Box::new(fetch_envoy_and_kcat),
+        Box::new(fetch_envoy_and_packages),
     ])?;
     let mut setup = built.recv().context("nothing was built")?;
     setup.variables.push((build::PREBUILT, prebuilt().into()));
@@ -150,9 +150,10 @@ fn fetch_from_maven_and_go() -> anyhow::Result<()> {
     tools::func_e().map(drop)
 }
 
-fn fetch_envoy_and_kcat() -> anyhow::Result<()> {
+fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::envoy()?;
-    tools::kcat().map(drop)
+    tools::kcat()?;
+    tools::nginx().map(drop)
 }
 
 /// The folder of what end-to-end tests run.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use harness::http::Response;
+use anyhow::{Context as _, ensure};
+use harness::http::{Request, Response};
 use harness::process::wait_until;
 use harness::reader::read_all;
 use harness::record::ReadRecord;
 use harness::samples::{self, Sample};
+use serde_json::Value;
 use xtask::progress::Step;
 
 use super::parts::{Parts, TOPIC};
@@ -100,5 +101,27 @@ pub(super) fn judge(exchanges: &[Exchange], parts: &Parts, list: bool) -> anyhow
     let (right, all) = (exchanges.len() - wrong, exchanges.len());
     println!("{right} of {all} records are as they must be, on {}", parts.broker);
     ensure!(wrong == 0, "{wrong} records are wrong");
+    Ok(())
+}
+
+/// Reads the records once more, over HTTP through Envoy, as a reader of the feed does.
+///
+/// # Errors
+/// When the feed has not each of them.
+pub(super) async fn read_back(exchanges: &[Exchange], parts: &Parts) -> anyhow::Result<()> {
+    let limit = 2 * exchanges.len();
+    let path = format!("/v1/feeds/{TOPIC}?from=earliest&limit={limit}");
+    let reply = Request::get(&path).send(parts.envoy.port("feeds")?).await?;
+    ensure!(reply.status == 200, "{path}: {} {}", reply.status, reply.text());
+    let page: Value = serde_json::from_slice(&reply.body)?;
+    let items = page.get("items").and_then(Value::as_array).context("a page without items")?;
+    let number = |item: &Value, path| item.pointer(path).and_then(Value::as_i64);
+    let place = |item| (number(item, "/metadata/partition"), number(item, "/metadata/offset"));
+    let read: Vec<_> = items.iter().map(place).collect();
+    let records = exchanges.iter().filter_map(|exchange| exchange.record.as_ref());
+    let places = records.map(|record| (Some(record.partition.into()), Some(record.offset)));
+    let missing = places.filter(|place| !read.contains(place)).count();
+    ensure!(missing == 0, "{missing} records are not in the feed");
+    println!("{} records were read back through Envoy from the feed `{TOPIC}`", items.len());
     Ok(())
 }

@@ -97,6 +97,7 @@ async fn run(options: &Options) -> anyhow::Result<Option<Parts>> {
             println!("{}", show::side_by_side(exchange));
         }
         check::judge(&exchanges, &parts, options.check || options.verbose)?;
+        check::read_back(&exchanges, &parts).await?;
     }
     if options.check {
         return Ok(None);

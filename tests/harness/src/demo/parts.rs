@@ -8,7 +8,7 @@ use xtask::progress::Step;
 use super::Options;
 use super::broker::Broker;
 
-/// The topic that `envoy/envoy.yaml` writes to.
+/// The topic that `envoy/envoy.yaml` writes to, and the feed by which it is read.
 pub(crate) const TOPIC: &str = "http-requests";
 
 /// Partitions of that topic.
@@ -31,7 +31,12 @@ impl Parts {
         };
         let step = Step::begin("starting host-bridge");
         let binary = Some(options.bridge.clone());
-        let bridge = Bridge::start(Settings { binary, ..Settings::to(broker.bootstrap()) }).await?;
+        let feeds_port = ports::free()?;
+        let feed = format!(
+            "[feeds]\nlisten = ['127.0.0.1:{feeds_port}']\n[feeds.{TOPIC}]\ntopics = ['{TOPIC}']"
+        );
+        let settings = Settings::to(broker.bootstrap()).line(&feed);
+        let bridge = Bridge::start(Settings { binary, ..settings }).await?;
         step.done();
         let example = Example {
             port: ports::free()?,
@@ -39,6 +44,8 @@ impl Parts {
             wasm: options.filter.clone(),
             socket: bridge.socket(),
             bridge_port: bridge.port(),
+            readers_port: ports::free()?,
+            feeds_port,
         };
         let runner = options.runner();
         let step = Step::begin(match runner {

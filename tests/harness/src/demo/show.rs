@@ -37,13 +37,15 @@ pub(super) fn side_by_side(exchange: &Exchange) -> String {
 
 /// Where everything listens, and commands to try.
 pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
-    let port = parts.envoy.port("http")?;
+    let (port, readers) = (parts.envoy.port("http")?, parts.envoy.port("feeds")?);
     let (admin, bridge) = (parts.envoy.admin_port(), parts.bridge.port());
     let bootstrap = parts.broker.bootstrap();
     let (with, reader, end) = match &parts.broker {
-        Broker::Kafka(kafka) => ("", console_consumer(kafka)?, "Ctrl-C stops everything."),
+        Broker::Kafka(kafka) => {
+            ("by Kafka's own consumer", console_consumer(kafka)?, "Ctrl-C stops everything.")
+        }
         Broker::Embedded(_) => (
-            " with kcat, a package of Debian",
+            "by kcat, a package of Debian",
             format!("kcat -C -b {bootstrap} -t {TOPIC} -e"),
             "Ctrl-C stops everything; the embedded broker forgets its records then.",
         ),
@@ -57,7 +59,9 @@ pub(super) fn addresses(parts: &Parts) -> anyhow::Result<String> {
          Send a request, and one that is refused:\n  \
          curl -i http://127.0.0.1:{port}/orders -d 'item=tea&count=2'\n  \
          curl -i http://127.0.0.1:{port}/ -H 'content-type: application/json' -d '{{'\n\n\
-         Read the topic{with}:\n  {reader}\n\n\
+         Read the topic over HTTP, or {with}:\n  \
+         curl 'http://127.0.0.1:{readers}/v1/feeds/{TOPIC}?from=earliest'\n  \
+         {reader}\n\n\
          {end}",
         broker = parts.broker,
         log = parts.bridge.process().log().display(),

@@ -23,6 +23,10 @@ pub struct Example {
     pub socket: PathBuf,
     /// Instead of the bridge's TCP port 9280.
     pub bridge_port: u16,
+    /// Instead of port 10001, where readers reach the gateway.
+    pub readers_port: u16,
+    /// Instead of port 9290, where the bridge serves feeds.
+    pub feeds_port: u16,
 }
 
 /// Reads `envoy/envoy.yaml` and puts this run's values in.
@@ -40,6 +44,8 @@ fn render(text: &str, example: &Example) -> anyhow::Result<String> {
     let text = replace_port(text, 10_000, example.port)?;
     let text = replace_port(&text, 9_901, example.admin_port)?;
     let text = replace_port(&text, 9_280, example.bridge_port)?;
+    let text = replace_port(&text, 10_001, example.readers_port)?;
+    let text = replace_port(&text, 9_290, example.feeds_port)?;
     let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path is not UTF-8");
     let text = replace(&text, "/etc/envoy/kafka_upstream.wasm", &path(&example.wasm)?)?;
     replace(&text, "/run/host-bridge/socket", &path(&example.socket)?)
@@ -77,11 +83,19 @@ mod tests {
 
     const FIXED: &str = "admin: {port_value: 9901}\nport_value: 10000\nport_value: 100001\n\
         delivery_timeout: 10000\n/etc/envoy/kafka_upstream.wasm\n/run/host-bridge/socket\n\
-        port_value: 9280\n";
+        port_value: 9280\nport_value: 10001\nport_value: 9290\n";
 
     fn example() -> Example {
         let (wasm, socket) = (PathBuf::from("/w"), PathBuf::from("/s"));
-        Example { port: 1, admin_port: 2, wasm, socket, bridge_port: 3 }
+        Example {
+            port: 1,
+            admin_port: 2,
+            wasm,
+            socket,
+            bridge_port: 3,
+            readers_port: 4,
+            feeds_port: 5,
+        }
     }
 
     #[test]
@@ -89,7 +103,7 @@ mod tests {
         assert_eq!(
             render(FIXED, &example()).unwrap(),
             "admin: {port_value: 2}\nport_value: 1\nport_value: 100001\n\
-             delivery_timeout: 10000\n/w\n/s\nport_value: 3\n"
+             delivery_timeout: 10000\n/w\n/s\nport_value: 3\nport_value: 4\nport_value: 5\n"
         );
     }
 
