@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limits::{
-    ANSWER_BYTES_MAX, ANSWER_TIMEOUT, CONNECTIONS_MAX, DESCRIPTORS_RESERVED, FIRST_REQUEST_TIMEOUT,
+    ANSWER_BYTES_MAX, ANSWER_TIMEOUT, DESCRIPTORS_RESERVED, FIRST_REQUEST_TIMEOUT,
     UNAUTHORIZED_REQUESTS_MAX,
 };
 
@@ -189,6 +189,9 @@ impl Caller {
 
     /// Watches until the peer has taken the answer, as far as HTTP's flow control tells.
     pub(crate) fn answer(self: &Arc<Self>, response: Response<Body>) -> Response<Answer> {
+        if response.extensions().get::<Unending>().is_some() {
+            return response.map(|body| Answer { body, counted: None });
+        }
         response.map(|body| {
             let bytes = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
             let mut unread = self.unread();
@@ -197,7 +200,8 @@ impl Caller {
             if unread.bytes > ANSWER_BYTES_MAX {
                 self.cut();
             }
-            Answer { body, bytes, round: unread.round, caller: Arc::clone(self) }
+            let counted = Counted { bytes, round: unread.round, caller: Arc::clone(self) };
+            Answer { body, counted: Some(counted) }
         })
     }
 
@@ -219,6 +223,17 @@ impl Unread {
 /// An answer's body, which is dropped when HTTP has taken all of it.
 pub(crate) struct Answer {
     body: Body,
+    #[expect(dead_code, reason = "dropped with the answer")]
+    counted: Option<Counted>,
+}
+
+/// An extension of a response that goes on for as long as its reader likes. It is not watched: its
+/// connection ends when a write waits for too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unending;
+
+/// An answer among those that the peer has not taken.
+struct Counted {
     bytes: usize,
     round: u64,
     caller: Arc<Caller>,
@@ -244,7 +259,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for Counted {
     fn drop(&mut self) {
         let mut unread = self.caller.unread();
         unread.bytes = unread.bytes.saturating_sub(self.bytes);
@@ -266,11 +281,11 @@ pub(crate) fn raise_descriptors() -> u64 {
     limits().0
 }
 
-/// Places of each listener where the process may have so many descriptors.
-pub(crate) fn places(descriptors: u64, listeners: usize) -> usize {
+/// Places of each listener where the process may have so many descriptors; `most` are of use.
+pub(crate) fn places(descriptors: u64, listeners: usize, most: u64) -> usize {
     let reserved = DESCRIPTORS_RESERVED.min(descriptors / 2);
     let each = (descriptors - reserved) / u64::try_from(listeners).unwrap_or(u64::MAX).max(1);
-    usize::try_from(each.clamp(1, CONNECTIONS_MAX)).unwrap_or(1)
+    usize::try_from(each.clamp(1, most)).unwrap_or(1)
 }
 
 /// The limit of descriptors where the system does not tell it: what most systems begin with.
@@ -282,11 +297,12 @@ mod tests {
 
     #[test]
     fn listeners_share_what_brokers_and_files_leave() {
-        assert_eq!(places(256, 2), 64);
-        assert_eq!(places(1024, 3), 170);
-        assert_eq!(places(524_288, 2), 8192);
-        assert_eq!(places(u64::MAX, 1), 8192);
-        assert_eq!(places(1, 4), 1);
+        assert_eq!(places(256, 2, 8192), 64);
+        assert_eq!(places(1024, 3, 8192), 170);
+        assert_eq!(places(524_288, 2, 8192), 8192);
+        assert_eq!(places(524_288, 2, 20_480), 20_480);
+        assert_eq!(places(u64::MAX, 1, 8192), 8192);
+        assert_eq!(places(1, 4, 8192), 1);
     }
 
     #[tokio::test(start_paused = true)]

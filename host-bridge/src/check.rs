@@ -320,7 +320,12 @@ mod tests {
         );
         let shutdown = crate::Shutdown::default();
         let serving = tokio::spawn(async move {
-            let server = connection::Server::new(routes, None, shutdown.token().clone());
+            let server = connection::Server::new(
+                routes,
+                None,
+                shutdown.token().clone(),
+                connection::Bounds::WRITERS,
+            );
             bound.serve(server, None, 8, &shutdown, Duration::ZERO).await;
         });
         let listen = vec![format!("unix:{}", socket.display()), tcp];
@@ -373,7 +378,7 @@ mod tests {
     async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
         let toml = "[clusters.main]\nbootstrap.servers = 'a:1'\n[feeds]\n\
             listen = ['127.0.0.1:1', '0.0.0.0:2']\n[feeds.orders]\ncluster = 'mian'\n\
-            topics = ['orders']\nentrypoints = ['sse']\nfilter = 'true'\n\
+            topics = ['orders']\nentrypoints = ['pubsub']\nfilter = 'true'\n\
             auto_offset_reset = 'foo'\n[feeds.'a.b']\n";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
@@ -394,7 +399,7 @@ mod tests {
             "line 4: feeds.listen: `0.0.0.0:2` is not a loopback address",
             "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
             "line 6: feeds.orders.cluster: there is no [clusters.mian]",
-            "line 8: feeds.orders.entrypoints: `sse`: this version of the bridge cannot do that",
+            "line 8: feeds.orders.entrypoints: `pubsub`: this version of the bridge cannot do that",
             "line 9: feeds.orders.filter: this version of the bridge cannot do that",
             "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
             "line 11: feeds.a.b.topics: is missing",

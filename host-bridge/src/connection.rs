@@ -26,8 +26,8 @@ use crate::admission::{Admitted, Answer, Caller, TooMany};
 use crate::auth::{self, Access, Tokens};
 use crate::body::Share;
 use crate::limits::{
-    CLOSING_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, STREAM_SEND_BYTES, STREAMS_MAX,
-    WRITE_TIMEOUT,
+    CLOSING_TIMEOUT, FEED_HEAD_BYTES, FEED_WRITE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
+    STREAM_SEND_BYTES, STREAMS_MAX, WRITE_TIMEOUT,
 };
 
 /// What every connection is served with. Each request has extensions: what it may do ([`Access`]), its
@@ -38,11 +38,35 @@ pub(crate) struct Server {
     /// Accepted tokens; everybody is authorized who reaches a bridge without.
     pub(crate) tokens: Option<Tokens>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) bounds: Bounds,
+}
+
+/// What a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Bytes of a request's head, and of answers that wait for the socket before more is made.
+    pub(crate) head_bytes: usize,
+    /// How long a write may wait for the peer to read.
+    pub(crate) write_timeout: Duration,
+}
+
+impl Bounds {
+    /// Of gateways that send batches.
+    pub(crate) const WRITERS: Self =
+        Self { head_bytes: HEAD_BYTES_MAX, write_timeout: WRITE_TIMEOUT };
+    /// Of readers, which are many and may be slow.
+    pub(crate) const READERS: Self =
+        Self { head_bytes: FEED_HEAD_BYTES, write_timeout: FEED_WRITE_TIMEOUT };
 }
 
 impl Server {
-    pub(crate) fn new(router: Router, tokens: Option<Tokens>, shutdown: CancellationToken) -> Self {
-        Self { router, tokens, shutdown }
+    pub(crate) fn new(
+        router: Router,
+        tokens: Option<Tokens>,
+        shutdown: CancellationToken,
+        bounds: Bounds,
+    ) -> Self {
+        Self { router, tokens, shutdown, bounds }
     }
 
     /// Serves a connection whose stream is there after a handshake.
@@ -70,7 +94,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        stream.set_write_timeout(Some(self.bounds.write_timeout));
         let caller = &admitted.caller;
         let (router, share) = (TowerToHyperService::new(self.router.clone()), Share::default());
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -83,7 +107,7 @@ impl Server {
             extensions.insert(self.shutdown.clone());
             async move { answer(&router, &caller, access?, request).await }
         });
-        let (builder, io) = (builder(), TokioIo::new(Box::pin(stream)));
+        let (builder, io) = (builder(self.bounds), TokioIo::new(Box::pin(stream)));
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // Woken by themselves: a connection is polled three times a request, and these would be, too.
         let mut ends = FuturesUnordered::from_iter([self.ends(caller)]);
@@ -139,11 +163,11 @@ async fn answer(
     Ok(caller.answer(response))
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
     let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES_MAX);
+    http1.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(bounds.head_bytes);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(idle);
     http2.max_concurrent_streams(STREAMS_MAX).max_send_buf_size(STREAM_SEND_BYTES);
@@ -216,7 +240,7 @@ mod tests {
         let listeners = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
         let shutdown = Shutdown::default();
         let router = Router::new().route("/socket", get(socket)).route("/stream", get(stream));
-        let server = Server::new(router, None, shutdown.token().clone());
+        let server = Server::new(router, None, shutdown.token().clone(), Bounds::WRITERS);
         let ending = shutdown.clone();
         // Whoever was not told would take all of it.
         let drain_timeout = Duration::from_secs(3600);

@@ -1,10 +1,21 @@
-//! Reading Kafka over HTTP: feeds as configured, cursors, queries and envelopes.
+//! Reading Kafka over HTTP: feeds as configured, the hub that reads for all, pages and event streams.
 
+mod connections;
 pub(crate) mod cursor;
+mod cursor_text;
 pub(crate) mod envelope;
 pub(crate) mod feeds;
+#[cfg(test)]
+mod fixture;
+mod follow;
+mod hub;
+mod memory;
 pub(crate) mod page;
 pub(crate) mod query;
+mod reader;
 pub(crate) mod refusal;
 pub(crate) mod serve;
+mod sse;
 pub(crate) mod start;
+mod stream;
+mod topic_log;

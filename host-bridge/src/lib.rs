@@ -49,7 +49,7 @@ pub use crate::security::Tls;
 pub use crate::shutdown::Shutdown;
 
 use crate::bridge::Bridge;
-use crate::connection::Server;
+use crate::connection::{Bounds, Server};
 use crate::readers::ReaderListeners;
 
 /// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
@@ -76,17 +76,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     }
     let readers = ReaderListeners::bind(&config).await?;
     let count = listeners.len() + readers.as_ref().map_or(0, ReaderListeners::len);
-    let places = admission::places(admission::raise_descriptors(), count);
+    let descriptors = admission::raise_descriptors();
+    let places = |most| admission::places(descriptors, count, most);
     let drain_timeout = config.drain_timeout;
-    let server = |router| Server::new(router, tokens.clone(), shutdown.token().clone());
+    let server =
+        |router, bounds| Server::new(router, tokens.clone(), shutdown.token().clone(), bounds);
     let serving = async {
         let reading = async {
             let Some(readers) = readers else { return };
             let feeds = consume::serve::Readers::new(&config.feeds, &bridge.clusters);
-            let server = server(consume::serve::router(Arc::new(feeds)));
+            let server = server(consume::serve::router(Arc::new(feeds)), Bounds::READERS);
+            let places = places(limits::FEED_LISTENER_CONNECTIONS);
             readers.serve(server, tls.clone(), places, shutdown.clone(), drain_timeout).await;
         };
-        let server = server(routes::router(Arc::clone(&bridge)));
+        let server = server(routes::router(Arc::clone(&bridge)), Bounds::WRITERS);
+        let places = places(limits::CONNECTIONS_MAX);
         let writing = listeners.serve(server, tls.clone(), places, &shutdown, drain_timeout);
         let ((), deadline) = tokio::join!(reading, writing);
         bridge.queued.drain(deadline).await;

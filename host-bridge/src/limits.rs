@@ -136,13 +136,42 @@ pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that are taken for a body before any of it has arrived.
 pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
 
-/// Bytes that one fetch of a reader may bring, and the grain in which readers take memory.
+/// Readers at a time, streams and pages that are waited for: of all feeds, and of one.
+pub(crate) const FEEDS_CONNECTIONS: usize = 20_000;
+pub(crate) const FEED_CONNECTIONS: usize = 10_000;
+/// Connections of one of their listeners at a time: more than readers may be, so that those who are
+/// too many are told.
+pub(crate) const FEED_LISTENER_CONNECTIONS: u64 = 20_480;
+/// Memory of all readers together, bytes: what the hub keeps and what is being sent.
+pub(crate) const FEED_MEMORY_BYTES: usize = 512 * 1024 * 1024;
+/// Bytes of a topic's tail: a reader that is further behind reads from Kafka.
+pub(crate) const FEED_TAIL_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of what readers behind the tails have read, kept for others who come after them.
+pub(crate) const FEED_CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Reads behind the tails at a time. Each has a connection to each broker that it asks, and a client
+/// has 64 to a broker: the tails need some of them.
+pub(crate) const FEED_CATCH_UPS: usize = 48;
+/// Bytes that one fetch may bring to the tails or a stream, and to a page.
 pub(crate) const FEED_CHUNK_BYTES: usize = 256 * 1024;
-/// Pages at a time: each has a connection to each broker that it waits for, and a client has 64 to a
-/// broker.
-pub(crate) const FEED_PAGES: usize = 64;
-/// Chunks of all readers together: 512 MiB, half of them for the bytes of the replies.
-pub(crate) const FEED_CHUNKS: usize = 1024;
+pub(crate) const FEED_PAGE_CHUNK_BYTES: usize = 1024 * 1024;
+/// How long a fetch of the tails waits for records.
+pub(crate) const FEED_TAIL_WAIT: Duration = Duration::from_secs(5);
+/// A topic without readers is read for so long: they poll, and come again.
+pub(crate) const FEED_IDLE: Duration = Duration::from_secs(30);
+/// How often a reader that stays has brokers asked whether there are new partitions.
+pub(crate) const FEED_LOOK_AGAIN: Duration = Duration::from_secs(20);
+/// Pause before a partition is read again that no broker answered for.
+pub(crate) const FEED_RETRY: Duration = Duration::from_secs(1);
+/// Bytes of events that are made ready for a client at a time, unless one alone has more.
+pub(crate) const FEED_QUEUE_BYTES: usize = 32 * 1024;
+/// An event with more bytes is not copied for each client.
+pub(crate) const FEED_SHARED_BYTES: usize = 16 * 1024;
+/// Bytes of a reader's head, and of what is queued to its socket: the queue's bound with the above.
+pub(crate) const FEED_HEAD_BYTES: usize = 32 * 1024;
+/// How long a reader may take nothing of what is sent to it.
+pub(crate) const FEED_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a segment of a topic costs beside its records, bytes.
+pub(crate) const SEGMENT_OVERHEAD_BYTES: usize = 256;
 /// What an item costs beside its key, value and headers, bytes.
 pub(crate) const ITEM_OVERHEAD_BYTES: usize = 256;
 /// How long brokers may take to say which partitions there are and where they begin and end. A topic is

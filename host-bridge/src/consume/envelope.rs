@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use kafka_client::StoredRecord;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -110,10 +111,34 @@ enum HeaderValue<'a> {
     Base64 { base64: String },
 }
 
+impl<'a> Record<'a> {
+    /// With its headers, as they were read from the record.
+    pub(crate) fn of(
+        topic: &'a str,
+        partition: i32,
+        record: &'a StoredRecord,
+        headers: &'a [(Bytes, Option<Bytes>)],
+    ) -> Self {
+        Self {
+            topic,
+            partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            timestamp_type: match record.is_log_append_time {
+                true => TimestampType::LogAppendTime,
+                false => TimestampType::CreateTime,
+            },
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers,
+        }
+    }
+}
+
 impl<'a> Envelope<'a> {
     /// Whatever the record holds, it becomes an item: none blocks a reader for ever.
     pub(crate) fn new(id: &'a str, record: &Record<'a>, feed: &Feed, shape: Shape) -> Self {
-        let error = error(record, feed);
+        let error = faulty(record, feed);
         let is_large = error == Some(RECORD_TOO_LARGE);
         let (value, key) = if is_large { (None, None) } else { (value(record, feed), record.key) };
         let content = Content::new(value, feed.deserializer);
@@ -191,7 +216,7 @@ impl<'a> Raw<'a> {
     /// # Errors
     /// As [`Envelope::write_line`].
     pub(crate) fn new(record: &Record<'a>, feed: &Feed, shape: Shape) -> serde_json::Result<Self> {
-        let error = error(record, feed);
+        let error = faulty(record, feed);
         let is_large = error == Some(RECORD_TOO_LARGE);
         let body = value(record, feed).filter(|_| !is_large).unwrap_or_default();
         let mut fields = Vec::new();
@@ -256,7 +281,7 @@ impl Serialize for Big {
 }
 
 /// Why a record is not delivered as the feed says.
-fn error(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
+pub(super) fn faulty(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
     let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
     let headers = record.headers.iter().map(|(name, value)| name.len() + length(value.as_deref()));
     if length(record.key) + length(record.value) + headers.sum::<usize>() > feed.record_bytes_max {
@@ -280,6 +305,17 @@ fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
         Some(([0, ..], rest)) if feed.remove_confluent_header && !is_named() => Some(rest),
         _ => Some(value),
     }
+}
+
+/// The value as a bare text has it: JSON on one line, if the feed says that it is JSON.
+pub(super) fn bare_value<'a>(record: &Record<'a>, feed: &Feed) -> Option<Cow<'a, [u8]>> {
+    let value = value(record, feed)?;
+    let json = if feed.deserializer == Deserializer::Json { json(value) } else { None };
+    Some(match json {
+        Some(Cow::Borrowed(json)) => Cow::Borrowed(json.get().as_bytes()),
+        Some(Cow::Owned(json)) => Cow::Owned(json.get().as_bytes().to_vec()),
+        None => Cow::Borrowed(value),
+    })
 }
 
 /// The value itself if it is JSON, on one line: a line break can stand between tokens only.

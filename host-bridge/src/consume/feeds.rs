@@ -1,6 +1,7 @@
 //! `[feeds.NAME]`: which topics are read over HTTP, and how.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kafka_client::IsolationLevel;
 
@@ -16,7 +17,7 @@ pub(crate) struct Feeds {
     pub(crate) feeds: BTreeMap<String, Feed>,
 }
 
-/// A feed as configured; it is read with GET.
+/// A feed as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Feed {
     /// The name of a `[clusters.NAME]`.
@@ -35,6 +36,51 @@ pub(crate) struct Feed {
     pub(crate) remove_confluent_header: bool,
     /// Bytes of key, value and headers; a larger record is delivered as an error.
     pub(crate) record_bytes_max: usize,
+    /// By which ways it is read.
+    pub(crate) entrypoints: BTreeSet<Entrypoint>,
+    pub(crate) sse: Sse,
+}
+
+#[cfg(test)]
+impl Feed {
+    /// A feed of these topics that sets nothing else.
+    pub(crate) fn of_topics(topics: &[&str]) -> Self {
+        let names = topics.iter().map(|topic| toml::Value::from(*topic)).collect();
+        let table = toml::Table::from_iter([("topics".to_owned(), toml::Value::Array(names))]);
+        let mut faults = Vec::new();
+        let fields = Fields { path: "feeds.test", table, faults: &mut faults };
+        let feed = fields.feed(&["default"].into());
+        assert!(faults.is_empty(), "{faults:?}");
+        feed
+    }
+}
+
+/// A way to read a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Entrypoint {
+    Get,
+    Sse,
+}
+
+/// How records are sent as events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sse {
+    /// After so long without an event there is a sign of life.
+    pub(crate) heartbeat: Duration,
+    pub(crate) data: Data,
+    pub(crate) metadata_as_comment: bool,
+    pub(crate) headers_as_comment: bool,
+    /// Whether who cannot be served now gets a stream that ends, rather than 503: browsers never come
+    /// again after that.
+    pub(crate) overload_as_stream: bool,
+}
+
+/// What the data of an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// The record's value.
+    Raw,
+    Envelope,
 }
 
 /// `auto_offset_reset`, as Kafka's consumers have it.
@@ -104,9 +150,9 @@ impl Fields<'_> {
         if !clusters.contains(&*cluster) {
             self.fault("cluster", &format!("there is no [clusters.{cluster}]"));
         }
-        let entrypoints = self.list("entrypoints").unwrap_or_else(|| vec!["get".to_owned()]);
-        self.check_entrypoints(&entrypoints);
+        let entrypoints = self.entrypoints();
         self.choice("qos", &QOS);
+        let sse = self.sse();
         let feed = Feed {
             cluster,
             topics: self.topics(),
@@ -117,10 +163,35 @@ impl Fields<'_> {
             deserializer: self.choice("deserializer", &DESERIALIZERS),
             key_deserializer: self.choice("key_deserializer", &DESERIALIZERS),
             remove_confluent_header: self.choice("remove_confluent_header", &FALSE),
-            record_bytes_max: self.record_bytes_max(),
+            record_bytes_max: self.number("record_bytes_max", RECORD_BYTES_RANGE, RECORD_BYTES),
+            entrypoints,
+            sse,
         };
-        self.finish();
+        self.finish(&FIELDS);
         feed
+    }
+
+    fn sse(&mut self) -> Sse {
+        let table = match self.table.remove("sse") {
+            None => toml::Table::new(),
+            Some(toml::Value::Table(table)) => table,
+            Some(_) => {
+                self.fault("sse", "must be a table");
+                toml::Table::new()
+            }
+        };
+        let path = format!("{}.sse", self.path);
+        let mut fields = Fields { path: &path, table, faults: &mut *self.faults };
+        let heartbeat = fields.number("heartbeat_ms", HEARTBEAT_MS_RANGE, HEARTBEAT_MS);
+        let sse = Sse {
+            heartbeat: Duration::from_millis(heartbeat as u64),
+            data: fields.choice("data", &DATA),
+            metadata_as_comment: fields.choice("metadata_as_comment", &FALSE),
+            headers_as_comment: fields.choice("headers_as_comment", &FALSE),
+            overload_as_stream: fields.choice("overload", &OVERLOAD),
+        };
+        fields.finish(&SSE_FIELDS);
+        sse
     }
 
     fn topics(&mut self) -> Vec<String> {
@@ -142,37 +213,42 @@ impl Fields<'_> {
         topics
     }
 
-    fn check_entrypoints(&mut self, entrypoints: &[String]) {
-        if entrypoints.is_empty() {
-            self.fault("entrypoints", "names none: this version of the bridge has `get`");
+    fn entrypoints(&mut self) -> BTreeSet<Entrypoint> {
+        let Some(names) = self.list("entrypoints") else {
+            return ENTRYPOINTS.iter().map(|(_, entrypoint)| *entrypoint).collect();
+        };
+        if names.is_empty() {
+            self.fault("entrypoints", "names none; there are get, sse");
         }
-        for entrypoint in entrypoints {
-            match &**entrypoint {
-                "get" => {}
-                "sse" | "websocket" | "webhook" | "pubsub" => {
-                    let reason = format!("`{entrypoint}`: {UNSUPPORTED}, it has `get`");
+        let mut entrypoints = BTreeSet::new();
+        for name in &names {
+            let found = ENTRYPOINTS.iter().find(|(entrypoint, _)| *entrypoint == name.as_str());
+            match (found, &**name) {
+                (Some((_, entrypoint)), _) => drop(entrypoints.insert(*entrypoint)),
+                (None, "websocket" | "webhook" | "pubsub") => {
+                    let reason = format!("`{name}`: {UNSUPPORTED}, it has get, sse");
                     self.fault("entrypoints", &reason);
                 }
-                other => {
-                    self.fault("entrypoints", &format!("`{other}` is not known; there is get"))
+                (None, _) => {
+                    let reason = format!("`{name}` is not known; there are get, sse");
+                    self.fault("entrypoints", &reason);
                 }
             }
         }
+        entrypoints
     }
 
-    fn record_bytes_max(&mut self) -> usize {
-        let Some(value) = self.table.remove("record_bytes_max") else { return RECORD_BYTES };
+    fn number(&mut self, name: &str, range: (usize, usize), default: usize) -> usize {
+        let Some(value) = self.table.remove(name) else { return default };
         let number = match &value {
             toml::Value::Integer(number) => usize::try_from(*number).ok(),
             toml::Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        number.filter(|number| (1..=RECORD_BYTES_MAX).contains(number)).unwrap_or_else(|| {
-            self.fault(
-                "record_bytes_max",
-                &format!("must be a number from 1 to {RECORD_BYTES_MAX}"),
-            );
-            RECORD_BYTES
+        let (least, most) = range;
+        number.filter(|number| (least..=most).contains(number)).unwrap_or_else(|| {
+            self.fault(name, &format!("must be a number from {least} to {most}"));
+            default
         })
     }
 
@@ -221,11 +297,11 @@ impl Fields<'_> {
     }
 
     /// Whatever has not been read is not silently ignored.
-    fn finish(self) {
+    fn finish(self, fields: &[&str]) {
         for name in self.table.keys() {
             let reason = match UNSUPPORTED_FIELDS.contains(&&**name) {
                 true => UNSUPPORTED.to_owned(),
-                false => format!("unknown field; there are {}", FIELDS.join(", ")),
+                false => format!("unknown field; there are {}", fields.join(", ")),
             };
             self.faults.push(field(&format!("{}.{name}", self.path), &reason));
         }
@@ -254,7 +330,10 @@ const TOPICS_MAX: usize = 100;
 /// Bytes of the largest record that is delivered by default, and of the largest that a batch of
 /// Kafka may be decompressed to.
 const RECORD_BYTES: usize = 16 * 1024 * 1024;
-const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+const RECORD_BYTES_RANGE: (usize, usize) = (1, 64 * 1024 * 1024);
+const HEARTBEAT_MS: usize = 5000;
+const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
+const ENTRYPOINTS: [(&str, Entrypoint); 2] = [("get", Entrypoint::Get), ("sse", Entrypoint::Sse)];
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],
@@ -284,10 +363,17 @@ const QOS: Choices<()> = Choices {
         ("at-least-once", UNSUPPORTED),
     ],
 };
+const DATA: Choices<Data> = Choices {
+    default: Data::Raw,
+    accepted: &[("raw", Data::Raw), ("envelope", Data::Envelope)],
+    unsupported: &[],
+};
+const OVERLOAD: Choices<bool> =
+    Choices { default: false, accepted: &[("status", false), ("stream", true)], unsupported: &[] };
 const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
 const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "cluster",
     "topics",
     "entrypoints",
@@ -300,9 +386,12 @@ const FIELDS: [&str; 12] = [
     "key_deserializer",
     "remove_confluent_header",
     "record_bytes_max",
+    "sse",
 ];
+const SSE_FIELDS: [&str; 5] =
+    ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 19] = [
+const UNSUPPORTED_FIELDS: [&str; 18] = [
     "topics_pattern",
     "auto_offset_reset_override",
     "schema_registry",
@@ -319,7 +408,6 @@ const UNSUPPORTED_FIELDS: [&str; 19] = [
     "origins",
     "credential",
     "produce",
-    "sse",
     "websocket",
     "pubsub",
 ];
@@ -341,11 +429,13 @@ mod tests {
     fn a_feed_has_the_defaults_that_it_does_not_set() {
         let (feeds, faults) = read(
             "[feeds]\nlisten = ['127.0.0.1:9290']\n[feeds.orders]\ntopics = ['orders']\n\
-             [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['get']\n\
+             [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n\
              qos = 'at-best'\nauto_offset_reset = 'none'\nencode_message_id = false\n\
              check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
              deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
-             record_bytes_max = 5\n",
+             record_bytes_max = 5\n\
+             sse = { heartbeat_ms = 300000, data = 'envelope', metadata_as_comment = true,\
+             headers_as_comment = true, overload = 'stream' }\n",
         );
         assert_eq!(faults, [""; 0]);
         assert_eq!(feeds.listen, [Listen::Tcp("127.0.0.1:9290".parse().unwrap())]);
@@ -360,6 +450,14 @@ mod tests {
             key_deserializer: Deserializer::Noop,
             remove_confluent_header: false,
             record_bytes_max: 16 * 1024 * 1024,
+            entrypoints: [Entrypoint::Get, Entrypoint::Sse].into(),
+            sse: Sse {
+                heartbeat: Duration::from_secs(5),
+                data: Data::Raw,
+                metadata_as_comment: false,
+                headers_as_comment: false,
+                overload_as_stream: false,
+            },
         };
         assert_eq!(feeds.feeds["orders"], orders);
         let other = Feed {
@@ -373,6 +471,14 @@ mod tests {
             key_deserializer: Deserializer::Json,
             remove_confluent_header: true,
             record_bytes_max: 5,
+            entrypoints: [Entrypoint::Sse].into(),
+            sse: Sse {
+                heartbeat: Duration::from_secs(300),
+                data: Data::Envelope,
+                metadata_as_comment: true,
+                headers_as_comment: true,
+                overload_as_stream: true,
+            },
         };
         assert_eq!(feeds.feeds["a.b"], other);
     }
@@ -393,12 +499,21 @@ mod tests {
             ("topics = ['a b']", "topics: `a b` is not a topic's name"),
             ("topics = [1]", "topics: must be a list of strings"),
             ("topics_pattern = 'a.*'", "topics_pattern: this version of the bridge cannot do that"),
-            ("entrypoints = []", "entrypoints: names none: this version of the bridge has `get`"),
+            ("entrypoints = []", "entrypoints: names none; there are get, sse"),
             (
-                "entrypoints = ['get', 'sse']",
-                "entrypoints: `sse`: this version of the bridge cannot do that, it has `get`",
+                "entrypoints = ['get', 'websocket']",
+                "entrypoints: `websocket`: this version of the bridge cannot do that, it has get, sse",
             ),
-            ("entrypoints = ['post']", "entrypoints: `post` is not known; there is get"),
+            ("entrypoints = ['post']", "entrypoints: `post` is not known; there are get, sse"),
+            ("sse = 'x'", "sse: must be a table"),
+            ("sse.heartbeat_ms = 1999", "sse.heartbeat_ms: must be a number from 2000 to 300000"),
+            ("sse.data = 'json'", "sse.data: must be one of raw, envelope, not `json`"),
+            ("sse.overload = 1", "sse.overload: must be a string"),
+            (
+                "sse.retry = 1",
+                "sse.retry: unknown field; there are heartbeat_ms, data, metadata_as_comment, \
+                 headers_as_comment, overload",
+            ),
             (
                 "auto_offset_reset = 'foo'",
                 "auto_offset_reset: must be one of earliest, latest, none, not `foo`",

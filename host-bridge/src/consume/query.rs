@@ -37,6 +37,13 @@ pub(crate) enum Media {
     Text,
 }
 
+/// How a feed can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Page(Media),
+    Stream,
+}
+
 /// The parameters that are known, with their values.
 struct Parameters<'a>(BTreeMap<&'static str, Cow<'a, str>>);
 
@@ -133,34 +140,6 @@ impl<'a> Parameters<'a> {
 }
 
 impl Media {
-    /// What a client likes best, by RFC 9110, 12.5.1: the highest weight; among equals a type that is
-    /// named before one that a wildcard allows, then what stands first. `accept` has the values of
-    /// all header lines.
-    ///
-    /// # Errors
-    /// [`Code::NotAcceptable`].
-    pub(crate) fn negotiate<'a>(accept: impl Iterator<Item = &'a str>) -> Result<Self, Refusal> {
-        let items = accept.flat_map(|line| line.split(','));
-        let ranges: Vec<_> = items.filter_map(Range::parse).collect();
-        if ranges.is_empty() {
-            return Ok(Self::Json);
-        }
-        // The last of equals is chosen.
-        let types = Self::ALL.into_iter().rev();
-        let offers = types.filter_map(|media| {
-            let matching = ranges.iter().enumerate().filter_map(|(at, range)| {
-                range.specificity(media.name()).map(|specificity| (specificity, at, range))
-            });
-            let (specificity, at, range) = matching.max_by_key(|(found, at, _)| (*found, !*at))?;
-            (range.weight > 0).then_some(((range.weight, specificity, !at), media))
-        });
-        let best = offers.max_by_key(|(preference, _)| *preference);
-        best.map(|(_, media)| media).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Code::NotAcceptable.because(format!("accept: the feed can be had as {names}"))
-        })
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -169,8 +148,55 @@ impl Media {
             Self::Text => "text/plain",
         }
     }
+}
 
-    const ALL: [Self; 4] = [Self::Json, Self::Ndjson, Self::OctetStream, Self::Text];
+impl Form {
+    /// What a client likes best, by RFC 9110, 12.5.1: the highest weight; among equals a type that is
+    /// named before one that a wildcard allows, then what stands first. `accept` has the values of
+    /// all header lines; `offers` are what can be had, best first.
+    ///
+    /// # Errors
+    /// [`Code::NotAcceptable`].
+    pub(crate) fn negotiate<'a>(
+        accept: impl Iterator<Item = &'a str>,
+        offers: &[Self],
+    ) -> Result<Self, Refusal> {
+        let items = accept.flat_map(|line| line.split(','));
+        let ranges: Vec<_> = items.filter_map(Range::parse).collect();
+        if let ([], Some(first)) = (&*ranges, offers.first()) {
+            return Ok(*first);
+        }
+        // The last of equals is chosen.
+        let types = offers.iter().copied().rev();
+        let liked = types.filter_map(|form| {
+            let matching = ranges.iter().enumerate().filter_map(|(at, range)| {
+                range.specificity(form.name()).map(|specificity| (specificity, at, range))
+            });
+            let (specificity, at, range) = matching.max_by_key(|(found, at, _)| (*found, !*at))?;
+            (range.weight > 0).then_some(((range.weight, specificity, !at), form))
+        });
+        let best = liked.max_by_key(|(preference, _)| *preference);
+        best.map(|(_, form)| form).ok_or_else(|| {
+            let names: Vec<_> = offers.iter().map(|form| form.name()).collect();
+            let names = names.join(", ");
+            Code::NotAcceptable.because(format!("accept: the feed can be had as {names}"))
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Page(media) => media.name(),
+            Self::Stream => "text/event-stream",
+        }
+    }
+
+    /// Those of a page.
+    pub(crate) const PAGES: [Self; 4] = [
+        Self::Page(Media::Json),
+        Self::Page(Media::Ndjson),
+        Self::Page(Media::OctetStream),
+        Self::Page(Media::Text),
+    ];
 }
 
 /// One of the media ranges of `Accept`.
@@ -402,8 +428,11 @@ mod tests {
     }
 
     fn negotiate(accept: &str) -> Option<Media> {
-        let found = Media::negotiate(accept.lines());
-        found.inspect_err(|refusal| assert_eq!(refusal.code, Code::NotAcceptable)).ok()
+        let found = Form::negotiate(accept.lines(), &Form::PAGES);
+        match found.inspect_err(|refusal| assert_eq!(refusal.code, Code::NotAcceptable)).ok()? {
+            Form::Page(media) => Some(media),
+            Form::Stream => None,
+        }
     }
 
     #[test]
@@ -432,16 +461,34 @@ mod tests {
         ] {
             assert_eq!(negotiate(accept), media, "{accept}");
         }
-        let refusal = Media::negotiate(["a/b"].into_iter()).unwrap_err();
-        let names = Media::ALL.map(Media::name).join(", ");
+        let refusal = Form::negotiate(["a/b"].into_iter(), &Form::PAGES).unwrap_err();
+        let names = Form::PAGES.map(Form::name).join(", ");
         assert_eq!(refusal.message, format!("accept: the feed can be had as {names}"));
+    }
+
+    #[test]
+    fn a_stream_is_had_by_who_asks_for_it_or_can_have_nothing_else() {
+        let both = [Form::PAGES.as_slice(), &[Form::Stream]].concat();
+        for (accept, media) in [
+            ("text/event-stream", Form::Stream),
+            ("text/event-stream, application/json;q=0.5", Form::Stream),
+            ("application/json, text/event-stream", Form::Page(Media::Json)),
+            ("*/*", Form::Page(Media::Json)),
+            ("text/*", Form::Page(Media::Text)),
+        ] {
+            assert_eq!(Form::negotiate([accept].into_iter(), &both), Ok(media), "{accept}");
+        }
+        let alone = [Form::Stream];
+        assert_eq!(Form::negotiate(["*/*"].into_iter(), &alone), Ok(Form::Stream));
+        assert_eq!(Form::negotiate([].into_iter(), &alone), Ok(Form::Stream));
+        assert!(Form::negotiate(["text/event-stream"].into_iter(), &Form::PAGES).is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(query: String, header: Option<String>) {
             let _ = Query::parse(&query, header.as_deref());
-            let _ = Media::negotiate([&*query].into_iter());
+            let _ = Form::negotiate([&*query].into_iter(), &Form::PAGES);
         }
 
         #[test]
@@ -450,7 +497,7 @@ mod tests {
             accept in "((text|\\*)/(plain|\\*)(;q=[0-9.]{0,6})?,?){0,4}",
         ) {
             let _ = Query::parse(&query, None);
-            let _ = Media::negotiate([&*accept].into_iter());
+            let _ = Form::negotiate([&*accept].into_iter(), &Form::PAGES);
         }
     }
 }

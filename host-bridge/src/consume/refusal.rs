@@ -1,6 +1,7 @@
 //! Why a reader is refused: a code with its status, and a sentence.
 
 use axum::http::StatusCode;
+use serde_json::{Value, json};
 
 /// A refused request; nothing was read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,13 @@ pub(crate) enum Code {
     /// The bridge reads as much at a time as it may.
     Overloaded,
     Internal,
+}
+
+impl Refusal {
+    /// What the reader is told.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "message": self.message, "error": self.code.name() })
+    }
 }
 
 impl Code {

@@ -1,4 +1,4 @@
-//! The routes of feeds, on listeners, a runtime and a budget of their own.
+//! The routes of feeds, on listeners and a runtime of their own.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,62 +12,84 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
-use futures_util::stream;
-use kafka_client::ConsumerConfig;
+use futures_util::stream::unfold;
+use kafka_client::{ConsumerConfig, IsolationLevel};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Connection;
 use super::cursor::Position;
-use super::envelope::{Envelope, Raw, Record, Shape, TimestampType};
-use super::feeds::{Feed, Feeds};
-use super::page::{FeedReader, Item, Page};
-use super::query::{self, Media, Query};
+use super::envelope::{Envelope, Raw, Record, Shape};
+use super::feeds::{Entrypoint, Feed, Feeds};
+use super::follow::Follower;
+use super::hub::{Hub, Resources};
+use super::page::Page;
+use super::query::{self, Form, Media, Query};
+use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
-use super::start::{Given, Start};
+use super::start::Given;
+use super::stream::{self, EventStream};
+use crate::admission::Unending;
 use crate::clusters::Clusters;
 use crate::limits::{
-    FEED_CHUNKS, FEED_PAGES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
+    FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, FEEDS_CONNECTIONS, RETRY_AFTER_SECONDS,
 };
 use crate::reply;
 
 /// All feeds.
 pub(crate) struct Readers {
-    feeds: BTreeMap<String, FeedReader>,
-    /// Pages at a time.
-    pages: Arc<Semaphore>,
-    /// Memory for pages, in chunks.
-    budget: Arc<Semaphore>,
+    feeds: BTreeMap<String, Arc<FeedReader>>,
+    /// Readers at a time.
+    connections: Arc<Semaphore>,
 }
 
 impl Readers {
-    /// The configured feeds over the clients of their clusters.
+    /// The configured feeds over the clients of their clusters. Feeds that read a cluster at the same
+    /// isolation level read it together.
     pub(crate) fn new(feeds: &Feeds, clusters: &Clusters) -> Self {
-        let reader = |(name, feed): (&String, &Feed)| {
-            let config = ConsumerConfig::default().isolation(feed.isolation_level);
-            // The configuration was checked: the cluster is there.
-            let consumer = clusters.named(&feed.cluster)?.client().consumer(&config);
-            Some((name.clone(), FeedReader::new(feed.clone(), consumer)))
-        };
-        let feeds = feeds.feeds.iter().filter_map(reader).collect();
-        let [pages, budget] =
-            [FEED_PAGES, FEED_CHUNKS].map(|count| Arc::new(Semaphore::new(count)));
-        Self { feeds, pages, budget }
+        let resources = Resources::new(FEED_MEMORY_BYTES);
+        let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
+        let mut readers = BTreeMap::new();
+        for (number, (name, feed)) in feeds.feeds.iter().enumerate() {
+            let (cluster, level) = (&*feed.cluster, feed.isolation_level);
+            let same = hubs.iter().find(|(name, of, _)| (*name, *of) == (cluster, level));
+            let hub = match same {
+                Some((.., hub)) => Arc::clone(hub),
+                None => {
+                    // The configuration was checked: the cluster is there.
+                    let Some(named) = clusters.named(cluster) else { continue };
+                    let config = ConsumerConfig::default().isolation(level);
+                    let hub = Hub::new(named.client().consumer(&config), &resources);
+                    hubs.push((cluster, level, Arc::clone(&hub)));
+                    hub
+                }
+            };
+            readers.insert(name.clone(), Arc::new(FeedReader::new(feed.clone(), number, hub)));
+        }
+        let connections = Arc::new(Semaphore::new(FEEDS_CONNECTIONS));
+        Self { feeds: readers, connections }
     }
 
-    fn feed(&self, path: Result<Path<String>, PathRejection>) -> Result<&FeedReader, Refusal> {
+    fn feed(&self, path: Result<Path<String>, PathRejection>) -> Result<Arc<FeedReader>, Refusal> {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
-        self.feeds.get(&name).ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))
+        let feed = self.feeds.get(&name).map(Arc::clone);
+        feed.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))
     }
 }
 
 /// Every route of readers.
 pub(crate) fn router(readers: Arc<Readers>) -> Router {
     // Without a handler of its own HEAD is a GET, and a poll may wait.
-    let page = || get(messages).head(async || wrong_method());
+    let feed = |offered: &'static [Entrypoint]| {
+        let handler =
+            move |state, path, shutdown, parts| feed(offered, state, path, shutdown, parts);
+        get(handler).head(async || wrong_method())
+    };
     Router::new()
-        .route("/v1/feeds/{feed}", page())
-        .route("/v1/feeds/{feed}/messages", page())
+        .route("/v1/feeds/{feed}", feed(&[Entrypoint::Get, Entrypoint::Sse]))
+        .route("/v1/feeds/{feed}/messages", feed(&[Entrypoint::Get]))
+        .route("/v1/feeds/{feed}/events", feed(&[Entrypoint::Sse]))
         .route("/v1/feeds/{feed}/cursor", get(cursor).head(async || wrong_method()))
         .route("/healthz", get(async || reply::json(StatusCode::OK, &json!({ "alive": true }))))
         .fallback(async || failure(&Code::FeedNotFound.because("there is no such route"), None))
@@ -75,8 +97,9 @@ pub(crate) fn router(readers: Arc<Readers>) -> Router {
         .with_state(readers)
 }
 
-/// A page, by polling.
-async fn messages(
+/// A page or a stream: what the path offers, the feed has, and the client likes best.
+async fn feed(
+    offered: &'static [Entrypoint],
     State(readers): State<Arc<Readers>>,
     path: Result<Path<String>, PathRejection>,
     Extension(shutdown): Extension<CancellationToken>,
@@ -86,41 +109,92 @@ async fn messages(
         Ok(reader) => reader,
         Err(refusal) => return failure(&refusal, None),
     };
-    match page(&readers, reader, &parts, &shutdown).await {
+    let replied = match form(offered, &reader.feed, &parts.headers) {
+        Ok(Form::Stream) => {
+            let streamed = events(&readers, &reader, &parts, shutdown).await;
+            match streamed {
+                Err(refusal) if is_overload(&refusal) && reader.feed.sse.overload_as_stream => {
+                    event_stream(stream::overloaded())
+                }
+                streamed => streamed,
+            }
+        }
+        Ok(Form::Page(media)) => page(&readers, &reader, media, &parts, &shutdown).await,
+        Err(refusal) => Err(refusal),
+    };
+    match replied {
         Ok(response) => response,
         Err(refusal) if refusal.code == Code::OffsetOutOfRange => {
-            failure(&refusal, Some(both_ends(reader).await))
+            failure(&refusal, Some(reader.both_ends().await))
         }
         Err(refusal) => failure(&refusal, None),
     }
 }
 
+fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form, Refusal> {
+    let has = |entrypoint| offered.contains(&entrypoint) && feed.entrypoints.contains(&entrypoint);
+    let pages = Form::PAGES.into_iter().filter(|_| has(Entrypoint::Get));
+    let offers: Vec<_> = pages.chain(has(Entrypoint::Sse).then_some(Form::Stream)).collect();
+    if offers.is_empty() {
+        return Err(Code::FeedNotFound.because("the feed is not read so: see its `entrypoints`"));
+    }
+    Form::negotiate(texts(headers, header::ACCEPT.as_str()), &offers)
+}
+
+fn is_overload(refusal: &Refusal) -> bool {
+    refusal.code.status() == StatusCode::SERVICE_UNAVAILABLE
+}
+
+async fn events(
+    readers: &Readers,
+    reader: &Arc<FeedReader>,
+    parts: &Parts,
+    shutdown: CancellationToken,
+) -> Result<Response<Body>, Refusal> {
+    let connection = Connection::admit(&readers.connections, reader)?;
+    let last_event_id = texts(&parts.headers, "last-event-id").next();
+    let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
+    let (reader, topics) = (Arc::clone(reader), query.topics.as_deref());
+    let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
+    let Some(follower) = shutdown.run_until_cancelled(open).await else {
+        return Err(Code::Overloaded.because("the bridge is about to end: come again"));
+    };
+    let stream = EventStream::new(follower?, query.shape, shutdown, connection);
+    event_stream(stream.into_body())
+}
+
+fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, Form::Stream.name())
+        .header(header::CACHE_CONTROL, "no-cache, no-transform")
+        .header("x-accel-buffering", "no")
+        .extension(Unending)
+        .body(body);
+    response.map_err(|error| Code::Internal.because(error.to_string()))
+}
+
 async fn page(
     readers: &Readers,
-    reader: &FeedReader,
+    reader: &Arc<FeedReader>,
+    media: Media,
     parts: &Parts,
     shutdown: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let media = Media::negotiate(texts(&parts.headers, header::ACCEPT.as_str()))?;
     let last_event_id = texts(&parts.headers, "last-event-id").next();
     let mut query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
     }
-    let Ok(permit) = Arc::clone(&readers.pages).try_acquire_owned() else {
-        let message = "as many pages as may be read at a time are under way: ask again later";
-        return Err(Code::Overloaded.because(message));
-    };
-    let page = reader.page(&query, &readers.budget, shutdown).await?;
-    let next_cursor = page.cursor.encode(reader.feed.encode_message_id);
-    let body = body(media, reader, &query, &page, &next_cursor);
+    let connection = Connection::admit(&readers.connections, reader)?;
+    let (page, of_items) = Page::read(reader, &query, shutdown).await?;
+    let body = body(media, reader, &query, &page);
     let (status, own_headers, body) =
         body.map_err(|error| Code::Internal.because(error.to_string()))?;
     let mut response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, media.name())
         .header(header::CACHE_CONTROL, "no-store")
-        .header("kafka-next-cursor", &next_cursor)
+        .header("kafka-next-cursor", &page.cursor)
         .header("kafka-lag", page.lag);
     if media != Media::Json && !page.gaps.is_empty() {
         response = response.header("kafka-gaps", json!(page.gaps).to_string());
@@ -130,8 +204,9 @@ async fn page(
     }
     // In pieces: a page may be larger than the replies that a connection may leave unread. Its records
     // go now, its share of the limits when it is sent.
-    let held = (permit, page.memory);
-    let pieces = stream::unfold((body, held), |(mut rest, held)| async {
+    let held = (connection, reader.hub.resources.memory.hold(body.len()));
+    drop((page, of_items));
+    let pieces = unfold((body, held), |(mut rest, held)| async {
         let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
         (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, held)))
     });
@@ -151,13 +226,16 @@ fn body(
     reader: &FeedReader,
     query: &Query,
     page: &Page,
-    next_cursor: &str,
 ) -> serde_json::Result<Rendered> {
     let feed = &reader.feed;
+    let next_cursor = &page.cursor;
+    let stored: Vec<_> =
+        page.items.iter().filter_map(|item| Some((item, &item.stored()?.record))).collect();
     let headers: Vec<Vec<_>> =
-        page.items.iter().map(|item| item.record.headers.iter().collect()).collect();
-    let mut records =
-        page.items.iter().zip(&headers).map(|(item, headers)| (item, item.record_with(headers)));
+        stored.iter().map(|(_, record)| record.headers.iter().collect()).collect();
+    let mut records = stored.iter().zip(&headers).map(|((item, record), headers)| {
+        (&*item.id, Record::of(&item.topic, item.partition, record, headers))
+    });
     let shape = query.shape;
     let mut out = Vec::new();
     match media {
@@ -166,7 +244,7 @@ fn body(
             let rest = json!({
                 "pagination": { "nextCursor": next_cursor, "limit": query.limit },
                 "gaps": page.gaps,
-                "error": page.error.as_ref().map(told),
+                "error": page.error.as_ref().map(Refusal::body),
             });
             let rest = rest.to_string();
             out.extend_from_slice(rest.strip_prefix('{').unwrap_or(&rest).as_bytes());
@@ -192,8 +270,8 @@ fn body(
     Ok((StatusCode::OK, Vec::new(), out.into()))
 }
 
-fn envelope<'a>((item, record): (&'a Item, Record<'a>), feed: &Feed, shape: Shape) -> Envelope<'a> {
-    Envelope::new(&item.id, &record, feed, shape)
+fn envelope<'a>((id, record): (&'a str, Record<'a>), feed: &Feed, shape: Shape) -> Envelope<'a> {
+    Envelope::new(id, &record, feed, shape)
 }
 
 /// The beginning of a page of JSON, up to the comma behind its items.
@@ -210,25 +288,6 @@ fn write_items<'a>(
     Ok(())
 }
 
-impl Item {
-    /// With its headers, as they were read from the record.
-    fn record_with<'a>(&'a self, headers: &'a [(Bytes, Option<Bytes>)]) -> Record<'a> {
-        Record {
-            topic: &self.topic,
-            partition: self.partition,
-            offset: self.record.offset,
-            timestamp_ms: self.record.timestamp_ms,
-            timestamp_type: match self.record.is_log_append_time {
-                true => TimestampType::LogAppendTime,
-                false => TimestampType::CreateTime,
-            },
-            key: self.record.key.as_deref(),
-            value: self.record.value.as_deref(),
-            headers,
-        }
-    }
-}
-
 /// `?at=`: the cursor of a place in every partition.
 async fn cursor(
     State(readers): State<Arc<Readers>>,
@@ -239,7 +298,6 @@ async fn cursor(
         let reader = readers.feed(path)?;
         let at = query::at(parts.uri.query().unwrap_or_default())?;
         let (cursor, _) = reader.open(&Given::From(at), None, FEED_PATIENCE).await?;
-        cursor.check_width()?;
         let mut partitions = Vec::new();
         for (topic, positions) in &cursor.topics {
             for (partition, position) in &positions.partitions {
@@ -257,21 +315,8 @@ async fn cursor(
     found.await.unwrap_or_else(|refusal: Refusal| failure(&refusal, None))
 }
 
-/// Where a reader whose position is gone may go on.
-async fn both_ends(reader: &FeedReader) -> Value {
-    let end = async |start| {
-        let (cursor, _) = reader.open(&Given::From(start), None, FEED_PATIENCE).await.ok()?;
-        Some(cursor.encode(reader.feed.encode_message_id))
-    };
-    json!({ "earliest": end(Start::Earliest).await, "latest": end(Start::Latest).await })
-}
-
-fn told(refusal: &Refusal) -> Value {
-    json!({ "message": refusal.message, "error": refusal.code.name() })
-}
-
 fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
-    let mut body = told(refusal);
+    let mut body = refusal.body();
     if let (Some(cursors), Some(body)) = (cursors, body.as_object_mut()) {
         body.insert("cursors".to_owned(), cursors);
     }

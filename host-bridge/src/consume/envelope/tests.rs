@@ -19,6 +19,7 @@ fn feed() -> Feed {
         key_deserializer: Deserializer::Noop,
         remove_confluent_header: false,
         record_bytes_max: 1000,
+        ..Feed::of_topics(&["orders"])
     }
 }
 

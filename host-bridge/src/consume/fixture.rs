@@ -1,0 +1,71 @@
+//! A feed of the topic `orders` on a cluster in memory, for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+use kafka_client::{
+    Client, ClusterConfig, ConsumerConfig, IsolationLevel, Outcome, Producer, Record,
+};
+
+use super::feeds::{Feed, Reset};
+use super::follow::Follower;
+use super::hub::{Hub, Resources};
+use super::reader::FeedReader;
+use super::start::{Given, Start};
+
+pub(crate) struct Fixture {
+    pub(crate) cluster: FakeCluster,
+    pub(crate) resources: Arc<Resources>,
+    _client: Client,
+    producer: Producer,
+    pub(crate) hub: Arc<Hub>,
+}
+
+pub(crate) const WITHIN: Duration = Duration::from_secs(10);
+
+impl Fixture {
+    /// `orders` has a partition for each of these leaders, of brokers 1 and 2.
+    pub(crate) fn new(leaders: &[i32], memory: usize) -> Self {
+        let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
+        cluster.create_topic("orders", leaders);
+        let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
+        let resources = Resources::new(memory);
+        let config = ConsumerConfig::default().isolation(IsolationLevel::ReadCommitted);
+        let hub = Hub::new(client.consumer(&config), &resources);
+        Self { producer: client.producer(), cluster, resources, _client: client, hub }
+    }
+
+    pub(crate) fn reader(&self, change: impl FnOnce(&mut Feed)) -> Arc<FeedReader> {
+        let mut feed = Feed { reset: Reset::Earliest, ..Feed::of_topics(&["orders"]) };
+        change(&mut feed);
+        Arc::new(FeedReader::new(feed, 0, Arc::clone(&self.hub)))
+    }
+
+    pub(crate) async fn follower(&self, start: Start) -> Follower {
+        let reader = self.reader(|_| {});
+        Follower::open(reader, &Given::From(start), None, WITHIN).await.unwrap()
+    }
+
+    pub(crate) async fn write(&self, partition: i32, value: &[u8]) {
+        let record = Record { partition: Some(partition), ..Record::new(value) };
+        let outcome = self.producer.send("orders", record, WITHIN).await;
+        assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+    }
+}
+
+impl Follower {
+    /// Partition, offset and length of the next records, within a time.
+    pub(crate) async fn next_records(&mut self, within: Duration) -> Vec<(i32, i64, usize)> {
+        let until = tokio::time::Instant::now() + within;
+        let portions = self.more(until, Duration::ZERO).await.unwrap();
+        let mut records = Vec::new();
+        self.take(portions, |taken| {
+            let record = &taken.segment.records[taken.index].record;
+            let length = record.value.as_ref().map_or(0, bytes::Bytes::len);
+            records.push((taken.partition, record.offset, length));
+            false
+        });
+        records
+    }
+}

@@ -1,0 +1,633 @@
+//! A reader on its way through the partitions of a feed: what is in memory at its positions, what has
+//! to be read from Kafka, and what it must be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, select_all};
+use kafka_client::{At, ReadError, Reason};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::cursor::{Cursor, Position, TopicPositions};
+use super::cursor_text::CursorText;
+use super::feeds::Reset;
+use super::hub::{Answer, Topic, Wanted};
+use super::reader::{FeedReader, is_unknown_topic, refused};
+use super::refusal::{Code, Refusal};
+use super::start::{Gap, GapReason, Given};
+use super::topic_log::{Look, Segment, tag_of};
+use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET, FEED_RETRY};
+
+/// Positions in every partition, and how they move.
+pub(crate) struct Follower {
+    pub(crate) reader: Arc<FeedReader>,
+    topics: Vec<Followed>,
+    /// In the order of the cursor.
+    places: Vec<Place>,
+    text: CursorText,
+    /// Grows with every move.
+    moves: u64,
+    /// What the reader has not been told yet.
+    gaps: Vec<Gap>,
+    /// Read from Kafka, and not given yet.
+    caught: Vec<(usize, Arc<Segment>)>,
+    reading: Option<BoxFuture<'static, Vec<Answer>>>,
+    asking: Option<BoxFuture<'static, Vec<Resolved>>>,
+    /// Bytes of a read from Kafka.
+    pub(crate) chunk_bytes: usize,
+    /// Where the tail has nothing brokers are asked, this once.
+    doubts_tail: bool,
+    look_again: Instant,
+    /// Why a partition could not be read last.
+    trouble: Option<Refusal>,
+    /// Whether brokers answered for none when time was over.
+    is_unanswered: bool,
+    turn: usize,
+}
+
+struct Followed {
+    topic: Arc<Topic>,
+    tag: Option<u32>,
+    /// Partitions that have a place.
+    count: usize,
+    changed: watch::Receiver<()>,
+    caught_up: watch::Receiver<()>,
+}
+
+struct Place {
+    /// Of the topics.
+    topic: usize,
+    partition: i32,
+    position: Position,
+    /// No broker answered: it is not asked before.
+    retry_at: Option<Instant>,
+}
+
+/// The offset of a place that had none.
+type Resolved = (usize, Result<i64, Reason>);
+
+/// Records that are there for a partition.
+pub(crate) struct Portion {
+    place: usize,
+    segment: Arc<Segment>,
+    /// The first of them that was not given.
+    at: usize,
+}
+
+/// A record that is given.
+pub(crate) struct Taken<'a> {
+    pub(crate) topic: &'a Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) segment: &'a Arc<Segment>,
+    /// Its place there.
+    pub(crate) index: usize,
+    /// The cursor behind it.
+    pub(crate) id: &'a str,
+}
+
+/// What was found at all positions.
+#[derive(Default)]
+struct Found {
+    portions: Vec<Portion>,
+    behind: Vec<usize>,
+    without_offset: Vec<usize>,
+    is_being_read: bool,
+    /// Partitions that wait at their tails, and whether any of these is answered for.
+    at_end: usize,
+    failing: usize,
+    retry_at: Option<Instant>,
+}
+
+impl Follower {
+    /// # Errors
+    /// As [`FeedReader::open`].
+    pub(crate) async fn open(
+        reader: Arc<FeedReader>,
+        start: &Given,
+        topics: Option<&[String]>,
+        within: Duration,
+    ) -> Result<Self, Refusal> {
+        let (cursor, gaps) = reader.open(start, topics, within).await?;
+        let text = CursorText::new(&cursor, reader.feed.encode_message_id);
+        let mut follower = Self {
+            reader,
+            topics: Vec::new(),
+            places: Vec::new(),
+            text,
+            moves: 0,
+            gaps,
+            caught: Vec::new(),
+            reading: None,
+            asking: None,
+            chunk_bytes: FEED_CHUNK_BYTES,
+            doubts_tail: false,
+            look_again: Instant::now() + FEED_LOOK_AGAIN,
+            trouble: None,
+            is_unanswered: false,
+            turn: 0,
+        };
+        follower.set(&cursor);
+        Ok(follower)
+    }
+
+    /// Has brokers asked also where the tail knows of nothing: for who does not wait for it.
+    pub(crate) fn doubt_tail(&mut self) {
+        self.doubts_tail = true;
+    }
+
+    /// The cursor.
+    pub(crate) fn id(&self) -> &str {
+        self.text.as_str()
+    }
+
+    /// How often it has moved.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// What the reader is to be told, with the cursor behind it.
+    pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// Why there was nothing at all: no broker answers.
+    pub(crate) fn trouble(&self) -> Option<Refusal> {
+        self.trouble.clone().filter(|_| self.is_unanswered)
+    }
+
+    /// Records between the positions and the log ends, where these are known.
+    pub(crate) fn lag(&self) -> i64 {
+        let behind = self.places.iter().filter_map(|place| {
+            let end = self.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
+            Some((end - place.next()?).max(0))
+        });
+        behind.sum()
+    }
+
+    /// Records at the positions, as soon as there are any; none once there is something to tell, or
+    /// at `until`. A read of Kafka that is under way then may take `grace` longer.
+    ///
+    /// # Errors
+    /// The reader cannot go on.
+    pub(crate) async fn more(
+        &mut self,
+        until: Instant,
+        grace: Duration,
+    ) -> Result<Vec<Portion>, Refusal> {
+        loop {
+            self.add_partitions();
+            for followed in &mut self.topics {
+                followed.changed.mark_unchanged();
+                followed.caught_up.mark_unchanged();
+            }
+            let found = self.look();
+            if !found.portions.is_empty() || !self.gaps.is_empty() {
+                return Ok(found.portions);
+            }
+            self.start_reading(&found.behind);
+            self.start_asking(&found.without_offset);
+            let now = Instant::now();
+            let is_reading = self.reading.is_some() || found.is_being_read;
+            let until = if is_reading { until + grace } else { until };
+            if now >= until {
+                self.is_unanswered = found.at_end == found.failing;
+                return Ok(Vec::new());
+            }
+            let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
+            self.wait(wake.unwrap_or(until), found.is_being_read).await?;
+        }
+    }
+
+    /// Has brokers asked about the positions of which nothing is in memory, if they answer at once: who
+    /// cannot read on is to know before it has read anything.
+    ///
+    /// # Errors
+    /// As [`Self::more`].
+    pub(crate) async fn check(&mut self) -> Result<(), Refusal> {
+        let found = self.look();
+        self.start_reading(&found.behind);
+        let until = Instant::now() + FEED_QUIET;
+        while self.reading.is_some() && Instant::now() < until {
+            self.wait(until, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives records in turns, so that a busy partition leaves room for the others, until `give`
+    /// says that it is enough. The positions are behind each record when it is given.
+    pub(crate) fn take(
+        &mut self,
+        mut portions: Vec<Portion>,
+        mut give: impl FnMut(Taken<'_>) -> bool,
+    ) {
+        let mut is_enough = false;
+        while !portions.is_empty() && !is_enough {
+            portions.retain_mut(|portion| {
+                if is_enough {
+                    return true;
+                }
+                let Portion { place, segment, at } = portion;
+                let Some(stored) = segment.records.get(*at) else { return false };
+                let is_last = *at + 1 == segment.records.len();
+                let next = if is_last { segment.next } else { stored.record.offset + 1 };
+                self.move_to(*place, next);
+                let place = self.places.get(*place);
+                let followed = place.and_then(|place| self.topics.get(place.topic));
+                if let (Some(place), Some(followed)) = (place, followed) {
+                    is_enough = give(Taken {
+                        topic: &followed.topic.log.name,
+                        partition: place.partition,
+                        segment,
+                        index: *at,
+                        id: self.text.as_str(),
+                    });
+                }
+                *at += 1;
+                !is_last
+            });
+        }
+    }
+
+    /// What there is at each position, beginning with another one each time.
+    fn look(&mut self) -> Found {
+        let (mut found, now) = (Found::default(), Instant::now());
+        let caught = std::mem::take(&mut self.caught);
+        self.turn += 1;
+        let count = self.places.len();
+        for index in 0..count {
+            let index = (self.turn + index) % count;
+            self.look_at(index, &caught, now, &mut found);
+        }
+        found
+    }
+
+    fn look_at(
+        &mut self,
+        index: usize,
+        caught: &[(usize, Arc<Segment>)],
+        now: Instant,
+        found: &mut Found,
+    ) {
+        // Once for each segment without records.
+        loop {
+            let Some(place) = self.places.get_mut(index) else { return };
+            let Some(followed) = self.topics.get(place.topic) else { return };
+            if place.retry_at.is_some_and(|at| at <= now) {
+                place.retry_at = None;
+            }
+            let retry_at = place.retry_at;
+            let Some(next) = place.next() else {
+                match retry_at {
+                    None => found.without_offset.push(index),
+                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                }
+                return;
+            };
+            let mut of_place = caught.iter().filter(|(of, _)| *of == index);
+            let here = of_place.find(|(_, it)| (it.base..it.next).contains(&next));
+            let look = match here {
+                Some((_, segment)) => Look::Here(Arc::clone(segment)),
+                None => followed.topic.log.lock().look(followed.tag, place.partition, next),
+            };
+            match look {
+                Look::Here(segment) => {
+                    let at = segment.place_of(next);
+                    if at < segment.records.len() {
+                        return found.portions.push(Portion { place: index, segment, at });
+                    }
+                    let next = segment.next;
+                    self.move_to(index, next);
+                    continue;
+                }
+                Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
+                Look::End => found.at_end += 1,
+                Look::Failing => {
+                    found.at_end += 1;
+                    found.failing += 1;
+                    let name = &followed.topic.log.name;
+                    let message = format!("{name}: brokers do not answer");
+                    self.trouble = Some(Code::KafkaUnavailable.because(message));
+                }
+                Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
+                Look::Behind | Look::BeingRead => match retry_at {
+                    None => found.behind.push(index),
+                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                },
+            }
+            return;
+        }
+    }
+
+    fn start_reading(&mut self, behind: &[usize]) {
+        if self.reading.is_some() || behind.is_empty() {
+            return;
+        }
+        let wanted = behind.iter().filter_map(|index| {
+            let place = self.places.get(*index)?;
+            let topic = Arc::clone(&self.topics.get(place.topic)?.topic);
+            let (partition, next) = (place.partition, place.next()?);
+            Some(Wanted { topic, partition, next, place: *index })
+        });
+        self.reading = Some(self.reader.hub.read(wanted.collect(), self.chunk_bytes).boxed());
+        self.doubts_tail = false;
+    }
+
+    /// Partitions that had no leader are looked at again, and topics for new partitions.
+    fn start_asking(&mut self, without_offset: &[usize]) {
+        let now = Instant::now();
+        let mut open = Vec::new();
+        for index in without_offset {
+            let Some(place) = self.places.get(*index) else { continue };
+            if let (Position::Time(ms), Some(followed)) =
+                (place.position, self.topics.get(place.topic))
+            {
+                open.push((*index, Arc::clone(&followed.topic), place.partition, ms));
+            }
+        }
+        let looks_again = self.look_again <= now;
+        if self.asking.is_some() || (open.is_empty() && !looks_again) {
+            return;
+        }
+        let hub = Arc::clone(&self.reader.hub);
+        let mut topics = Vec::new();
+        if looks_again {
+            self.look_again = now + FEED_LOOK_AGAIN;
+            topics.extend(self.topics.iter().map(|followed| Arc::clone(&followed.topic)));
+        }
+        let asking = async move {
+            for topic in topics {
+                let _kept_there = hub.known(&topic, FEED_LOOK_AGAIN / 2, FEED_GRACE).await;
+            }
+            let mut answers = Vec::new();
+            for (index, topic, partition, ms) in open {
+                let mut answer = hub.offsets(&topic, &[partition], At::Time(ms), FEED_GRACE).await;
+                answers.extend(answer.pop().map(|answer| (index, answer)));
+            }
+            answers
+        };
+        self.asking = Some(asking.boxed());
+    }
+
+    /// Waits until something may have changed.
+    async fn wait(&mut self, until: Instant, is_being_read: bool) -> Result<(), Refusal> {
+        let Self { topics, reading, asking, .. } = self;
+        tokio::select! {
+            answers = finished(reading) => {
+                self.reading = None;
+                self.take_in(answers).await
+            }
+            answers = finished(asking) => {
+                self.asking = None;
+                self.resolve(answers)
+            }
+            () = any_changed(topics, is_being_read) => Ok(()),
+            () = sleep_until(until) => Ok(()),
+        }
+    }
+
+    fn resolve(&mut self, answers: Vec<Resolved>) -> Result<(), Refusal> {
+        for (index, answer) in answers {
+            match answer {
+                Ok(next) => self.move_to(index, next),
+                Err(reason) => {
+                    let topic = self.places.get(index).and_then(|it| self.topics.get(it.topic));
+                    let refusal = refused(topic.map_or("", |it| &it.topic.log.name), &reason);
+                    self.pause(index);
+                    if refusal.code != Code::KafkaUnavailable {
+                        return Err(refusal);
+                    }
+                    self.trouble = Some(refusal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, answers: Vec<Answer>) -> Result<(), Refusal> {
+        self.trouble = None;
+        let recreated = self.recreated(&answers).await?;
+        for (wanted, answer) in answers {
+            let (index, name) = (wanted.place, &wanted.topic.log.name);
+            match answer {
+                // Offsets of a former topic mean nothing, whatever was read there.
+                _ if self.places.get(index).is_none_or(|it| recreated.contains(&it.topic)) => {}
+                Ok(segment) => self.caught.push((index, segment)),
+                // It is waited for.
+                Err(ReadError::Refused(reason))
+                    if is_unknown_topic(&reason) && !self.reader.feed.check_topic_existence =>
+                {
+                    self.pause(index);
+                }
+                Err(ReadError::Unavailable(reason)) => {
+                    self.pause(index);
+                    self.trouble = Some(refused(name, &reason));
+                }
+                Err(error) => self.go_on_after(index, name, wanted.next, &error)?,
+            }
+        }
+        for topic in recreated {
+            self.start_anew(topic).await?;
+        }
+        Ok(())
+    }
+
+    /// Topics of the same names that were created since, by what was read of them. An offset that is
+    /// not in the log may be of a former one: brokers are asked.
+    async fn recreated(&mut self, answers: &[Answer]) -> Result<BTreeSet<usize>, Refusal> {
+        let mut recreated = BTreeSet::new();
+        for (wanted, answer) in answers {
+            let Some(place) = self.places.get(wanted.place) else { continue };
+            let tag = self.topics.get(place.topic).and_then(|followed| followed.tag);
+            let is_other = |now: Option<u32>| tag.zip(now).is_some_and(|(ours, its)| ours != its);
+            let is_recreated = match answer {
+                _ if recreated.contains(&place.topic) => continue,
+                Ok(segment) => is_other(segment.topic_id.and_then(tag_of)),
+                Err(ReadError::Recreated) => true,
+                Err(ReadError::OutOfRange { .. }) => {
+                    let hub = &self.reader.hub;
+                    let known = hub.known(&wanted.topic, Duration::ZERO, FEED_GRACE).await;
+                    let name = &wanted.topic.log.name;
+                    is_other(known.map_err(|reason| refused(name, &reason))?.tag)
+                }
+                Err(_) => false,
+            };
+            if is_recreated {
+                recreated.insert(place.topic);
+            }
+        }
+        Ok(recreated)
+    }
+
+    fn pause(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.retry_at = Some(Instant::now() + FEED_RETRY);
+        }
+    }
+
+    fn move_to(&mut self, index: usize, next: i64) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.position = Position::Offset { next, epoch: None };
+            place.retry_at = None;
+            self.text.move_to(index, next);
+            self.moves += 1;
+        }
+    }
+
+    /// A partition that cannot be read from here: its position moves, with a gap, or the reader ends.
+    fn go_on_after(
+        &mut self,
+        index: usize,
+        topic: &str,
+        from: i64,
+        error: &ReadError,
+    ) -> Result<(), Refusal> {
+        let partition = self.places.get(index).map_or(-1, |place| place.partition);
+        let (to, reason) = match (error, self.reader.feed.reset) {
+            (ReadError::OutOfRange { .. }, Reset::None) => {
+                let message = format!("{topic}-{partition}: {error}");
+                return Err(Code::OffsetOutOfRange.because(message));
+            }
+            (ReadError::OutOfRange { log_start, log_end }, reset) => {
+                let reason =
+                    if from < *log_start { GapReason::Expired } else { GapReason::BeyondEnd };
+                (if reset == Reset::Earliest { *log_start } else { *log_end }, reason)
+            }
+            (ReadError::TooLarge { next_offset, .. }, _) => (*next_offset, GapReason::TooLarge),
+            (ReadError::Unreadable { next_offset: Some(next), .. }, _) => {
+                (*next, GapReason::Unreadable)
+            }
+            (ReadError::Refused(reason), _) => return Err(refused(topic, reason)),
+            _ => return Err(Code::Internal.because(format!("{topic}-{partition}: {error}"))),
+        };
+        self.move_to(index, to);
+        let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
+        self.gaps.push(Gap { topic, partition, from, to, reason });
+        Ok(())
+    }
+
+    /// A topic was deleted and created again: its new log is read from its start.
+    async fn start_anew(&mut self, index: usize) -> Result<(), Refusal> {
+        let Some(followed) = self.topics.get(index) else { return Ok(()) };
+        let (topic, name) = (Arc::clone(&followed.topic), Arc::clone(&followed.topic.log.name));
+        if self.reader.feed.reset == Reset::None {
+            let message = format!("the topic `{name}` was deleted and created again");
+            return Err(Code::OffsetOutOfRange.because(message));
+        }
+        let known = self.reader.hub.known(&topic, Duration::ZERO, FEED_GRACE).await;
+        let known = known.map_err(|reason| refused(&name, &reason))?;
+        for place in self.places.iter().filter(|place| place.topic == index) {
+            let Some(next) = place.next() else { continue };
+            let (topic, from, to) = (name.to_string(), Some(next), Some(0));
+            let partition = place.partition;
+            self.gaps.push(Gap { topic, partition, from, to, reason: GapReason::Recreated });
+        }
+        let mut cursor = self.cursor();
+        let start = |partition| (partition, Position::Offset { next: 0, epoch: None });
+        let partitions = (0..known.partitions).map(start).collect();
+        cursor.topics.insert(name.to_string(), TopicPositions { tag: known.tag, partitions });
+        // Its answers would be of other places.
+        self.asking = None;
+        self.set(&cursor);
+        Ok(())
+    }
+
+    /// Partitions that were added since are read from their log start.
+    fn add_partitions(&mut self) {
+        if self.reading.is_some() || self.asking.is_some() {
+            return;
+        }
+        let mut cursor = None;
+        for followed in &self.topics {
+            let (tag, count) = followed.topic.log.lock().known();
+            if count <= followed.count {
+                continue;
+            }
+            let cursor = cursor.get_or_insert_with(|| self.cursor());
+            let name = followed.topic.log.name.to_string();
+            let positions = cursor.topics.entry(name).or_default();
+            if positions.partitions.is_empty() {
+                positions.tag = tag;
+            }
+            for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
+                let start = Position::Offset { next: 0, epoch: None };
+                positions.partitions.entry(partition).or_insert(start);
+            }
+        }
+        if let Some(cursor) = cursor {
+            self.set(&cursor);
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        let mut topics = BTreeMap::new();
+        for (index, followed) in self.topics.iter().enumerate() {
+            let of_topic = self.places.iter().filter(|place| place.topic == index);
+            let partitions = of_topic.map(|place| (place.partition, place.position)).collect();
+            let positions = TopicPositions { tag: followed.tag, partitions };
+            topics.insert(followed.topic.log.name.to_string(), positions);
+        }
+        Cursor { topics, complete: true }
+    }
+
+    /// Takes its positions from a cursor.
+    fn set(&mut self, cursor: &Cursor) {
+        self.text = CursorText::new(cursor, self.reader.feed.encode_message_id);
+        self.moves += 1;
+        self.topics.clear();
+        self.places.clear();
+        // What was read for a place may be another's now; it is read again.
+        self.caught.clear();
+        for (index, (name, positions)) in cursor.topics.iter().enumerate() {
+            let topic = self.reader.hub.topic(name);
+            let (changed, caught_up) = (topic.log.subscribe(), topic.log.subscribe_caught_up());
+            let (tag, count) = (positions.tag, positions.partitions.len());
+            self.topics.push(Followed { topic, tag, count, changed, caught_up });
+            self.places.extend(positions.partitions.iter().map(|(partition, position)| Place {
+                topic: index,
+                partition: *partition,
+                position: *position,
+                retry_at: None,
+            }));
+        }
+    }
+}
+
+impl Place {
+    fn next(&self) -> Option<i64> {
+        match self.position {
+            Position::Offset { next, .. } => Some(next),
+            Position::Time(_) => None,
+        }
+    }
+}
+
+async fn finished<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+/// Waits until one of the tails has more; or, if that is waited for, until a read is over.
+async fn any_changed(topics: &mut [Followed], is_being_read: bool) {
+    if let ([followed], false) = (&mut *topics, is_being_read) {
+        let _closed = followed.changed.changed().await;
+        return;
+    }
+    let waiting = topics.iter_mut().flat_map(|followed| {
+        let caught_up = is_being_read.then(|| followed.caught_up.changed().boxed());
+        [Some(followed.changed.changed().boxed()), caught_up].into_iter().flatten()
+    });
+    let waiting: Vec<_> = waiting.collect();
+    match waiting.is_empty() {
+        true => pending().await,
+        false => drop(select_all(waiting).await),
+    }
+}
+
+#[cfg(test)]
+mod tests;

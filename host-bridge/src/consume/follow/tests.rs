@@ -1,0 +1,197 @@
+//! Readers that share a hub, on a cluster in memory and a paused clock.
+
+use futures_util::future::join_all;
+use kafka_client::fake_broker::{FETCH, LIST_OFFSETS, METADATA};
+
+use super::*;
+use crate::consume::fixture::{Fixture, WITHIN};
+use crate::consume::start::Start;
+
+const MEMORY: usize = 64 * 1024 * 1024;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Fetches of a minute in which so many readers wait, and a record comes.
+async fn fetches_of_waiting_readers(count: usize) -> u64 {
+    let fixture = Fixture::new(&[1, 1, 1], MEMORY);
+    let opened = (0..count).map(|_| fixture.follower(Start::Latest));
+    let mut followers = join_all(opened).await;
+    let waiting = followers.iter_mut().map(|follower| follower.next_records(MINUTE));
+    let writing = async {
+        tokio::time::sleep(MINUTE / 2).await;
+        fixture.write(1, b"x").await;
+        tokio::time::Instant::now()
+    };
+    let (read, written_at) = tokio::join!(join_all(waiting), writing);
+    assert!(read.iter().all(|records| *records == [(1, 0, 1)]), "{read:?}");
+    assert!(written_at.elapsed() < Duration::from_secs(1), "{:?}", written_at.elapsed());
+    assert!(fixture.cluster.requests(LIST_OFFSETS) <= 2, "one question, and one for the others");
+    assert!(fixture.cluster.requests(METADATA) <= 10);
+    fixture.cluster.requests(FETCH)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_readers_that_wait_fetch_as_much_as_one() {
+    let one = fetches_of_waiting_readers(1).await;
+    let all = fetches_of_waiting_readers(1000).await;
+    assert!(all <= one + 2, "{all} fetches, {one} of one reader");
+    // Each waits half a second.
+    assert!((60..90).contains(&one), "{one}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_of_old_records_share_what_is_read() {
+    let read_all = async |count: usize| {
+        let fixture = Fixture::new(&[1, 2], MEMORY);
+        for number in 0..40 {
+            fixture.write(number % 2, &[b'x'; 50_000]).await;
+        }
+        let reading = (0..count).map(async |_| {
+            let mut follower = fixture.follower(Start::Earliest).await;
+            let mut records = Vec::new();
+            while records.len() < 40 {
+                records.extend(follower.next_records(MINUTE).await);
+            }
+            for partition in 0..2 {
+                let offsets: Vec<_> =
+                    records.iter().filter(|it| it.0 == partition).map(|it| it.1).collect();
+                assert_eq!(offsets, Vec::from_iter(0..20));
+            }
+        });
+        join_all(reading).await;
+        fixture.cluster.requests(FETCH)
+    };
+    let one = read_all(1).await;
+    let all = read_all(100).await;
+    assert!(all <= 2 * one, "{all} fetches, {one} of one reader");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_readers_the_hub_stops_fetching() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    let mut follower = fixture.follower(Start::Latest).await;
+    assert_eq!(follower.next_records(MINUTE).await, []);
+    drop(follower);
+    tokio::time::sleep(MINUTE).await;
+    let fetches = fixture.cluster.requests(FETCH);
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(fixture.cluster.requests(FETCH), fetches);
+    fixture.write(0, b"later").await;
+    let mut follower = fixture.follower(Start::Earliest).await;
+    assert_eq!(follower.next_records(MINUTE).await, [(0, 0, 5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_pauses_is_behind_the_tail_and_misses_nothing() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let mut slow = fixture.follower(Start::Latest).await;
+    let mut fast = fixture.follower(Start::Latest).await;
+    assert_eq!(slow.next_records(Duration::from_secs(1)).await, []);
+    let value = vec![b'x'; 500_000];
+    // Twice what the tail keeps.
+    for offset in 0..70 {
+        fixture.write(0, &value).await;
+        assert_eq!(fast.next_records(MINUTE).await, [(0, offset, value.len())]);
+    }
+    let used = fixture.resources.memory.used();
+    assert!(used < 20 * 1024 * 1024, "{used} bytes for one topic");
+    let mut next = 0;
+    while next < 70 {
+        for (_, offset, _) in slow.next_records(MINUTE).await {
+            assert_eq!(offset, next);
+            next += 1;
+        }
+    }
+    assert_eq!((slow.next_records(Duration::from_secs(1)).await, slow.lag()), (vec![], 0));
+    assert_eq!(slow.id(), fast.id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_memory_is_spent_caches_shrink_and_reads_wait() {
+    let fixture = Fixture::new(&[1, 1], 2 * 1024 * 1024);
+    for number in 0..100 {
+        fixture.write(number % 2, &[b'x'; 50_000]).await;
+    }
+    let others = fixture.resources.memory.hold(1024 * 1024 * 3 / 2);
+    let mut follower = fixture.follower(Start::Earliest).await;
+    let mut count = 0;
+    while count < 100 {
+        count += follower.next_records(MINUTE).await.len();
+        let used = fixture.resources.memory.used();
+        assert!(used <= 5 * 1024 * 1024 / 2, "{used}");
+    }
+    let rest = fixture.resources.memory.hold(1024 * 1024);
+    assert!(fixture.resources.is_spent());
+    let mut waits = fixture.follower(Start::Earliest).await;
+    assert_eq!(waits.next_records(MINUTE).await, []);
+    drop((others, rest));
+    assert!(!waits.next_records(MINUTE).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_leader_holds_back_no_other_and_is_read_once_it_has_one() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    fixture.write(1, b"first").await;
+    fixture.cluster.lead("orders", 1, None);
+    let mut follower = fixture.follower(Start::Latest).await;
+    assert!(follower.id().is_ascii());
+    for offset in 0..20 {
+        fixture.write(0, b"x").await;
+        let began = Instant::now();
+        assert_eq!(follower.next_records(MINUTE).await, [(0, offset, 1)]);
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?} at {offset}", began.elapsed());
+    }
+    fixture.cluster.lead("orders", 1, Some(2));
+    // By time: what was written before it opened is not of its.
+    assert_eq!(follower.next_records(MINUTE).await, []);
+    fixture.write(1, b"second").await;
+    assert_eq!(follower.next_records(MINUTE).await, [(1, 1, 6)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_moves_is_followed() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    let mut follower = fixture.follower(Start::Latest).await;
+    assert_eq!(follower.next_records(Duration::from_secs(1)).await, []);
+    for (offset, leader) in (0..).zip([2, 1, 2]) {
+        fixture.cluster.lead("orders", 0, Some(leader));
+        fixture.write(0, b"x").await;
+        assert_eq!(follower.next_records(MINUTE).await, [(0, offset, 1)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_gone_are_told_with_the_cursor_behind_them() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    for _ in 0..10 {
+        fixture.write(0, b"x").await;
+    }
+    fixture.cluster.expire("orders", 0, 5);
+    let cursor = Given::Cursor(Cursor::parse("orders@0#2;").unwrap());
+    let mut follower = Follower::open(fixture.reader(|_| {}), &cursor, None, WITHIN).await.unwrap();
+    assert_eq!(follower.next_records(MINUTE).await, []);
+    let gaps = follower.take_gaps();
+    assert_eq!((gaps[0].from, gaps[0].to, gaps[0].reason), (Some(2), Some(5), GapReason::Expired));
+    assert_eq!(gaps.len(), 1);
+    let offsets: Vec<_> = follower.next_records(MINUTE).await.iter().map(|it| it.1).collect();
+    assert_eq!(offsets, [5, 6, 7, 8, 9]);
+    let strict = fixture.reader(|feed| feed.reset = Reset::None);
+    let mut strict = Follower::open(strict, &cursor, None, WITHIN).await.unwrap();
+    let refusal = strict.more(Instant::now() + MINUTE, Duration::ZERO).await.err().unwrap();
+    assert_eq!(refusal.code, Code::OffsetOutOfRange);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_wait_gets_what_was_written_before_it_asked() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    for offset in 0..20 {
+        // A tail of others is there already, and may not have it yet.
+        fixture.write(0, b"x").await;
+        let cursor = format!("orders@0#{offset},1#0;");
+        let cursor = Given::Cursor(Cursor::parse(&cursor).unwrap());
+        let reader = fixture.reader(|_| {});
+        let mut follower = Follower::open(reader, &cursor, None, WITHIN).await.unwrap();
+        follower.doubt_tail();
+        let portions = follower.more(Instant::now(), FEED_GRACE).await.unwrap();
+        assert_eq!(portions.len(), 1, "{offset}");
+    }
+}

@@ -1,0 +1,421 @@
+//! One fetch of Kafka for all readers: a tail for those at the log end, and reads that those behind it
+//! share.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use kafka_client::{At, Consumer, Fetched, ReadError, Reason, TopicPartitions};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::memory::Memory;
+use super::start::KnownTopic;
+use super::topic_log::{Segment, TopicLog, tag_of};
+use crate::limits::{
+    FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES, FEED_GRACE, FEED_IDLE, FEED_KNOWN,
+    FEED_QUIET, FEED_TAIL_WAIT,
+};
+
+/// Reads a cluster at one isolation level, whoever the readers are.
+pub(crate) struct Hub {
+    consumer: Consumer,
+    pub(crate) resources: Arc<Resources>,
+    topics: Mutex<BTreeMap<String, Arc<Topic>>>,
+    /// Brokers with a task that fetches tails; without one those that nobody answers for.
+    drivers: Mutex<HashMap<Option<i32>, Arc<Notify>>>,
+}
+
+/// What the hubs of all clusters share.
+pub(crate) struct Resources {
+    pub(crate) memory: Arc<Memory>,
+    /// Reads behind the tails at a time.
+    catch_ups: Semaphore,
+    /// What they have read, oldest first.
+    cache: Mutex<Cache>,
+    /// Every topic, for when memory is spent.
+    topics: Mutex<Vec<Weak<Topic>>>,
+}
+
+/// A topic, and what was asked about it last.
+pub(crate) struct Topic {
+    pub(crate) log: TopicLog,
+    known: Shared<Result<KnownTopic, Reason>>,
+    begins: Shared<Vec<Result<i64, Reason>>>,
+    ends: Shared<Vec<Result<i64, Reason>>>,
+}
+
+/// A read behind the tail.
+pub(crate) struct Wanted {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) partition: i32,
+    pub(crate) next: i64,
+    /// For whoever asks.
+    pub(crate) place: usize,
+}
+
+/// What was read; without records it may end where it began.
+pub(crate) type Answer = (Wanted, Result<Arc<Segment>, ReadError>);
+
+#[derive(Default)]
+struct Cache {
+    segments: VecDeque<(Weak<Topic>, i32, i64, usize)>,
+    bytes: usize,
+}
+
+/// An answer that all may use who asked before it was asked for.
+struct Shared<T>(tokio::sync::Mutex<Option<(Instant, T)>>);
+
+impl<T: Clone> Shared<T> {
+    /// An answer that `is_young` takes for what it is, or one that was asked for after this call. Many
+    /// callers at a time have one question asked, and another for those who came meanwhile.
+    async fn get(
+        &self,
+        is_young: impl Fn(Instant, &T) -> bool,
+        deadline: Instant,
+        ask: impl Future<Output = T>,
+    ) -> Option<T> {
+        let came = Instant::now();
+        let mut last = timeout_at(deadline, self.0.lock()).await.ok()?;
+        if let Some((asked, answer)) = &*last
+            && (*asked >= came || is_young(*asked, answer))
+        {
+            return Some(answer.clone());
+        }
+        let asked = Instant::now();
+        let answer = ask.await;
+        *last = Some((asked, answer.clone()));
+        Some(answer)
+    }
+}
+
+impl Resources {
+    pub(crate) fn new(memory: usize) -> Arc<Self> {
+        Arc::new(Self {
+            memory: Memory::new(memory),
+            catch_ups: Semaphore::new(FEED_CATCH_UPS),
+            cache: Mutex::default(),
+            topics: Mutex::default(),
+        })
+    }
+
+    /// Whether nobody new can be served.
+    pub(crate) fn is_spent(&self) -> bool {
+        if self.memory.is_spent() {
+            self.shrink();
+        }
+        self.memory.is_spent()
+    }
+
+    /// Frees what can be read again: first what readers behind the tails have read, then the older
+    /// half of each tail.
+    pub(crate) fn shrink(&self) {
+        let cached = std::mem::take(&mut *lock(&self.cache));
+        for (topic, partition, base, _) in &cached.segments {
+            drop_cached(topic, *partition, *base);
+        }
+        if !cached.segments.is_empty() {
+            return;
+        }
+        let topics: Vec<_> = lock(&self.topics).iter().filter_map(Weak::upgrade).collect();
+        for topic in topics {
+            let mut state = topic.log.lock();
+            let half = state.tail_bytes() / 2;
+            state.shrink_tail(half);
+        }
+    }
+
+    fn cache(&self, topic: &Arc<Topic>, partition: i32, base: i64, bytes: usize) {
+        let mut dropped = Vec::new();
+        {
+            let mut cache = lock(&self.cache);
+            cache.segments.push_back((Arc::downgrade(topic), partition, base, bytes));
+            cache.bytes += bytes;
+            while cache.bytes > FEED_CACHE_BYTES
+                && let Some(oldest) = cache.segments.pop_front()
+            {
+                cache.bytes -= oldest.3;
+                dropped.push(oldest);
+            }
+        }
+        for (topic, partition, base, _) in &dropped {
+            drop_cached(topic, *partition, *base);
+        }
+    }
+}
+
+fn drop_cached(topic: &Weak<Topic>, partition: i32, base: i64) {
+    if let Some(topic) = topic.upgrade() {
+        topic.log.lock().drop_segment(partition, base);
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(consumer: Consumer, resources: &Arc<Resources>) -> Arc<Self> {
+        let (topics, drivers) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { consumer, resources: Arc::clone(resources), topics, drivers })
+    }
+
+    /// Topics are those of the feeds: there are no more than are configured.
+    pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
+        let mut topics = lock(&self.topics);
+        if let Some(topic) = topics.get(name) {
+            return Arc::clone(topic);
+        }
+        let topic = Arc::new(Topic {
+            log: TopicLog::new(name),
+            known: Shared(tokio::sync::Mutex::default()),
+            begins: Shared(tokio::sync::Mutex::default()),
+            ends: Shared(tokio::sync::Mutex::default()),
+        });
+        lock(&self.resources.topics).push(Arc::downgrade(&topic));
+        topics.insert(name.to_owned(), Arc::clone(&topic));
+        topic
+    }
+
+    /// What the cluster has of a topic, as brokers said it within `age`.
+    ///
+    /// # Errors
+    /// They do not say, or it does not exist.
+    pub(crate) async fn known(
+        &self,
+        topic: &Topic,
+        age: Duration,
+        within: Duration,
+    ) -> Result<KnownTopic, Reason> {
+        let ask = async {
+            let found = self.consumer.partitions(&topic.log.name, within).await?;
+            let TopicPartitions { id, leaders, .. } = found;
+            let partitions = i32::try_from(leaders.len()).unwrap_or(i32::MAX);
+            let tag = id.and_then(tag_of);
+            topic.log.lock().set_known(tag, leaders);
+            Ok(KnownTopic { tag, partitions })
+        };
+        let is_young =
+            |asked: Instant, answer: &Result<_, _>| answer.is_ok() && asked.elapsed() < age;
+        let answer = topic.known.get(is_young, Instant::now() + within, ask).await;
+        answer.unwrap_or(Err(Reason::DeadlineExceeded { last: None }))
+    }
+
+    /// The offsets of these partitions.
+    pub(crate) async fn offsets(
+        &self,
+        topic: &Topic,
+        partitions: &[i32],
+        at: At,
+        within: Duration,
+    ) -> Vec<Result<i64, Reason>> {
+        let name = &*topic.log.name;
+        let shared = match at {
+            At::Earliest => &topic.begins,
+            At::Latest => &topic.ends,
+            At::Time(_) => {
+                let asked: Vec<_> = partitions.iter().map(|partition| (name, *partition)).collect();
+                return self.consumer.offsets(&asked, at, within).await;
+            }
+        };
+        // Of all partitions, so that everybody can use them.
+        let count = self.known(topic, FEED_KNOWN, within).await.map_or(0, |known| known.partitions);
+        let count = partitions.iter().map(|it| it + 1).max().unwrap_or(0).max(count);
+        let asked: Vec<_> = (0..count).map(|partition| (name, partition)).collect();
+        let ask = self.consumer.offsets(&asked, at, within);
+        let all = shared.get(|_, _| false, Instant::now() + within, ask).await;
+        let none = || Err(Reason::DeadlineExceeded { last: None });
+        let one = |partition: &i32| {
+            let index = usize::try_from(*partition).ok()?;
+            all.as_ref()?.get(index).cloned()
+        };
+        partitions.iter().map(|partition| one(partition).unwrap_or_else(none)).collect()
+    }
+
+    /// Reads partitions behind their tails, as soon as there is room. What they have now is kept for
+    /// others; whoever comes to the log end begins its tail.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        wanted: Vec<Wanted>,
+        bytes: usize,
+    ) -> impl Future<Output = Vec<Answer>> + Send + use<> {
+        let (hub, marks) = (Arc::clone(self), Marks::new(&wanted));
+        async move {
+            let _marks = marks;
+            let _turn = hub.resources.catch_ups.acquire().await;
+            let memory = &hub.resources.memory;
+            let _room = memory.wait_for(bytes, || hub.resources.shrink()).await;
+            let asked = wanted.iter().map(|it| (&*it.topic.log.name, it.partition, it.next));
+            let asked: Vec<_> = asked.collect();
+            let answers = hub.consumer.fetch(&asked, bytes, Duration::ZERO).await;
+            let answers = wanted.into_iter().zip(answers).map(|(wanted, answer)| {
+                let answer = answer.map(|fetched| {
+                    let log_end = fetched.log_end;
+                    let segment = Arc::new(Segment::new(wanted.next, fetched, memory));
+                    hub.take_in(&wanted, &segment, log_end);
+                    segment
+                });
+                (wanted, answer)
+            });
+            let answers: Vec<_> = answers.collect();
+            hub.drive_tails(answers.iter().map(|(wanted, _)| &wanted.topic));
+            answers
+        }
+    }
+
+    fn take_in(&self, wanted: &Wanted, segment: &Arc<Segment>, log_end: i64) {
+        let Wanted { topic, partition, .. } = wanted;
+        let mut state = topic.log.lock();
+        state.keep(*partition, segment, log_end);
+        if segment.next >= log_end {
+            state.begin_tail(*partition, segment.next);
+        }
+        drop(state);
+        if segment.next > segment.base {
+            self.resources.cache(topic, *partition, segment.base, segment.bytes());
+        }
+    }
+
+    /// Has every tail of these topics fetched.
+    fn drive_tails<'a>(self: &Arc<Self>, topics: impl Iterator<Item = &'a Arc<Topic>>) {
+        let leaders: BTreeSet<_> =
+            topics.flat_map(|topic| topic.log.lock().leaders_of_tails()).collect();
+        for leader in leaders {
+            let mut drivers = lock(&self.drivers);
+            match drivers.get(&leader) {
+                Some(driver) => driver.notify_one(),
+                None => {
+                    let changed = Arc::new(Notify::new());
+                    drivers.insert(leader, Arc::clone(&changed));
+                    tokio::spawn(Arc::clone(self).drive(leader, changed));
+                }
+            }
+        }
+    }
+
+    /// Fetches the tails that one broker leads while there are any: one fetch at a time for all.
+    async fn drive(self: Arc<Self>, leader: Option<i32>, changed: Arc<Notify>) {
+        while let Some(tails) = self.tails(leader) {
+            let asked = tails.iter().map(|tail| (&*tail.topic.log.name, tail.partition, tail.next));
+            let asked: Vec<_> = asked.collect();
+            let answers = tokio::select! {
+                answers = self.consumer.fetch(&asked, FEED_CHUNK_BYTES, FEED_TAIL_WAIT) => answers,
+                // It is not to wait for what the others wait for.
+                () = self.another_tail(leader, &tails, &changed) => continue,
+            };
+            let is_answered = answers.iter().any(Result::is_ok);
+            for (tail, answer) in tails.iter().zip(answers) {
+                self.append(tail, answer).await;
+            }
+            if leader.is_none() {
+                for tail in &tails {
+                    let _asked_again = self.known(&tail.topic, FEED_KNOWN, FEED_GRACE).await;
+                }
+            }
+            // Some may have gone over to another broker.
+            self.drive_tails(tails.iter().map(|tail| &tail.topic));
+            if !is_answered {
+                tokio::time::sleep(FEED_QUIET).await;
+            }
+        }
+    }
+
+    /// The tails that a broker is asked for. With none its task is taken to have ended.
+    fn tails(&self, leader: Option<i32>) -> Option<Vec<Wanted>> {
+        let mut drivers = lock(&self.drivers);
+        let topics: Vec<_> = lock(&self.topics).values().cloned().collect();
+        let mut tails = Vec::new();
+        for topic in topics {
+            if topic.log.is_idle(FEED_IDLE) {
+                continue;
+            }
+            let of_topic = topic.log.lock().tails_of(leader);
+            tails.extend(of_topic.into_iter().map(|(partition, next)| Wanted {
+                topic: Arc::clone(&topic),
+                partition,
+                next,
+                place: 0,
+            }));
+        }
+        if tails.is_empty() {
+            drivers.remove(&leader);
+        }
+        Some(tails).filter(|tails| !tails.is_empty())
+    }
+
+    /// Waits for a tail that is not among these.
+    async fn another_tail(&self, leader: Option<i32>, tails: &[Wanted], changed: &Notify) {
+        loop {
+            changed.notified().await;
+            let topics: Vec<_> = lock(&self.topics).values().cloned().collect();
+            let is_new = topics.iter().any(|topic| {
+                let of_topic = topic.log.lock().tails_of(leader);
+                of_topic.iter().any(|(partition, _)| {
+                    let is_it = |tail: &Wanted| {
+                        tail.partition == *partition && Arc::ptr_eq(&tail.topic, topic)
+                    };
+                    !tails.iter().any(is_it)
+                })
+            });
+            if is_new {
+                return;
+            }
+        }
+    }
+
+    async fn append(&self, tail: &Wanted, answer: Result<Fetched, ReadError>) {
+        let (log, memory) = (&tail.topic.log, &self.resources.memory);
+        let is_news = match answer {
+            Ok(fetched) => {
+                let (is_news, log_end) = (fetched.next_offset > tail.next, fetched.log_end);
+                if is_news {
+                    // The tail is not fetched on while memory is spent.
+                    memory.wait_for(FEED_CHUNK_BYTES, || self.resources.shrink()).await;
+                }
+                let segment = Arc::new(Segment::new(tail.next, fetched, memory));
+                log.lock().append(tail.partition, log_end, &segment) && is_news
+            }
+            Err(ReadError::Unavailable(_)) => {
+                log.lock().tail_is_failing(tail.partition, tail.next);
+                false
+            }
+            // What to do about it is for each reader to say.
+            Err(_) => {
+                log.lock().end_tail(tail.partition, tail.next);
+                true
+            }
+        };
+        if is_news {
+            log.ring();
+        }
+    }
+}
+
+/// Offsets that are being read, until it is dropped; then whoever waits for them looks again.
+struct Marks(Vec<(Arc<Topic>, i32, i64)>);
+
+impl Marks {
+    fn new(wanted: &[Wanted]) -> Self {
+        let marks = wanted.iter().map(|Wanted { topic, partition, next, .. }| {
+            topic.log.lock().mark(*partition, *next);
+            (Arc::clone(topic), *partition, *next)
+        });
+        Self(marks.collect())
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        for (topic, partition, next) in &self.0 {
+            topic.log.lock().unmark(*partition, *next);
+        }
+        let mut last: Option<&Arc<Topic>> = None;
+        for (topic, ..) in &self.0 {
+            if last.is_none_or(|last| !Arc::ptr_eq(last, topic)) {
+                topic.log.ring_caught_up();
+            }
+            last = Some(topic);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,228 @@
+//! A feed as an event stream: records as they come, a sign of life when none do, and how it ends.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::connections::Connection;
+use super::envelope::{Record, Shape};
+use super::follow::{Follower, Portion, Taken};
+use super::reader::FeedReader;
+use super::refusal::{Code, Refusal};
+use super::sse::{self, Notice, Rendered};
+use super::topic_log::View;
+use crate::limits::{FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
+
+/// A reader that is sent events for as long as it stays.
+pub(crate) struct EventStream {
+    follower: Follower,
+    view: View,
+    /// Ready to be sent, in order; more is made when it is empty.
+    queue: VecDeque<Bytes>,
+    heartbeat_at: Instant,
+    /// Moves of the cursor when it was last sent.
+    told_moves: u64,
+    has_ended: bool,
+    shutdown: CancellationToken,
+    _connection: Connection,
+}
+
+impl EventStream {
+    pub(crate) fn new(
+        follower: Follower,
+        shape: Shape,
+        shutdown: CancellationToken,
+        connection: Connection,
+    ) -> Self {
+        let view = View { feed: follower.reader.number, shape };
+        let mut stream = Self {
+            follower,
+            view,
+            queue: VecDeque::new(),
+            heartbeat_at: Instant::now(),
+            told_moves: 0,
+            has_ended: false,
+            shutdown,
+            _connection: connection,
+        };
+        // What is told at the start comes before the position behind it.
+        let mut text = sse::retry(random());
+        text.push_str(&stream.gaps());
+        text.push_str(&sse::position(stream.follower.id()));
+        stream.send(text);
+        stream
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        Body::from_stream(stream::unfold(self, |mut stream| async {
+            let next = stream.next().await?;
+            Some((Ok::<_, Infallible>(next), stream))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.queue.is_empty() && !self.has_ended {
+            let shutdown = self.shutdown.clone();
+            match shutdown.run_until_cancelled(self.work()).await {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => self.fail(&refusal).await,
+                None => {
+                    self.send(goaway("shutdown"));
+                    self.has_ended = true;
+                }
+            }
+        }
+        self.queue.pop_front()
+    }
+
+    /// Sends what there is, or a sign of life.
+    async fn work(&mut self) -> Result<(), Refusal> {
+        let resources = Arc::clone(&self.follower.reader.hub.resources);
+        let portions = if resources.is_spent() {
+            // Room is not waited for beyond the next sign of life.
+            let room = resources.memory.wait_for(FEED_QUEUE_BYTES, || resources.shrink());
+            let _in_time = timeout_at(self.heartbeat_at, room).await;
+            Vec::new()
+        } else {
+            self.follower.more(self.heartbeat_at, Duration::ZERO).await?
+        };
+        let gaps = self.gaps();
+        if !gaps.is_empty() {
+            self.send(gaps);
+        }
+        if !portions.is_empty() {
+            self.events(portions)?;
+        } else if Instant::now() >= self.heartbeat_at {
+            let has_moved = self.follower.moves() != self.told_moves;
+            self.send(sse::heartbeat(has_moved.then(|| self.follower.id())));
+        }
+        Ok(())
+    }
+
+    /// Events of as many records as a client is sent at a time.
+    fn events(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
+        let (view, reader) = (self.view, Arc::clone(&self.follower.reader));
+        let mut out = Events::default();
+        let mut written = Ok(());
+        self.follower.take(portions, |taken| {
+            written = out.write(&taken, view, &reader);
+            written.is_err() || out.bytes >= FEED_QUEUE_BYTES
+        });
+        written.map_err(|error| Code::Internal.because(error.to_string()))?;
+        let Events { text, parts, .. } = out;
+        for part in parts {
+            self.queue.push_back(part);
+        }
+        self.send(text);
+        Ok(())
+    }
+
+    /// Gaps that were not told, each an event. The last has the position behind all of them: who is
+    /// cut off before hears of them again.
+    fn gaps(&mut self) -> String {
+        let gaps = self.follower.take_gaps();
+        let mut text = String::new();
+        for (index, gap) in gaps.iter().enumerate() {
+            let id = (index + 1 == gaps.len()).then(|| self.follower.id());
+            text.push_str(&sse::notice(Notice::Gap, &json!(gap), id));
+        }
+        text
+    }
+
+    async fn fail(&mut self, refusal: &Refusal) {
+        let mut body = refusal.body();
+        if refusal.code == Code::OffsetOutOfRange
+            && let Some(body) = body.as_object_mut()
+        {
+            body.insert("cursors".to_owned(), self.follower.reader.both_ends().await);
+        }
+        let is_lasting = !refusal.code.status().is_server_error();
+        let mut text = if is_lasting { sse::retry_late() } else { String::new() };
+        text.push_str(&sse::notice(Notice::Failure, &body, None));
+        self.send(text);
+        self.has_ended = true;
+    }
+
+    /// Queues a text, which counts as memory of readers until it is sent.
+    fn send(&mut self, text: impl Into<Vec<u8>>) {
+        let text = text.into();
+        if !text.is_empty() {
+            let memory = &self.follower.reader.hub.resources.memory;
+            self.queue.push_back(memory.hold(text.len()).keep(text));
+        }
+        self.told_moves = self.follower.moves();
+        self.heartbeat_at = Instant::now() + self.follower.reader.feed.sse.heartbeat;
+    }
+}
+
+/// Events on their way into the queue.
+#[derive(Default)]
+struct Events {
+    parts: Vec<Bytes>,
+    /// Behind the parts.
+    text: Vec<u8>,
+    bytes: usize,
+}
+
+impl Events {
+    fn write(
+        &mut self,
+        taken: &Taken<'_>,
+        view: View,
+        reader: &FeedReader,
+    ) -> serde_json::Result<()> {
+        let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(()) };
+        let memory = &reader.hub.resources.memory;
+        let Rendered { text, id_at } = stored.rendered(view, || {
+            let headers: Vec<_> = stored.record.headers.iter().collect();
+            let record = Record::of(taken.topic, taken.partition, &stored.record, &headers);
+            let Rendered { text, id_at } = sse::render(&record, &reader.feed, view.shape)?;
+            Ok(Rendered { text: memory.hold(text.len()).keep(text), id_at })
+        })?;
+        let (before, behind) = text.split_at(id_at.unwrap_or(0));
+        self.text.extend_from_slice(b"id: ");
+        self.text.extend_from_slice(taken.id.as_bytes());
+        self.text.push(b'\n');
+        self.text.extend_from_slice(before);
+        if id_at.is_some() {
+            self.text.extend_from_slice(taken.id.as_bytes());
+        }
+        if behind.len() > FEED_SHARED_BYTES {
+            // All readers that are sent it share it.
+            let before = std::mem::take(&mut self.text);
+            self.bytes += before.len() + behind.len();
+            let before = memory.hold(before.len()).keep(before);
+            self.parts.extend([before, text.slice_ref(behind)]);
+        } else {
+            self.text.extend_from_slice(behind);
+            self.bytes += taken.id.len() + text.len();
+        }
+        Ok(())
+    }
+}
+
+/// The whole stream of who cannot be served now: browsers come again after it.
+pub(crate) fn overloaded() -> Body {
+    Body::from(sse::retry(random()) + &goaway("overloaded"))
+}
+
+fn goaway(reason: &str) -> String {
+    sse::notice(Notice::Goaway, &json!({ "reason": reason }), None)
+}
+
+/// Not for secrets.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! What is in memory of a topic: its tail, which grows as Kafka gets records, and older parts that
+//! readers behind it have read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_client::{Fetched, StoredRecord};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::envelope::Shape;
+use super::memory::{Held, Memory};
+use super::sse::Rendered;
+use crate::limits::{FEED_TAIL_BYTES, ITEM_OVERHEAD_BYTES, SEGMENT_OVERHEAD_BYTES};
+
+/// A topic as all its readers share it.
+#[derive(Debug)]
+pub(crate) struct TopicLog {
+    pub(crate) name: Arc<str>,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    /// Apart from that, since it is for readers behind the tail alone.
+    caught_up: watch::Sender<()>,
+}
+
+/// Records of a partition from one offset to another, without a gap. Their parts are memory of their
+/// own, which is counted until the last reader has done with it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: i64,
+    /// Behind the records, and behind what is not for readers.
+    pub(crate) next: i64,
+    pub(crate) records: Vec<Stored>,
+    pub(crate) topic_id: Option<u128>,
+    bytes: usize,
+    _held: Held,
+}
+
+/// A record, and its event once somebody has needed it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: StoredRecord,
+    rendered: OnceLock<(View, Rendered<Bytes>)>,
+}
+
+/// What decides how a record looks as an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    /// The feed, by its number.
+    pub(crate) feed: usize,
+    pub(crate) shape: Shape,
+}
+
+/// What there is for a reader at an offset.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Here(Arc<Segment>),
+    /// Nothing; the tail waits there for what comes next.
+    End,
+    /// As [`Look::End`], but the brokers do not answer.
+    Failing,
+    /// It must be read from Kafka.
+    Behind,
+    /// Another reader reads it from Kafka now.
+    BeingRead,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Of the topic that all of this is of: offsets mean nothing in another of the same name.
+    id: Option<u128>,
+    tag: Option<u32>,
+    leaders: Vec<Option<i32>>,
+    partitions: BTreeMap<i32, PartitionLog>,
+    /// The tail's segments, oldest first: partition, base and bytes.
+    tail: VecDeque<(i32, i64, usize)>,
+    tail_bytes: usize,
+    /// When the topic was last seen to have a reader.
+    used: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct PartitionLog {
+    /// By their bases. They may overlap.
+    segments: BTreeMap<i64, Arc<Segment>>,
+    tail: Option<Tail>,
+    /// The highest log end that a broker has told of.
+    log_end: i64,
+    /// Offsets from which readers read now.
+    being_read: BTreeSet<i64>,
+}
+
+/// Where the next records of a partition are waited for.
+#[derive(Debug)]
+struct Tail {
+    next: i64,
+    is_failing: bool,
+}
+
+impl PartitionLog {
+    fn forget(&mut self) {
+        self.segments.clear();
+        (self.tail, self.log_end) = (None, 0);
+    }
+}
+
+impl Segment {
+    /// What was fetched from `base`; with what it takes of the readers' memory.
+    pub(crate) fn new(base: i64, fetched: Fetched, memory: &Arc<Memory>) -> Self {
+        // As they came they would keep their whole batches, of up to 64 MiB.
+        let stored =
+            |record: &StoredRecord| Stored { record: record.detached(), rendered: OnceLock::new() };
+        let records: Vec<_> = fetched.records.iter().map(stored).collect();
+        let bytes = SEGMENT_OVERHEAD_BYTES + records.iter().map(Stored::bytes).sum::<usize>();
+        let (next, topic_id) = (fetched.next_offset, fetched.topic_id);
+        Self { base, next, records, topic_id, bytes, _held: memory.hold(bytes) }
+    }
+
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The first record at or behind an offset, by its place.
+    pub(crate) fn place_of(&self, next: i64) -> usize {
+        self.records.partition_point(|stored| stored.record.offset < next)
+    }
+}
+
+impl Stored {
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = self.record.headers.iter().map(|(name, value)| name.len() + length(&value));
+        length(&self.record.key)
+            + length(&self.record.value)
+            + headers.sum::<usize>()
+            + ITEM_OVERHEAD_BYTES
+    }
+
+    /// Its event: made once for all readers of a view; another view makes its own.
+    pub(crate) fn rendered<E>(
+        &self,
+        view: View,
+        render: impl FnOnce() -> Result<Rendered<Bytes>, E>,
+    ) -> Result<Rendered<Bytes>, E> {
+        match self.rendered.get() {
+            Some((of, rendered)) if *of == view => Ok(rendered.clone()),
+            Some(_) => render(),
+            None => {
+                let rendered = render()?;
+                let _another_was_first = self.rendered.set((view, rendered.clone()));
+                Ok(rendered)
+            }
+        }
+    }
+}
+
+impl TopicLog {
+    pub(crate) fn new(name: &str) -> Self {
+        let [changed, caught_up] = [(); 2].map(|()| watch::channel(()).0);
+        Self { name: name.into(), state: Mutex::default(), changed, caught_up }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says when the tail has more. Who has one is a reader.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Says when a read behind the tail is over.
+    pub(crate) fn subscribe_caught_up(&self) -> watch::Receiver<()> {
+        self.caught_up.subscribe()
+    }
+
+    pub(crate) fn ring(&self) {
+        let _nobody_reads = self.changed.send(());
+    }
+
+    pub(crate) fn ring_caught_up(&self) {
+        let _nobody_waits = self.caught_up.send(());
+    }
+
+    /// Whether nobody has read it for a time. What was in memory goes then.
+    pub(crate) fn is_idle(&self, after: Duration) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if self.changed.receiver_count() > 0 || state.used.is_none() {
+            state.used = Some(now);
+        }
+        let is_idle = state.used.is_some_and(|used| now - used >= after);
+        if is_idle {
+            state.clear();
+        }
+        is_idle
+    }
+}
+
+impl State {
+    /// What a reader of the topic with this tag finds.
+    pub(crate) fn look(&self, tag: Option<u32>, partition: i32, next: i64) -> Look {
+        let is_other = tag.zip(self.id.and_then(tag_of)).is_some_and(|(ours, its)| ours != its);
+        let Some(log) = self.partitions.get(&partition).filter(|_| !is_other) else {
+            return Look::Behind;
+        };
+        let before = log.segments.range(..=next).next_back().map(|(_, segment)| segment);
+        if let Some(segment) = before.filter(|segment| next < segment.next) {
+            return Look::Here(Arc::clone(segment));
+        }
+        match &log.tail {
+            // Who is ahead of the tail knows from a broker that it is at the end.
+            Some(tail) if next == tail.next || (tail.next..=log.log_end).contains(&next) => {
+                if tail.is_failing { Look::Failing } else { Look::End }
+            }
+            _ if log.being_read.contains(&next) => Look::BeingRead,
+            _ => Look::Behind,
+        }
+    }
+
+    /// Marks an offset as being read, until [`Self::unmark`].
+    pub(crate) fn mark(&mut self, partition: i32, next: i64) {
+        self.partitions.entry(partition).or_default().being_read.insert(next);
+    }
+
+    pub(crate) fn unmark(&mut self, partition: i32, next: i64) {
+        if let Some(log) = self.partitions.get_mut(&partition) {
+            log.being_read.remove(&next);
+        }
+    }
+
+    /// Keeps what was read behind the tail, if it is longer than what is there; and where the log ends.
+    pub(crate) fn keep(&mut self, partition: i32, segment: &Arc<Segment>, log_end: i64) {
+        self.set_id(segment.topic_id);
+        let log = self.partitions.entry(partition).or_default();
+        log.log_end = log.log_end.max(log_end);
+        let is_longer = |there: &Arc<Segment>| segment.next > there.next;
+        if segment.next > segment.base && log.segments.get(&segment.base).is_none_or(is_longer) {
+            log.segments.insert(segment.base, Arc::clone(segment));
+        }
+    }
+
+    /// A reader has come to the log end: the tail begins there, unless it has begun.
+    pub(crate) fn begin_tail(&mut self, partition: i32, next: i64) {
+        self.used = Some(Instant::now());
+        let log = self.partitions.entry(partition).or_default();
+        log.tail.get_or_insert(Tail { next, is_failing: false });
+    }
+
+    /// The tail has read on from `base`. Returns whether it was there.
+    pub(crate) fn append(&mut self, partition: i32, log_end: i64, segment: &Arc<Segment>) -> bool {
+        self.set_id(segment.topic_id);
+        let Some(log) = self.partitions.get_mut(&partition) else { return false };
+        let Some(tail) = log.tail.as_mut().filter(|tail| tail.next == segment.base) else {
+            return false;
+        };
+        *tail = Tail { next: segment.next, is_failing: false };
+        log.log_end = log_end;
+        if segment.next > segment.base {
+            log.segments.insert(segment.base, Arc::clone(segment));
+            self.tail.push_back((partition, segment.base, segment.bytes));
+            self.tail_bytes += segment.bytes;
+            self.shrink_tail(FEED_TAIL_BYTES);
+        }
+        true
+    }
+
+    /// No broker answers for the tail at this offset.
+    pub(crate) fn tail_is_failing(&mut self, partition: i32, next: i64) {
+        if let Some(tail) = self.tail_at(partition, next) {
+            tail.is_failing = true;
+        }
+    }
+
+    /// The tail at this offset cannot be read: its readers ask, and are told why.
+    pub(crate) fn end_tail(&mut self, partition: i32, next: i64) {
+        if self.tail_at(partition, next).is_some() {
+            self.partitions.entry(partition).or_default().forget();
+        }
+    }
+
+    fn tail_at(&mut self, partition: i32, next: i64) -> Option<&mut Tail> {
+        let tail = self.partitions.get_mut(&partition)?.tail.as_mut();
+        tail.filter(|tail| tail.next == next)
+    }
+
+    /// Drops the oldest segments of the tail while it has more bytes.
+    pub(crate) fn shrink_tail(&mut self, most: usize) {
+        while self.tail_bytes > most {
+            let Some((partition, base, bytes)) = self.tail.pop_front() else { break };
+            self.tail_bytes -= bytes;
+            self.drop_segment(partition, base);
+        }
+    }
+
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    pub(crate) fn drop_segment(&mut self, partition: i32, base: i64) {
+        if let Some(log) = self.partitions.get_mut(&partition) {
+            log.segments.remove(&base);
+        }
+    }
+
+    /// What brokers say of the topic now.
+    pub(crate) fn set_known(&mut self, tag: Option<u32>, leaders: Vec<Option<i32>>) {
+        (self.tag, self.leaders) = (tag, leaders);
+    }
+
+    /// The topic's tag and how many partitions it has, as far as brokers were asked.
+    pub(crate) fn known(&self) -> (Option<u32>, usize) {
+        (self.tag, self.leaders.len())
+    }
+
+    /// The highest log end that a broker has told of.
+    pub(crate) fn log_end(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition).map(|log| log.log_end)
+    }
+
+    /// Who is asked for a partition; nobody certain while it does not answer.
+    fn leader(&self, partition: i32, tail: &Tail) -> Option<i32> {
+        let index = usize::try_from(partition).ok()?;
+        self.leaders.get(index).copied().flatten().filter(|_| !tail.is_failing)
+    }
+
+    /// Partitions whose tail a leader is asked for, and from where.
+    pub(crate) fn tails_of(&self, leader: Option<i32>) -> Vec<(i32, i64)> {
+        let tails = self.partitions.iter().filter_map(|(partition, log)| {
+            let tail = log.tail.as_ref()?;
+            (self.leader(*partition, tail) == leader).then_some((*partition, tail.next))
+        });
+        tails.collect()
+    }
+
+    /// Who is asked for the tails.
+    pub(crate) fn leaders_of_tails(&self) -> BTreeSet<Option<i32>> {
+        let tails = self.partitions.iter().filter_map(|(partition, log)| {
+            log.tail.as_ref().map(|tail| self.leader(*partition, tail))
+        });
+        tails.collect()
+    }
+
+    /// What was read of a former topic of the name goes.
+    fn set_id(&mut self, id: Option<u128>) {
+        if self.id.zip(id).is_some_and(|(before, now)| before != now) {
+            self.clear();
+        }
+        self.id = id.or(self.id);
+    }
+
+    fn clear(&mut self) {
+        self.partitions.values_mut().for_each(PartitionLog::forget);
+        self.tail.clear();
+        self.tail_bytes = 0;
+    }
+}
+
+/// The beginning of a topic's id, by which a cursor knows it.
+pub(crate) fn tag_of(id: u128) -> Option<u32> {
+    u32::try_from(id >> 96).ok()
+}
