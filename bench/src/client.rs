@@ -19,8 +19,8 @@ use xtask::paths;
 use xtask::progress::Step;
 
 use measure::{Counts, Ground, payloads};
-use process::Java;
-use settings::{Cell, PEERS, Peer, cells};
+use process::{Java, Programs};
+use settings::{Cell, PEERS, Peer, WITH_BASELINE, cells};
 use table::Table;
 
 /// Broker properties: the disk has what a run wrote only as long as the run takes.
@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Only the cells that have all these words in their names, such as "1024 zstd all"
     #[arg(long, value_name = "WORDS", default_value = "")]
     cell: String,
+    /// Another build of this program, whose own client is measured in turn instead of the others
+    #[arg(long, value_name = "PROGRAM")]
+    baseline: Option<PathBuf>,
     /// Where the figures of every round go [default: target/bench/client.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -56,17 +59,18 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     for bytes in [100, 1024] {
         fs::write(payloads(dir.path(), bytes), payload::pool(bytes))?;
     }
-    let java = Java::find()?;
+    let programs = Programs { java: Java::find()?, baseline: options.baseline.clone() };
+    let peers = if options.baseline.is_some() { WITH_BASELINE } else { PEERS };
     let step = Step::begin("starting Kafka");
     let kafka = Kafka::start_measured(KafkaVersion::V4_3, 1, &BROKER).await?;
     step.done();
-    let ground = Ground { kafka: &kafka, java: &java, dir: dir.path() };
+    let ground = Ground { kafka: &kafka, programs: &programs, dir: dir.path() };
     let rounds = if options.quick { 1 } else { options.rounds };
-    let mut table = Table::default();
+    let mut table = Table::of(peers);
     let mut number = 0;
     for round in 1..=rounds {
         for cell in &cells {
-            for &peer in PEERS {
+            for &peer in peers {
                 number += 1;
                 let figures =
                     ground.measure(peer, cell, options.counts(cell, peer), number).await?;

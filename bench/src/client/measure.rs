@@ -8,7 +8,7 @@ use harness::kafka::Kafka;
 use harness::process::Process;
 use harness::reader;
 
-use super::process::{self, Java, Job};
+use super::process::{self, Job, Programs};
 use super::settings::{Cell, PARTITIONS, Peer};
 
 /// How often the topic is looked at.
@@ -46,7 +46,7 @@ struct Sight {
 /// What all runs have in common.
 pub(super) struct Ground<'a> {
     pub(super) kafka: &'a Kafka,
-    pub(super) java: &'a Java,
+    pub(super) programs: &'a Programs,
     pub(super) dir: &'a Path,
 }
 
@@ -78,7 +78,7 @@ impl Ground<'_> {
         let payloads = payloads(self.dir, cell.record_bytes);
         let job = Job { bootstrap: &bootstrap, topic, payloads: &payloads, records };
         let log = self.dir.join(format!("{topic}.log"));
-        let mut client = process::start(peer, self.java, cell, &job, &log)?;
+        let mut client = process::start(peer, self.programs, cell, &job, &log)?;
         let first = look(&mut client, &job, counts.warm_up).await?;
         let last = look(&mut client, &job, counts.warm_up + counts.measured).await?;
         let acknowledged = process::acknowledged(&mut client).await?;

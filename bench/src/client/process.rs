@@ -24,6 +24,13 @@ pub(super) struct Java {
     libs: PathBuf,
 }
 
+/// The programs that clients run in.
+pub(super) struct Programs {
+    pub(super) java: Java,
+    /// Another build of this one.
+    pub(super) baseline: Option<PathBuf>,
+}
+
 impl Java {
     pub(super) fn find() -> anyhow::Result<Self> {
         Ok(Self { binary: tools::java()?, libs: tools::kafka_libs(KafkaVersion::V4_3)? })
@@ -32,7 +39,7 @@ impl Java {
 
 pub(super) fn start(
     peer: Peer,
-    java: &Java,
+    programs: &Programs,
     cell: &Cell,
     job: &Job<'_>,
     log: &Path,
@@ -41,11 +48,16 @@ pub(super) fn start(
     let of_cell = peer.properties(cell);
     properties.extend(of_cell.iter().map(|(name, value)| format!("{name}={value}")));
     let mut command = match peer {
-        Peer::Java => performance_tool(java)?,
+        Peer::Java => performance_tool(&programs.java)?,
         // Those that `produce-with` runs.
         _ => {
-            let mut own = Command::new(env::current_exe().context("where is this program?")?);
-            own.args(["produce-with", peer.name()]);
+            let own = env::current_exe().context("where is this program?")?;
+            let (name, program) = match (peer, &programs.baseline) {
+                (Peer::Baseline, Some(program)) => (Peer::Ours.name(), program),
+                _ => (peer.name(), &own),
+            };
+            let mut own = Command::new(program);
+            own.args(["produce-with", name]);
             own
         }
     };

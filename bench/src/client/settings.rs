@@ -26,6 +26,8 @@ pub(in super::super) enum Peer {
     #[cfg(feature = "librdkafka")]
     Librdkafka,
     Java,
+    /// Ours as it was, in a program of its own.
+    Baseline,
 }
 
 /// Ours first: the others are compared with it.
@@ -35,6 +37,9 @@ pub(super) const PEERS: &[Peer] = &[
     Peer::Librdkafka,
     Peer::Java,
 ];
+
+/// With `--baseline`.
+pub(super) const WITH_BASELINE: &[Peer] = &[Peer::Ours, Peer::Baseline];
 
 /// When a record counts as acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +100,7 @@ impl Peer {
             #[cfg(feature = "librdkafka")]
             Self::Librdkafka => "librdkafka",
             Self::Java => "Java",
+            Self::Baseline => "baseline",
         }
     }
 
@@ -113,7 +119,7 @@ impl Peer {
             ("linger.ms", LINGER_MS.to_string()),
         ];
         properties.extend(match self {
-            Self::Ours => vec![
+            Self::Ours | Self::Baseline => vec![
                 ("batch.records", BATCH_RECORDS.to_string()),
                 ("buffer.memory", (BUFFER_KIB * 1024).to_string()),
                 ("max.request.size", REQUEST_BYTES.to_string()),

@@ -5,32 +5,40 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::measure::Figures;
-use super::settings::{Cell, PEERS, Peer};
+use super::settings::{Cell, Peer};
 use crate::statistics::{median, range, spread_percent};
 
 /// Rows in the order in which they were first measured.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
+    peers: &'static [Peer],
     rows: Vec<Row>,
 }
 
 #[derive(Debug)]
 struct Row {
     cell: Cell,
-    /// For each client of `PEERS`, its figures round by round.
-    rounds: Vec<Vec<Figures>>,
+    /// Each client with its figures, round by round.
+    rounds: Vec<(Peer, Vec<Figures>)>,
 }
 
 impl Table {
+    pub(super) fn of(peers: &'static [Peer]) -> Self {
+        Self { peers, rows: Vec::new() }
+    }
+
     pub(super) fn add(&mut self, cell: Cell, peer: Peer, figures: Figures) {
         let known = self.rows.iter().position(|row| row.cell == cell);
         let place = known.unwrap_or_else(|| {
-            self.rows.push(Row { cell, rounds: vec![Vec::new(); PEERS.len()] });
+            self.rows.push(Row {
+                cell,
+                rounds: self.peers.iter().map(|peer| (*peer, Vec::new())).collect(),
+            });
             self.rows.len() - 1
         });
         let row = self.rows.get_mut(place).map(|row| &mut row.rounds);
-        let of_peer = row.into_iter().flatten().zip(PEERS).find(|(_, known)| **known == peer);
-        of_peer.into_iter().for_each(|(rounds, _)| rounds.push(figures));
+        let of_peer = row.into_iter().flatten().find(|(known, _)| *known == peer);
+        of_peer.into_iter().for_each(|(_, rounds)| rounds.push(figures));
     }
 
     pub(super) fn text(&self) -> String {
@@ -43,12 +51,12 @@ impl Table {
             "record codec acks"
         );
         for (width, gap) in [(11, "  "), (17, "  ")] {
-            for peer in PEERS {
+            for peer in self.peers {
                 let _written = write!(text, "{:>width$}", peer.name());
             }
             text.push_str(gap);
         }
-        for peer in others() {
+        for peer in self.peers.iter().filter(|peer| is_compared(**peer)) {
             let _written = write!(text, "{:>18}", peer.name());
         }
         text.push('\n');
@@ -66,20 +74,20 @@ impl Row {
         let Cell { record_bytes, codec, promise } = &self.cell;
         // Writing to a string cannot fail.
         let _written = write!(text, "{record_bytes:>4} B {codec:<5} {:<6}", promise.acks());
-        for rounds in &self.rounds {
+        for (_, rounds) in &self.rounds {
             let rate = median(rounds.iter().map(|round| round.rate));
             let _written = write!(text, "{:>11.0}", rate / 1000.0);
         }
         text.push_str("  ");
-        for rounds in &self.rounds {
+        for (_, rounds) in &self.rounds {
             let rates: Vec<f64> = rounds.iter().map(|round| round.cpu_rate).collect();
             let spread = format!("({:.0} %)", spread_percent(&rates));
             let middle = median(rates.iter().copied());
             let _written = write!(text, "{:>9.0} {spread:>7}", middle / 1000.0);
         }
         text.push_str("  ");
-        for peer in others() {
-            let ratios = self.ratios(peer);
+        for (peer, _) in self.rounds.iter().filter(|(peer, _)| is_compared(*peer)) {
+            let ratios = self.ratios(*peer);
             let (low, high) = range(ratios.iter().copied());
             let _written = write!(text, "{:>5.2} ({low:>4.2}–{high:>4.2})", median(ratios));
         }
@@ -89,8 +97,8 @@ impl Row {
     /// How many times the records per CPU second of `peer` we have, round by round.
     fn ratios(&self, peer: Peer) -> Vec<f64> {
         let of = |peer: Peer| {
-            let found = self.rounds.iter().zip(PEERS).find(|(_, known)| **known == peer);
-            found.map_or(&[][..], |(rounds, _)| rounds.as_slice())
+            let found = self.rounds.iter().find(|(known, _)| *known == peer);
+            found.map_or(&[][..], |(_, rounds)| rounds.as_slice())
         };
         let pairs = of(Peer::Ours).iter().zip(of(peer));
         pairs.map(|(ours, other)| ours.cpu_rate / other.cpu_rate).collect()
@@ -98,7 +106,7 @@ impl Row {
 
     fn json(&self) -> Value {
         let Cell { record_bytes, codec, promise } = &self.cell;
-        let clients = PEERS.iter().zip(&self.rounds).map(|(peer, rounds)| {
+        let clients = self.rounds.iter().map(|(peer, rounds)| {
             let of = |rate: fn(&Figures) -> f64| {
                 let rates: Vec<f64> = rounds.iter().map(rate).collect();
                 json!({"median": median(rates.iter().copied()), "rounds": rates})
@@ -114,7 +122,8 @@ impl Row {
         });
         let clients: Value = clients.collect();
         let ratio = |peer: Peer| (peer.name().to_owned(), json!(median(self.ratios(peer))));
-        let ratios: Value = others().map(ratio).collect();
+        let compared = self.rounds.iter().map(|(peer, _)| *peer).filter(|peer| is_compared(*peer));
+        let ratios: Value = compared.map(ratio).collect();
         json!({
             "record_bytes": record_bytes,
             "codec": codec,
@@ -125,20 +134,20 @@ impl Row {
     }
 }
 
-/// The clients that ours is compared with.
-fn others() -> impl Iterator<Item = Peer> {
-    PEERS.iter().copied().filter(|peer| *peer != Peer::Ours)
+/// Whether ours is compared with it.
+fn is_compared(peer: Peer) -> bool {
+    peer != Peer::Ours
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::Promise;
+    use super::super::settings::{PEERS, Promise};
     use super::*;
 
     #[test]
     fn rounds_are_compared_in_pairs() {
         let cell = Cell { record_bytes: 100, codec: "lz4", promise: Promise::All };
-        let mut table = Table::default();
+        let mut table = Table::of(PEERS);
         for cpu_rates in [[400.0, 100.0], [90.0, 30.0], [500.0, 100.0]] {
             for (peer, cpu_rate) in [Peer::Ours, Peer::Java].into_iter().zip(cpu_rates) {
                 table.add(cell, peer, Figures { rate: 1000.0, cpu_rate });
