@@ -87,6 +87,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 let text = String::from_utf8_lossy(&output.stdout);
                 ensure!(output.status.success(), "{line}: {text} {output:?}");
                 let shows = match line.as_str() {
+                    line if line.contains("/events?") => "event: message",
                     line if line.contains("/cursor?") => "\"cursor\":",
                     line if line.contains("/v1/feeds/") => "nextCursor",
                     line if line.starts_with("curl -i ") => "kafka-offset: 0",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
 use harness::bridge::{Bridge, Settings};
 use harness::http::{Request, Response};
 use harness::kafka::{Kafka, KafkaVersion};
@@ -178,6 +179,31 @@ async fn a_poll_waits_for_what_is_asked_and_no_longer() -> anyhow::Result<()> {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let few = feeds.page("orders", "from=earliest&min=50&limit=50&timeout=2000").await?;
     assert_eq!(few.items.len(), 4, "what there is at the timeout");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_polls_wait_at_a_time_and_all_get_what_comes() -> anyhow::Result<()> {
+    let feeds = Feeds::start(KafkaVersion::V4_3).await?;
+    let cursor = feeds.page("new", "timeout=0").await?.next;
+    let query = format!("cursor={cursor}&min=3&timeout=25000");
+    let polls = (0..1000).map(|_| feeds.page("new", &query));
+    let writing = async {
+        // They wait by then: as many new ones are answered meanwhile.
+        for _ in 0..20 {
+            feeds.page("new", "timeout=100").await?;
+        }
+        for partition in 0..3 {
+            feeds.write(partition, "awaited").await?;
+        }
+        anyhow::Ok(Instant::now())
+    };
+    let (pages, written) = tokio::join!(try_join_all(polls), writing);
+    let took = written?.elapsed();
+    ensure!(took < Duration::from_secs(10), "{took:?}");
+    for page in pages? {
+        assert_eq!(page.items.len(), 3);
+    }
     Ok(())
 }
 

@@ -334,3 +334,6 @@ fn wrong_method() -> Response<Body> {
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! What readers are answered who cannot be served now.
+
+use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::*;
+use crate::consume::fixture::Fixture;
+
+const MEMORY: usize = 1024 * 1024;
+
+async fn ask(readers: &Arc<Readers>, path: &str) -> (StatusCode, HeaderMap, String) {
+    let request = axum::http::Request::get(path).extension(CancellationToken::new());
+    let request = request.body(Body::empty()).unwrap();
+    let service = hyper_util::service::TowerToHyperService::new(router(Arc::clone(readers)));
+    let reply = hyper::service::Service::call(&service, request).await.unwrap();
+    let (parts, mut body) = reply.into_parts();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    (parts.status, parts.headers, String::from_utf8(first.to_vec()).unwrap())
+}
+
+fn readers(fixture: &Fixture) -> Arc<Readers> {
+    let feeds = [("orders", false), ("browsers", true)].map(|(name, overload_as_stream)| {
+        (name.to_owned(), fixture.reader(|feed| feed.sse.overload_as_stream = overload_as_stream))
+    });
+    Arc::new(Readers { feeds: feeds.into(), connections: Arc::new(Semaphore::new(2)) })
+}
+
+async fn assert_overloaded(readers: &Arc<Readers>) {
+    for path in ["/v1/feeds/orders/events", "/v1/feeds/orders", "/v1/feeds/browsers/messages"] {
+        let (status, headers, body) = ask(readers, path).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(headers["retry-after"], "1", "{path}");
+        assert!(body.contains("\"error\":\"overloaded\""), "{body}");
+    }
+    let (status, headers, body) = ask(readers, "/v1/feeds/browsers/events").await;
+    assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"text/event-stream".parse().unwrap()));
+    assert!(body.starts_with("retry: "), "{body}");
+    assert!(body.ends_with("\n\nevent: goaway\ndata: {\"reason\":\"overloaded\"}\n\n"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reader_too_many_is_told_to_come_again() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    let connections = Arc::clone(&readers.connections);
+    let others: OwnedSemaphorePermit = connections.try_acquire_many_owned(2).unwrap();
+    assert_overloaded(&readers).await;
+    drop(others);
+    assert_eq!(ask(&readers, "/v1/feeds/orders/events").await.0, StatusCode::OK);
+    let of_feed = Arc::clone(&readers.feeds["orders"].connections);
+    let most = u32::try_from(crate::limits::FEED_CONNECTIONS).unwrap();
+    let of_feed = of_feed.try_acquire_many_owned(most).unwrap();
+    let (status, ..) = ask(&readers, "/v1/feeds/orders/events").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&readers, "/v1/feeds/browsers/events").await.0, StatusCode::OK);
+    drop(of_feed);
+    assert_eq!(ask(&readers, "/v1/feeds/orders").await.0, StatusCode::OK);
+    assert_eq!(readers.connections.available_permits(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_all_memory_in_use_nobody_new_is_served() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    let held = fixture.resources.memory.hold(MEMORY);
+    assert_overloaded(&readers).await;
+    drop(held);
+    assert_eq!(ask(&readers, "/v1/feeds/orders/events").await.0, StatusCode::OK);
+}

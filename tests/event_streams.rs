@@ -1,0 +1,420 @@
+//! Feeds as event streams, with curl as the client and a parser that others wrote.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use eventsource_stream::{Event, EventStream};
+use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use harness::bridge::{Bridge, Settings};
+use harness::http::Request;
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::ports;
+use harness::process::{Process, wait_until};
+use kafka_upstream_tests::on_both_versions;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use xtask::tools;
+
+/// A bridge whose feeds have cursors of plain text.
+struct Feeds {
+    kafka: Kafka,
+    bridge: Bridge,
+    port: u16,
+}
+
+/// `curl -N`, and the file that its output goes to.
+struct Curl {
+    process: Process,
+    dir: tempfile::TempDir,
+}
+
+const FEEDS: &str = "\
+[feeds.orders]\ntopics = ['orders']\nencode_message_id = false\nsse.heartbeat_ms = 2000\n\
+[feeds.pages]\ntopics = ['orders']\nentrypoints = ['get']\n\
+[feeds.strict]\ntopics = ['orders']\nauto_offset_reset = 'none'\n\
+[feeds.missing]\ntopics = ['missing']\n\
+[feeds.bank]\ntopics = ['bank']\nencode_message_id = false\nsse.heartbeat_ms = 2000\n";
+const SOON: Duration = Duration::from_secs(20);
+
+impl Feeds {
+    async fn start(kafka: Kafka) -> anyhow::Result<Self> {
+        kafka.create_topic("orders", 3).await?;
+        let (bridge, port) = bridge(&kafka).await?;
+        Ok(Self { kafka, bridge, port })
+    }
+
+    async fn write(&self, partition: i32, value: impl Into<bytes::Bytes>) -> anyhow::Result<()> {
+        let request = Request::post("/v1/clusters/default/topics/orders", value);
+        let request = request.header("kafka-partition", partition.to_string());
+        let reply = request.send(self.bridge.port()).await?;
+        ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+        Ok(())
+    }
+}
+
+async fn bridge(kafka: &Kafka) -> anyhow::Result<(Bridge, u16)> {
+    let port = ports::free()?;
+    let mut settings = Settings::to(kafka.bootstrap());
+    settings.extra = format!("[feeds]\nlisten = ['127.0.0.1:{port}']\n{FEEDS}");
+    Ok((Bridge::start(settings).await?, port))
+}
+
+impl Curl {
+    fn open(port: u16, path: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut command = Command::new("curl");
+        command.args(["-sN", "-D"]).arg(dir.path().join("head"));
+        if let Some(id) = last_event_id {
+            command.args(["-H", &format!("last-event-id: {id}")]);
+        }
+        command.arg(format!("http://127.0.0.1:{port}/v1/feeds/{path}"));
+        let process = Process::spawn("curl", command, &dir.path().join("body"))?;
+        Ok(Self { process, dir })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn text(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8(fs::read(self.file("body"))?)?)
+    }
+
+    /// What a client has made of it so far. The last block counts once it is complete.
+    fn events(&self) -> anyhow::Result<Vec<Event>> {
+        let text = self.text()?;
+        let complete = text.rfind("\n\n").map_or(0, |end| end + 2);
+        let text = text.get(..complete).unwrap_or_default().to_owned();
+        let events = EventStream::new(stream::iter([Ok::<_, std::io::Error>(text)]));
+        let events = events.collect::<Vec<_>>().now_or_never().context("all is there")?;
+        events.into_iter().map(|event| Ok(event?)).collect()
+    }
+
+    /// Events of these names, as soon as there are so many.
+    async fn first(&self, count: usize, names: &[&str]) -> anyhow::Result<Vec<Event>> {
+        let mut found = Vec::new();
+        wait_until("events", SOON, async || {
+            let of_name = |event: &Event| names.contains(&&*event.event);
+            found = self.events()?.into_iter().filter(of_name).collect();
+            ensure!(found.len() >= count, "{} of {count}: {:?}", found.len(), self.text()?);
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// The id that a client would come back with.
+    fn last_id(&self) -> anyhow::Result<Option<String>> {
+        let text = self.text()?;
+        let complete = text.rfind("\n\n").unwrap_or(0);
+        let lines = text.get(..complete).unwrap_or_default().lines();
+        Ok(lines.filter_map(|line| line.strip_prefix("id: ")).last().map(str::to_owned))
+    }
+}
+
+async fn a_stream(version: KafkaVersion) -> anyhow::Result<()> {
+    let feeds = Feeds::start(Kafka::pooled(version).await?).await?;
+    let values: [&[u8]; 6] =
+        [b"one", b"two\nlines", b"", b"a\r\n\r\nevent: x\ndata: forged\n\n", b"\xff", b"nul\0"];
+    for value in values {
+        feeds.write(0, value).await?;
+    }
+    // An older cursor in the URL beside a newer header, as a browser comes back.
+    let curl = Curl::open(feeds.port, "orders?cursor=orders@0%235", Some("b3JkZXJzQDAjMA=="));
+    let json = curl?;
+    wait_until("a page", SOON, async || Ok(ensure!(json.text()?.contains("items")))).await?;
+    let path = "orders/events?cursor=orders@0%235,1%230,2%230";
+    let curl = Curl::open(feeds.port, path, Some("b3JkZXJzQDAjMCwxIzAsMiMwOw=="))?;
+    let events = curl.first(6, &["message", "binary"]).await?;
+    let seen: Vec<_> = events.iter().map(|it| (&*it.event, &*it.data)).collect();
+    let forged = "YQ0KDQpldmVudDogeApkYXRhOiBmb3JnZWQKCg==";
+    let expected = [
+        ("message", "one"),
+        ("message", "two\nlines"),
+        ("message", ""),
+        ("binary", forged),
+        ("binary", "/w=="),
+        ("message", "nul\0"),
+    ];
+    assert_eq!(seen, expected);
+    for (next, event) in (1..).zip(&events) {
+        ensure!(event.id.ends_with(&format!("@0#{next},1#0,2#0;")), "{event:?}");
+    }
+    let text = curl.text()?;
+    ensure!(text.starts_with("retry: ") && text.contains("\n\nid: orders:"), "{text}");
+    let head = fs::read_to_string(curl.file("head"))?.to_lowercase();
+    for line in ["200 ok", "content-type: text/event-stream", "x-accel-buffering: no"] {
+        ensure!(head.contains(line), "{head}");
+    }
+    ensure!(head.contains("cache-control: no-cache, no-transform"), "{head}");
+    let beats = || anyhow::Ok(curl.text()?.matches("\n:\n\n").count());
+    let (before, began) = (beats()?, Instant::now());
+    wait_until("heartbeats", SOON, async || Ok(ensure!(beats()? >= before + 2))).await?;
+    ensure!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    // A client that is cut before its first event comes back to where it was.
+    let latest = Curl::open(feeds.port, "orders/events", None)?;
+    wait_until("a position", SOON, async || {
+        latest.last_id()?.map(drop).context("no id")
+    })
+    .await?;
+    let id = latest.last_id()?;
+    drop(latest);
+    feeds.write(2, "meanwhile").await?;
+    let again = Curl::open(feeds.port, "orders/events", id.as_deref())?;
+    assert_eq!(again.first(1, &["message"]).await?[0].data, "meanwhile");
+    Ok(())
+}
+
+async fn refusals(version: KafkaVersion) -> anyhow::Result<()> {
+    let feeds = Feeds::start(Kafka::pooled(version).await?).await?;
+    for (path, expected) in [
+        ("strict/events", (400, "position_required")),
+        ("nothing/events", (404, "feed_not_found")),
+        ("pages/events", (404, "feed_not_found")),
+        ("missing/events", (404, "topic_not_found")),
+        ("orders/events?topics=secret", (403, "topic_not_allowed")),
+        ("orders/events?cursor=orders@0", (400, "cursor_malformed")),
+        ("orders/events?cursor=orders@0%231,0%232", (400, "cursor_duplicate")),
+        ("orders/events?cursor=orders@0%23-1", (400, "cursor_malformed")),
+        ("orders/events?cursor=orders@0%239223372036854775808", (400, "cursor_malformed")),
+        ("orders/events?cursor=orders@99%230", (400, "cursor_unknown_partition")),
+        ("orders/events?cursor=orders@0%231&from=latest", (400, "invalid_parameter")),
+        ("pages?accept", (406, "not_acceptable")),
+    ] {
+        let request = Request::get(&format!("/v1/feeds/{path}"));
+        let reply = request.header("accept", "text/event-stream").send(feeds.port).await?;
+        let body = reply.json()?;
+        let code = body.get("error").and_then(Value::as_str).unwrap_or_default();
+        assert_eq!((reply.status, code), expected, "{path}");
+    }
+    let wrong = Request::post("/v1/feeds/orders/events", "x").send(feeds.port).await?;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("GET")));
+    // Without a policy a position that is gone says so in the stream.
+    let gone = "strict/events?cursor=orders@0%2399,1%230,2%230;";
+    let curl = Curl::open(feeds.port, gone, None)?;
+    let failure = curl.first(1, &["failure"]).await?.remove(0);
+    let body: Value = serde_json::from_str(&failure.data)?;
+    assert_eq!(body["error"], "offset_out_of_range");
+    ensure!(body["cursors"]["earliest"].is_string(), "{body}");
+    ensure!(curl.text()?.contains("retry: 60000\n\n"), "{}", curl.text()?);
+    // With one it is a gap.
+    let beyond = "orders/events?cursor=orders@0%2399,1%230,2%230;";
+    let curl = Curl::open(feeds.port, beyond, None)?;
+    let gap = curl.first(1, &["gap"]).await?.remove(0);
+    ensure!(gap.id.ends_with("@0#0,1#0,2#0;"), "{gap:?}");
+    ensure!(gap.data.contains("beyond_end"), "{gap:?}");
+    Ok(())
+}
+
+/// What is not for readers moves the position without an event.
+async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
+    let feeds = Feeds::start(Kafka::start(version, 1).await?).await?;
+    feeds.kafka.create_topic("bank", 1).await?;
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Transactions.java");
+    tools::javac()?;
+    let mut java = tools::kafka_java(version)?.command(&[])?;
+    java.args(tools::QUICK).arg(source).args([&feeds.kafka.bootstrap(), "bank"]);
+    let output = tokio::task::spawn_blocking(move || java.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let curl = Curl::open(feeds.port, "bank/events?from=earliest", None)?;
+    let events = curl.first(3, &["message"]).await?;
+    let values: Vec<_> = events.iter().map(|event| &*event.data).collect();
+    assert_eq!(values, ["committed-1", "committed-2", "committed-3"]);
+    // The markers behind the last record are passed, too.
+    let passed = |curl: &Curl| {
+        let id = curl.last_id()?.unwrap_or_default();
+        anyhow::Ok(ensure!(id.ends_with("@0#11;"), "{id}"))
+    };
+    wait_until("the position", SOON, async || passed(&curl)).await?;
+    let behind = Curl::open(feeds.port, "bank/events?cursor=bank@0%2310;", None)?;
+    wait_until("a heartbeat with the position", SOON, async || {
+        passed(&behind)?;
+        Ok(ensure!(behind.text()?.contains(":\nid: bank:")))
+    })
+    .await?;
+    assert_eq!(behind.events()?, []);
+    let page = Request::get("/v1/feeds/bank/messages?from=earliest&timeout=0").send(feeds.port);
+    let page = page.await?;
+    assert_eq!(page.json()?["items"].as_array().map(Vec::len), Some(3));
+    ensure!(page.header("kafka-next-cursor").is_some_and(|it| it.ends_with("@0#11;")), "{page:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_killed_again_and_again_gets_each_record_once() -> anyhow::Result<()> {
+    const RECORDS: i64 = 400;
+    let mut feeds = Feeds::start(Kafka::start(KafkaVersion::V4_3, 1).await?).await?;
+    let port = feeds.bridge.port();
+    let writing = tokio::spawn(async move {
+        for number in 0..RECORDS {
+            let path = "/v1/clusters/default/topics/orders";
+            let request = Request::post(path, number.to_string());
+            let request = request.header("kafka-partition", (number % 3).to_string());
+            // While the broker is down it is not written, or not known to be.
+            let written = request.send(port).await?.status == 200;
+            ensure!(written || number > 0, "the first is written");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    });
+    let mut position: Option<String> = None;
+    let mut seen: BTreeMap<(usize, i64), String> = BTreeMap::new();
+    let mut last = [0_i64; 3];
+    let (mut resumes, mut bounces) = (0, 0);
+    while resumes < 100 || !writing.is_finished() || lag(&feeds, position.as_deref()).await? > 0 {
+        let curl = Curl::open(feeds.port, "orders/events?from=earliest", position.as_deref())?;
+        tokio::time::sleep(Duration::from_millis(30 + (resumes * 37) % 150)).await;
+        resumes += 1;
+        if resumes % 40 == 10 && bounces < 2 {
+            bounces += 1;
+            feeds.kafka.kill_broker(1)?;
+            feeds.kafka.start_broker(1).await?;
+        }
+        let mut curl = curl;
+        curl.process.kill9()?;
+        for event in curl.events()? {
+            ensure!(event.event == "message", "{event:?}");
+            let offsets = offsets(&event.id)?;
+            let moved: Vec<_> = (0..3).filter(|at| offsets[*at] != last[*at]).collect();
+            ensure!(moved.len() == 1, "{event:?} after {last:?}");
+            let partition = moved[0];
+            ensure!(offsets[partition] > last[partition], "{event:?} after {last:?}");
+            last = offsets;
+            let place = (partition, offsets[partition] - 1);
+            ensure!(seen.insert(place, event.data).is_none(), "{place:?} came twice");
+        }
+        position = curl.last_id()?.or(position);
+        if let Some(id) = &position {
+            last = offsets_or(id, last)?;
+        }
+    }
+    writing.await??;
+    let page = "/v1/feeds/pages/messages?from=earliest&limit=10000&min=10000&timeout=2000";
+    let page = Request::get(page).send(feeds.port).await?.json()?;
+    let items = page["items"].as_array().context("items")?;
+    let expected: Vec<_> = items.iter().filter_map(|item| item["content"].as_str()).collect();
+    let mut read: Vec<_> = seen.values().map(String::as_str).collect();
+    let mut expected_sorted = expected.clone();
+    (read.sort_unstable(), expected_sorted.sort_unstable());
+    assert_eq!(read, expected_sorted);
+    ensure!(read.len() > 200 && bounces == 2, "{} records, {bounces} bounces", read.len());
+    Ok(())
+}
+
+async fn lag(feeds: &Feeds, position: Option<&str>) -> anyhow::Result<i64> {
+    let mut request = Request::get("/v1/feeds/orders/messages?from=earliest&timeout=0&limit=1");
+    if let Some(position) = position {
+        request = request.header("last-event-id", position);
+    }
+    let reply = request.send(feeds.port).await?;
+    let items = reply.json()?["items"].as_array().map_or(1, Vec::len);
+    Ok(i64::try_from(items)?)
+}
+
+/// The offsets of three partitions in a plain cursor.
+fn offsets(id: &str) -> anyhow::Result<[i64; 3]> {
+    let (_, pairs) = id.trim_end_matches(';').split_once('@').context("a cursor")?;
+    let offsets = pairs.split(',').map(|pair| {
+        let (_, offset) = pair.split_once('#').context("a pair")?;
+        Ok(offset.parse()?)
+    });
+    let offsets: Vec<i64> = offsets.collect::<anyhow::Result<_>>()?;
+    offsets.try_into().map_err(|other| anyhow::anyhow!("{other:?}"))
+}
+
+/// A partition without a leader has a time in the place of its offset.
+fn offsets_or(id: &str, last: [i64; 3]) -> anyhow::Result<[i64; 3]> {
+    if id.contains("#t") { Ok(last) } else { offsets(id) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_end_of_the_bridge_streams_say_so_and_another_bridge_goes_on() -> anyhow::Result<()>
+{
+    let mut feeds = Feeds::start(Kafka::pooled(KafkaVersion::V4_3).await?).await?;
+    let (other, other_port) = bridge(&feeds.kafka).await?;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Curl::open(feeds.port, "orders/events?from=earliest", None)?);
+    }
+    feeds.write(1, "before").await?;
+    for client in &clients {
+        client.first(1, &["message"]).await?;
+    }
+    let began = Instant::now();
+    feeds.bridge.stop().await?;
+    ensure!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut ids = Vec::new();
+    for client in &mut clients {
+        let goaway = client.first(1, &["goaway"]).await?.remove(0);
+        assert_eq!(goaway.data, "{\"reason\":\"shutdown\"}");
+        wait_until("curl's end", SOON, async || {
+            Ok(ensure!(client.process.exit_status().is_some_and(|it| it.success())))
+        })
+        .await?;
+        ids.push(client.last_id()?);
+    }
+    let path = "/v1/clusters/default/topics/orders";
+    let written = Request::post(path, "after").send(other.port()).await?;
+    ensure!(written.status == 200, "{written:?}");
+    for id in ids {
+        let again = Curl::open(other_port, "orders/events", id.as_deref())?;
+        let events = again.first(1, &["message"]).await?;
+        let values: Vec<_> = events.iter().map(|event| &*event.data).collect();
+        assert_eq!(values, ["after"]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_read_are_closed_and_slow_nobody() -> anyhow::Result<()> {
+    const STALLED: usize = 50;
+    let feeds = Feeds::start(Kafka::pooled(KafkaVersion::V4_3).await?).await?;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        let mut stream: TcpStream = socket.connect(([127, 0, 0, 1], feeds.port).into()).await?;
+        let request = b"GET /v1/feeds/orders/events?from=earliest HTTP/1.1\r\nhost: a\r\n\r\n";
+        stream.write_all(request).await?;
+        stalled.push(stream);
+    }
+    let reader = Curl::open(feeds.port, "orders/events?from=earliest", None)?;
+    let before = feeds.bridge.process().rss_bytes()?;
+    // More than the sockets of a client that does not read can take.
+    let (value, count) = (vec![b'x'; 100_000], 120);
+    for number in 0..count {
+        feeds.write(number % 3, value.clone()).await?;
+    }
+    let began = Instant::now();
+    reader.first(usize::try_from(count)?, &["message"]).await?;
+    ensure!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let grown = feeds.bridge.process().rss_bytes()?.saturating_sub(before);
+    ensure!(grown < 128 * 1024 * 1024, "{} MiB for {STALLED} clients", grown >> 20);
+    let closed = async |stream: TcpStream| {
+        // Closed: what is sent is refused in the end, whatever is still to be read.
+        wait_until("the end of a connection", Duration::from_secs(60), async || {
+            stream.writable().await?;
+            let written = stream.try_write(b"\r\n");
+            let is_open = !written.is_err_and(|it| it.kind() != ErrorKind::WouldBlock);
+            Ok(ensure!(!is_open, "it is open"))
+        })
+        .await
+    };
+    let began = Instant::now();
+    try_join_all(stalled.into_iter().map(closed)).await?;
+    ensure!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
+    Ok(())
+}
+
+on_both_versions! {
+    events_are_what_records_are: super::a_stream;
+    what_cannot_be_streamed_is_refused: super::refusals;
+    what_is_not_for_readers_moves_the_position: super::transactions;
+}
