@@ -14,6 +14,7 @@ pub(crate) mod page;
 pub(crate) mod query;
 mod reader;
 pub(crate) mod refusal;
+pub(crate) mod selection;
 pub(crate) mod serve;
 mod sse;
 pub(crate) mod start;

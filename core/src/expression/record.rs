@@ -51,6 +51,15 @@ pub struct Client<'a> {
     pub attrs: Option<&'a str>,
 }
 
+/// What an expression makes of a record's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewValue<'a> {
+    /// Null is none, strings and bytes are as they are, anything else is written as JSON.
+    pub bytes: Option<Cow<'a, [u8]>>,
+    /// Whether it was.
+    pub is_json: bool,
+}
+
 impl RecordExpression {
     /// Compiles the expression of a configuration's field.
     ///
@@ -76,16 +85,15 @@ impl RecordExpression {
         self.0.result_over(Variables::Record(input), results::truth)
     }
 
-    /// What readers get as the value: null is none, strings and bytes are as they are, anything
-    /// else is JSON.
+    /// What readers get in place of the value.
     ///
     /// # Errors
     /// The expression has no result for this record.
-    pub fn value<'a>(
-        &'a self,
-        input: &RecordInput<'a>,
-    ) -> Result<Option<Cow<'a, [u8]>>, ExpressionError> {
-        self.0.result_over(Variables::Record(input), results::value)
+    pub fn value<'a>(&'a self, input: &RecordInput<'a>) -> Result<NewValue<'a>, ExpressionError> {
+        self.0.result_over(Variables::Record(input), |value, budget| {
+            let is_json = !matches!(value, Value::Null | Value::String(_) | Value::Bytes(_));
+            Ok(NewValue { bytes: results::value(value, budget)?, is_json })
+        })
     }
 
     /// Whether it names `headers`.
@@ -273,11 +281,12 @@ mod tests {
         let value = |source: &str| {
             let expression = RecordExpression::compile("value_expression", source).unwrap();
             let input = input();
-            expression.value(&input).unwrap().map(Cow::into_owned)
+            let NewValue { bytes, is_json } = expression.value(&input).unwrap();
+            (bytes.map(Cow::into_owned), is_json)
         };
-        assert_eq!(value("{'id': key}").unwrap(), br#"{"id":"customer-1"}"#);
-        assert_eq!(value("key").unwrap(), b"customer-1");
-        assert_eq!(value("null"), None);
+        assert_eq!(value("{'id': key}"), (Some(br#"{"id":"customer-1"}"#.to_vec()), true));
+        assert_eq!(value("key"), (Some(b"customer-1".to_vec()), false));
+        assert_eq!(value("null"), (None, false));
         let uses = |source| {
             let expression = RecordExpression::compile("filter", source).unwrap();
             (expression.uses_headers(), expression.uses_client())

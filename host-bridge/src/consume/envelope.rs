@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::feeds::{Deserializer, Feed};
+use super::selection::Selected;
 
 /// A record of the log.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,8 @@ pub(crate) struct Record<'a> {
     pub(crate) value: Option<&'a [u8]>,
     /// In order, repeated names included.
     pub(crate) headers: &'a [(Bytes, Option<Bytes>)],
+    /// What readers get of it.
+    pub(crate) selected: &'a Selected,
 }
 
 /// Who set a record's timestamp, by Kafka's names.
@@ -131,6 +134,26 @@ impl<'a> Record<'a> {
             key: record.key.as_deref(),
             value: record.value.as_deref(),
             headers,
+            selected: &Selected::Whole,
+        }
+    }
+
+    /// As readers of a feed get it.
+    pub(crate) fn selected(self, selected: &'a Selected) -> Self {
+        Self { selected, ..self }
+    }
+
+    fn deserializer(&self, feed: &Feed) -> Deserializer {
+        match self.selected {
+            Selected::Value { deserializer, .. } => *deserializer,
+            _ => feed.deserializer,
+        }
+    }
+
+    fn is_tombstone(&self) -> bool {
+        match self.selected {
+            Selected::Value { bytes, .. } => bytes.is_none(),
+            _ => self.value.is_none(),
         }
     }
 }
@@ -141,7 +164,7 @@ impl<'a> Envelope<'a> {
         let error = faulty(record, feed);
         let is_large = error == Some(RECORD_TOO_LARGE);
         let (value, key) = if is_large { (None, None) } else { (value(record, feed), record.key) };
-        let content = Content::new(value, feed.deserializer);
+        let content = Content::new(value, record.deserializer(feed));
         let headers = (shape.headers && !is_large).then(|| headers(record));
         let metadata = shape.metadata.then(|| {
             let key = Content::new(key, feed.key_deserializer);
@@ -162,7 +185,7 @@ impl<'a> Envelope<'a> {
             content,
             metadata,
             headers,
-            tombstone: record.value.is_none(),
+            tombstone: record.is_tombstone(),
             error,
         }
     }
@@ -220,7 +243,7 @@ impl<'a> Raw<'a> {
         let is_large = error == Some(RECORD_TOO_LARGE);
         let body = value(record, feed).filter(|_| !is_large).unwrap_or_default();
         let mut fields = Vec::new();
-        if record.value.is_none() {
+        if record.is_tombstone() {
             fields.push(("kafka-tombstone", "true".to_owned()));
         }
         fields.extend(error.map(|error| ("kafka-error", error.to_owned())));
@@ -287,19 +310,25 @@ pub(super) fn faulty(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
     if length(record.key) + length(record.value) + headers.sum::<usize>() > feed.record_bytes_max {
         return Some(RECORD_TOO_LARGE);
     }
+    if let Selected::Error(error) = record.selected {
+        return Some(error);
+    }
     let is_wrong = |bytes: Option<&[u8]>, deserializer| {
         deserializer == Deserializer::Json && bytes.is_some_and(|bytes| json(bytes).is_none())
     };
-    if is_wrong(value(record, feed), feed.deserializer) {
+    if is_wrong(value(record, feed), record.deserializer(feed)) {
         return Some(DECODE_ERROR);
     }
     is_wrong(record.key, feed.key_deserializer).then_some(KEY_DECODE_ERROR)
 }
 
 /// The value, without a schema registry's header if the feed says so.
-fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
+pub(super) fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
     // A schema named by a record header leaves the value without one.
     let is_named = || record.headers.iter().any(|(name, _)| &**name == VALUE_SCHEMA_ID);
+    if let Selected::Value { bytes, .. } = record.selected {
+        return bytes.as_deref();
+    }
     let value = record.value?;
     match value.split_at_checked(CONFLUENT_HEADER_BYTES) {
         Some(([0, ..], rest)) if feed.remove_confluent_header && !is_named() => Some(rest),
@@ -310,7 +339,7 @@ fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
 /// The value as a bare text has it: JSON on one line, if the feed says that it is JSON.
 pub(super) fn bare_value<'a>(record: &Record<'a>, feed: &Feed) -> Option<Cow<'a, [u8]>> {
     let value = value(record, feed)?;
-    let json = if feed.deserializer == Deserializer::Json { json(value) } else { None };
+    let json = if record.deserializer(feed) == Deserializer::Json { json(value) } else { None };
     Some(match json {
         Some(Cow::Borrowed(json)) => Cow::Borrowed(json.get().as_bytes()),
         Some(Cow::Owned(json)) => Cow::Owned(json.get().as_bytes().to_vec()),
@@ -386,7 +415,7 @@ const BASE64: &str = "base64";
 /// Bytes of a key, and of all headers, that become a header line. Gateways refuse replies with more
 /// than some 8 KiB, and then the record would block its reader for ever.
 const HEADER_BYTES: usize = 2048;
-const RECORD_TOO_LARGE: &str = "record_too_large";
+pub(super) const RECORD_TOO_LARGE: &str = "record_too_large";
 const DECODE_ERROR: &str = "decode_error";
 const KEY_DECODE_ERROR: &str = "key_decode_error";
 const LINE_BREAKS: [char; 2] = ['\r', '\n'];

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_client::IsolationLevel;
+use kafka_upstream_core::expression::RecordExpression;
 
 use crate::config::{ConfigError, Listen, field};
 
 use super::cursor::is_topic;
+use super::selection::{OnDecodeError, Selection};
 
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub(crate) struct Feed {
     /// By which ways it is read.
     pub(crate) entrypoints: BTreeSet<Entrypoint>,
     pub(crate) sse: Sse,
+    pub(crate) selection: Selection,
 }
 
 #[cfg(test)]
@@ -153,9 +156,11 @@ impl Fields<'_> {
         let entrypoints = self.entrypoints();
         self.choice("qos", &QOS);
         let sse = self.sse();
+        let topics = self.topics();
         let feed = Feed {
             cluster,
-            topics: self.topics(),
+            selection: self.selection(&topics),
+            topics,
             reset: self.choice("auto_offset_reset", &RESETS),
             encode_message_id: self.choice("encode_message_id", &TRUE),
             check_topic_existence: self.choice("check_topic_existence", &TRUE),
@@ -192,6 +197,41 @@ impl Fields<'_> {
         };
         fields.finish(&SSE_FIELDS);
         sse
+    }
+
+    fn selection(&mut self, topics: &[String]) -> Selection {
+        let selection = Selection {
+            filter: self.expression("filter"),
+            allow_client_filter: self.choice("allow_client_filter", &FALSE),
+            value_expression: self.expression("value_expression"),
+            on_decode_error: self.choice("on_decode_error", &ON_DECODE_ERROR),
+            dlq_topic: self.text("dlq_topic").filter(|topic| !topic.is_empty()),
+        };
+        match &selection.dlq_topic {
+            Some(topic) if !is_topic(topic) => {
+                self.fault("dlq_topic", &format!("`{topic}` is not a topic's name"));
+            }
+            Some(topic) if topics.contains(topic) => {
+                self.fault(
+                    "dlq_topic",
+                    "is a topic of the feed, which would read its own failures",
+                );
+            }
+            None if selection.on_decode_error == OnDecodeError::Dlq => {
+                self.fault("dlq_topic", "is missing: on_decode_error is `dlq`");
+            }
+            _ => {}
+        }
+        selection
+    }
+
+    fn expression(&mut self, name: &'static str) -> Option<RecordExpression> {
+        let source = self.text(name).filter(|source| !source.is_empty())?;
+        match RecordExpression::compile(name, &source) {
+            Ok(expression) => return Some(expression),
+            Err(error) => self.fault(name, &error.reason),
+        }
+        None
     }
 
     fn topics(&mut self) -> Vec<String> {
@@ -370,10 +410,20 @@ const DATA: Choices<Data> = Choices {
 };
 const OVERLOAD: Choices<bool> =
     Choices { default: false, accepted: &[("status", false), ("stream", true)], unsupported: &[] };
+const ON_DECODE_ERROR: Choices<OnDecodeError> = Choices {
+    default: OnDecodeError::ErrorItem,
+    accepted: &[
+        ("error-item", OnDecodeError::ErrorItem),
+        ("skip", OnDecodeError::Skip),
+        ("dlq", OnDecodeError::Dlq),
+        ("stop", OnDecodeError::Stop),
+    ],
+    unsupported: &[],
+};
 const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
 const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 18] = [
     "cluster",
     "topics",
     "entrypoints",
@@ -387,19 +437,19 @@ const FIELDS: [&str; 13] = [
     "remove_confluent_header",
     "record_bytes_max",
     "sse",
-];
-const SSE_FIELDS: [&str; 5] =
-    ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
-/// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 18] = [
-    "topics_pattern",
-    "auto_offset_reset_override",
-    "schema_registry",
     "filter",
     "allow_client_filter",
     "value_expression",
     "on_decode_error",
     "dlq_topic",
+];
+const SSE_FIELDS: [&str; 5] =
+    ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
+/// Fields that are specified and would change what readers get.
+const UNSUPPORTED_FIELDS: [&str; 13] = [
+    "topics_pattern",
+    "auto_offset_reset_override",
+    "schema_registry",
     "group",
     "commit",
     "ack_timeout_ms",
