@@ -14,6 +14,7 @@ mod connection;
 mod consume;
 mod credentials;
 mod failing;
+mod http_client;
 mod intake;
 mod limits;
 mod listen;
