@@ -160,10 +160,7 @@ async fn a_stream(version: KafkaVersion) -> anyhow::Result<()> {
     ensure!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
     // A client that is cut before its first event comes back to where it was.
     let latest = Curl::open(feeds.port, "orders/events", None)?;
-    wait_until("a position", SOON, async || {
-        latest.last_id()?.map(drop).context("no id")
-    })
-    .await?;
+    wait_until("a position", SOON, async || latest.last_id()?.map(drop).context("no id")).await?;
     let id = latest.last_id()?;
     drop(latest);
     feeds.write(2, "meanwhile").await?;

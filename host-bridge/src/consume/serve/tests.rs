@@ -33,7 +33,10 @@ async fn assert_overloaded(readers: &Arc<Readers>) {
         assert!(body.contains("\"error\":\"overloaded\""), "{body}");
     }
     let (status, headers, body) = ask(readers, "/v1/feeds/browsers/events").await;
-    assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"text/event-stream".parse().unwrap()));
+    assert_eq!(
+        (status, &headers["content-type"]),
+        (StatusCode::OK, &"text/event-stream".parse().unwrap())
+    );
     assert!(body.starts_with("retry: "), "{body}");
     assert!(body.ends_with("\n\nevent: goaway\ndata: {\"reason\":\"overloaded\"}\n\n"), "{body}");
 }
