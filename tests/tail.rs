@@ -127,7 +127,7 @@ async fn what_cannot_be_read_is_told_in_a_sentence() -> anyhow::Result<()> {
     let setup = Setup::start().await?;
     for (line, told) in [
         ("tail nowhere", "error: there is no feed nowhere; the configuration has orders\n"),
-        ("tail nowhere orders", "error: there is no cluster nowhere\n"),
+        ("tail nowhere orders", "error: there is no [clusters.nowhere]\n"),
         ("tail default 'a b'", "error: `a b` is not a topic's name\n"),
         ("tail default missing", "error: there is no topic `missing`\n"),
         (

@@ -50,7 +50,8 @@ pub async fn tail(
     let config = configuration(args, environment)?;
     let (cluster, feed) = feed(tail, &config)?;
     let properties = config.clusters.get(&cluster);
-    let properties = properties.ok_or_else(|| anyhow::anyhow!("there is no cluster {cluster}"))?;
+    let properties =
+        properties.ok_or_else(|| anyhow::anyhow!("there is no [clusters.{cluster}]"))?;
     let client = credentials::client(clusters::read(properties)?);
     let consumer = client.consumer(&ConsumerConfig::default().isolation(feed.isolation_level));
     let interrupted = CancellationToken::new();
