@@ -35,18 +35,25 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let config = dir.path().join("host-bridge.toml");
     let (bootstrap, listen) = (kafka.bootstrap(), ports::free()?);
     let cluster = format!("[clusters.default]\nbootstrap.servers = '{bootstrap}'\n");
-    fs::write(&config, format!("listen = ['127.0.0.1:{listen}']\n{cluster}"))?;
-    let feeds = ports::free()?;
+    let (feeds, own_feeds) = (ports::free()?, ports::free()?);
+    let section = |port| {
+        format!("[feeds]\nlisten = ['127.0.0.1:{port}']\n[feeds.orders]\ntopics = ['orders']\n")
+    };
+    let own = section(own_feeds);
+    fs::write(&config, format!("listen = ['127.0.0.1:{listen}']\n{cluster}{own}"))?;
     let mut reading = Settings::to(&*bootstrap);
-    reading.extra =
-        format!("[feeds]\nlisten = ['127.0.0.1:{feeds}']\n[feeds.orders]\ntopics = ['orders']\n");
-    let _readers = Bridge::start(reading).await?;
+    reading.extra = section(feeds);
+    let readers = Bridge::start(reading).await?;
+    let order = Request::post("/v1/clusters/default/topics/orders", "{\"order\":1}");
+    let reply = order.header("kafka-key", "customer-1").send(readers.port()).await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
     let binary = build::bridge()?;
     let replacements: Replacements = vec![
         ("broker-1:9092,broker-2:9092", bootstrap),
         ("/etc/host-bridge.toml", config.display().to_string()),
         ("host-bridge --", format!("exec {} --", binary.display())),
         ("host-bridge check", format!("{} check", binary.display())),
+        ("host-bridge tail", format!("{} tail", binary.display())),
         ("127.0.0.1:9280", format!("127.0.0.1:{port}")),
         ("localhost:9280", format!("127.0.0.1:{port}")),
         ("localhost:9290", format!("127.0.0.1:{feeds}")),
@@ -58,7 +65,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
             // Built and run by the other steps of `cargo xtask test`; the packages are what this
             // machine has already.
             "cargo" | "sudo" => continue,
-            "host-bridge" if !line.contains(" check ") => {
+            "host-bridge" if !line.contains(" check ") && !line.contains(" tail ") => {
                 let log = dir.path().join("bridge.log");
                 bridge = Some(Process::spawn("host-bridge", shell(&line, &replacements), &log)?);
                 wait_until("the bridge", Duration::from_secs(15), async || {
@@ -88,6 +95,8 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 ensure!(output.status.success(), "{line}: {text} {output:?}");
                 let shows = match line.as_str() {
                     line if line.contains("/events?") => "event: message",
+                    line if line.contains("--format value") => "{\"order\":1}\n",
+                    line if line.contains(" tail ") => "key=customer-1\n{\n  \"order\": 1\n}\n",
                     line if line.contains("/cursor?") => "\"cursor\":",
                     line if line.contains("/v1/feeds/") => "nextCursor",
                     line if line.starts_with("curl -i ") => "kafka-offset: 0",

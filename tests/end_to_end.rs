@@ -44,4 +44,5 @@ mod shipped;
 mod sizes;
 mod soak;
 mod survival;
+mod tail;
 mod tls;

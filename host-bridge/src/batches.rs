@@ -17,7 +17,7 @@ use crate::failing::Topics;
 use crate::limits::{PROBE_AFTER, SLOW_BATCH};
 use crate::metrics::Metrics;
 use crate::outcomes;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Encoded, Limits, Pipeline};
 
 /// The records of a batch, at their positions: enqueued, refused at once, or not enqueued before
 /// the brokers have been asked about their topic or partition.
@@ -37,14 +37,11 @@ struct Asked {
     records: Vec<(usize, Kept)>,
     /// Until when the answer may come.
     asked_until: Instant,
-    /// Until when there may be memory for the records.
-    deadline: Instant,
-    /// Until when they may be written.
-    delivery: Instant,
+    limits: Limits,
     room: Option<SemaphorePermit<'static>>,
 }
 
-/// A record in memory of its own.
+/// A record in memory of its own, as it is produced.
 struct Kept {
     partition: Option<i32>,
     timestamp_ms: i64,
@@ -54,15 +51,14 @@ struct Kept {
 }
 
 /// Enqueues records in order, those of known topics at once: nothing waits for a topic that must be
-/// asked for, or for one that is missing. Topics and memory are waited for until `deadline`, and the
-/// producer has the records until `delivery`. Dropped before it is done, it has enqueued nothing.
+/// asked for, or for one that is missing. Dropped before it is done, it has enqueued nothing.
 pub(crate) async fn enqueue(
-    producer: &Producer,
+    pipeline: &Pipeline,
     records: &[Record<'_>],
-    deadline: Instant,
-    delivery: Instant,
+    limits: Limits,
 ) -> Enqueued {
-    let now = Instant::now();
+    let (producer, encoder) = (pipeline.producer(), pipeline.encoder());
+    let (now, deadline) = (Instant::now(), limits.waiting);
     let mut topics: BTreeMap<&str, Option<Result<Topic, Reason>>> = BTreeMap::new();
     for record in records {
         if let Entry::Vacant(entry) = topics.entry(record.topic) {
@@ -75,7 +71,11 @@ pub(crate) async fn enqueue(
     let asked_until = if topics.len() > 1 { now + left * 2 / 3 } else { deadline };
     let is_known = |record: &&Record<'_>| matches!(topics.get(record.topic), Some(Some(_)));
     let known = records.iter().filter(is_known);
-    let bytes = known.map(|record| record_size(&kafka_record(record))).sum();
+    let size = |record| {
+        let Encoded { key, value } = encoder.encode(record);
+        record_size(&kafka_record(record, key.as_deref(), value.as_deref()))
+    };
+    let bytes = known.map(size).sum();
     let mut permit = match room(producer, bytes, deadline).await {
         Ok(permit) => permit,
         Err(reason) => {
@@ -86,7 +86,10 @@ pub(crate) async fn enqueue(
     let (mut ended, mut asked) = (Vec::with_capacity(records.len()), BTreeMap::new());
     for (position, record) in records.iter().enumerate() {
         let mut topic = topics.get_mut(record.topic).and_then(Option::as_mut);
-        let end = topic.as_mut().map(|topic| put(producer, &mut permit, topic, record, delivery));
+        let Encoded { key, value } = encoder.encode(record);
+        let produced = kafka_record(record, key.as_deref(), value.as_deref());
+        let enqueue = |topic| put(producer, &mut permit, topic, produced, limits.delivery);
+        let end = topic.as_deref_mut().map(enqueue);
         let end = match end {
             Some(Err(Reason::NoSuchPartition { .. })) | None => {
                 let asked = asked.entry(record.topic).or_insert_with(|| Asked {
@@ -95,11 +98,10 @@ pub(crate) async fn enqueue(
                     topic: topic.and_then(|topic| topic.clone().ok()),
                     records: Vec::new(),
                     asked_until,
-                    deadline,
-                    delivery,
+                    limits,
                     room: None,
                 });
-                match asked.keep(position, record) {
+                match asked.keep(position, &produced) {
                     Ok(()) => continue,
                     Err(full) => Err(full),
                 }
@@ -124,11 +126,11 @@ fn put(
     producer: &Producer,
     permit: &mut Permit,
     topic: &mut Result<Topic, Reason>,
-    record: &Record<'_>,
+    record: kafka_client::Record<'_>,
     delivery: Instant,
 ) -> Result<Ticket, Reason> {
     let found = topic.clone()?;
-    let enqueued = producer.enqueue(permit, &found, kafka_record(record), delivery);
+    let enqueued = producer.enqueue(permit, &found, record, delivery);
     if let Err(Reason::BufferFull) = enqueued {
         // A smaller record might find room, and overtake this one.
         *topic = Err(Reason::BufferFull);
@@ -185,8 +187,8 @@ async fn settled(ended: Vec<Ended>) -> Vec<(usize, Outcome)> {
 }
 
 impl Asked {
-    fn keep(&mut self, position: usize, record: &Record<'_>) -> Result<(), Reason> {
-        let bytes = record_size(&kafka_record(record));
+    fn keep(&mut self, position: usize, record: &kafka_client::Record<'_>) -> Result<(), Reason> {
+        let bytes = record_size(record);
         let bytes = u32::try_from(bytes).map_err(|_| Reason::TooLarge)?;
         let room = ASKED_ROOM.try_acquire_many(bytes).map_err(|_| Reason::BufferFull)?;
         match &mut self.room {
@@ -198,7 +200,7 @@ impl Asked {
     }
 
     async fn outcomes(self) -> Vec<(usize, Outcome)> {
-        let (asked_until, deadline) = (self.asked_until, self.deadline);
+        let (asked_until, limits) = (self.asked_until, self.limits);
         let found = match self.topic {
             Some(topic) => self.producer.recount(&topic, asked_until).await.map(|()| topic),
             None => self.producer.topic(&self.name, asked_until).await,
@@ -207,15 +209,16 @@ impl Asked {
             let records = self.records.iter();
             records.map(|(position, kept)| (*position, kept.record(&self.name)))
         };
-        let bytes = records().map(|(_, record)| record_size(&kafka_record(&record))).sum();
+        let bytes = records().map(|(_, record)| record_size(&as_kept(&record))).sum();
         let reserved = match &found {
-            Ok(_) => room(&self.producer, bytes, deadline).await,
+            Ok(_) => room(&self.producer, bytes, limits.waiting).await,
             Err(reason) => Err(reason.clone()),
         };
         let (mut topic, mut ended) = (found, Vec::with_capacity(self.records.len()));
         match reserved {
             Ok(mut permit) => ended.extend(records().map(|(position, record)| {
-                (position, put(&self.producer, &mut permit, &mut topic, &record, self.delivery))
+                let record = as_kept(&record);
+                (position, put(&self.producer, &mut permit, &mut topic, record, limits.delivery))
             })),
             Err(reason) => {
                 ended.extend(records().map(|(position, _)| (position, Err(reason.clone()))));
@@ -226,7 +229,7 @@ impl Asked {
 }
 
 impl Kept {
-    fn of(record: &Record<'_>) -> Self {
+    fn of(record: &kafka_client::Record<'_>) -> Self {
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         let header = |(key, value): &(&[u8], Option<&[u8]>)| (key.to_vec(), owned(*value));
         Self {
@@ -256,14 +259,18 @@ static ASKED_ROOM: Semaphore = Semaphore::const_new(ASKED_BYTES);
 /// A quarter of what request bodies may take.
 const ASKED_BYTES: usize = 64 * 1024 * 1024;
 
-fn kafka_record<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
-    kafka_client::Record {
-        partition: record.partition,
-        key: record.key,
-        value: record.value,
-        headers: &record.headers,
-        timestamp_ms: record.timestamp_ms,
-    }
+fn as_kept<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
+    kafka_record(record, record.key, record.value)
+}
+
+/// A record with these key and value.
+fn kafka_record<'a>(
+    record: &'a Record<'a>,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+) -> kafka_client::Record<'a> {
+    let Record { partition, timestamp_ms, headers, .. } = record;
+    kafka_client::Record { partition: *partition, key, value, headers, timestamp_ms: *timestamp_ms }
 }
 
 #[cfg(test)]
@@ -281,16 +288,26 @@ mod tests {
         Record { topic, partition: None, timestamp_ms: 5, key: None, value, headers }
     }
 
+    fn pipeline(cluster: &FakeCluster, properties: &[(&str, &str)]) -> Pipeline {
+        let bootstrap = cluster.bootstrap();
+        let properties = [&[("bootstrap.servers", &*bootstrap)], properties].concat();
+        let config = Config::from_properties(properties).unwrap();
+        let producer = config.producer.clone();
+        Pipeline::new("default", cluster.client(config), &producer)
+    }
+
+    fn until(end: Instant) -> Limits {
+        Limits { waiting: end, delivery: end }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_unknown_topic_leaves_the_others_their_time() {
         let cluster = FakeCluster::new(FakeSettings::default());
         cluster.create_topic("orders", &[1]);
-        let bootstrap = cluster.bootstrap();
-        let properties = [("bootstrap.servers", &*bootstrap)];
-        let client = cluster.client(Config::from_properties(properties).unwrap());
+        let pipeline = pipeline(&cluster, &[]);
         let deadline = Instant::now() + Duration::from_secs(3);
         let records = [record("orders"), record("nowhere")];
-        let enqueued = enqueue(&client.producer(), &records, deadline, deadline).await;
+        let enqueued = enqueue(&pipeline, &records, until(deadline)).await;
         let outcomes = enqueued.outcomes().await;
         assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");
@@ -300,15 +317,13 @@ mod tests {
     async fn known_topics_do_not_wait_for_one_that_is_missing() {
         let cluster = FakeCluster::new(FakeSettings::default());
         cluster.create_topic("orders", &[1]);
-        let bootstrap = cluster.bootstrap();
-        let properties = [("bootstrap.servers", &*bootstrap)];
-        let client = cluster.client(Config::from_properties(properties).unwrap());
-        let (producer, started) = (client.producer(), Instant::now());
+        let pipeline = pipeline(&cluster, &[]);
+        let started = Instant::now();
         let deadline = started + Duration::from_secs(10);
-        producer.topic("orders", deadline).await.unwrap();
+        pipeline.producer().topic("orders", deadline).await.unwrap();
         let records = [record("nowhere"), record("orders"), record("nowhere"), record("orders")];
-        let first = enqueue(&producer, &records, deadline, deadline).await;
-        let second = enqueue(&producer, &[record("orders")], deadline, deadline).await;
+        let first = enqueue(&pipeline, &records, until(deadline)).await;
+        let second = enqueue(&pipeline, &[record("orders")], until(deadline)).await;
         let outcomes = second.outcomes().await;
         assert!(matches!(outcomes[..], [Outcome::Written { .. }]), "{outcomes:?}");
         assert_eq!(cluster.log("orders", 0).len(), 3, "those of the first batch are there too");
@@ -325,7 +340,7 @@ mod tests {
         // For as long as such records keep coming, the brokers are asked once a second.
         for _ in 0..30 {
             let started = Instant::now();
-            let outcomes = enqueue(&producer, &records, started + ten, started + ten).await;
+            let outcomes = enqueue(&pipeline, &records, until(started + ten)).await;
             assert!(is_missing(&outcomes.outcomes().await[0]));
             assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -333,7 +348,7 @@ mod tests {
         cluster.create_topic("nowhere", &[1]);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let deadline = Instant::now() + ten;
-        let outcomes = enqueue(&producer, &records, deadline, deadline).await;
+        let outcomes = enqueue(&pipeline, &records, until(deadline)).await;
         let outcomes = outcomes.outcomes().await;
         let is_written = |outcome: &Outcome| matches!(outcome, Outcome::Written { .. });
         assert!(outcomes.iter().all(is_written), "{outcomes:?}");
@@ -343,22 +358,19 @@ mod tests {
     async fn a_partition_is_refused_only_when_the_brokers_say_that_it_is_missing() {
         let cluster = FakeCluster::new(FakeSettings::default());
         cluster.create_topic("orders", &[1]);
-        let bootstrap = cluster.bootstrap();
-        let properties = [("bootstrap.servers", &*bootstrap)];
-        let client = cluster.client(Config::from_properties(properties).unwrap());
-        let producer = client.producer();
+        let pipeline = pipeline(&cluster, &[]);
         let deadline = || Instant::now() + Duration::from_secs(10);
-        producer.topic("orders", deadline()).await.unwrap();
+        pipeline.producer().topic("orders", deadline()).await.unwrap();
         cluster.create_topic("orders", &[1, 1]);
         let at = |partition| Record { partition: Some(partition), ..record("orders") };
         let records = [at(1), at(0), at(1), at(2)];
-        let outcomes = enqueue(&producer, &records, deadline(), deadline()).await.outcomes().await;
+        let outcomes = enqueue(&pipeline, &records, until(deadline())).await.outcomes().await;
         let is_written = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Written { .. }));
         assert_eq!(is_written.collect::<Vec<_>>(), [true, true, true, false], "{outcomes:?}");
         let Outcome::NotWritten(reason) = &outcomes[3] else { panic!("{outcomes:?}") };
         assert!(reason.code.is_permanent(), "{reason:?}");
         cluster.kill(1);
-        let outcomes = enqueue(&producer, &[at(2)], deadline(), deadline()).await.outcomes().await;
+        let outcomes = enqueue(&pipeline, &[at(2)], until(deadline())).await.outcomes().await;
         let Outcome::NotWritten(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
         assert!(!reason.code.is_permanent(), "nobody has said so: {reason:?}");
     }
@@ -367,13 +379,10 @@ mod tests {
     async fn a_batch_larger_than_the_memory_is_taken_as_far_as_it_fits() {
         let cluster = FakeCluster::new(FakeSettings::default());
         cluster.create_topic("orders", &[1]);
-        let bootstrap = cluster.bootstrap();
         let small = [("batch.size", "60000"), ("max.request.size", "65536")];
-        let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "65536")];
-        let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
+        let pipeline = pipeline(&cluster, &[&small[..], &[("buffer.memory", "65536")]].concat());
         let deadline = Instant::now() + Duration::from_secs(10);
-        let enqueued =
-            enqueue(&client.producer(), &vec![record("orders"); 1000], deadline, deadline).await;
+        let enqueued = enqueue(&pipeline, &vec![record("orders"); 1000], until(deadline)).await;
         let outcomes = enqueued.outcomes().await;
         let is_written = |outcome: &&Outcome| matches!(outcome, Outcome::Written { .. });
         let written = outcomes.iter().filter(is_written).count();
@@ -389,16 +398,14 @@ mod tests {
     async fn a_small_record_does_not_overtake_a_large_one_that_found_no_room() {
         let cluster = FakeCluster::new(FakeSettings::default());
         cluster.create_topic("orders", &[1]);
-        let bootstrap = cluster.bootstrap();
         let small = [("batch.size", "100000"), ("max.request.size", "200000")];
-        let memory = [("bootstrap.servers", &*bootstrap), ("buffer.memory", "400000")];
-        let client = cluster.client(Config::from_properties([small, memory].concat()).unwrap());
+        let pipeline = pipeline(&cluster, &[&small[..], &[("buffer.memory", "400000")]].concat());
         let deadline = Instant::now() + Duration::from_secs(10);
         let large = vec![0; 60_000];
         let large = Record { value: Some(&large), ..record("orders") };
         // A partition holds a quarter of the memory.
         let records = [large.clone(), large, record("orders")];
-        let enqueued = enqueue(&client.producer(), &records, deadline, deadline).await;
+        let enqueued = enqueue(&pipeline, &records, until(deadline)).await;
         let outcomes = enqueued.outcomes().await;
         assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
         assert!(matches!(outcomes[1], Outcome::NotWritten(_)), "{outcomes:?}");

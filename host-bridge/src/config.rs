@@ -13,7 +13,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use args::{Args, Command};
+pub(crate) use args::Format;
+pub use args::{Args, Command, Tail};
 pub use error::ConfigError;
 pub(crate) use error::field;
 pub(crate) use listen::is_loopback;

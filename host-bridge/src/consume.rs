@@ -7,12 +7,12 @@ pub(crate) mod envelope;
 pub(crate) mod feeds;
 #[cfg(test)]
 mod fixture;
-mod follow;
-mod hub;
+pub(crate) mod follow;
+pub(crate) mod hub;
 mod memory;
 pub(crate) mod page;
 pub(crate) mod query;
-mod reader;
+pub(crate) mod reader;
 pub(crate) mod refusal;
 pub(crate) mod selection;
 pub(crate) mod serve;

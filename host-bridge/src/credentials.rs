@@ -1,12 +1,14 @@
 //! Where credentials come from that no configuration holds: token endpoints and AWS.
 
 mod aws;
-mod http;
 mod oauth;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_client::{Client, Config, CredentialSource, Source};
+
+use crate::http_client::HttpLimits;
 
 /// A client that asks there for what its configuration leaves open.
 pub(crate) fn client(config: Config) -> Client {
@@ -31,3 +33,9 @@ fn quotable(text: &str) -> String {
 
 /// Characters of a server's message that are shown.
 const QUOTED_CHARS: usize = 200;
+/// A token with many claims has a few KiB.
+const LIMITS: HttpLimits = HttpLimits {
+    connect: Duration::from_secs(5),
+    whole: Duration::from_secs(10),
+    answer_bytes: 64 * 1024,
+};

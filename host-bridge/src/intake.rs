@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::batches;
 use crate::bridge::Bridge;
 use crate::failing::Topics;
-use crate::limits::{ANSWER_GRACE, MEMORY_DELIVERY};
+use crate::limits::ANSWER_GRACE;
 use crate::recent::{Accepted, Seen};
 use crate::reply::{refusal, reply};
 
@@ -64,16 +64,8 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         };
         return Ok(taken.answer(&vec![outcome; batch.records.len()]));
     }
-    // A client of memory mode has its 200: while it is unknown whether a record was written, only
-    // the producer can find out, and the filter asks again for the same batch.
-    let (deadline, until) = match delivery {
-        Delivery::Memory => (deadline, deadline + MEMORY_DELIVERY),
-        Delivery::Acked | Delivery::Queued => {
-            let deadline = pipeline.deadline(budget);
-            (deadline, deadline)
-        }
-    };
-    let enqueued = batches::enqueue(pipeline.producer(), &batch.records, deadline, until).await;
+    let limits = pipeline.limits(delivery, deadline);
+    let enqueued = batches::enqueue(&pipeline, &batch.records, limits).await;
     // From here on the records may be written, whether or not the filter waits: the outcomes must
     // be there when it asks again.
     taken.enqueued();
@@ -84,7 +76,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         taken.answer(&outcomes)
     });
     drop((frame, held));
-    match tokio::time::timeout_at(deadline + ANSWER_GRACE, settled).await {
+    match tokio::time::timeout_at(limits.waiting + ANSWER_GRACE, settled).await {
         Ok(settled) => settled.map_err(|error| {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             refusal(status, "internal", &error.to_string())

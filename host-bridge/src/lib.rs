@@ -14,6 +14,7 @@ mod connection;
 mod consume;
 mod credentials;
 mod failing;
+mod http_client;
 mod intake;
 mod limits;
 mod listen;
@@ -32,6 +33,7 @@ mod routes;
 mod security;
 mod shutdown;
 mod status;
+mod tail;
 mod tls;
 mod watched;
 
@@ -42,11 +44,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 pub use crate::check::{Report, check, configuration};
-pub use crate::config::{Args, Command, Config, ConfigError, environment};
+pub use crate::config::{Args, Command, Config, ConfigError, Tail, environment};
 pub use crate::listen::Listeners;
 pub use crate::logging::{Log, LogFormat};
 pub use crate::security::Tls;
 pub use crate::shutdown::Shutdown;
+pub use crate::tail::{Ended, tail};
 
 use crate::bridge::Bridge;
 use crate::connection::{Bounds, Server};

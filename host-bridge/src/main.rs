@@ -4,13 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use host_bridge::{Args, Command, Listeners, Log, Shutdown};
+use host_bridge::{Args, Command, Ended, Listeners, Log, Shutdown, Tail};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let worked = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
         let done = match &args.command {
             Some(Command::Check { topic }) => runtime.block_on(check(&args, topic)),
+            Some(Command::Tail(what)) => runtime.block_on(tail(&args, what)),
             None => logged(&args, |args| runtime.block_on(serve(args))),
         };
         // A thread that waits for a name server holds nobody up.
@@ -18,8 +19,7 @@ fn main() -> ExitCode {
         done
     });
     match worked.map_err(anyhow::Error::from).and_then(|done| done) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             // Nobody may be there to read it.
             let _unread = writeln!(std::io::stderr(), "error: {error:#}");
@@ -28,23 +28,39 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is well.
-async fn check(args: &Args, topics: &[String]) -> anyhow::Result<bool> {
+/// Success if all is well.
+async fn check(args: &Args, topics: &[String]) -> anyhow::Result<ExitCode> {
     let environment = host_bridge::environment(std::env::vars_os())?.into_iter();
     let report = host_bridge::check(args, environment, topics).await;
     writeln!(std::io::stdout(), "{report}")?;
-    Ok(!report.has_failed())
+    Ok(success(!report.has_failed()))
+}
+
+/// As the shell has it of what SIGINT ended.
+async fn tail(args: &Args, what: &Tail) -> anyhow::Result<ExitCode> {
+    let environment = host_bridge::environment(std::env::vars_os())?;
+    Ok(match host_bridge::tail(args, environment, what).await? {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::Interrupted => ExitCode::from(130),
+    })
+}
+
+fn success(is_success: bool) -> ExitCode {
+    if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What goes wrong is told in the log, as everything else.
-fn logged(args: &Args, work: impl FnOnce(&Args) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+fn logged(
+    args: &Args,
+    work: impl FnOnce(&Args) -> anyhow::Result<bool>,
+) -> anyhow::Result<ExitCode> {
     let log = Log::start(args.log_format)?;
     let done = work(args).unwrap_or_else(|error| {
         tracing::error!(error = format!("{error:#}"), "not_started");
         false
     });
     log.finish();
-    Ok(done)
+    Ok(success(done))
 }
 
 /// Whether it ended because it was asked to.

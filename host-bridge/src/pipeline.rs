@@ -1,23 +1,55 @@
-//! What a profile becomes: the client of its cluster, and the producer with its settings.
+//! What a profile becomes: the client of its cluster, the producer with its settings, the encoder of
+//! its records, and the limits that hold for them.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_client::{Client, Producer, ProducerConfig};
+use kafka_upstream_core::record::Record;
+use kafka_upstream_core::wire::Delivery;
 use tokio::time::Instant;
 
-use crate::limits::{AWAY_PATIENCE, CLUSTER_AWAY, READY_AGAIN, READY_PATIENCE, READY_RETRY};
+use crate::limits::{
+    AWAY_PATIENCE, CLUSTER_AWAY, MEMORY_DELIVERY, READY_AGAIN, READY_PATIENCE, READY_RETRY,
+};
 
 /// Shared by all profiles that ask for the same.
 pub(crate) struct Pipeline {
     cluster: String,
     client: Client,
     producer: Producer,
+    encoder: Encoder,
     /// Whether the cluster answered when it was last asked.
     is_ready: AtomicBool,
     /// When it was last used.
     used_ms: AtomicU64,
     began: Instant,
+}
+
+/// Turns keys and values into the bytes that are produced: so far they are left as they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoder;
+
+/// A record's key and value as they are produced: its own bytes, or what takes their place.
+pub(crate) struct Encoded<'a> {
+    pub(crate) key: Option<Cow<'a, [u8]>>,
+    pub(crate) value: Option<Cow<'a, [u8]>>,
+}
+
+/// Until when records have time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Topics and memory are waited for.
+    pub(crate) waiting: Instant,
+    /// The producer tries to write them.
+    pub(crate) delivery: Instant,
+}
+
+impl Encoder {
+    pub(crate) fn encode<'a>(self, record: &Record<'a>) -> Encoded<'a> {
+        Encoded { key: record.key.map(Cow::Borrowed), value: record.value.map(Cow::Borrowed) }
+    }
 }
 
 impl Pipeline {
@@ -26,7 +58,15 @@ impl Pipeline {
         let producer = client.producer_with(config);
         let (is_ready, used_ms, began) =
             (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
-        Self { cluster: cluster.to_owned(), client, producer, is_ready, used_ms, began }
+        Self {
+            cluster: cluster.to_owned(),
+            client,
+            producer,
+            encoder: Encoder,
+            is_ready,
+            used_ms,
+            began,
+        }
     }
 
     /// The name of its cluster.
@@ -59,10 +99,26 @@ impl Pipeline {
         self.is_ready.load(Relaxed)
     }
 
-    /// Until when a client that waits for its record is answered, whatever it would wait.
-    pub(crate) fn deadline(&self, patience: Duration) -> Instant {
-        let is_away = self.client.silent_for().is_some_and(|silent| silent >= CLUSTER_AWAY);
-        Instant::now() + if is_away { patience.min(AWAY_PATIENCE) } else { patience }
+    pub(crate) fn encoder(&self) -> Encoder {
+        self.encoder
+    }
+
+    /// What records of this delivery mode get whose sender is answered by `deadline`.
+    pub(crate) fn limits(&self, delivery: Delivery, deadline: Instant) -> Limits {
+        let now = Instant::now();
+        match delivery {
+            Delivery::Acked => {
+                let silent = self.client.silent_for();
+                let is_away = silent.is_some_and(|silent| silent >= CLUSTER_AWAY);
+                let end = if is_away { deadline.min(now + AWAY_PATIENCE) } else { deadline };
+                Limits { waiting: end, delivery: end }
+            }
+            // A client of memory mode has its 200: while it is unknown whether a record was written,
+            // only the producer can find out.
+            Delivery::Memory | Delivery::Queued => {
+                Limits { waiting: deadline, delivery: deadline + MEMORY_DELIVERY }
+            }
+        }
     }
 
     /// Connects, and logs each change: the cluster id and its brokers, or the stage that failed.

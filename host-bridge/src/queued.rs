@@ -20,8 +20,8 @@ use tracing::{error, warn};
 use crate::batches;
 use crate::failing::{Topics, shown};
 use crate::limits::{
-    DRAIN_POLL, FAILING_TOPICS, MEMORY_DELIVERY, QUEUE_BYTES, QUEUE_LANES, QUEUE_RECORDS,
-    SLOW_BATCH, WAVE_BACKOFF, WAVE_BYTES, WAVE_PATIENCE, WAVE_RECORDS,
+    DRAIN_POLL, FAILING_TOPICS, QUEUE_BYTES, QUEUE_LANES, QUEUE_RECORDS, SLOW_BATCH, WAVE_BACKOFF,
+    WAVE_BYTES, WAVE_PATIENCE, WAVE_RECORDS,
 };
 use crate::metrics::{Depth, Metrics};
 use crate::pipeline::Pipeline;
@@ -266,12 +266,11 @@ async fn write(queues: &Queues, id: &LaneId, pipeline: &Pipeline) {
 async fn send(queues: &Queues, pipeline: &Pipeline, wave: &[Entry]) -> Vec<Outcome> {
     #[cfg(test)]
     tests::panic_if_asked(queues);
-    let now = Instant::now();
-    let (deadline, until) = (now + WAVE_PATIENCE, now + MEMORY_DELIVERY);
+    let limits = pipeline.limits(Delivery::Queued, Instant::now() + WAVE_PATIENCE);
     let (enqueued, topics) = {
         let records: Vec<Record<'_>> = wave.iter().flat_map(Entry::records).collect();
         let topics = Topics::of(&records);
-        (batches::enqueue(pipeline.producer(), &records, deadline, until).await, topics)
+        (batches::enqueue(pipeline, &records, limits).await, topics)
     };
     enqueued.settle(&queues.metrics, pipeline, Delivery::Queued, &topics).await
 }

@@ -12,6 +12,7 @@ use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::record::{Header, Record};
 use kafka_upstream_core::reply::{Replies, Reply};
 use kafka_upstream_core::wire::Delivery;
+use tokio::time::Instant;
 
 use crate::batches;
 use crate::bridge::Bridge;
@@ -52,9 +53,9 @@ pub(crate) async fn produce(
         value: Some(&value),
         headers: record_headers(&parts.headers),
     };
-    let deadline = pipeline.deadline(DELIVERY_TIMEOUT);
+    let limits = pipeline.limits(Delivery::Acked, Instant::now() + DELIVERY_TIMEOUT);
     let records = std::slice::from_ref(&record);
-    let enqueued = batches::enqueue(pipeline.producer(), records, deadline, deadline).await;
+    let enqueued = batches::enqueue(pipeline, records, limits).await;
     let topics = Topics::of(records);
     let outcomes = enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await;
     let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));

@@ -42,6 +42,41 @@ pub enum Command {
         #[arg(long, value_name = "TOPIC")]
         topic: Vec<String>,
     },
+    /// Shows the records of a feed, or of a topic, as they come. Ends with 0 at its limit or when nobody
+    /// reads its output, with 130 by Ctrl-C, and with 1 if it cannot go on.
+    #[command(after_help = TAIL_EXAMPLES)]
+    Tail(Tail),
+}
+
+/// What `tail` reads, and how it is shown.
+#[derive(Debug, clap::Args)]
+pub struct Tail {
+    /// A feed of the configuration; with TOPIC, a cluster.
+    #[arg(value_name = "FEED|CLUSTER")]
+    pub(crate) name: String,
+    /// A topic of the cluster.
+    pub(crate) topic: Option<String>,
+    /// Where to start: `earliest`, `latest`, a time (milliseconds since 1970, or RFC 3339), or a
+    /// cursor.
+    #[arg(long, value_name = "START", default_value = "latest")]
+    pub(crate) from: String,
+    /// Ends after so many records [default: it follows].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// How a record is shown.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people: its fields on a line, then the value, JSON indented.
+    #[default]
+    Pretty,
+    /// A line of JSON as readers of a feed get it, with metadata, headers, and the cursor behind the record.
+    Json,
+    /// The value alone, as it is, and a line break.
+    Value,
 }
 
 const EXAMPLES: &str = "\
@@ -52,6 +87,7 @@ Examples:
   host-bridge --listen 127.0.0.1:9280 --bootstrap-servers broker-1:9092,broker-2:9092
   host-bridge --config /etc/host-bridge.toml --log-format json
   host-bridge check --config /etc/host-bridge.toml --topic orders
+  host-bridge tail --config /etc/host-bridge.toml orders --from earliest
 
 The bridge serves until SIGTERM or SIGINT, and drains for up to drain_timeout_ms [default: 10000];
 SIGHUP has it read certificates and stores again.";
@@ -61,6 +97,12 @@ Examples:
   host-bridge check --config /etc/host-bridge.toml
   host-bridge check --config /etc/host-bridge.toml --topic orders --topic other-cluster/events";
 
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  host-bridge tail --config /etc/host-bridge.toml orders
+  host-bridge tail --config /etc/host-bridge.toml default orders --from 2026-11-29T12:00:00Z --limit 10
+  host-bridge tail --bootstrap-servers broker-1:9092 default orders --from earliest --format json";
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
@@ -69,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_documented_command_is_understood() {
-        let examples = [EXAMPLES, CHECK_EXAMPLES].into_iter().flat_map(str::lines);
+        let examples = [EXAMPLES, CHECK_EXAMPLES, TAIL_EXAMPLES].into_iter().flat_map(str::lines);
         let examples = examples.filter_map(|line| line.strip_prefix("  host-bridge "));
         let examples = examples.map(|line| line.split_whitespace().map(str::to_owned).collect());
         let mut count = 0;
@@ -90,7 +132,8 @@ mod tests {
             shown.to_string()
         };
         let whole = help(&["host-bridge", "--help"]);
-        insta::assert_snapshot!(format!("{whole}\n{}", help(&["host-bridge", "check", "--help"])));
+        let of = |command| help(&["host-bridge", command, "--help"]);
+        insta::assert_snapshot!(format!("{whole}\n{}\n{}", of("check"), of("tail")));
         Args::command().debug_assert();
     }
 }

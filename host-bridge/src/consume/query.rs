@@ -254,7 +254,11 @@ pub(crate) fn at(query: &str) -> Result<Start, Refusal> {
     }
 }
 
-fn start(name: &str, text: &str) -> Result<Start, Refusal> {
+/// A place in every partition, as `name` gives it.
+///
+/// # Errors
+/// [`Code::InvalidParameter`].
+pub(crate) fn start(name: &str, text: &str) -> Result<Start, Refusal> {
     let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let time = match text {
         "earliest" => return Ok(Start::Earliest),

@@ -15,11 +15,15 @@ use kafka_client::{
 use environment::Variables;
 use profiles::{KeySource, Profiles};
 
+use super::LIMITS;
+use crate::http_client::HttpClient;
+
 /// AWS, asked for the keys of the identity that this process has.
 #[derive(Debug)]
 pub(super) struct Aws {
     client: AwsClient,
     variables: Variables,
+    http: HttpClient,
 }
 
 /// Keys, and for how long they are good; none means for ever.
@@ -30,7 +34,12 @@ struct Found {
 
 impl Aws {
     pub(super) fn new(client: AwsClient) -> Self {
-        Self { client, variables: Variables::of_process() }
+        Self::with(client, Variables::of_process())
+    }
+
+    fn with(client: AwsClient, variables: Variables) -> Self {
+        let http = HttpClient::new(client.trust.clone(), LIMITS);
+        Self { client, variables, http }
     }
 
     fn variable(&self, name: &str) -> Option<String> {

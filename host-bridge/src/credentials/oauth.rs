@@ -11,11 +11,15 @@ use hyper::{Request, StatusCode};
 use kafka_client::{Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
 use serde::Deserialize;
 
-use super::{http, quotable};
+use super::{LIMITS, quotable};
+use crate::http_client::HttpClient;
 
 /// The endpoint that gives this client its tokens.
 #[derive(Debug)]
-pub(super) struct TokenEndpoint(OAuthClient);
+pub(super) struct TokenEndpoint {
+    client: OAuthClient,
+    http: HttpClient,
+}
 
 /// What an endpoint answers; unknown fields are its own business.
 #[derive(Default, Deserialize)]
@@ -33,26 +37,27 @@ struct Claims {
 
 impl TokenEndpoint {
     pub(super) fn new(client: OAuthClient) -> Self {
-        Self(client)
+        let http = HttpClient::new(client.trust.clone(), LIMITS);
+        Self { client, http }
     }
 
     async fn ask(&self) -> Result<Lease, String> {
-        let source = self.0.secret.clone();
+        let source = self.client.secret.clone();
         let secret = tokio::task::spawn_blocking(move || source.read()).await;
         let secret = secret.map_err(|error| error.to_string())?;
         let secret = secret.map_err(|error| format!("the client's secret: {error}"))?;
         // Id and secret go as they are, as Kafka's own client sends them.
-        let who = BASE64_STANDARD.encode(format!("{}:{}", self.0.id, secret.expose()));
+        let who = BASE64_STANDARD.encode(format!("{}:{}", self.client.id, secret.expose()));
         let request = self.request(&who)?;
-        let asked = http::ask(&self.0.endpoint, request, &self.0.trust).await;
+        let asked = self.http.ask(&self.client.endpoint, request).await;
         let answer = asked.map_err(|error| error.to_string())?;
-        read(answer.status, &answer.body, SystemTime::now(), &[secret, Secret::new(who)])
+        read(answer.status(), answer.body(), SystemTime::now(), &[secret, Secret::new(who)])
     }
 
     fn request(&self, who: &str) -> Result<Request<Full<Bytes>>, String> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
-        if let Some(scope) = &self.0.scope {
+        if let Some(scope) = &self.client.scope {
             form.append_pair("scope", scope);
         }
         let form = Full::new(Bytes::from(form.finish()));
@@ -71,7 +76,7 @@ impl CredentialSource for TokenEndpoint {
             let asked = self.ask().await;
             let told = |what| {
                 // An argument may be a secret.
-                let endpoint = self.0.endpoint.split('?').next().unwrap_or_default();
+                let endpoint = self.client.endpoint.split('?').next().unwrap_or_default();
                 format!("the token endpoint {endpoint} ({PROPERTY}): {what}").into()
             };
             asked.map_err(told)

@@ -4,13 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Request;
-use kafka_client::{AwsKeys, ClockSkew, HttpsTrust, Secret, aws_time};
+use hyper::header::DATE;
+use hyper::{Request, Response};
+use kafka_client::{AwsKeys, ClockSkew, Secret, aws_time};
 use serde::Deserialize;
 
 use super::{FILE_AGE, Found};
-use crate::credentials::http::{self, Answer};
 use crate::credentials::quotable;
+use crate::http_client::HttpClient;
 
 /// Keys as all of them write them.
 #[derive(Deserialize)]
@@ -47,27 +48,29 @@ struct Fault {
 
 /// The body of a success. What follows a `?` in `url` is not told.
 pub(super) async fn ask(
-    trust: &HttpsTrust,
+    http: &HttpClient,
     url: &str,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
 ) -> Result<Bytes, String> {
     let shown = url.split('?').next().unwrap_or_default().trim_end_matches('/');
     let request = request.map_err(|error| format!("{shown}: {error}"))?;
-    let asked = http::ask(url, request, trust).await;
+    let asked = http.ask(url, request).await;
     let answer = asked.map_err(|error| format!("{shown}: {error}"))?;
-    let skew = answer.date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
-    if !answer.status.is_success() {
+    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let skew = date.and_then(|date| ClockSkew::between(SystemTime::now(), date));
+    if !answer.status().is_success() {
         return Err(format!("{shown} answered {}", refusal(&answer, skew)));
     }
     if let Some(skew) = skew {
         tracing::warn!(url = shown, %skew, "clock_skew");
     }
-    Ok(answer.body)
+    Ok(answer.into_body())
 }
 
-fn refusal(answer: &Answer, skew: Option<ClockSkew>) -> String {
-    let status = answer.status;
-    let told = serde_json::from_slice::<Refusal>(&answer.body).unwrap_or_default();
+fn refusal(answer: &Response<Bytes>, skew: Option<ClockSkew>) -> String {
+    let status = answer.status();
+    let told = serde_json::from_slice::<Refusal>(answer.body()).unwrap_or_default();
     let Fault { code, message } = told.error;
     let skew = skew.or(ClockSkew::in_refusal(&message)).or(ClockSkew::in_refusal(&code));
     let (code, message) = (quotable(&code), quotable(&message));

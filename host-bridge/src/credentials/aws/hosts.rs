@@ -25,7 +25,7 @@ impl Aws {
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
-        let body = ask(&self.client.trust, url, request.body(Full::default())).await?;
+        let body = ask(&self.http, url, request.body(Full::default())).await?;
         Ok(found(parse(url, &body)?))
     }
 
@@ -40,12 +40,12 @@ impl Aws {
         let base = base.trim_end_matches('/');
         let session = Request::put("/").header("x-aws-ec2-metadata-token-ttl-seconds", "60");
         let url = format!("{base}/latest/api/token");
-        let session = ask(&self.client.trust, &url, session.body(Full::default())).await?;
+        let session = ask(&self.http, &url, session.body(Full::default())).await?;
         let session = String::from_utf8_lossy(&session).trim().to_owned();
         let get = |url: String| {
             let request = Request::get("/").header("x-aws-ec2-metadata-token", session.as_str());
             let request = request.body(Full::default());
-            async move { Ok::<_, String>((ask(&self.client.trust, &url, request).await?, url)) }
+            async move { Ok::<_, String>((ask(&self.http, &url, request).await?, url)) }
         };
         let roles = format!("{base}/latest/meta-data/iam/security-credentials/");
         let (role, _) = get(roles.clone()).await?;

@@ -40,7 +40,7 @@ impl Aws {
         };
         let url = format!("{}/?{}", endpoint.url, presigned.query(keys).expose());
         let request = Request::get("/").header("accept", "application/json");
-        let body = ask(&self.client.trust, &url, request.body(Full::default())).await;
+        let body = ask(&self.http, &url, request.body(Full::default())).await;
         let body = body.map_err(|what| format!("the role {}: {what}", role.arn))?;
         keys_in("AssumeRole", &endpoint.url, &body)
     }
@@ -65,7 +65,7 @@ impl Aws {
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json")
             .body(Full::new(Bytes::from(form)));
-        let body = ask(&self.client.trust, &endpoint.url, request).await;
+        let body = ask(&self.http, &endpoint.url, request).await;
         let body = body.map_err(|what| format!("the role {role}: {what}"))?;
         keys_in("AssumeRoleWithWebIdentity", &endpoint.url, &body)
     }

@@ -18,7 +18,7 @@ async fn ask(client: AwsClient, variables: &[(&str, &str)]) -> Result<Got, Strin
     let all: HashMap<String, String> =
         variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let variables = Variables::of(move |name| all.get(name).cloned());
-    let lease = Aws { client, variables }.obtain().await.map_err(|cause| cause.to_string())?;
+    let lease = Aws::with(client, variables).obtain().await.map_err(|cause| cause.to_string())?;
     let Credential::Aws { keys, .. } = lease.credential else { panic!("no keys") };
     let token = keys.session_token.map(|token| token.expose().to_owned());
     Ok((keys.id, keys.secret.expose().to_owned(), token, lease.lifetime))
@@ -130,7 +130,7 @@ async fn the_region_is_that_of_the_environment_or_the_profile() {
         let all: HashMap<String, String> =
             all.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let variables = Variables::of(move |name| all.get(name).cloned());
-        let aws = Aws { client: AwsClient::default(), variables };
+        let aws = Aws::with(AwsClient::default(), variables);
         let Credential::Aws { region: found, .. } = aws.obtain().await.unwrap().credential else {
             panic!("no keys")
         };
