@@ -23,7 +23,7 @@ mod tests;
 mod value;
 
 pub use input::Input;
-pub use record::{Client, NewValue, RecordExpression, RecordInput};
+pub use record::{Client, NewValue, RecordExpression, RecordInput, RecordParts};
 
 use crate::format::message::Message;
 use compile::{Bounds, Names};

@@ -3,6 +3,7 @@
 mod connections;
 pub(crate) mod cursor;
 mod cursor_text;
+pub(crate) mod dead_letters;
 pub(crate) mod envelope;
 pub(crate) mod feeds;
 #[cfg(test)]

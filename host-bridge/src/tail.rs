@@ -62,7 +62,7 @@ pub async fn tail(
         }
     });
     let hub = Hub::new(consumer, &Resources::new(FEED_MEMORY_BYTES));
-    let reader = Arc::new(FeedReader::new(feed, 0, hub));
+    let reader = Arc::new(FeedReader::new(feed, 0, hub, None));
     let following = async {
         let mut follower = Follower::open(reader, &start, None, FEED_PATIENCE).await?;
         follow(tail, &mut follower, &interrupted).await
@@ -125,12 +125,13 @@ async fn follow(
         is_waiting = trouble.is_some();
         let (mut out, mut written) = (Vec::new(), Ok(()));
         let feed = Arc::clone(&follower.reader);
-        follower.take(portions, |taken| {
+        let taken = follower.take(portions, |taken| {
             written = show(&mut out, tail.format, &taken, &feed.feed);
             left -= 1;
             left == 0 || out.len() >= WRITE_BYTES || written.is_err()
         });
         written?;
+        taken?;
         match write(out).await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             written => written?,
@@ -147,7 +148,8 @@ fn show(
 ) -> serde_json::Result<()> {
     let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(()) };
     let headers: Vec<_> = stored.record.headers.iter().collect();
-    let record = Record::of(taken.topic, taken.partition, &stored.record, &headers);
+    let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
+        .selected(&taken.selected);
     match format {
         Format::Json => Envelope::new(taken.id, &record, feed, SHAPE).write_line(out)?,
         Format::Value => {

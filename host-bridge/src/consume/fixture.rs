@@ -1,6 +1,7 @@
 //! A feed of the topic `orders` on a cluster in memory, for tests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
@@ -8,6 +9,7 @@ use kafka_client::{
     Client, ClusterConfig, ConsumerConfig, IsolationLevel, Outcome, Producer, Record,
 };
 
+use super::dead_letters::DeadLetters;
 use super::feeds::{Feed, Reset};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
@@ -17,9 +19,11 @@ use super::start::{Given, Start};
 pub(crate) struct Fixture {
     pub(crate) cluster: FakeCluster,
     pub(crate) resources: Arc<Resources>,
-    _client: Client,
+    client: Client,
     producer: Producer,
     pub(crate) hub: Arc<Hub>,
+    /// Of feeds.
+    count: AtomicUsize,
 }
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
@@ -33,13 +37,28 @@ impl Fixture {
         let resources = Resources::new(memory);
         let config = ConsumerConfig::default().isolation(IsolationLevel::ReadCommitted);
         let hub = Hub::new(client.consumer(&config), &resources);
-        Self { producer: client.producer(), cluster, resources, _client: client, hub }
+        Self {
+            producer: client.producer(),
+            cluster,
+            resources,
+            client,
+            hub,
+            count: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn reader(&self, change: impl FnOnce(&mut Feed)) -> Arc<FeedReader> {
         let mut feed = Feed { reset: Reset::Earliest, ..Feed::of_topics(&["orders"]) };
         change(&mut feed);
-        Arc::new(FeedReader::new(feed, 0, Arc::clone(&self.hub)))
+        let client = self.client.clone();
+        // Those that give the same records are one feed.
+        let number = match feed.selection.takes_all() {
+            true => 0,
+            false => self.count.fetch_add(1, Relaxed) + 1,
+        };
+        let topic = feed.selection.dlq_topic.clone();
+        let dead_letters = topic.map(|topic| DeadLetters::new("test", &topic, client));
+        Arc::new(FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters))
     }
 
     pub(crate) async fn follower(&self, start: Start) -> Follower {
@@ -60,12 +79,13 @@ impl Follower {
         let until = tokio::time::Instant::now() + within;
         let portions = self.more(until, Duration::ZERO).await.unwrap();
         let mut records = Vec::new();
-        self.take(portions, |taken| {
+        let taken = self.take(portions, |taken| {
             let record = &taken.segment.records[taken.index].record;
             let length = record.value.as_ref().map_or(0, bytes::Bytes::len);
             records.push((taken.partition, record.offset, length));
             false
         });
+        taken.unwrap();
         records
     }
 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, select_all};
 use kafka_client::{At, ReadError, Reason};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::cursor::{Cursor, Position, TopicPositions};
 use super::cursor_text::CursorText;
@@ -18,6 +18,7 @@ use super::feeds::Reset;
 use super::hub::{Answer, Topic, Wanted};
 use super::reader::{FeedReader, is_unknown_topic, refused};
 use super::refusal::{Code, Refusal};
+use super::selection::Selected;
 use super::start::{Gap, GapReason, Given};
 use super::topic_log::{Look, Segment, tag_of};
 use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET, FEED_RETRY};
@@ -76,6 +77,8 @@ pub(crate) struct Portion {
     segment: Arc<Segment>,
     /// The first of them that was not given.
     at: usize,
+    /// Behind the last that may be given now.
+    end: usize,
 }
 
 /// A record that is given.
@@ -85,6 +88,7 @@ pub(crate) struct Taken<'a> {
     pub(crate) segment: &'a Arc<Segment>,
     /// Its place there.
     pub(crate) index: usize,
+    pub(crate) selected: Selected,
     /// The cursor behind it.
     pub(crate) id: &'a str,
 }
@@ -185,8 +189,10 @@ impl Follower {
                 followed.caught_up.mark_unchanged();
             }
             let found = self.look();
-            if !found.portions.is_empty() || !self.gaps.is_empty() {
-                return Ok(found.portions);
+            let given = timeout_at(until + grace, self.without_dead_letters(found.portions));
+            let portions = given.await.unwrap_or_default();
+            if !portions.is_empty() || !self.gaps.is_empty() {
+                return Ok(portions);
             }
             self.start_reading(&found.behind);
             self.start_asking(&found.without_offset);
@@ -218,38 +224,66 @@ impl Follower {
     }
 
     /// Gives records in turns, so that a busy partition leaves room for the others, until `give`
-    /// says that it is enough. The positions are behind each record when it is given.
+    /// says that it is enough. The positions are behind each record when it is given, and move over
+    /// those that are not for readers.
+    ///
+    /// # Errors
+    /// Readers end at a record that cannot be decoded. Those before it were given.
     pub(crate) fn take(
         &mut self,
         mut portions: Vec<Portion>,
         mut give: impl FnMut(Taken<'_>) -> bool,
-    ) {
-        let mut is_enough = false;
+    ) -> Result<(), Refusal> {
+        let (mut is_enough, mut stopped) = (false, Ok(()));
         while !portions.is_empty() && !is_enough {
             portions.retain_mut(|portion| {
                 if is_enough {
                     return true;
                 }
-                let Portion { place, segment, at } = portion;
-                let Some(stored) = segment.records.get(*at) else { return false };
+                let Portion { place: index, segment, at, end } = portion;
+                let stored = segment.records.get(*at).filter(|_| at < end);
+                let (Some(stored), Some(place)) = (stored, self.places.get(*index)) else {
+                    return false;
+                };
+                let Some(followed) = self.topics.get(place.topic) else { return false };
+                let (topic, partition) = (Arc::clone(&followed.topic.log.name), place.partition);
+                let selected = self.reader.select(&topic, partition, stored);
+                if let Selected::Stop(reason) = selected {
+                    let offset = stored.record.offset;
+                    let message = format!("{topic}-{partition}, offset {offset}: {reason}");
+                    (stopped, is_enough) = (Err(Code::DecodeError.because(message)), true);
+                    return false;
+                }
                 let is_last = *at + 1 == segment.records.len();
                 let next = if is_last { segment.next } else { stored.record.offset + 1 };
-                self.move_to(*place, next);
-                let place = self.places.get(*place);
-                let followed = place.and_then(|place| self.topics.get(place.topic));
-                if let (Some(place), Some(followed)) = (place, followed) {
-                    is_enough = give(Taken {
-                        topic: &followed.topic.log.name,
-                        partition: place.partition,
-                        segment,
-                        index: *at,
-                        id: self.text.as_str(),
-                    });
+                self.move_to(*index, next);
+                if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) {
+                    let (topic, index, id) = (&topic, *at, self.text.as_str());
+                    is_enough = give(Taken { topic, partition, segment, index, selected, id });
                 }
                 *at += 1;
                 !is_last
             });
         }
+        stopped
+    }
+
+    /// What may be given now: what is no reader's has to be in the dead-letter topic before.
+    async fn without_dead_letters(&mut self, mut portions: Vec<Portion>) -> Vec<Portion> {
+        for portion in &mut portions {
+            let Some(place) = self.places.get(portion.place) else { continue };
+            let Some(followed) = self.topics.get(place.topic) else { continue };
+            let (name, segment) = (&followed.topic.log.name, &portion.segment);
+            let written =
+                self.reader.write_dead_letters(name, place.partition, segment, portion.at).await;
+            if let Err((end, refusal)) = written {
+                portion.end = end;
+                self.pause(portion.place);
+                self.trouble = Some(refusal);
+            }
+        }
+        portions.retain(|portion| portion.at < portion.end);
+        portions
     }
 
     /// What there is at each position, beginning with another one each time.
@@ -294,10 +328,15 @@ impl Follower {
                 None => followed.topic.log.lock().look(followed.tag, place.partition, next),
             };
             match look {
+                // What is to go to the dead-letter topic, which does not take it now.
+                Look::Here(_) if retry_at.is_some() => {
+                    found.retry_at = found.retry_at.into_iter().chain(retry_at).min();
+                }
                 Look::Here(segment) => {
                     let at = segment.place_of(next);
                     if at < segment.records.len() {
-                        return found.portions.push(Portion { place: index, segment, at });
+                        let end = segment.records.len();
+                        return found.portions.push(Portion { place: index, segment, at, end });
                     }
                     let next = segment.next;
                     self.move_to(index, next);

@@ -66,11 +66,11 @@ impl Memory {
 
 impl Held {
     /// Bytes that count until the last of their slices is dropped.
-    pub(crate) fn keep(self, bytes: Vec<u8>) -> Bytes {
-        struct Kept(Vec<u8>, #[expect(dead_code, reason = "dropped with the bytes")] Held);
-        impl AsRef<[u8]> for Kept {
+    pub(crate) fn keep(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        struct Kept<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Held);
+        impl<T: AsRef<[u8]>> AsRef<[u8]> for Kept<T> {
             fn as_ref(&self) -> &[u8] {
-                &self.0
+                self.0.as_ref()
             }
         }
         Bytes::from_owner(Kept(bytes, self))

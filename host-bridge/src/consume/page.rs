@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::memory::Held;
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
+use super::selection::Selected;
 use super::start::Gap;
 use super::topic_log::{Segment, Stored};
 use crate::limits::{
@@ -35,6 +37,7 @@ pub(crate) struct Item {
     segment: Arc<Segment>,
     /// Its place there.
     index: usize,
+    pub(crate) selected: Selected,
     /// The cursor behind this record.
     pub(crate) id: String,
 }
@@ -109,22 +112,31 @@ impl Reading<'_> {
             };
             let before = self.items.len();
             let portions = self.follower.more(until, grace).await?;
+            let is_nothing = portions.is_empty();
             let gaps = self.follower.take_gaps();
             let is_told = !gaps.is_empty();
             self.gaps.extend(gaps);
             let Self { follower, items, query, bytes, .. } = self;
             let held_before = *bytes;
-            follower.take(portions, |taken| {
-                let Taken { topic, partition, segment, index, id } = taken;
+            let taken = follower.take(portions, |taken| {
+                let Taken { topic, partition, segment, index, selected, id } = taken;
                 let stored = segment.records.get(index);
-                *bytes += stored.map_or(0, Stored::bytes) + id.len();
+                *bytes += stored.map_or(0, Stored::bytes) + selected.bytes() + id.len();
                 let (topic, segment) = (Arc::clone(topic), Arc::clone(segment));
-                items.push(Item { topic, partition, segment, index, id: id.to_owned() });
+                let id = id.to_owned();
+                items.push(Item { topic, partition, segment, index, selected, id });
                 items.len() >= query.limit || *bytes >= query.max_bytes
             });
             let memory = &self.follower.reader.hub.resources.memory;
             self.held.push(memory.hold(self.bytes - held_before));
-            if self.items.len() == before && !is_told {
+            taken?;
+            if self.items.len() == before {
+                // All were filtered out, and there may be many more: others have their turn.
+                yield_now().await;
+            }
+            // Records that are filtered out are passed for as long as a page has time.
+            let is_over = self.items.len() == before && Instant::now() >= deadline;
+            if (is_nothing || is_over) && !is_told {
                 let has_nothing = self.items.is_empty() && self.gaps.is_empty();
                 return match self.follower.trouble().filter(|_| has_nothing) {
                     Some(refusal) => Err(refusal),

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::{At, Reason};
+use kafka_upstream_core::expression::Client;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::cursor::{Cursor, Position, TopicPositions};
+use super::dead_letters::DeadLetters;
 use super::feeds::Feed;
 use super::hub::Hub;
 use super::refusal::{Code, Refusal};
+use super::selection::{Placed, Selected};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
+use super::topic_log::{Segment, Stored};
 use crate::clock::now_ms;
 use crate::limits::{FEED_CONNECTIONS, FEED_KNOWN, FEED_PATIENCE};
 
@@ -25,12 +29,59 @@ pub(crate) struct FeedReader {
     pub(crate) hub: Arc<Hub>,
     /// Readers at a time.
     pub(crate) connections: Arc<Semaphore>,
+    /// Where records go that cannot be delivered.
+    dead_letters: Option<DeadLetters>,
 }
 
 impl FeedReader {
-    pub(crate) fn new(feed: Feed, number: usize, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(
+        feed: Feed,
+        number: usize,
+        hub: Arc<Hub>,
+        dead_letters: Option<DeadLetters>,
+    ) -> Self {
         let connections = Arc::new(Semaphore::new(FEED_CONNECTIONS));
-        Self { feed, number, hub, connections }
+        Self { feed, number, hub, connections, dead_letters }
+    }
+
+    /// What readers get of a record.
+    pub(crate) fn select(&self, topic: &str, partition: i32, stored: &Stored) -> Selected {
+        let selection = &self.feed.selection;
+        if selection.takes_all() {
+            return Selected::Whole;
+        }
+        let placed = Placed { topic, partition, record: &stored.record };
+        let select = || match self.feed.select(placed, Client::default()) {
+            Selected::Value { bytes: Some(bytes), deserializer } => {
+                let held = self.hub.resources.memory.hold(bytes.len());
+                Selected::Value { bytes: Some(held.keep(bytes)), deserializer }
+            }
+            selected => selected,
+        };
+        if selection.is_per_client() { select() } else { stored.selected(self.number, select) }
+    }
+
+    /// Writes those of a segment's records to the dead-letter topic that no reader can get.
+    ///
+    /// # Errors
+    /// The place of one that is not there, and why: readers have to wait before it.
+    pub(crate) async fn write_dead_letters(
+        &self,
+        topic: &str,
+        partition: i32,
+        segment: &Segment,
+        at: usize,
+    ) -> Result<(), (usize, Refusal)> {
+        let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
+        for (index, stored) in segment.records.iter().enumerate().skip(at) {
+            let Selected::DeadLetter(reason) = self.select(topic, partition, stored) else {
+                continue;
+            };
+            let placed = Placed { topic, partition, record: &stored.record };
+            let written = dead_letters.write(placed, segment.topic_id, reason).await;
+            written.map_err(|reason| (index, refused("the dead-letter topic", &reason)))?;
+        }
+        Ok(())
     }
 
     /// The positions of a start in every partition, and what the reader has to be told.

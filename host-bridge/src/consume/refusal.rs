@@ -30,6 +30,8 @@ pub(crate) enum Code {
     FeedTooWide,
     FeedNotFound,
     MethodNotAllowed,
+    /// A record cannot be decoded, and the feed says that its readers end at it.
+    DecodeError,
     /// Kafka refuses for good: an unsupported version, a missing permission on the cluster.
     KafkaRefused,
     KafkaUnavailable,
@@ -71,6 +73,7 @@ impl Code {
             Self::FeedTooWide => ("feed_too_wide", StatusCode::UNPROCESSABLE_ENTITY),
             Self::FeedNotFound => ("feed_not_found", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::DecodeError => ("decode_error", StatusCode::BAD_GATEWAY),
             Self::KafkaRefused => ("kafka_refused", StatusCode::BAD_GATEWAY),
             Self::KafkaUnavailable => ("kafka_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kafka_client::StoredRecord;
-use kafka_upstream_core::expression::{Client, RecordExpression, RecordInput};
+use kafka_upstream_core::expression::{Client, RecordExpression, RecordInput, RecordParts};
 
 use super::envelope::{self, Record};
 use super::feeds::{Deserializer, Feed};
@@ -56,6 +56,16 @@ pub(crate) struct Placed<'a> {
     pub(crate) topic: &'a str,
     pub(crate) partition: i32,
     pub(crate) record: &'a StoredRecord,
+}
+
+impl Selected {
+    /// What it takes in memory beside the record.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Value { bytes: Some(bytes), .. } => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Selection {
@@ -137,7 +147,7 @@ impl Feed {
         headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
         client: Client<'a>,
     ) -> RecordInput<'a> {
-        RecordInput {
+        RecordInput::new(RecordParts {
             topic: record.topic,
             partition: record.partition,
             offset: record.offset,
@@ -147,8 +157,7 @@ impl Feed {
             is_json: self.deserializer == Deserializer::Json,
             headers,
             client,
-            ..RecordInput::default()
-        }
+        })
     }
 
     fn undecodable(&self, reason: &'static str, item: Selected) -> Selected {
@@ -169,3 +178,6 @@ fn borrowed(headers: &[Header]) -> Vec<(&[u8], Option<&[u8]>)> {
 
 const FILTER_ERROR: &str = "filter_error";
 const EXPRESSION_ERROR: &str = "expression_error";
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::Connection;
 use super::cursor::Position;
+use super::dead_letters::DeadLetters;
 use super::envelope::{Envelope, Raw, Record, Shape};
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
@@ -65,7 +66,14 @@ impl Readers {
                     hub
                 }
             };
-            readers.insert(name.clone(), Arc::new(FeedReader::new(feed.clone(), number, hub)));
+            let client = || Some(clusters.named(cluster)?.client().clone());
+            let dead_letters = feed
+                .selection
+                .dlq_topic
+                .as_ref()
+                .and_then(|topic| client().map(|client| DeadLetters::new(name, topic, client)));
+            let reader = FeedReader::new(feed.clone(), number, hub, dead_letters);
+            readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Arc::new(Semaphore::new(FEEDS_CONNECTIONS));
         Self { feeds: readers, connections }
@@ -234,7 +242,8 @@ fn body(
     let headers: Vec<Vec<_>> =
         stored.iter().map(|(_, record)| record.headers.iter().collect()).collect();
     let mut records = stored.iter().zip(&headers).map(|((item, record), headers)| {
-        (&*item.id, Record::of(&item.topic, item.partition, record, headers))
+        let record = Record::of(&item.topic, item.partition, record, headers);
+        (&*item.id, record.selected(&item.selected))
     });
     let shape = query.shape;
     let mut out = Vec::new();

@@ -10,6 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -100,7 +101,7 @@ impl EventStream {
             self.send(gaps);
         }
         if !portions.is_empty() {
-            self.events(portions)?;
+            self.events(portions).await?;
         } else if Instant::now() >= self.heartbeat_at {
             let has_moved = self.follower.moves() != self.told_moves;
             self.send(sse::heartbeat(has_moved.then(|| self.follower.id())));
@@ -109,11 +110,11 @@ impl EventStream {
     }
 
     /// Events of as many records as a client is sent at a time.
-    fn events(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
+    async fn events(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
         let (view, reader) = (self.view, Arc::clone(&self.follower.reader));
         let mut out = Events::default();
         let mut written = Ok(());
-        self.follower.take(portions, |taken| {
+        let taken = self.follower.take(portions, |taken| {
             written = out.write(&taken, view, &reader);
             written.is_err() || out.bytes >= FEED_QUEUE_BYTES
         });
@@ -122,8 +123,12 @@ impl EventStream {
         for part in parts {
             self.queue.push_back(part);
         }
+        if text.is_empty() && self.queue.is_empty() {
+            // All were filtered out, and there may be many more: others have their turn.
+            yield_now().await;
+        }
         self.send(text);
-        Ok(())
+        taken
     }
 
     /// Gaps that were not told, each an event. The last has the position behind all of them: who is
@@ -145,7 +150,8 @@ impl EventStream {
         {
             body.insert("cursors".to_owned(), self.follower.reader.both_ends().await);
         }
-        let is_lasting = !refusal.code.status().is_server_error();
+        let is_lasting =
+            refusal.code == Code::DecodeError || !refusal.code.status().is_server_error();
         let mut text = if is_lasting { sse::retry_late() } else { String::new() };
         text.push_str(&sse::notice(Notice::Failure, &body, None));
         self.send(text);
@@ -155,10 +161,11 @@ impl EventStream {
     /// Queues a text, which counts as memory of readers until it is sent.
     fn send(&mut self, text: impl Into<Vec<u8>>) {
         let text = text.into();
-        if !text.is_empty() {
-            let memory = &self.follower.reader.hub.resources.memory;
-            self.queue.push_back(memory.hold(text.len()).keep(text));
+        if text.is_empty() {
+            return;
         }
+        let memory = &self.follower.reader.hub.resources.memory;
+        self.queue.push_back(memory.hold(text.len()).keep(text));
         self.told_moves = self.follower.moves();
         self.heartbeat_at = Instant::now() + self.follower.reader.feed.sse.heartbeat;
     }
@@ -184,7 +191,8 @@ impl Events {
         let memory = &reader.hub.resources.memory;
         let Rendered { text, id_at } = stored.rendered(view, || {
             let headers: Vec<_> = stored.record.headers.iter().collect();
-            let record = Record::of(taken.topic, taken.partition, &stored.record, &headers);
+            let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
+                .selected(&taken.selected);
             let Rendered { text, id_at } = sse::render(&record, &reader.feed, view.shape)?;
             Ok(Rendered { text: memory.hold(text.len()).keep(text), id_at })
         })?;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::envelope::Shape;
 use super::memory::{Held, Memory};
+use super::selection::Selected;
 use super::sse::Rendered;
 use crate::limits::{FEED_TAIL_BYTES, ITEM_OVERHEAD_BYTES, SEGMENT_OVERHEAD_BYTES};
 
@@ -43,6 +44,8 @@ pub(crate) struct Segment {
 pub(crate) struct Stored {
     pub(crate) record: StoredRecord,
     rendered: OnceLock<(View, Rendered<Bytes>)>,
+    /// What readers of a feed, by its number, get of it.
+    selected: OnceLock<(usize, Selected)>,
 }
 
 /// What decides how a record looks as an event.
@@ -110,8 +113,11 @@ impl Segment {
     /// What was fetched from `base`; with what it takes of the readers' memory.
     pub(crate) fn new(base: i64, fetched: Fetched, memory: &Arc<Memory>) -> Self {
         // As they came they would keep their whole batches, of up to 64 MiB.
-        let stored =
-            |record: &StoredRecord| Stored { record: record.detached(), rendered: OnceLock::new() };
+        let stored = |record: &StoredRecord| Stored {
+            record: record.detached(),
+            rendered: OnceLock::new(),
+            selected: OnceLock::new(),
+        };
         let records: Vec<_> = fetched.records.iter().map(stored).collect();
         let bytes = SEGMENT_OVERHEAD_BYTES + records.iter().map(Stored::bytes).sum::<usize>();
         let (next, topic_id) = (fetched.next_offset, fetched.topic_id);
@@ -138,6 +144,19 @@ impl Stored {
             + length(&self.record.value)
             + headers.sum::<usize>()
             + ITEM_OVERHEAD_BYTES
+    }
+
+    /// What readers of a feed get of it: looked at once for all of them; another feed looks anew.
+    pub(crate) fn selected(&self, feed: usize, select: impl FnOnce() -> Selected) -> Selected {
+        match self.selected.get() {
+            Some((of, selected)) if *of == feed => selected.clone(),
+            Some(_) => select(),
+            None => {
+                let selected = select();
+                let _another_was_first = self.selected.set((feed, selected.clone()));
+                selected
+            }
+        }
     }
 
     /// Its event: made once for all readers of a view; another view makes its own.

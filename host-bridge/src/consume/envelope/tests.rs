@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::consume::feeds::Reset;
+use crate::consume::selection::Selected;
 
 fn feed() -> Feed {
     Feed {
@@ -37,6 +38,7 @@ fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Record<'a> {
         key,
         value,
         headers: &[],
+        selected: &Selected::Whole,
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::consume::feeds::{Deserializer, Sse};
+use crate::consume::selection::Selected;
 
 fn feed(data: Data, comments: bool) -> Feed {
     let feed = Feed::of_topics(&["orders"]);
@@ -25,6 +26,7 @@ fn record<'a>(value: Option<&'a [u8]>, headers: &'a [(Bytes, Option<Bytes>)]) ->
         key: Some(b"k"),
         value,
         headers,
+        selected: &Selected::Whole,
     }
 }
 

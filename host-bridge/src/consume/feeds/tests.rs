@@ -1,0 +1,167 @@
+//! `[feeds]` in files that are right, and in files that are not.
+
+use super::*;
+
+/// The feeds and the faults of this text, with a cluster `default` and one `main`.
+fn read(text: &str) -> (Feeds, Vec<String>) {
+    let mut table: toml::Table = toml::from_str(text).unwrap();
+    let Some(toml::Value::Table(raw)) = table.remove("feeds") else { panic!("{table}") };
+    let mut faults = Vec::new();
+    let feeds = Feeds::read(raw, &["default", "main"].into(), &mut faults);
+    (feeds, faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_feed_has_the_defaults_that_it_does_not_set() {
+    let (feeds, faults) = read(
+        "[feeds]\nlisten = ['127.0.0.1:9290']\n[feeds.orders]\ntopics = ['orders']\n\
+         [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n\
+         qos = 'at-best'\nauto_offset_reset = 'none'\nencode_message_id = false\n\
+         check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
+         deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
+         record_bytes_max = 5\nfilter = 'key != null'\nallow_client_filter = true\n\
+ value_expression = 'value.a'\non_decode_error = 'dlq'\ndlq_topic = 'dead'\n\
+         sse = { heartbeat_ms = 300000, data = 'envelope', metadata_as_comment = true,\
+         headers_as_comment = true, overload = 'stream' }\n",
+    );
+    assert_eq!(faults, [""; 0]);
+    assert_eq!(feeds.listen, [Listen::Tcp("127.0.0.1:9290".parse().unwrap())]);
+    let orders = Feed {
+        cluster: "default".to_owned(),
+        topics: vec!["orders".to_owned()],
+        reset: Reset::Latest,
+        encode_message_id: true,
+        check_topic_existence: true,
+        isolation_level: IsolationLevel::ReadCommitted,
+        deserializer: Deserializer::Noop,
+        key_deserializer: Deserializer::Noop,
+        remove_confluent_header: false,
+        record_bytes_max: 16 * 1024 * 1024,
+        entrypoints: [Entrypoint::Get, Entrypoint::Sse].into(),
+        sse: Sse {
+            heartbeat: Duration::from_secs(5),
+            data: Data::Raw,
+            metadata_as_comment: false,
+            headers_as_comment: false,
+            overload_as_stream: false,
+        },
+        selection: Selection::default(),
+    };
+    assert_eq!(feeds.feeds["orders"], orders);
+    let other = Feed {
+        cluster: "main".to_owned(),
+        topics: vec!["a".to_owned(), "b".to_owned()],
+        reset: Reset::None,
+        encode_message_id: false,
+        check_topic_existence: false,
+        isolation_level: IsolationLevel::ReadUncommitted,
+        deserializer: Deserializer::Json,
+        key_deserializer: Deserializer::Json,
+        remove_confluent_header: true,
+        record_bytes_max: 5,
+        entrypoints: [Entrypoint::Sse].into(),
+        sse: Sse {
+            heartbeat: Duration::from_secs(300),
+            data: Data::Envelope,
+            metadata_as_comment: true,
+            headers_as_comment: true,
+            overload_as_stream: true,
+        },
+        selection: Selection {
+            filter: RecordExpression::compile("filter", "key != null").ok(),
+            allow_client_filter: true,
+            value_expression: RecordExpression::compile("value_expression", "value.a").ok(),
+            on_decode_error: OnDecodeError::Dlq,
+            dlq_topic: Some("dead".to_owned()),
+        },
+    };
+    assert_eq!(feeds.feeds["a.b"], other);
+}
+
+#[test]
+fn without_feeds_nothing_listens() {
+    assert_eq!(read("[feeds]\n"), (Feeds::default(), Vec::new()));
+}
+
+#[test]
+fn each_fault_names_its_field() {
+    let accepted = format!("unknown field; there are {}", FIELDS.join(", "));
+    for (text, fault) in [
+        ("cluster = 'x'", "cluster: there is no [clusters.x]"),
+        ("cluster = 5", "cluster: must be a string"),
+        ("topics = []", "topics: must name 1 to 100 topics"),
+        ("topics = ['a', 'a']", "topics: `a` is named twice"),
+        ("topics = ['a b']", "topics: `a b` is not a topic's name"),
+        ("topics = [1]", "topics: must be a list of strings"),
+        ("topics_pattern = 'a.*'", "topics_pattern: this version of the bridge cannot do that"),
+        ("entrypoints = []", "entrypoints: names none; there are get, sse"),
+        (
+            "entrypoints = ['get', 'websocket']",
+            "entrypoints: `websocket`: this version of the bridge cannot do that, it has get, sse",
+        ),
+        ("entrypoints = ['post']", "entrypoints: `post` is not known; there are get, sse"),
+        ("sse = 'x'", "sse: must be a table"),
+        ("sse.heartbeat_ms = 1999", "sse.heartbeat_ms: must be a number from 2000 to 300000"),
+        ("sse.data = 'json'", "sse.data: must be one of raw, envelope, not `json`"),
+        ("sse.overload = 1", "sse.overload: must be a string"),
+        (
+            "sse.retry = 1",
+            "sse.retry: unknown field; there are heartbeat_ms, data, metadata_as_comment, \
+             headers_as_comment, overload",
+        ),
+        (
+            "auto_offset_reset = 'foo'",
+            "auto_offset_reset: must be one of earliest, latest, none, not `foo`",
+        ),
+        ("encode_message_id = 'yes'", "encode_message_id: must be one of true, false, not `yes`"),
+        ("qos = 'none'", "qos: `none`: gives no cursor, and GET needs one; there is auto, at-best"),
+        (
+            "qos = 'balanced'",
+            "qos: `balanced`: this version of the bridge cannot do that; there is auto, at-best",
+        ),
+        (
+            "deserializer = 'schema-registry'",
+            "deserializer: `schema-registry`: this version of the bridge cannot do that; \
+             there is noop, json",
+        ),
+        ("record_bytes_max = 0", "record_bytes_max: must be a number from 1 to 67108864"),
+        ("record_bytes_max = 1.5", "record_bytes_max: must be a number from 1 to 67108864"),
+        ("topic = 'a'", &format!("topic: {accepted}")),
+    ] {
+        let topics = if text.starts_with("topics") { "" } else { "topics = ['t']\n" };
+        let (_, faults) =
+            read(&format!("[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\n{topics}{text}\n"));
+        assert_eq!(faults, [format!("feeds.orders.{fault}")], "{text}");
+    }
+    for unsupported in UNSUPPORTED_FIELDS {
+        let (_, faults) = read(&format!(
+            "[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\ntopics = ['t']\n{unsupported} = ''"
+        ));
+        assert_eq!(faults, [format!("feeds.orders.{unsupported}: {UNSUPPORTED}")]);
+    }
+    for (text, fault) in [
+        (
+            "orders = {topics = ['t']}",
+            "feeds.listen: names no address: feeds are served on their own",
+        ),
+        (
+            "listen = ['h:1']",
+            "feeds.listen: `h:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH",
+        ),
+        ("listen = 5", "feeds.listen: must be a list of strings"),
+        (
+            "listen = ['unix:/s']\norders = 5",
+            "feeds.orders: is no feed: a feed is a section, [feeds.NAME]",
+        ),
+        (
+            "listen = ['unix:/s']\n'a/b' = {topics = ['t']}",
+            "feeds.a/b: the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`",
+        ),
+        (
+            "listen = ['unix:/s']\norders = {}",
+            "feeds.orders.topics: is missing: which topics does the feed read?",
+        ),
+    ] {
+        assert_eq!(read(&format!("[feeds]\n{text}\n")).1, [fault], "{text}");
+    }
+}
