@@ -139,7 +139,8 @@ fn faults(config: &Config) -> Vec<ConfigError> {
     }
     let tokens = config.token_file.clone().map(auth::load).transpose();
     faults.extend(tokens.err().map(|error| field("token_file", &error)));
-    let tls = config.listen_tls.as_ref().map(tls::load).transpose();
+    faults.extend(config.authorization.load().err());
+    let tls = config.listen_tls.as_ref().map(|tls| tls::load(tls, &[])).transpose();
     faults.extend(tls.err().map(|error| field("tls", &error)));
     faults
 }
@@ -322,7 +323,7 @@ mod tests {
         let serving = tokio::spawn(async move {
             let server = connection::Server::new(
                 routes,
-                None,
+                auth::Proof::None,
                 shutdown.token().clone(),
                 connection::Bounds::WRITERS,
             );

@@ -33,6 +33,12 @@ impl FeedReader {
         Self { feed, number, hub, connections }
     }
 
+    /// The same as some of its readers may have it.
+    pub(crate) fn held_to(&self, feed: Feed) -> Self {
+        let (hub, connections) = (Arc::clone(&self.hub), Arc::clone(&self.connections));
+        Self { feed, number: self.number, hub, connections }
+    }
+
     /// The positions of a start in every partition, and what the reader has to be told.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connection;
@@ -32,6 +33,8 @@ pub(crate) struct EventStream {
     /// Moves of the cursor when it was last sent.
     told_moves: u64,
     has_ended: bool,
+    /// When what the gateway said of the reader holds no longer.
+    expires_at: Option<Instant>,
     shutdown: CancellationToken,
     _connection: Connection,
 }
@@ -51,6 +54,7 @@ impl EventStream {
             heartbeat_at: Instant::now(),
             told_moves: 0,
             has_ended: false,
+            expires_at: None,
             shutdown,
             _connection: connection,
         };
@@ -62,6 +66,11 @@ impl EventStream {
         stream
     }
 
+    /// It ends after so long, if that is given.
+    pub(crate) fn expiring(self, left: Option<Duration>) -> Self {
+        Self { expires_at: left.and_then(|left| Instant::now().checked_add(left)), ..self }
+    }
+
     pub(crate) fn into_body(self) -> Body {
         Body::from_stream(stream::unfold(self, |mut stream| async {
             let next = stream.next().await?;
@@ -71,12 +80,25 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Bytes> {
         while self.queue.is_empty() && !self.has_ended {
-            let shutdown = self.shutdown.clone();
-            match shutdown.run_until_cancelled(self.work()).await {
-                Some(Ok(())) => {}
-                Some(Err(refusal)) => self.fail(&refusal).await,
-                None => {
-                    self.send(goaway("shutdown"));
+            let (shutdown, expires_at) = (self.shutdown.clone(), self.expires_at);
+            let expired = async {
+                match expires_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let worked = tokio::select! {
+                // Also where there is always more to send.
+                biased;
+                () = shutdown.cancelled() => Err("shutdown"),
+                () = expired => Err("auth_expired"),
+                worked = self.work() => Ok(worked),
+            };
+            match worked {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => self.fail(&refusal).await,
+                Err(reason) => {
+                    self.send(goaway(reason));
                     self.has_ended = true;
                 }
             }
