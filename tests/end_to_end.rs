@@ -14,6 +14,7 @@ mod connections;
 mod event_streams;
 mod fake_servers;
 mod faults;
+mod feed_access;
 mod feed_gateways;
 mod feeds;
 mod fields;

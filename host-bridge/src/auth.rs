@@ -4,14 +4,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use kafka_upstream_core::profile;
+use serde_json::json;
 
+use crate::consume::refusal::GATEWAY_UNAUTHENTICATED;
 use crate::reply;
 use crate::watched::{self, Watched};
 
 /// SHA-256 of each token: comparing these takes no longer for a guess that is nearly right.
 pub(crate) type Tokens = Arc<Watched<Vec<[u8; 32]>>>;
+
+/// Accepted tokens, and in which header callers have theirs.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    /// Everybody is authorized who reaches the bridge.
+    None,
+    /// `Authorization: Bearer`.
+    Bearer(Tokens),
+    /// A header of gateways: what stands in `Authorization` there is their clients'.
+    Gateway(Tokens),
+}
 
 /// Reads a file with a token on each line.
 ///
@@ -40,10 +53,16 @@ pub(crate) enum Access {
 }
 
 /// None where a token is required and missing.
-pub(crate) fn check<B>(tokens: Option<&Tokens>, request: &Request<B>) -> Option<Access> {
-    let Some(tokens) = tokens else { return Some(Access::Authorized) };
-    let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+pub(crate) fn check<B>(proof: &Proof, request: &Request<B>) -> Option<Access> {
+    let value = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let (tokens, given) = match proof {
+        Proof::None => return Some(Access::Authorized),
+        Proof::Bearer(tokens) => {
+            let given = value(header::AUTHORIZATION);
+            (tokens, given.and_then(|value| value.strip_prefix(b"Bearer ")))
+        }
+        Proof::Gateway(tokens) => (tokens, value(GATEWAY_TOKEN)),
+    };
     if given.is_some_and(|token| tokens.get().contains(&profile::id(token))) {
         return Some(Access::Authorized);
     }
@@ -57,13 +76,20 @@ pub(crate) fn is_bypassed(path: &str) -> bool {
 }
 
 /// The reply where a token is missing.
-pub(crate) fn refusal() -> Response<Body> {
+pub(crate) fn refusal(proof: &Proof) -> Response<Body> {
+    if let Proof::Gateway(_) = proof {
+        let message = "feeds are read through a gateway, which proves itself by a token";
+        let body = json!({ "message": message, "error": GATEWAY_UNAUTHENTICATED });
+        return reply::json(StatusCode::UNAUTHORIZED, &body);
+    }
     let error = "a bearer token of the bridge's token_file is required (bridge_token)";
     let mut response = reply::refusal(StatusCode::UNAUTHORIZED, "unauthorized", error);
-    let scheme = header::HeaderValue::from_static("Bearer");
+    let scheme = HeaderValue::from_static("Bearer");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     response
 }
 
+/// The header of a gateway's token.
+const GATEWAY_TOKEN: HeaderName = HeaderName::from_static("kafka-upstream-gateway-token");
 /// Routes of probes.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];

@@ -139,7 +139,8 @@ fn faults(config: &Config) -> Vec<ConfigError> {
     }
     let tokens = config.token_file.clone().map(auth::load).transpose();
     faults.extend(tokens.err().map(|error| field("token_file", &error)));
-    let tls = config.listen_tls.as_ref().map(tls::load).transpose();
+    faults.extend(config.authorization.load().err());
+    let tls = config.listen_tls.as_ref().map(|tls| tls::load(tls, &[])).transpose();
     faults.extend(tls.err().map(|error| field("tls", &error)));
     faults
 }
@@ -322,7 +323,7 @@ mod tests {
         let serving = tokio::spawn(async move {
             let server = connection::Server::new(
                 routes,
-                None,
+                auth::Proof::None,
                 shutdown.token().clone(),
                 connection::Bounds::WRITERS,
             );
@@ -378,7 +379,7 @@ mod tests {
     async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
         let toml = "[clusters.main]\nbootstrap.servers = 'a:1'\n[feeds]\n\
             listen = ['127.0.0.1:1', '0.0.0.0:2']\n[feeds.orders]\ncluster = 'mian'\n\
-            topics = ['orders']\nentrypoints = ['pubsub']\nfilter = 'true'\n\
+            topics = ['orders']\nentrypoints = ['pubsub']\ngroup = ''\n\
             auto_offset_reset = 'foo'\n[feeds.'a.b']\n";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
@@ -400,7 +401,7 @@ mod tests {
             "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
             "line 6: feeds.orders.cluster: there is no [clusters.mian]",
             "line 8: feeds.orders.entrypoints: `pubsub`: this version of the bridge cannot do that",
-            "line 9: feeds.orders.filter: this version of the bridge cannot do that",
+            "line 9: feeds.orders.group: this version of the bridge cannot do that",
             "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
             "line 11: feeds.a.b.topics: is missing",
             "HOST_BRIDGE_FEEDS__ORDERS__ISOLATION_LEVEL: feeds.orders.isolation_level: must be",

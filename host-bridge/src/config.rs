@@ -24,6 +24,7 @@ pub(crate) use places::Places;
 pub use sources::environment;
 pub(crate) use sources::without_value;
 
+use crate::consume::authorization::Authorization;
 use crate::consume::feeds::Feeds;
 use crate::security::Tls;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, BTreeMap<String, String>>,
     /// What is read over HTTP.
     pub(crate) feeds: Feeds,
+    /// Who reads it.
+    pub(crate) authorization: Authorization,
     /// `host:port` addresses that a filter may name inline, besides loopback ones.
     pub inline_bootstrap_servers: BTreeSet<String>,
     /// TLS beside the clusters' own.
@@ -98,7 +101,11 @@ impl Config {
             services::expand(name, properties).unwrap_or_else(|fault| faults.push(fault));
         }
         let names = clusters.keys().map(String::as_str).collect();
-        let feeds = Feeds::read(raw.feeds, &names, faults);
+        let (mut feeds, rules) = (raw.feeds, raw.authorization);
+        let authorization = Authorization::read(&mut feeds, rules, faults);
+        let feeds = Feeds::read(feeds, &names, faults);
+        authorization.check(&feeds, raw.tls.as_ref(), faults);
+        let tokens = authorization.takes_tokens(tokens);
         check_exposure("feeds.listen", &feeds.listen, raw.tls.as_ref(), tokens, faults);
         for shared in feeds.listen.iter().filter(|address| listen.contains(address)) {
             faults.push(field("feeds.listen", &format!("`{shared}` is in listen, too")));
@@ -113,6 +120,7 @@ impl Config {
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters,
             feeds,
+            authorization,
             tls: Tls { certificates, inline: sources::flatten("inline", raw.inline, faults) },
             places,
         })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{Request, Response};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admission::{Admitted, Answer, Caller, TooMany};
-use crate::auth::{self, Access, Tokens};
+use crate::auth::{self, Access, Proof};
 use crate::body::Share;
 use crate::limits::{
     CLOSING_TIMEOUT, FEED_HEAD_BYTES, FEED_WRITE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
@@ -35,8 +36,8 @@ use crate::limits::{
 /// cancelled when the process is to end: a reply that goes on for long then says so, and ends.
 pub(crate) struct Server {
     pub(crate) router: Router,
-    /// Accepted tokens; everybody is authorized who reaches a bridge without.
-    pub(crate) tokens: Option<Tokens>,
+    /// What callers must have.
+    pub(crate) proof: Proof,
     pub(crate) shutdown: CancellationToken,
     pub(crate) bounds: Bounds,
 }
@@ -62,11 +63,11 @@ impl Bounds {
 impl Server {
     pub(crate) fn new(
         router: Router,
-        tokens: Option<Tokens>,
+        proof: Proof,
         shutdown: CancellationToken,
         bounds: Bounds,
     ) -> Self {
-        Self { router, tokens, shutdown, bounds }
+        Self { router, proof, shutdown, bounds }
     }
 
     /// Serves a connection whose stream is there after a handshake.
@@ -100,6 +101,8 @@ impl Server {
         let service = service_fn(|mut request: Request<Incoming>| {
             // Decided before the future runs: HTTP/2 hands over many requests at a time.
             let access = self.authorize(caller, &request);
+            let refusal = || Box::new(auth::refusal(&self.proof));
+            let access = access.map(|access| access.ok_or_else(refusal));
             let (router, caller) = (router.clone(), Arc::clone(caller));
             let extensions = request.extensions_mut();
             extensions.insert(share.clone());
@@ -142,7 +145,7 @@ impl Server {
         caller: &Caller,
         request: &Request<Incoming>,
     ) -> Result<Option<Access>, TooMany> {
-        let access = auth::check(self.tokens.as_ref(), request);
+        let access = auth::check(&self.proof, request);
         match access {
             Some(Access::Authorized) => caller.authorize(),
             Some(Access::Open) | None => caller.count_unauthorized()?,
@@ -154,11 +157,13 @@ impl Server {
 async fn answer(
     router: &TowerToHyperService<Router>,
     caller: &Arc<Caller>,
-    access: Option<Access>,
+    access: Result<Access, Box<Response<Body>>>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, TooMany> {
-    let Some(access) = access else { return Ok(caller.answer(auth::refusal())) };
-    request.extensions_mut().insert(access);
+    match access {
+        Ok(access) => drop(request.extensions_mut().insert(access)),
+        Err(refusal) => return Ok(caller.answer(*refusal)),
+    }
     let Ok(response) = router.call(request).await;
     Ok(caller.answer(response))
 }
@@ -240,7 +245,7 @@ mod tests {
         let listeners = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
         let shutdown = Shutdown::default();
         let router = Router::new().route("/socket", get(socket)).route("/stream", get(stream));
-        let server = Server::new(router, None, shutdown.token().clone(), Bounds::WRITERS);
+        let server = Server::new(router, Proof::None, shutdown.token().clone(), Bounds::WRITERS);
         let ending = shutdown.clone();
         // Whoever was not told would take all of it.
         let drain_timeout = Duration::from_secs(3600);

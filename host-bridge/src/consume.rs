@@ -1,5 +1,6 @@
 //! Reading Kafka over HTTP: feeds as configured, the hub that reads for all, pages and event streams.
 
+pub(crate) mod authorization;
 mod connections;
 pub(crate) mod cursor;
 mod cursor_text;

@@ -40,6 +40,7 @@ mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -51,9 +52,12 @@ pub use crate::security::Tls;
 pub use crate::shutdown::Shutdown;
 pub use crate::tail::{Ended, tail};
 
+use crate::auth::Proof;
 use crate::bridge::Bridge;
 use crate::connection::{Bounds, Server};
+use crate::consume::authorization::Gateway;
 use crate::readers::ReaderListeners;
+use crate::tls::ServerTls;
 
 /// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
 /// way are answered, and what is queued is written, within `drain_timeout_ms`.
@@ -61,38 +65,37 @@ use crate::readers::ReaderListeners;
 /// # Errors
 /// A cluster whose properties are wrong, or whose files cannot be read.
 pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
-    let tokens = config.token_file.clone().map(auth::load).transpose();
-    let tokens = tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?;
-    let tls = config.listen_tls.as_ref().map(tls::load).transpose();
+    let (writers, gateways) = proofs(&config, &shutdown)?;
+    let tls = load_tls(&config, &[], &shutdown)?;
+    let readers_tls = match config.authorization.names() {
+        [] => tls.clone(),
+        names => load_tls(&config, names, &shutdown)?,
+    };
     let bridge = Arc::new(Bridge::new(&config)?);
-    let tls = tls.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
     let hangup = signal(SignalKind::hangup())?;
     let following = [
         shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone())),
         shutdown.spawn("watch", bridge.clusters.watch()),
     ];
-    if let Some(tokens) = tokens.clone() {
-        shutdown.spawn("token_file", tokens.follow());
-    }
-    if let Some(tls) = tls.clone() {
-        shutdown.spawn("tls_files", tls.follow());
-    }
     let readers = ReaderListeners::bind(&config).await?;
     let count = listeners.len() + readers.as_ref().map_or(0, ReaderListeners::len);
     let descriptors = admission::raise_descriptors();
     let places = |most| admission::places(descriptors, count, most);
     let drain_timeout = config.drain_timeout;
     let server =
-        |router, bounds| Server::new(router, tokens.clone(), shutdown.token().clone(), bounds);
+        |router, proof, bounds| Server::new(router, proof, shutdown.token().clone(), bounds);
     let serving = async {
         let reading = async {
             let Some(readers) = readers else { return };
-            let feeds = consume::serve::Readers::new(&config.feeds, &bridge.clusters);
-            let server = server(consume::serve::router(Arc::new(feeds)), Bounds::READERS);
+            let authorization = config.authorization.clone();
+            let feeds =
+                consume::serve::Readers::new(&config.feeds, authorization, &bridge.clusters);
+            let router = consume::serve::router(Arc::new(feeds));
+            let server = server(router, gateways, Bounds::READERS);
             let places = places(limits::FEED_LISTENER_CONNECTIONS);
-            readers.serve(server, tls.clone(), places, shutdown.clone(), drain_timeout).await;
+            readers.serve(server, readers_tls, places, shutdown.clone(), drain_timeout).await;
         };
-        let server = server(routes::router(Arc::clone(&bridge)), Bounds::WRITERS);
+        let server = server(routes::router(Arc::clone(&bridge)), writers, Bounds::WRITERS);
         let places = places(limits::CONNECTIONS_MAX);
         let writing = listeners.serve(server, tls.clone(), places, &shutdown, drain_timeout);
         let ((), deadline) = tokio::join!(reading, writing);
@@ -116,6 +119,42 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         () = overdue => warn!(effect = "ended_without", "drain_overdue"),
     }
     Ok(())
+}
+
+/// The files of listeners with TLS, which are followed.
+fn load_tls(
+    config: &Config,
+    names: &[ServerName<'static>],
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<ServerTls>> {
+    let loaded = config.listen_tls.as_ref().map(|files| tls::load(files, names)).transpose();
+    let loaded = loaded.map_err(|error| anyhow::anyhow!("tls: {error}"))?;
+    if let Some(tls) = loaded.clone() {
+        shutdown.spawn("tls_files", tls.follow());
+    }
+    Ok(loaded)
+}
+
+/// What callers of filters' listeners must have, and what those of feeds. The files are followed.
+fn proofs(config: &Config, shutdown: &Shutdown) -> anyhow::Result<(Proof, Proof)> {
+    let tokens = config.token_file.clone().map(auth::load).transpose();
+    let tokens = tokens.map_err(|error| anyhow::anyhow!("token_file: {error}"))?;
+    let gateway_tokens = config.authorization.load()?;
+    for tokens in [&tokens, &gateway_tokens].into_iter().flatten() {
+        shutdown.spawn("token_file", Arc::clone(tokens).follow());
+    }
+    let writers = tokens.map_or(Proof::None, Proof::Bearer);
+    let gateways = match (&config.authorization.gateway, gateway_tokens) {
+        (None, _) => writers.clone(),
+        (Some(_), Some(tokens)) => Proof::Gateway(tokens),
+        (Some(gateway), None) => {
+            if *gateway == Gateway::None {
+                warn!(effect = "everyone_is_taken_for_a_gateway", "gateway_unproven");
+            }
+            Proof::None
+        }
+    };
+    Ok((writers, gateways))
 }
 
 /// SIGHUP: certificates, stores and passwords are read from their files again.

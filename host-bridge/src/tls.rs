@@ -4,12 +4,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{AlertDescription, CertificateError, Error, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error,
+    ServerConfig, SignatureScheme,
+};
 
 use crate::config::ListenTls;
 use crate::watched::{self, Watched};
@@ -17,18 +22,19 @@ use crate::watched::{self, Watched};
 /// The TLS configuration of listeners, which follows its files.
 pub(crate) type ServerTls = Arc<Watched<ServerConfig>>;
 
-/// Reads the files that the configuration names.
+/// Reads the files that the configuration names. With any `names`, a caller's certificate must be for
+/// one of them.
 ///
 /// # Errors
 /// Which file cannot be used, and why.
-pub(crate) fn load(tls: &ListenTls) -> Result<ServerTls, String> {
+pub(crate) fn load(tls: &ListenTls, names: &[ServerName<'static>]) -> Result<ServerTls, String> {
     let mut paths = vec![tls.certificate_file.clone(), tls.key_file.clone()];
     paths.extend(tls.client_ca_file.clone());
-    let tls = tls.clone();
-    Watched::new(paths, move || server_config(&tls))
+    let (tls, names) = (tls.clone(), names.to_vec());
+    Watched::new(paths, move || server_config(&tls, &names))
 }
 
-fn server_config(tls: &ListenTls) -> Result<ServerConfig, String> {
+fn server_config(tls: &ListenTls, names: &[ServerName<'static>]) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = tls.client_ca_file.as_ref().map(|path| verifier(path, &provider)).transpose()?;
     let chain = certificates(&tls.certificate_file)?;
@@ -38,6 +44,10 @@ fn server_config(tls: &ListenTls) -> Result<ServerConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     let builder = match verifier {
+        Some(verifier) if !names.is_empty() => {
+            let names = names.to_vec();
+            builder.with_client_cert_verifier(Arc::new(NamedCallers { verifier, names }))
+        }
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -62,6 +72,54 @@ fn verifier(
         .map_err(|error| named(&error))
 }
 
+/// Of the callers that another verifier lets in, those whose certificate has one of these names.
+#[derive(Debug)]
+struct NamedCallers {
+    verifier: Arc<dyn ClientCertVerifier>,
+    names: Vec<ServerName<'static>>,
+}
+
+impl ClientCertVerifier for NamedCallers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.verifier.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.verifier.verify_client_cert(end_entity, intermediates, now)?;
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let is_for = |name| verify_server_name(&certificate, name).is_ok();
+        let is_named = self.names.iter().any(is_for);
+        is_named.then_some(verified).ok_or(CertificateError::NotValidForName.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
 /// Why a handshake with a gateway failed.
 pub(crate) fn refused(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -74,6 +132,9 @@ fn explain(error: &Error) -> String {
         Error::InconsistentKeys(_) => "the key does not belong to the certificate".to_owned(),
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the certificate was issued by nobody whom client_ca_file names".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::NotValidForName) => {
+            "the certificate has none of the names in gateway_names".to_owned()
         }
         Error::InvalidCertificate(_) => {
             "the certificate has expired, is damaged, for another purpose or not of X.509 version 3"
@@ -131,12 +192,63 @@ mod tests {
         let told = |certificate_file| {
             let tls =
                 ListenTls { certificate_file, key_file: path("own.key"), client_ca_file: None };
-            server_config(&tls).unwrap_err()
+            server_config(&tls, &[]).unwrap_err()
         };
         let mismatch = told(path("own.crt"));
         assert!(mismatch.ends_with("own.crt: the key does not belong to the certificate"));
         std::fs::write(path("cut.crt"), certificate.split_once("-----END").unwrap().0).unwrap();
         let cut = told(path("cut.crt"));
         assert!(cut.contains("cut.crt: it is no whole PEM"), "{cut}");
+    }
+
+    #[tokio::test]
+    async fn of_an_authoritys_certificates_only_those_with_a_name_are_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let params = |name: &str| rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut authority = params("authority");
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let root = authority.self_signed(&key).unwrap();
+        std::fs::write(path("root.crt"), root.pem()).unwrap();
+        let issuer = rcgen::Issuer::new(authority, key);
+        let issued = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            (params(name).signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (own, key) = issued("bridge");
+        std::fs::write(path("own.crt"), own.pem()).unwrap();
+        std::fs::write(path("own.key"), key.serialize_pem()).unwrap();
+        let tls = ListenTls {
+            certificate_file: path("own.crt"),
+            key_file: path("own.key"),
+            client_ca_file: Some(path("root.crt")),
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let names = ["gateway.test", "other.test"].map(|name| name.try_into().unwrap());
+        for (names, caller, refusal) in [
+            (&names[..], "gateway.test", None),
+            (&names, "x.test", Some("the certificate has none of the names in gateway_names")),
+            (&[], "x.test", None),
+        ] {
+            let config = Arc::new(server_config(&tls, names).unwrap());
+            let (certificate, key) = issued(caller);
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let provider = Arc::new(ring::default_provider());
+            let client = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_client_auth_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let client = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let connecting = client.connect("bridge".try_into().unwrap(), near);
+            let accepting = tokio_rustls::TlsAcceptor::from(config).accept(far);
+            let (_, accepted) = tokio::join!(connecting, accepting);
+            let refused_because = accepted.err().map(|error| refused(&error));
+            assert_eq!(refused_because.as_deref(), refusal, "{caller}");
+        }
     }
 }

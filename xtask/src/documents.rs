@@ -67,6 +67,8 @@ fn words(command: &str, program: &str) -> Option<Vec<String>> {
     if !rest.is_empty() && !rest.starts_with(' ') {
         return None;
     }
+    // What follows a pipe is another command.
+    let rest = rest.split(" | ").next().unwrap_or_default();
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
@@ -76,9 +78,8 @@ mod tests {
 
     #[test]
     fn commands_are_found_in_spans_and_in_blocks() {
-        let text =
-            "Run `a b --c`, or `ab`.\n```sh\n  a d   # e\n```\n```console\n$ a f\na g\n```\n`a`";
+        let text = "Run `a b --c`, or `ab`.\n```sh\n  a d   # e\n```\n```console\n$ a f | b\na g\n```\n`a`";
         assert_eq!(in_text(text, "a"), [vec!["b", "--c"], vec![], vec!["d"], vec!["f"]]);
-        assert_eq!(in_blocks(text), ["a d", "a f"]);
+        assert_eq!(in_blocks(text), ["a d", "a f | b"]);
     }
 }

@@ -22,8 +22,19 @@ impl Lines {
         for (key, value) in table {
             let path = format!("{above}{}", key.get_ref());
             self.0.insert(path.clone(), line(text, key.span().start));
-            if let DeValue::Table(table) = value.get_ref() {
-                self.add(text, &format!("{path}."), table);
+            match value.get_ref() {
+                DeValue::Table(table) => self.add(text, &format!("{path}."), table),
+                // `[[path]]`, counted from 1.
+                DeValue::Array(items) => {
+                    for (number, item) in (1..).zip(items.iter()) {
+                        let path = format!("{path}[{number}]");
+                        self.0.insert(path.clone(), line(text, item.span().start));
+                        if let DeValue::Table(table) = item.get_ref() {
+                            self.add(text, &format!("{path}."), table);
+                        }
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -55,7 +66,7 @@ mod tests {
     #[test]
     fn a_setting_is_found_in_every_spelling() {
         let text = "listen = []\n[clusters.default]\nbootstrap.servers = 'a'\n'linger.ms' = 5\n\
-            [clusters]\nother = { acks = 1 }\n";
+            [clusters]\nother = { acks = 1 }\n[[rules]]\na = 1\n[[rules]]\nb = 1\n";
         let lines = Lines::of(text);
         for (path, line) in [
             ("listen", Some(1)),
@@ -64,6 +75,9 @@ mod tests {
             ("clusters.other.acks", Some(6)),
             ("clusters.default.acks", Some(2)),
             ("clusters.default.sasl.password", Some(2)),
+            ("rules[1].a", Some(8)),
+            ("rules[2].b", Some(10)),
+            ("rules[2].c", Some(9)),
             ("tls", None),
         ] {
             assert_eq!(lines.find(path), line, "{path}");

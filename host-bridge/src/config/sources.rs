@@ -12,6 +12,7 @@ use super::args::Args;
 use super::error::{ConfigError, field};
 use super::lines::line;
 use super::listen::{ListenTls, UnixSocket};
+use crate::consume::authorization::Rule;
 
 /// The configuration as it is written.
 #[derive(Default, Deserialize)]
@@ -33,6 +34,8 @@ pub(super) struct Raw {
     pub(super) certificates: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub(super) feeds: toml::Table,
+    #[serde(default)]
+    pub(super) authorization: Vec<Rule>,
     #[serde(default)]
     pub(super) inline: toml::Table,
 }
@@ -154,7 +157,12 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
                 ["CERTIFICATES", name, key] => table(&mut raw.certificates, name, property(key)),
                 ["UNIX_SOCKET", "MODE"] => raw.unix_socket.mode = Some(value),
                 ["UNIX_SOCKET", "GROUP"] => raw.unix_socket.group = Some(value),
-                ["FEEDS", "LISTEN"] => put(&mut raw.feeds, "listen", value),
+                [
+                    "FEEDS",
+                    key @ ("LISTEN" | "GATEWAY" | "GATEWAY_TOKEN_FILE" | "GATEWAY_NAMES"),
+                ] => {
+                    put(&mut raw.feeds, &key.to_lowercase(), value);
+                }
                 ["FEEDS", feed, key] => {
                     let feed = raw
                         .feeds

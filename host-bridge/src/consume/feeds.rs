@@ -27,6 +27,8 @@ pub(crate) struct Feed {
     pub(crate) topics: Vec<String>,
     /// Where a reader without a position starts, and one whose position is gone.
     pub(crate) reset: Reset,
+    /// What a gateway may say instead.
+    pub(crate) reset_override: Vec<Reset>,
     /// Whether cursors are written as base64; both forms are always read.
     pub(crate) encode_message_id: bool,
     /// Whether a topic that does not exist is refused, rather than waited for.
@@ -92,6 +94,17 @@ pub(crate) enum Reset {
     Earliest,
     Latest,
     None,
+}
+
+impl Reset {
+    /// As it is configured.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What keys or values are.
@@ -162,6 +175,7 @@ impl Fields<'_> {
             selection: self.selection(&topics),
             topics,
             reset: self.choice("auto_offset_reset", &RESETS),
+            reset_override: self.resets("auto_offset_reset_override"),
             encode_message_id: self.choice("encode_message_id", &TRUE),
             check_topic_existence: self.choice("check_topic_existence", &TRUE),
             isolation_level: self.choice("isolation_level", &ISOLATION_LEVELS),
@@ -319,6 +333,19 @@ impl Fields<'_> {
         items
     }
 
+    fn resets(&mut self, name: &str) -> Vec<Reset> {
+        let mut resets = Vec::new();
+        for text in self.list(name).unwrap_or_default() {
+            match RESETS.accepted.iter().find(|(accepted, _)| *accepted == text) {
+                Some((_, reset)) => resets.push(*reset),
+                None => {
+                    self.fault(name, &format!("`{text}` is none of earliest, latest, none"));
+                }
+            }
+        }
+        resets
+    }
+
     /// The first choice is the default.
     fn choice<T: Copy>(&mut self, name: &str, choices: &Choices<T>) -> T {
         let Choices { default, accepted, unsupported } = choices;
@@ -423,12 +450,13 @@ const ON_DECODE_ERROR: Choices<OnDecodeError> = Choices {
 const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
 const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "cluster",
     "topics",
     "entrypoints",
     "qos",
     "auto_offset_reset",
+    "auto_offset_reset_override",
     "encode_message_id",
     "check_topic_existence",
     "isolation_level",
@@ -446,9 +474,8 @@ const FIELDS: [&str; 18] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 13] = [
+const UNSUPPORTED_FIELDS: [&str; 12] = [
     "topics_pattern",
-    "auto_offset_reset_override",
     "schema_registry",
     "group",
     "commit",

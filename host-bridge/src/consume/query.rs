@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kafka_upstream_core::expression::RecordExpression;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -26,6 +27,8 @@ pub(crate) struct Query {
     /// Bytes of items after which the reply is full.
     pub(crate) max_bytes: usize,
     pub(crate) shape: Shape,
+    /// The reader's own.
+    pub(crate) filter: Option<RecordExpression>,
 }
 
 /// A media type of replies, in the order in which they are preferred among equals.
@@ -74,6 +77,7 @@ impl Query {
                 metadata: parameters.choice("metadata", &FLAGS)?.unwrap_or(true),
                 big_as_string: parameters.choice("big", &BIG)?.unwrap_or(false),
             },
+            filter: parameters.filter()?,
         })
     }
 }
@@ -106,6 +110,14 @@ impl<'a> Parameters<'a> {
             (None, Some(from)) => start("from", from).map(Given::From),
             (None, None) => Ok(Given::Nothing),
         }
+    }
+
+    fn filter(&self) -> Result<Option<RecordExpression>, Refusal> {
+        let Some(source) = self.get("filter").filter(|source| !source.is_empty()) else {
+            return Ok(None);
+        };
+        let compiled = RecordExpression::compile_of_reader("filter", source);
+        compiled.map(Some).map_err(|error| Code::FilterInvalid.because(error.to_string()))
     }
 
     fn topics(&self) -> Result<Option<Vec<String>>, Refusal> {
@@ -286,7 +298,7 @@ fn shown(text: &str) -> &str {
     text.get(..text.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default()
 }
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "cursor",
     "from",
     "topics",
@@ -297,6 +309,7 @@ const KNOWN: [&str; 10] = [
     "headers",
     "metadata",
     "big",
+    "filter",
 ];
 const FLAGS: [(&str, bool); 2] = [("true", true), ("false", false)];
 const BIG: [(&str, bool); 2] = [("string", true), ("number", false)];
@@ -334,6 +347,7 @@ mod tests {
             timeout: Duration::from_secs(5),
             max_bytes: 8 * 1024 * 1024,
             shape: Shape { headers: false, metadata: true, big_as_string: false },
+            filter: None,
         };
         assert_eq!(parse("").as_ref(), Ok(&defaults));
         assert_eq!(parse("cursor=&unknown=1&unknown=2").as_ref(), Ok(&defaults));
@@ -345,9 +359,10 @@ mod tests {
             timeout: Duration::ZERO,
             max_bytes: 1,
             shape: Shape { headers: true, metadata: false, big_as_string: true },
+            filter: RecordExpression::compile_of_reader("filter", "key != null").ok(),
         };
         let query = "cursor=a@0%231&topics=b,a,b&limit=10&min=5&timeout=0&max_bytes=1&headers=true\
-            &metadata=false&big=string";
+            &metadata=false&big=string&filter=key+!=+null";
         assert_eq!(parse(query), Ok(given));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::{At, Reason};
-use kafka_upstream_core::expression::Client;
+use kafka_upstream_core::expression::RecordExpression;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -15,7 +15,7 @@ use super::dead_letters::DeadLetters;
 use super::feeds::Feed;
 use super::hub::Hub;
 use super::refusal::{Code, Refusal};
-use super::selection::{Placed, Selected};
+use super::selection::{Identity, Placed, Selected};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::topic_log::{Segment, Stored};
 use crate::clock::now_ms;
@@ -23,14 +23,17 @@ use crate::limits::{FEED_CONNECTIONS, FEED_KNOWN, FEED_PATIENCE};
 
 /// A feed, and what reads it.
 pub(crate) struct FeedReader {
-    pub(crate) feed: Feed,
+    pub(crate) feed: Arc<Feed>,
     /// Its place among all feeds.
     pub(crate) number: usize,
     pub(crate) hub: Arc<Hub>,
     /// Readers at a time.
     pub(crate) connections: Arc<Semaphore>,
     /// Where records go that cannot be delivered.
-    dead_letters: Option<DeadLetters>,
+    dead_letters: Option<Arc<DeadLetters>>,
+    /// Where what it gives depends on who reads.
+    identity: Identity,
+    filter: Option<RecordExpression>,
 }
 
 impl FeedReader {
@@ -41,17 +44,74 @@ impl FeedReader {
         dead_letters: Option<DeadLetters>,
     ) -> Self {
         let connections = Arc::new(Semaphore::new(FEED_CONNECTIONS));
-        Self { feed, number, hub, connections, dead_letters }
+        let (feed, dead_letters) = (Arc::new(feed), dead_letters.map(Arc::new));
+        let identity = Identity::default();
+        Self { feed, number, hub, connections, dead_letters, identity, filter: None }
     }
 
-    /// What readers get of a record.
+    /// The same for one reader: a feed with fewer topics, if any, and who it is, if that matters.
+    pub(crate) fn held_to(self: &Arc<Self>, feed: Option<Feed>, identity: Identity) -> Arc<Self> {
+        if feed.is_none() && !self.feed.selection.is_per_client() && !self.takes_filters() {
+            return Arc::clone(self);
+        }
+        let feed = feed.map_or_else(|| Arc::clone(&self.feed), Arc::new);
+        Arc::new(Self { feed, identity, ..self.copied() })
+    }
+
+    /// The same for a reader that has a filter of its own.
+    ///
+    /// # Errors
+    /// The feed takes none.
+    pub(crate) fn filtered(
+        self: &Arc<Self>,
+        filter: Option<RecordExpression>,
+    ) -> Result<Arc<Self>, Refusal> {
+        match filter {
+            None => Ok(Arc::clone(self)),
+            Some(_) if !self.takes_filters() => {
+                let message = "filter: the feed takes none of its readers (allow_client_filter)";
+                Err(Code::FilterInvalid.because(message))
+            }
+            filter => Ok(Arc::new(Self { filter, ..self.copied() })),
+        }
+    }
+
+    fn takes_filters(&self) -> bool {
+        self.feed.selection.allow_client_filter
+    }
+
+    fn copied(&self) -> Self {
+        Self {
+            feed: Arc::clone(&self.feed),
+            number: self.number,
+            hub: Arc::clone(&self.hub),
+            connections: Arc::clone(&self.connections),
+            dead_letters: self.dead_letters.clone(),
+            identity: self.identity.clone(),
+            filter: self.filter.clone(),
+        }
+    }
+
+    /// What this reader gets of a record.
     pub(crate) fn select(&self, topic: &str, partition: i32, stored: &Stored) -> Selected {
+        let placed = Placed { topic, partition, record: &stored.record };
+        let selected = self.select_for_all(placed, stored);
+        let passes = |filter| self.feed.holds(filter, placed, self.identity.as_client());
+        match &self.filter {
+            Some(filter) if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) => {
+                // What it cannot tell is not for this reader.
+                if passes(filter) == Ok(true) { selected } else { Selected::Nothing }
+            }
+            _ => selected,
+        }
+    }
+
+    fn select_for_all(&self, placed: Placed<'_>, stored: &Stored) -> Selected {
         let selection = &self.feed.selection;
         if selection.takes_all() {
             return Selected::Whole;
         }
-        let placed = Placed { topic, partition, record: &stored.record };
-        let select = || match self.feed.select(placed, Client::default()) {
+        let select = || match self.feed.select(placed, self.identity.as_client()) {
             Selected::Value { bytes: Some(bytes), deserializer } => {
                 let held = self.hub.resources.memory.hold(bytes.len());
                 Selected::Value { bytes: Some(held.keep(bytes)), deserializer }

@@ -3,6 +3,9 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+/// The code of a request that has no proof of a gateway.
+pub(crate) const GATEWAY_UNAUTHENTICATED: &str = "gateway_unauthenticated";
+
 /// A refused request; nothing was read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -21,6 +24,14 @@ pub(crate) enum Code {
     CursorIncomplete,
     PositionRequired,
     InvalidParameter,
+    FilterInvalid,
+    /// A gateway's headers, and no proof that they are a gateway's.
+    GatewayUnauthenticated,
+    /// The gateway does not say who reads.
+    IdentityRequired,
+    AuthExpired,
+    /// No rule allows it.
+    Forbidden,
     TopicNotAllowed,
     TopicNotFound,
     TopicDeleted,
@@ -45,6 +56,11 @@ impl Refusal {
     pub(crate) fn body(&self) -> Value {
         json!({ "message": self.message, "error": self.code.name() })
     }
+
+    /// The same words whether the topic exists or not, and whoever else may read it.
+    pub(crate) fn foreign_topic(topic: &str) -> Self {
+        Code::TopicNotAllowed.because(format!("the topic `{topic}` is not of this feed"))
+    }
 }
 
 impl Code {
@@ -65,6 +81,11 @@ impl Code {
             Self::CursorIncomplete => ("cursor_incomplete", StatusCode::BAD_REQUEST),
             Self::PositionRequired => ("position_required", StatusCode::BAD_REQUEST),
             Self::InvalidParameter => ("invalid_parameter", StatusCode::BAD_REQUEST),
+            Self::GatewayUnauthenticated => (GATEWAY_UNAUTHENTICATED, StatusCode::UNAUTHORIZED),
+            Self::IdentityRequired => ("identity_required", StatusCode::UNAUTHORIZED),
+            Self::AuthExpired => ("auth_expired", StatusCode::UNAUTHORIZED),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
+            Self::FilterInvalid => ("filter_invalid", StatusCode::BAD_REQUEST),
             Self::TopicNotAllowed => ("topic_not_allowed", StatusCode::FORBIDDEN),
             Self::TopicNotFound => ("topic_not_found", StatusCode::NOT_FOUND),
             Self::TopicDeleted => ("topic_deleted", StatusCode::NOT_FOUND),

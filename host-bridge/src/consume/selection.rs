@@ -50,6 +50,22 @@ pub(crate) enum Selected {
     Stop(&'static str),
 }
 
+/// Who reads, as a gateway says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) id: Option<String>,
+    pub(crate) consumer: Option<String>,
+    /// JSON.
+    pub(crate) attrs: Option<String>,
+}
+
+impl Identity {
+    pub(crate) fn as_client(&self) -> Client<'_> {
+        let Self { id, consumer, attrs } = self;
+        Client { id: id.as_deref(), consumer: consumer.as_deref(), attrs: attrs.as_deref() }
+    }
+}
+
 /// A record at its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Placed<'a> {

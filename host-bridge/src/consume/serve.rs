@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::authorization::{Authorization, Granted};
 use super::connections::Connection;
 use super::cursor::Position;
 use super::dead_letters::DeadLetters;
@@ -32,6 +34,7 @@ use super::refusal::{Code, Refusal};
 use super::start::Given;
 use super::stream::{self, EventStream};
 use crate::admission::Unending;
+use crate::clock::now_ms;
 use crate::clusters::Clusters;
 use crate::limits::{
     FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, FEEDS_CONNECTIONS, RETRY_AFTER_SECONDS,
@@ -41,6 +44,7 @@ use crate::reply;
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, Arc<FeedReader>>,
+    authorization: Authorization,
     /// Readers at a time.
     connections: Arc<Semaphore>,
 }
@@ -48,7 +52,7 @@ pub(crate) struct Readers {
 impl Readers {
     /// The configured feeds over the clients of their clusters. Feeds that read a cluster at the same
     /// isolation level read it together.
-    pub(crate) fn new(feeds: &Feeds, clusters: &Clusters) -> Self {
+    pub(crate) fn new(feeds: &Feeds, authorization: Authorization, clusters: &Clusters) -> Self {
         let resources = Resources::new(FEED_MEMORY_BYTES);
         let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
         let mut readers = BTreeMap::new();
@@ -76,13 +80,22 @@ impl Readers {
             readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Arc::new(Semaphore::new(FEEDS_CONNECTIONS));
-        Self { feeds: readers, connections }
+        Self { feeds: readers, authorization, connections }
     }
 
-    fn feed(&self, path: Result<Path<String>, PathRejection>) -> Result<Arc<FeedReader>, Refusal> {
+    /// A feed as the request may read it, and for how long.
+    fn feed(
+        &self,
+        path: Result<Path<String>, PathRejection>,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<FeedReader>, Option<Duration>), Refusal> {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
-        let feed = self.feeds.get(&name).map(Arc::clone);
-        feed.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))
+        let reader = self.feeds.get(&name);
+        let feed = reader.map(|reader| &*reader.feed);
+        let Granted { feed, identity, expires_in } =
+            self.authorization.admit(headers, &name, feed, now_ms())?;
+        let reader = reader.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))?;
+        Ok((reader.held_to(feed, identity), expires_in))
     }
 }
 
@@ -113,13 +126,13 @@ async fn feed(
     Extension(shutdown): Extension<CancellationToken>,
     parts: Parts,
 ) -> Response<Body> {
-    let reader = match readers.feed(path) {
-        Ok(reader) => reader,
+    let (reader, expires_in) = match readers.feed(path, &parts.headers) {
+        Ok(found) => found,
         Err(refusal) => return failure(&refusal, None),
     };
     let replied = match form(offered, &reader.feed, &parts.headers) {
         Ok(Form::Stream) => {
-            let streamed = events(&readers, &reader, &parts, shutdown).await;
+            let streamed = events(&readers, &reader, expires_in, &parts, shutdown).await;
             match streamed {
                 Err(refusal) if is_overload(&refusal) && reader.feed.sse.overload_as_stream => {
                     event_stream(stream::overloaded())
@@ -127,7 +140,9 @@ async fn feed(
                 streamed => streamed,
             }
         }
-        Ok(Form::Page(media)) => page(&readers, &reader, media, &parts, &shutdown).await,
+        Ok(Form::Page(media)) => {
+            page(&readers, (&reader, expires_in), media, &parts, &shutdown).await
+        }
         Err(refusal) => Err(refusal),
     };
     match replied {
@@ -156,19 +171,20 @@ fn is_overload(refusal: &Refusal) -> bool {
 async fn events(
     readers: &Readers,
     reader: &Arc<FeedReader>,
+    expires_in: Option<Duration>,
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     let connection = Connection::admit(&readers.connections, reader)?;
     let last_event_id = texts(&parts.headers, "last-event-id").next();
     let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
-    let (reader, topics) = (Arc::clone(reader), query.topics.as_deref());
+    let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
     let Some(follower) = shutdown.run_until_cancelled(open).await else {
         return Err(Code::Overloaded.because("the bridge is about to end: come again"));
     };
     let stream = EventStream::new(follower?, query.shape, shutdown, connection);
-    event_stream(stream.into_body())
+    event_stream(stream.expiring(expires_in).into_body())
 }
 
 fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
@@ -183,7 +199,7 @@ fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
 
 async fn page(
     readers: &Readers,
-    reader: &Arc<FeedReader>,
+    (reader, expires_in): (&Arc<FeedReader>, Option<Duration>),
     media: Media,
     parts: &Parts,
     shutdown: &CancellationToken,
@@ -193,7 +209,9 @@ async fn page(
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
     }
+    query.timeout = expires_in.map_or(query.timeout, |left| query.timeout.min(left));
     let connection = Connection::admit(&readers.connections, reader)?;
+    let reader = &reader.filtered(query.filter.take())?;
     let (page, of_items) = Page::read(reader, &query, shutdown).await?;
     let body = body(media, reader, &query, &page);
     let (status, own_headers, body) =
@@ -304,7 +322,7 @@ async fn cursor(
     parts: Parts,
 ) -> Response<Body> {
     let found = async {
-        let reader = readers.feed(path)?;
+        let (reader, _) = readers.feed(path, &parts.headers)?;
         let at = query::at(parts.uri.query().unwrap_or_default())?;
         let (cursor, _) = reader.open(&Given::From(at), None, FEED_PATIENCE).await?;
         let mut partitions = Vec::new();

@@ -164,8 +164,7 @@ impl Scope<'_> {
             FeedTopics::List(list) => list.iter().any(|listed| listed == topic),
             FeedTopics::Pattern(matches) => matches(topic),
         };
-        let message = || format!("the topic `{topic}` is not of this feed");
-        is_allowed.then_some(()).ok_or_else(|| Code::TopicNotAllowed.because(message()))
+        is_allowed.then_some(()).ok_or_else(|| Refusal::foreign_topic(topic))
     }
 
     /// A topic that the cluster does not have: refused, waited for, or dropped from the vector.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connection;
@@ -33,6 +34,8 @@ pub(crate) struct EventStream {
     /// Moves of the cursor when it was last sent.
     told_moves: u64,
     has_ended: bool,
+    /// When what the gateway said of the reader holds no longer.
+    expires_at: Option<Instant>,
     shutdown: CancellationToken,
     _connection: Connection,
 }
@@ -52,6 +55,7 @@ impl EventStream {
             heartbeat_at: Instant::now(),
             told_moves: 0,
             has_ended: false,
+            expires_at: None,
             shutdown,
             _connection: connection,
         };
@@ -63,6 +67,11 @@ impl EventStream {
         stream
     }
 
+    /// It ends after so long, if that is given.
+    pub(crate) fn expiring(self, left: Option<Duration>) -> Self {
+        Self { expires_at: left.and_then(|left| Instant::now().checked_add(left)), ..self }
+    }
+
     pub(crate) fn into_body(self) -> Body {
         Body::from_stream(stream::unfold(self, |mut stream| async {
             let next = stream.next().await?;
@@ -72,12 +81,25 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Bytes> {
         while self.queue.is_empty() && !self.has_ended {
-            let shutdown = self.shutdown.clone();
-            match shutdown.run_until_cancelled(self.work()).await {
-                Some(Ok(())) => {}
-                Some(Err(refusal)) => self.fail(&refusal).await,
-                None => {
-                    self.send(goaway("shutdown"));
+            let (shutdown, expires_at) = (self.shutdown.clone(), self.expires_at);
+            let expired = async {
+                match expires_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let worked = tokio::select! {
+                // Also where there is always more to send.
+                biased;
+                () = shutdown.cancelled() => Err("shutdown"),
+                () = expired => Err("auth_expired"),
+                worked = self.work() => Ok(worked),
+            };
+            match worked {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => self.fail(&refusal).await,
+                Err(reason) => {
+                    self.send(goaway(reason));
                     self.has_ended = true;
                 }
             }
@@ -189,13 +211,17 @@ impl Events {
     ) -> serde_json::Result<()> {
         let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(()) };
         let memory = &reader.hub.resources.memory;
-        let Rendered { text, id_at } = stored.rendered(view, || {
+        let render = || {
             let headers: Vec<_> = stored.record.headers.iter().collect();
             let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
                 .selected(&taken.selected);
             let Rendered { text, id_at } = sse::render(&record, &reader.feed, view.shape)?;
-            Ok(Rendered { text: memory.hold(text.len()).keep(text), id_at })
-        })?;
+            serde_json::Result::Ok(Rendered { text: memory.hold(text.len()).keep(text), id_at })
+        };
+        let Rendered { text, id_at } = match reader.feed.selection.is_per_client() {
+            true => render()?,
+            false => stored.rendered(view, render)?,
+        };
         let (before, behind) = text.split_at(id_at.unwrap_or(0));
         self.text.extend_from_slice(b"id: ");
         self.text.extend_from_slice(taken.id.as_bytes());

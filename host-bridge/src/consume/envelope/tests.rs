@@ -12,6 +12,7 @@ fn feed() -> Feed {
     Feed {
         cluster: "default".to_owned(),
         topics: vec!["orders".to_owned()],
+        reset_override: Vec::new(),
         reset: Reset::Latest,
         encode_message_id: true,
         check_topic_existence: true,

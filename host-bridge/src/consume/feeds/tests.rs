@@ -16,7 +16,8 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
     let (feeds, faults) = read(
         "[feeds]\nlisten = ['127.0.0.1:9290']\n[feeds.orders]\ntopics = ['orders']\n\
          [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n\
-         qos = 'at-best'\nauto_offset_reset = 'none'\nencode_message_id = false\n\
+         qos = 'at-best'\nauto_offset_reset = 'none'\n\
+         auto_offset_reset_override = ['latest', 'earliest']\nencode_message_id = false\n\
          check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
          deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
          record_bytes_max = 5\nfilter = 'key != null'\nallow_client_filter = true\n\
@@ -30,6 +31,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         cluster: "default".to_owned(),
         topics: vec!["orders".to_owned()],
         reset: Reset::Latest,
+        reset_override: Vec::new(),
         encode_message_id: true,
         check_topic_existence: true,
         isolation_level: IsolationLevel::ReadCommitted,
@@ -52,6 +54,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         cluster: "main".to_owned(),
         topics: vec!["a".to_owned(), "b".to_owned()],
         reset: Reset::None,
+        reset_override: vec![Reset::Latest, Reset::Earliest],
         encode_message_id: false,
         check_topic_existence: false,
         isolation_level: IsolationLevel::ReadUncommitted,
@@ -112,6 +115,23 @@ fn each_fault_names_its_field() {
         (
             "auto_offset_reset = 'foo'",
             "auto_offset_reset: must be one of earliest, latest, none, not `foo`",
+        ),
+        (
+            "auto_offset_reset_override = ['latest', 'foo']",
+            "auto_offset_reset_override: `foo` is none of earliest, latest, none",
+        ),
+        ("filter = 'value.'", "filter: line 1, column 7: expected identifier after '.'"),
+        (
+            "filter = 'request.path'",
+            "filter: line 1, column 1: `request` is unknown: there are `topic`, `partition`, `offset`, \
+             `timestamp`, `key`, `value`, `headers` and `client`",
+        ),
+        ("on_decode_error = 'dlq'", "dlq_topic: is missing: on_decode_error is `dlq`"),
+        ("dlq_topic = 't'", "dlq_topic: is a topic of the feed, which would read its own failures"),
+        ("dlq_topic = 'a b'", "dlq_topic: `a b` is not a topic's name"),
+        (
+            "on_decode_error = 'retry'",
+            "on_decode_error: must be one of error-item, skip, dlq, stop, not `retry`",
         ),
         ("encode_message_id = 'yes'", "encode_message_id: must be one of true, false, not `yes`"),
         ("qos = 'none'", "qos: `none`: gives no cursor, and GET needs one; there is auto, at-best"),

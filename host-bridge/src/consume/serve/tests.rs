@@ -22,7 +22,8 @@ fn readers(fixture: &Fixture) -> Arc<Readers> {
     let feeds = [("orders", false), ("browsers", true)].map(|(name, overload_as_stream)| {
         (name.to_owned(), fixture.reader(|feed| feed.sse.overload_as_stream = overload_as_stream))
     });
-    Arc::new(Readers { feeds: feeds.into(), connections: Arc::new(Semaphore::new(2)) })
+    let (authorization, connections) = (Authorization::default(), Arc::new(Semaphore::new(2)));
+    Arc::new(Readers { feeds: feeds.into(), authorization, connections })
 }
 
 async fn assert_overloaded(readers: &Arc<Readers>) {

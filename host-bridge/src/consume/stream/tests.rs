@@ -75,6 +75,30 @@ async fn a_stream_begins_with_the_position_and_beats_until_it_is_told_to_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_ends_when_what_its_gateway_said_expires_also_if_there_is_more_to_send() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    for _ in 0..10 {
+        fixture.write(0, &[b'x'; 40_000]).await;
+    }
+    let mut client = Client::open(&fixture, Given::From(Start::Earliest), |_| {}).await;
+    client.stream = client.stream.expiring(Some(SOON));
+    client.text(SOON).await;
+    assert!(client.text(SOON).await.starts_with("id: orders@0#1;"));
+    tokio::time::sleep(SOON).await;
+    let (goaway, mut left) = ("event: goaway\ndata: {\"reason\":\"auth_expired\"}\n\n", 0);
+    while client.text(SOON).await != goaway {
+        left += 1;
+    }
+    assert!(left < 4, "what had been queued is sent, and no more: {left}");
+    assert_eq!(client.stream.next().await, None);
+    let idle = Client::open(&fixture, Given::From(Start::Latest), |_| {}).await;
+    let mut idle = Client { stream: idle.stream.expiring(Some(SOON)), ..idle };
+    idle.text(SOON).await;
+    assert_eq!(idle.text(2 * SOON).await, goaway);
+    assert!(idle.stream.expiring(Some(Duration::MAX)).expires_at.is_none(), "it is no time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gap_is_told_before_the_position_behind_it() {
     let fixture = Fixture::new(&[1], MEMORY);
     for _ in 0..4 {

@@ -1,0 +1,369 @@
+//! Who reads, as a gateway says, and what of a feed: `gateway` of `[feeds]`, `[[authorization]]`, and
+//! the headers `kafka-upstream-*`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::feeds::{Feed, Feeds};
+use super::refusal::{Code, Refusal};
+use super::selection::Identity;
+use crate::auth::{self, Tokens};
+use crate::config::{ConfigError, Listen, ListenTls, field, is_loopback};
+
+/// Whose word counts, and what readers may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Authorization {
+    /// Without one nobody's headers are believed.
+    pub(crate) gateway: Option<Gateway>,
+    /// With any, what none allows is refused.
+    rules: Vec<Rule>,
+}
+
+/// How a gateway proves that it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Gateway {
+    /// By one of the tokens of a file, with each request.
+    Token(PathBuf),
+    /// By a certificate of `client_ca_file`; with any names, one that is for one of them.
+    Mtls(Vec<ServerName<'static>>),
+    /// By the rights of the sockets.
+    Unix,
+    /// Whoever reaches the bridge is taken for one.
+    None,
+}
+
+/// `[[authorization]]`. Patterns are names in which `*` stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    consumer: String,
+    feeds: Vec<String>,
+    #[serde(default = "all")]
+    topics: Vec<String>,
+    #[serde(default = "all_operations")]
+    operations: Vec<String>,
+}
+
+/// What a reader may of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    /// The feed as it is for this reader, where that differs: with fewer topics, or another reset. A
+    /// topic that is left out is refused in the words for one that does not exist.
+    pub(crate) feed: Option<Feed>,
+    /// Who it is.
+    pub(crate) identity: Identity,
+    /// For how long.
+    pub(crate) expires_in: Option<Duration>,
+}
+
+impl Authorization {
+    /// Takes what is read here out of `[feeds]`. What is wrong is added to `faults`.
+    pub(crate) fn read(
+        feeds: &mut toml::Table,
+        rules: Vec<Rule>,
+        faults: &mut Vec<ConfigError>,
+    ) -> Self {
+        let mut text = |name: &str| match feeds.remove(name)? {
+            toml::Value::String(text) => Some(text),
+            _ => {
+                faults.push(field(&format!("feeds.{name}"), "must be a string"));
+                None
+            }
+        };
+        let (gateway, file) = (text(GATEWAY), text(TOKEN_FILE).map(PathBuf::from));
+        let names = feeds.remove(NAMES);
+        let (has_file, has_names) = (file.is_some(), names.is_some());
+        let mut fault = |name: &str, reason: &str| -> Option<Gateway> {
+            faults.push(field(&format!("feeds.{name}"), reason));
+            None
+        };
+        let is = |kind: &str| gateway.as_deref() == Some(kind);
+        if has_file && !is("token") {
+            fault(TOKEN_FILE, "has a meaning with gateway = \"token\" only");
+        }
+        if has_names && !is("mtls") {
+            fault(NAMES, "has a meaning with gateway = \"mtls\" only");
+        }
+        let gateway = match (gateway.as_deref(), file) {
+            (None, _) => None,
+            (Some("token"), Some(file)) => Some(Gateway::Token(file)),
+            (Some("token"), None) => fault(TOKEN_FILE, "is missing: where are its tokens?"),
+            (Some("mtls"), _) => match names.map_or(Some(Vec::new()), server_names) {
+                Some(names) => Some(Gateway::Mtls(names)),
+                None => fault(NAMES, "must be a list of names of DNS or IP addresses"),
+            },
+            (Some("unix"), _) => Some(Gateway::Unix),
+            (Some("none"), _) => Some(Gateway::None),
+            (Some(other), _) => {
+                fault(GATEWAY, &format!("must be one of token, mtls, unix, none, not `{other}`"))
+            }
+        };
+        Self { gateway, rules }
+    }
+
+    /// The names of which a gateway's certificate must have one, if any are given.
+    pub(crate) fn names(&self) -> &[ServerName<'static>] {
+        match &self.gateway {
+            Some(Gateway::Mtls(names)) => names,
+            _ => &[],
+        }
+    }
+
+    /// Reads the tokens of gateways, if they have any. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(crate) fn load(&self) -> Result<Option<Tokens>, ConfigError> {
+        let Some(Gateway::Token(file)) = &self.gateway else { return Ok(None) };
+        let tokens = auth::load(file.clone());
+        tokens.map(Some).map_err(|error| field(&format!("feeds.{TOKEN_FILE}"), &error))
+    }
+
+    /// Whether readers' callers need a token. `token_file` is not asked where there is a gateway: what
+    /// clients have as their own token it passes on.
+    pub(crate) fn takes_tokens(&self, has_token_file: bool) -> bool {
+        match self.gateway {
+            None => has_token_file,
+            Some(Gateway::Token(_)) => true,
+            Some(Gateway::Mtls(_) | Gateway::Unix | Gateway::None) => false,
+        }
+    }
+
+    /// What does not fit the rest of the configuration.
+    pub(crate) fn check(
+        &self,
+        feeds: &Feeds,
+        tls: Option<&ListenTls>,
+        faults: &mut Vec<ConfigError>,
+    ) {
+        let has_authority = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+        for address in &feeds.listen {
+            let reason = match (&self.gateway, address) {
+                (Some(Gateway::Unix), Listen::Tcp(_) | Listen::Tls(_)) => "is no unix socket",
+                (Some(Gateway::Mtls(_)), Listen::Tls(_)) if has_authority => continue,
+                (Some(Gateway::Mtls(_)), Listen::Tls(_)) => "needs tls.client_ca_file",
+                (Some(Gateway::Mtls(_)), _) => "has no TLS",
+                (Some(Gateway::None), Listen::Tls(socket)) if !is_loopback(socket.ip()) => {
+                    "is not a loopback address: whoever reaches it would be believed"
+                }
+                _ => continue,
+            };
+            faults.push(field(&format!("feeds.{GATEWAY}"), &format!("`{address}` {reason}")));
+        }
+        if self.gateway.is_none() && !self.rules.is_empty() {
+            let reason = "is missing: without it nobody's name is believed, and no rule applies";
+            faults.push(field(&format!("feeds.{GATEWAY}"), reason));
+        }
+        for (number, rule) in (1..).zip(&self.rules) {
+            let mut fault = |name: &str, reason: String| {
+                faults.push(field(&format!("authorization[{number}].{name}"), &reason));
+            };
+            if rule.consumer.is_empty() {
+                fault("consumer", "names nobody; `*` is everybody".to_owned());
+            }
+            for name in rule.feeds.iter().filter(|name| !name.contains('*')) {
+                if !feeds.feeds.contains_key(name) {
+                    fault("feeds", format!("there is no [feeds.{name}]"));
+                }
+            }
+            for (name, patterns) in [("feeds", &rule.feeds), ("topics", &rule.topics)] {
+                if patterns.is_empty() {
+                    fault(name, "names none; `*` is all".to_owned());
+                }
+            }
+            for operation in rule.operations.iter().filter(|operation| *operation != READ) {
+                fault("operations", format!("`{operation}` is not known; there is {READ}"));
+            }
+        }
+    }
+
+    /// What a request may of a feed, which exists or not. That the request comes from a gateway was
+    /// checked before, if there is one.
+    ///
+    /// # Errors
+    /// [`Code::GatewayUnauthenticated`], [`Code::IdentityRequired`], [`Code::AuthExpired`],
+    /// [`Code::Forbidden`], [`Code::TopicNotAllowed`], [`Code::InvalidParameter`].
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        name: &str,
+        feed: Option<&Feed>,
+        now_ms: i64,
+    ) -> Result<Granted, Refusal> {
+        if self.gateway.is_none() {
+            let believed = headers.keys().find(|name| name.as_str().starts_with(PREFIX));
+            return match believed {
+                Some(name) => Err(Code::GatewayUnauthenticated.because(format!(
+                    "{name}: only a gateway says that, and the bridge knows none (gateway of [feeds])"
+                ))),
+                None => Ok(Granted { feed: None, identity: Identity::default(), expires_in: None }),
+            };
+        }
+        let said = Said(headers);
+        UNSUPPORTED.iter().try_for_each(|name| said.refuse(name))?;
+        let id = said.checked("client-id", |text| is_client_id(text).then_some(text))?;
+        let attrs = said.checked("attrs", |text| {
+            serde_json::from_str::<IgnoredAny>(text).is_ok().then_some(text)
+        })?;
+        let expires = said.checked("expires", |text| text.parse::<i64>().ok())?;
+        let left_ms = expires.map(|seconds| seconds.saturating_mul(1000).saturating_sub(now_ms));
+        if left_ms.is_some_and(|left| left <= 0) {
+            return Err(
+                Code::AuthExpired.because("what the gateway knows of the reader has expired")
+            );
+        }
+        let consumer = said.checked("consumer", |text| is_consumer(text).then_some(text))?;
+        let rules = self.rules_for(consumer, name)?;
+        // A feed that nobody may read is refused as one that is not there.
+        let Some(feed) = feed else {
+            return Err(Code::FeedNotFound.because("there is no such feed"));
+        };
+        let mut topics = feed.topics.clone();
+        if !self.rules.is_empty() {
+            topics.retain(|topic| rules.iter().any(|rule| is_any(&rule.topics, topic)));
+        }
+        if let Some(narrowed) = said.checked("topics", Some)? {
+            let narrowed: Vec<_> = narrowed.split(',').map(str::trim).collect();
+            narrowed.iter().try_for_each(|topic| check(&topics, topic))?;
+            topics.retain(|topic| narrowed.contains(&topic.as_str()));
+        }
+        if topics.is_empty() {
+            return Err(forbidden());
+        }
+        let reset = said.checked("auto-offset-reset", |text| {
+            feed.reset_override.iter().copied().find(|reset| reset.name() == text)
+        })?;
+        let is_narrowed = topics.len() < feed.topics.len() || reset.is_some();
+        let reset = reset.unwrap_or(feed.reset);
+        let feed = is_narrowed.then(|| Feed { topics, reset, ..feed.clone() });
+        let [id, consumer, attrs] = [id, consumer, attrs].map(|said| said.map(str::to_owned));
+        let identity = Identity { id, consumer, attrs };
+        Ok(Granted { feed, identity, expires_in: left_ms.map(millis) })
+    }
+
+    fn rules_for(&self, consumer: Option<&str>, feed: &str) -> Result<Vec<&Rule>, Refusal> {
+        if self.rules.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(consumer) = consumer else {
+            let message = "the gateway does not say who reads (kafka-upstream-consumer)";
+            return Err(Code::IdentityRequired.because(message));
+        };
+        let is_for = |rule: &&Rule| matches(&rule.consumer, consumer) && is_any(&rule.feeds, feed);
+        let rules: Vec<_> = self.rules.iter().filter(is_for).collect();
+        if rules.is_empty() { Err(forbidden()) } else { Ok(rules) }
+    }
+}
+
+/// What a gateway says in its headers.
+struct Said<'a>(&'a HeaderMap);
+
+impl<'a> Said<'a> {
+    /// Given twice, one of them may be the client's.
+    fn checked<T>(
+        &self,
+        name: &str,
+        check: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let name = format!("{PREFIX}{name}");
+        let mut values = self.0.get_all(&name).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return match self.0.contains_key(&name) {
+                true => Err(invalid(&name, "is given twice")),
+                false => Ok(None),
+            };
+        };
+        let checked = value.to_str().ok().and_then(check);
+        checked.map(Some).ok_or_else(|| invalid(&name, "has a value that is not allowed"))
+    }
+
+    /// What would change whose records these are is not ignored.
+    fn refuse(&self, name: &str) -> Result<(), Refusal> {
+        let name = format!("{PREFIX}{name}");
+        let reason = "this version of the bridge cannot do that";
+        if self.0.contains_key(&name) { Err(invalid(&name, reason)) } else { Ok(()) }
+    }
+}
+
+fn check(allowed: &[String], topic: &str) -> Result<(), Refusal> {
+    let is_allowed = allowed.iter().any(|allowed| allowed == topic);
+    is_allowed.then_some(()).ok_or_else(|| Refusal::foreign_topic(topic))
+}
+
+fn forbidden() -> Refusal {
+    Code::Forbidden.because("the consumer may not read this feed")
+}
+
+fn invalid(name: &str, reason: &str) -> Refusal {
+    Code::InvalidParameter.because(format!("{name}: {reason}"))
+}
+
+/// Of a list, or of a variable of the environment, which separates them by commas.
+fn server_names(value: toml::Value) -> Option<Vec<ServerName<'static>>> {
+    let texts: Option<Vec<_>> = match value {
+        toml::Value::String(text) => Some(text.split(',').map(|it| it.trim().to_owned()).collect()),
+        toml::Value::Array(items) => {
+            items.into_iter().map(|item| item.as_str().map(str::to_owned)).collect()
+        }
+        _ => None,
+    };
+    texts?.into_iter().map(|text| ServerName::try_from(text).ok()).collect()
+}
+
+fn millis(number: i64) -> Duration {
+    Duration::from_millis(number.unsigned_abs())
+}
+
+fn is_client_id(text: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=CLIENT_ID_BYTES).contains(&text.len()) && text.bytes().all(is_legal)
+}
+
+fn is_consumer(text: &str) -> bool {
+    (1..=CONSUMER_BYTES).contains(&text.len())
+}
+
+fn is_any(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, name))
+}
+
+/// Whether a pattern is for all of a name: each part between stars is taken where it first fits, which
+/// leaves the most to the others.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(start) else { return false };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some((_, behind)) = left.split_once(part) else { return false };
+        left = behind;
+    }
+    left.ends_with(end)
+}
+
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+fn all_operations() -> Vec<String> {
+    vec![READ.to_owned()]
+}
+
+/// With which the names of a gateway's headers begin.
+const PREFIX: &str = "kafka-upstream-";
+/// Headers that are specified and would change what a reader gets.
+const UNSUPPORTED: [&str; 3] = ["cluster", "group", "token"];
+const GATEWAY: &str = "gateway";
+const TOKEN_FILE: &str = "gateway_token_file";
+const NAMES: &str = "gateway_names";
+const READ: &str = "read";
+const CLIENT_ID_BYTES: usize = 128;
+/// Bytes of a consumer's name.
+const CONSUMER_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests;
