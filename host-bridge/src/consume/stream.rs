@@ -75,7 +75,8 @@ impl EventStream {
             let shutdown = self.shutdown.clone();
             match shutdown.run_until_cancelled(self.work()).await {
                 Some(Ok(())) => {}
-                Some(Err(refusal)) => self.fail(&refusal).await,
+                // Apart: each stream would have room for it all its life.
+                Some(Err(refusal)) => Box::pin(self.fail(&refusal)).await,
                 None => {
                     self.send(goaway("shutdown"));
                     self.has_ended = true;

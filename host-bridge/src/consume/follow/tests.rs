@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use kafka_client::fake_broker::{FETCH, LIST_OFFSETS, METADATA};
 
 use super::*;
+use crate::consume::cursor::Cursor;
 use crate::consume::fixture::{Fixture, WITHIN};
 use crate::consume::start::Start;
 
