@@ -92,7 +92,9 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 ensure!(bridge.is_some() && envoy.is_some(), "the quick start comes first");
                 let output = shell(&line, &replacements).output()?;
                 let text = String::from_utf8_lossy(&output.stdout);
-                ensure!(output.status.success(), "{line}: {text} {output:?}");
+                // Who closes the pipe of a stream has it fail.
+                let is_cut = line.contains("| head");
+                ensure!(output.status.success() || is_cut, "{line}: {text} {output:?}");
                 let shows = match line.as_str() {
                     line if line.contains("/events?") => "event: message",
                     line if line.contains("--format value") => "{\"order\":1}\n",

@@ -13,6 +13,7 @@ pub(crate) mod follow;
 pub(crate) mod hub;
 mod memory;
 pub(crate) mod page;
+mod positions;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod refusal;

@@ -67,7 +67,9 @@ impl Fixture {
     }
 
     pub(crate) async fn write(&self, partition: i32, value: &[u8]) {
-        let record = Record { partition: Some(partition), ..Record::new(value) };
+        // Before any reader came.
+        let (partition, timestamp_ms) = (Some(partition), 1000);
+        let record = Record { partition, timestamp_ms, ..Record::new(value) };
         let outcome = self.producer.send("orders", record, WITHIN).await;
         assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
     }

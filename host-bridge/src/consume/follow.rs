@@ -1,43 +1,38 @@
 //! A reader on its way through the partitions of a feed: what is in memory at its positions, what has
 //! to be read from Kafka, and what it must be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, select_all};
 use kafka_client::{At, ReadError, Reason};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::cursor::{Cursor, Position, TopicPositions};
-use super::cursor_text::CursorText;
+use super::cursor::{Position, TopicPositions};
 use super::feeds::Reset;
-use super::hub::{Answer, Topic, Wanted};
+use super::hub::{Answer, Wanted};
+use super::positions::Positions;
 use super::reader::{FeedReader, is_unknown_topic, refused};
 use super::refusal::{Code, Refusal};
 use super::selection::Selected;
 use super::start::{Gap, GapReason, Given};
 use super::topic_log::{Look, Segment, tag_of};
-use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET, FEED_RETRY};
+use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET};
 
 /// Positions in every partition, and how they move.
 pub(crate) struct Follower {
     pub(crate) reader: Arc<FeedReader>,
-    topics: Vec<Followed>,
-    /// In the order of the cursor.
-    places: Vec<Place>,
-    text: CursorText,
-    /// Grows with every move.
-    moves: u64,
+    at: Positions,
     /// What the reader has not been told yet.
     gaps: Vec<Gap>,
     /// Read from Kafka, and not given yet.
     caught: Vec<(usize, Arc<Segment>)>,
-    reading: Option<BoxFuture<'static, Vec<Answer>>>,
-    asking: Option<BoxFuture<'static, Vec<Resolved>>>,
+    /// Tasks of their own: they hold what others wait for, and a reader may be left alone for long
+    /// while its client takes nothing.
+    reading: Option<AbortOnDropHandle<Vec<Answer>>>,
+    asking: Option<AbortOnDropHandle<Vec<Resolved>>>,
     /// Bytes of a read from Kafka.
     pub(crate) chunk_bytes: usize,
     /// Where the tail has nothing brokers are asked, this once.
@@ -48,24 +43,6 @@ pub(crate) struct Follower {
     /// Whether brokers answered for none when time was over.
     is_unanswered: bool,
     turn: usize,
-}
-
-struct Followed {
-    topic: Arc<Topic>,
-    tag: Option<u32>,
-    /// Partitions that have a place.
-    count: usize,
-    changed: watch::Receiver<()>,
-    caught_up: watch::Receiver<()>,
-}
-
-struct Place {
-    /// Of the topics.
-    topic: usize,
-    partition: i32,
-    position: Position,
-    /// No broker answered: it is not asked before.
-    retry_at: Option<Instant>,
 }
 
 /// The offset of a place that had none.
@@ -116,13 +93,10 @@ impl Follower {
         within: Duration,
     ) -> Result<Self, Refusal> {
         let (cursor, gaps) = reader.open(start, topics, within).await?;
-        let text = CursorText::new(&cursor, reader.feed.encode_message_id);
-        let mut follower = Self {
+        let at = Positions::new(&cursor, &reader);
+        Ok(Self {
             reader,
-            topics: Vec::new(),
-            places: Vec::new(),
-            text,
-            moves: 0,
+            at,
             gaps,
             caught: Vec::new(),
             reading: None,
@@ -133,9 +107,7 @@ impl Follower {
             trouble: None,
             is_unanswered: false,
             turn: 0,
-        };
-        follower.set(&cursor);
-        Ok(follower)
+        })
     }
 
     /// Has brokers asked also where the tail knows of nothing: for who does not wait for it.
@@ -145,12 +117,12 @@ impl Follower {
 
     /// The cursor.
     pub(crate) fn id(&self) -> &str {
-        self.text.as_str()
+        self.at.text.as_str()
     }
 
     /// How often it has moved.
     pub(crate) fn moves(&self) -> u64 {
-        self.moves
+        self.at.moves
     }
 
     /// What the reader is to be told, with the cursor behind it.
@@ -165,8 +137,8 @@ impl Follower {
 
     /// Records between the positions and the log ends, where these are known.
     pub(crate) fn lag(&self) -> i64 {
-        let behind = self.places.iter().filter_map(|place| {
-            let end = self.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
+        let behind = self.at.places.iter().filter_map(|place| {
+            let end = self.at.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
             Some((end - place.next()?).max(0))
         });
         behind.sum()
@@ -183,11 +155,11 @@ impl Follower {
         grace: Duration,
     ) -> Result<Vec<Portion>, Refusal> {
         loop {
-            self.add_partitions();
-            for followed in &mut self.topics {
-                followed.changed.mark_unchanged();
-                followed.caught_up.mark_unchanged();
+            // Answers that are awaited are for the places as they are.
+            if self.reading.is_none() && self.asking.is_none() && self.at.add_partitions() {
+                self.caught.clear();
             }
+            self.at.mark_unchanged();
             let found = self.look();
             let given = timeout_at(until + grace, self.without_dead_letters(found.portions));
             let portions = given.await.unwrap_or_default();
@@ -242,10 +214,10 @@ impl Follower {
                 }
                 let Portion { place: index, segment, at, end } = portion;
                 let stored = segment.records.get(*at).filter(|_| at < end);
-                let (Some(stored), Some(place)) = (stored, self.places.get(*index)) else {
+                let (Some(stored), Some(place)) = (stored, self.at.places.get(*index)) else {
                     return false;
                 };
-                let Some(followed) = self.topics.get(place.topic) else { return false };
+                let Some(followed) = self.at.topics.get(place.topic) else { return false };
                 let (topic, partition) = (Arc::clone(&followed.topic.log.name), place.partition);
                 let selected = self.reader.select(&topic, partition, stored);
                 if let Selected::Stop(reason) = selected {
@@ -256,9 +228,9 @@ impl Follower {
                 }
                 let is_last = *at + 1 == segment.records.len();
                 let next = if is_last { segment.next } else { stored.record.offset + 1 };
-                self.move_to(*index, next);
+                self.at.move_to(*index, next);
                 if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) {
-                    let (topic, index, id) = (&topic, *at, self.text.as_str());
+                    let (topic, index, id) = (&topic, *at, self.at.text.as_str());
                     is_enough = give(Taken { topic, partition, segment, index, selected, id });
                 }
                 *at += 1;
@@ -271,14 +243,14 @@ impl Follower {
     /// What may be given now: what is no reader's has to be in the dead-letter topic before.
     async fn without_dead_letters(&mut self, mut portions: Vec<Portion>) -> Vec<Portion> {
         for portion in &mut portions {
-            let Some(place) = self.places.get(portion.place) else { continue };
-            let Some(followed) = self.topics.get(place.topic) else { continue };
+            let Some(place) = self.at.places.get(portion.place) else { continue };
+            let Some(followed) = self.at.topics.get(place.topic) else { continue };
             let (name, segment) = (&followed.topic.log.name, &portion.segment);
             let written =
                 self.reader.write_dead_letters(name, place.partition, segment, portion.at).await;
             if let Err((end, refusal)) = written {
                 portion.end = end;
-                self.pause(portion.place);
+                self.at.pause(portion.place);
                 self.trouble = Some(refusal);
             }
         }
@@ -291,7 +263,7 @@ impl Follower {
         let (mut found, now) = (Found::default(), Instant::now());
         let caught = std::mem::take(&mut self.caught);
         self.turn += 1;
-        let count = self.places.len();
+        let count = self.at.places.len();
         for index in 0..count {
             let index = (self.turn + index) % count;
             self.look_at(index, &caught, now, &mut found);
@@ -308,8 +280,8 @@ impl Follower {
     ) {
         // Once for each segment without records.
         loop {
-            let Some(place) = self.places.get_mut(index) else { return };
-            let Some(followed) = self.topics.get(place.topic) else { return };
+            let Some(place) = self.at.places.get_mut(index) else { return };
+            let Some(followed) = self.at.topics.get(place.topic) else { return };
             if place.retry_at.is_some_and(|at| at <= now) {
                 place.retry_at = None;
             }
@@ -339,7 +311,7 @@ impl Follower {
                         return found.portions.push(Portion { place: index, segment, at, end });
                     }
                     let next = segment.next;
-                    self.move_to(index, next);
+                    self.at.move_to(index, next);
                     continue;
                 }
                 Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
@@ -366,12 +338,13 @@ impl Follower {
             return;
         }
         let wanted = behind.iter().filter_map(|index| {
-            let place = self.places.get(*index)?;
-            let topic = Arc::clone(&self.topics.get(place.topic)?.topic);
+            let place = self.at.places.get(*index)?;
+            let topic = Arc::clone(&self.at.topics.get(place.topic)?.topic);
             let (partition, next) = (place.partition, place.next()?);
             Some(Wanted { topic, partition, next, place: *index })
         });
-        self.reading = Some(self.reader.hub.read(wanted.collect(), self.chunk_bytes).boxed());
+        let reading = self.reader.hub.read(wanted.collect(), self.chunk_bytes);
+        self.reading = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
         self.doubts_tail = false;
     }
 
@@ -380,9 +353,9 @@ impl Follower {
         let now = Instant::now();
         let mut open = Vec::new();
         for index in without_offset {
-            let Some(place) = self.places.get(*index) else { continue };
+            let Some(place) = self.at.places.get(*index) else { continue };
             if let (Position::Time(ms), Some(followed)) =
-                (place.position, self.topics.get(place.topic))
+                (place.position, self.at.topics.get(place.topic))
             {
                 open.push((*index, Arc::clone(&followed.topic), place.partition, ms));
             }
@@ -395,7 +368,7 @@ impl Follower {
         let mut topics = Vec::new();
         if looks_again {
             self.look_again = now + FEED_LOOK_AGAIN;
-            topics.extend(self.topics.iter().map(|followed| Arc::clone(&followed.topic)));
+            topics.extend(self.at.topics.iter().map(|followed| Arc::clone(&followed.topic)));
         }
         let asking = async move {
             for topic in topics {
@@ -408,22 +381,23 @@ impl Follower {
             }
             answers
         };
-        self.asking = Some(asking.boxed());
+        self.asking = Some(AbortOnDropHandle::new(tokio::spawn(asking)));
     }
 
     /// Waits until something may have changed.
     async fn wait(&mut self, until: Instant, is_being_read: bool) -> Result<(), Refusal> {
-        let Self { topics, reading, asking, .. } = self;
+        let Self { at, reading, asking, .. } = self;
         tokio::select! {
             answers = finished(reading) => {
                 self.reading = None;
-                self.take_in(answers).await
+                // Apart: each reader would have room for it all its life.
+                Box::pin(self.take_in(answers)).await
             }
             answers = finished(asking) => {
                 self.asking = None;
                 self.resolve(answers)
             }
-            () = any_changed(topics, is_being_read) => Ok(()),
+            () = at.changed(is_being_read) => Ok(()),
             () = sleep_until(until) => Ok(()),
         }
     }
@@ -431,11 +405,12 @@ impl Follower {
     fn resolve(&mut self, answers: Vec<Resolved>) -> Result<(), Refusal> {
         for (index, answer) in answers {
             match answer {
-                Ok(next) => self.move_to(index, next),
+                Ok(next) => self.at.move_to(index, next),
                 Err(reason) => {
-                    let topic = self.places.get(index).and_then(|it| self.topics.get(it.topic));
+                    let topic =
+                        self.at.places.get(index).and_then(|it| self.at.topics.get(it.topic));
                     let refusal = refused(topic.map_or("", |it| &it.topic.log.name), &reason);
-                    self.pause(index);
+                    self.at.pause(index);
                     if refusal.code != Code::KafkaUnavailable {
                         return Err(refusal);
                     }
@@ -453,16 +428,16 @@ impl Follower {
             let (index, name) = (wanted.place, &wanted.topic.log.name);
             match answer {
                 // Offsets of a former topic mean nothing, whatever was read there.
-                _ if self.places.get(index).is_none_or(|it| recreated.contains(&it.topic)) => {}
+                _ if self.at.places.get(index).is_none_or(|it| recreated.contains(&it.topic)) => {}
                 Ok(segment) => self.caught.push((index, segment)),
                 // It is waited for.
                 Err(ReadError::Refused(reason))
                     if is_unknown_topic(&reason) && !self.reader.feed.check_topic_existence =>
                 {
-                    self.pause(index);
+                    self.at.pause(index);
                 }
                 Err(ReadError::Unavailable(reason)) => {
-                    self.pause(index);
+                    self.at.pause(index);
                     self.trouble = Some(refused(name, &reason));
                 }
                 Err(error) => self.go_on_after(index, name, wanted.next, &error)?,
@@ -479,8 +454,8 @@ impl Follower {
     async fn recreated(&mut self, answers: &[Answer]) -> Result<BTreeSet<usize>, Refusal> {
         let mut recreated = BTreeSet::new();
         for (wanted, answer) in answers {
-            let Some(place) = self.places.get(wanted.place) else { continue };
-            let tag = self.topics.get(place.topic).and_then(|followed| followed.tag);
+            let Some(place) = self.at.places.get(wanted.place) else { continue };
+            let tag = self.at.topics.get(place.topic).and_then(|followed| followed.tag);
             let is_other = |now: Option<u32>| tag.zip(now).is_some_and(|(ours, its)| ours != its);
             let is_recreated = match answer {
                 _ if recreated.contains(&place.topic) => continue,
@@ -501,21 +476,6 @@ impl Follower {
         Ok(recreated)
     }
 
-    fn pause(&mut self, index: usize) {
-        if let Some(place) = self.places.get_mut(index) {
-            place.retry_at = Some(Instant::now() + FEED_RETRY);
-        }
-    }
-
-    fn move_to(&mut self, index: usize, next: i64) {
-        if let Some(place) = self.places.get_mut(index) {
-            place.position = Position::Offset { next, epoch: None };
-            place.retry_at = None;
-            self.text.move_to(index, next);
-            self.moves += 1;
-        }
-    }
-
     /// A partition that cannot be read from here: its position moves, with a gap, or the reader ends.
     fn go_on_after(
         &mut self,
@@ -524,7 +484,7 @@ impl Follower {
         from: i64,
         error: &ReadError,
     ) -> Result<(), Refusal> {
-        let partition = self.places.get(index).map_or(-1, |place| place.partition);
+        let partition = self.at.places.get(index).map_or(-1, |place| place.partition);
         let (to, reason) = match (error, self.reader.feed.reset) {
             (ReadError::OutOfRange { .. }, Reset::None) => {
                 let message = format!("{topic}-{partition}: {error}");
@@ -542,7 +502,7 @@ impl Follower {
             (ReadError::Refused(reason), _) => return Err(refused(topic, reason)),
             _ => return Err(Code::Internal.because(format!("{topic}-{partition}: {error}"))),
         };
-        self.move_to(index, to);
+        self.at.move_to(index, to);
         let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
         self.gaps.push(Gap { topic, partition, from, to, reason });
         Ok(())
@@ -550,7 +510,7 @@ impl Follower {
 
     /// A topic was deleted and created again: its new log is read from its start.
     async fn start_anew(&mut self, index: usize) -> Result<(), Refusal> {
-        let Some(followed) = self.topics.get(index) else { return Ok(()) };
+        let Some(followed) = self.at.topics.get(index) else { return Ok(()) };
         let (topic, name) = (Arc::clone(&followed.topic), Arc::clone(&followed.topic.log.name));
         if self.reader.feed.reset == Reset::None {
             let message = format!("the topic `{name}` was deleted and created again");
@@ -558,114 +518,32 @@ impl Follower {
         }
         let known = self.reader.hub.known(&topic, Duration::ZERO, FEED_GRACE).await;
         let known = known.map_err(|reason| refused(&name, &reason))?;
-        for place in self.places.iter().filter(|place| place.topic == index) {
+        for place in self.at.places.iter().filter(|place| place.topic == index) {
             let Some(next) = place.next() else { continue };
             let (topic, from, to) = (name.to_string(), Some(next), Some(0));
             let partition = place.partition;
             self.gaps.push(Gap { topic, partition, from, to, reason: GapReason::Recreated });
         }
-        let mut cursor = self.cursor();
+        let mut cursor = self.at.cursor();
         let start = |partition| (partition, Position::Offset { next: 0, epoch: None });
         let partitions = (0..known.partitions).map(start).collect();
         cursor.topics.insert(name.to_string(), TopicPositions { tag: known.tag, partitions });
         // Its answers would be of other places.
         self.asking = None;
-        self.set(&cursor);
+        self.caught.clear();
+        self.at.set(&cursor);
         Ok(())
     }
-
-    /// Partitions that were added since are read from their log start.
-    fn add_partitions(&mut self) {
-        if self.reading.is_some() || self.asking.is_some() {
-            return;
-        }
-        let mut cursor = None;
-        for followed in &self.topics {
-            let (tag, count) = followed.topic.log.lock().known();
-            if count <= followed.count {
-                continue;
-            }
-            let cursor = cursor.get_or_insert_with(|| self.cursor());
-            let name = followed.topic.log.name.to_string();
-            let positions = cursor.topics.entry(name).or_default();
-            if positions.partitions.is_empty() {
-                positions.tag = tag;
-            }
-            for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
-                let start = Position::Offset { next: 0, epoch: None };
-                positions.partitions.entry(partition).or_insert(start);
-            }
-        }
-        if let Some(cursor) = cursor {
-            self.set(&cursor);
-        }
-    }
-
-    fn cursor(&self) -> Cursor {
-        let mut topics = BTreeMap::new();
-        for (index, followed) in self.topics.iter().enumerate() {
-            let of_topic = self.places.iter().filter(|place| place.topic == index);
-            let partitions = of_topic.map(|place| (place.partition, place.position)).collect();
-            let positions = TopicPositions { tag: followed.tag, partitions };
-            topics.insert(followed.topic.log.name.to_string(), positions);
-        }
-        Cursor { topics, complete: true }
-    }
-
-    /// Takes its positions from a cursor.
-    fn set(&mut self, cursor: &Cursor) {
-        self.text = CursorText::new(cursor, self.reader.feed.encode_message_id);
-        self.moves += 1;
-        self.topics.clear();
-        self.places.clear();
-        // What was read for a place may be another's now; it is read again.
-        self.caught.clear();
-        for (index, (name, positions)) in cursor.topics.iter().enumerate() {
-            let topic = self.reader.hub.topic(name);
-            let (changed, caught_up) = (topic.log.subscribe(), topic.log.subscribe_caught_up());
-            let (tag, count) = (positions.tag, positions.partitions.len());
-            self.topics.push(Followed { topic, tag, count, changed, caught_up });
-            self.places.extend(positions.partitions.iter().map(|(partition, position)| Place {
-                topic: index,
-                partition: *partition,
-                position: *position,
-                retry_at: None,
-            }));
-        }
-    }
 }
 
-impl Place {
-    fn next(&self) -> Option<i64> {
-        match self.position {
-            Position::Offset { next, .. } => Some(next),
-            Position::Time(_) => None,
-        }
+async fn finished<T>(task: &mut Option<AbortOnDropHandle<T>>) -> T {
+    if let Some(task) = task
+        && let Ok(done) = task.await
+    {
+        return done;
     }
-}
-
-async fn finished<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => pending().await,
-    }
-}
-
-/// Waits until one of the tails has more; or, if that is waited for, until a read is over.
-async fn any_changed(topics: &mut [Followed], is_being_read: bool) {
-    if let ([followed], false) = (&mut *topics, is_being_read) {
-        let _closed = followed.changed.changed().await;
-        return;
-    }
-    let waiting = topics.iter_mut().flat_map(|followed| {
-        let caught_up = is_being_read.then(|| followed.caught_up.changed().boxed());
-        [Some(followed.changed.changed().boxed()), caught_up].into_iter().flatten()
-    });
-    let waiting: Vec<_> = waiting.collect();
-    match waiting.is_empty() {
-        true => pending().await,
-        false => drop(select_all(waiting).await),
-    }
+    // There is none, or the process ends.
+    pending().await
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ impl EventStream {
             };
             match worked {
                 Ok(Ok(())) => {}
-                Ok(Err(refusal)) => self.fail(&refusal).await,
+                // Apart: each stream would have room for it all its life.
+                Ok(Err(refusal)) => Box::pin(self.fail(&refusal)).await,
                 Err(reason) => {
                     self.send(goaway(reason));
                     self.has_ended = true;

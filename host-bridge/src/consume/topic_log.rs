@@ -227,15 +227,18 @@ impl State {
         let Some(log) = self.partitions.get(&partition).filter(|_| !is_other) else {
             return Look::Behind;
         };
+        // Most readers wait at the tail.
+        let end = |tail: &Tail| if tail.is_failing { Look::Failing } else { Look::End };
+        if let Some(tail) = log.tail.as_ref().filter(|tail| tail.next == next) {
+            return end(tail);
+        }
         let before = log.segments.range(..=next).next_back().map(|(_, segment)| segment);
         if let Some(segment) = before.filter(|segment| next < segment.next) {
             return Look::Here(Arc::clone(segment));
         }
         match &log.tail {
             // Who is ahead of the tail knows from a broker that it is at the end.
-            Some(tail) if next == tail.next || (tail.next..=log.log_end).contains(&next) => {
-                if tail.is_failing { Look::Failing } else { Look::End }
-            }
+            Some(tail) if (tail.next..=log.log_end).contains(&next) => end(tail),
             _ if log.being_read.contains(&next) => Look::BeingRead,
             _ => Look::Behind,
         }

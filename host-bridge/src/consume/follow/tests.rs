@@ -1,9 +1,11 @@
 //! Readers that share a hub, on a cluster in memory and a paused clock.
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use kafka_client::fake_broker::{FETCH, LIST_OFFSETS, METADATA};
 
 use super::*;
+use crate::consume::cursor::Cursor;
 use crate::consume::fixture::{Fixture, WITHIN};
 use crate::consume::start::Start;
 
@@ -194,4 +196,26 @@ async fn who_does_not_wait_gets_what_was_written_before_it_asked() {
         let portions = follower.more(Instant::now(), FEED_GRACE).await.unwrap();
         assert_eq!(portions.len(), 1, "{offset}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_that_are_left_alone_in_the_middle_of_a_read_hold_up_no_other() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    for _ in 0..100 {
+        fixture.write(0, b"x").await;
+    }
+    let mut left = Vec::new();
+    for offset in 0..100 {
+        let cursor = Given::Cursor(Cursor::parse(&format!("orders@0#{offset};")).unwrap());
+        let reader = fixture.reader(|_| {});
+        let mut follower = Follower::open(reader, &cursor, None, WITHIN).await.unwrap();
+        let polled_once = follower.next_records(MINUTE).now_or_never();
+        assert_eq!(polled_once, None, "{offset}");
+        left.push(follower);
+    }
+    let began = Instant::now();
+    let mut follower = fixture.follower(Start::Earliest).await;
+    assert_eq!(follower.next_records(MINUTE).await.len(), 100);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(left[99].next_records(MINUTE).await, [(0, 99, 1)]);
 }

@@ -196,3 +196,12 @@ async fn what_waits_for_slow_clients_is_bounded() {
         bytes += text.len();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_takes_little_memory() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let mut client = Client::open(&fixture, Given::From(Start::Latest), |_| {}).await;
+    // Its own, and that of its future, which is in memory twice while it is made.
+    let bytes = size_of_val(&client.stream) + 2 * size_of_val(&client.stream.next());
+    assert!(bytes < 4096, "{bytes}");
+}
