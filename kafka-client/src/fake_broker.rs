@@ -8,7 +8,8 @@
 //!
 //! With [`FakeSettings::embedded`] and [`FakeCluster::listen`] it is a broker for a demonstration
 //! on one machine: producers write to it, and consumers read the record batches back as they were
-//! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch and SASL.
+//! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch,
+//! OffsetForLeaderEpoch and SASL.
 //!
 //! It is no Kafka broker:
 //!
@@ -27,6 +28,7 @@
 
 mod answers;
 mod dice;
+mod epochs;
 mod execute;
 mod faults;
 mod fetch;
@@ -54,8 +56,8 @@ pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
 pub use leadership::Leader;
 pub use requests::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
@@ -156,6 +158,23 @@ impl FakeCluster {
         self.state.lock().create_topic(name, leaders);
     }
 
+    /// A topic gets one more partition, with this leader.
+    pub fn add_partition(&self, topic: &str, leader: i32) {
+        self.state.lock().add_partition(topic, leader);
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let state = self.state.lock();
+        let count = state.topics.get(topic).map_or(0, |topic| topic.partitions.len());
+        i32::try_from(count).unwrap_or(i32::MAX)
+    }
+
+    /// The id of a topic, if there is one of that name.
+    pub fn topic_id(&self, topic: &str) -> Option<u128> {
+        self.state.lock().topics.get(topic).map(|topic| topic.id)
+    }
+
     /// Who really leads a partition.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
         self.state.lock().partition(topic, partition).map(|partition| partition.leadership.now())
@@ -235,7 +254,8 @@ impl FakeCluster {
         }
     }
 
-    /// A partition loses every batch that reaches beyond `end`, as after an unclean election.
+    /// A partition loses every batch that reaches beyond `end`, as after an unclean election: a new
+    /// leader epoch begins there.
     pub fn truncate(&self, topic: &str, partition: i32, end: i64) {
         self.state.lock().truncate(topic, partition, end);
     }
@@ -274,6 +294,13 @@ impl FakeCluster {
     pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
         let state = self.state.lock();
         state.partition(topic, partition).map_or_else(Vec::new, |found| found.log.records())
+    }
+
+    /// The log start of a partition, and the batches that it has now, in order.
+    pub fn batches(&self, topic: &str, partition: i32) -> (i64, Vec<Bytes>) {
+        let state = self.state.lock();
+        let found = state.partition(topic, partition);
+        found.map_or_else(Default::default, |found| (found.log.start(), found.log.batches()))
     }
 
     /// Every batch that reached a broker, in order of execution; nothing without

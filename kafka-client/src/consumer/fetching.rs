@@ -2,23 +2,28 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::answers::{Reaction, Refusals, reaction};
 use super::connections::{Question, Reply};
-use super::cursor::{self, ReadBudget, Yield};
+use super::cursor::ReadBudget;
+use super::epochs;
 use super::fetched::{Fetched, ReadError};
+use super::inflating::{Job, JobsUnderWay};
 use super::isolation::Isolation;
 use super::listing::{At, Listing};
+use super::partition_read::{Doubt, PartitionRead, Round, failed};
+use super::position::Position;
 use super::reading::Reading;
 use super::routing::{Requests, Wanted, check};
 use crate::backoff::random;
 use crate::calls::fetch::{Fetch, FetchAnswer, FetchAsked, FetchByName, FetchFound};
 use crate::config::IsolationLevel;
 use crate::error::Reason;
-use crate::limits::{COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE};
+use crate::limits::{
+    COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE, INFLATED_BATCH_BYTES, INFLATION,
+};
 
 /// One call of [`Consumer::fetch`](crate::Consumer::fetch).
 pub(super) struct Fetching<'a> {
@@ -26,68 +31,29 @@ pub(super) struct Fetching<'a> {
     reads: Vec<PartitionRead>,
     max_bytes: usize,
     budget: ReadBudget,
-}
-
-/// What is known of one partition's part.
-struct PartitionRead {
-    wanted: Wanted,
-    /// The next offset: it moves over what is not for readers.
-    offset: i64,
-    /// Of the topic that the offset is of; zero until it is known, or if it has none.
-    topic_id: u128,
-    /// Where the leader has sent us (KIP-392).
-    replica: Option<i32>,
-    refusals: Refusals,
-    /// The leader says so, and where its log begins and ends is not known yet.
-    is_out_of_range: bool,
-    /// Nothing until a broker has answered for it.
-    outcome: Option<Result<Fetched, ReadError>>,
-}
-
-/// What a round of requests came to.
-#[derive(Debug, Default, Clone, Copy)]
-struct Round {
-    /// Some broker could not answer: pause, refresh.
-    has_failed: bool,
-    /// A position moved, or a replica was named: go on at once.
-    has_moved: bool,
-}
-
-/// What an answer has for one partition, and where it is read from.
-struct Job {
-    place: usize,
-    offset: i64,
-    found: FetchFound,
-    isolation: Option<Isolation>,
+    /// Memory for decompressed batches, once the budget is spent.
+    room: Option<OwnedSemaphorePermit>,
+    deadline: Instant,
 }
 
 impl<'a> Fetching<'a> {
     pub(super) fn new(
         reading: &'a Reading,
-        partitions: &[(&str, i32, i64)],
+        positions: &[Position<'_>],
         max_bytes: usize,
+        deadline: Instant,
     ) -> Self {
-        let wanted = Wanted::list(partitions.iter().map(|(topic, index, _)| (*topic, *index)));
-        let reads =
-            wanted.into_iter().zip(partitions).map(|(wanted, (_, _, offset))| PartitionRead {
-                wanted,
-                offset: *offset,
-                topic_id: 0,
-                replica: None,
-                is_out_of_range: false,
-                refusals: Refusals::default(),
-                outcome: None,
-            });
+        let wanted = Wanted::list(positions.iter().map(|it| (it.topic, it.partition)));
+        let reads = wanted.into_iter().zip(positions);
+        let reads = reads.map(|(wanted, position)| PartitionRead::new(wanted, position));
         let max_bytes = max_bytes.max(1);
-        Self { reading, reads: reads.collect(), max_bytes, budget: ReadBudget(max_bytes) }
+        let (reads, budget) = (reads.collect(), ReadBudget(max_bytes));
+        Self { reading, reads, max_bytes, budget, room: None, deadline }
     }
 
-    /// Waits for records until `until`, and for brokers until `deadline`.
-    pub(super) async fn run(
-        mut self,
-        until: Instant,
-        deadline: Instant,
-    ) -> Vec<Result<Fetched, ReadError>> {
+    /// Waits for records until `until`, and for brokers until the deadline.
+    pub(super) async fn run(mut self, until: Instant) -> Vec<Result<Fetched, ReadError>> {
+        let deadline = self.deadline;
         let Reading { cluster, metadata, config, .. } = self.reading;
         if let Err(closed) = cluster.check_open() {
             return self
@@ -104,7 +70,7 @@ impl<'a> Fetching<'a> {
         let (mut wait, mut failures) = (Duration::ZERO, 0);
         while !self.reads.is_empty() {
             let generation = metadata.generation();
-            let round = self.round(wait, deadline).await;
+            let round = self.round(wait).await;
             let now = Instant::now();
             let is_over = now >= until && self.reads.iter().all(|read| read.outcome.is_some());
             let is_closed = cluster.settings.shutdown.is_cancelled();
@@ -142,13 +108,14 @@ impl<'a> Fetching<'a> {
 
     /// Asks each leader once, all at the same time. Once one has given records, the others have
     /// little time left.
-    async fn round(&mut self, wait: Duration, deadline: Instant) -> Round {
+    async fn round(&mut self, wait: Duration) -> Round {
         let Reading { cluster, connections, .. } = self.reading;
-        let mut within = deadline.min(Instant::now() + wait + FETCH_PATIENCE);
+        let mut within = self.deadline.min(Instant::now() + wait + FETCH_PATIENCE);
         let era = cluster.era();
         let mut round = Round::default();
         let requests = self.route(&mut round);
         let mut waiting = requests.len();
+        cluster.settings.stats.fetch_requests.add(waiting);
         let (sender, mut replies) = mpsc::channel(waiting.max(1));
         let max_bytes = self.max_bytes / waiting.max(1);
         for ((broker, _), about) in requests {
@@ -169,7 +136,7 @@ impl<'a> Fetching<'a> {
             }
         }
         round.has_failed |= waiting > 0;
-        self.find_ends(deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
+        self.settle_doubts(&mut round).await;
         round
     }
 
@@ -190,6 +157,7 @@ impl<'a> Fetching<'a> {
                 continue;
             }
             read.topic_id = if id == 0 { read.topic_id } else { id };
+            read.leader_epoch = route.map_or(-1, |route| route.epoch);
             match read.replica.or(route.and_then(|route| route.leader)) {
                 Some(broker) => read.wanted.put(place, broker, &mut requests),
                 None => read.fail(Reason::NoLeader, round),
@@ -199,17 +167,15 @@ impl<'a> Fetching<'a> {
     }
 
     fn call(&self, about: &[usize], wait: Duration, max_bytes: usize) -> Fetch {
-        let (config, metadata) = (&self.reading.config, &self.reading.metadata);
+        let config = &self.reading.config;
         let reads = about.iter().filter_map(|place| self.reads.get(*place));
-        let partitions = reads.map(|read| {
-            let Wanted { topic, partition, .. } = &read.wanted;
-            FetchAsked {
-                topic: topic.clone(),
-                topic_id: read.topic_id,
-                partition: *partition,
-                epoch: metadata.read_route(topic, *partition).map_or(-1, |route| route.epoch),
-                offset: read.offset,
-            }
+        let partitions = reads.map(|read| FetchAsked {
+            topic: read.wanted.topic.clone(),
+            topic_id: read.topic_id,
+            partition: read.wanted.partition,
+            epoch: read.leader_epoch,
+            offset: read.offset,
+            last_epoch: read.epoch,
         });
         let max_bytes = max_bytes.clamp(1, config.fetch_bytes);
         Fetch {
@@ -242,6 +208,8 @@ impl<'a> Fetching<'a> {
                 return;
             }
         };
+        let bytes = answer.partitions.iter().map(|found| found.records.len()).sum();
+        self.reading.cluster.settings.stats.fetch_bytes.add(bytes);
         let mut found: Vec<_> = about.iter().map(|_| None).collect();
         for partition in answer.partitions {
             if let Some(place) = found.get_mut(partition.asked) {
@@ -250,7 +218,7 @@ impl<'a> Fetching<'a> {
         }
         let mut jobs = Vec::new();
         for (place, found) in about.into_iter().zip(found) {
-            jobs.extend(self.sort(place, found, era, round));
+            jobs.extend(self.sort(place, found, answer.compares_epochs, era, round));
         }
         self.read(jobs, round).await;
     }
@@ -260,6 +228,7 @@ impl<'a> Fetching<'a> {
         &mut self,
         place: usize,
         found: Option<FetchFound>,
+        compares_epochs: bool,
         era: u64,
         round: &mut Round,
     ) -> Option<Job> {
@@ -281,6 +250,15 @@ impl<'a> Fetching<'a> {
             read.on_code(found.code, round);
             return None;
         }
+        if let Some(end) = found.diverging {
+            read.on_epoch_end(end, round);
+            return None;
+        }
+        if !compares_epochs && read.may_be_truncated() {
+            // Whatever the answer has may be of another log.
+            read.doubt = Some(Doubt::Epoch);
+            return None;
+        }
         if let (Some(replica), None, true) = (found.replica, read.replica, found.records.is_empty())
         {
             read.replica = Some(replica);
@@ -293,146 +271,96 @@ impl<'a> Fetching<'a> {
         Some(Job { place, offset: read.offset, found, isolation })
     }
 
-    /// Reads what an answer has: many bytes in a thread, since decompressing them takes long.
+    /// Reads what an answer has. Most batches do not grow by much; those that do are read again when
+    /// there is memory for the largest.
     async fn read(&mut self, jobs: Vec<Job>, round: &mut Round) {
-        let bytes: usize = jobs.iter().map(|job| job.found.records.len()).sum();
-        let mut budget = self.budget;
-        let work = move || {
-            let run = |job: Job| {
-                let Job { place, offset, found, isolation } = job;
-                let records = found.records.clone();
-                (place, cursor::read(records, offset, isolation, &mut budget), found)
-            };
-            let done: Vec<_> = jobs.into_iter().map(run).collect();
-            (done, budget)
+        let limit = jobs.iter().map(Job::inflated_bytes).max().unwrap_or(0);
+        let grown = self.read_within(jobs, limit, round).await;
+        self.read_within(grown, INFLATED_BATCH_BYTES, round).await;
+    }
+
+    /// As [`Self::read`], for batches of up to `limit` bytes when they are decompressed; gives back
+    /// what has a larger one.
+    async fn read_within(&mut self, jobs: Vec<Job>, limit: usize, round: &mut Round) -> Vec<Job> {
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let permits = if self.budget.0 == 0 { 0 } else { limit };
+        let inflating = self.reading.connections.inflating.clone();
+        let room = inflating.acquire_many_owned(u32::try_from(permits).unwrap_or(u32::MAX));
+        let Ok(Ok(room)) = timeout_at(self.deadline, room).await else {
+            round.has_failed = true;
+            return Vec::new();
         };
-        let (done, budget) = if bytes <= COMPRESSED_INLINE_BYTES {
-            work()
+        let reading = JobsUnderWay { jobs, limit, budget: self.budget, room };
+        let bytes: usize = reading.jobs.iter().map(|job| job.found.records.len()).sum();
+        let done = if bytes.max(limit / INFLATION) <= COMPRESSED_INLINE_BYTES {
+            reading.work()
         } else {
-            let turn = self.reading.connections.inflating.clone().acquire_owned().await;
-            let done = spawn_blocking(work).await;
-            drop(turn);
-            match done {
+            // Whoever stops listening leaves the room to it until it has ended.
+            match spawn_blocking(|| reading.work()).await {
                 Ok(done) => done,
                 // The runtime shuts down.
                 Err(_) => {
                     round.has_failed = true;
-                    return;
+                    return Vec::new();
                 }
             }
         };
-        self.budget = budget;
+        self.budget = done.budget;
+        if self.budget.0 == 0 {
+            // The last record may be larger than what was left, and this is the last room we need.
+            self.room.get_or_insert(done.room);
+        }
         let level = self.reading.config.isolation;
-        for (place, given, found) in done {
-            if let Some(read) = self.reads.get_mut(place) {
-                read.settle(given, &found, level, round);
+        for (job, given) in done.done {
+            self.reading.cluster.settings.stats.records_read.add(given.records.len());
+            if let Some(read) = self.reads.get_mut(job.place) {
+                read.settle(given, &job.found, level, round);
             }
         }
+        done.grown
     }
 
-    /// Partitions whose offset is out of range: asks where their logs begin and end.
-    async fn find_ends(&mut self, deadline: Instant, round: &mut Round) {
-        let mut lost = Vec::new();
-        let mut partitions = Vec::new();
-        for (place, read) in self.reads.iter().enumerate().filter(|(_, it)| it.is_out_of_range) {
-            lost.push(place);
-            partitions.push((&*read.wanted.topic, read.wanted.partition));
+    /// Partitions whose position may not be in the log: asks about its epoch, and where the log begins
+    /// and ends.
+    async fn settle_doubts(&mut self, round: &mut Round) {
+        let deadline = self.deadline.min(Instant::now() + FETCH_PATIENCE);
+        let doubtful = self.places(|read| read.doubt.is_some() && read.epoch.is_some());
+        if !doubtful.is_empty() {
+            let reads = doubtful.iter().filter_map(|place| self.reads.get(*place));
+            let ends = epochs::ask(self.reading, reads, deadline).await;
+            for (place, end) in doubtful.into_iter().zip(ends) {
+                if let Some(read) = self.reads.get_mut(place) {
+                    read.on_epoch_answer(end, round);
+                }
+            }
         }
+        let lost = self.places(|read| read.doubt.is_some());
         if lost.is_empty() {
             return;
         }
+        let reads = lost.iter().filter_map(|place| self.reads.get(*place));
+        let partitions: Vec<_> =
+            reads.map(|read| (&*read.wanted.topic, read.wanted.partition)).collect();
         let starts = Listing::new(self.reading, &partitions, At::Earliest).run(deadline).await;
         let ends = Listing::new(self.reading, &partitions, At::Latest).run(deadline).await;
         for (place, ends) in lost.into_iter().zip(starts.into_iter().zip(ends)) {
             let Some(read) = self.reads.get_mut(place) else { continue };
-            read.is_out_of_range = false;
             match ends {
-                (Ok(log_start), Ok(log_end)) => {
-                    // A replica that has just become leader may have had less to tell.
-                    if (log_start..=log_end).contains(&read.offset) {
-                        read.fail(Reason::of_code(OFFSET_OUT_OF_RANGE), round);
-                    } else {
-                        read.outcome = Some(Err(ReadError::OutOfRange { log_start, log_end }));
-                    }
+                (Ok((log_start, _)), Ok((log_end, _))) => {
+                    read.on_ends(log_start, log_end, round);
                 }
-                (Err(reason), _) | (_, Err(reason)) => {
-                    read.fail(reason, round);
-                }
+                (Err(reason), _) | (_, Err(reason)) => read.fail(reason, round),
             }
         }
     }
-}
 
-impl PartitionRead {
-    /// Whether nothing can change what is known.
-    fn is_settled(&self) -> bool {
-        matches!(self.outcome, Some(Err(_)))
-    }
-
-    fn on_code(&mut self, code: i16, round: &mut Round) {
-        if self.replica.is_some() {
-            // Its log may be behind. The leader decides.
-            self.fail(Reason::of_code(code), round);
-        } else if reaction(code) == Reaction::OutOfRange {
-            self.is_out_of_range = true;
-        } else if let Some(reason) = self.refusals.on_code(code, Instant::now()) {
-            self.outcome = Some(Err(failed(reason)));
-        } else {
-            round.has_failed = true;
-        }
-    }
-
-    fn fail(&mut self, reason: Reason, round: &mut Round) {
-        self.replica = None;
-        self.refusals.on_failure(reason);
-        round.has_failed = true;
-    }
-
-    fn settle(
-        &mut self,
-        given: Yield,
-        found: &FetchFound,
-        level: IsolationLevel,
-        round: &mut Round,
-    ) {
-        let Yield { records, next_offset, error } = given;
-        if let (Some(error), true) = (error, records.is_empty()) {
-            self.outcome = Some(Err(error));
-            return;
-        }
-        // A fault behind records is met again at its offset, when they have been taken.
-        let has_moved = next_offset > self.offset;
-        round.has_moved |= has_moved;
-        // A broker that gives bytes and no whole batch would do so again at once.
-        round.has_failed |= !has_moved && !found.records.is_empty();
-        self.offset = next_offset;
-        let log_end = match level {
-            IsolationLevel::ReadUncommitted => found.high_watermark,
-            IsolationLevel::ReadCommitted => found.last_stable,
-        };
-        self.outcome = Some(Ok(Fetched {
-            records,
-            next_offset,
-            log_start: Some(found.log_start).filter(|offset| *offset >= 0),
-            log_end,
-            topic_id: Some(self.topic_id).filter(|id| *id != 0),
-        }));
+    fn places(&self, which: impl Fn(&PartitionRead) -> bool) -> Vec<usize> {
+        let reads = self.reads.iter().enumerate();
+        reads.filter(|(_, read)| which(read)).map(|(place, _)| place).collect()
     }
 }
-
-/// What a reader is to do about it.
-fn failed(reason: Reason) -> ReadError {
-    match reason {
-        Reason::DeadlineExceeded { .. }
-        | Reason::NoLeader
-        | Reason::Unreachable(_)
-        | Reason::NoAnswer(_)
-        | Reason::Closed => ReadError::Unavailable(reason),
-        _ => ReadError::Refused(reason),
-    }
-}
-
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// Even who wants no waiting must not ask a broker as fast as it answers.
 const LEAST_WAIT: Duration = Duration::from_millis(1);

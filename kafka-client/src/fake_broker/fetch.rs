@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
-    AbortedTransaction, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, ProducerId};
 
 use super::faults::{Fault, Trace};
 use super::log::Read;
 use super::state::{ClusterState, FakePartition};
-use crate::record_batch::BatchHeader;
 
 /// A Fetch request at a broker.
 pub(super) struct Fetch<'a> {
@@ -200,19 +200,33 @@ impl Fetch<'_> {
         partition: &'a FakePartition,
         asked: &FetchPartition,
     ) -> Result<(&'a FakePartition, Read), i16> {
-        let (partition, mut read) = budget.read(partition, asked)?;
-        if self.preferred(partition).is_some() {
-            read = Read { is_cut: true, ..Read::default() };
+        if let Some(diverging) = self.diverging(partition, asked)? {
+            let read = Read { is_cut: true, diverging: Some(diverging), ..Read::default() };
+            return Ok((partition, read));
         }
-        if self.is_committed() {
-            let stable = partition.log.last_stable();
-            let is_stable = |batch: &Bytes| {
-                BatchHeader::parse(batch).is_ok_and(|header| header.base_offset < stable)
-            };
-            read.batches.retain(is_stable);
-            read.bytes = read.batches.iter().map(Bytes::len).sum();
+        let log = &partition.log;
+        let until = if self.is_committed() { log.last_stable() } else { log.end() };
+        let read = budget.read(partition, asked, until)?;
+        if self.preferred(partition).is_some() {
+            return Ok((partition, Read { is_cut: true, ..Read::default() }));
         }
         Ok((partition, read))
+    }
+
+    /// The end of the epoch of the record before the offset that is asked for, if the log has another
+    /// one there (KIP-595); or the code of the refusal.
+    fn diverging(
+        &self,
+        partition: &FakePartition,
+        asked: &FetchPartition,
+    ) -> Result<Option<(i32, i64)>, i16> {
+        let epoch = asked.last_fetched_epoch;
+        if epoch < 0 {
+            return Ok(None);
+        }
+        let end = partition.log.epoch_end(epoch, partition.leadership.now().epoch);
+        let (found, offset) = end.ok_or(OFFSET_OUT_OF_RANGE)?;
+        Ok(Some((found, offset)).filter(|_| found < epoch || offset < asked.fetch_offset))
     }
 
     fn told(
@@ -242,23 +256,31 @@ impl Fetch<'_> {
             });
             aborted.collect()
         });
+        let answer = match read.diverging {
+            Some((epoch, end_offset)) => {
+                let end = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
+                answer.with_diverging_epoch(end)
+            }
+            None => answer,
+        };
         (answer.with_aborted_transactions(aborted), read.batches)
     }
 }
 
 impl ByteBudget {
-    /// Reads as much as there is budget for, and takes it off.
-    fn read<'a>(
+    /// Reads as much as there is budget for, up to an offset, and takes it off.
+    fn read(
         &mut self,
-        partition: &'a FakePartition,
+        partition: &FakePartition,
         asked: &FetchPartition,
-    ) -> Result<(&'a FakePartition, Read), i16> {
+        until: i64,
+    ) -> Result<Read, i16> {
         let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(self.bytes);
-        let read = partition.log.read(asked.fetch_offset, most, self.takes_one);
+        let read = partition.log.read(asked.fetch_offset, until, most, self.takes_one);
         let read = read.ok_or(OFFSET_OUT_OF_RANGE)?;
         self.bytes = self.bytes.saturating_sub(read.bytes);
         self.takes_one &= read.batches.is_empty();
-        Ok((partition, read))
+        Ok(read)
     }
 }
 
