@@ -6,6 +6,7 @@
 
 mod chain;
 mod compile;
+mod compiled;
 mod convert;
 mod cost;
 mod evaluate;
@@ -16,19 +17,19 @@ mod node;
 mod operators;
 mod pattern;
 mod record;
+mod record_input;
 mod results;
 mod strings;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use compiled::{Expression, ExpressionError};
 pub use input::Input;
-pub use record::{Client, NewValue, RecordExpression, RecordInput, RecordParts};
+pub use record::{NewValue, RecordExpression};
+pub use record_input::{Client, RecordInput, RecordParts};
 
 use crate::format::message::Message;
-use compile::{Bounds, Names};
-use evaluate::{Evaluation, Variables};
-use node::Node;
 
 /// The expressions of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,87 +44,6 @@ pub struct Expressions {
     pub partition: Option<Expression>,
     /// `record_headers_expression`.
     pub headers: Option<Expression>,
-}
-
-/// A compiled expression.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Expression {
-    field: &'static str,
-    source: String,
-    node: Node,
-    uses: Uses,
-}
-
-// A number that is written down is never NaN.
-impl Eq for Expression {}
-
-/// What an expression names that costs something to have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Uses {
-    message: bool,
-    source: bool,
-    headers: bool,
-    client: bool,
-}
-
-/// Why an expression does not compile, or has no result for a request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {reason}")]
-pub struct ExpressionError {
-    /// The configuration's field.
-    pub field: &'static str,
-    /// What is wrong, at which line and column, or what the request has otherwise than the
-    /// expression expects.
-    pub reason: String,
-}
-
-impl Expression {
-    /// Compiles the expression of a configuration's field.
-    ///
-    /// # Errors
-    /// The field, and what is wrong at which line and column.
-    pub fn compile(field: &'static str, source: &str) -> Result<Self, ExpressionError> {
-        Self::compile_over(field, source, Names::Request, Bounds::CONFIGURED)
-    }
-
-    fn compile_over(
-        field: &'static str,
-        source: &str,
-        names: Names,
-        bounds: Bounds,
-    ) -> Result<Self, ExpressionError> {
-        match compile::compile(source, names, bounds) {
-            Ok((node, uses)) => Ok(Self { field, source: source.to_owned(), node, uses }),
-            Err(reason) => Err(ExpressionError { field, reason }),
-        }
-    }
-
-    /// The text of the expression.
-    #[must_use]
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
-    /// Evaluates it and takes its result.
-    fn result<'a, T>(
-        &'a self,
-        input: &Input<'a>,
-        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::EvaluationError>,
-    ) -> Result<T, ExpressionError> {
-        self.result_over(Variables::Request(input), take)
-    }
-
-    fn result_over<'a, T>(
-        &'a self,
-        variables: Variables<'a, '_>,
-        take: impl Fn(value::Value<'a>, &mut cost::Budget) -> Result<T, cost::EvaluationError>,
-    ) -> Result<T, ExpressionError> {
-        let mut evaluation = Evaluation::new(variables);
-        let value = evaluation.value(&self.node);
-        value
-            .and_then(|value| take(value, &mut evaluation.budget))
-            .map_err(|fault| ExpressionError { field: self.field, reason: fault.to_string() })
-    }
 }
 
 impl Expressions {
@@ -163,12 +83,12 @@ impl Expressions {
     /// Whether one of them names `message`.
     #[must_use]
     pub fn use_message(&self) -> bool {
-        self.all().any(|expression| expression.uses.message)
+        self.all().any(|expression| expression.uses().message)
     }
 
     /// Whether one of them names `source`.
     #[must_use]
     pub fn use_source(&self) -> bool {
-        self.all().any(|expression| expression.uses.source)
+        self.all().any(|expression| expression.uses().source)
     }
 }

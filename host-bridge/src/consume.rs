@@ -17,6 +17,7 @@ mod positions;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod refusal;
+pub(crate) mod select;
 pub(crate) mod selection;
 pub(crate) mod serve;
 mod sse;

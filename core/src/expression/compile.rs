@@ -6,10 +6,9 @@ use cel::common::ast::{
 };
 use cel::parser::PrattParser;
 
-use super::Uses;
 use super::chain;
 use super::functions::{Function, Style};
-use super::node::{Field, Fold, Literal, Loop, Node, Part, Variable};
+use super::node::{Field, Fold, Literal, Loop, Node, Part, Uses, Variable};
 use super::pattern::Pattern;
 use super::value::TYPES;
 use crate::limits::{

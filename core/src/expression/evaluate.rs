@@ -6,7 +6,7 @@ use super::cost::{Budget, EvaluationError};
 use super::input::Input;
 use super::node::{Fold, Loop, Node, Variable};
 use super::operators;
-use super::record::RecordInput;
+use super::record_input::RecordInput;
 use super::value::{Key, Map, Repeats, Value};
 
 /// What an expression is evaluated over.

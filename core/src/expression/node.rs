@@ -23,6 +23,15 @@ pub(super) enum Node {
     Call(Function, Vec<Node>),
 }
 
+/// What an expression names that costs something to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Uses {
+    pub(super) message: bool,
+    pub(super) source: bool,
+    pub(super) headers: bool,
+    pub(super) client: bool,
+}
+
 /// What is known of a request or of a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Variable {

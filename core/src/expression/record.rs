@@ -1,61 +1,17 @@
 //! Expressions over a record that is read: who gets it, and what readers get in place of its value.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::compile::{Bounds, Names};
-use super::cost::{Budget, EvaluationError};
+use super::compiled::{Expression, ExpressionError};
 use super::evaluate::Variables;
-use super::node::Part;
-use super::value::{Key, Map, RcCow, Repeats, Value};
-use super::{Expression, ExpressionError, json, results};
+use super::record_input::RecordInput;
+use super::results;
+use super::value::Value;
 
 /// A compiled expression over a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordExpression(Expression);
-
-/// What an expression sees of a record.
-#[derive(Debug, Clone, Default)]
-pub struct RecordParts<'a> {
-    /// `topic`
-    pub topic: &'a str,
-    /// `partition`
-    pub partition: i32,
-    /// `offset`
-    pub offset: i64,
-    /// `timestamp`, in ms since 1970-01-01 UTC
-    pub timestamp_ms: i64,
-    /// `key`: null, text, or bytes where it is not UTF-8
-    pub key: Option<&'a [u8]>,
-    /// `value`: as `key`, or what its JSON says
-    pub value: Option<&'a [u8]>,
-    /// Whether `value` is JSON.
-    pub is_json: bool,
-    /// `headers`: a list of values by name. Needed only where [`RecordExpression::uses_headers`].
-    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
-    /// `client`
-    pub client: Client<'a>,
-}
-
-/// The variables of one record's expressions.
-#[derive(Debug)]
-pub struct RecordInput<'a> {
-    record: RecordParts<'a>,
-    read: OnceCell<Result<Value<'a>, EvaluationError>>,
-}
-
-/// Who reads, as the gateway says; what it does not say is not there, and asking for it fails.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Client<'a> {
-    /// `client.id`
-    pub id: Option<&'a str>,
-    /// `client.consumer`
-    pub consumer: Option<&'a str>,
-    /// `client.attrs`, as JSON
-    pub attrs: Option<&'a str>,
-}
 
 /// What an expression makes of a record's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,104 +61,20 @@ impl RecordExpression {
     /// Whether it names `headers`.
     #[must_use]
     pub fn uses_headers(&self) -> bool {
-        self.0.uses.headers
+        self.0.uses().headers
     }
 
     /// Whether it names `client`: its result is another for each reader.
     #[must_use]
     pub fn uses_client(&self) -> bool {
-        self.0.uses.client
+        self.0.uses().client
     }
 }
-
-impl<'a> RecordInput<'a> {
-    /// Over these parts.
-    #[must_use]
-    pub fn new(record: RecordParts<'a>) -> Self {
-        Self { record, read: OnceCell::new() }
-    }
-
-    pub(super) fn part(
-        &self,
-        part: Part,
-        budget: &mut Budget,
-    ) -> Result<Value<'a>, EvaluationError> {
-        Ok(match part {
-            Part::Topic => Value::String(RcCow::Borrowed(self.record.topic)),
-            Part::Partition => Value::Int(self.record.partition.into()),
-            Part::Offset => Value::Int(self.record.offset),
-            Part::Timestamp => Value::Int(self.record.timestamp_ms),
-            Part::Key => text_or_bytes(self.record.key, budget)?,
-            Part::Value if self.record.is_json => self.json(budget)?,
-            Part::Value => text_or_bytes(self.record.value, budget)?,
-            Part::Headers => self.headers(budget)?,
-            Part::Client => self.record.client.value()?,
-        })
-    }
-
-    /// Read once, also where it is no JSON: `||` may ask for it again and again.
-    fn json(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
-        let Some(value) = self.record.value else { return Ok(Value::Null) };
-        budget.pay_bytes(value.len())?;
-        self.read.get_or_init(|| json::read("value", value)).clone()
-    }
-
-    fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
-        let mut lists: BTreeMap<Cow<'a, str>, Vec<Value<'a>>> = BTreeMap::new();
-        for (name, value) in &self.record.headers {
-            budget.pay(1)?;
-            budget.pay_bytes(name.len() * SORTING)?;
-            let value = text_or_bytes(*value, budget)?;
-            lists.entry(String::from_utf8_lossy(name)).or_default().push(value);
-        }
-        let list = |(name, values)| (key(name), Value::list(values));
-        Ok(map(lists.into_iter().map(list).collect()))
-    }
-}
-
-impl<'a> Client<'a> {
-    fn value(self) -> Result<Value<'a>, EvaluationError> {
-        let text = |text| Value::String(RcCow::Borrowed(text));
-        let attrs = self.attrs.map(|attrs| json::read("client.attrs", attrs.as_bytes()));
-        let parts = [
-            ("id", self.id.map(text)),
-            ("consumer", self.consumer.map(text)),
-            ("attrs", attrs.transpose()?),
-        ];
-        let said = |(name, value): (&'static str, Option<_>)| Some((key(name.into()), value?));
-        Ok(map(parts.into_iter().filter_map(said).collect()))
-    }
-}
-
-fn text_or_bytes<'a>(
-    bytes: Option<&'a [u8]>,
-    budget: &mut Budget,
-) -> Result<Value<'a>, EvaluationError> {
-    let Some(bytes) = bytes else { return Ok(Value::Null) };
-    budget.pay_bytes(bytes.len())?;
-    Ok(match std::str::from_utf8(bytes) {
-        Ok(text) => Value::String(RcCow::Borrowed(text)),
-        Err(_) => Value::Bytes(RcCow::Borrowed(bytes)),
-    })
-}
-
-fn key(name: Cow<'_, str>) -> Key<'_> {
-    Key::String(match name {
-        Cow::Borrowed(name) => RcCow::Borrowed(name),
-        Cow::Owned(name) => RcCow::Owned(Rc::new(name)),
-    })
-}
-
-fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
-    Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
-}
-
-/// A name is compared with about this many others before it has its place.
-const SORTING: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{Client, RecordParts};
 
     fn input<'a>() -> RecordParts<'a> {
         RecordParts {

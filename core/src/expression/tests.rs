@@ -4,8 +4,9 @@
 use cel::objects::Key as CelKey;
 use proptest::prelude::*;
 
+use super::compile::{Bounds, Names};
 use super::cost::Budget;
-use super::evaluate::Evaluation;
+use super::evaluate::{Evaluation, Variables};
 use super::value::{Key, Value};
 use super::*;
 use crate::format::{MessageFormat, encode, kong};
@@ -56,7 +57,7 @@ fn evaluate(source: &str, request: &Request) -> (Result<String, String>, usize) 
     let input = Input::new(request, kong.as_deref(), 951_782_400_001);
     let mut evaluation = Evaluation::new(Variables::Request(&input));
     let mut text = Vec::new();
-    let value = evaluation.value(&expression.node);
+    let value = evaluation.value(expression.node());
     let written = value.and_then(|value| json::write(&value, &mut text, &mut evaluation.budget));
     let result = written.map(|()| String::from_utf8(text).unwrap()).map_err(|f| f.to_string());
     (result, evaluation.budget.spent())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_client::{Client, Outcome, ProducerConfig, Reason, Record};
 use tokio::sync::OnceCell;
 
-use super::selection::Placed;
+use super::select::Placed;
 
 /// The dead-letter topic of a feed.
 pub(crate) struct DeadLetters {

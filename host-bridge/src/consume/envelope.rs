@@ -10,8 +10,8 @@ use kafka_client::StoredRecord;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::feeds::{Deserializer, Feed};
-use super::selection::Selected;
+use super::feeds::Feed;
+use super::selection::{Deserializer, Selected};
 
 /// A record of the log.
 #[derive(Debug, Clone, Copy)]

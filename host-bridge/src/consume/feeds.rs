@@ -9,7 +9,7 @@ use kafka_upstream_core::expression::RecordExpression;
 use crate::config::{ConfigError, Listen, field};
 
 use super::cursor::is_topic;
-use super::selection::{OnDecodeError, Selection};
+use super::selection::{Deserializer, OnDecodeError, Selection};
 
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,14 +105,6 @@ impl Reset {
             Self::None => "none",
         }
     }
-}
-
-/// What keys or values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deserializer {
-    /// Bytes: text where they are UTF-8.
-    Noop,
-    Json,
 }
 
 impl Feeds {

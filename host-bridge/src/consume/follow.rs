@@ -83,6 +83,12 @@ struct Found {
     retry_at: Option<Instant>,
 }
 
+impl Found {
+    fn look_again_at(&mut self, at: Instant) {
+        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
 impl Follower {
     /// # Errors
     /// As [`FeedReader::open`].
@@ -292,7 +298,7 @@ impl Follower {
             let Some(next) = place.next() else {
                 match retry_at {
                     None => found.without_offset.push(index),
-                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                    Some(at) => found.look_again_at(at),
                 }
                 return;
             };
@@ -306,19 +312,18 @@ impl Follower {
                 }
             };
             match look {
-                // What is to go to the dead-letter topic, which does not take it now.
-                Look::Here(_) if retry_at.is_some() => {
-                    found.retry_at = found.retry_at.into_iter().chain(retry_at).min();
-                }
-                Look::Here(segment) => {
-                    let at = segment.place_of(next);
-                    if at < segment.records.len() {
+                Look::Here(segment) => match (segment.place_of(next), retry_at) {
+                    // What is to go to the dead-letter topic, which does not take it now.
+                    (_, Some(at)) => found.look_again_at(at),
+                    (at, None) if at < segment.records.len() => {
                         let end = segment.records.len();
                         return found.portions.push(Portion { place: index, segment, at, end });
                     }
-                    self.at.move_to(index, segment.next, segment.epoch);
-                    continue;
-                }
+                    _ => {
+                        self.at.move_to(index, segment.next, segment.epoch);
+                        continue;
+                    }
+                },
                 Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
                 Look::End => found.at_end += 1,
                 Look::Failing => {
@@ -331,7 +336,7 @@ impl Follower {
                 Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
                 Look::Behind | Look::BeingRead => match retry_at {
                     None => found.behind.push(index),
-                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                    Some(at) => found.look_again_at(at),
                 },
             }
             return;

@@ -15,7 +15,8 @@ use super::dead_letters::DeadLetters;
 use super::feeds::Feed;
 use super::hub::Hub;
 use super::refusal::{Code, Refusal};
-use super::selection::{Identity, Placed, Selected};
+use super::select::Placed;
+use super::selection::{Identity, Selected};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::topic_log::{Segment, Stored};
 use crate::clock::now_ms;
@@ -96,7 +97,7 @@ impl FeedReader {
     pub(crate) fn select(&self, topic: &str, partition: i32, stored: &Stored) -> Selected {
         let placed = Placed { topic, partition, record: &stored.record };
         let selected = self.select_for_all(placed, stored);
-        let passes = |filter| self.feed.holds(filter, placed, self.identity.as_client());
+        let passes = |filter| placed.holds(filter, &self.feed, self.identity.as_client());
         match &self.filter {
             Some(filter) if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) => {
                 // What it cannot tell is not for this reader.
@@ -111,7 +112,7 @@ impl FeedReader {
         if selection.takes_all() {
             return Selected::Whole;
         }
-        let select = || match self.feed.select(placed, self.identity.as_client()) {
+        let select = || match placed.select(&self.feed, self.identity.as_client()) {
             Selected::Value { bytes: Some(bytes), deserializer } => {
                 let held = self.hub.resources.memory.hold(bytes.len());
                 Selected::Value { bytes: Some(held.keep(bytes)), deserializer }

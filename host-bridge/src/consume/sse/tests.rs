@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::consume::feeds::{Deserializer, Sse};
-use crate::consume::selection::Selected;
+use crate::consume::feeds::Sse;
+use crate::consume::selection::{Deserializer, Selected};
 
 fn feed(data: Data, comments: bool) -> Feed {
     let feed = Feed::of_topics(&["orders"]);

@@ -7,6 +7,7 @@ use crate::consume::feeds::Feed;
 use crate::consume::fixture::{Fixture, WITHIN};
 use crate::consume::follow::Follower;
 use crate::consume::refusal::Code;
+use crate::consume::selection::Selection;
 use crate::consume::start::{Given, Start};
 
 fn expression(source: &str) -> Option<RecordExpression> {
