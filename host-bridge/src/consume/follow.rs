@@ -83,6 +83,13 @@ struct Found {
     retry_at: Option<Instant>,
 }
 
+impl Found {
+    /// A place is looked at again then.
+    fn wait_for(&mut self, retry_at: Option<Instant>) {
+        self.retry_at = self.retry_at.into_iter().chain(retry_at).min();
+    }
+}
+
 impl Follower {
     /// # Errors
     /// As [`FeedReader::open`].
@@ -292,7 +299,7 @@ impl Follower {
             let Some(next) = place.next() else {
                 match retry_at {
                     None => found.without_offset.push(index),
-                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                    at => found.wait_for(at),
                 }
                 return;
             };
@@ -307,9 +314,7 @@ impl Follower {
             };
             match look {
                 // What is to go to the dead-letter topic, which does not take it now.
-                Look::Here(_) if retry_at.is_some() => {
-                    found.retry_at = found.retry_at.into_iter().chain(retry_at).min();
-                }
+                Look::Here(_) if retry_at.is_some() => found.wait_for(retry_at),
                 Look::Here(segment) => {
                     let at = segment.place_of(next);
                     if at < segment.records.len() {
@@ -331,7 +336,7 @@ impl Follower {
                 Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
                 Look::Behind | Look::BeingRead => match retry_at {
                     None => found.behind.push(index),
-                    at => found.retry_at = found.retry_at.into_iter().chain(at).min(),
+                    at => found.wait_for(at),
                 },
             }
             return;
