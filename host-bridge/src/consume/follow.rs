@@ -84,8 +84,9 @@ struct Found {
 }
 
 impl Found {
-    fn look_again_at(&mut self, at: Instant) {
-        self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+    /// A place is looked at again then.
+    fn wait_for(&mut self, retry_at: Option<Instant>) {
+        self.retry_at = self.retry_at.into_iter().chain(retry_at).min();
     }
 }
 
@@ -298,7 +299,7 @@ impl Follower {
             let Some(next) = place.next() else {
                 match retry_at {
                     None => found.without_offset.push(index),
-                    Some(at) => found.look_again_at(at),
+                    at => found.wait_for(at),
                 }
                 return;
             };
@@ -312,18 +313,17 @@ impl Follower {
                 }
             };
             match look {
-                Look::Here(segment) => match (segment.place_of(next), retry_at) {
-                    // What is to go to the dead-letter topic, which does not take it now.
-                    (_, Some(at)) => found.look_again_at(at),
-                    (at, None) if at < segment.records.len() => {
+                // What is to go to the dead-letter topic, which does not take it now.
+                Look::Here(_) if retry_at.is_some() => found.wait_for(retry_at),
+                Look::Here(segment) => {
+                    let at = segment.place_of(next);
+                    if at < segment.records.len() {
                         let end = segment.records.len();
                         return found.portions.push(Portion { place: index, segment, at, end });
                     }
-                    _ => {
-                        self.at.move_to(index, segment.next, segment.epoch);
-                        continue;
-                    }
-                },
+                    self.at.move_to(index, segment.next, segment.epoch);
+                    continue;
+                }
                 Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
                 Look::End => found.at_end += 1,
                 Look::Failing => {
@@ -336,7 +336,7 @@ impl Follower {
                 Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
                 Look::Behind | Look::BeingRead => match retry_at {
                     None => found.behind.push(index),
-                    Some(at) => found.look_again_at(at),
+                    at => found.wait_for(at),
                 },
             }
             return;
