@@ -330,7 +330,9 @@ async fn lag(feeds: &Feeds, position: Option<&str>) -> anyhow::Result<i64> {
 fn offsets(id: &str) -> anyhow::Result<[i64; 3]> {
     let (_, pairs) = id.trim_end_matches(';').split_once('@').context("a cursor")?;
     let offsets = pairs.split(',').map(|pair| {
-        let (_, offset) = pair.split_once('#').context("a pair")?;
+        let (_, position) = pair.split_once('#').context("a pair")?;
+        // Behind it may be a leader epoch.
+        let offset = position.split('.').next().unwrap_or_default();
         Ok(offset.parse()?)
     });
     let offsets: Vec<i64> = offsets.collect::<anyhow::Result<_>>()?;

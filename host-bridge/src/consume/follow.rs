@@ -329,8 +329,7 @@ impl Follower {
                 Look::Failing => {
                     found.at_end += 1;
                     found.failing += 1;
-                    let name = &followed.topic.log.name;
-                    let message = format!("{name}: brokers do not answer");
+                    let message = format!("{}: brokers do not answer", followed.topic.log.name);
                     self.trouble = Some(Code::KafkaUnavailable.because(message));
                 }
                 Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
