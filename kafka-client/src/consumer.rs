@@ -5,6 +5,7 @@ mod connections;
 mod cursor;
 mod fetched;
 mod fetching;
+mod inflating;
 mod isolation;
 mod listing;
 mod reading;
@@ -123,8 +124,9 @@ impl Consumer {
     /// its first time for up to 5 s: see [`Consumer::partitions`].
     ///
     /// All records together take up to `max_bytes`, each with 128 bytes for what is around it, but
-    /// at least one record is given whatever its size. One batch is decompressed even beyond that, up
-    /// to its limit of 64 MiB. Partitions take turns at being the first that is read.
+    /// at least one record is given whatever its size. Batches of up to 64 MiB are decompressed, by all
+    /// readers of the client 128 MiB at a time; who waits in vain gets [`ReadError::Unavailable`].
+    /// Partitions take turns at being the first that is read.
     pub async fn fetch(
         &self,
         partitions: &[(&str, i32, i64)],
@@ -132,6 +134,7 @@ impl Consumer {
         wait: Duration,
     ) -> Vec<Result<Fetched, ReadError>> {
         let until = Instant::now() + wait;
-        Fetching::new(&self.reading, partitions, max_bytes).run(until, until + FETCH_PATIENCE).await
+        let deadline = until + FETCH_PATIENCE;
+        Fetching::new(&self.reading, partitions, max_bytes, deadline).run(until).await
     }
 }

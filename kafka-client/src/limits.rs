@@ -75,8 +75,12 @@ pub(crate) const FETCH_GATHERING: Duration = Duration::from_millis(50);
 /// look at the next one while a Fetch waits for records; more readers wait for a connection.
 pub(crate) const READER_CONNECTIONS: usize = 64;
 
-/// Answers whose batches are decompressed at a time, per client: each may take a batch's 64 MiB.
-pub(crate) const INFLATED_AT_A_TIME: usize = 2;
+/// Bytes that batches are decompressed to at a time, by all readers of a client: two of the largest.
+pub(crate) const INFLATING_BYTES: usize = 2 * INFLATED_BATCH_BYTES;
+
+/// How many times its size a batch may become before its reader waits for room for the largest one:
+/// text that repeats itself shrinks to a tenth or so.
+pub(crate) const INFLATION: usize = 16;
 
 /// Topics whose metadata and queues we keep. Names can come from HTTP clients.
 pub(crate) const TOPICS: usize = 10_000;
@@ -205,3 +209,4 @@ pub(crate) const FILES_LOOKED_AT: Duration = Duration::from_secs(10);
 const _: () = assert!(HANDSHAKE_FRAME_BYTES < FRAME_BYTES);
 const _: () = assert!(FETCH_BYTES_MOST < FRAME_BYTES);
 const _: () = assert!(PRODUCE_IN_FLIGHT < QUEUED_REQUESTS);
+const _: () = assert!(INFLATED_BATCH_BYTES <= INFLATING_BYTES);

@@ -54,9 +54,17 @@ pub fn decode(batch: &Bytes) -> Result<(BatchHeader, Records), BatchError> {
 /// As [`decode`]; [`BatchError::Inflated`] names the limit.
 pub fn decode_within(batch: &Bytes, limit: usize) -> Result<(BatchHeader, Records), BatchError> {
     let header = check(batch)?;
+    Ok((header, records(&header, batch, limit)?))
+}
+
+/// The records of a batch with this header, which was checked.
+pub(crate) fn records(
+    header: &BatchHeader,
+    batch: &Bytes,
+    limit: usize,
+) -> Result<Records, BatchError> {
     let body = batch.slice(HEADER_BYTES..header.total_bytes());
-    let body = compression::decode(header.codec(), &body, limit)?;
-    Ok((header, Records::new(&header, body)?))
+    Records::new(header, compression::decode(header.codec(), &body, limit)?)
 }
 
 /// The header of one whole batch whose checksum fits, without its records.

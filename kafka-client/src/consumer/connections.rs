@@ -12,7 +12,7 @@ use crate::calls::Call;
 use crate::cluster::Cluster;
 use crate::cluster::link::Link;
 use crate::error::Reason;
-use crate::limits::{INFLATED_AT_A_TIME, READER_CONNECTIONS};
+use crate::limits::{INFLATING_BYTES, READER_CONNECTIONS};
 use crate::lock::Lock;
 
 /// What all consumers of a client share. A broker does not look at the next request of a connection
@@ -21,7 +21,7 @@ use crate::lock::Lock;
 pub(crate) struct ReaderConnections {
     cluster: Arc<Cluster>,
     brokers: Lock<Brokers>,
-    /// Whoever decompresses an answer holds it.
+    /// A permit for each byte that batches may be decompressed to at a time.
     pub(super) inflating: Arc<Semaphore>,
     /// Grows with each fetch, so that partitions take turns at being the first.
     turns: AtomicUsize,
@@ -59,7 +59,7 @@ impl ReaderConnections {
         Arc::new(Self {
             cluster,
             brokers: Lock::default(),
-            inflating: Arc::new(Semaphore::new(INFLATED_AT_A_TIME)),
+            inflating: Arc::new(Semaphore::new(INFLATING_BYTES)),
             turns: AtomicUsize::new(0),
         })
     }

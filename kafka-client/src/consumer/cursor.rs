@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::fetched::ReadError;
 use super::isolation::{Isolation, Marker};
-use crate::limits::{HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::limits::{HEADER_OVERHEAD_BYTES, INFLATED_BATCH_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::record_batch::{self, BatchError, BatchHeader, Records, StoredRecord};
 
 /// What was made of an answer's batches.
@@ -22,12 +22,13 @@ pub(super) struct Yield {
 pub(super) struct ReadBudget(pub(super) usize);
 
 /// Reads `batches` from `offset` on, until the budget is spent. A last batch that is cut short is left
-/// for the next fetch.
+/// for the next fetch. `limit` is how many bytes one of them may be decompressed to.
 pub(super) fn read(
     batches: Bytes,
     offset: i64,
     mut isolation: Option<Isolation>,
     budget: &mut ReadBudget,
+    limit: usize,
 ) -> Yield {
     let mut cursor = Yield { next_offset: offset, ..Yield::default() };
     for batch in record_batch::batches(batches) {
@@ -41,7 +42,7 @@ pub(super) fn read(
                 break;
             }
         };
-        if let Err(error) = cursor.take(&batch, isolation.as_mut(), budget) {
+        if let Err(error) = cursor.take(&batch, isolation.as_mut(), budget, limit) {
             cursor.error = Some(error);
             break;
         }
@@ -55,6 +56,7 @@ impl Yield {
         batch: &Bytes,
         isolation: Option<&mut Isolation>,
         budget: &mut ReadBudget,
+        limit: usize,
     ) -> Result<(), ReadError> {
         let at = self.next_offset;
         // The checksum comes first: by a damaged header a position could move anywhere.
@@ -74,7 +76,10 @@ impl Yield {
         let marker = header.is_control().then(|| Marker::of(batch));
         let is_admitted = isolation.is_none_or(|isolation| isolation.admits(&header, marker));
         if marker.is_none() && is_admitted && behind > at {
-            let (_, records) = record_batch::decode(batch).map_err(|error| match error {
+            // What is not compressed is in memory already.
+            let limit = if header.codec() == 0 { INFLATED_BATCH_BYTES } else { limit };
+            let records = record_batch::records(&header, batch, limit);
+            let records = records.map_err(|error| match error {
                 BatchError::Inflated { limit } => {
                     ReadError::TooLarge { offset: at, next_offset: behind, limit }
                 }
@@ -89,8 +94,24 @@ impl Yield {
         Ok(())
     }
 
-    /// Gives the records at or behind the position; says whether that was all of them.
+    /// Gives the records at or behind the position; says whether that was all of them. Few of many
+    /// are copied, else they would keep the whole batch in memory.
     fn give(
+        &mut self,
+        header: &BatchHeader,
+        records: Records,
+        budget: &mut ReadBudget,
+    ) -> Result<bool, ReadError> {
+        let (first, bytes) = (self.records.len(), records.bytes());
+        let given = self.push(header, records, budget);
+        let new = self.records.get_mut(first..).unwrap_or_default();
+        if new.iter().map(size).sum::<usize>() < bytes / 2 {
+            new.iter_mut().for_each(|record| *record = record.detached());
+        }
+        given
+    }
+
+    fn push(
         &mut self,
         header: &BatchHeader,
         records: Records,
@@ -110,7 +131,7 @@ impl Yield {
             if budget.0 == 0 {
                 return Ok(false);
             }
-            budget.spend(&record);
+            budget.0 = budget.0.saturating_sub(size(&record));
             self.next_offset = record.offset.saturating_add(1);
             self.records.push(record);
         }
@@ -118,15 +139,13 @@ impl Yield {
     }
 }
 
-impl ReadBudget {
-    fn spend(&mut self, record: &StoredRecord) {
-        let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-        let header =
-            |(key, value): (Bytes, Option<Bytes>)| key.len() + size(&value) + HEADER_OVERHEAD_BYTES;
-        let headers = record.headers.iter().map(header).sum::<usize>();
-        let bytes = RECORD_OVERHEAD_BYTES + size(&record.key) + size(&record.value) + headers;
-        self.0 = self.0.saturating_sub(bytes);
-    }
+/// Bytes of a record, with what is around it.
+fn size(record: &StoredRecord) -> usize {
+    let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+    let header =
+        |(key, value): (Bytes, Option<Bytes>)| key.len() + size(&value) + HEADER_OVERHEAD_BYTES;
+    let headers = record.headers.iter().map(header).sum::<usize>();
+    RECORD_OVERHEAD_BYTES + size(&record.key) + size(&record.value) + headers
 }
 
 fn unreadable(offset: i64, next_offset: Option<i64>, error: BatchError) -> ReadError {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{Reaction, Refusals, reaction};
 use super::connections::{Question, Reply};
-use super::cursor::{self, ReadBudget, Yield};
+use super::cursor::{ReadBudget, Yield};
 use super::fetched::{Fetched, ReadError};
+use super::inflating::{Job, JobsUnderWay};
 use super::isolation::Isolation;
 use super::listing::{At, Listing};
 use super::reading::Reading;
@@ -18,7 +19,9 @@ use crate::backoff::random;
 use crate::calls::fetch::{Fetch, FetchAnswer, FetchAsked, FetchByName, FetchFound};
 use crate::config::IsolationLevel;
 use crate::error::Reason;
-use crate::limits::{COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE};
+use crate::limits::{
+    COMPRESSED_INLINE_BYTES, FETCH_GATHERING, FETCH_PATIENCE, INFLATED_BATCH_BYTES, INFLATION,
+};
 
 /// One call of [`Consumer::fetch`](crate::Consumer::fetch).
 pub(super) struct Fetching<'a> {
@@ -26,6 +29,9 @@ pub(super) struct Fetching<'a> {
     reads: Vec<PartitionRead>,
     max_bytes: usize,
     budget: ReadBudget,
+    /// Memory for decompressed batches, once the budget is spent.
+    room: Option<OwnedSemaphorePermit>,
+    deadline: Instant,
 }
 
 /// What is known of one partition's part.
@@ -53,19 +59,12 @@ struct Round {
     has_moved: bool,
 }
 
-/// What an answer has for one partition, and where it is read from.
-struct Job {
-    place: usize,
-    offset: i64,
-    found: FetchFound,
-    isolation: Option<Isolation>,
-}
-
 impl<'a> Fetching<'a> {
     pub(super) fn new(
         reading: &'a Reading,
         partitions: &[(&str, i32, i64)],
         max_bytes: usize,
+        deadline: Instant,
     ) -> Self {
         let wanted = Wanted::list(partitions.iter().map(|(topic, index, _)| (*topic, *index)));
         let reads =
@@ -79,15 +78,13 @@ impl<'a> Fetching<'a> {
                 outcome: None,
             });
         let max_bytes = max_bytes.max(1);
-        Self { reading, reads: reads.collect(), max_bytes, budget: ReadBudget(max_bytes) }
+        let (reads, budget) = (reads.collect(), ReadBudget(max_bytes));
+        Self { reading, reads, max_bytes, budget, room: None, deadline }
     }
 
-    /// Waits for records until `until`, and for brokers until `deadline`.
-    pub(super) async fn run(
-        mut self,
-        until: Instant,
-        deadline: Instant,
-    ) -> Vec<Result<Fetched, ReadError>> {
+    /// Waits for records until `until`, and for brokers until the deadline.
+    pub(super) async fn run(mut self, until: Instant) -> Vec<Result<Fetched, ReadError>> {
+        let deadline = self.deadline;
         let Reading { cluster, metadata, config, .. } = self.reading;
         if let Err(closed) = cluster.check_open() {
             return self
@@ -104,7 +101,7 @@ impl<'a> Fetching<'a> {
         let (mut wait, mut failures) = (Duration::ZERO, 0);
         while !self.reads.is_empty() {
             let generation = metadata.generation();
-            let round = self.round(wait, deadline).await;
+            let round = self.round(wait).await;
             let now = Instant::now();
             let is_over = now >= until && self.reads.iter().all(|read| read.outcome.is_some());
             let is_closed = cluster.settings.shutdown.is_cancelled();
@@ -142,9 +139,9 @@ impl<'a> Fetching<'a> {
 
     /// Asks each leader once, all at the same time. Once one has given records, the others have
     /// little time left.
-    async fn round(&mut self, wait: Duration, deadline: Instant) -> Round {
+    async fn round(&mut self, wait: Duration) -> Round {
         let Reading { cluster, connections, .. } = self.reading;
-        let mut within = deadline.min(Instant::now() + wait + FETCH_PATIENCE);
+        let mut within = self.deadline.min(Instant::now() + wait + FETCH_PATIENCE);
         let era = cluster.era();
         let mut round = Round::default();
         let requests = self.route(&mut round);
@@ -169,7 +166,7 @@ impl<'a> Fetching<'a> {
             }
         }
         round.has_failed |= waiting > 0;
-        self.find_ends(deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
+        self.find_ends(self.deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
         round
     }
 
@@ -293,41 +290,54 @@ impl<'a> Fetching<'a> {
         Some(Job { place, offset: read.offset, found, isolation })
     }
 
-    /// Reads what an answer has: many bytes in a thread, since decompressing them takes long.
+    /// Reads what an answer has. Most batches do not grow by much; those that do are read again when
+    /// there is memory for the largest.
     async fn read(&mut self, jobs: Vec<Job>, round: &mut Round) {
-        let bytes: usize = jobs.iter().map(|job| job.found.records.len()).sum();
-        let mut budget = self.budget;
-        let work = move || {
-            let run = |job: Job| {
-                let Job { place, offset, found, isolation } = job;
-                let records = found.records.clone();
-                (place, cursor::read(records, offset, isolation, &mut budget), found)
-            };
-            let done: Vec<_> = jobs.into_iter().map(run).collect();
-            (done, budget)
+        let limit = jobs.iter().map(Job::inflated_bytes).max().unwrap_or(0);
+        let grown = self.read_within(jobs, limit, round).await;
+        self.read_within(grown, INFLATED_BATCH_BYTES, round).await;
+    }
+
+    /// As [`Self::read`], for batches of up to `limit` bytes when they are decompressed; gives back
+    /// what has a larger one.
+    async fn read_within(&mut self, jobs: Vec<Job>, limit: usize, round: &mut Round) -> Vec<Job> {
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let permits = if self.budget.0 == 0 { 0 } else { limit };
+        let inflating = self.reading.connections.inflating.clone();
+        let room = inflating.acquire_many_owned(u32::try_from(permits).unwrap_or(u32::MAX));
+        let Ok(Ok(room)) = timeout_at(self.deadline, room).await else {
+            round.has_failed = true;
+            return Vec::new();
         };
-        let (done, budget) = if bytes <= COMPRESSED_INLINE_BYTES {
-            work()
+        let reading = JobsUnderWay { jobs, limit, budget: self.budget, room };
+        let bytes: usize = reading.jobs.iter().map(|job| job.found.records.len()).sum();
+        let done = if bytes.max(limit / INFLATION) <= COMPRESSED_INLINE_BYTES {
+            reading.work()
         } else {
-            let turn = self.reading.connections.inflating.clone().acquire_owned().await;
-            let done = spawn_blocking(work).await;
-            drop(turn);
-            match done {
+            // Whoever stops listening leaves the room to it until it has ended.
+            match spawn_blocking(|| reading.work()).await {
                 Ok(done) => done,
                 // The runtime shuts down.
                 Err(_) => {
                     round.has_failed = true;
-                    return;
+                    return Vec::new();
                 }
             }
         };
-        self.budget = budget;
+        self.budget = done.budget;
+        if self.budget.0 == 0 {
+            // The last record may be larger than what was left, and this is the last room we need.
+            self.room.get_or_insert(done.room);
+        }
         let level = self.reading.config.isolation;
-        for (place, given, found) in done {
-            if let Some(read) = self.reads.get_mut(place) {
-                read.settle(given, &found, level, round);
+        for (job, given) in done.done {
+            if let Some(read) = self.reads.get_mut(job.place) {
+                read.settle(given, &job.found, level, round);
             }
         }
+        done.grown
     }
 
     /// Partitions whose offset is out of range: asks where their logs begin and end.

@@ -8,7 +8,7 @@ use crate::calls::fetch::Aborted;
 use crate::record_batch::{self, BatchHeader};
 
 /// The transactions of one answer, while its batches are read in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Isolation {
     /// Those that have not begun yet, the next one last.
     ahead: Vec<Aborted>,
@@ -46,7 +46,8 @@ impl Marker {
     /// The key of the first record says it: a version and a type, of which 0 is an abort and 1 a commit.
     /// Compaction may have emptied the batch.
     pub(super) fn of(batch: &Bytes) -> Self {
-        let first = record_batch::decode(batch).ok().and_then(|(_, mut records)| records.next());
+        let decoded = record_batch::decode_within(batch, MARKER_BYTES).ok();
+        let first = decoded.and_then(|(_, mut records)| records.next());
         let key = first.and_then(Result::ok).and_then(|record| record.key);
         match key.as_deref() {
             Some([_, _, 0, 0, ..]) => Self::Abort,
@@ -54,3 +55,6 @@ impl Marker {
         }
     }
 }
+
+/// Bytes of a control batch's records: a marker has some 20, and brokers compress none.
+const MARKER_BYTES: usize = 4096;

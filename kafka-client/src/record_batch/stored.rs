@@ -55,6 +55,11 @@ impl Records {
         let left = counted("records", header.records, body.len(), SMALLEST_RECORD)?;
         Ok(Self { header: *header, rest: body, left })
     }
+
+    /// Bytes of those that were not read yet, decompressed.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl Iterator for Records {

@@ -133,7 +133,7 @@ fn a_damaged_header_moves_no_position() {
     let mut damaged = TestBatch::of(&[]).until(4).bytes().to_vec();
     // The last offset delta: by its own account the batch ends at a million.
     damaged[24] = 0x0f;
-    let given = cursor::read(damaged.into(), 0, None, &mut cursor::ReadBudget(MIB));
+    let given = cursor::read(damaged.into(), 0, None, &mut cursor::ReadBudget(MIB), 64 * MIB);
     assert_eq!(given.next_offset, 0);
     assert!(matches!(given.error, Some(ReadError::Unreadable { next_offset: None, .. })));
 }
@@ -145,7 +145,7 @@ fn a_batch_that_is_cut_short_at_the_end_is_left_for_the_next_fetch() {
     for cut in batches[0].len()..whole.len() {
         let mut budget = cursor::ReadBudget(MIB);
         let bytes = Bytes::copy_from_slice(&whole[..cut]);
-        let given = cursor::read(bytes, 0, None, &mut budget);
+        let given = cursor::read(bytes, 0, None, &mut budget, 64 * MIB);
         assert_eq!((given.records.len(), given.next_offset, given.error), (2, 2, None));
     }
 }
@@ -182,7 +182,7 @@ proptest! {
         };
         let read = |bytes: &[u8], isolation| {
             let bytes = Bytes::copy_from_slice(bytes);
-            cursor::read(bytes, offset, isolation, &mut cursor::ReadBudget(budget))
+            cursor::read(bytes, offset, isolation, &mut cursor::ReadBudget(budget), 64 * MIB)
         };
         for level in [None, isolation()] {
             let given = read(&bytes, level);
@@ -207,7 +207,7 @@ fn old_formats_can_be_stepped_over() {
     old[16] = 1;
     let read = |offset| {
         let batch = Bytes::copy_from_slice(&old);
-        cursor::read(batch, offset, None, &mut cursor::ReadBudget(MIB))
+        cursor::read(batch, offset, None, &mut cursor::ReadBudget(MIB), 64 * MIB)
     };
     let error = BatchError::UnsupportedMagic { magic: 1, offset: 4, next_offset: 5 };
     let error = ReadError::Unreadable { offset: 3, next_offset: Some(5), error };
@@ -219,7 +219,7 @@ fn old_formats_can_be_stepped_over() {
 fn records_are_slices_of_their_batch() {
     let batch = TestBatch::of(&[0, 1]).bytes();
     let range = batch.as_ptr_range();
-    let given = cursor::read(batch.clone(), 0, None, &mut cursor::ReadBudget(MIB));
+    let given = cursor::read(batch.clone(), 0, None, &mut cursor::ReadBudget(MIB), 64 * MIB);
     for record in given.records {
         assert!(range.contains(&record.value.unwrap().as_ptr()));
     }
