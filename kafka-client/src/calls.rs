@@ -1,6 +1,7 @@
 //! One API call each, all of the same shape: what is asked, and what the answer must look like.
 
 pub(crate) mod api_versions;
+pub(crate) mod epoch_ends;
 pub(crate) mod fetch;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
@@ -112,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::api_versions::AskVersions;
+    use super::epoch_ends::AskEpochEnds;
     use super::fetch::{Fetch, FetchByName};
     use super::init_producer_id::AskProducerId;
     use super::list_offsets::ListOffsets;
@@ -135,6 +137,7 @@ mod tests {
         survives(&Fetch::default(), bytes);
         survives(&FetchByName(Fetch::default()), bytes);
         survives(&ListOffsets::default(), bytes);
+        survives(&AskEpochEnds::default(), bytes);
         survives(&ChooseMechanism("PLAIN"), bytes);
         survives(&Prove(Bytes::new()), bytes);
     }

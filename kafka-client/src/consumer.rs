@@ -3,11 +3,14 @@
 mod answers;
 mod connections;
 mod cursor;
+mod epochs;
 mod fetched;
 mod fetching;
 mod inflating;
 mod isolation;
 mod listing;
+mod partition_read;
+mod position;
 mod reading;
 mod routing;
 #[cfg(test)]
@@ -27,6 +30,7 @@ pub use fetched::{Fetched, ReadError};
 use fetching::Fetching;
 pub use listing::At;
 use listing::Listing;
+pub use position::Position;
 pub(crate) use reading::Reading;
 
 /// Reads partitions of a cluster by offset, without a group. Cheap to clone; made by
@@ -111,11 +115,37 @@ impl Consumer {
         at: At,
         within: Duration,
     ) -> Vec<Result<i64, Reason>> {
+        let found = self.offsets_with_epochs(partitions, at, within).await;
+        found.into_iter().map(|found| found.map(|(offset, _)| offset)).collect()
+    }
+
+    /// As [`Consumer::offsets`], with a leader epoch for [`Position::epoch`] if the brokers give one.
+    pub async fn offsets_with_epochs(
+        &self,
+        partitions: &[(&str, i32)],
+        at: At,
+        within: Duration,
+    ) -> Vec<Result<(i64, Option<i32>), Reason>> {
         let deadline = Instant::now() + within;
         Listing::new(&self.reading, partitions, at).run(deadline).await
     }
 
-    /// Records of each of these partitions from an offset on, in their order; or why there are none.
+    /// Records of each of these partitions from an offset on, as [`Consumer::fetch_from`] of positions
+    /// without epochs: a log that was truncated is noticed only where its end is before the offset.
+    pub async fn fetch(
+        &self,
+        partitions: &[(&str, i32, i64)],
+        max_bytes: usize,
+        wait: Duration,
+    ) -> Vec<Result<Fetched, ReadError>> {
+        let positions = partitions.iter();
+        let positions: Vec<_> = positions
+            .map(|(topic, partition, offset)| Position::new(topic, *partition, *offset))
+            .collect();
+        self.fetch_from(&positions, max_bytes, wait).await
+    }
+
+    /// Records from each of these positions on, in their order; or why there are none.
     ///
     /// Returns as soon as one partition has records or an error that will not pass, else after
     /// `wait`; and no later than `wait` plus 2 s, whatever brokers do. Partitions that have nothing
@@ -127,14 +157,14 @@ impl Consumer {
     /// at least one record is given whatever its size. Batches of up to 64 MiB are decompressed, by all
     /// readers of the client 128 MiB at a time; who waits in vain gets [`ReadError::Unavailable`].
     /// Partitions take turns at being the first that is read.
-    pub async fn fetch(
+    pub async fn fetch_from(
         &self,
-        partitions: &[(&str, i32, i64)],
+        positions: &[Position<'_>],
         max_bytes: usize,
         wait: Duration,
     ) -> Vec<Result<Fetched, ReadError>> {
         let until = Instant::now() + wait;
         let deadline = until + FETCH_PATIENCE;
-        Fetching::new(&self.reading, partitions, max_bytes, deadline).run(until).await
+        Fetching::new(&self.reading, positions, max_bytes, deadline).run(until).await
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::calls::api_versions::AskVersions;
+use crate::calls::epoch_ends::AskEpochEnds;
 use crate::calls::fetch::{Fetch, FetchAsked};
 use crate::calls::init_producer_id::AskProducerId;
 use crate::calls::list_offsets::ListOffsets;
@@ -15,8 +16,8 @@ use crate::frame::Decoder;
 use crate::handshake::Handshake;
 use crate::limits;
 use crate::versions::{
-    API_VERSIONS, Api, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE, SASL_AUTHENTICATE,
-    SASL_HANDSHAKE,
+    API_VERSIONS, Api, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, OFFSET_FOR_LEADER_EPOCH,
+    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 
 /// How many times its bytes an answer may take when it is read.
@@ -39,7 +40,14 @@ pub struct Answers {
 impl Answers {
     /// The readers of all answers, in all versions that are spoken.
     pub fn all() -> Vec<Self> {
-        let work = [&PRODUCE, &FETCH, &LIST_OFFSETS, &METADATA, &INIT_PRODUCER_ID];
+        let work = [
+            &PRODUCE,
+            &FETCH,
+            &LIST_OFFSETS,
+            &OFFSET_FOR_LEADER_EPOCH,
+            &METADATA,
+            &INIT_PRODUCER_ID,
+        ];
         let handshake = [&API_VERSIONS, &SASL_HANDSHAKE, &SASL_AUTHENTICATE];
         handshake
             .into_iter()
@@ -69,6 +77,9 @@ impl Answers {
             key if key == PRODUCE.key => read(&Append::default(), self.version, frame),
             key if key == FETCH.key => read(&fetch(), self.version, frame),
             key if key == LIST_OFFSETS.key => read(&ListOffsets::default(), self.version, frame),
+            key if key == OFFSET_FOR_LEADER_EPOCH.key => {
+                read(&AskEpochEnds::default(), self.version, frame)
+            }
             key if key == SASL_HANDSHAKE.key => {
                 read(&ChooseMechanism("PLAIN"), self.version, frame)
             }
@@ -86,6 +97,7 @@ fn fetch() -> Fetch {
         partition: 0,
         epoch: -1,
         offset: 0,
+        last_epoch: None,
     };
     Fetch { partitions: (0..2).map(asked).collect(), ..Fetch::default() }
 }

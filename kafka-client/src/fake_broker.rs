@@ -8,7 +8,8 @@
 //!
 //! With [`FakeSettings::embedded`] and [`FakeCluster::listen`] it is a broker for a demonstration
 //! on one machine: producers write to it, and consumers read the record batches back as they were
-//! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch and SASL.
+//! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch,
+//! OffsetForLeaderEpoch and SASL.
 //!
 //! It is no Kafka broker:
 //!
@@ -27,6 +28,7 @@
 
 mod answers;
 mod dice;
+mod epochs;
 mod execute;
 mod faults;
 mod fetch;
@@ -54,8 +56,8 @@ pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
 pub use leadership::Leader;
 pub use requests::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
@@ -235,7 +237,8 @@ impl FakeCluster {
         }
     }
 
-    /// A partition loses every batch that reaches beyond `end`, as after an unclean election.
+    /// A partition loses every batch that reaches beyond `end`, as after an unclean election: a new
+    /// leader epoch begins there.
     pub fn truncate(&self, topic: &str, partition: i32, end: i64) {
         self.state.lock().truncate(topic, partition, end);
     }

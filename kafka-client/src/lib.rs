@@ -101,7 +101,7 @@ pub use config::{
     Acks, ClusterConfig, Config, ConsumerConfig, IsolationLevel, Partitioner, ProducerConfig,
     PropertyError, SaslLogin,
 };
-pub use consumer::{At, Consumer, Fetched, ReadError, TopicPartitions};
+pub use consumer::{At, Consumer, Fetched, Position, ReadError, TopicPartitions};
 pub use deadline::Deadline;
 pub use error::{Cause, NotReady, Reason};
 pub use metadata::TopicListing;

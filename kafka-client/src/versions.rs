@@ -25,6 +25,9 @@ pub(crate) const FETCH: Api = Api { most: 17, ..FETCH_BY_NAME };
 pub(crate) const FETCH_WITH_IDS: i16 = 13;
 pub(crate) const LIST_OFFSETS: Api =
     Api { key: 2, name: "ListOffsets", least: 2, most: 7, flexible: 6 };
+/// The first version that who may read a topic may ask (KIP-320).
+pub(crate) const OFFSET_FOR_LEADER_EPOCH: Api =
+    Api { key: 23, name: "OffsetForLeaderEpoch", least: 3, most: 4, flexible: 4 };
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
 pub(crate) const INIT_PRODUCER_ID: Api =
     Api { key: 22, name: "InitProducerId", least: 0, most: 4, flexible: 2 };

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName}
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
+use super::epoch_ends::EpochEnd;
 use super::produce::LeaderHint;
 use super::{Call, pause, take_message};
 use crate::frame::FrameWriter;
@@ -49,6 +50,9 @@ pub(crate) struct FetchAsked {
     /// The leader epoch that we know of; −1 if none.
     pub(crate) epoch: i32,
     pub(crate) offset: i64,
+    /// The leader epoch of the record before the offset, if it is known. Brokers compare it from
+    /// version 12 on (KIP-595).
+    pub(crate) last_epoch: Option<i32>,
 }
 
 /// As [`Fetch`], for topics without an id: those of clusters that were upgraded from before Kafka 2.8,
@@ -61,6 +65,8 @@ pub(crate) struct FetchByName(pub(crate) Fetch);
 pub(crate) struct FetchAnswer {
     /// 0 before version 7.
     pub(crate) code: i16,
+    /// Whether the broker has compared the epochs of the records before the offsets.
+    pub(crate) compares_epochs: bool,
     pub(crate) partitions: Vec<FetchFound>,
 }
 
@@ -78,6 +84,9 @@ pub(crate) struct FetchFound {
     pub(crate) log_start: i64,
     /// Transactions that were aborted and have records here; only under read_committed.
     pub(crate) aborted: Vec<Aborted>,
+    /// The log has other records before the offset than those of the epoch that was given, up to the
+    /// end of this epoch at least; there are no records then.
+    pub(crate) diverging: Option<EpochEnd>,
     /// Where to read instead (KIP-392).
     pub(crate) replica: Option<i32>,
     /// Where the leader is now (KIP-951).
@@ -142,6 +151,8 @@ const ANSWER: Struct = Struct {
 const EPOCHS_FROM: i16 = 9;
 /// The first version with racks.
 const RACKS_FROM: i16 = 11;
+/// The first version that compares the epoch of the record before the offset.
+const LAST_EPOCHS_FROM: i16 = 12;
 /// The last version with the id of a replica that fetches.
 const REPLICA_ID_UNTIL: i16 = 14;
 
@@ -189,7 +200,8 @@ impl Call for Fetch {
                 partitions.push(found(asked, partition, &nodes));
             }
         }
-        let answer = FetchAnswer { code: message.error_code, partitions };
+        let compares_epochs = version >= LAST_EPOCHS_FROM;
+        let answer = FetchAnswer { code: message.error_code, compares_epochs, partitions };
         Ok((answer, pause(message.throttle_time_ms)))
     }
 }
@@ -219,6 +231,10 @@ impl Fetch {
                 .with_current_leader_epoch(if version >= EPOCHS_FROM { asked.epoch } else { -1 })
                 .with_fetch_offset(asked.offset)
                 .with_partition_max_bytes(int(self.partition_bytes));
+            let partition = match asked.last_epoch.filter(|_| version >= LAST_EPOCHS_FROM) {
+                Some(epoch) => partition.with_last_fetched_epoch(epoch),
+                None => partition,
+            };
             let place = *places.entry(asked.name(version)).or_insert(topics.len());
             if let Some(topic) = topics.get_mut(place) {
                 topic.partitions.push(partition);
@@ -259,7 +275,8 @@ fn found(
     nodes: &HashMap<i32, &NodeEndpoint>,
 ) -> FetchFound {
     let aborted = partition.aborted_transactions.unwrap_or_default();
-    let leader = &partition.current_leader;
+    let (leader, diverging) = (&partition.current_leader, &partition.diverging_epoch);
+    let diverging = EpochEnd { epoch: diverging.epoch, offset: diverging.end_offset };
     let hint = || {
         let node = nodes.get(&leader.leader_id.0);
         LeaderHint {
@@ -278,6 +295,7 @@ fn found(
             .iter()
             .map(|it| Aborted { producer_id: it.producer_id.0, first_offset: it.first_offset })
             .collect(),
+        diverging: Some(diverging).filter(|end| end.offset >= 0),
         replica: Some(partition.preferred_read_replica.0).filter(|id| *id >= 0),
         leader: (leader.leader_id.0 >= 0).then(hint),
         records: partition.records.unwrap_or_default(),
@@ -291,7 +309,7 @@ fn int(bytes: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::ProducerId;
-    use kafka_protocol::messages::fetch_response::LeaderIdAndEpoch;
+    use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch};
 
     use super::*;
     use crate::calls::answered;
@@ -304,6 +322,7 @@ mod tests {
             partition,
             epoch: 4,
             offset: 9,
+            last_epoch: Some(3),
         };
         let partitions = vec![asked("orders", 7, 1), asked("other", 8, 0), asked("orders", 7, 3)];
         Fetch { max_bytes: 1000, rack: "a".into(), partitions, ..Fetch::default() }
@@ -322,7 +341,8 @@ mod tests {
         if version >= 12 {
             let leader =
                 LeaderIdAndEpoch::default().with_leader_id(BrokerId(2)).with_leader_epoch(7);
-            partition = partition.with_current_leader(leader);
+            let diverging = EpochEndOffset::default().with_epoch(2).with_end_offset(8);
+            partition = partition.with_current_leader(leader).with_diverging_epoch(diverging);
         }
         if version >= 16 {
             let node = NodeEndpoint::default()
@@ -350,6 +370,8 @@ mod tests {
             assert_eq!((&found.records[..], found.replica), (&b"batch"[..], None));
             let endpoint = Endpoint::parse("two:9092").filter(|_| version >= 16);
             let hint = LeaderHint { id: 2, epoch: 7, endpoint };
+            let end = (version >= 12).then_some(EpochEnd { epoch: 2, offset: 8 });
+            assert_eq!((found.diverging, got.compares_epochs), (end, end.is_some()));
             assert_eq!(found.leader, (version >= 12).then_some(hint), "v{version}");
         }
     }

@@ -50,6 +50,8 @@ pub(crate) struct OffsetFound {
     pub(crate) code: i16,
     /// −1 if no record is of the time or later.
     pub(crate) offset: i64,
+    /// The leader epoch of the record there, or of whoever leads now; −1 before version 4.
+    pub(crate) epoch: i32,
 }
 
 /// The first version with leader epochs.
@@ -117,6 +119,7 @@ impl Call for ListOffsets {
                 partition: partition.partition_index,
                 code: partition.error_code,
                 offset: partition.offset,
+                epoch: partition.leader_epoch,
             }));
         }
         Ok((found, pause(message.throttle_time_ms)))
@@ -150,7 +153,8 @@ mod tests {
             assert!(encode(&call, version, 1, "me").is_ok(), "v{version}");
             let (got, _) = decode(&call, version, answer(version)).unwrap();
             let topic = "orders".to_owned();
-            assert_eq!(got, [OffsetFound { topic, partition: 3, code: 0, offset: 42 }]);
+            let epoch = if version >= EPOCHS_FROM { 7 } else { -1 };
+            assert_eq!(got, [OffsetFound { topic, partition: 3, code: 0, offset: 42, epoch }]);
         }
     }
 

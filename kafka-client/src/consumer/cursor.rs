@@ -13,6 +13,8 @@ pub(super) struct Yield {
     pub(super) records: Vec<StoredRecord>,
     /// Where to go on.
     pub(super) next_offset: i64,
+    /// The leader epoch of what is before it, once the position has moved.
+    pub(super) epoch: Option<i32>,
     /// Why it went no further.
     pub(super) error: Option<ReadError>,
 }
@@ -90,8 +92,17 @@ impl Yield {
             }
         }
         // Not the last record decides: compaction may have removed it, and all others.
-        self.next_offset = self.next_offset.max(behind);
+        if behind > at {
+            self.move_to(behind, &header);
+        }
         Ok(())
+    }
+
+    /// The position is behind something of this batch.
+    fn move_to(&mut self, next_offset: i64, header: &BatchHeader) {
+        self.next_offset = next_offset;
+        // Batches of before Kafka 0.11 have none.
+        self.epoch = Some(header.leader_epoch).filter(|epoch| *epoch >= 0);
     }
 
     /// Gives the records at or behind the position; says whether that was all of them. Few of many
@@ -132,7 +143,7 @@ impl Yield {
                 return Ok(false);
             }
             budget.0 = budget.0.saturating_sub(size(&record));
-            self.next_offset = record.offset.saturating_add(1);
+            self.move_to(record.offset.saturating_add(1), header);
             self.records.push(record);
         }
         Ok(true)

@@ -13,6 +13,9 @@ pub struct Fetched {
     /// Where to go on: behind the records, and behind what is not for readers (control batches,
     /// records of aborted transactions, offsets that compaction has emptied).
     pub next_offset: i64,
+    /// The leader epoch of what is before `next_offset`, for [`Position::epoch`](crate::Position::epoch);
+    /// `None` if it is not known.
+    pub epoch: Option<i32>,
     /// The first offset that is still there; `None` if the broker does not say so (before Fetch 5).
     pub log_start: Option<i64>,
     /// The log end, as by [`At::Latest`](crate::At::Latest).
@@ -34,7 +37,16 @@ pub enum ReadError {
         /// The log end, as by [`At::Latest`](crate::At::Latest).
         log_end: i64,
     },
-    /// The topic was deleted and created again while it was read: offsets of the former mean nothing.
+    /// The log has lost records that were before the offset, and may have got others in their place:
+    /// an out-of-sync replica has become leader (an unclean election).
+    #[error("the log was truncated to offset {to}")]
+    Truncated {
+        /// Where reading can go on: up to here nothing is known to be lost. It is not behind the offset.
+        to: i64,
+        /// The leader epoch of what is before `to`, for [`Position::epoch`](crate::Position::epoch).
+        epoch: Option<i32>,
+    },
+    /// The topic was deleted and created again: offsets of the former mean nothing.
     #[error("the topic was deleted and created again")]
     Recreated,
     /// The records of a batch are more than 64 MiB once they are decompressed. They can be stepped

@@ -6,13 +6,15 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::answers::{Reaction, Refusals, reaction};
 use super::connections::{Question, Reply};
-use super::cursor::{ReadBudget, Yield};
+use super::cursor::ReadBudget;
+use super::epochs;
 use super::fetched::{Fetched, ReadError};
 use super::inflating::{Job, JobsUnderWay};
 use super::isolation::Isolation;
 use super::listing::{At, Listing};
+use super::partition_read::{Doubt, PartitionRead, Round, failed};
+use super::position::Position;
 use super::reading::Reading;
 use super::routing::{Requests, Wanted, check};
 use crate::backoff::random;
@@ -34,49 +36,16 @@ pub(super) struct Fetching<'a> {
     deadline: Instant,
 }
 
-/// What is known of one partition's part.
-struct PartitionRead {
-    wanted: Wanted,
-    /// The next offset: it moves over what is not for readers.
-    offset: i64,
-    /// Of the topic that the offset is of; zero until it is known, or if it has none.
-    topic_id: u128,
-    /// Where the leader has sent us (KIP-392).
-    replica: Option<i32>,
-    refusals: Refusals,
-    /// The leader says so, and where its log begins and ends is not known yet.
-    is_out_of_range: bool,
-    /// Nothing until a broker has answered for it.
-    outcome: Option<Result<Fetched, ReadError>>,
-}
-
-/// What a round of requests came to.
-#[derive(Debug, Default, Clone, Copy)]
-struct Round {
-    /// Some broker could not answer: pause, refresh.
-    has_failed: bool,
-    /// A position moved, or a replica was named: go on at once.
-    has_moved: bool,
-}
-
 impl<'a> Fetching<'a> {
     pub(super) fn new(
         reading: &'a Reading,
-        partitions: &[(&str, i32, i64)],
+        positions: &[Position<'_>],
         max_bytes: usize,
         deadline: Instant,
     ) -> Self {
-        let wanted = Wanted::list(partitions.iter().map(|(topic, index, _)| (*topic, *index)));
-        let reads =
-            wanted.into_iter().zip(partitions).map(|(wanted, (_, _, offset))| PartitionRead {
-                wanted,
-                offset: *offset,
-                topic_id: 0,
-                replica: None,
-                is_out_of_range: false,
-                refusals: Refusals::default(),
-                outcome: None,
-            });
+        let wanted = Wanted::list(positions.iter().map(|it| (it.topic, it.partition)));
+        let reads = wanted.into_iter().zip(positions);
+        let reads = reads.map(|(wanted, position)| PartitionRead::new(wanted, position));
         let max_bytes = max_bytes.max(1);
         let (reads, budget) = (reads.collect(), ReadBudget(max_bytes));
         Self { reading, reads, max_bytes, budget, room: None, deadline }
@@ -166,7 +135,7 @@ impl<'a> Fetching<'a> {
             }
         }
         round.has_failed |= waiting > 0;
-        self.find_ends(self.deadline.min(Instant::now() + FETCH_PATIENCE), &mut round).await;
+        self.settle_doubts(&mut round).await;
         round
     }
 
@@ -187,6 +156,7 @@ impl<'a> Fetching<'a> {
                 continue;
             }
             read.topic_id = if id == 0 { read.topic_id } else { id };
+            read.leader_epoch = route.map_or(-1, |route| route.epoch);
             match read.replica.or(route.and_then(|route| route.leader)) {
                 Some(broker) => read.wanted.put(place, broker, &mut requests),
                 None => read.fail(Reason::NoLeader, round),
@@ -196,17 +166,15 @@ impl<'a> Fetching<'a> {
     }
 
     fn call(&self, about: &[usize], wait: Duration, max_bytes: usize) -> Fetch {
-        let (config, metadata) = (&self.reading.config, &self.reading.metadata);
+        let config = &self.reading.config;
         let reads = about.iter().filter_map(|place| self.reads.get(*place));
-        let partitions = reads.map(|read| {
-            let Wanted { topic, partition, .. } = &read.wanted;
-            FetchAsked {
-                topic: topic.clone(),
-                topic_id: read.topic_id,
-                partition: *partition,
-                epoch: metadata.read_route(topic, *partition).map_or(-1, |route| route.epoch),
-                offset: read.offset,
-            }
+        let partitions = reads.map(|read| FetchAsked {
+            topic: read.wanted.topic.clone(),
+            topic_id: read.topic_id,
+            partition: read.wanted.partition,
+            epoch: read.leader_epoch,
+            offset: read.offset,
+            last_epoch: read.epoch,
         });
         let max_bytes = max_bytes.clamp(1, config.fetch_bytes);
         Fetch {
@@ -247,7 +215,7 @@ impl<'a> Fetching<'a> {
         }
         let mut jobs = Vec::new();
         for (place, found) in about.into_iter().zip(found) {
-            jobs.extend(self.sort(place, found, era, round));
+            jobs.extend(self.sort(place, found, answer.compares_epochs, era, round));
         }
         self.read(jobs, round).await;
     }
@@ -257,6 +225,7 @@ impl<'a> Fetching<'a> {
         &mut self,
         place: usize,
         found: Option<FetchFound>,
+        compares_epochs: bool,
         era: u64,
         round: &mut Round,
     ) -> Option<Job> {
@@ -276,6 +245,15 @@ impl<'a> Fetching<'a> {
         }
         if found.code != 0 {
             read.on_code(found.code, round);
+            return None;
+        }
+        if let Some(end) = found.diverging {
+            read.on_epoch_end(end, round);
+            return None;
+        }
+        if !compares_epochs && read.may_be_truncated() {
+            // Whatever the answer has may be of another log.
+            read.doubt = Some(Doubt::Epoch);
             return None;
         }
         if let (Some(replica), None, true) = (found.replica, read.replica, found.records.is_empty())
@@ -340,109 +318,45 @@ impl<'a> Fetching<'a> {
         done.grown
     }
 
-    /// Partitions whose offset is out of range: asks where their logs begin and end.
-    async fn find_ends(&mut self, deadline: Instant, round: &mut Round) {
-        let mut lost = Vec::new();
-        let mut partitions = Vec::new();
-        for (place, read) in self.reads.iter().enumerate().filter(|(_, it)| it.is_out_of_range) {
-            lost.push(place);
-            partitions.push((&*read.wanted.topic, read.wanted.partition));
+    /// Partitions whose position may not be in the log: asks about its epoch, and where the log begins
+    /// and ends.
+    async fn settle_doubts(&mut self, round: &mut Round) {
+        let deadline = self.deadline.min(Instant::now() + FETCH_PATIENCE);
+        let doubtful = self.places(|read| read.doubt.is_some() && read.epoch.is_some());
+        if !doubtful.is_empty() {
+            let reads = doubtful.iter().filter_map(|place| self.reads.get(*place));
+            let ends = epochs::ask(self.reading, reads, deadline).await;
+            for (place, end) in doubtful.into_iter().zip(ends) {
+                if let Some(read) = self.reads.get_mut(place) {
+                    read.on_epoch_answer(end, round);
+                }
+            }
         }
+        let lost = self.places(|read| read.doubt.is_some());
         if lost.is_empty() {
             return;
         }
+        let reads = lost.iter().filter_map(|place| self.reads.get(*place));
+        let partitions: Vec<_> =
+            reads.map(|read| (&*read.wanted.topic, read.wanted.partition)).collect();
         let starts = Listing::new(self.reading, &partitions, At::Earliest).run(deadline).await;
         let ends = Listing::new(self.reading, &partitions, At::Latest).run(deadline).await;
         for (place, ends) in lost.into_iter().zip(starts.into_iter().zip(ends)) {
             let Some(read) = self.reads.get_mut(place) else { continue };
-            read.is_out_of_range = false;
             match ends {
-                (Ok(log_start), Ok(log_end)) => {
-                    // A replica that has just become leader may have had less to tell.
-                    if (log_start..=log_end).contains(&read.offset) {
-                        read.fail(Reason::of_code(OFFSET_OUT_OF_RANGE), round);
-                    } else {
-                        read.outcome = Some(Err(ReadError::OutOfRange { log_start, log_end }));
-                    }
+                (Ok((log_start, _)), Ok((log_end, _))) => {
+                    read.on_ends(log_start, log_end, round);
                 }
-                (Err(reason), _) | (_, Err(reason)) => {
-                    read.fail(reason, round);
-                }
+                (Err(reason), _) | (_, Err(reason)) => read.fail(reason, round),
             }
         }
     }
-}
 
-impl PartitionRead {
-    /// Whether nothing can change what is known.
-    fn is_settled(&self) -> bool {
-        matches!(self.outcome, Some(Err(_)))
-    }
-
-    fn on_code(&mut self, code: i16, round: &mut Round) {
-        if self.replica.is_some() {
-            // Its log may be behind. The leader decides.
-            self.fail(Reason::of_code(code), round);
-        } else if reaction(code) == Reaction::OutOfRange {
-            self.is_out_of_range = true;
-        } else if let Some(reason) = self.refusals.on_code(code, Instant::now()) {
-            self.outcome = Some(Err(failed(reason)));
-        } else {
-            round.has_failed = true;
-        }
-    }
-
-    fn fail(&mut self, reason: Reason, round: &mut Round) {
-        self.replica = None;
-        self.refusals.on_failure(reason);
-        round.has_failed = true;
-    }
-
-    fn settle(
-        &mut self,
-        given: Yield,
-        found: &FetchFound,
-        level: IsolationLevel,
-        round: &mut Round,
-    ) {
-        let Yield { records, next_offset, error } = given;
-        if let (Some(error), true) = (error, records.is_empty()) {
-            self.outcome = Some(Err(error));
-            return;
-        }
-        // A fault behind records is met again at its offset, when they have been taken.
-        let has_moved = next_offset > self.offset;
-        round.has_moved |= has_moved;
-        // A broker that gives bytes and no whole batch would do so again at once.
-        round.has_failed |= !has_moved && !found.records.is_empty();
-        self.offset = next_offset;
-        let log_end = match level {
-            IsolationLevel::ReadUncommitted => found.high_watermark,
-            IsolationLevel::ReadCommitted => found.last_stable,
-        };
-        self.outcome = Some(Ok(Fetched {
-            records,
-            next_offset,
-            log_start: Some(found.log_start).filter(|offset| *offset >= 0),
-            log_end,
-            topic_id: Some(self.topic_id).filter(|id| *id != 0),
-        }));
+    fn places(&self, which: impl Fn(&PartitionRead) -> bool) -> Vec<usize> {
+        let reads = self.reads.iter().enumerate();
+        reads.filter(|(_, read)| which(read)).map(|(place, _)| place).collect()
     }
 }
-
-/// What a reader is to do about it.
-fn failed(reason: Reason) -> ReadError {
-    match reason {
-        Reason::DeadlineExceeded { .. }
-        | Reason::NoLeader
-        | Reason::Unreachable(_)
-        | Reason::NoAnswer(_)
-        | Reason::Closed => ReadError::Unavailable(reason),
-        _ => ReadError::Refused(reason),
-    }
-}
-
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// Even who wants no waiting must not ask a broker as fast as it answers.
 const LEAST_WAIT: Duration = Duration::from_millis(1);

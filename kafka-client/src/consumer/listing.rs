@@ -34,11 +34,15 @@ pub(super) struct Listing<'a> {
     sought: Vec<Sought>,
 }
 
+/// An offset, and the leader epoch that brokers gave with it: that of the record there, or of whoever
+/// leads now.
+pub(super) type LogOffset = (i64, Option<i32>);
+
 struct Sought {
     wanted: Wanted,
     timestamp: i64,
     refusals: Refusals,
-    outcome: Option<Result<i64, Reason>>,
+    outcome: Option<Result<LogOffset, Reason>>,
 }
 
 impl<'a> Listing<'a> {
@@ -58,7 +62,7 @@ impl<'a> Listing<'a> {
         Self { reading, sought: sought.collect() }
     }
 
-    pub(super) async fn run(mut self, deadline: Instant) -> Vec<Result<i64, Reason>> {
+    pub(super) async fn run(mut self, deadline: Instant) -> Vec<Result<LogOffset, Reason>> {
         let Reading { cluster, metadata, .. } = self.reading;
         if let Err(closed) = cluster.check_open() {
             return self.sought.iter().map(|_| Err(closed.clone())).collect();
@@ -161,7 +165,10 @@ impl<'a> Listing<'a> {
 impl Sought {
     fn take(&mut self, found: &OffsetFound) -> bool {
         match (reaction(found.code), found.offset) {
-            (Reaction::Read, 0..) => self.outcome = Some(Ok(found.offset)),
+            (Reaction::Read, 0..) => {
+                let epoch = Some(found.epoch).filter(|epoch| *epoch >= 0);
+                self.outcome = Some(Ok((found.offset, epoch)));
+            }
             // Nothing is of this time or later: what comes next is.
             (Reaction::Read, _) if self.timestamp >= 0 => self.timestamp = LATEST,
             _ => {

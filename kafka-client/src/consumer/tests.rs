@@ -4,6 +4,7 @@ mod batches;
 mod bounds;
 mod faults;
 mod positions;
+mod truncation;
 
 use std::time::Duration;
 

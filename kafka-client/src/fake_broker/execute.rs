@@ -5,18 +5,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use tokio::time::Instant;
 
 use super::answers::{self, encode};
+use super::epochs;
 use super::faults::{Fault, Trace};
 use super::list_offsets::ListOffsets;
 use super::produce::Produce;
 use super::requests::{
     self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
-    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 use super::sasl::SaslState;
 use super::state::ClusterState;
@@ -116,6 +117,11 @@ fn answer(state: &mut ClusterState, broker: i32, request: &Request) -> Option<By
             {
                 last.partitions.pop();
             }
+            encode(&response, *version, *correlation)
+        }),
+        OFFSET_FOR_LEADER_EPOCH => body::<OffsetForLeaderEpochRequest>(request).and_then(|asked| {
+            let mut response = epochs::answer(state, broker, &asked, code);
+            response.throttle_time_ms = pause;
             encode(&response, *version, *correlation)
         }),
         FIND_COORDINATOR => body::<FindCoordinatorRequest>(request).and_then(|_| {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
-    AbortedTransaction, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, ProducerId};
 
@@ -200,6 +201,10 @@ impl Fetch<'_> {
         partition: &'a FakePartition,
         asked: &FetchPartition,
     ) -> Result<(&'a FakePartition, Read), i16> {
+        if let Some(diverging) = self.diverging(partition, asked)? {
+            let read = Read { is_cut: true, diverging: Some(diverging), ..Read::default() };
+            return Ok((partition, read));
+        }
         let (partition, mut read) = budget.read(partition, asked)?;
         if self.preferred(partition).is_some() {
             read = Read { is_cut: true, ..Read::default() };
@@ -213,6 +218,22 @@ impl Fetch<'_> {
             read.bytes = read.batches.iter().map(Bytes::len).sum();
         }
         Ok((partition, read))
+    }
+
+    /// The end of the epoch of the record before the offset that is asked for, if the log has another
+    /// one there (KIP-595); or the code of the refusal.
+    fn diverging(
+        &self,
+        partition: &FakePartition,
+        asked: &FetchPartition,
+    ) -> Result<Option<(i32, i64)>, i16> {
+        let epoch = asked.last_fetched_epoch;
+        if epoch < 0 {
+            return Ok(None);
+        }
+        let end = partition.log.epoch_end(epoch, partition.leadership.now().epoch);
+        let (found, offset) = end.ok_or(OFFSET_OUT_OF_RANGE)?;
+        Ok(Some((found, offset)).filter(|_| found < epoch || offset < asked.fetch_offset))
     }
 
     fn told(
@@ -242,6 +263,13 @@ impl Fetch<'_> {
             });
             aborted.collect()
         });
+        let answer = match read.diverging {
+            Some((epoch, end_offset)) => {
+                let end = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end_offset);
+                answer.with_diverging_epoch(end)
+            }
+            None => answer,
+        };
         (answer.with_aborted_transactions(aborted), read.batches)
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Read {
     pub(super) bytes: usize,
     /// Whether more batches follow, for which the limit left no room.
     pub(super) is_cut: bool,
+    /// The epoch and the offset up to which the log may be what the reader has read.
+    pub(super) diverging: Option<(i32, i64)>,
 }
 
 /// A record that was found by its time.
@@ -193,6 +195,18 @@ impl Log {
     /// The leader epoch of the first batch.
     pub(super) fn first_epoch(&self) -> Option<i32> {
         self.batches.front().map(|batch| batch.header.leader_epoch)
+    }
+
+    /// The largest epoch of a batch that is not above `epoch`, and where the next one begins; `None`
+    /// if `epoch` is above that of the leader, `now`.
+    pub(super) fn epoch_end(&self, epoch: i32, now: i32) -> Option<(i32, i64)> {
+        if epoch >= now {
+            return (epoch == now).then_some((now, self.end));
+        }
+        let above = self.batches.iter().find(|batch| batch.header.leader_epoch > epoch);
+        let end = above.map_or(self.end, |batch| batch.header.base_offset);
+        let below = self.batches.iter().rev().find(|batch| batch.header.leader_epoch <= epoch);
+        Some((below.map_or(epoch, |batch| batch.header.leader_epoch), end))
     }
 
     /// All records at their offsets.

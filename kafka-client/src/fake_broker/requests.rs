@@ -9,11 +9,14 @@ use kafka_protocol::messages::fetch_request::{
 };
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 
@@ -36,6 +39,8 @@ pub const SASL_HANDSHAKE: i16 = 17;
 pub const API_VERSIONS: i16 = 18;
 /// The key of InitProducerId.
 pub const INIT_PRODUCER_ID: i16 = 22;
+/// The key of OffsetForLeaderEpoch.
+pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 /// The key of SaslAuthenticate.
 pub const SASL_AUTHENTICATE: i16 = 36;
 
@@ -144,6 +149,17 @@ const LIST_OFFSETS_PARTITION: Struct = plain(
     size_of::<ListOffsetsPartition>(),
 );
 
+impl Asked for OffsetForLeaderEpochRequest {
+    const TABLE: Struct = plain(&[since(3, Fixed(4)), always(List(&EPOCH_TOPIC))], 0);
+}
+
+const EPOCH_TOPIC: Struct =
+    plain(&[always(Text), always(List(&EPOCH_PARTITION))], size_of::<OffsetForLeaderTopic>());
+const EPOCH_PARTITION: Struct = plain(
+    &[always(Fixed(4)), always(Fixed(4)), always(Fixed(4))],
+    size_of::<OffsetForLeaderPartition>(),
+);
+
 impl Asked for FetchRequest {
     const TABLE: Struct = Struct {
         fields: &[
@@ -247,6 +263,13 @@ mod tests {
             let partitions = vec![ListOffsetsPartition::default().with_timestamp(-2)];
             let topic = ListOffsetsTopic::default().with_partitions(partitions);
             ListOffsetsRequest::default().with_topics(vec![topic])
+        });
+        survives(4, |_| {
+            let partitions = vec![OffsetForLeaderPartition::default().with_leader_epoch(5)];
+            let topic = OffsetForLeaderTopic::default().with_partitions(partitions);
+            OffsetForLeaderEpochRequest::default()
+                .with_replica_id(BrokerId(-2))
+                .with_topics(vec![topic])
         });
         survives(12, |_| {
             let records = Some(Bytes::from_static(b"batch"));

@@ -14,8 +14,8 @@ use super::faults::{Fault, Faults};
 use super::leadership::Leadership;
 use super::log::Log;
 use super::requests::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 use super::settings::FakeSettings;
 use crate::record_batch::BatchHeader;
@@ -102,7 +102,7 @@ pub(super) struct FakePartition {
 
 /// What a broker of Kafka 4 advertises: versions below the least that it executes included
 /// (KAFKA-18659).
-const ADVERTISED: [(i16, (i16, i16)); 9] = [
+const ADVERTISED: [(i16, (i16, i16)); 10] = [
     (PRODUCE, (0, 12)),
     (FETCH, (4, 18)),
     (LIST_OFFSETS, (1, 10)),
@@ -111,6 +111,7 @@ const ADVERTISED: [(i16, (i16, i16)); 9] = [
     (SASL_HANDSHAKE, (0, 1)),
     (API_VERSIONS, (0, 4)),
     (INIT_PRODUCER_ID, (0, 5)),
+    (OFFSET_FOR_LEADER_EPOCH, (2, 4)),
     (SASL_AUTHENTICATE, (0, 2)),
 ];
 
@@ -256,11 +257,12 @@ impl ClusterState {
         }
     }
 
-    /// Drops every batch of a partition that reaches beyond `end`.
+    /// Drops every batch of a partition that reaches beyond `end`; its leader is elected anew.
     pub(super) fn truncate(&mut self, topic: &str, index: i32, end: i64) {
         if let Some(partition) = self.partition_mut(topic, index) {
             partition.log.truncate(end);
-            self.changed.notify_waiters();
+            let leader = partition.leadership.now().id;
+            self.lead(topic, index, leader);
         }
     }
 

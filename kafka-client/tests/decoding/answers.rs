@@ -17,14 +17,17 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
 };
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
-    MetadataResponse, ProduceResponse, ProducerId, SaslAuthenticateResponse, SaslHandshakeResponse,
-    TopicName,
+    MetadataResponse, OffsetForLeaderEpochResponse, ProduceResponse, ProducerId,
+    SaslAuthenticateResponse, SaslHandshakeResponse, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::collection::vec;
@@ -37,6 +40,7 @@ const API_VERSIONS: i16 = 18;
 const FETCH: i16 = 1;
 const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
+const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 const PRODUCE: i16 = 0;
 const SASL_AUTHENTICATE: i16 = 36;
 const SASL_HANDSHAKE: i16 = 17;
@@ -70,6 +74,7 @@ fn frame(answers: &Answers, counts: Counts) -> Bytes {
         METADATA => metadata(counts).encode(&mut bytes, answers.version),
         FETCH => fetch(answers.version, counts).encode(&mut bytes, answers.version),
         LIST_OFFSETS => list_offsets(answers.version, counts).encode(&mut bytes, answers.version),
+        OFFSET_FOR_LEADER_EPOCH => epoch_ends(counts).encode(&mut bytes, answers.version),
         PRODUCE => produce(answers.version, counts).encode(&mut bytes, answers.version),
         SASL_HANDSHAKE => SaslHandshakeResponse::default()
             .with_mechanisms(vec![StrBytes::from_static_str("PLAIN"); counts.topics])
@@ -186,6 +191,14 @@ fn list_offsets(version: i16, counts: Counts) -> ListOffsetsResponse {
         .with_name(TopicName(text(counts.host_bytes)))
         .with_partitions(vec![partition; counts.partitions]);
     ListOffsetsResponse::default().with_topics(vec![topic; counts.topics])
+}
+
+fn epoch_ends(counts: Counts) -> OffsetForLeaderEpochResponse {
+    let partition = EpochEndOffset::default().with_unknown_tagged_fields(tags(counts));
+    let topic = OffsetForLeaderTopicResult::default()
+        .with_topic(TopicName(text(counts.host_bytes)))
+        .with_partitions(vec![partition; counts.partitions]);
+    OffsetForLeaderEpochResponse::default().with_topics(vec![topic; counts.topics])
 }
 
 fn numbered(node: &NodeEndpoint, count: usize) -> Vec<NodeEndpoint> {
