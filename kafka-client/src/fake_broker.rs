@@ -158,6 +158,23 @@ impl FakeCluster {
         self.state.lock().create_topic(name, leaders);
     }
 
+    /// A topic gets one more partition, with this leader.
+    pub fn add_partition(&self, topic: &str, leader: i32) {
+        self.state.lock().add_partition(topic, leader);
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let state = self.state.lock();
+        let count = state.topics.get(topic).map_or(0, |topic| topic.partitions.len());
+        i32::try_from(count).unwrap_or(i32::MAX)
+    }
+
+    /// The id of a topic, if there is one of that name.
+    pub fn topic_id(&self, topic: &str) -> Option<u128> {
+        self.state.lock().topics.get(topic).map(|topic| topic.id)
+    }
+
     /// Who really leads a partition.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<Leader> {
         self.state.lock().partition(topic, partition).map(|partition| partition.leadership.now())
@@ -277,6 +294,13 @@ impl FakeCluster {
     pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
         let state = self.state.lock();
         state.partition(topic, partition).map_or_else(Vec::new, |found| found.log.records())
+    }
+
+    /// The log start of a partition, and the batches that it has now, in order.
+    pub fn batches(&self, topic: &str, partition: i32) -> (i64, Vec<Bytes>) {
+        let state = self.state.lock();
+        let found = state.partition(topic, partition);
+        found.map_or_else(Default::default, |found| (found.log.start(), found.log.batches()))
     }
 
     /// Every batch that reached a broker, in order of execution; nothing without

@@ -15,6 +15,8 @@ use crate::error::Reason;
 /// What is known of one partition's part.
 pub(super) struct PartitionRead {
     pub(super) wanted: Wanted,
+    /// Where the caller is.
+    asked: i64,
     /// The next offset: it moves over what is not for readers.
     pub(super) offset: i64,
     /// The leader epoch of what is before the offset.
@@ -58,6 +60,7 @@ impl PartitionRead {
     pub(super) fn new(wanted: Wanted, position: &Position<'_>) -> Self {
         Self {
             wanted,
+            asked: position.offset,
             offset: position.offset,
             epoch: position.epoch,
             sound_in: position.epoch,
@@ -101,6 +104,10 @@ impl PartitionRead {
 
     /// Where the log has the last records of the position's epoch, or of one before it.
     pub(super) fn on_epoch_end(&mut self, end: EpochEnd, round: &mut Round) {
+        if (self.asked..self.offset).contains(&end.offset) {
+            // What is lost was behind the caller's position, and is no news.
+            (self.offset, self.epoch, self.outcome) = (end.offset, Some(end.epoch), None);
+        }
         let is_other = self.epoch.is_some_and(|epoch| end.epoch < epoch);
         if end.offset < self.offset || (is_other && end.offset > self.offset) {
             let (to, epoch) = (end.offset.min(self.offset), Some(end.epoch));

@@ -16,7 +16,6 @@ use kafka_protocol::messages::{BrokerId, ProducerId};
 use super::faults::{Fault, Trace};
 use super::log::Read;
 use super::state::{ClusterState, FakePartition};
-use crate::record_batch::BatchHeader;
 
 /// A Fetch request at a broker.
 pub(super) struct Fetch<'a> {
@@ -205,17 +204,11 @@ impl Fetch<'_> {
             let read = Read { is_cut: true, diverging: Some(diverging), ..Read::default() };
             return Ok((partition, read));
         }
-        let (partition, mut read) = budget.read(partition, asked)?;
+        let log = &partition.log;
+        let until = if self.is_committed() { log.last_stable() } else { log.end() };
+        let read = budget.read(partition, asked, until)?;
         if self.preferred(partition).is_some() {
-            read = Read { is_cut: true, ..Read::default() };
-        }
-        if self.is_committed() {
-            let stable = partition.log.last_stable();
-            let is_stable = |batch: &Bytes| {
-                BatchHeader::parse(batch).is_ok_and(|header| header.base_offset < stable)
-            };
-            read.batches.retain(is_stable);
-            read.bytes = read.batches.iter().map(Bytes::len).sum();
+            return Ok((partition, Read { is_cut: true, ..Read::default() }));
         }
         Ok((partition, read))
     }
@@ -275,18 +268,19 @@ impl Fetch<'_> {
 }
 
 impl ByteBudget {
-    /// Reads as much as there is budget for, and takes it off.
-    fn read<'a>(
+    /// Reads as much as there is budget for, up to an offset, and takes it off.
+    fn read(
         &mut self,
-        partition: &'a FakePartition,
+        partition: &FakePartition,
         asked: &FetchPartition,
-    ) -> Result<(&'a FakePartition, Read), i16> {
+        until: i64,
+    ) -> Result<Read, i16> {
         let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(self.bytes);
-        let read = partition.log.read(asked.fetch_offset, most, self.takes_one);
+        let read = partition.log.read(asked.fetch_offset, until, most, self.takes_one);
         let read = read.ok_or(OFFSET_OUT_OF_RANGE)?;
         self.bytes = self.bytes.saturating_sub(read.bytes);
         self.takes_one &= read.batches.is_empty();
-        Ok((partition, read))
+        Ok(read)
     }
 }
 

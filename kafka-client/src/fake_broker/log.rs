@@ -160,14 +160,21 @@ impl Log {
 
     /// The whole batches from that of `offset` on that have at most so many bytes together, but
     /// the first one whatever its size if `takes_one` (KIP-74). `None` if the offset is out of
-    /// range; the end is not.
-    pub(super) fn read(&self, offset: i64, most_bytes: usize, takes_one: bool) -> Option<Read> {
+    /// range; the end is not. Nothing is read from the batch at `until` on.
+    pub(super) fn read(
+        &self,
+        offset: i64,
+        until: i64,
+        most_bytes: usize,
+        takes_one: bool,
+    ) -> Option<Read> {
         if !(self.start..=self.end).contains(&offset) {
             return None;
         }
         let mut read = Read::default();
         let first = self.batches.partition_point(|batch| batch.end() <= offset);
-        for batch in self.batches.range(first..) {
+        let readable = self.batches.range(first..);
+        for batch in readable.take_while(|batch| batch.header.base_offset < until) {
             let is_first = read.batches.is_empty() && takes_one;
             if read.bytes + batch.bytes.len() > most_bytes && !is_first {
                 read.is_cut = true;
@@ -207,6 +214,11 @@ impl Log {
         let end = above.map_or(self.end, |batch| batch.header.base_offset);
         let below = self.batches.iter().rev().find(|batch| batch.header.leader_epoch <= epoch);
         Some((below.map_or(epoch, |batch| batch.header.leader_epoch), end))
+    }
+
+    /// All batches at their offsets.
+    pub(super) fn batches(&self) -> Vec<Bytes> {
+        self.batches.iter().map(|batch| batch.bytes.clone()).collect()
     }
 
     /// All records at their offsets.
@@ -287,13 +299,13 @@ mod tests {
             log.append(&check(&batch(values)).unwrap(), 7);
         }
         let first = |offset| {
-            let read = log.read(offset, 1000, false)?;
+            let read = log.read(offset, log.end(), 1000, false)?;
             Some(read.batches.first().map(|batch| BatchHeader::parse(batch).unwrap().base_offset))
         };
         let found: Vec<_> = (-1..=5).map(first).collect();
         let (at, none) = (|offset| Some(Some(offset)), Some(None));
         assert_eq!(found, [None, at(0), at(0), at(2), at(3), none, None]);
-        let whole = log.read(0, 1000, false).unwrap();
+        let whole = log.read(0, log.end(), 1000, false).unwrap();
         let headers = whole.batches.iter().map(|batch| record_batch::decode(batch).unwrap().0);
         let placed: Vec<_> = headers.map(|it| (it.base_offset, it.leader_epoch)).collect();
         assert_eq!(placed, [(0, 7), (2, 7), (3, 7)], "the checksums still fit");
@@ -307,7 +319,7 @@ mod tests {
         append(&mut log, &["b"]);
         let size = log.bytes / 2;
         let read = |bytes, takes_one| {
-            let read = log.read(0, bytes, takes_one).unwrap();
+            let read = log.read(0, log.end(), bytes, takes_one).unwrap();
             (read.batches.len(), read.is_cut)
         };
         assert_eq!(read(2 * size, false), (2, false));
@@ -329,7 +341,7 @@ mod tests {
         assert_eq!((log.start(), log.end(), log.records().len()), (2, 4, 2));
         log.retain(0);
         assert_eq!((log.start(), log.end(), log.records().len()), (3, 4, 1));
-        assert_eq!(log.bytes, log.read(3, 0, true).unwrap().bytes);
+        assert_eq!(log.bytes, log.read(3, log.end(), 0, true).unwrap().bytes);
         log.truncate(0);
         assert_eq!(
             (log.start(), log.end(), log.bytes),

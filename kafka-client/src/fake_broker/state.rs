@@ -212,15 +212,16 @@ impl ClusterState {
     }
 
     pub(super) fn create_topic(&mut self, name: &str, leaders: &[i32]) {
-        let partition = |leader: &i32| FakePartition {
-            leadership: Leadership::new(Some(*leader).filter(|id| *id >= 0)),
-            log: Log::default(),
-            preferred: None,
-        };
         let id = u128::from(self.dice.any()) + 1;
-        let partitions = leaders.iter().map(partition).collect();
+        let partitions = leaders.iter().map(|leader| FakePartition::new(*leader)).collect();
         self.topics.insert(name.to_owned(), FakeTopic { id, partitions });
         self.changed.notify_waiters();
+    }
+
+    pub(super) fn add_partition(&mut self, topic: &str, leader: i32) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.partitions.push(FakePartition::new(leader));
+        }
     }
 
     pub(super) fn partition(&self, topic: &str, index: i32) -> Option<&FakePartition> {
@@ -294,6 +295,14 @@ impl ClusterState {
     pub(super) fn strike(&mut self, api: i16) -> Option<Fault> {
         *self.requests.entry(api).or_insert(0) += 1;
         self.faults.strike(api, &mut self.dice)
+    }
+}
+
+impl FakePartition {
+    /// None leads it if `leader` is negative.
+    fn new(leader: i32) -> Self {
+        let leadership = Leadership::new(Some(leader).filter(|id| *id >= 0));
+        Self { leadership, log: Log::default(), preferred: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::fake_broker::{API_VERSIONS, Dice, METADATA, PRODUCE};
+use kafka_client::fake_broker::{API_VERSIONS, Dice, FETCH, METADATA, PRODUCE};
 use tokio::time::sleep;
 
 use crate::run::World;
@@ -33,19 +33,19 @@ fn event(world: &World, dice: &mut Dice) {
     let partition = i32::try_from(dice.between(0, last)).unwrap();
     let most = u64::try_from(scenario.cluster.brokers).unwrap();
     let broker = i32::try_from(dice.between(1, most)).unwrap();
-    let version = |dice: &mut Dice, least: i16, most| {
-        (least, i16::try_from(dice.between(least.unsigned_abs().into(), most)).unwrap())
-    };
+    let version = |dice: &mut Dice, least, most| i16::try_from(dice.between(least, most)).unwrap();
     match dice.between(0, 7) {
         0..=2 => cluster.lead(topic, partition, Some(broker)),
         3 => cluster.lead(topic, partition, None),
         4 => cluster.kill(broker),
         5 => cluster.restart(broker),
         6 => {
-            let (api, (least, most)) = match dice.between(0, 2) {
-                0 => (PRODUCE, version(dice, 3, 12)),
-                1 => (METADATA, version(dice, 4, 13)),
-                _ => (API_VERSIONS, version(dice, 0, 4)),
+            let (metadata, fetch) = scenario.least_versions();
+            let (api, (least, most)) = match dice.between(0, 3) {
+                0 => (PRODUCE, (3, version(dice, 3, 12))),
+                1 => (METADATA, (4, version(dice, metadata, 13))),
+                2 => (FETCH, (4, version(dice, fetch, 17))),
+                _ => (API_VERSIONS, (0, version(dice, 0, 4))),
             };
             cluster.upgrade(broker, api, least, most);
         }

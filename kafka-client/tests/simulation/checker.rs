@@ -5,6 +5,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::ledger::{self, Ledger, ReadFault};
+
 /// Topic and partition.
 pub(crate) type Place = (String, i32);
 
@@ -23,6 +25,7 @@ pub(crate) struct History {
     pub(crate) wedged: Vec<Place>,
     pub(crate) promise: Promise,
     pub(crate) leftovers: Leftovers,
+    pub(crate) ledger: Ledger,
 }
 
 /// What the client promises about copies of a record.
@@ -144,6 +147,8 @@ pub(crate) enum Violation {
     Wedged {
         place: Place,
     },
+    /// A reader was told what is not so, or not told what is.
+    Misread(ReadFault),
     Leftover {
         buffered_bytes: u64,
         connections: u64,
@@ -152,7 +157,10 @@ pub(crate) enum Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        match self {
+            Self::Misread(fault) => fault.fmt(f),
+            other => write!(f, "{other:?}"),
+        }
     }
 }
 
@@ -167,6 +175,7 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
     }
     found.extend(history.impatient.iter().map(|broker| Violation::Impatient { broker: *broker }));
     found.extend(history.wedged.iter().map(|place| Violation::Wedged { place: place.clone() }));
+    found.extend(ledger::check(&history.ledger).into_iter().map(Violation::Misread));
     let Leftovers { buffered_bytes, connections } = history.leftovers;
     if buffered_bytes > 0 || connections > 0 {
         found.push(Violation::Leftover { buffered_bytes, connections });

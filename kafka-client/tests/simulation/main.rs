@@ -3,10 +3,13 @@
 //! `KAFKA_SIM_SEEDS` is how many seeds are run (1,000), `KAFKA_SIM_SEED` runs one of them again:
 //! a seed fixes everything that happens.
 
-#![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test reports by panicking")]
 
 mod chaos;
 mod checker;
+mod feed;
+mod ledger;
+mod reader;
 mod run;
 mod scenario;
 
@@ -18,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use checker::{Heard, History, check};
+use ledger::Event;
 use scenario::Scenario;
 
 const SEEDS: u64 = 1000;
@@ -138,6 +142,17 @@ fn count(history: &History) -> BTreeMap<&'static str, u64> {
             Heard::Nothing => "never settled",
         };
         *counts.entry(name).or_default() += 1;
+    }
+    for (_, event) in history.ledger.readings.iter().flat_map(|reading| &reading.events) {
+        let (name, count) = match event {
+            Event::Given { records, .. } => ("read", records.len() as u64),
+            Event::Truncated { .. } => ("truncated", 1),
+            Event::Recreated => ("recreated", 1),
+            Event::OutOfRange { .. } => ("expired", 1),
+            Event::Start { .. } => ("begun", 1),
+            Event::Unexpected(_) => ("unexpected", 1),
+        };
+        *counts.entry(name).or_default() += count;
     }
     counts
 }

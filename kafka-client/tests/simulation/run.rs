@@ -1,6 +1,7 @@
 //! One seed: a cluster, a client, a load, faults, and what came of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::chaos::unsettle;
 use crate::checker::{GRACE_MS, Heard, History, Leftovers, Place, Promise, Sent, Travelled};
+use crate::feed::{FEED, Feed, end_of};
+use crate::ledger::{FinalLog, Ledger};
+use crate::reader::follow;
 use crate::scenario::{Identity, SLOWEST, Scenario};
 
 /// What all tasks of a run share.
@@ -22,6 +26,9 @@ pub(crate) struct World {
     started: Instant,
     /// Records in the order in which they were enqueued; the place of a record is its id.
     book: Mutex<Vec<Sent>>,
+    feed: Feed,
+    /// The cluster is well again, and nobody writes any more.
+    is_over: AtomicBool,
 }
 
 /// One record to be sent.
@@ -47,7 +54,7 @@ enum Manner {
 /// How long closing the client may take.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long a client may take to find its way in a cluster that is well again.
-const RECOVERY: Duration = Duration::from_secs(60);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(60);
 /// What is late is told apart from what never comes.
 const NEVER: Duration = Duration::from_secs(30);
 
@@ -57,27 +64,56 @@ pub(crate) async fn run(scenario: Scenario) -> History {
     for (topic, leaders) in &scenario.topics {
         cluster.create_topic(topic, leaders);
     }
+    let feed = vec![1; usize::try_from(scenario.reading.partitions).unwrap()];
+    cluster.create_topic(FEED, &feed);
     for (api, when, fault) in &scenario.faults {
         cluster.arm(*api, *when, fault.clone());
     }
     let client = cluster.client(scenario.config(&cluster.bootstrap()));
     let (started, book) = (Instant::now(), Mutex::default());
-    let world = Arc::new(World { scenario, cluster, client, started, book });
+    let (feed, is_over) = (Feed::default(), AtomicBool::new(false));
+    let world = Arc::new(World { scenario, cluster, client, started, book, feed, is_over });
     let mut dice = Dice::new(world.scenario.cluster.seed.wrapping_add(1));
     let mut tasks = JoinSet::new();
     for _ in 0..world.scenario.writers {
         tasks.spawn(world.clone().write(Dice::new(dice.any())));
     }
     tasks.spawn(unsettle(world.clone(), Dice::new(dice.any())));
+    let (its_world, its_dice) = (world.clone(), Dice::new(dice.any()));
+    tasks.spawn(async move {
+        let World { cluster, scenario, feed, .. } = &*its_world;
+        feed.unsettle(cluster, scenario, its_dice).await;
+    });
+    let mut readers = JoinSet::new();
+    for _ in 0..world.scenario.reading.readers {
+        readers.spawn(follow(world.clone(), Dice::new(dice.any())));
+    }
     tasks.join_all().await;
     let wedged = world.probe().await;
+    let ends = world.final_logs();
+    world.is_over.store(true, Relaxed);
+    let readings = readers.join_all().await;
     world.client.close(Instant::now() + CLOSING).await;
     // Whatever a broker has read may still be executed.
     sleep(SLOWEST + CLOSING).await;
-    History { wedged, ..world.history() }
+    let history = world.history();
+    let mut ledger = Ledger { readings, ..history.ledger };
+    for (place, log) in &mut ledger.logs {
+        log.was_truncated = ledger.truncations.iter().any(|(_, cut, _)| cut == place);
+        log.end = ends.get(place).map_or(0, |before| end_of(before.start, &before.batches));
+    }
+    History { wedged, ledger, ..history }
 }
 
 impl World {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
     async fn write(self: Arc<Self>, mut dice: Dice) {
         let mut tasks = JoinSet::new();
         for _ in 0..self.scenario.records_each {
@@ -241,6 +277,11 @@ impl World {
                 (true, false) => Promise::ExactlyOnce,
                 (true, true) => Promise::Identified,
             },
+            ledger: Ledger {
+                readings: Vec::new(),
+                logs: self.final_logs(),
+                truncations: self.feed.truncations.lock().unwrap().clone(),
+            },
             leftovers: Leftovers {
                 buffered_bytes: stats.buffered_bytes,
                 connections: stats.connections_open,
@@ -254,6 +295,16 @@ impl World {
             records.iter().map(|it| (it.offset, id_of(it.value.as_deref()))).collect()
         };
         self.places().into_iter().map(|place| (place.clone(), content(&place))).collect()
+    }
+
+    fn final_logs(&self) -> BTreeMap<Place, FinalLog> {
+        let feed = (0..self.cluster.partitions(FEED)).map(|partition| (FEED.to_owned(), partition));
+        let content = |(topic, partition): Place| {
+            let topic_id = self.cluster.topic_id(&topic);
+            let (start, batches) = self.cluster.batches(&topic, partition);
+            ((topic, partition), FinalLog { topic_id, start, batches, ..FinalLog::default() })
+        };
+        self.places().into_iter().chain(feed).map(content).collect()
     }
 
     fn places(&self) -> Vec<Place> {
@@ -271,7 +322,7 @@ fn record<'a>(plan: &'a Plan, value: &'a [u8]) -> Record<'a> {
     Record { partition, key, value, headers: &[], timestamp_ms: 5 }
 }
 
-fn id_of(value: Option<&[u8]>) -> u64 {
+pub(crate) fn id_of(value: Option<&[u8]>) -> u64 {
     value.and_then(|value| value.first_chunk()).map_or(u64::MAX, |id| u64::from_be_bytes(*id))
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use kafka_client::Config;
 use kafka_client::fake_broker::{
-    API_VERSIONS, Dice, FakeSettings, Fault, INIT_PRODUCER_ID, METADATA, PRODUCE, Trace, When,
-    WithoutState,
+    API_VERSIONS, Dice, FETCH, FakeSettings, Fault, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, Trace, When, WithoutState,
 };
 
 #[derive(Debug)]
@@ -22,6 +22,21 @@ pub(crate) struct Scenario {
     pub(crate) events: u64,
     /// Whether brokers forget producers among them.
     pub(crate) forgets: bool,
+    pub(crate) reading: ReadingScenario,
+}
+
+/// What readers read beside what producers write, and what happens to it. Not all of it is noticed by
+/// old versions of the protocol.
+#[derive(Debug)]
+pub(crate) struct ReadingScenario {
+    pub(crate) readers: u64,
+    pub(crate) partitions: u64,
+    pub(crate) steps: u64,
+    /// Logs lose their ends in unclean elections: leader epochs tell.
+    pub(crate) truncates: bool,
+    /// The topic is deleted and created again: topic ids tell.
+    pub(crate) recreates: bool,
+    pub(crate) expires: bool,
 }
 
 /// Whether batches must carry a producer id.
@@ -44,6 +59,17 @@ impl Scenario {
         if dice.per_mille(300) {
             faults.extend(doubt_then_refusal(dice));
         }
+        let reading = ReadingScenario {
+            readers: dice.between(0, 2),
+            partitions: dice.between(1, 2),
+            steps: dice.between(0, 40),
+            truncates: dice.per_mille(500),
+            recreates: dice.per_mille(300),
+            expires: dice.per_mille(300),
+        };
+        if reading.readers > 0 {
+            faults.extend((0..dice.between(0, 4)).map(|_| read_fault(dice)));
+        }
         Self {
             cluster: FakeSettings {
                 brokers,
@@ -64,6 +90,17 @@ impl Scenario {
             records_each: dice.between(1, 60),
             events: dice.between(0, 10),
             forgets: dice.per_mille(150),
+            reading,
+        }
+    }
+
+    /// The lowest versions of Metadata and Fetch that tell readers all that happens.
+    pub(crate) fn least_versions(&self) -> (u64, u64) {
+        match &self.reading {
+            ReadingScenario { recreates: true, .. } => (10, 13),
+            ReadingScenario { truncates: true, .. } => (7, 9),
+            ReadingScenario { readers: 1.., .. } => (7, 4),
+            ReadingScenario { .. } => (4, 4),
         }
     }
 
@@ -145,6 +182,20 @@ fn fault(dice: &mut Dice) -> (i16, When, Fault) {
         14 => Fault::MoveLeader,
         15 => Fault::HalfOpen,
         _ => refusal(dice),
+    };
+    (api, when, fault)
+}
+
+/// As [`fault`], of what readers ask.
+fn read_fault(dice: &mut Dice) -> (i16, When, Fault) {
+    const CODES: &[i16] = &[-1, 1, 3, 5, 6, 9, 56, 74, 75, 78, 100, 103];
+    let (_, when, fault) = fault(dice);
+    let api = *pick(dice, &[FETCH, FETCH, FETCH, LIST_OFFSETS, OFFSET_FOR_LEADER_EPOCH]);
+    let fault = match fault {
+        Fault::Refuse { .. } | Fault::MoveLeader => {
+            Fault::Refuse { code: *pick(dice, CODES), trace: Trace::Nothing }
+        }
+        other => other,
     };
     (api, when, fault)
 }

@@ -124,3 +124,17 @@ async fn who_stops_listening_leaves_its_connection_for_the_next() {
     }
     assert!(cluster.connections() <= connections + 2, "{}", cluster.connections());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_was_told_to_pause_does_so() {
+    let cluster = with_batches(&[TestBatch::of(&[0]), TestBatch::of(&[0])]);
+    let consumer = consumer(&cluster);
+    let pause = Duration::from_secs(3);
+    cluster.arm(FETCH, When::Nth(1), Fault::Throttle(pause));
+    assert_eq!(read(&consumer, 0).await, (vec![0, 1], 2));
+    let started = Instant::now();
+    let fetched = consumer.fetch_one(1, WAIT).await.unwrap();
+    assert_eq!(fetched.offsets(), [1]);
+    assert!(started.elapsed() >= pause - Duration::from_millis(10), "{:?}", started.elapsed());
+    assert_eq!(cluster.impatient(), [0; 0]);
+}

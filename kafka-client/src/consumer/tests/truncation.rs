@@ -74,6 +74,23 @@ async fn a_reader_that_waits_at_the_end_is_told_of_a_truncation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_not_for_readers_may_be_cut_off_behind_them() {
+    for version in [17, BLIND] {
+        let cluster = speaking(version);
+        cluster.put("orders", 0, TestBatch::marker(7, true).bytes());
+        let consumer = consumer(&cluster);
+        let truncating = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            cluster.truncate("orders", 0, 4);
+            put(&cluster, &[0, 1]);
+        };
+        let (fetched, ()) = tokio::join!(consumer.fetch_after(4, Some(0), WAIT), truncating);
+        let fetched = fetched.unwrap();
+        assert_eq!((fetched.offsets(), fetched.epoch), (vec![4, 5], Some(1)), "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_leader_that_has_all_records_is_read_on() {
     for version in [17, BLIND] {
         let cluster = speaking(version);

@@ -43,6 +43,7 @@ fn clean() -> History {
         wedged: Vec::new(),
         promise: Promise::ExactlyOnce,
         leftovers: Leftovers::default(),
+        ledger: Ledger::default(),
     }
 }
 
