@@ -129,7 +129,7 @@ async fn who_stops_listening_leaves_its_connection_for_the_next() {
 async fn a_reader_that_was_told_to_pause_does_so() {
     let cluster = with_batches(&[TestBatch::of(&[0]), TestBatch::of(&[0])]);
     let consumer = consumer(&cluster);
-    let pause = Duration::from_secs(3);
+    let pause = Duration::from_secs(1);
     cluster.arm(FETCH, When::Nth(1), Fault::Throttle(pause));
     assert_eq!(read(&consumer, 0).await, (vec![0, 1], 2));
     let started = Instant::now();
