@@ -37,6 +37,7 @@ mod offsets;
 mod places;
 mod queued;
 mod readers;
+mod reading;
 mod reload;
 mod replicas;
 mod rules;

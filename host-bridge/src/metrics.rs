@@ -285,6 +285,9 @@ const COUNTERS: &[Row] = &[
     ("batches_sent", "Record batches sent, resends included", |stats| stats.batches_sent),
     ("batches_resent", "Record batches sent again", |stats| stats.batches_resent),
     ("batches_split", "Record batches cut after a refusal", |stats| stats.batches_split),
+    ("fetch_requests", "Fetch requests sent", |stats| stats.fetch_requests),
+    ("fetch_bytes", "Bytes of batches in answers to them, compressed", |stats| stats.fetch_bytes),
+    ("records_read", "Records given to readers", |stats| stats.records_read),
     ("producer_resets", "New producer epochs or ids of a partition", |stats| stats.producer_resets),
     ("sequence_losses", "Times a broker's log lacked records that it had acknowledged", |stats| {
         stats.sequence_losses

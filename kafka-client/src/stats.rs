@@ -45,6 +45,12 @@ stats! {
     produce_requests,
     /// Bytes of batches in Produce requests, as they are sent.
     produce_bytes,
+    /// Fetch requests sent.
+    fetch_requests,
+    /// Bytes of batches in Fetch answers, as they came.
+    fetch_bytes,
+    /// Records given to readers.
+    records_read,
     /// Gauge: bytes reserved by records that are not settled.
     buffered_bytes,
     /// Gauge: open connections.

@@ -115,6 +115,7 @@ impl<'a> Fetching<'a> {
         let mut round = Round::default();
         let requests = self.route(&mut round);
         let mut waiting = requests.len();
+        cluster.settings.stats.fetch_requests.add(waiting);
         let (sender, mut replies) = mpsc::channel(waiting.max(1));
         let max_bytes = self.max_bytes / waiting.max(1);
         for ((broker, _), about) in requests {
@@ -207,6 +208,8 @@ impl<'a> Fetching<'a> {
                 return;
             }
         };
+        let bytes = answer.partitions.iter().map(|found| found.records.len()).sum();
+        self.reading.cluster.settings.stats.fetch_bytes.add(bytes);
         let mut found: Vec<_> = about.iter().map(|_| None).collect();
         for partition in answer.partitions {
             if let Some(place) = found.get_mut(partition.asked) {
@@ -311,6 +314,7 @@ impl<'a> Fetching<'a> {
         }
         let level = self.reading.config.isolation;
         for (job, given) in done.done {
+            self.reading.cluster.settings.stats.records_read.add(given.records.len());
             if let Some(read) = self.reads.get_mut(job.place) {
                 read.settle(given, &job.found, level, round);
             }

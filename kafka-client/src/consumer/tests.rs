@@ -108,6 +108,9 @@ async fn what_a_producer_wrote_is_read_back_in_order_and_the_rest_when_it_comes(
     let (fetched, written_at) = tokio::join!(consumer.fetch(&ends, MIB, WAIT), coming);
     let counts: Vec<_> = fetched.iter().map(|it| it.as_ref().unwrap().records.len()).collect();
     assert_eq!(counts, [0, 1, 0]);
+    let stats = client.stats();
+    assert_eq!((stats.records_read, stats.fetch_bytes > 500), (9, true), "one was not asked for");
+    assert_eq!(stats.fetch_requests, cluster.requests(crate::fake_broker::FETCH));
     assert!(written_at.elapsed() < Duration::from_millis(200), "{:?}", written_at.elapsed());
 }
 
