@@ -138,16 +138,17 @@ async fn truncated(version: KafkaVersion) -> anyhow::Result<()> {
     let mut kafka = Kafka::start(version, 3).await?;
     let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
     kafka.create_topic_with("unclean", 1, 2, &configs).await?;
+    kafka.wait_for_replicas("both replicas", |found| found.in_sync.len() == 2).await?;
+    let by_both = client(&kafka.bootstrap(), &[])?;
+    for number in 0..10 {
+        send(&by_both, "unclean", "", &format!("first {number}")).await?;
+    }
     let client = client(&kafka.bootstrap(), &[("enable.idempotence", "false"), ("acks", "1")])?;
     let consumer = client.consumer(&ConsumerConfig::default());
-    for number in 0..10 {
-        send(&client, "unclean", "", &format!("first {number}")).await?;
-    }
-    kafka.wait_for_replicas("both replicas", |found| found.in_sync.len() == 2).await?;
     let found = kafka.replicas_of("unclean").await?.remove(0);
     let leader = found.leader.context("no leader")?;
     let other = found.in_sync.iter().copied().find(|id| *id != leader).context("one replica")?;
-    kafka.kill_broker(other)?;
+    kafka.stop_broker(other).await?;
     kafka.wait_for_replicas("one replica", |found| found.in_sync == [leader]).await?;
     for number in 0..10 {
         send(&client, "unclean", "", &format!("lost {number}")).await?;

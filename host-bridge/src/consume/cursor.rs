@@ -205,7 +205,7 @@ fn malformed(reason: impl AsRef<str>) -> Refusal {
 const CURSOR_BYTES: usize = 8192;
 /// Bytes of a plain cursor at open. Its base64 takes 7,852, so the offsets' digits have room to grow
 /// before a bridge would have to refuse its own cursor.
-const PLAIN_BYTES: usize = 5888;
+pub(super) const PLAIN_BYTES: usize = 5888;
 /// Bytes of what is said of a malformed one, which is quoted.
 const REASON_BYTES: usize = 256;
 /// Bytes of a topic's name, by Kafka's rule.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PLAIN_BYTES};
 
 /// The same text as [`Cursor::encode`] writes, for cursors that are told with every record.
 #[derive(Debug)]
@@ -17,7 +17,14 @@ pub(crate) struct CursorText {
     /// The base64 of it, where that is wanted.
     encoded: Option<String>,
     digits: String,
+    /// Whether a header line has room for them. Without one a position is as good as a reader's was.
+    has_epochs: bool,
 }
+
+/// Epochs above it are not written: no partition has had so many leaders.
+const LARGEST_EPOCH: i32 = 999_999;
+/// Bytes of the longest, with the point before it.
+const EPOCH_BYTES: usize = 7;
 
 impl CursorText {
     pub(crate) fn new(cursor: &Cursor, encode_message_id: bool) -> Self {
@@ -27,20 +34,24 @@ impl CursorText {
             let rest = plain.get(start..).unwrap_or_default();
             start..start + rest.find([',', ';']).unwrap_or(rest.len())
         };
-        let positions = begins.map(position).collect();
+        let positions: Vec<_> = begins.map(position).collect();
+        let has_epochs = plain.len() + positions.len() * EPOCH_BYTES <= PLAIN_BYTES;
         let encoded = encode_message_id.then(|| STANDARD.encode(&plain));
-        Self { plain, positions, encoded, digits: String::new() }
+        Self { plain, positions, encoded, digits: String::new(), has_epochs }
     }
 
     pub(crate) fn as_str(&self) -> &str {
         self.encoded.as_ref().unwrap_or(&self.plain)
     }
 
-    /// Moves the cursor's `place`th partition to an offset.
-    pub(crate) fn move_to(&mut self, place: usize, next: i64) {
+    /// Moves the cursor's `place`th partition to an offset behind something of this leader epoch.
+    pub(crate) fn move_to(&mut self, place: usize, next: i64, epoch: Option<i32>) {
         let Some(position) = self.positions.get(place).cloned() else { return };
         self.digits.clear();
-        let _infallible = write!(self.digits, "{next}");
+        let _infallible = match epoch.filter(|epoch| self.has_epochs && *epoch <= LARGEST_EPOCH) {
+            Some(epoch) => write!(self.digits, "{next}.{epoch}"),
+            None => write!(self.digits, "{next}"),
+        };
         self.plain.replace_range(position.clone(), &self.digits);
         if self.digits.len() == position.len() {
             return self.encode_again(position);
@@ -100,8 +111,9 @@ mod tests {
                 // Large ones, and steps that keep the number of digits.
                 let next = if small > 0 { next % 1000 } else { next };
                 let mut all = cursor.topics.values_mut().flat_map(|it| it.partitions.values_mut());
-                *all.nth(place % places).unwrap() = Position::Offset { next, epoch: None };
-                text.move_to(place % places, next);
+                let epoch = (small == 1).then_some(next as i32 & 0xffff);
+                *all.nth(place % places).unwrap() = Position::Offset { next, epoch };
+                text.move_to(place % places, next, epoch);
                 prop_assert_eq!(text.as_str(), cursor.encode(is_encoded));
             }
         }
@@ -111,10 +123,21 @@ mod tests {
     fn a_position_with_an_epoch_or_a_time_becomes_an_offset() {
         let cursor = Cursor::parse("a@0#15.3,1#t1700000000000;b@0#1").unwrap();
         let mut text = CursorText::new(&cursor, false);
-        text.move_to(1, 8);
-        text.move_to(0, 16);
-        text.move_to(2, 100);
-        text.move_to(3, 5);
-        assert_eq!(text.as_str(), "a@0#16,1#8;b@0#100");
+        text.move_to(1, 8, Some(4));
+        text.move_to(0, 16, None);
+        text.move_to(2, 100, Some(LARGEST_EPOCH + 1));
+        text.move_to(3, 5, None);
+        assert_eq!(text.as_str(), "a@0#16,1#8.4;b@0#100");
+    }
+
+    #[test]
+    fn a_cursor_with_no_room_for_epochs_has_none() {
+        for (partitions, expected) in [(380, "a@0#1.7,1#1,"), (500, "a@0#1,1#1,")] {
+            let pairs: Vec<_> = (0..partitions).map(|it| format!("{it}#1")).collect();
+            let cursor = Cursor::parse(&format!("a@{}", pairs.join(","))).unwrap();
+            let mut text = CursorText::new(&cursor, false);
+            text.move_to(0, 1, Some(7));
+            assert!(text.as_str().starts_with(expected), "{partitions}");
+        }
     }
 }

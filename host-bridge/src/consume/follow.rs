@@ -227,8 +227,11 @@ impl Follower {
                     return false;
                 }
                 let is_last = *at + 1 == segment.records.len();
-                let next = if is_last { segment.next } else { stored.record.offset + 1 };
-                self.at.move_to(*index, next);
+                let (next, epoch) = match is_last {
+                    true => (segment.next, segment.epoch),
+                    false => (stored.record.offset + 1, stored.epoch()),
+                };
+                self.at.move_to(*index, next, epoch);
                 if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) {
                     let (topic, index, id) = (&topic, *at, self.at.text.as_str());
                     is_enough = give(Taken { topic, partition, segment, index, selected, id });
@@ -297,7 +300,7 @@ impl Follower {
             let here = of_place.find(|(_, it)| (it.base..it.next).contains(&next));
             let look = match here {
                 Some((_, segment)) => Look::Here(Arc::clone(segment)),
-                None => followed.topic.log.lock().look(followed.tag, place.partition, next),
+                None => place.look(followed, next),
             };
             match look {
                 // What is to go to the dead-letter topic, which does not take it now.
@@ -310,8 +313,7 @@ impl Follower {
                         let end = segment.records.len();
                         return found.portions.push(Portion { place: index, segment, at, end });
                     }
-                    let next = segment.next;
-                    self.at.move_to(index, next);
+                    self.at.move_to(index, segment.next, segment.epoch);
                     continue;
                 }
                 Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
@@ -340,8 +342,8 @@ impl Follower {
         let wanted = behind.iter().filter_map(|index| {
             let place = self.at.places.get(*index)?;
             let topic = Arc::clone(&self.at.topics.get(place.topic)?.topic);
-            let (partition, next) = (place.partition, place.next()?);
-            Some(Wanted { topic, partition, next, place: *index })
+            let (partition, next, epoch) = (place.partition, place.next()?, place.epoch());
+            Some(Wanted { topic, partition, next, epoch, place: *index })
         });
         let reading = self.reader.hub.read(wanted.collect(), self.chunk_bytes);
         self.reading = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
@@ -405,7 +407,7 @@ impl Follower {
     fn resolve(&mut self, answers: Vec<Resolved>) -> Result<(), Refusal> {
         for (index, answer) in answers {
             match answer {
-                Ok(next) => self.at.move_to(index, next),
+                Ok(next) => self.at.move_to(index, next, None),
                 Err(reason) => {
                     let topic =
                         self.at.places.get(index).and_then(|it| self.at.topics.get(it.topic));
@@ -429,7 +431,12 @@ impl Follower {
             match answer {
                 // Offsets of a former topic mean nothing, whatever was read there.
                 _ if self.at.places.get(index).is_none_or(|it| recreated.contains(&it.topic)) => {}
-                Ok(segment) => self.caught.push((index, segment)),
+                Ok(segment) => {
+                    if segment.next == wanted.next {
+                        self.at.set_epoch(index, wanted.next, segment.epoch);
+                    }
+                    self.caught.push((index, segment));
+                }
                 // It is waited for.
                 Err(ReadError::Refused(reason))
                     if is_unknown_topic(&reason) && !self.reader.feed.check_topic_existence =>
@@ -461,7 +468,7 @@ impl Follower {
                 _ if recreated.contains(&place.topic) => continue,
                 Ok(segment) => is_other(segment.topic_id.and_then(tag_of)),
                 Err(ReadError::Recreated) => true,
-                Err(ReadError::OutOfRange { .. }) => {
+                Err(ReadError::OutOfRange { .. } | ReadError::Truncated { .. }) => {
                     let hub = &self.reader.hub;
                     let known = hub.known(&wanted.topic, Duration::ZERO, FEED_GRACE).await;
                     let name = &wanted.topic.log.name;
@@ -485,8 +492,9 @@ impl Follower {
         error: &ReadError,
     ) -> Result<(), Refusal> {
         let partition = self.at.places.get(index).map_or(-1, |place| place.partition);
+        let mut epoch_there = None;
         let (to, reason) = match (error, self.reader.feed.reset) {
-            (ReadError::OutOfRange { .. }, Reset::None) => {
+            (ReadError::OutOfRange { .. } | ReadError::Truncated { .. }, Reset::None) => {
                 let message = format!("{topic}-{partition}: {error}");
                 return Err(Code::OffsetOutOfRange.because(message));
             }
@@ -495,6 +503,10 @@ impl Follower {
                     if from < *log_start { GapReason::Expired } else { GapReason::BeyondEnd };
                 (if reset == Reset::Earliest { *log_start } else { *log_end }, reason)
             }
+            (ReadError::Truncated { to, epoch }, _) => {
+                epoch_there = *epoch;
+                (*to, GapReason::Truncated)
+            }
             (ReadError::TooLarge { next_offset, .. }, _) => (*next_offset, GapReason::TooLarge),
             (ReadError::Unreadable { next_offset: Some(next), .. }, _) => {
                 (*next, GapReason::Unreadable)
@@ -502,7 +514,7 @@ impl Follower {
             (ReadError::Refused(reason), _) => return Err(refused(topic, reason)),
             _ => return Err(Code::Internal.because(format!("{topic}-{partition}: {error}"))),
         };
-        self.at.move_to(index, to);
+        self.at.move_to(index, to, epoch_there);
         let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
         self.gaps.push(Gap { topic, partition, from, to, reason });
         Ok(())

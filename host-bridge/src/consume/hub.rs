@@ -51,8 +51,17 @@ pub(crate) struct Wanted {
     pub(crate) topic: Arc<Topic>,
     pub(crate) partition: i32,
     pub(crate) next: i64,
+    /// The leader epoch of what is before it, if it is known.
+    pub(crate) epoch: Option<i32>,
     /// For whoever asks.
     pub(crate) place: usize,
+}
+
+impl Wanted {
+    fn position(&self) -> kafka_client::Position<'_> {
+        kafka_client::Position::new(&self.topic.log.name, self.partition, self.next)
+            .epoch(self.epoch)
+    }
 }
 
 /// What was read; without records it may end where it began.
@@ -242,13 +251,16 @@ impl Hub {
             let _turn = hub.resources.catch_ups.acquire().await;
             let memory = &hub.resources.memory;
             let _room = memory.wait_for(bytes, || hub.resources.shrink()).await;
-            let asked = wanted.iter().map(|it| (&*it.topic.log.name, it.partition, it.next));
-            let asked: Vec<_> = asked.collect();
-            let answers = hub.consumer.fetch(&asked, bytes, Duration::ZERO).await;
+            let asked: Vec<_> = wanted.iter().map(Wanted::position).collect();
+            let answers = hub.consumer.fetch_from(&asked, bytes, Duration::ZERO).await;
             let answers = wanted.into_iter().zip(answers).map(|(wanted, answer)| {
+                if matches!(answer, Err(ReadError::Truncated { .. })) {
+                    wanted.topic.log.lock().forget(wanted.partition);
+                }
                 let answer = answer.map(|fetched| {
                     let log_end = fetched.log_end;
-                    let segment = Arc::new(Segment::new(wanted.next, fetched, memory));
+                    let from = (wanted.next, wanted.epoch);
+                    let segment = Arc::new(Segment::new(from, fetched, memory));
                     hub.take_in(&wanted, &segment, log_end);
                     segment
                 });
@@ -265,7 +277,7 @@ impl Hub {
         let mut state = topic.log.lock();
         state.keep(*partition, segment, log_end);
         if segment.next >= log_end {
-            state.begin_tail(*partition, segment.next);
+            state.begin_tail(*partition, segment.next, segment.epoch);
         }
         drop(state);
         if segment.next > segment.base {
@@ -293,10 +305,9 @@ impl Hub {
     /// Fetches the tails that one broker leads while there are any: one fetch at a time for all.
     async fn drive(self: Arc<Self>, leader: Option<i32>, changed: Arc<Notify>) {
         while let Some(tails) = self.tails(leader) {
-            let asked = tails.iter().map(|tail| (&*tail.topic.log.name, tail.partition, tail.next));
-            let asked: Vec<_> = asked.collect();
+            let asked: Vec<_> = tails.iter().map(Wanted::position).collect();
             let answers = tokio::select! {
-                answers = self.consumer.fetch(&asked, FEED_CHUNK_BYTES, FEED_TAIL_WAIT) => answers,
+                answers = self.consumer.fetch_from(&asked, FEED_CHUNK_BYTES, FEED_TAIL_WAIT) => answers,
                 // It is not to wait for what the others wait for.
                 () = self.another_tail(leader, &tails, &changed) => continue,
             };
@@ -327,10 +338,11 @@ impl Hub {
                 continue;
             }
             let of_topic = topic.log.lock().tails_of(leader);
-            tails.extend(of_topic.into_iter().map(|(partition, next)| Wanted {
+            tails.extend(of_topic.into_iter().map(|(partition, next, epoch)| Wanted {
                 topic: Arc::clone(&topic),
                 partition,
                 next,
+                epoch,
                 place: 0,
             }));
         }
@@ -347,7 +359,7 @@ impl Hub {
             let topics: Vec<_> = lock(&self.topics).values().cloned().collect();
             let is_new = topics.iter().any(|topic| {
                 let of_topic = topic.log.lock().tails_of(leader);
-                of_topic.iter().any(|(partition, _)| {
+                of_topic.iter().any(|(partition, ..)| {
                     let is_it = |tail: &Wanted| {
                         tail.partition == *partition && Arc::ptr_eq(&tail.topic, topic)
                     };
@@ -369,7 +381,8 @@ impl Hub {
                     // The tail is not fetched on while memory is spent.
                     memory.wait_for(FEED_CHUNK_BYTES, || self.resources.shrink()).await;
                 }
-                let segment = Arc::new(Segment::new(tail.next, fetched, memory));
+                let from = (tail.next, tail.epoch);
+                let segment = Arc::new(Segment::new(from, fetched, memory));
                 log.lock().append(tail.partition, log_end, &segment) && is_news
             }
             Err(ReadError::Unavailable(_)) => {

@@ -61,12 +61,20 @@ impl Positions {
         positions
     }
 
-    pub(super) fn move_to(&mut self, index: usize, next: i64) {
+    pub(super) fn move_to(&mut self, index: usize, next: i64, epoch: Option<i32>) {
         if let Some(place) = self.places.get_mut(index) {
-            place.position = Position::Offset { next, epoch: None };
+            place.position = Position::Offset { next, epoch };
             place.retry_at = None;
-            self.text.move_to(index, next);
+            self.text.move_to(index, next, epoch);
             self.moves += 1;
+        }
+    }
+
+    /// A broker has told the epoch of a position; that is no move.
+    pub(super) fn set_epoch(&mut self, index: usize, next: i64, epoch: Option<i32>) {
+        if let Some(place) = self.places.get_mut(index).filter(|it| it.next() == Some(next)) {
+            place.position = Position::Offset { next, epoch };
+            self.text.move_to(index, next, epoch);
         }
     }
 
@@ -162,6 +170,18 @@ impl Positions {
 }
 
 impl Place {
+    pub(super) fn look(&self, followed: &Followed, next: i64) -> Look {
+        let log = followed.topic.log.lock();
+        log.look(followed.tag, self.partition, (next, self.epoch()))
+    }
+
+    pub(super) fn epoch(&self) -> Option<i32> {
+        match self.position {
+            Position::Offset { epoch, .. } => epoch,
+            Position::Time(_) => None,
+        }
+    }
+
     pub(super) fn next(&self) -> Option<i64> {
         match self.position {
             Position::Offset { next, .. } => Some(next),

@@ -90,6 +90,8 @@ pub(crate) enum GapReason {
     Expired,
     /// The position is behind the log end.
     BeyondEnd,
+    /// Records were lost when a replica without them became leader (an unclean election).
+    Truncated,
     /// The topic was deleted and created again.
     Recreated,
     Deleted,

@@ -31,8 +31,12 @@ pub(crate) struct TopicLog {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base: i64,
+    /// The leader epoch of what is before it, if it is known.
+    base_epoch: Option<i32>,
     /// Behind the records, and behind what is not for readers.
     pub(crate) next: i64,
+    /// The leader epoch of what is before that.
+    pub(crate) epoch: Option<i32>,
     pub(crate) records: Vec<Stored>,
     pub(crate) topic_id: Option<u128>,
     bytes: usize,
@@ -99,6 +103,8 @@ struct PartitionLog {
 #[derive(Debug)]
 struct Tail {
     next: i64,
+    /// The leader epoch of what is before it.
+    epoch: Option<i32>,
     is_failing: bool,
 }
 
@@ -110,8 +116,12 @@ impl PartitionLog {
 }
 
 impl Segment {
-    /// What was fetched from `base`; with what it takes of the readers' memory.
-    pub(crate) fn new(base: i64, fetched: Fetched, memory: &Arc<Memory>) -> Self {
+    /// What was fetched from a position; with what it takes of the readers' memory.
+    pub(crate) fn new(
+        (base, base_epoch): (i64, Option<i32>),
+        fetched: Fetched,
+        memory: &Arc<Memory>,
+    ) -> Self {
         // As they came they would keep their whole batches, of up to 64 MiB.
         let stored = |record: &StoredRecord| Stored {
             record: record.detached(),
@@ -120,13 +130,26 @@ impl Segment {
         };
         let records: Vec<_> = fetched.records.iter().map(stored).collect();
         let bytes = SEGMENT_OVERHEAD_BYTES + records.iter().map(Stored::bytes).sum::<usize>();
-        let (next, topic_id) = (fetched.next_offset, fetched.topic_id);
-        Self { base, next, records, topic_id, bytes, _held: memory.hold(bytes) }
+        let Fetched { next_offset: next, epoch, topic_id, .. } = fetched;
+        let _held = memory.hold(bytes);
+        Self { base, base_epoch, next, epoch, records, topic_id, bytes, _held }
     }
 
     /// What it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether it goes on from a position whose epoch is this: another log may have been truncated
+    /// before.
+    fn follows(&self, next: i64, epoch: Option<i32>) -> bool {
+        let before = self.place_of(next).checked_sub(1).and_then(|place| self.records.get(place));
+        let ours = match before {
+            _ if next == self.base => self.base_epoch,
+            Some(stored) => stored.epoch(),
+            None => return epoch.is_none(),
+        };
+        epoch.zip(ours).is_none_or(|(epoch, ours)| epoch == ours)
     }
 
     /// The first record at or behind an offset, by its place.
@@ -136,6 +159,11 @@ impl Segment {
 }
 
 impl Stored {
+    /// The leader epoch that it was written in.
+    pub(crate) fn epoch(&self) -> Option<i32> {
+        Some(self.record.leader_epoch).filter(|epoch| *epoch >= 0)
+    }
+
     /// What it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
@@ -221,8 +249,13 @@ impl TopicLog {
 }
 
 impl State {
-    /// What a reader of the topic with this tag finds.
-    pub(crate) fn look(&self, tag: Option<u32>, partition: i32, next: i64) -> Look {
+    /// What a reader of the topic with this tag finds behind something of this leader epoch.
+    pub(crate) fn look(
+        &self,
+        tag: Option<u32>,
+        partition: i32,
+        (next, epoch): (i64, Option<i32>),
+    ) -> Look {
         let is_other = tag.zip(self.id.and_then(tag_of)).is_some_and(|(ours, its)| ours != its);
         let Some(log) = self.partitions.get(&partition).filter(|_| !is_other) else {
             return Look::Behind;
@@ -234,9 +267,13 @@ impl State {
         }
         let before = log.segments.range(..=next).next_back().map(|(_, segment)| segment);
         if let Some(segment) = before.filter(|segment| next < segment.next) {
-            return Look::Here(Arc::clone(segment));
+            // Else brokers decide whether the log was truncated.
+            let is_same = segment.follows(next, epoch);
+            return if is_same { Look::Here(Arc::clone(segment)) } else { Look::Behind };
         }
+        let is_same = |tail: &Tail| epoch.zip(tail.epoch).is_none_or(|(ours, its)| ours == its);
         match &log.tail {
+            Some(tail) if next == tail.next && !is_same(tail) => Look::Behind,
             // Who is ahead of the tail knows from a broker that it is at the end.
             Some(tail) if (tail.next..=log.log_end).contains(&next) => end(tail),
             _ if log.being_read.contains(&next) => Look::BeingRead,
@@ -267,10 +304,10 @@ impl State {
     }
 
     /// A reader has come to the log end: the tail begins there, unless it has begun.
-    pub(crate) fn begin_tail(&mut self, partition: i32, next: i64) {
+    pub(crate) fn begin_tail(&mut self, partition: i32, next: i64, epoch: Option<i32>) {
         self.used = Some(Instant::now());
         let log = self.partitions.entry(partition).or_default();
-        log.tail.get_or_insert(Tail { next, is_failing: false });
+        log.tail.get_or_insert(Tail { next, epoch, is_failing: false });
     }
 
     /// The tail has read on from `base`. Returns whether it was there.
@@ -280,7 +317,7 @@ impl State {
         let Some(tail) = log.tail.as_mut().filter(|tail| tail.next == segment.base) else {
             return false;
         };
-        *tail = Tail { next: segment.next, is_failing: false };
+        *tail = Tail { next: segment.next, epoch: segment.epoch, is_failing: false };
         log.log_end = log_end;
         if segment.next > segment.base {
             log.segments.insert(segment.base, Arc::clone(segment));
@@ -301,8 +338,13 @@ impl State {
     /// The tail at this offset cannot be read: its readers ask, and are told why.
     pub(crate) fn end_tail(&mut self, partition: i32, next: i64) {
         if self.tail_at(partition, next).is_some() {
-            self.partitions.entry(partition).or_default().forget();
+            self.forget(partition);
         }
+    }
+
+    /// The log was truncated: what is in memory of it may not be there any more.
+    pub(crate) fn forget(&mut self, partition: i32) {
+        self.partitions.entry(partition).or_default().forget();
     }
 
     fn tail_at(&mut self, partition: i32, next: i64) -> Option<&mut Tail> {
@@ -351,10 +393,10 @@ impl State {
     }
 
     /// Partitions whose tail a leader is asked for, and from where.
-    pub(crate) fn tails_of(&self, leader: Option<i32>) -> Vec<(i32, i64)> {
+    pub(crate) fn tails_of(&self, leader: Option<i32>) -> Vec<(i32, i64, Option<i32>)> {
         let tails = self.partitions.iter().filter_map(|(partition, log)| {
             let tail = log.tail.as_ref()?;
-            (self.leader(*partition, tail) == leader).then_some((*partition, tail.next))
+            (self.leader(*partition, tail) == leader).then_some((*partition, tail.next, tail.epoch))
         });
         tails.collect()
     }

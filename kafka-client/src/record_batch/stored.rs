@@ -13,6 +13,8 @@ use super::varint::{take_int, take_long};
 pub struct StoredRecord {
     /// Its offset in the partition.
     pub offset: i64,
+    /// The leader epoch that its batch was written in; −1 if the broker gave none.
+    pub leader_epoch: i32,
     /// Its time, ms since the Unix epoch: set by the producer or by the broker.
     pub timestamp_ms: i64,
     /// Whether the broker set it (`LogAppendTime`).
@@ -161,8 +163,17 @@ fn read_one(header: &BatchHeader, mut body: Bytes) -> Result<StoredRecord, Batch
     };
     match (offset, timestamp_ms) {
         (Some(offset), Some(timestamp_ms)) => {
-            let is_log_append_time = header.is_log_append_time();
-            Ok(StoredRecord { offset, timestamp_ms, is_log_append_time, key, value, headers })
+            let (leader_epoch, is_log_append_time) =
+                (header.leader_epoch, header.is_log_append_time());
+            Ok(StoredRecord {
+                offset,
+                leader_epoch,
+                timestamp_ms,
+                is_log_append_time,
+                key,
+                value,
+                headers,
+            })
         }
         _ => Err(BatchError::Overflow),
     }
