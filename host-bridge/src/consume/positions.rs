@@ -13,6 +13,7 @@ use super::cursor::{Cursor, Position, TopicPositions};
 use super::cursor_text::CursorText;
 use super::hub::{Hub, Topic};
 use super::reader::FeedReader;
+use super::topic_log::Look;
 use crate::limits::FEED_RETRY;
 
 pub(super) struct Positions {

@@ -183,6 +183,40 @@ async fn records_that_are_gone_are_told_with_the_cursor_behind_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_that_was_truncated_is_told_to_who_waits_and_to_who_comes_back() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    for _ in 0..4 {
+        fixture.write(0, b"x").await;
+    }
+    let mut waiting = fixture.follower(Start::Earliest).await;
+    assert_eq!(waiting.next_records(MINUTE).await.len(), 4);
+    assert_eq!(waiting.id(), "b3JkZXJzOjAwMDAwMDAwQDAjNC4wOw==", "orders:00000000@0#4.0;");
+    let cursor = Given::Cursor(Cursor::parse(waiting.id()).unwrap());
+    assert_eq!(waiting.next_records(Duration::from_secs(1)).await, []);
+    fixture.cluster.truncate("orders", 0, 2);
+    for _ in 0..4 {
+        fixture.write(0, b"other").await;
+    }
+    let others = [(0, 2, 5), (0, 3, 5), (0, 4, 5), (0, 5, 5)];
+    let back = Follower::open(fixture.reader(|_| {}), &cursor, None, WITHIN).await.unwrap();
+    for mut follower in [waiting, back] {
+        assert_eq!(follower.next_records(MINUTE).await, []);
+        let gap = follower.take_gaps().remove(0);
+        assert_eq!((gap.from, gap.to, gap.reason), (Some(4), Some(2), GapReason::Truncated));
+        let mut records = Vec::new();
+        while records.len() < 4 {
+            records.extend(follower.next_records(MINUTE).await);
+        }
+        assert_eq!(records, others);
+        assert_eq!(follower.take_gaps(), []);
+    }
+    let strict = fixture.reader(|feed| feed.reset = Reset::None);
+    let mut strict = Follower::open(strict, &cursor, None, WITHIN).await.unwrap();
+    let refusal = strict.more(Instant::now() + MINUTE, Duration::ZERO).await.err().unwrap();
+    assert_eq!(refusal.code, Code::OffsetOutOfRange);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_does_not_wait_gets_what_was_written_before_it_asked() {
     let fixture = Fixture::new(&[1, 2], MEMORY);
     for offset in 0..20 {

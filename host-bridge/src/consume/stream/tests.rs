@@ -63,7 +63,7 @@ async fn a_stream_begins_with_the_position_and_beats_until_it_is_told_to_end() {
     assert_eq!(client.text(2 * WITHIN).await, ":\n\n");
     assert_eq!(began.elapsed().as_secs(), 5);
     fixture.write(1, b"a\nb").await;
-    let event = "id: orders@0#1,1#1;\nevent: message\ndata: a\ndata: b\n\n";
+    let event = "id: orders@0#1,1#1.0;\nevent: message\ndata: a\ndata: b\n\n";
     assert_eq!(client.text(SOON).await, event);
     // It counts from the event.
     let began = Instant::now();
@@ -114,7 +114,7 @@ async fn a_gap_is_told_before_the_position_behind_it() {
         "id: orders@0#3;\nevent: gap\ndata: {\"from\":1,\"partition\":0,\"reason\":\"expired\",\
          \"to\":3,\"topic\":\"orders\"}\n\n"
     );
-    assert_eq!(client.text(SOON).await, "id: orders@0#4;\nevent: message\ndata: x\n\n");
+    assert_eq!(client.text(SOON).await, "id: orders@0#4.0;\nevent: message\ndata: x\n\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +146,7 @@ async fn clients_share_an_event_and_a_large_one_is_in_memory_once() {
     fixture.write(0, &value).await;
     let mut sent = Vec::new();
     for client in &mut clients {
-        assert_eq!(client.text(SOON).await, "id: orders@0#1;\n");
+        assert_eq!(client.text(SOON).await, "id: orders@0#1.0;\n");
         let event = client.stream.next().await.unwrap();
         assert_eq!(event.len(), "event: message\ndata: \n\n".len() + value.len());
         sent.push(event);
@@ -174,7 +174,7 @@ async fn an_envelope_has_the_cursor_of_its_reader() {
     let mut events = pin!(events);
     for next in 1..3 {
         let event = events.next().await.unwrap().unwrap();
-        assert_eq!(event.id, format!("orders@0#{next};"));
+        assert_eq!(event.id, format!("orders@0#{next}.0;"));
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
         assert_eq!(data["id"], event.id);
     }
