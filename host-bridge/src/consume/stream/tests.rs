@@ -83,7 +83,7 @@ async fn a_stream_ends_when_what_its_gateway_said_expires_also_if_there_is_more_
     let mut client = Client::open(&fixture, Given::From(Start::Earliest), |_| {}).await;
     client.stream = client.stream.expiring(Some(SOON));
     client.text(SOON).await;
-    assert!(client.text(SOON).await.starts_with("id: orders@0#1;"));
+    assert!(client.text(SOON).await.starts_with("id: orders@0#1.0;"));
     tokio::time::sleep(SOON).await;
     let (goaway, mut left) = ("event: goaway\ndata: {\"reason\":\"auth_expired\"}\n\n", 0);
     while client.text(SOON).await != goaway {
