@@ -15,6 +15,7 @@ mod event_streams;
 mod fake_servers;
 mod faults;
 mod feed_access;
+mod feed_filters;
 mod feed_gateways;
 mod feeds;
 mod fields;
