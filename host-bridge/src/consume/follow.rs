@@ -475,7 +475,7 @@ impl Follower {
                 _ if recreated.contains(&place.topic) => continue,
                 Ok(segment) => is_other(segment.topic_id.and_then(tag_of)),
                 Err(ReadError::Recreated) => true,
-                Err(ReadError::OutOfRange { .. }) => {
+                Err(ReadError::OutOfRange { .. } | ReadError::Truncated { .. }) => {
                     let hub = &self.reader.hub;
                     let known = hub.known(&wanted.topic, Duration::ZERO, FEED_GRACE).await;
                     let name = &wanted.topic.log.name;
