@@ -392,11 +392,12 @@ impl Sequence {
             return;
         }
         for entry in self.stamped.drain(..).filter(|entry| entry.doubtful) {
-            // A broker never forgets the last batch of an epoch, but may forget those before it: a
-            // gap before a batch proves its absence if nothing behind it can be in the log. Without
-            // the proof the batch must not be stamped anew, where it might be written twice: its
-            // outcome is unknown.
-            self.findings.push_back(if entry.serial > self.last_logged {
+            // A broker may forget batches before the last of an epoch: a gap before a batch proves its
+            // absence if nothing behind it can be in the log. A broker that misses what it has
+            // acknowledged has forgotten all, and its gap proves nothing. Without the proof the batch
+            // must not be stamped anew, where it might be written twice: its outcome is unknown.
+            let has_forgotten = self.gap.is_some_and(|gap| gap <= entry.serial);
+            self.findings.push_back(if entry.serial > self.last_logged && !has_forgotten {
                 Finding::Absent(entry.id)
             } else {
                 Finding::Unprovable(entry.id)

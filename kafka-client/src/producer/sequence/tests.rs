@@ -197,6 +197,17 @@ fn a_broker_that_forgot_has_lost_nothing() {
 }
 
 #[test]
+fn a_gap_behind_what_was_acknowledged_proves_nothing() {
+    let mut sequence = open(1);
+    sequence.on_retry(2, true, None);
+    for _ in 0..2 {
+        sequence.again(2).unwrap();
+        sequence.on_sequence_error(2, SequenceError::OutOfOrder, true);
+    }
+    assert_eq!(findings(&mut sequence), [Finding::Unprovable(2), Finding::Loss, Finding::Reset]);
+}
+
+#[test]
 fn a_doubtful_batch_of_a_forgotten_producer_is_unprovable() {
     let mut sequence = open(1);
     sequence.on_retry(2, true, None);
