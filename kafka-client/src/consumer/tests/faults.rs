@@ -132,6 +132,8 @@ async fn a_reader_that_was_told_to_pause_does_so() {
     let pause = Duration::from_secs(1);
     cluster.arm(FETCH, When::Nth(1), Fault::Throttle(pause));
     assert_eq!(read(&consumer, 0).await, (vec![0, 1], 2));
+    // What comes at the moment of the answer may have been under way.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let started = Instant::now();
     let fetched = consumer.fetch_one(1, WAIT).await.unwrap();
     assert_eq!(fetched.offsets(), [1]);
