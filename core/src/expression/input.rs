@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::node::Field;
-use super::value::{Key, Map, RcCow, Repeats, Value};
+use super::value::{Key, RcCow, SORTING, Value};
 use crate::format::args::Args;
 use crate::format::charset::Charset;
 use crate::request::{Request, header_text};
@@ -71,11 +70,11 @@ impl<'a> Input<'a> {
                 Err(EvaluationError::Exhausted) => return Err(EvaluationError::Exhausted),
             }
         }
-        Ok(map(entries))
+        Ok(Value::map(entries))
     }
 
     pub(super) fn source(&self) -> Result<Value<'a>, EvaluationError> {
-        Ok(map(vec![(name("address"), self.address())]))
+        Ok(Value::map(vec![(name("address"), self.address())]))
     }
 
     pub(super) fn address(&self) -> Value<'a> {
@@ -104,9 +103,9 @@ impl<'a> Input<'a> {
             let value = |text: Option<Cow<'a, str>>| text.map_or(Value::Bool(true), text_value);
             let values: Vec<_> = values.into_iter().map(value).collect();
             budget.pay(1 + values.len())?;
-            entries.push((text_key(name), one_or_list(values)));
+            entries.push((Key::text(name), one_or_list(values)));
         }
-        Ok(map(entries))
+        Ok(Value::map(entries))
     }
 
     fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
@@ -117,12 +116,11 @@ impl<'a> Input<'a> {
             groups.entry(header_text(name)).or_default().push(latin(value));
         }
         let entries = groups.into_iter();
-        Ok(map(entries.map(|(name, values)| (text_key(name), one_or_list(values))).collect()))
+        Ok(Value::map(
+            entries.map(|(name, values)| (Key::text(name), one_or_list(values))).collect(),
+        ))
     }
 }
-
-/// A name is compared with about this many others before it has its place.
-const SORTING: usize = 16;
 
 fn value<'a>(
     request: &'a Request,
@@ -149,13 +147,6 @@ fn text_value(text: Cow<'_, str>) -> Value<'_> {
     }
 }
 
-fn text_key(text: Cow<'_, str>) -> Key<'_> {
-    Key::String(match text {
-        Cow::Borrowed(text) => RcCow::Borrowed(text),
-        Cow::Owned(text) => RcCow::Owned(Rc::new(text)),
-    })
-}
-
 fn name<'a>(name: &'static str) -> Key<'a> {
     Key::String(RcCow::Borrowed(name))
 }
@@ -166,10 +157,6 @@ fn one_or_list(mut values: Vec<Value<'_>>) -> Value<'_> {
         1 => values.pop().unwrap_or(Value::Null),
         _ => Value::list(values),
     }
-}
-
-fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
-    Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
 }
 
 #[cfg(test)]

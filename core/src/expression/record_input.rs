@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use super::cost::{Budget, EvaluationError};
 use super::json;
 use super::node::Part;
-use super::value::{Key, Map, RcCow, Repeats, Value};
+use super::value::{Key, RcCow, SORTING, Value};
 
 /// What an expression sees of a record.
 #[derive(Debug, Clone, Default)]
@@ -91,8 +90,8 @@ impl<'a> RecordInput<'a> {
             let value = text_or_bytes(*value, budget)?;
             lists.entry(String::from_utf8_lossy(name)).or_default().push(value);
         }
-        let list = |(name, values)| (key(name), Value::list(values));
-        Ok(map(lists.into_iter().map(list).collect()))
+        let list = |(name, values)| (Key::text(name), Value::list(values));
+        Ok(Value::map(lists.into_iter().map(list).collect()))
     }
 }
 
@@ -105,8 +104,9 @@ impl<'a> Client<'a> {
             ("consumer", self.consumer.map(text)),
             ("attrs", attrs.transpose()?),
         ];
-        let said = |(name, value): (&'static str, Option<_>)| Some((key(name.into()), value?));
-        Ok(map(parts.into_iter().filter_map(said).collect()))
+        let said =
+            |(name, value): (&'static str, Option<_>)| Some((Key::text(name.into()), value?));
+        Ok(Value::map(parts.into_iter().filter_map(said).collect()))
     }
 }
 
@@ -121,17 +121,3 @@ fn text_or_bytes<'a>(
         Err(_) => Value::Bytes(RcCow::Borrowed(bytes)),
     })
 }
-
-fn key(name: Cow<'_, str>) -> Key<'_> {
-    Key::String(match name {
-        Cow::Borrowed(name) => RcCow::Borrowed(name),
-        Cow::Owned(name) => RcCow::Owned(Rc::new(name)),
-    })
-}
-
-fn map<'a>(entries: Vec<(Key<'a>, Value<'a>)>) -> Value<'a> {
-    Value::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
-}
-
-/// A name is compared with about this many others before it has its place.
-const SORTING: usize = 16;

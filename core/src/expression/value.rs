@@ -1,6 +1,6 @@
 //! Values of an expression: cheap to copy, borrowed from the request or shared.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
@@ -79,6 +79,11 @@ impl<'a> Value<'a> {
         Self::List(items.into())
     }
 
+    /// Of a name that is there twice the last value counts.
+    pub(super) fn map(entries: Vec<(Key<'a>, Value<'a>)>) -> Self {
+        Self::Map(Rc::new(Map::new(entries, Repeats::LastWins).unwrap_or_default()))
+    }
+
     /// The name of its type, as `type()` gives it.
     pub(super) fn type_name(&self) -> &'static str {
         match self {
@@ -109,7 +114,17 @@ pub(super) enum Key<'a> {
     String(Text<'a>),
 }
 
+/// A name is compared with about this many others before it has its place in a map.
+pub(super) const SORTING: usize = 16;
+
 impl<'a> Key<'a> {
+    pub(super) fn text(text: Cow<'a, str>) -> Self {
+        Self::String(match text {
+            Cow::Borrowed(text) => RcCow::Borrowed(text),
+            Cow::Owned(text) => RcCow::Owned(Rc::new(text)),
+        })
+    }
+
     /// A value as a key; none when its type cannot be one.
     pub(super) fn of(value: &Value<'a>) -> Option<Self> {
         match value {

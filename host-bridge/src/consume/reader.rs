@@ -23,6 +23,7 @@ use crate::clock::now_ms;
 use crate::limits::{FEED_CONNECTIONS, FEED_KNOWN, FEED_PATIENCE};
 
 /// A feed, and what reads it.
+#[derive(Clone)]
 pub(crate) struct FeedReader {
     pub(crate) feed: Arc<Feed>,
     /// Its place among all feeds.
@@ -56,7 +57,7 @@ impl FeedReader {
             return Arc::clone(self);
         }
         let feed = feed.map_or_else(|| Arc::clone(&self.feed), Arc::new);
-        Arc::new(Self { feed, identity, ..self.copied() })
+        Arc::new(Self { feed, identity, ..(**self).clone() })
     }
 
     /// The same for a reader that has a filter of its own.
@@ -73,24 +74,12 @@ impl FeedReader {
                 let message = "filter: the feed takes none of its readers (allow_client_filter)";
                 Err(Code::FilterInvalid.because(message))
             }
-            filter => Ok(Arc::new(Self { filter, ..self.copied() })),
+            filter => Ok(Arc::new(Self { filter, ..(**self).clone() })),
         }
     }
 
     fn takes_filters(&self) -> bool {
         self.feed.selection.allow_client_filter
-    }
-
-    fn copied(&self) -> Self {
-        Self {
-            feed: Arc::clone(&self.feed),
-            number: self.number,
-            hub: Arc::clone(&self.hub),
-            connections: Arc::clone(&self.connections),
-            dead_letters: self.dead_letters.clone(),
-            identity: self.identity.clone(),
-            filter: self.filter.clone(),
-        }
     }
 
     /// What this reader gets of a record.
@@ -135,10 +124,11 @@ impl FeedReader {
     ) -> Result<(), (usize, Refusal)> {
         let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
         for (index, stored) in segment.records.iter().enumerate().skip(at) {
-            let Selected::DeadLetter(reason) = self.select(topic, partition, stored) else {
+            let placed = Placed { topic, partition, record: &stored.record };
+            // A reader's own filter makes no dead letter.
+            let Selected::DeadLetter(reason) = self.select_for_all(placed, stored) else {
                 continue;
             };
-            let placed = Placed { topic, partition, record: &stored.record };
             let written = dead_letters.write(placed, segment.topic_id, reason).await;
             written.map_err(|reason| (index, refused("the dead-letter topic", &reason)))?;
         }

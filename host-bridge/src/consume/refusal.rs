@@ -52,7 +52,7 @@ pub(crate) enum Code {
 }
 
 impl Refusal {
-    /// What the reader is told.
+    /// The body of the error response.
     pub(crate) fn body(&self) -> Value {
         json!({ "message": self.message, "error": self.code.name() })
     }

@@ -58,24 +58,22 @@ impl Readers {
         let mut readers = BTreeMap::new();
         for (number, (name, feed)) in feeds.feeds.iter().enumerate() {
             let (cluster, level) = (&*feed.cluster, feed.isolation_level);
+            // The configuration was checked: the cluster is there.
+            let Some(client) = clusters.named(cluster).map(|named| named.client()) else {
+                continue;
+            };
             let same = hubs.iter().find(|(name, of, _)| (*name, *of) == (cluster, level));
             let hub = match same {
                 Some((.., hub)) => Arc::clone(hub),
                 None => {
-                    // The configuration was checked: the cluster is there.
-                    let Some(named) = clusters.named(cluster) else { continue };
                     let config = ConsumerConfig::default().isolation(level);
-                    let hub = Hub::new(named.client().consumer(&config), &resources);
+                    let hub = Hub::new(client.consumer(&config), &resources);
                     hubs.push((cluster, level, Arc::clone(&hub)));
                     hub
                 }
             };
-            let client = || Some(clusters.named(cluster)?.client().clone());
-            let dead_letters = feed
-                .selection
-                .dlq_topic
-                .as_ref()
-                .and_then(|topic| client().map(|client| DeadLetters::new(name, topic, client)));
+            let dlq_topic = feed.selection.dlq_topic.as_ref();
+            let dead_letters = dlq_topic.map(|topic| DeadLetters::new(name, topic, client.clone()));
             let reader = FeedReader::new(feed.clone(), number, hub, dead_letters);
             readers.insert(name.clone(), Arc::new(reader));
         }

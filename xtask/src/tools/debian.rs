@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::install::run;
+use anyhow::Context;
+
+use super::install::{install, run};
 
 /// Unpacks packages, and what of their dependencies is not installed. The package lists of the
 /// machine may be missing, as in a container's image, or too old; then they are fetched into the
@@ -51,6 +53,34 @@ fn apt_get(debs: &Path, lists: Option<&Path>, arguments: &[&str]) -> Command {
     }
     command.args(arguments);
     command
+}
+
+/// A command that runs the program of the package `name`: the one in the path, which knows the option
+/// `version`, else the one of Debian's package, where it is at `path`.
+///
+/// # Errors
+/// When there is neither; the line that installs it is named, and `purpose` says what for.
+pub(super) fn program(
+    name: &str,
+    version: &str,
+    path: &str,
+    purpose: &str,
+) -> anyhow::Result<Command> {
+    if Command::new(name).arg(version).output().is_ok_and(|output| output.status.success()) {
+        return Ok(Command::new(name));
+    }
+    let fetch = |dir: &_| unpack(&[name], dir);
+    let fetching = format!("fetching {name} from Debian");
+    let root = install(name, &fetching, fetch).with_context(|| {
+        format!(
+            "{name}, {purpose}, is not installed\n  \
+             Debian, Ubuntu: sudo apt-get install --yes {name}\n  \
+             macOS:          brew install {name}"
+        )
+    })?;
+    let mut command = Command::new(root.join(path));
+    command.env("LD_LIBRARY_PATH", libraries(&root)?);
+    Ok(command)
 }
 
 /// `usr/lib` and the folders in it, in front of those that are searched anyway.
