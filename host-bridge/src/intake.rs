@@ -99,7 +99,7 @@ async fn look_up(
 ) -> Result<Known, Response<Body>> {
     let Head { vm, sequence, .. } = batch.head;
     loop {
-        let mut answer = match bridge.recent.take(batch) {
+        let answer = match bridge.recent.take(batch) {
             Seen::New(taken) => return Ok(Known::New(taken)),
             Seen::Answered(outcomes) => {
                 bridge.metrics.batch_repeated();
@@ -122,10 +122,9 @@ async fn look_up(
             }
         };
         bridge.metrics.batch_repeated();
-        let waiting = answer.wait_for(Option::is_some);
-        match tokio::time::timeout_at(deadline + ANSWER_GRACE, waiting).await {
-            Ok(Ok(outcomes)) => return Ok(Known::Answered(outcomes.clone().unwrap_or_default())),
-            // Whoever took it is gone, and has written nothing: it is new again.
+        match tokio::time::timeout_at(deadline + ANSWER_GRACE, answer).await {
+            Ok(Ok(outcomes)) => return Ok(Known::Answered(outcomes)),
+            // Whoever took it is gone, and has written nothing: it is new again. Or it is settled.
             Ok(Err(_)) => {}
             Err(_) => return Err(in_progress()),
         }

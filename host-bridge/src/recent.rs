@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
 use kafka_upstream_core::wire::{self, Batch, Delivery, Head};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use twox_hash::XxHash3_128;
 
@@ -24,16 +24,13 @@ use crate::limits::{
 #[derive(Clone, Default)]
 pub(crate) struct Recent(Arc<Mutex<Senders>>);
 
-/// The answer to a batch that is under way.
-pub(crate) type Answer = watch::Receiver<Option<Bytes>>;
-
 /// What is known of a batch that arrives.
 pub(crate) enum Seen {
     /// It is new: whoever takes it answers here.
     New(Accepted),
     /// It was taken before, and its answer comes. Where the sender ends without one, the batch is
-    /// new again.
-    UnderWay(Answer),
+    /// to be looked up again.
+    UnderWay(oneshot::Receiver<Bytes>),
     /// It was answered before.
     Answered(Bytes),
     /// Its number was given to other records before.
@@ -50,7 +47,6 @@ pub(crate) struct Accepted {
     sequence: u64,
     records: usize,
     progress: Progress,
-    answer: watch::Sender<Option<Bytes>>,
     recent: Recent,
 }
 
@@ -84,7 +80,8 @@ struct Entry {
 }
 
 enum State {
-    UnderWay(Answer),
+    /// Copies wait for the answer.
+    UnderWay(Vec<oneshot::Sender<Bytes>>),
     Answered { outcomes: Bytes, until: Instant },
 }
 
@@ -110,12 +107,11 @@ impl Recent {
             batches: BTreeMap::new(),
             heard: now,
         });
-        let (answer, receiver) = watch::channel(None);
-        let state = State::UnderWay(receiver);
+        let state = State::UnderWay(Vec::new());
         let entry = Entry { digest, kept_for: kept_for(&batch.head), bytes, state };
         sender.batches.insert(sequence, entry);
         let recent = self.clone();
-        Seen::New(Accepted { vm, sequence, records, progress: Progress::Accepted, answer, recent })
+        Seen::New(Accepted { vm, sequence, records, progress: Progress::Accepted, recent })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Senders> {
@@ -144,7 +140,12 @@ impl Senders {
             return Some(Seen::Differs);
         }
         Some(match &mut entry.state {
-            State::UnderWay(answer) => Seen::UnderWay(answer.clone()),
+            State::UnderWay(copies) => {
+                let (copy, answer) = oneshot::channel();
+                copies.retain(|copy| !copy.is_closed());
+                copies.push(copy);
+                Seen::UnderWay(answer)
+            }
             State::Answered { outcomes, until } => {
                 *until = (*until).max(now + kept_for(head));
                 Seen::Answered(outcomes.clone())
@@ -175,15 +176,15 @@ impl Senders {
         self.bytes -= freed;
     }
 
-    fn keep(&mut self, vm: &[u8; 16], sequence: u64, outcomes: Bytes) {
-        let sender = self.by_vm.get_mut(vm);
-        let Some(entry) = sender.and_then(|sender| sender.batches.get_mut(&sequence)) else {
-            return;
-        };
+    /// Keeps the answer to a batch, and returns who waits for it.
+    fn keep(&mut self, vm: &[u8; 16], sequence: u64, outcomes: Bytes) -> Option<State> {
+        let sender = self.by_vm.get_mut(vm)?;
+        let entry = sender.batches.get_mut(&sequence)?;
         let bytes = ANSWER_BYTES + outcomes.len();
         self.bytes = self.bytes + bytes - entry.bytes;
         entry.bytes = bytes;
-        entry.state = State::Answered { outcomes, until: Instant::now() + entry.kept_for };
+        let until = Instant::now() + entry.kept_for;
+        Some(std::mem::replace(&mut entry.state, State::Answered { outcomes, until }))
     }
 
     fn forget(&mut self, vm: &[u8; 16], sequence: u64) {
@@ -212,8 +213,13 @@ impl Accepted {
             true => encode(&outcomes.iter().map(without_detail).collect::<Vec<_>>()),
             false => answer.clone(),
         };
-        self.recent.lock().keep(&self.vm, self.sequence, kept);
-        self.answer.send_replace(Some(answer.clone()));
+        let before = self.recent.lock().keep(&self.vm, self.sequence, kept);
+        if let Some(State::UnderWay(copies)) = before {
+            for copy in copies {
+                // Nobody waits any more where it fails.
+                let _ = copy.send(answer.clone());
+            }
+        }
         answer
     }
 }

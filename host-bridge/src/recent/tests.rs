@@ -50,17 +50,23 @@ fn answered(recent: &Recent, head: &Head) -> Option<Vec<Outcome>> {
 async fn a_batch_is_new_once_and_then_answered_from_memory() {
     let recent = Recent::default();
     let taken = new(&recent, &HEAD);
+    let Seen::UnderWay(gone) = take(&recent, &HEAD) else { panic!("it is under way") };
+    drop(gone);
     let Seen::UnderWay(mut early) = take(&recent, &HEAD) else { panic!("it is under way") };
-    assert!(early.borrow().is_none());
+    let Seen::UnderWay(late) = take(&recent, &HEAD) else { panic!("it is under way") };
+    early.try_recv().unwrap_err();
     let answer = taken.answer(&[WRITTEN]);
-    assert_eq!(*early.wait_for(Option::is_some).await.unwrap(), Some(answer));
+    assert_eq!((early.await, late.await), (Ok(answer.clone()), Ok(answer)));
     assert_eq!(answered(&recent, &HEAD), Some(vec![WRITTEN]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_was_given_up_before_it_was_enqueued_is_new_again() {
     let recent = Recent::default();
-    drop(new(&recent, &HEAD));
+    let first = new(&recent, &HEAD);
+    let Seen::UnderWay(copy) = take(&recent, &HEAD) else { panic!("it is under way") };
+    drop(first);
+    copy.await.unwrap_err();
     drop(new(&recent, &HEAD));
     assert!(recent.lock().bytes <= ANSWER_BYTES, "of the VM");
 }
