@@ -82,7 +82,10 @@ struct Entry {
 enum State {
     /// Copies wait for the answer.
     UnderWay(Vec<oneshot::Sender<Bytes>>),
-    Answered { outcomes: Bytes, until: Instant },
+    Answered {
+        outcomes: Bytes,
+        until: Instant,
+    },
 }
 
 impl Recent {
