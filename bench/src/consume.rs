@@ -3,10 +3,14 @@
 mod clock;
 mod events;
 mod fan_out;
+mod faults;
 pub(super) mod floor;
 mod ground;
+mod pages;
+pub(super) mod reading;
 mod report;
 mod swarm;
+mod writing;
 
 use std::fs;
 use std::path::PathBuf;
@@ -49,6 +53,18 @@ enum Cell {
     Idle,
     /// Processor time, delay and fetches of events to many
     Events,
+    /// Pages beside a consumer without HTTP
+    Pages,
+    /// Records that a filter looks at
+    Filters,
+    /// kafka-client beside kcat and Java's console consumer
+    Yardsticks,
+    /// Produce requests beside readers
+    Writing,
+    /// All clients come back to a bridge that was killed
+    Reconnect,
+    /// A client that reads nothing
+    Stalled,
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
@@ -57,15 +73,39 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let mut report = Report::default();
     let is_wanted = |cell| options.only.is_empty() || options.only.contains(&cell);
     let (rounds, events) = if options.quick { (1, 50) } else { (options.rounds, 100) };
+    let (records, small) = if options.quick { (50_000, 300_000) } else { (200_000, 2_000_000) };
+    if is_wanted(Cell::Pages) || is_wanted(Cell::Filters) {
+        pages::fill(&ground, records).await?;
+    }
+    if is_wanted(Cell::Yardsticks) {
+        reading::fill(&ground, small).await?;
+    }
     if is_wanted(Cell::Idle) {
         fan_out::idle(&ground, options.clients, &mut report).await?;
     }
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         if is_wanted(Cell::Events) {
-            let few = (options.clients / 10).max(1);
-            let clients = [1, few, options.clients];
-            fan_out::events(&ground, &clients, events, &mut report).await?;
+            fan_out::events(&ground, options.clients, events, &mut report).await?;
+        }
+        if is_wanted(Cell::Pages) {
+            pages::pages(&ground, records, &mut report).await?;
+        }
+        if is_wanted(Cell::Filters) {
+            pages::filters(&ground, records, &mut report).await?;
+        }
+        if is_wanted(Cell::Yardsticks) {
+            reading::yardsticks(&ground, small, &mut report).await?;
+        }
+        if is_wanted(Cell::Writing) {
+            let seconds = if options.quick { 5 } else { 10 };
+            writing::beside_readers(&ground, options.clients, seconds, &mut report).await?;
+        }
+        if is_wanted(Cell::Reconnect) {
+            faults::reconnect(&ground, options.clients, &mut report).await?;
+        }
+        if is_wanted(Cell::Stalled) {
+            faults::stalled(&ground, &mut report).await?;
         }
     }
     println!("{}", report.text());

@@ -31,6 +31,8 @@ enum Subject {
     #[command(hide = true)]
     ConsumeFloor(consume::floor::Options),
     #[command(hide = true)]
+    ReadWith(consume::reading::Options),
+    #[command(hide = true)]
     ProduceWith(produce_with::Options),
 }
 
@@ -41,6 +43,7 @@ async fn main() -> ExitCode {
         Subject::Client(options) => client::run(&options).await,
         Subject::Consume(options) => consume::run(&options).await,
         Subject::ConsumeFloor(options) => consume::floor::run(&options),
+        Subject::ReadWith(options) => consume::reading::read(&options).await,
         Subject::ProduceWith(options) => produce_with::run(&options).await,
     };
     match outcome {

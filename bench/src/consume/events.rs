@@ -1,10 +1,11 @@
 //! Events at a fixed rate, whatever becomes of those before: each has a number, and when Kafka
 //! acknowledged it is kept.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail};
-use kafka_client::{Client, Config, Outcome, Producer, Record, Topic};
+use kafka_client::{Client, Config, Outcome, Producer, Record, Ticket, Topic};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -53,10 +54,8 @@ impl Writer {
             let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
             let ticket = put.map_err(|reason| anyhow!("{reason}"))?;
             under_way.spawn(async move {
-                match ticket.outcome().await {
-                    Outcome::Written { .. } => Ok((number, clock::now_us())),
-                    other => bail!("{other:?}"),
-                }
+                written(ticket).await?;
+                Ok((number, clock::now_us()))
             });
         }
         under_way.join_all().await.into_iter().collect()
@@ -64,7 +63,7 @@ impl Writer {
 
     /// As many as there are, as fast as they go.
     pub(super) async fn fill(&mut self, count: u32, bytes: usize) -> anyhow::Result<()> {
-        let mut tickets = Vec::new();
+        let mut tickets = VecDeque::new();
         for _ in 0..count {
             let value = value(self.next, bytes);
             self.next += 1;
@@ -76,17 +75,29 @@ impl Writer {
                 timestamp_ms: now_ms()?,
             };
             let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
-            tickets.push(put.map_err(|reason| anyhow!("{reason}"))?);
+            tickets.push_back(put.map_err(|reason| anyhow!("{reason}"))?);
+            if tickets.len() > UNDER_WAY
+                && let Some(oldest) = tickets.pop_front()
+            {
+                written(oldest).await?;
+            }
         }
         for ticket in tickets {
-            match ticket.outcome().await {
-                Outcome::Written { .. } => {}
-                other => bail!("{other:?}"),
-            }
+            written(ticket).await?;
         }
         Ok(())
     }
 }
+
+async fn written(ticket: Ticket) -> anyhow::Result<()> {
+    match ticket.outcome().await {
+        Outcome::Written { .. } => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+/// Records whose outcome is not waited for before more are written.
+const UNDER_WAY: usize = 50_000;
 
 /// A JSON object that begins with its number, with letters behind it that do not shrink.
 pub(super) fn value(number: u32, bytes: usize) -> Vec<u8> {

@@ -14,14 +14,23 @@ use super::ground::{Ground, PARTITIONS, Readers};
 use super::report::{Bound, Report};
 use super::swarm::{Arrival, Plan, Swarm};
 
-/// Events a second.
-const RATE: f64 = 10.0;
+/// Events a second: with many clients the machine is busy, or each event has it for itself.
+const BUSY: f64 = 10.0;
+const CALM: f64 = 2.0;
 
 /// Longest time for an event to come to all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two heartbeats, and some.
 const IDLE: Duration = Duration::from_secs(12);
+
+/// What is sent to how many.
+#[derive(Clone, Copy)]
+struct Load {
+    clients: usize,
+    events: u32,
+    rate: f64,
+}
 
 /// What a stage came to.
 struct Stage {
@@ -58,60 +67,66 @@ pub(super) async fn idle(
 /// What an event costs and how late it is, with few and many clients, beside the floor.
 pub(super) async fn events(
     ground: &Ground,
-    clients: &[usize],
+    clients: usize,
     events: u32,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let topic = format!("events-{}", fastrand::u32(..));
     ground.kafka.create_topic(&topic, PARTITIONS).await?;
     let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
-    let mut alone = None;
-    for &clients in clients {
+    let readers = ground.bridge(&topic, "").await?;
+    let one = of_bridge(&readers, &mut writer, Load { clients: 1, events, rate: BUSY }).await?;
+    drop(readers);
+    let loads = [(clients.div_ceil(10), BUSY), (clients, CALM), (clients, BUSY)];
+    for (clients, rate) in loads {
+        let events = (f64::from(events) * rate / BUSY).ceil() as u32;
+        let load = Load { clients, events, rate };
         let readers = ground.bridge(&topic, "").await?;
-        let stage = of_bridge(&readers, &mut writer, clients, events).await?;
+        let bridge = of_bridge(&readers, &mut writer, load).await?;
         drop(readers);
-        let one = alone.get_or_insert((stage.fetch_requests, stage.fetch_bytes));
-        if clients == 1 {
-            continue;
+        let floor = of_floor(ground, load, bridge.bytes).await?;
+        tell(load, &bridge, &floor, report);
+        // As many events in as much time: what one client has fetched.
+        if rate == BUSY {
+            let mut judge = |name: &str, ratio| {
+                let name = format!("{name}, {clients} clients / 1");
+                report.judge(name, "times", ratio, Bound::Most(1.1));
+            };
+            judge("fetch requests", bridge.fetch_requests / one.fetch_requests);
+            judge("fetched bytes", bridge.fetch_bytes / one.fetch_bytes);
         }
-        let ratio = |name: &str| format!("{name}, {clients} clients / 1");
-        report.judge(
-            ratio("fetch requests"),
-            "times",
-            stage.fetch_requests / one.0,
-            Bound::Most(1.1),
-        );
-        report.judge(ratio("fetched bytes"), "times", stage.fetch_bytes / one.1, Bound::Most(1.1));
-        let floor = of_floor(ground, clients, events, stage.bytes).await?;
-        let name = |name: &str| format!("{name}, {clients} clients");
-        report.add(name("bridge CPU of an event to a client"), "µs", stage.cpu_us);
-        report.add(name("floor CPU of an event to a client"), "µs", floor.cpu_us);
-        let ratio = stage.cpu_us / floor.cpu_us;
-        report.judge(name("bridge / floor, CPU"), "times", ratio, Bound::Most(1.5));
-        report.add(name("ack to client p50"), "ms", stage.p50_ms);
-        report.add(name("ack to client p99"), "ms", stage.p99_ms);
-        report.add(name("floor p50"), "ms", floor.p50_ms);
-        report.add(name("floor p99"), "ms", floor.p99_ms);
-        // A fetch's round trip is what one client waits for.
-        let ratio = stage.p99_ms / floor.p99_ms;
-        report.judge(name("bridge / floor, p99"), "times", ratio, Bound::Most(2.0));
     }
+    report.add("ack to client p99, 1 client", "ms", one.p99_ms);
     Ok(())
+}
+
+fn tell(load: Load, bridge: &Stage, floor: &Stage, report: &mut Report) {
+    let Load { clients, rate, .. } = load;
+    let name = |name: &str| format!("{clients} clients, {rate} events/s: {name}");
+    report.add(name("bridge CPU of an event to a client"), "µs", bridge.cpu_us);
+    report.add(name("floor CPU"), "µs", floor.cpu_us);
+    let ratio = bridge.cpu_us / floor.cpu_us;
+    report.judge(name("bridge / floor, CPU"), "times", ratio, Bound::Most(1.5));
+    report.add(name("ack to client p50"), "ms", bridge.p50_ms);
+    report.add(name("ack to client p99"), "ms", bridge.p99_ms);
+    report.add(name("floor p50"), "ms", floor.p50_ms);
+    report.add(name("floor p99"), "ms", floor.p99_ms);
+    let ratio = bridge.p99_ms / floor.p99_ms;
+    report.judge(name("bridge / floor, p99"), "times", ratio, Bound::Most(2.0));
 }
 
 async fn of_bridge(
     readers: &Readers,
     writer: &mut Writer,
-    clients: usize,
-    events: u32,
+    Load { clients, events, rate }: Load,
 ) -> anyhow::Result<Stage> {
     let swarm = readers.swarm(clients).await?;
     // The first events make all ready.
     let warm_up = u64::from(events / 10).max(10);
-    writer.write(u32::try_from(warm_up)?, RATE).await?;
+    writer.write(u32::try_from(warm_up)?, BUSY).await?;
     let before = swarm.wait_for(warm_up, PATIENCE).await?;
     let (cpu, fetched) = (readers.cpu()?, readers.fetched().await?);
-    let starts = writer.write(events, RATE).await?;
+    let starts = writer.write(events, rate).await?;
     let after = swarm.wait_for(warm_up + u64::from(events), PATIENCE).await?;
     let cpu = readers.cpu()? - cpu;
     let fetched_after = readers.fetched().await?;
@@ -130,14 +145,13 @@ async fn of_bridge(
 
 async fn of_floor(
     ground: &Ground,
-    clients: usize,
-    events: u32,
+    Load { clients, events, rate }: Load,
     bytes: f64,
 ) -> anyhow::Result<Stage> {
     let log = ground.dir.path().join(format!("floor-{}.log", fastrand::u32(..)));
     let mut command = Command::new(env::current_exe()?);
     command.args(["consume-floor", "--clients", &clients.to_string()]);
-    command.args(["--events", &events.to_string(), "--rate", &RATE.to_string()]);
+    command.args(["--events", &events.to_string(), "--rate", &rate.to_string()]);
     command.args(["--bytes", &format!("{bytes:.0}")]);
     let mut floor = Process::spawn("floor", command, &log)?;
     let said = |word: &'static str| {
