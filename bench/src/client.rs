@@ -1,6 +1,6 @@
 //! `bench client`: our producer beside librdkafka's and Java's, at equal settings.
 
-mod machine;
+pub(super) mod machine;
 mod measure;
 mod payload;
 pub(super) mod process;

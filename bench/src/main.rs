@@ -2,6 +2,7 @@
 
 mod cell;
 mod client;
+mod consume;
 mod envoy;
 mod produce_with;
 mod statistics;
@@ -25,6 +26,12 @@ enum Subject {
     Envoy(envoy::Options),
     /// Our Kafka client beside librdkafka and Java's: records per second, and per CPU second
     Client(client::Options),
+    /// What readers cost: event streams, pages, filters
+    Consume(consume::Options),
+    #[command(hide = true)]
+    ConsumeFloor(consume::floor::Options),
+    #[command(hide = true)]
+    ReadWith(consume::reading::Options),
     #[command(hide = true)]
     ProduceWith(produce_with::Options),
 }
@@ -34,6 +41,9 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().subject {
         Subject::Envoy(options) => envoy::run(&options).await,
         Subject::Client(options) => client::run(&options).await,
+        Subject::Consume(options) => consume::run(&options).await,
+        Subject::ConsumeFloor(options) => consume::floor::run(&options),
+        Subject::ReadWith(options) => consume::reading::read(&options).await,
         Subject::ProduceWith(options) => produce_with::run(&options).await,
     };
     match outcome {

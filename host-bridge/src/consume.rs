@@ -22,5 +22,7 @@ pub(crate) mod selection;
 pub(crate) mod serve;
 mod sse;
 pub(crate) mod start;
+mod steps;
 mod stream;
+mod timer;
 mod topic_log;

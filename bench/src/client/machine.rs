@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 /// Processor, its number, memory, system and load, as far as they can be read.
-pub(super) fn description() -> Value {
+pub(crate) fn description() -> Value {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     json!({
         "processor": field(&read("/proc/cpuinfo"), "model name"),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::cursor::{Cursor, PLAIN_BYTES};
 
 /// The same text as [`Cursor::encode`] writes, for cursors that are told with every record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct CursorText {
     plain: String,
     /// Where each partition's position is in it, in the order of the cursor.
@@ -42,6 +42,14 @@ impl CursorText {
 
     pub(crate) fn as_str(&self) -> &str {
         self.encoded.as_ref().unwrap_or(&self.plain)
+    }
+
+    /// Becomes the same as another one, in the memory that it has.
+    pub(crate) fn copy(&mut self, other: &Self) {
+        self.plain.clone_from(&other.plain);
+        self.positions.clone_from(&other.positions);
+        self.encoded.clone_from(&other.encoded);
+        self.has_epochs = other.has_epochs;
     }
 
     /// Moves the cursor's `place`th partition to an offset behind something of this leader epoch.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_client::{At, ReadError, Reason};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::cursor::{Position, TopicPositions};
@@ -18,8 +18,12 @@ use super::reader::{FeedReader, is_unknown_topic, refused};
 use super::refusal::{Code, Refusal};
 use super::selection::Selected;
 use super::start::{Gap, GapReason, Given};
+use super::timer::Timer;
 use super::topic_log::{Look, Segment, tag_of};
 use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET};
+use sharing::Met;
+
+mod sharing;
 
 /// Positions in every partition, and how they move.
 pub(crate) struct Follower {
@@ -43,6 +47,8 @@ pub(crate) struct Follower {
     /// Whether brokers answered for none when time was over.
     is_unanswered: bool,
     turn: usize,
+    met: Option<Met>,
+    timer: Timer,
 }
 
 /// The offset of a place that had none.
@@ -114,6 +120,8 @@ impl Follower {
             trouble: None,
             is_unanswered: false,
             turn: 0,
+            met: None,
+            timer: Timer::default(),
         })
     }
 
@@ -162,29 +170,48 @@ impl Follower {
         grace: Duration,
     ) -> Result<Vec<Portion>, Refusal> {
         loop {
-            // Answers that are awaited are for the places as they are.
-            if self.reading.is_none() && self.asking.is_none() && self.at.add_partitions() {
-                self.caught.clear();
-            }
-            self.at.mark_unchanged();
-            let found = self.look();
-            let given = timeout_at(until + grace, self.without_dead_letters(found.portions));
-            let portions = given.await.unwrap_or_default();
-            if !portions.is_empty() || !self.gaps.is_empty() {
+            if let Some(portions) = self.look_and_wait(until, grace).await? {
                 return Ok(portions);
             }
-            self.start_reading(&found.behind);
-            self.start_asking(&found.without_offset);
-            let now = Instant::now();
-            let is_reading = self.reading.is_some() || found.is_being_read;
-            let until = if is_reading { until + grace } else { until };
-            if now >= until {
-                self.is_unanswered = found.at_end == found.failing;
-                return Ok(Vec::new());
-            }
-            let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
-            self.wait(wake.unwrap_or(until), found.is_being_read).await?;
         }
+    }
+
+    /// As [`Self::more`], but looks and waits once: none are there if something may have changed then.
+    ///
+    /// # Errors
+    /// As [`Self::more`].
+    pub(crate) async fn look_and_wait(
+        &mut self,
+        until: Instant,
+        grace: Duration,
+    ) -> Result<Option<Vec<Portion>>, Refusal> {
+        // Answers that are awaited are for the places as they are.
+        if self.reading.is_none() && self.asking.is_none() && self.at.add_partitions() {
+            self.caught.clear();
+        }
+        self.at.mark_unchanged();
+        let version = self.at.version();
+        let found = self.look();
+        let given = timeout_at(until + grace, self.without_dead_letters(found.portions));
+        let portions = given.await.unwrap_or_default();
+        if !portions.is_empty() || !self.gaps.is_empty() {
+            return Ok(Some(portions));
+        }
+        if found.at_end == self.at.places.len() && found.failing == 0 {
+            self.tell_end(version);
+        }
+        self.start_reading(&found.behind);
+        self.start_asking(&found.without_offset);
+        let now = Instant::now();
+        let is_reading = self.reading.is_some() || found.is_being_read;
+        let until = if is_reading { until + grace } else { until };
+        if now >= until {
+            self.is_unanswered = found.at_end == found.failing;
+            return Ok(Some(Vec::new()));
+        }
+        let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
+        self.wait(wake.unwrap_or(until), found.is_being_read).await?;
+        Ok(None)
     }
 
     /// Has brokers asked about the positions of which nothing is in memory, if they answer at once: who
@@ -395,7 +422,7 @@ impl Follower {
 
     /// Waits until something may have changed.
     async fn wait(&mut self, until: Instant, is_being_read: bool) -> Result<(), Refusal> {
-        let Self { at, reading, asking, .. } = self;
+        let Self { at, reading, asking, timer, .. } = self;
         tokio::select! {
             answers = finished(reading) => {
                 self.reading = None;
@@ -407,7 +434,7 @@ impl Follower {
                 self.resolve(answers)
             }
             () = at.changed(is_being_read) => Ok(()),
-            () = sleep_until(until) => Ok(()),
+            () = timer.wait(until) => Ok(()),
         }
     }
 

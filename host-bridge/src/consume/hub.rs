@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::memory::Memory;
 use super::start::KnownTopic;
+use super::steps::Steps;
 use super::topic_log::{Segment, TopicLog, tag_of};
 use crate::limits::{
     FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES, FEED_GRACE, FEED_IDLE, FEED_KNOWN,
@@ -36,6 +37,8 @@ pub(crate) struct Resources {
     cache: Mutex<Cache>,
     /// Every topic, for when memory is spent.
     topics: Mutex<Vec<Weak<Topic>>>,
+    /// What readers of each feed were sent last.
+    steps: Mutex<Vec<Weak<Steps>>>,
 }
 
 /// A topic, and what was asked about it last.
@@ -106,7 +109,15 @@ impl Resources {
             catch_ups: Semaphore::new(FEED_CATCH_UPS),
             cache: Mutex::default(),
             topics: Mutex::default(),
+            steps: Mutex::default(),
         })
+    }
+
+    /// Those of a feed, which are freed when memory is spent.
+    pub(crate) fn steps(&self) -> Arc<Steps> {
+        let steps = Arc::default();
+        lock(&self.steps).push(Arc::downgrade(&steps));
+        steps
     }
 
     /// Whether nobody new can be served.
@@ -120,6 +131,7 @@ impl Resources {
     /// Frees what can be read again: first what readers behind the tails have read, then the older
     /// half of each tail.
     pub(crate) fn shrink(&self) {
+        lock(&self.steps).iter().filter_map(Weak::upgrade).for_each(|steps| steps.clear());
         let cached = std::mem::take(&mut *lock(&self.cache));
         for (topic, partition, base, _) in &cached.segments {
             drop_cached(topic, *partition, *base);

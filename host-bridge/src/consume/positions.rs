@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::cursor::{Cursor, Position, TopicPositions};
 use super::cursor_text::CursorText;
+use super::envelope::Shape;
 use super::hub::{Hub, Topic};
 use super::reader::FeedReader;
+use super::steps::Here;
 use crate::limits::FEED_RETRY;
 
 pub(super) struct Positions {
@@ -76,6 +78,28 @@ impl Positions {
             place.position = Position::Offset { next, epoch };
             self.text.move_to(index, next, epoch);
         }
+    }
+
+    /// Where the reader is, for others.
+    pub(super) fn here(&self, shape: Shape) -> Here {
+        let positions = self.places.iter().map(|place| place.position).collect();
+        Here { shape, positions, text: self.text.clone() }
+    }
+
+    /// Goes to where another reader of the same places is.
+    pub(super) fn go(&mut self, here: &Here) {
+        for (place, position) in self.places.iter_mut().zip(&here.positions) {
+            if place.position != *position {
+                (place.position, place.retry_at) = (*position, None);
+            }
+        }
+        self.text.copy(&here.text);
+        self.moves += 1;
+    }
+
+    /// Grows with what comes to the tails of the topics.
+    pub(super) fn version(&self) -> u64 {
+        self.topics.iter().map(|followed| followed.topic.log.version()).sum()
     }
 
     /// No broker answered for it: it is not asked for a time.

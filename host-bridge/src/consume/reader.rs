@@ -18,6 +18,7 @@ use super::refusal::{Code, Refusal};
 use super::select::Placed;
 use super::selection::{Identity, Selected};
 use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
+use super::steps::Steps;
 use super::topic_log::{Segment, Stored};
 use crate::clock::now_ms;
 use crate::limits::{FEED_CONNECTIONS, FEED_KNOWN, FEED_PATIENCE};
@@ -36,6 +37,8 @@ pub(crate) struct FeedReader {
     /// Where what it gives depends on who reads.
     identity: Identity,
     filter: Option<RecordExpression>,
+    /// What its readers were sent last; none where each gets another thing.
+    pub(crate) steps: Option<Arc<Steps>>,
 }
 
 impl FeedReader {
@@ -48,7 +51,8 @@ impl FeedReader {
         let connections = Arc::new(Semaphore::new(FEED_CONNECTIONS));
         let (feed, dead_letters) = (Arc::new(feed), dead_letters.map(Arc::new));
         let identity = Identity::default();
-        Self { feed, number, hub, connections, dead_letters, identity, filter: None }
+        let steps = Some(hub.resources.steps());
+        Self { feed, number, hub, connections, dead_letters, identity, filter: None, steps }
     }
 
     /// The same for one reader: a feed with fewer topics, if any, and who it is, if that matters.
@@ -57,7 +61,8 @@ impl FeedReader {
             return Arc::clone(self);
         }
         let feed = feed.map_or_else(|| Arc::clone(&self.feed), Arc::new);
-        Arc::new(Self { feed, identity, ..(**self).clone() })
+        let steps = self.steps.clone().filter(|_| !self.feed.selection.is_per_client());
+        Arc::new(Self { feed, identity, steps, ..(**self).clone() })
     }
 
     /// The same for a reader that has a filter of its own.
@@ -74,7 +79,7 @@ impl FeedReader {
                 let message = "filter: the feed takes none of its readers (allow_client_filter)";
                 Err(Code::FilterInvalid.because(message))
             }
-            filter => Ok(Arc::new(Self { filter, ..(**self).clone() })),
+            filter => Ok(Arc::new(Self { filter, steps: None, ..(**self).clone() })),
         }
     }
 

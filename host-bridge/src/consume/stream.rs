@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::pending;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::connections::Connection;
 use super::envelope::{Record, Shape};
@@ -26,6 +26,16 @@ use crate::limits::{FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
 
 /// A reader that is sent events for as long as it stays.
 pub(crate) struct EventStream {
+    sending: Sending,
+    /// The process is to end. Kept: to wait anew for each event would cost more than the event.
+    ending: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When what the gateway said of the reader holds no longer.
+    expires_at: Option<Instant>,
+    _connection: Connection,
+}
+
+/// What it is sent.
+struct Sending {
     follower: Follower,
     view: View,
     /// Ready to be sent, in order; more is made when it is empty.
@@ -34,10 +44,6 @@ pub(crate) struct EventStream {
     /// Moves of the cursor when it was last sent.
     told_moves: u64,
     has_ended: bool,
-    /// When what the gateway said of the reader holds no longer.
-    expires_at: Option<Instant>,
-    shutdown: CancellationToken,
-    _connection: Connection,
 }
 
 impl EventStream {
@@ -48,23 +54,16 @@ impl EventStream {
         connection: Connection,
     ) -> Self {
         let view = View { feed: follower.reader.number, shape };
-        let mut stream = Self {
-            follower,
-            view,
-            queue: VecDeque::new(),
-            heartbeat_at: Instant::now(),
-            told_moves: 0,
-            has_ended: false,
-            expires_at: None,
-            shutdown,
-            _connection: connection,
-        };
+        let (queue, heartbeat_at) = (VecDeque::new(), Instant::now());
+        let mut sending =
+            Sending { follower, view, queue, heartbeat_at, told_moves: 0, has_ended: false };
         // What is told at the start comes before the position behind it.
         let mut text = sse::retry(random());
-        text.push_str(&stream.gaps());
-        text.push_str(&sse::position(stream.follower.id()));
-        stream.send(text);
-        stream
+        text.push_str(&sending.gaps());
+        text.push_str(&sse::position(sending.follower.id()));
+        sending.send(text);
+        let ending = Box::pin(shutdown.cancelled_owned());
+        Self { sending, ending, expires_at: None, _connection: connection }
     }
 
     /// It ends after so long, if that is given.
@@ -80,44 +79,56 @@ impl EventStream {
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        while self.queue.is_empty() && !self.has_ended {
-            let (shutdown, expires_at) = (self.shutdown.clone(), self.expires_at);
-            let expired = async {
-                match expires_at {
-                    Some(at) => sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
+        let Self { sending, ending, expires_at, .. } = self;
+        // Both also where there is always more to send.
+        while sending.queue.is_empty() && !sending.has_ended {
+            if expires_at.is_some_and(|at| at <= Instant::now()) {
+                sending.go_away("auth_expired");
+                break;
+            }
             let worked = tokio::select! {
-                // Also where there is always more to send.
                 biased;
-                () = shutdown.cancelled() => Err("shutdown"),
-                () = expired => Err("auth_expired"),
-                worked = self.work() => Ok(worked),
+                () = ending.as_mut() => Err("shutdown"),
+                worked = sending.work(*expires_at) => Ok(worked),
             };
             match worked {
                 Ok(Ok(())) => {}
                 // Apart: each stream would have room for it all its life.
-                Ok(Err(refusal)) => Box::pin(self.fail(&refusal)).await,
-                Err(reason) => {
-                    self.send(goaway(reason));
-                    self.has_ended = true;
-                }
+                Ok(Err(refusal)) => Box::pin(sending.fail(&refusal)).await,
+                Err(reason) => sending.go_away(reason),
             }
         }
-        self.queue.pop_front()
+        sending.queue.pop_front()
+    }
+}
+
+impl Sending {
+    fn go_away(&mut self, reason: &str) {
+        self.send(goaway(reason));
+        self.has_ended = true;
     }
 
-    /// Sends what there is, or a sign of life.
-    async fn work(&mut self) -> Result<(), Refusal> {
-        let resources = Arc::clone(&self.follower.reader.hub.resources);
+    /// Sends what there is, or a sign of life, or nothing: no later than at `end`.
+    async fn work(&mut self, end: Option<Instant>) -> Result<(), Refusal> {
+        let until = end.map_or(self.heartbeat_at, |end| end.min(self.heartbeat_at));
+        let resources = &self.follower.reader.hub.resources;
         let portions = if resources.is_spent() {
+            let resources = Arc::clone(resources);
             // Room is not waited for beyond the next sign of life.
             let room = resources.memory.wait_for(FEED_QUEUE_BYTES, || resources.shrink());
-            let _in_time = timeout_at(self.heartbeat_at, room).await;
+            let _in_time = timeout_at(until, room).await;
             Vec::new()
+        } else if let Some(sent) = self.follower.as_others(self.view.shape, until).await? {
+            if !sent.is_empty() {
+                self.queue.extend(sent.iter().cloned());
+                self.has_sent();
+            }
+            return Ok(());
         } else {
-            self.follower.more(self.heartbeat_at, Duration::ZERO).await?
+            match self.follower.look_and_wait(until, Duration::ZERO).await? {
+                Some(portions) => portions,
+                None => return Ok(()),
+            }
         };
         let gaps = self.gaps();
         if !gaps.is_empty() {
@@ -135,6 +146,8 @@ impl EventStream {
     /// Events of as many records as a client is sent at a time.
     async fn events(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
         let (view, reader) = (self.view, Arc::clone(&self.follower.reader));
+        let from = self.follower.here(view.shape);
+        let before = self.queue.len();
         let mut out = Events::default();
         let mut written = Ok(());
         let taken = self.follower.take(portions, |taken| {
@@ -151,6 +164,10 @@ impl EventStream {
             yield_now().await;
         }
         self.send(text);
+        if taken.is_ok() {
+            let sent: Vec<_> = self.queue.iter().skip(before).cloned().collect();
+            self.follower.tell_others(&from, &sent);
+        }
         taken
     }
 
@@ -189,6 +206,11 @@ impl EventStream {
         }
         let memory = &self.follower.reader.hub.resources.memory;
         self.queue.push_back(memory.hold(text.len()).keep(text));
+        self.has_sent();
+    }
+
+    /// The next sign of life counts from now.
+    fn has_sent(&mut self) {
         self.told_moves = self.follower.moves();
         self.heartbeat_at = Instant::now() + self.follower.reader.feed.sse.heartbeat;
     }

@@ -2,6 +2,7 @@
 //! readers behind it have read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct TopicLog {
     pub(crate) name: Arc<str>,
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    /// How often that was rung.
+    version: AtomicU64,
     /// Apart from that, since it is for readers behind the tail alone.
     caught_up: watch::Sender<()>,
 }
@@ -208,7 +211,8 @@ impl Stored {
 impl TopicLog {
     pub(crate) fn new(name: &str) -> Self {
         let [changed, caught_up] = [(); 2].map(|()| watch::channel(()).0);
-        Self { name: name.into(), state: Mutex::default(), changed, caught_up }
+        let version = AtomicU64::new(0);
+        Self { name: name.into(), state: Mutex::default(), changed, version, caught_up }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -226,7 +230,13 @@ impl TopicLog {
     }
 
     pub(crate) fn ring(&self) {
+        self.version.fetch_add(1, SeqCst);
         let _nobody_reads = self.changed.send(());
+    }
+
+    /// Grows with every [`Self::ring`].
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(SeqCst)
     }
 
     pub(crate) fn ring_caught_up(&self) {

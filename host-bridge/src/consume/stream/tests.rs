@@ -192,7 +192,7 @@ async fn what_waits_for_slow_clients_is_bounded() {
     while bytes < 1_000_000 {
         let text = client.text(SOON).await;
         assert!(text.len() < FEED_QUEUE_BYTES + 11_000, "{}", text.len());
-        assert!(client.stream.queue.is_empty());
+        assert!(client.stream.sending.queue.is_empty());
         bytes += text.len();
     }
 }

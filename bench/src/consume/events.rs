@@ -1,0 +1,115 @@
+//! Events at a fixed rate, whatever becomes of those before: each has a number, and when Kafka
+//! acknowledged it is kept.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{anyhow, bail};
+use kafka_client::{Client, Config, Outcome, Producer, Record, Ticket, Topic};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::clock;
+
+/// Bytes of an event's value.
+pub(super) const VALUE_BYTES: usize = 1024;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes events to a topic.
+pub(super) struct Writer {
+    producer: Producer,
+    topic: Topic,
+    next: u32,
+}
+
+/// When an event was acknowledged, by its number.
+pub(super) type Start = (u32, u64);
+
+impl Writer {
+    pub(super) async fn new(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
+        let config = Config::from_properties([("bootstrap.servers", bootstrap)])?;
+        let producer = Client::new(config).producer();
+        let topic = producer.topic(topic, Instant::now() + PATIENCE).await;
+        let topic = topic.map_err(|reason| anyhow!("{reason}"))?;
+        Ok(Self { producer, topic, next: 1 })
+    }
+
+    /// Writes so many events at a rate; says when each was acknowledged.
+    pub(super) async fn write(&mut self, count: u32, rate: f64) -> anyhow::Result<Vec<Start>> {
+        let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut under_way = JoinSet::new();
+        for _ in 0..count {
+            ticks.tick().await;
+            let (number, value) = (self.next, value(self.next, VALUE_BYTES));
+            self.next += 1;
+            let record = Record {
+                partition: None,
+                key: None,
+                value: Some(&value),
+                headers: &[],
+                timestamp_ms: now_ms()?,
+            };
+            let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
+            let ticket = put.map_err(|reason| anyhow!("{reason}"))?;
+            under_way.spawn(async move {
+                written(ticket).await?;
+                Ok((number, clock::now_us()))
+            });
+        }
+        under_way.join_all().await.into_iter().collect()
+    }
+
+    /// As many as there are, as fast as they go.
+    pub(super) async fn fill(&mut self, count: u32, bytes: usize) -> anyhow::Result<()> {
+        let mut tickets = VecDeque::new();
+        for _ in 0..count {
+            let value = value(self.next, bytes);
+            self.next += 1;
+            let record = Record {
+                partition: None,
+                key: None,
+                value: Some(&value),
+                headers: &[],
+                timestamp_ms: now_ms()?,
+            };
+            let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
+            tickets.push_back(put.map_err(|reason| anyhow!("{reason}"))?);
+            if tickets.len() > UNDER_WAY
+                && let Some(oldest) = tickets.pop_front()
+            {
+                written(oldest).await?;
+            }
+        }
+        for ticket in tickets {
+            written(ticket).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn written(ticket: Ticket) -> anyhow::Result<()> {
+    match ticket.outcome().await {
+        Outcome::Written { .. } => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+/// Records whose outcome is not waited for before more are written.
+const UNDER_WAY: usize = 50_000;
+
+/// A JSON object that begins with its number, with letters behind it that do not shrink.
+pub(super) fn value(number: u32, bytes: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(u64::from(number));
+    let mut text = format!("{{\"n\":{number:09},\"kind\":{},\"pad\":\"", number % 100);
+    while text.len() + 2 < bytes {
+        text.push(random.alphanumeric());
+    }
+    text.push_str("\"}");
+    text.into_bytes()
+}
+
+fn now_ms() -> anyhow::Result<i64> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
+}

@@ -1,0 +1,202 @@
+//! Many clients of one feed's events: what each costs in memory, what an event costs beside a program
+//! that only writes it, and how late it is.
+
+use std::collections::HashMap;
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use harness::process::Process;
+
+use super::events::{Start, Writer};
+use super::ground::{Ground, PARTITIONS, Readers};
+use super::report::{Bound, Report};
+use super::swarm::{Arrival, Plan, Swarm};
+
+/// Events a second: with many clients the machine is busy, or each event has it for itself.
+const BUSY: f64 = 10.0;
+const CALM: f64 = 2.0;
+
+/// Longest time for an event to come to all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two heartbeats, and some.
+const IDLE: Duration = Duration::from_secs(12);
+
+/// What is sent to how many.
+#[derive(Clone, Copy)]
+struct Load {
+    clients: usize,
+    events: u32,
+    rate: f64,
+}
+
+/// What a stage came to.
+struct Stage {
+    /// Processor time for each event that a client got, µs.
+    cpu_us: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Of an event on the wire.
+    bytes: f64,
+    fetch_requests: f64,
+    fetch_bytes: f64,
+}
+
+/// The memory of clients that are sent nothing but signs of life.
+pub(super) async fn idle(
+    ground: &Ground,
+    clients: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    ground.kafka.create_topic("idle", PARTITIONS).await?;
+    let readers = ground.bridge("idle", "").await?;
+    let rss = || readers.bridge.process().rss_bytes();
+    // What the first reader loads is none of the others'.
+    drop(readers.swarm(10).await?);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = rss()?;
+    let _swarm = readers.swarm(clients).await?;
+    tokio::time::sleep(IDLE).await;
+    let each = (rss()? as f64 - before as f64) / clients as f64 / 1024.0;
+    report.judge(format!("memory of an idle stream, {clients}"), "KiB", each, Bound::Most(24.0));
+    Ok(())
+}
+
+/// What an event costs and how late it is, with few and many clients, beside the floor.
+pub(super) async fn events(
+    ground: &Ground,
+    clients: usize,
+    events: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let topic = format!("events-{}", fastrand::u32(..));
+    ground.kafka.create_topic(&topic, PARTITIONS).await?;
+    let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
+    let readers = ground.bridge(&topic, "").await?;
+    let one = of_bridge(&readers, &mut writer, Load { clients: 1, events, rate: BUSY }).await?;
+    drop(readers);
+    let loads = [(clients.div_ceil(10), BUSY), (clients, CALM), (clients, BUSY)];
+    for (clients, rate) in loads {
+        let events = (f64::from(events) * rate / BUSY).ceil() as u32;
+        let load = Load { clients, events, rate };
+        let readers = ground.bridge(&topic, "").await?;
+        let bridge = of_bridge(&readers, &mut writer, load).await?;
+        drop(readers);
+        let floor = of_floor(ground, load, bridge.bytes).await?;
+        tell(load, &bridge, &floor, report);
+        // As many events in as much time: what one client has fetched.
+        if rate == BUSY {
+            let mut judge = |name: &str, ratio| {
+                let name = format!("{name}, {clients} clients / 1");
+                report.judge(name, "times", ratio, Bound::Most(1.1));
+            };
+            judge("fetch requests", bridge.fetch_requests / one.fetch_requests);
+            judge("fetched bytes", bridge.fetch_bytes / one.fetch_bytes);
+        }
+    }
+    report.add("ack to client p99, 1 client", "ms", one.p99_ms);
+    Ok(())
+}
+
+fn tell(load: Load, bridge: &Stage, floor: &Stage, report: &mut Report) {
+    let Load { clients, rate, .. } = load;
+    let name = |name: &str| format!("{clients} clients, {rate} events/s: {name}");
+    report.add(name("bridge CPU of an event to a client"), "µs", bridge.cpu_us);
+    report.add(name("floor CPU"), "µs", floor.cpu_us);
+    let ratio = bridge.cpu_us / floor.cpu_us;
+    report.judge(name("bridge / floor, CPU"), "times", ratio, Bound::Most(1.5));
+    report.add(name("ack to client p50"), "ms", bridge.p50_ms);
+    report.add(name("ack to client p99"), "ms", bridge.p99_ms);
+    report.add(name("floor p50"), "ms", floor.p50_ms);
+    report.add(name("floor p99"), "ms", floor.p99_ms);
+    let ratio = bridge.p99_ms / floor.p99_ms;
+    report.judge(name("bridge / floor, p99"), "times", ratio, Bound::Most(2.0));
+}
+
+async fn of_bridge(
+    readers: &Readers,
+    writer: &mut Writer,
+    Load { clients, events, rate }: Load,
+) -> anyhow::Result<Stage> {
+    let swarm = readers.swarm(clients).await?;
+    // The first events make all ready.
+    let warm_up = u64::from(events / 10).max(10);
+    writer.write(u32::try_from(warm_up)?, BUSY).await?;
+    let before = swarm.wait_for(warm_up, PATIENCE).await?;
+    let (cpu, fetched) = (readers.cpu()?, readers.fetched().await?);
+    let starts = writer.write(events, rate).await?;
+    let after = swarm.wait_for(warm_up + u64::from(events), PATIENCE).await?;
+    let cpu = readers.cpu()? - cpu;
+    let fetched_after = readers.fetched().await?;
+    ensure!(after.sums.0 == after.sums.1, "clients had different events");
+    let delivered = (after.events - before.events) as f64;
+    let (p50_ms, p99_ms) = delays(&starts, &after.arrivals)?;
+    Ok(Stage {
+        cpu_us: cpu.as_secs_f64() * 1e6 / delivered,
+        p50_ms,
+        p99_ms,
+        bytes: (after.bytes - before.bytes) as f64 / delivered,
+        fetch_requests: fetched_after.0 - fetched.0,
+        fetch_bytes: fetched_after.1 - fetched.1,
+    })
+}
+
+async fn of_floor(
+    ground: &Ground,
+    Load { clients, events, rate }: Load,
+    bytes: f64,
+) -> anyhow::Result<Stage> {
+    let log = ground.dir.path().join(format!("floor-{}.log", fastrand::u32(..)));
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["consume-floor", "--clients", &clients.to_string()]);
+    command.args(["--events", &events.to_string(), "--rate", &rate.to_string()]);
+    command.args(["--bytes", &format!("{bytes:.0}")]);
+    let mut floor = Process::spawn("floor", command, &log)?;
+    let said = |word: &'static str| {
+        let log = log.clone();
+        move || {
+            let text = std::fs::read_to_string(&log);
+            async move {
+                let text = text?;
+                let line = text.lines().find(|line| line.starts_with(word));
+                line.map(str::to_owned).context("not yet")
+            }
+        }
+    };
+    let port = floor.wait_ready("to listen", PATIENCE, said("port")).await?;
+    let port = port.trim_start_matches("port ").parse()?;
+    let request = |_| "GET / HTTP/1.1\r\nhost: bench\r\n\r\n".to_owned();
+    let plan = Plan { ports: &[port], clients, request: &request };
+    let swarm = Swarm::connect(&plan).await?;
+    floor.wait_ready("to be ready", PATIENCE, said("ready")).await?;
+    let cpu = floor.cpu_time()?;
+    let sight = swarm.wait_for(u64::from(events), PATIENCE).await?;
+    floor.wait_ready("to be done", PATIENCE, said("done")).await?;
+    let cpu = floor.cpu_time()? - cpu;
+    let text = std::fs::read_to_string(&log)?;
+    let starts = text.lines().filter_map(|line| {
+        let (number, at) = line.strip_prefix("start ")?.split_once(' ')?;
+        Some((number.parse().ok()?, at.parse().ok()?))
+    });
+    let (p50_ms, p99_ms) = delays(&starts.collect::<Vec<_>>(), &sight.arrivals)?;
+    let cpu_us = cpu.as_secs_f64() * 1e6 / sight.events as f64;
+    Ok(Stage { cpu_us, p50_ms, p99_ms, bytes, fetch_requests: 0.0, fetch_bytes: 0.0 })
+}
+
+/// The median and the 99th percentile of the time from a start to an arrival, ms.
+pub(super) fn delays(starts: &[Start], arrivals: &[Arrival]) -> anyhow::Result<(f64, f64)> {
+    let starts: HashMap<u32, u64> = starts.iter().copied().collect();
+    let delays = arrivals.iter().filter_map(|(number, at)| {
+        // One may come before its writer has heard of the acknowledgement.
+        Some(at.saturating_sub(*starts.get(number)?))
+    });
+    let mut delays: Vec<u64> = delays.collect();
+    delays.sort_unstable();
+    let quantile = |part: usize| {
+        let index = (delays.len() * part / 100).min(delays.len().saturating_sub(1));
+        delays.get(index).map(|delay| *delay as f64 / 1000.0)
+    };
+    quantile(50).zip(quantile(99)).context("no event that was waited for came")
+}

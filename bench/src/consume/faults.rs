@@ -1,0 +1,100 @@
+//! Readers when something goes wrong: a bridge that is killed, and a client that reads nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
+
+use super::events::{VALUE_BYTES, Writer};
+use super::fan_out::delays;
+use super::ground::{Ground, PARTITIONS, request};
+use super::report::{Bound, Report};
+use super::swarm::{Plan, Swarm};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is written while the bridge is away.
+const MISSED: u32 = 500;
+
+/// All clients come back after a kill, and have what they missed.
+pub(super) async fn reconnect(
+    ground: &Ground,
+    clients: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let topic = format!("missed-{}", fastrand::u32(..));
+    ground.kafka.create_topic(&topic, PARTITIONS).await?;
+    let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
+    let mut readers = ground.bridge(&topic, "").await?;
+    let swarm = readers.swarm(clients).await?;
+    writer.write(20, 10.0).await?;
+    swarm.wait_for(20, PATIENCE).await?;
+    readers.bridge.kill9()?;
+    let ids = swarm.look_at_ids().await?.ids;
+    drop(swarm);
+    writer.fill(MISSED, VALUE_BYTES).await?;
+    readers.bridge.restart().await?;
+    let begin = Instant::now();
+    let request = |number: usize| {
+        let id = ids.get(number).map_or("", String::as_str);
+        request("events", &format!("last-event-id: {id}\r\n"))
+    };
+    let swarm = Swarm::connect(&Plan { ports: &readers.ports, clients, request: &request }).await?;
+    let connected = begin.elapsed();
+    let sight = swarm.wait_for(u64::from(MISSED), PATIENCE).await?;
+    let time = begin.elapsed();
+    let expected = u64::from(MISSED) * clients as u64;
+    let is_once = sight.events == expected && sight.sums.0 == sight.sums.1;
+    ensure!(is_once, "{} of {expected} events", sight.events);
+    let bytes = readers.fetched().await?.1;
+    let missed = f64::from(MISSED) * VALUE_BYTES as f64;
+    report.add("reconnect, all are connected after", "s", connected.as_secs_f64());
+    let name = format!("reconnect, all {clients} have the {MISSED} events missed after");
+    report.judge(name, "s", time.as_secs_f64(), Bound::Most(30.0));
+    report.judge("reconnect, bytes from brokers / missed", "times", bytes / missed, Bound::Most(1.5));
+    Ok(())
+}
+
+/// How many events a second the readers beside the one that stalls are sent, how many they are, and for
+/// how long.
+const RATE: f64 = 500.0;
+const OTHERS: usize = 20;
+const EVENTS: u32 = 5000;
+
+/// The delay of others beside a client that reads nothing.
+pub(super) async fn stalled(ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
+    let topic = format!("stalled-{}", fastrand::u32(..));
+    ground.kafka.create_topic(&topic, PARTITIONS).await?;
+    let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
+    let readers = ground.bridge(&topic, "").await?;
+    let swarm = readers.swarm(OTHERS).await?;
+    let warm_up = writer.write(EVENTS / 10, RATE).await?.len() as u64;
+    swarm.wait_for(warm_up, PATIENCE).await?;
+    let port = *readers.ports.first().context("no port")?;
+    let (mut of, mut memory, mut before, mut held) = (Vec::new(), Vec::new(), warm_up, None);
+    for is_beside in [false, true] {
+        if is_beside {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(4096)?;
+            let mut stream = socket.connect(address).await?;
+            stream.write_all(request("events", "").as_bytes()).await?;
+            held = Some(stream);
+        }
+        let starts = writer.write(EVENTS, RATE).await?;
+        before += u64::from(EVENTS);
+        let sight = swarm.wait_for(before, PATIENCE).await?;
+        of.push(delays(&starts, &sight.arrivals)?.1);
+        memory.push(readers.bridge.process().rss_bytes()? as f64 / 1e6);
+    }
+    drop(held);
+    if let ([alone, beside], [memory, memory_beside]) = (&*of, &*memory) {
+        report.add("p99 of 20 clients at 500 events/s", "ms", *alone);
+        report.add("p99 of the same beside one that reads nothing", "ms", *beside);
+        report.judge("beside one that reads nothing / without", "times", beside / alone, Bound::Most(1.2));
+        report.add("memory more beside it", "MB", memory_beside - memory);
+    }
+    Ok(())
+}
