@@ -14,6 +14,7 @@ pub(crate) mod hub;
 mod memory;
 pub(crate) mod page;
 mod positions;
+mod pubsub;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod refusal;

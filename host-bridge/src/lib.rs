@@ -36,6 +36,7 @@ mod status;
 mod tail;
 mod tls;
 mod watched;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use kafka_client::ConsumerConfig;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -53,7 +52,6 @@ pub async fn tail(
     let properties =
         properties.ok_or_else(|| anyhow::anyhow!("there is no [clusters.{cluster}]"))?;
     let client = credentials::client(clusters::read(properties)?);
-    let consumer = client.consumer(&ConsumerConfig::default().isolation(feed.isolation_level));
     let interrupted = CancellationToken::new();
     let on_signal = interrupted.clone();
     tokio::spawn(async move {
@@ -61,7 +59,7 @@ pub async fn tail(
             on_signal.cancel();
         }
     });
-    let hub = Hub::new(consumer, &Resources::new(FEED_MEMORY_BYTES));
+    let hub = Hub::new(client, feed.isolation_level, &Resources::new(FEED_MEMORY_BYTES));
     let reader = Arc::new(FeedReader::new(feed, 0, hub, None));
     let following = async {
         let mut follower = Follower::open(reader, &start, None, FEED_PATIENCE).await?;

@@ -53,7 +53,12 @@ pub(super) async fn reconnect(
     report.add("reconnect, all are connected after", "s", connected.as_secs_f64());
     let name = format!("reconnect, all {clients} have the {MISSED} events missed after");
     report.judge(name, "s", time.as_secs_f64(), Bound::Most(30.0));
-    report.judge("reconnect, bytes from brokers / missed", "times", bytes / missed, Bound::Most(1.5));
+    report.judge(
+        "reconnect, bytes from brokers / missed",
+        "times",
+        bytes / missed,
+        Bound::Most(1.5),
+    );
     Ok(())
 }
 
@@ -93,7 +98,12 @@ pub(super) async fn stalled(ground: &Ground, report: &mut Report) -> anyhow::Res
     if let ([alone, beside], [memory, memory_beside]) = (&*of, &*memory) {
         report.add("p99 of 20 clients at 500 events/s", "ms", *alone);
         report.add("p99 of the same beside one that reads nothing", "ms", *beside);
-        report.judge("beside one that reads nothing / without", "times", beside / alone, Bound::Most(1.2));
+        report.judge(
+            "beside one that reads nothing / without",
+            "times",
+            beside / alone,
+            Bound::Most(1.2),
+        );
         report.add("memory more beside it", "MB", memory_beside - memory);
     }
     Ok(())

@@ -75,7 +75,10 @@ impl Readers {
     pub(super) async fn fetched(&self) -> anyhow::Result<(f64, f64)> {
         let metrics = self.bridge.metrics().await?;
         let sum = |name| harness::bridge::sum(&metrics, name, "");
-        Ok((sum("host_bridge_kafka_fetch_requests_total"), sum("host_bridge_kafka_fetch_bytes_total")))
+        Ok((
+            sum("host_bridge_kafka_fetch_requests_total"),
+            sum("host_bridge_kafka_fetch_bytes_total"),
+        ))
     }
 }
 

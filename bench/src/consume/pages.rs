@@ -40,9 +40,8 @@ pub(super) async fn pages(
     let (time, cpu) = (begin.elapsed(), readers.cpu()? - cpu);
     ensure!(read == u64::from(records), "{read} of {records} records");
     let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(records);
-    let megabytes = |time: Duration| {
-        f64::from(records) * VALUE_BYTES as f64 / time.as_secs_f64() / 1e6
-    };
+    let megabytes =
+        |time: Duration| f64::from(records) * VALUE_BYTES as f64 / time.as_secs_f64() / 1e6;
     report.add("pages", "MB/s", megabytes(time));
     report.add("direct", "MB/s", megabytes(direct.time));
     let ratio = direct.time.as_secs_f64() / time.as_secs_f64();

@@ -58,9 +58,11 @@ pub(super) async fn yardsticks(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut ours = None;
-    for (peer, name) in
-        [(Peer::Ours, "kafka-client"), (Peer::Kcat, "kcat"), (Peer::Java, "Java's console consumer")]
-    {
+    for (peer, name) in [
+        (Peer::Ours, "kafka-client"),
+        (Peer::Kcat, "kcat"),
+        (Peer::Java, "Java's console consumer"),
+    ] {
         let reading = run(ground, peer, TOPIC, records).await?;
         let rate = f64::from(records) / reading.cpu.as_secs_f64();
         report.add(format!("{name}, {BYTES} B"), "k records/CPU s", rate / 1000.0);

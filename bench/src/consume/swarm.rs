@@ -93,7 +93,13 @@ impl Swarm {
                 return Ok(swarm);
             }
             let is_over = sight.closed > 0 || Instant::now() > deadline;
-            ensure!(!is_over, "{} of {} streams, {} closed", sight.open, plan.clients, sight.closed);
+            ensure!(
+                !is_over,
+                "{} of {} streams, {} closed",
+                sight.open,
+                plan.clients,
+                sight.closed
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -158,12 +164,7 @@ impl Drop for Swarm {
     }
 }
 
-fn open(
-    registry: &Registry,
-    number: usize,
-    port: u16,
-    request: &str,
-) -> anyhow::Result<TcpStream> {
+fn open(registry: &Registry, number: usize, port: u16, request: &str) -> anyhow::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)
         .with_context(|| format!("client {number} cannot connect"))?;
@@ -192,7 +193,9 @@ impl Reading {
         let mut events = Events::with_capacity(1024);
         loop {
             match self.poll.poll(&mut events, None) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(error.into());
+                }
                 _ => {}
             }
             for event in &events {

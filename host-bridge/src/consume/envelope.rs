@@ -305,9 +305,7 @@ impl Serialize for Big {
 
 /// Why a record is not delivered as the feed says.
 pub(super) fn faulty(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
-    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    let headers = record.headers.iter().map(|(name, value)| name.len() + length(value.as_deref()));
-    if length(record.key) + length(record.value) + headers.sum::<usize>() > feed.record_bytes_max {
+    if is_too_large(record, feed) {
         return Some(RECORD_TOO_LARGE);
     }
     if let Selected::Error(error) = record.selected {
@@ -320,6 +318,13 @@ pub(super) fn faulty(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
         return Some(DECODE_ERROR);
     }
     is_wrong(record.key, feed.key_deserializer).then_some(KEY_DECODE_ERROR)
+}
+
+/// Whether a record has more bytes than the feed delivers.
+pub(super) fn is_too_large(record: &Record<'_>, feed: &Feed) -> bool {
+    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers = record.headers.iter().map(|(name, value)| name.len() + length(value.as_deref()));
+    length(record.key) + length(record.value) + headers.sum::<usize>() > feed.record_bytes_max
 }
 
 /// The value, without a schema registry's header if the feed says so.

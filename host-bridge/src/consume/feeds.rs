@@ -46,6 +46,16 @@ pub(crate) struct Feed {
     pub(crate) selection: Selection,
 }
 
+impl Feed {
+    /// Whether a record may be delivered as an error because it cannot be decoded.
+    fn has_error_items(&self) -> bool {
+        let deserializers = [self.deserializer, self.key_deserializer];
+        self.selection.on_decode_error == OnDecodeError::ErrorItem
+            && (self.selection.value_expression.is_some()
+                || deserializers != [Deserializer::Noop; 2])
+    }
+}
+
 #[cfg(test)]
 impl Feed {
     /// A feed of these topics that sets nothing else.
@@ -65,6 +75,8 @@ impl Feed {
 pub(crate) enum Entrypoint {
     Get,
     Sse,
+    /// APISIX's protocol, over a WebSocket.
+    Pubsub,
 }
 
 /// How records are sent as events.
@@ -178,6 +190,10 @@ impl Fields<'_> {
             entrypoints,
             sse,
         };
+        if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
+            let reason = "must be skip, dlq or stop: pubsub has no way to deliver an error";
+            self.fault("on_decode_error", reason);
+        }
         self.finish(&FIELDS);
         feed
     }
@@ -261,22 +277,22 @@ impl Fields<'_> {
 
     fn entrypoints(&mut self) -> BTreeSet<Entrypoint> {
         let Some(names) = self.list("entrypoints") else {
-            return ENTRYPOINTS.iter().map(|(_, entrypoint)| *entrypoint).collect();
+            return [Entrypoint::Get, Entrypoint::Sse].into();
         };
         if names.is_empty() {
-            self.fault("entrypoints", "names none; there are get, sse");
+            self.fault("entrypoints", "names none; there are get, sse, pubsub");
         }
         let mut entrypoints = BTreeSet::new();
         for name in &names {
             let found = ENTRYPOINTS.iter().find(|(entrypoint, _)| *entrypoint == name.as_str());
             match (found, &**name) {
                 (Some((_, entrypoint)), _) => drop(entrypoints.insert(*entrypoint)),
-                (None, "websocket" | "webhook" | "pubsub") => {
-                    let reason = format!("`{name}`: {UNSUPPORTED}, it has get, sse");
+                (None, "websocket" | "webhook") => {
+                    let reason = format!("`{name}`: {UNSUPPORTED}, it has get, sse, pubsub");
                     self.fault("entrypoints", &reason);
                 }
                 (None, _) => {
-                    let reason = format!("`{name}` is not known; there are get, sse");
+                    let reason = format!("`{name}` is not known; there are get, sse, pubsub");
                     self.fault("entrypoints", &reason);
                 }
             }
@@ -392,7 +408,8 @@ const RECORD_BYTES: usize = 16 * 1024 * 1024;
 const RECORD_BYTES_RANGE: (usize, usize) = (1, 64 * 1024 * 1024);
 const HEARTBEAT_MS: usize = 5000;
 const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
-const ENTRYPOINTS: [(&str, Entrypoint); 2] = [("get", Entrypoint::Get), ("sse", Entrypoint::Sse)];
+const ENTRYPOINTS: [(&str, Entrypoint); 3] =
+    [("get", Entrypoint::Get), ("sse", Entrypoint::Sse), ("pubsub", Entrypoint::Pubsub)];
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],

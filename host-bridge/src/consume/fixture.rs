@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
-use kafka_client::{
-    Client, ClusterConfig, ConsumerConfig, IsolationLevel, Outcome, Producer, Record,
-};
+use kafka_client::{Client, ClusterConfig, IsolationLevel, Outcome, Producer, Record};
 
 use super::dead_letters::DeadLetters;
 use super::feeds::{Feed, Reset};
@@ -35,8 +33,7 @@ impl Fixture {
         cluster.create_topic("orders", leaders);
         let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
         let resources = Resources::new(memory);
-        let config = ConsumerConfig::default().isolation(IsolationLevel::ReadCommitted);
-        let hub = Hub::new(client.consumer(&config), &resources);
+        let hub = Hub::new(client.clone(), IsolationLevel::ReadCommitted, &resources);
         Self {
             producer: client.producer(),
             cluster,

@@ -6,7 +6,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use kafka_client::{At, Consumer, Fetched, ReadError, Reason, TopicPartitions};
+use kafka_client::{
+    At, Client, Consumer, ConsumerConfig, Fetched, IsolationLevel, ReadError, Reason,
+    TopicPartitions,
+};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,6 +24,7 @@ use crate::limits::{
 
 /// Reads a cluster at one isolation level, whoever the readers are.
 pub(crate) struct Hub {
+    pub(crate) client: Client,
     consumer: Consumer,
     pub(crate) resources: Arc<Resources>,
     topics: Mutex<BTreeMap<String, Arc<Topic>>>,
@@ -173,9 +177,14 @@ fn drop_cached(topic: &Weak<Topic>, partition: i32, base: i64) {
 }
 
 impl Hub {
-    pub(crate) fn new(consumer: Consumer, resources: &Arc<Resources>) -> Arc<Self> {
+    pub(crate) fn new(
+        client: Client,
+        level: IsolationLevel,
+        resources: &Arc<Resources>,
+    ) -> Arc<Self> {
+        let consumer = client.consumer(&ConsumerConfig::default().isolation(level));
         let (topics, drivers) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { consumer, resources: Arc::clone(resources), topics, drivers })
+        Arc::new(Self { client, consumer, resources: Arc::clone(resources), topics, drivers })
     }
 
     /// Topics are those of the feeds: there are no more than are configured.

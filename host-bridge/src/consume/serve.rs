@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use kafka_client::{ConsumerConfig, IsolationLevel};
+use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
 use super::page::Page;
+use super::pubsub;
 use super::query::{self, Form, Media, Query};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
@@ -39,7 +40,7 @@ use crate::clusters::Clusters;
 use crate::limits::{
     FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, FEEDS_CONNECTIONS, RETRY_AFTER_SECONDS,
 };
-use crate::reply;
+use crate::{reply, websocket};
 
 /// All feeds.
 pub(crate) struct Readers {
@@ -66,8 +67,7 @@ impl Readers {
             let hub = match same {
                 Some((.., hub)) => Arc::clone(hub),
                 None => {
-                    let config = ConsumerConfig::default().isolation(level);
-                    let hub = Hub::new(client.consumer(&config), &resources);
+                    let hub = Hub::new(client.clone(), level, &resources);
                     hubs.push((cluster, level, Arc::clone(&hub)));
                     hub
                 }
@@ -79,6 +79,12 @@ impl Readers {
         }
         let connections = Arc::new(Semaphore::new(FEEDS_CONNECTIONS));
         Self { feeds: readers, authorization, connections }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
+        let (authorization, connections) = (Authorization::default(), Arc::new(Semaphore::new(8)));
+        Self { feeds: [(name.to_owned(), reader)].into(), authorization, connections }
     }
 
     /// A feed as the request may read it, and for how long.
@@ -109,6 +115,7 @@ pub(crate) fn router(readers: Arc<Readers>) -> Router {
         .route("/v1/feeds/{feed}", feed(&[Entrypoint::Get, Entrypoint::Sse]))
         .route("/v1/feeds/{feed}/messages", feed(&[Entrypoint::Get]))
         .route("/v1/feeds/{feed}/events", feed(&[Entrypoint::Sse]))
+        .route("/v1/feeds/{feed}/pubsub", get(websocket_of_pubsub).head(async || wrong_method()))
         .route("/v1/feeds/{feed}/cursor", get(cursor).head(async || wrong_method()))
         .route("/healthz", get(async || reply::json(StatusCode::OK, &json!({ "alive": true }))))
         .fallback(async || failure(&Code::FeedNotFound.because("there is no such route"), None))
@@ -152,12 +159,43 @@ async fn feed(
     }
 }
 
+/// A WebSocket that speaks APISIX's protocol.
+async fn websocket_of_pubsub(
+    State(readers): State<Arc<Readers>>,
+    path: Result<Path<String>, PathRejection>,
+    Extension(shutdown): Extension<CancellationToken>,
+    mut parts: Parts,
+) -> Response<Body> {
+    let upgrade = || {
+        let (reader, expires_in) = readers.feed(path, &parts.headers)?;
+        if !reader.feed.entrypoints.contains(&Entrypoint::Pubsub) {
+            return Err(not_read_so());
+        }
+        let query = Query::parse(parts.uri.query().unwrap_or_default(), None)?;
+        let reader = reader.filtered(query.filter)?;
+        let connection = Connection::admit(&readers.connections, &reader)?;
+        let accepted = websocket::accept(&mut parts);
+        let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
+        tokio::spawn(async move {
+            if let Some(socket) = accepted.open(pubsub::REQUEST_BYTES_MAX).await {
+                pubsub::serve(socket, reader, connection, expires_in, shutdown).await;
+            }
+        });
+        Ok(response)
+    };
+    upgrade().unwrap_or_else(|refusal| failure(&refusal, None))
+}
+
+fn not_read_so() -> Refusal {
+    Code::FeedNotFound.because("the feed is not read so: see its `entrypoints`")
+}
+
 fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form, Refusal> {
     let has = |entrypoint| offered.contains(&entrypoint) && feed.entrypoints.contains(&entrypoint);
     let pages = Form::PAGES.into_iter().filter(|_| has(Entrypoint::Get));
     let offers: Vec<_> = pages.chain(has(Entrypoint::Sse).then_some(Form::Stream)).collect();
     if offers.is_empty() {
-        return Err(Code::FeedNotFound.because("the feed is not read so: see its `entrypoints`"));
+        return Err(not_read_so());
     }
     Form::negotiate(texts(headers, header::ACCEPT.as_str()), &offers)
 }

@@ -97,12 +97,21 @@ fn each_fault_names_its_field() {
         ("topics = ['a b']", "topics: `a b` is not a topic's name"),
         ("topics = [1]", "topics: must be a list of strings"),
         ("topics_pattern = 'a.*'", "topics_pattern: this version of the bridge cannot do that"),
-        ("entrypoints = []", "entrypoints: names none; there are get, sse"),
+        ("entrypoints = []", "entrypoints: names none; there are get, sse, pubsub"),
         (
             "entrypoints = ['get', 'websocket']",
-            "entrypoints: `websocket`: this version of the bridge cannot do that, it has get, sse",
+            "entrypoints: `websocket`: this version of the bridge cannot do that, it has get, sse, \
+             pubsub",
         ),
-        ("entrypoints = ['post']", "entrypoints: `post` is not known; there are get, sse"),
+        ("entrypoints = ['post']", "entrypoints: `post` is not known; there are get, sse, pubsub"),
+        (
+            "entrypoints = ['get', 'pubsub']\ndeserializer = 'json'",
+            "on_decode_error: must be skip, dlq or stop: pubsub has no way to deliver an error",
+        ),
+        (
+            "entrypoints = ['pubsub']\nvalue_expression = 'value'",
+            "on_decode_error: must be skip, dlq or stop: pubsub has no way to deliver an error",
+        ),
         ("sse = 'x'", "sse: must be a table"),
         ("sse.heartbeat_ms = 1999", "sse.heartbeat_ms: must be a number from 2000 to 300000"),
         ("sse.data = 'json'", "sse.data: must be one of raw, envelope, not `json`"),

@@ -1,0 +1,115 @@
+//! APISIX's pubsub protocol over a WebSocket: commands in, replies in their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::messages::{Command, ErrorResp, PubSubReq, PubSubResp, Reply};
+use super::connections::Connection;
+use super::reader::FeedReader;
+use crate::websocket::{Received, Socket};
+
+mod commands;
+mod messages;
+
+/// Serves a connection until its client leaves, the process is to end, or what the client may do
+/// expires.
+pub(crate) async fn serve(
+    mut socket: Socket,
+    reader: Arc<FeedReader>,
+    _connection: Connection,
+    expires_in: Option<Duration>,
+    shutdown: CancellationToken,
+) {
+    let mut expiry = std::pin::pin!(async {
+        match expires_in {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut running = FuturesOrdered::new();
+    let mut queued: VecDeque<PubSubReq> = VecDeque::new();
+    loop {
+        while running.len() < RUNNING_MAX
+            && let Some(request) = queued.pop_front()
+        {
+            // Apart: whoever reads slowly must not keep the hub's places meanwhile.
+            let replying = tokio::spawn(reply(Arc::clone(&reader), request));
+            running.push_back(AbortOnDropHandle::new(replying));
+        }
+        tokio::select! {
+            Some(replied) = running.next() => {
+                if let Ok(reply) = replied && socket.send(reply).await.is_err() {
+                    return;
+                }
+            }
+            received = socket.receive(), if queued.len() < QUEUED_MAX => match received {
+                None => return,
+                Some(Received::Binary(frame)) => queued.extend(request(frame)),
+                // As in APISIX, without a reply.
+                Some(Received::Text(_)) => {}
+            },
+            () = shutdown.cancelled() => return socket.close(1012, "shutdown").await,
+            () = &mut expiry => return socket.close(4401, "auth_expired").await,
+        }
+    }
+}
+
+/// The request of a frame; none where it has no command that is known. What cannot be decoded is a
+/// request of its own.
+fn request(frame: Bytes) -> Option<PubSubReq> {
+    match PubSubReq::decode(frame) {
+        Ok(request) => request.req.is_some().then_some(request),
+        Err(_) => Some(PubSubReq { sequence: 0, req: None }),
+    }
+}
+
+async fn reply(reader: Arc<FeedReader>, request: PubSubReq) -> Bytes {
+    let resp = match request.req {
+        None => error("wrong command".to_owned()),
+        Some(Command::Empty(_)) => error("unknown command".to_owned()),
+        Some(Command::Ping(ping)) => Reply::Pong(ping),
+        Some(Command::Fetch(command)) => {
+            let (topic, partition) = (command.topic.clone(), command.partition);
+            commands::fetch(&reader, command)
+                .await
+                .map_or_else(|why| failed("fetch message", &topic, partition, &why), Reply::Fetch)
+        }
+        Some(Command::ListOffset(command)) => {
+            let (topic, partition) = (command.topic.clone(), command.partition);
+            commands::list_offset(&reader, command).await.map_or_else(
+                |why| failed("list offset", &topic, partition, &why),
+                Reply::ListOffset,
+            )
+        }
+    };
+    let reply = PubSubResp { sequence: request.sequence, resp: Some(resp) }.encode_to_vec();
+    // It counts until it is sent.
+    let held = reader.hub.resources.memory.hold(reply.len());
+    held.keep(reply)
+}
+
+fn failed(what: &str, topic: &str, partition: i32, why: &str) -> Reply {
+    error(format!("failed to {what}, topic: {topic}, partition: {partition}, err: {why}"))
+}
+
+fn error(message: String) -> Reply {
+    Reply::Error(ErrorResp { code: 0, message })
+}
+
+/// Bytes of a request: its topic's name and a few numbers, or the state of a ping. It is APISIX's
+/// own bound.
+pub(crate) const REQUEST_BYTES_MAX: usize = 65_535;
+/// Commands of a connection that run at a time, and that wait before its socket is not read.
+const RUNNING_MAX: usize = 8;
+const QUEUED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! What the commands do: an offset by time, and the records from an offset on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_client::{At, ReadError, Reason, Stage};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::messages::{
+    CmdKafkaFetch, CmdKafkaListOffset, KafkaFetchResp, KafkaListOffsetResp, KafkaMessage,
+};
+use crate::consume::envelope;
+use crate::consume::hub::{Topic, Wanted};
+use crate::consume::reader::{FeedReader, is_unknown_topic};
+use crate::consume::selection::Selected;
+use crate::consume::topic_log::{Look, Segment, Stored};
+use crate::limits::{FEED_KNOWN, FEED_PAGE_CHUNK_BYTES, FEED_PATIENCE, FEED_QUIET};
+
+/// What stands behind `err:` in the reply.
+type Why = String;
+
+/// The first offset of a time.
+pub(super) async fn list_offset(
+    reader: &FeedReader,
+    command: CmdKafkaListOffset,
+) -> Result<KafkaListOffsetResp, Why> {
+    let topic = topic(reader, &command.topic, command.partition).await?;
+    let offset = async |at| {
+        let found = reader.hub.offsets(&topic, &[command.partition], at, FEED_PATIENCE).await;
+        let found = found.into_iter().next().unwrap_or(Err(Reason::NoLeader));
+        found.map_err(|reason| why(reader, &reason))
+    };
+    let offset = match command.timestamp {
+        -1 => offset(At::Latest).await?,
+        -2 => offset(At::Earliest).await?,
+        ms @ 0.. => {
+            let first = offset(At::Time(ms)).await?;
+            // Where no record is of this time or later, it is the log end.
+            if first >= offset(At::Latest).await? { -1 } else { first }
+        }
+        _ => return Err(INVALID_TIMESTAMP.to_owned()),
+    };
+    Ok(KafkaListOffsetResp { offset })
+}
+
+/// Records from an offset on: as many as fit in a reply, and none only at the log end.
+pub(super) async fn fetch(
+    reader: &Arc<FeedReader>,
+    command: CmdKafkaFetch,
+) -> Result<KafkaFetchResp, Why> {
+    let CmdKafkaFetch { topic: name, partition, offset } = command;
+    let topic = topic(reader, &name, partition).await?;
+    let memory = &reader.hub.resources.memory;
+    let room = memory.wait_for(REPLY_BYTES, || reader.hub.resources.shrink());
+    let Ok(_room) = timeout(FEED_PATIENCE, room).await else {
+        return Err(REQUEST_TIMED_OUT.to_owned());
+    };
+    let mut reading =
+        Reading { reader, topic, partition, next: offset, messages: vec![], bytes: 0 };
+    let read = timeout(SCAN_TIMEOUT, reading.read()).await;
+    let error = match read {
+        Ok(read) => read.err(),
+        Err(_) => Some(REQUEST_TIMED_OUT.to_owned()),
+    };
+    match error.filter(|_| reading.messages.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(KafkaFetchResp { messages: reading.messages }),
+    }
+}
+
+/// A topic of the feed that has the partition.
+async fn topic(reader: &FeedReader, name: &str, partition: i32) -> Result<Arc<Topic>, Why> {
+    // In the same words whether it exists or not.
+    if !reader.feed.topics.iter().any(|topic| topic == name) {
+        return Err(TOPIC_AUTHORIZATION_FAILED.to_owned());
+    }
+    let topic = reader.hub.topic(name);
+    let known = reader.hub.known(&topic, FEED_KNOWN, FEED_PATIENCE).await;
+    let known = known.map_err(|reason| why(reader, &reason))?;
+    match (0..known.partitions).contains(&partition) {
+        true => Ok(topic),
+        false => Err(NO_PARTITION.to_owned()),
+    }
+}
+
+/// A reply in the making.
+struct Reading<'a> {
+    reader: &'a Arc<FeedReader>,
+    topic: Arc<Topic>,
+    partition: i32,
+    next: i64,
+    messages: Vec<KafkaMessage>,
+    bytes: usize,
+}
+
+impl Reading<'_> {
+    async fn read(&mut self) -> Result<(), Why> {
+        let mut changed = self.topic.log.subscribe();
+        let mut end_of_wait = None;
+        let mut wait = async || {
+            let until = *end_of_wait.get_or_insert(Instant::now() + FEED_QUIET);
+            timeout_at(until, changed.changed()).await.is_ok()
+        };
+        while self.bytes < REPLY_BYTES {
+            let look = self.topic.log.lock().look(None, self.partition, (self.next, None));
+            let segment = match look {
+                Look::Here(segment) => segment,
+                Look::Failing => return Err(unavailable(self.reader)),
+                Look::End => {
+                    if self.messages.is_empty() && wait().await {
+                        continue;
+                    }
+                    break;
+                }
+                Look::Behind | Look::BeingRead => self.read_from_kafka().await?,
+            };
+            let is_nothing = segment.next == self.next;
+            if !self.take(&segment).await? || (is_nothing && !wait().await) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_from_kafka(&self) -> Result<Arc<Segment>, Why> {
+        let (topic, partition, next) = (Arc::clone(&self.topic), self.partition, self.next);
+        let wanted = Wanted { topic, partition, next, epoch: None, place: 0 };
+        let answers = self.reader.hub.read(vec![wanted], FEED_PAGE_CHUNK_BYTES).await;
+        match answers.into_iter().next() {
+            Some((_, Ok(segment))) => Ok(segment),
+            Some((_, Err(error))) => Err(match &error {
+                ReadError::OutOfRange { .. }
+                | ReadError::Truncated { .. }
+                | ReadError::Recreated => OFFSET_OUT_OF_RANGE.to_owned(),
+                ReadError::TooLarge { .. } => RECORD_TOO_LARGE.to_owned(),
+                ReadError::Unreadable { .. } => CORRUPT_MESSAGE.to_owned(),
+                ReadError::Refused(reason) | ReadError::Unavailable(reason) => {
+                    why(self.reader, reason)
+                }
+                other => other.to_string(),
+            }),
+            None => Err(REQUEST_TIMED_OUT.to_owned()),
+        }
+    }
+
+    /// Takes what fits of a segment. Returns whether there may be room for more.
+    async fn take(&mut self, segment: &Segment) -> Result<bool, Why> {
+        let at = segment.place_of(self.next);
+        let letters =
+            self.reader.write_dead_letters(&self.topic.log.name, self.partition, segment, at);
+        let end = match letters.await {
+            Ok(()) => segment.records.len(),
+            Err((end, refusal)) if end == at => return Err(refusal.message),
+            Err((end, _)) => end,
+        };
+        for stored in segment.records.get(at..end).unwrap_or_default() {
+            if let Some(message) = self.message(stored)? {
+                let bytes = MESSAGE_OVERHEAD + message.key.len() + message.value.len();
+                if !self.messages.is_empty() && self.bytes + bytes > REPLY_BYTES {
+                    return Ok(false);
+                }
+                self.bytes += bytes;
+                self.messages.push(message);
+            }
+            self.next = stored.record.offset + 1;
+        }
+        if end < segment.records.len() {
+            return Ok(false);
+        }
+        self.next = segment.next;
+        Ok(true)
+    }
+
+    /// What the reader gets of a record; none where the feed's filter leaves it out.
+    fn message(&self, stored: &Stored) -> Result<Option<KafkaMessage>, Why> {
+        let Stored { record, .. } = stored;
+        let value = match self.reader.select(&self.topic.log.name, self.partition, stored) {
+            Selected::Nothing | Selected::DeadLetter(_) => return Ok(None),
+            Selected::Stop(reason) | Selected::Error(reason) => return Err(reason.to_owned()),
+            Selected::Value { bytes, .. } => bytes,
+            Selected::Whole => {
+                let headers: Vec<_> = record.headers.iter().collect();
+                let of = &self.topic.log.name;
+                let whole = envelope::Record::of(of, self.partition, record, &headers);
+                if envelope::is_too_large(&whole, &self.reader.feed) {
+                    return Err(RECORD_TOO_LARGE.to_owned());
+                }
+                let bytes = record.value.as_ref();
+                bytes.map(|bytes| {
+                    let value = envelope::value(&whole, &self.reader.feed).unwrap_or_default();
+                    bytes.slice(bytes.len() - value.len()..)
+                })
+            }
+        };
+        Ok(Some(KafkaMessage {
+            offset: record.offset,
+            timestamp: record.timestamp_ms,
+            key: record.key.clone().unwrap_or_default(),
+            value: value.unwrap_or_default(),
+        }))
+    }
+}
+
+/// The name of a reason, as Kafka has it where it has one.
+fn why(reader: &FeedReader, reason: &Reason) -> Why {
+    match reason {
+        reason if is_unknown_topic(reason) => NO_TOPIC.to_owned(),
+        Reason::NoSuchPartition { .. } => NO_PARTITION.to_owned(),
+        Reason::Refused { name, .. } | Reason::Unauthorized { name, .. } => (*name).to_owned(),
+        _ => unavailable(reader),
+    }
+}
+
+/// Why no broker answers, by the first stage of a connection that fails.
+fn unavailable(reader: &FeedReader) -> Why {
+    let stages = reader.hub.client.faults().into_iter().map(|fault| fault.stage);
+    match stages.min() {
+        Some(Stage::Tls) => "TLS_HANDSHAKE_FAILED",
+        Some(Stage::Mechanism | Stage::Credential) => "SASL_AUTHENTICATION_FAILED",
+        Some(Stage::Name | Stage::Tcp) => "BROKER_NOT_AVAILABLE",
+        _ => REQUEST_TIMED_OUT,
+    }
+    .to_owned()
+}
+
+/// Bytes of messages in a reply, unless one alone has more: below what clients take by default.
+const REPLY_BYTES: usize = 1_000_000;
+/// Bytes of a message beside its key and value, at most.
+const MESSAGE_OVERHEAD: usize = 40;
+/// How long records are passed that the feed's filter leaves out.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
+const NO_TOPIC: &str = "not found topic";
+const NO_PARTITION: &str = "not found partition";
+const TOPIC_AUTHORIZATION_FAILED: &str = "TOPIC_AUTHORIZATION_FAILED";
+const OFFSET_OUT_OF_RANGE: &str = "OFFSET_OUT_OF_RANGE";
+const RECORD_TOO_LARGE: &str = "RECORD_TOO_LARGE";
+const CORRUPT_MESSAGE: &str = "CORRUPT_MESSAGE";
+const INVALID_TIMESTAMP: &str = "INVALID_TIMESTAMP";
+const REQUEST_TIMED_OUT: &str = "REQUEST_TIMED_OUT";

@@ -1,0 +1,181 @@
+//! WebSocket connections (RFC 6455): the handshake, and a socket that notices when its peer is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use crate::admission::Admitted;
+
+/// A handshake that was accepted: the socket is there once its response has been sent.
+pub(crate) struct Accepted {
+    upgrade: OnUpgrade,
+    /// The connection goes on beyond its HTTP.
+    admitted: Option<Arc<Admitted>>,
+}
+
+/// An open connection.
+pub(crate) struct Socket {
+    stream: WebSocketStream<TokioIo<Upgraded>>,
+    pings: Interval,
+    /// Pings since the peer has sent anything.
+    unanswered: u32,
+    _admitted: Option<Arc<Admitted>>,
+}
+
+/// A message of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Received {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+}
+
+/// The peer is gone, or takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection has ended")]
+pub(crate) struct Gone;
+
+/// Accepts a request for a WebSocket, with the first subprotocol that is offered: browsers give up
+/// without one of theirs.
+///
+/// # Errors
+/// Says what of the handshake is missing.
+pub(crate) fn accept(parts: &mut Parts) -> Result<(Response<Body>, Accepted), &'static str> {
+    let headers = &parts.headers;
+    if parts.version != Version::HTTP_11 {
+        return Err("a WebSocket begins with a request of HTTP/1.1");
+    }
+    if !has_token(headers, header::CONNECTION.as_str(), "upgrade")
+        || !has_token(headers, header::UPGRADE.as_str(), "websocket")
+    {
+        return Err("`connection: upgrade` and `upgrade: websocket` begin a WebSocket");
+    }
+    if !has_token(headers, header::SEC_WEBSOCKET_VERSION.as_str(), "13") {
+        return Err("`sec-websocket-version` must be 13");
+    }
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
+        return Err("`sec-websocket-key` is missing");
+    };
+    let accepted = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
+    let accepted = accepted.map_err(|_| "`sec-websocket-key` is not a key")?;
+    let mut response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accepted);
+    if let Some(first) = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL.as_str()).next() {
+        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, first);
+    }
+    let response = response.body(Body::empty()).map_err(|_| "the subprotocol is not a token")?;
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let upgrade = upgrade.ok_or("the connection cannot be upgraded")?;
+    Ok((response, Accepted { upgrade, admitted: parts.extensions.get().cloned() }))
+}
+
+fn has_token(headers: &HeaderMap, name: &'static str, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+impl Accepted {
+    /// The socket, whose messages have at most so many bytes; `None` if the peer has gone.
+    pub(crate) async fn open(self, message_bytes: usize) -> Option<Socket> {
+        let upgraded = TokioIo::new(self.upgrade.await.ok()?);
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(message_bytes))
+            .max_frame_size(Some(message_bytes))
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0);
+        let stream = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+        let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Some(Socket { stream, pings, unanswered: 0, _admitted: self.admitted })
+    }
+}
+
+impl Socket {
+    /// The next message; `None` when the connection has ended: the peer has closed it, has not
+    /// answered two pings, or has been told which rule it broke. Dropped before, nothing is lost.
+    pub(crate) async fn receive(&mut self) -> Option<Received> {
+        loop {
+            let received = tokio::select! {
+                received = self.stream.next() => received?,
+                _ = self.pings.tick() => {
+                    if self.unanswered == PINGS_UNANSWERED_MAX {
+                        return None;
+                    }
+                    self.unanswered += 1;
+                    self.stream.send(Message::Ping(Bytes::new())).await.ok()?;
+                    continue;
+                }
+            };
+            self.unanswered = 0;
+            match received {
+                Ok(Message::Text(text)) => return Some(Received::Text(text)),
+                Ok(Message::Binary(bytes)) => return Some(Received::Binary(bytes)),
+                // Pings are answered, and so is the end: the stream ends next.
+                Ok(_) => {}
+                Err(error) => {
+                    if let Some(code) = code_of(&error) {
+                        self.close(code, "").await;
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        self.stream.send(Message::Binary(bytes)).await.map_err(|_| Gone)
+    }
+
+    /// Closes the connection, and waits a while for the peer to close its side.
+    pub(crate) async fn close(&mut self, code: u16, reason: &'static str) {
+        let frame =
+            CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
+        let closing = async {
+            if self.stream.close(Some(frame)).await.is_ok() {
+                while let Some(Ok(_)) = self.stream.next().await {}
+            }
+        };
+        let _peer_is_slow = timeout(CLOSING_TIMEOUT, closing).await;
+    }
+}
+
+/// What a peer is told that broke a rule; nobody is there for other errors.
+fn code_of(error: &Error) -> Option<u16> {
+    match error {
+        Error::Protocol(_) => Some(1002),
+        Error::Utf8(_) => Some(1007),
+        Error::Capacity(_) => Some(1009),
+        _ => None,
+    }
+}
+
+/// How often the peer is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PINGS_UNANSWERED_MAX: u32 = 2;
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that are read at a time: each connection has a buffer of them.
+const READ_BYTES: usize = 4096;
