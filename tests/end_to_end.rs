@@ -49,3 +49,4 @@ mod soak;
 mod survival;
 mod tail;
 mod tls;
+mod two_bridges;

@@ -34,11 +34,12 @@ const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes"
 const SIDE_BY_SIDE: usize = 2;
 
 /// Variables that make tests longer, for `--full`.
-const FULL: [(&str, &str); 6] = [
+const FULL: [(&str, &str); 7] = [
     ("CLUSTER_RECORDS", "200000"),
     ("KAFKA_SIM_SEEDS", "10000"),
     ("MEMORY_REQUESTS", "1000000"),
     ("SOAK_SECONDS", "1800"),
+    ("READERS_SECONDS", "600"),
     ("REAUTHENTICATION_SECONDS", "300"),
     ("ROUNDS", "20000"),
 ];
