@@ -11,6 +11,7 @@ mod compression;
 mod configuration;
 mod connection_cases;
 mod connections;
+mod event_source;
 mod event_streams;
 mod fake_servers;
 mod faults;

@@ -154,7 +154,9 @@ fn fetch_from_maven_and_go() -> anyhow::Result<()> {
 fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::envoy()?;
     tools::kcat()?;
-    tools::nginx().map(drop)
+    tools::nginx()?;
+    tools::chromium()?;
+    tools::sse_client().map(drop)
 }
 
 /// The folder of what end-to-end tests run.
