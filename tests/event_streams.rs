@@ -21,6 +21,7 @@ use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
 use harness::process::{Process, wait_until};
 use kafka_upstream_tests::on_both_versions;
+use kafka_upstream_tests::produce::{Plan, client};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -44,6 +45,8 @@ const FEEDS: &str = "\
 [feeds.pages]\ntopics = ['orders']\nentrypoints = ['get']\n\
 [feeds.strict]\ntopics = ['orders']\nauto_offset_reset = 'none'\n\
 [feeds.missing]\ntopics = ['missing']\n\
+[feeds.kept]\ntopics = ['orders']\nfilter = \"key == 'kept'\"\nencode_message_id = false\n\
+sse.heartbeat_ms = 2000\n\
 [feeds.bank]\ntopics = ['bank']\nencode_message_id = false\nsse.heartbeat_ms = 2000\n";
 const SOON: Duration = Duration::from_secs(20);
 
@@ -250,64 +253,122 @@ async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_killed_again_and_again_gets_each_record_once() -> anyhow::Result<()> {
-    const RECORDS: i64 = 400;
-    let mut feeds = Feeds::start(Kafka::start(KafkaVersion::V4_3, 1).await?).await?;
-    let port = feeds.bridge.port();
-    let writing = tokio::spawn(async move {
-        for number in 0..RECORDS {
-            let path = "/v1/clusters/default/topics/orders";
-            let request = Request::post(path, number.to_string());
-            let request = request.header("kafka-partition", (number % 3).to_string());
-            // While the broker is down it is not written, or not known to be.
-            let written = request.send(port).await?.status == 200;
-            ensure!(written || number > 0, "the first is written");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Kills the leader of all partitions, or has it end gracefully, and starts it again.
+async fn bounce(mut kafka: Kafka, times: usize) -> anyhow::Result<Kafka> {
+    for turn in 0..times {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match turn % 2 {
+            0 => kafka.kill_broker(1)?,
+            _ => kafka.stop_broker(1).await?,
         }
-        anyhow::Ok(())
-    });
+        kafka.start_broker(1).await?;
+    }
+    Ok(kafka)
+}
+
+/// Writes numbers as long as `more` says so.
+async fn write_numbers(port: u16, more: impl Fn() -> bool) -> anyhow::Result<()> {
+    let mut number = 0;
+    while more() {
+        let request = Request::post("/v1/clusters/default/topics/orders", number.to_string());
+        let request = request.header("kafka-partition", (number % 3).to_string());
+        // While the broker is down it is not written, or not known to be.
+        let written = request.send(port).await?.status == 200;
+        ensure!(written || number > 0, "the first is written");
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// What a client that was killed has got, each record once and in the order of its partition.
+fn add_events(
+    events: Vec<Event>,
+    last: &mut [i64; 3],
+    seen: &mut BTreeMap<(usize, i64), String>,
+) -> anyhow::Result<()> {
+    for event in events {
+        ensure!(event.event == "message", "{event:?}");
+        let offsets = offsets(&event.id)?;
+        let moved: Vec<_> = (0..3).filter(|at| offsets[*at] != last[*at]).collect();
+        ensure!(moved.len() == 1, "{event:?} after {last:?}");
+        let partition = moved[0];
+        ensure!(offsets[partition] > last[partition], "{event:?} after {last:?}");
+        *last = offsets;
+        let place = (partition, offsets[partition] - 1);
+        ensure!(seen.insert(place, event.data).is_none(), "{place:?} came twice");
+    }
+    Ok(())
+}
+
+async fn killed_clients(version: KafkaVersion) -> anyhow::Result<()> {
+    const BOUNCES: usize = 5;
+    let Feeds { kafka, bridge, port } = Feeds::start(Kafka::start(version, 1).await?).await?;
+    let bouncing = tokio::spawn(bounce(kafka, BOUNCES));
+    let bounced = bouncing.abort_handle();
+    let writing = tokio::spawn(write_numbers(bridge.port(), move || !bounced.is_finished()));
     let mut position: Option<String> = None;
     let mut seen: BTreeMap<(usize, i64), String> = BTreeMap::new();
-    let mut last = [0_i64; 3];
-    let (mut resumes, mut bounces) = (0, 0);
-    while resumes < 100 || !writing.is_finished() || lag(&feeds, position.as_deref()).await? > 0 {
-        let curl = Curl::open(feeds.port, "orders/events?from=earliest", position.as_deref())?;
+    let (mut last, mut resumes) = ([0_i64; 3], 0);
+    while resumes < 100 || !writing.is_finished() || lag(port, position.as_deref()).await? > 0 {
+        let mut curl = Curl::open(port, "orders/events?from=earliest", position.as_deref())?;
         tokio::time::sleep(Duration::from_millis(30 + (resumes * 37) % 150)).await;
         resumes += 1;
-        if resumes % 40 == 10 && bounces < 2 {
-            bounces += 1;
-            feeds.kafka.kill_broker(1)?;
-            feeds.kafka.start_broker(1).await?;
-        }
-        let mut curl = curl;
         curl.process.kill9()?;
-        for event in curl.events()? {
-            ensure!(event.event == "message", "{event:?}");
-            let offsets = offsets(&event.id)?;
-            let moved: Vec<_> = (0..3).filter(|at| offsets[*at] != last[*at]).collect();
-            ensure!(moved.len() == 1, "{event:?} after {last:?}");
-            let partition = moved[0];
-            ensure!(offsets[partition] > last[partition], "{event:?} after {last:?}");
-            last = offsets;
-            let place = (partition, offsets[partition] - 1);
-            ensure!(seen.insert(place, event.data).is_none(), "{place:?} came twice");
-        }
+        add_events(curl.events()?, &mut last, &mut seen)?;
         position = curl.last_id()?.or(position);
         if let Some(id) = &position {
             last = offsets_or(id, last)?;
         }
     }
     writing.await??;
+    let _kafka = bouncing.await??;
     let page = "/v1/feeds/pages/messages?from=earliest&limit=10000&min=10000&timeout=2000";
-    let page = Request::get(page).send(feeds.port).await?.json()?;
+    let page = Request::get(page).send(port).await?.json()?;
     let items = page["items"].as_array().context("items")?;
     let mut written: Vec<_> = items.iter().filter_map(|item| item["content"].as_str()).collect();
     let mut read: Vec<_> = seen.values().map(String::as_str).collect();
     written.sort_unstable();
     read.sort_unstable();
     assert_eq!(read, written);
-    ensure!(read.len() > 200 && bounces == 2, "{} records, {bounces} bounces", read.len());
+    println!("{version}: {} records, {resumes} kills, {BOUNCES} bounces", read.len());
+    ensure!(read.len() > 200, "{} records", read.len());
+    Ok(())
+}
+
+/// A client that gets nothing moves on all the same, and nothing is read again for it.
+async fn filtered(version: KafkaVersion) -> anyhow::Result<()> {
+    const RECORDS: u64 = 10_000;
+    let mut feeds = Feeds::start(Kafka::pooled(version).await?).await?;
+    let client = client(&feeds.kafka.bootstrap(), &[])?;
+    let patience = |_| Duration::from_secs(60);
+    let plan = Plan { topic: "orders".to_owned(), partition: None, records: RECORDS, patience };
+    plan.start(&client).finish().await?;
+    let is_behind = |id: Option<String>| {
+        let id = id.context("no id")?;
+        let read: i64 = offsets(&id)?.iter().sum();
+        ensure!(read == i64::try_from(RECORDS)?, "{id}");
+        anyhow::Ok(id)
+    };
+    let curl = Curl::open(feeds.port, "kept/events?from=earliest", None)?;
+    let id = wait_until("its id", SOON, async || is_behind(curl.last_id()?)).await?;
+    assert_eq!(curl.events()?, []);
+    drop(curl);
+    let page = "/v1/feeds/kept/messages?from=earliest&timeout=5000";
+    let page = Request::get(page).send(feeds.port).await?;
+    is_behind(page.header("kafka-next-cursor").map(str::to_owned))?;
+    // Nothing of it is in the memory of a bridge that has just begun.
+    feeds.bridge.restart().await?;
+    let curl = Curl::open(feeds.port, "kept/events", Some(&id))?;
+    wait_until("its id", SOON, async || is_behind(curl.last_id()?)).await?;
+    let request = Request::post("/v1/clusters/default/topics/orders", "kept");
+    let reply = request.header("kafka-key", "kept").send(feeds.bridge.port()).await?;
+    ensure!(reply.status == 200, "{reply:?}");
+    assert_eq!(curl.first(1, &["message"]).await?[0].data, "kept");
+    for (name, most) in [("records_read_total", 1.0), ("fetch_bytes_total", 200.0)] {
+        let read = feeds.bridge.metric(&format!("host_bridge_kafka_{name}"), "default").await?;
+        ensure!((1.0..=most).contains(&read), "{name} {read}");
+    }
     Ok(())
 }
 
@@ -316,12 +377,12 @@ fn holds(is: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn lag(feeds: &Feeds, position: Option<&str>) -> anyhow::Result<i64> {
+async fn lag(port: u16, position: Option<&str>) -> anyhow::Result<i64> {
     let mut request = Request::get("/v1/feeds/orders/messages?from=earliest&timeout=0&limit=1");
     if let Some(position) = position {
         request = request.header("last-event-id", position);
     }
-    let reply = request.send(feeds.port).await?;
+    let reply = request.send(port).await?;
     let items = reply.json()?["items"].as_array().map_or(1, Vec::len);
     Ok(i64::try_from(items)?)
 }
@@ -428,4 +489,6 @@ on_both_versions! {
     events_are_what_records_are: super::a_stream;
     what_cannot_be_streamed_is_refused: super::refusals;
     what_is_not_for_readers_moves_the_position: super::transactions;
+    a_client_that_is_killed_again_and_again_gets_each_record_once: super::killed_clients;
+    what_a_filter_leaves_out_is_not_read_again: super::filtered;
 }

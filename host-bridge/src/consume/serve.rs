@@ -216,10 +216,8 @@ async fn events(
     let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
-    let Some(follower) = shutdown.run_until_cancelled(open).await else {
-        return Err(Code::Overloaded.because("the bridge is about to end: come again"));
-    };
-    let stream = EventStream::new(follower?, query.shape, shutdown, connection);
+    let follower = Follower::opened(open, &shutdown).await?;
+    let stream = EventStream::new(follower, query.shape, shutdown, connection);
     event_stream(stream.expiring(expires_in).into_body())
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Uri, Version};
 
@@ -40,6 +41,14 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+/// A reply whose body is still to come; dropping it closes the connection.
+#[derive(Debug)]
+pub struct Opened {
+    /// The status code.
+    pub status: u16,
+    body: Incoming,
 }
 
 impl Request {
@@ -138,6 +147,25 @@ impl Request {
         reply.with_context(|| what)
     }
 
+    /// Sends it on a new connection and reads the head of the reply alone.
+    ///
+    /// # Errors
+    /// As [`Request::send`].
+    pub async fn open(self, to: impl Into<Address>) -> anyhow::Result<Opened> {
+        let address = to.into();
+        let what = format!("{} {} at {address}", self.method, self.target);
+        let (timeout, version) = (self.timeout, self.version);
+        let work = async {
+            let reply = exchange(&address, version, self.into_hyper(&address)?).await?;
+            let (head, body) = reply.into_parts();
+            Ok(Opened { status: head.status.as_u16(), body })
+        };
+        let opened: anyhow::Result<Opened> = tokio::time::timeout(timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("no reply in {timeout:?}")));
+        opened.with_context(|| what)
+    }
+
     fn into_hyper(self, address: &Address) -> anyhow::Result<hyper::Request<Pieces>> {
         let uri: Uri = match self.version {
             Version::HTTP_2 => format!("http://{}{}", address.authority(), self.target).parse()?,
@@ -156,6 +184,21 @@ impl Request {
             headers.insert(HOST, address.authority().parse()?);
         }
         Ok(request)
+    }
+}
+
+impl Opened {
+    /// What comes next of the body; none at its end.
+    ///
+    /// # Errors
+    /// When the connection breaks before that.
+    pub async fn chunk(&mut self) -> anyhow::Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 

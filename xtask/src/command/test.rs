@@ -34,11 +34,12 @@ const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes"
 const SIDE_BY_SIDE: usize = 2;
 
 /// Variables that make tests longer, for `--full`.
-const FULL: [(&str, &str); 6] = [
+const FULL: [(&str, &str); 7] = [
     ("CLUSTER_RECORDS", "200000"),
     ("KAFKA_SIM_SEEDS", "10000"),
     ("MEMORY_REQUESTS", "1000000"),
     ("SOAK_SECONDS", "1800"),
+    ("READERS_SECONDS", "600"),
     ("REAUTHENTICATION_SECONDS", "300"),
     ("ROUNDS", "20000"),
 ];
@@ -153,7 +154,9 @@ fn fetch_from_maven_and_go() -> anyhow::Result<()> {
 fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::envoy()?;
     tools::kcat()?;
-    tools::nginx().map(drop)
+    tools::nginx()?;
+    tools::chromium()?;
+    tools::sse_client().map(drop)
 }
 
 /// The folder of what end-to-end tests run.

@@ -83,14 +83,19 @@ pub(super) fn program(
     Ok(command)
 }
 
-/// `usr/lib` and the folders in it, in front of those that are searched anyway.
+/// `usr/lib` and all folders in it, in front of those that are searched anyway.
 pub(super) fn libraries(root: &Path) -> anyhow::Result<OsString> {
+    let parents = ["usr/lib", "lib"].map(|folder| root.join(folder));
+    let mut rest: Vec<_> = parents.into_iter().filter(|folder| folder.is_dir()).collect();
     let mut folders = Vec::new();
-    for parent in ["usr/lib", "lib"].map(|folder| root.join(folder)) {
-        let Ok(entries) = fs::read_dir(&parent) else { continue };
-        let inner = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        folders.extend(inner.into_iter().filter(|path| path.is_dir()));
-        folders.push(parent);
+    while let Some(folder) = rest.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                rest.push(entry.path());
+            }
+        }
+        folders.push(folder);
     }
     if let Some(more) = env::var_os("LD_LIBRARY_PATH") {
         folders.extend(env::split_paths(&more).collect::<Vec<PathBuf>>());

@@ -8,11 +8,14 @@ use crate::consume::fixture::Fixture;
 
 const MEMORY: usize = 1024 * 1024;
 
-async fn ask(readers: &Arc<Readers>, path: &str) -> (StatusCode, HeaderMap, String) {
-    let request = axum::http::Request::get(path).extension(CancellationToken::new());
-    let request = request.body(Body::empty()).unwrap();
+async fn reply(readers: &Arc<Readers>, path: &str, shutdown: CancellationToken) -> Response<Body> {
+    let request = axum::http::Request::get(path).extension(shutdown).body(Body::empty()).unwrap();
     let service = hyper_util::service::TowerToHyperService::new(router(Arc::clone(readers)));
-    let reply = hyper::service::Service::call(&service, request).await.unwrap();
+    hyper::service::Service::call(&service, request).await.unwrap()
+}
+
+async fn ask(readers: &Arc<Readers>, path: &str) -> (StatusCode, HeaderMap, String) {
+    let reply = reply(readers, path, CancellationToken::new()).await;
     let (parts, mut body) = reply.into_parts();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
     (parts.status, parts.headers, String::from_utf8(first.to_vec()).unwrap())
@@ -70,4 +73,22 @@ async fn with_all_memory_in_use_nobody_new_is_served() {
     assert_overloaded(&readers).await;
     drop(held);
     assert_eq!(ask(&readers, "/v1/feeds/orders/events").await.0, StatusCode::OK);
+}
+
+/// What is asked for at the very end is answered: another bridge goes on from there.
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_is_to_end_gives_a_position() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    let ended = CancellationToken::new();
+    ended.cancel();
+    let page = reply(&readers, "/v1/feeds/orders?min=5", ended.clone()).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    assert!(page.headers().contains_key("kafka-next-cursor"));
+    let stream = reply(&readers, "/v1/feeds/orders/events", ended).await;
+    assert_eq!(stream.status(), StatusCode::OK);
+    let text = stream.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.starts_with("retry: ") && text.contains("\n\nid: "), "{text}");
+    assert!(text.ends_with("event: goaway\ndata: {\"reason\":\"shutdown\"}\n\n"), "{text}");
 }
