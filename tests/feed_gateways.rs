@@ -12,6 +12,8 @@ use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
 use harness::process::{Process, wait_until};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use xtask::{build, paths, tools};
 
 /// A bridge with a feed of the topic `http-requests`, and the port where it is read.
@@ -19,7 +21,8 @@ async fn readers(kafka: &Kafka) -> anyhow::Result<(Bridge, u16)> {
     let port = ports::free()?;
     let settings = Settings::to(kafka.bootstrap())
         .line(&format!("[feeds]\nlisten = ['127.0.0.1:{port}']"))
-        .line("[feeds.http-requests]\ntopics = ['http-requests']\nauto_offset_reset = 'earliest'");
+        .line("[feeds.http-requests]\ntopics = ['http-requests']\nauto_offset_reset = 'earliest'\n\
+               entrypoints = ['get', 'pubsub']");
     Ok((Bridge::start(settings).await?, port))
 }
 
@@ -83,15 +86,32 @@ async fn a_feed_is_read_through_nginx() -> anyhow::Result<()> {
         ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
     }
     let (_nginx, port) = nginx(feeds_port).await?;
-    all_are_read(port, 20).await
+    all_are_read(port, 20).await?;
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    let handshake = "GET /v1/feeds/http-requests/pubsub HTTP/1.1\r\nhost: a\r\n\
+                     connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write_all(handshake.as_bytes()).await?;
+    // A ping, masked, and its reply.
+    socket.write_all(b"\x82\x88\0\0\0\0\x08\x03\x82\x02\x03\x0a\x01s").await?;
+    let (mut read, expected) = (Vec::new(), b"\x82\x08\x08\x03\x82\x02\x03\x0a\x01s");
+    while !read.ends_with(expected) {
+        let more = socket.read_buf(&mut read).await?;
+        ensure!(more > 0, "{}", String::from_utf8_lossy(&read));
+    }
+    ensure!(read.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&read));
+    Ok(())
 }
 
 /// nginx with the location that is shipped for Kong's and other nginx, which has no WasmX here.
 async fn nginx(feeds_port: u16) -> anyhow::Result<((Process, tempfile::TempDir), u16)> {
     let shipped = fs::read_to_string(paths::workspace().join("kong/nginx.conf"))?;
-    let begin = shipped.find("location /v1/feeds/").context("the location of feeds")?;
-    let location = shipped.get(begin..).unwrap_or_default();
-    let (location, _) = location.split_once("}\n").context("its end")?;
+    let block = |begin: &str| {
+        let begin = shipped.find(begin).with_context(|| begin.to_owned())?;
+        let (block, _) = shipped.get(begin..).unwrap_or_default().split_once("}\n").context("end")?;
+        anyhow::Ok(block.to_owned())
+    };
+    let (map, location) = (block("map $http_upgrade")?, block("location /v1/feeds/")?);
     let location = location.replace("127.0.0.1:9290", &format!("127.0.0.1:{feeds_port}"));
     let (dir, port) = (tempfile::tempdir()?, ports::free()?);
     let root = dir.path().display();
@@ -99,7 +119,7 @@ async fn nginx(feeds_port: u16) -> anyhow::Result<((Process, tempfile::TempDir),
     let paths = paths.map(|name| format!("{name}_temp_path {root}/{name};\n")).concat();
     let config = format!(
         "daemon off;\npid {root}/pid;\nerror_log stderr;\nevents {{ worker_connections 1024; }}\n\
-         http {{\naccess_log off;\n{paths}server {{\nlisten 127.0.0.1:{port};\n{location}}}\n}}\n}}\n"
+         http {{\naccess_log off;\n{map}}}\n{paths}server {{\nlisten 127.0.0.1:{port};\n{location}}}\n}}\n}}\n"
     );
     let file = dir.path().join("nginx.conf");
     fs::write(&file, config)?;
