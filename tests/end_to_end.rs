@@ -37,6 +37,7 @@ mod msk;
 mod oauth;
 mod offsets;
 mod places;
+mod pubsub;
 mod queued;
 mod reader_faults;
 mod readers;

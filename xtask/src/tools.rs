@@ -9,6 +9,7 @@ mod kcat;
 mod kerberos;
 mod msk;
 mod nginx;
+mod pubsub_client;
 mod sse_client;
 
 use std::env;
@@ -31,6 +32,7 @@ pub use kcat::kcat;
 pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
 pub use nginx::nginx;
+pub use pubsub_client::pubsub_client;
 pub use sse_client::sse_client;
 
 /// The Envoy that everything is tried with.

@@ -156,6 +156,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::kcat()?;
     tools::nginx()?;
     tools::chromium()?;
+    tools::pubsub_client()?;
     tools::sse_client().map(drop)
 }
 
