@@ -21,8 +21,10 @@ async fn readers(kafka: &Kafka) -> anyhow::Result<(Bridge, u16)> {
     let port = ports::free()?;
     let settings = Settings::to(kafka.bootstrap())
         .line(&format!("[feeds]\nlisten = ['127.0.0.1:{port}']"))
-        .line("[feeds.http-requests]\ntopics = ['http-requests']\nauto_offset_reset = 'earliest'\n\
-               entrypoints = ['get', 'pubsub']");
+        .line(
+            "[feeds.http-requests]\ntopics = ['http-requests']\nauto_offset_reset = 'earliest'\n\
+               entrypoints = ['get', 'pubsub']",
+        );
     Ok((Bridge::start(settings).await?, port))
 }
 
@@ -108,7 +110,8 @@ async fn nginx(feeds_port: u16) -> anyhow::Result<((Process, tempfile::TempDir),
     let shipped = fs::read_to_string(paths::workspace().join("kong/nginx.conf"))?;
     let block = |begin: &str| {
         let begin = shipped.find(begin).with_context(|| begin.to_owned())?;
-        let (block, _) = shipped.get(begin..).unwrap_or_default().split_once("}\n").context("end")?;
+        let (block, _) =
+            shipped.get(begin..).unwrap_or_default().split_once("}\n").context("end")?;
         anyhow::Ok(block.to_owned())
     };
     let (map, location) = (block("map $http_upgrade")?, block("location /v1/feeds/")?);

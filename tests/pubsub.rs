@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -16,7 +16,6 @@ use kafka_upstream_tests::feeds_envoy;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_blocking;
 use xtask::{paths, tools};
 
@@ -26,7 +25,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 struct Client {
     packages: PathBuf,
     compiled: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Client {
@@ -37,22 +36,19 @@ impl Client {
         compiler.open_file("pubsub.proto")?;
         fs::write(&compiled, compiler.encode_file_descriptor_set())?;
         let packages = spawn_blocking(tools::pubsub_client).await??;
-        Ok(Self { packages, compiled, _dir: dir })
+        Ok(Self { packages, compiled, dir })
     }
 
     /// The replies to commands, sent one after the other on a connection.
     async fn ask(&self, port: u16, commands: &[Value]) -> anyhow::Result<Vec<Value>> {
-        let mut python = tokio::process::Command::from(Command::new("python3"));
-        python.env("PYTHONPATH", &self.packages);
+        let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
+        let asked = self.dir.path().join("commands");
+        fs::write(&asked, lines)?;
+        let mut python = Command::new("python3");
+        python.stdin(fs::File::open(asked)?).env("PYTHONPATH", &self.packages);
         python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/pubsub.py"));
         python.arg(&self.compiled).arg(format!("ws://127.0.0.1:{port}/v1/feeds/pubsub/pubsub"));
-        python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut python = python.kill_on_drop(true).spawn()?;
-        let lines: String = commands.iter().map(|command| format!("{command}\n")).collect();
-        let mut stdin = python.stdin.take().context("a pipe")?;
-        stdin.write_all(lines.as_bytes()).await?;
-        drop(stdin);
-        let output = python.wait_with_output().await?;
+        let output = spawn_blocking(move || python.output()).await??;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let replies = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
         let replies = replies.collect::<Result<Vec<Value>, _>>()?;
@@ -121,24 +117,30 @@ async fn session(version: KafkaVersion) -> anyhow::Result<()> {
     let client = Client::new().await?;
     write(&kafka, "none", (1..=30).map(|number| format!("testmsg{number}").into_bytes())).await?;
     let replies = client
-        .ask(port, &[
-            json!({ "sequence": 0, "cmd_ping": { "state": STANDARD.encode("test") } }),
-            json!({ "sequence": 2, "cmd_empty": {} }),
-            list("test-consumer", -2),
-            list("test-consumer", -1),
-            list("test-consumer", 9_999_999_999_999),
-            list("test-consumer", 1_500_000_000_000),
-            list("secret", -1),
-            list("nothing", -1),
-            fetch("test-consumer", 14),
-            fetch("test-consumer", 30),
-            fetch("test-consumer", 999),
-        ])
+        .ask(
+            port,
+            &[
+                json!({ "sequence": 0, "cmd_ping": { "state": STANDARD.encode("test") } }),
+                json!({ "sequence": 2, "cmd_empty": {} }),
+                list("test-consumer", -2),
+                list("test-consumer", -1),
+                list("test-consumer", 9_999_999_999_999),
+                list("test-consumer", 1_500_000_000_000),
+                list("secret", -1),
+                list("nothing", -1),
+                fetch("test-consumer", 14),
+                fetch("test-consumer", 30),
+                fetch("test-consumer", 999),
+            ],
+        )
         .await?;
     assert_eq!(replies[0]["pong_resp"]["state"], STANDARD.encode("test"));
     assert_eq!(replies[1]["error_resp"], json!({ "code": 0, "message": "unknown command" }));
     for (reply, offset) in replies[2..6].iter().zip(["0", "30", "-1", "0"]) {
-        assert_eq!(*reply, json!({ "sequence": "1", "kafka_list_offset_resp": { "offset": offset } }));
+        assert_eq!(
+            *reply,
+            json!({ "sequence": "1", "kafka_list_offset_resp": { "offset": offset } })
+        );
     }
     let failed = |reply: &Value| reply["error_resp"]["message"].as_str().map(str::to_owned);
     let expected = "failed to list offset, topic: secret, partition: 0, err: \
@@ -165,8 +167,7 @@ async fn session(version: KafkaVersion) -> anyhow::Result<()> {
     };
     let mut written = Vec::new();
     for compression in ["gzip", "snappy", "lz4", "zstd"] {
-        let values: Vec<_> =
-            (0..130).map(|number| value(written.len() + number, 10_240)).collect();
+        let values: Vec<_> = (0..130).map(|number| value(written.len() + number, 10_240)).collect();
         write(&kafka, compression, values.iter().cloned()).await?;
         written.extend(values);
     }
@@ -234,7 +235,8 @@ async fn the_stage_that_fails_is_named() -> anyhow::Result<()> {
     };
     let nobody = format!("127.0.0.1:{}", ports::free()?);
     assert_eq!(asked(Settings::to(nobody)).await?, "BROKER_NOT_AVAILABLE");
-    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required user_a=\"right\";";
+    let plain =
+        "org.apache.kafka.common.security.plain.PlainLoginModule required user_a=\"right\";";
     let setup = Setup {
         properties: &[
             ("sasl.enabled.mechanisms", "PLAIN"),
@@ -250,9 +252,10 @@ async fn the_stage_that_fails_is_named() -> anyhow::Result<()> {
         ("sasl.username", "a"),
         ("sasl.password", "wrong"),
     ];
-    let settings = wrong
-        .iter()
-        .fold(Settings::to(kafka.bootstrap_at("SASL")?), |it, (key, value)| it.property(key, value));
+    let settings =
+        wrong.iter().fold(Settings::to(kafka.bootstrap_at("SASL")?), |it, (key, value)| {
+            it.property(key, value)
+        });
     assert_eq!(asked(settings).await?, "SASL_AUTHENTICATION_FAILED");
     let tls = Settings::to(kafka.bootstrap()).property("security.protocol", "SSL");
     assert_eq!(asked(tls).await?, "TLS_HANDSHAKE_FAILED");
