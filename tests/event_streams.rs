@@ -256,7 +256,7 @@ async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
 /// Kills the leader of all partitions, or has it end gracefully, and starts it again.
 async fn bounce(mut kafka: Kafka, times: usize) -> anyhow::Result<Kafka> {
     for turn in 0..times {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         match turn % 2 {
             0 => kafka.kill_broker(1)?,
             _ => kafka.stop_broker(1).await?,
@@ -276,7 +276,7 @@ async fn write_numbers(port: u16, more: impl Fn() -> bool) -> anyhow::Result<()>
         let written = request.send(port).await?.status == 200;
         ensure!(written || number > 0, "the first is written");
         number += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

@@ -71,8 +71,8 @@ pub struct Ledger {
     pub breaks: usize,
     /// Streams that ended with `goaway`.
     pub goaways: usize,
-    /// Gaps that were told.
-    pub gaps: Vec<Value>,
+    /// Gaps that were told, by their reasons.
+    pub gaps: BTreeMap<String, usize>,
     /// Replies other than 200, errors of pages and `failure` events.
     pub refusals: BTreeMap<String, usize>,
     /// The longest time without a byte on an open stream.
@@ -254,7 +254,7 @@ impl Reader {
                 continue;
             }
             for gap in body.get("gaps").and_then(Value::as_array).into_iter().flatten() {
-                ledger.gap(gap.clone())?;
+                ledger.gap(gap)?;
             }
             for item in body.get("items").and_then(Value::as_array).context("items")? {
                 ledger.record(item.get("content").and_then(Value::as_str).context("content")?)?;
@@ -291,11 +291,10 @@ impl Ledger {
             sum.next = ledger.next;
             sum.breaks += ledger.breaks;
             sum.goaways += ledger.goaways;
-            sum.gaps.extend(ledger.gaps);
             sum.silence = sum.silence.max(ledger.silence);
             sum.slowest_page = sum.slowest_page.max(ledger.slowest_page);
-            for (refusal, count) in ledger.refusals {
-                *sum.refusals.entry(refusal).or_default() += count;
+            for (of, all) in [(ledger.refusals, &mut sum.refusals), (ledger.gaps, &mut sum.gaps)] {
+                of.into_iter().for_each(|(reason, count)| *all.entry(reason).or_default() += count);
             }
         }
         sum
@@ -311,7 +310,7 @@ impl Ledger {
         match field("event: ") {
             None => return Ok(false),
             Some("message") => self.record(data)?,
-            Some("gap") => self.gap(serde_json::from_str(data)?)?,
+            Some("gap") => self.gap(&serde_json::from_str(data)?)?,
             Some("goaway") => self.goaways += 1,
             Some("failure") => self.refuse(data.to_owned()),
             Some(other) => bail!("{other}: {data}"),
@@ -335,12 +334,13 @@ impl Ledger {
     }
 
     /// A topic that was created again has its numbers from 0.
-    fn gap(&mut self, gap: Value) -> anyhow::Result<()> {
-        if gap.get("reason").and_then(Value::as_str) == Some("recreated") {
+    fn gap(&mut self, gap: &Value) -> anyhow::Result<()> {
+        let reason = gap.get("reason").and_then(Value::as_str).context("reason")?;
+        if reason == "recreated" {
             let partition = gap.get("partition").and_then(Value::as_u64).context("partition")?;
             *self.next(usize::try_from(partition)?)? = 0;
         }
-        self.gaps.push(gap);
+        *self.gaps.entry(reason.to_owned()).or_default() += 1;
         Ok(())
     }
 
