@@ -10,6 +10,7 @@ pub(crate) mod produce;
 pub(crate) mod sasl_authenticate;
 pub(crate) mod sasl_handshake;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -35,6 +36,20 @@ pub(crate) trait Call: Send + Sync + 'static {
     /// broker asks us to pause. An answer is not always complete without its request: Fetch from
     /// version 13 on names topics by their id alone (KIP-516).
     fn take(&self, version: i16, body: Bytes) -> Result<(Self::Answer, Duration), String>;
+}
+
+/// Partitions by their topics, as requests have them. Topics stand in the order in which their first
+/// partitions come: a broker fills an answer in that order.
+fn by_topic<K: Ord + Copy, P>(partitions: impl Iterator<Item = (K, P)>) -> Vec<(K, Vec<P>)> {
+    let (mut places, mut topics) = (BTreeMap::new(), Vec::<(K, Vec<P>)>::new());
+    for (topic, partition) in partitions {
+        let place = *places.entry(topic).or_insert(topics.len());
+        match topics.get_mut(place) {
+            Some((_, of_topic)) => of_topic.push(partition),
+            None => topics.push((topic, vec![partition])),
+        }
+    }
+    topics
 }
 
 /// Writes a whole request: length, header, body.

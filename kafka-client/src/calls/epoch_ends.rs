@@ -1,6 +1,5 @@
 //! OffsetForLeaderEpoch: where the records of a leader epoch end in a leader's log (KIP-320).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::{Call, pause, take_message};
+use super::{Call, by_topic, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::limits::TOPIC_NAME_BYTES;
 use crate::shape::FieldKind::{Fixed, List, Text};
@@ -75,15 +74,14 @@ impl Call for AskEpochEnds {
     const API: &'static Api = &OFFSET_FOR_LEADER_EPOCH;
 
     fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String> {
-        let mut topics = BTreeMap::<&str, Vec<OffsetForLeaderPartition>>::new();
-        for asked in &self.partitions {
+        let partitions = self.partitions.iter().map(|asked| {
             let partition = OffsetForLeaderPartition::default()
                 .with_partition(asked.partition)
                 .with_current_leader_epoch(asked.leader_epoch)
                 .with_leader_epoch(asked.epoch);
-            topics.entry(&asked.topic).or_default().push(partition);
-        }
-        let topics = topics.into_iter().map(|(name, partitions)| {
+            (&*asked.topic, partition)
+        });
+        let topics = by_topic(partitions).into_iter().map(|(name, partitions)| {
             let name = TopicName(StrBytes::from_string(name.to_owned()));
             OffsetForLeaderTopic::default().with_topic(name).with_partitions(partitions)
         });

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::epoch_ends::EpochEnd;
 use super::produce::LeaderHint;
-use super::{Call, pause, take_message};
+use super::{Call, by_topic, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::resolve::{Endpoint, HOST_BYTES};
 use crate::shape::FieldKind::{Blob, Fixed, List, One, Text};
@@ -220,12 +220,8 @@ impl Call for FetchByName {
 }
 
 impl Fetch {
-    /// Topics in the order in which their first partitions are asked for: a broker fills an answer in
-    /// that order.
     fn topics(&self, version: i16) -> Vec<FetchTopic> {
-        let mut places = BTreeMap::new();
-        let mut topics = Vec::<FetchTopic>::new();
-        for asked in &self.partitions {
+        let partitions = self.partitions.iter().map(|asked| {
             let partition = FetchPartition::default()
                 .with_partition(asked.partition)
                 .with_current_leader_epoch(if version >= EPOCHS_FROM { asked.epoch } else { -1 })
@@ -235,21 +231,19 @@ impl Fetch {
                 Some(epoch) => partition.with_last_fetched_epoch(epoch),
                 None => partition,
             };
-            let place = *places.entry(asked.name(version)).or_insert(topics.len());
-            if let Some(topic) = topics.get_mut(place) {
-                topic.partitions.push(partition);
-                continue;
-            }
-            let topic = match asked.name(version) {
+            (asked.name(version), partition)
+        });
+        let topics = by_topic(partitions).into_iter().map(|(name, partitions)| {
+            let topic = match name {
                 TopicKey::Id(id) => FetchTopic::default().with_topic_id(Uuid::from_u128(id)),
                 TopicKey::Name(name) => {
                     let name = TopicName(StrBytes::from_string(name.to_owned()));
                     FetchTopic::default().with_topic(name)
                 }
             };
-            topics.push(topic.with_partitions(vec![partition]));
-        }
-        topics
+            topic.with_partitions(partitions)
+        });
+        topics.collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! ListOffsets: where the logs of partitions begin and end, and what was first at a time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::{Call, pause, take_message};
+use super::{Call, by_topic, pause, take_message};
 use crate::frame::FrameWriter;
 use crate::shape::FieldKind::{Fixed, List, Text};
 use crate::shape::{Struct, always, since};
@@ -85,16 +84,15 @@ impl Call for ListOffsets {
     const API: &'static Api = &LIST_OFFSETS;
 
     fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String> {
-        let mut topics = BTreeMap::<&str, Vec<ListOffsetsPartition>>::new();
-        for asked in &self.partitions {
+        let partitions = self.partitions.iter().map(|asked| {
             let epoch = if version >= EPOCHS_FROM { asked.epoch } else { -1 };
             let partition = ListOffsetsPartition::default()
                 .with_partition_index(asked.partition)
                 .with_current_leader_epoch(epoch)
                 .with_timestamp(asked.timestamp);
-            topics.entry(&asked.topic).or_default().push(partition);
-        }
-        let topics = topics.into_iter().map(|(name, partitions)| {
+            (&*asked.topic, partition)
+        });
+        let topics = by_topic(partitions).into_iter().map(|(name, partitions)| {
             let name = TopicName(StrBytes::from_string(name.to_owned()));
             ListOffsetsTopic::default().with_name(name).with_partitions(partitions)
         });
