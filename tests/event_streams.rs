@@ -35,7 +35,7 @@ struct Feeds {
 }
 
 /// `curl -N`, and the file that its output goes to.
-struct Curl {
+pub(crate) struct Curl {
     process: Process,
     dir: tempfile::TempDir,
 }
@@ -74,7 +74,7 @@ async fn bridge(kafka: &Kafka) -> anyhow::Result<(Bridge, u16)> {
 }
 
 impl Curl {
-    fn open(port: u16, path: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn open(port: u16, path: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut command = Command::new("curl");
         command.args(["-sN", "-D"]).arg(dir.path().join("head"));
@@ -90,7 +90,7 @@ impl Curl {
         self.dir.path().join(name)
     }
 
-    fn text(&self) -> anyhow::Result<String> {
+    pub(crate) fn text(&self) -> anyhow::Result<String> {
         Ok(String::from_utf8(fs::read(self.file("body"))?)?)
     }
 
@@ -105,7 +105,7 @@ impl Curl {
     }
 
     /// Events of these names, as soon as there are so many.
-    async fn first(&self, count: usize, names: &[&str]) -> anyhow::Result<Vec<Event>> {
+    pub(crate) async fn first(&self, count: usize, names: &[&str]) -> anyhow::Result<Vec<Event>> {
         wait_until("events", SOON, async || {
             let of_name = |event: &Event| names.contains(&&*event.event);
             let found: Vec<_> = self.events()?.into_iter().filter(of_name).collect();
@@ -116,7 +116,7 @@ impl Curl {
     }
 
     /// The id that a client would come back with.
-    fn last_id(&self) -> anyhow::Result<Option<String>> {
+    pub(crate) fn last_id(&self) -> anyhow::Result<Option<String>> {
         let text = self.text()?;
         let complete = text.rfind("\n\n").unwrap_or(0);
         let lines = text.get(..complete).unwrap_or_default().lines();

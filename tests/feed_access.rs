@@ -160,3 +160,73 @@ async fn a_bridge_that_knows_no_gateway_refuses_what_only_one_may_say() -> anyho
     assert_eq!(warned, [false, true]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_beyond_the_places_of_a_client_or_a_feed_are_told_to_come_later()
+-> anyhow::Result<()> {
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
+    kafka.create_topics(&["orders", "orders-eu"], 1, 1, &[]).await?;
+    let port = ports::free()?;
+    let settings = Settings::to(kafka.bootstrap()).line(&format!(
+        "[feeds]\nlisten = ['127.0.0.1:{port}']\ngateway = 'none'\nclient_connections_max = 2\n\
+         [feeds.orders]\ntopics = ['orders']\n\
+         [feeds.few]\ntopics = ['orders']\nconnections_max = 1\n\
+         [feeds.all]\ntopics_pattern = 'orders.*'\nauto_offset_reset = 'earliest'\n\
+         [[authorization]]\nconsumer = '*'\nfeeds = ['orders', 'few']\n\
+         [[authorization]]\nconsumer = 'eu'\nfeeds = ['all']\ntopics = ['*-eu']",
+    ));
+    let bridge = Bridge::start(settings).await?;
+    let [eu, us] = ["eu", "us"].map(|name| ("kafka-upstream-consumer", name));
+    let [first, second] = ["1", "2"].map(|id| ("kafka-upstream-client-id", id));
+    let waiting = async |feed: &str| {
+        let path = format!("{feed}?from=latest&timeout=60000");
+        get(port, &path, &[eu, first]).await.map(|reply| reply.status)
+    };
+    let at_once = async |feed: &str, headers: &[_]| {
+        let reply = get(port, &format!("{feed}?from=latest&timeout=0"), headers).await?;
+        let retry_after = reply.header("retry-after").map(str::to_owned);
+        anyhow::Ok((reply.status, retry_after, reply.text()))
+    };
+    let checking = async {
+        wait_until("two readers", Duration::from_secs(30), async || {
+            let (status, retry_after, body) = at_once("orders", &[eu, first]).await?;
+            ensure!((status, retry_after) == (429, Some("1".to_owned())), "{status} {body}");
+            ensure!(body.contains("\"error\":\"too_many_connections\""), "{body}");
+            Ok(())
+        })
+        .await?;
+        for headers in [[eu, second], [us, first]] {
+            assert_eq!(at_once("orders", &headers).await?.0, 200, "{headers:?}");
+            // The feed has one place, and it is taken.
+            let (status, retry_after, body) = at_once("few", &headers).await?;
+            assert_eq!((status, retry_after.as_deref()), (503, Some("1")), "{body}");
+        }
+        wait_until("the readers in the metrics", Duration::from_secs(30), async || {
+            let scrape = Request::get("/metrics").send(bridge.port()).await?.text();
+            for feed in ["orders", "few"] {
+                let line = format!("feed_connections{{feed=\"{feed}\",entrypoint=\"get\"}} 1\n");
+                ensure!(scrape.contains(&line), "{scrape}");
+            }
+            Ok(())
+        })
+        .await?;
+        let path = "/v1/clusters/default/topics/orders";
+        let reply = Request::post(path, "x").send(bridge.port()).await?;
+        ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+        anyhow::Ok(())
+    };
+    let (one, two, checked) = tokio::join!(waiting("orders"), waiting("few"), checking);
+    checked?;
+    assert_eq!((one?, two?), (200, 200));
+    assert_eq!(at_once("few", &[eu, first]).await?.0, 200);
+    // Of a pattern, too, a reader gets what a rule allows, and hears of nothing else.
+    let reply = Request::post("/v1/clusters/default/topics/orders-eu", "x").send(bridge.port());
+    assert_eq!(reply.await?.status, 200);
+    assert_eq!(topics(&get(port, "all?timeout=5000", &[eu]).await?)?, ["orders-eu"]);
+    for topic in ["orders", "orders-gone"] {
+        let (status, code, _) = refusal(port, &format!("all?topics={topic}"), &[eu]).await?;
+        assert_eq!((status, &*code), (403, "topic_not_allowed"), "{topic}");
+    }
+    assert_eq!(refusal(port, "all", &[us]).await?.0, 403);
+    Ok(())
+}

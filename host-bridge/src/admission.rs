@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::http::Response;
@@ -19,8 +19,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_TIMEOUT, DESCRIPTORS_RESERVED, FIRST_REQUEST_TIMEOUT,
-    UNAUTHORIZED_REQUESTS_MAX,
+    STREAM_SEND_BYTES, UNAUTHORIZED_REQUESTS_MAX,
 };
+use crate::taking::{SlowCloses, Taking};
 
 /// The places of one listener. No other listener's connections take them.
 pub(crate) struct Admission {
@@ -189,8 +190,16 @@ impl Caller {
 
     /// Watches until the peer has taken the answer, as far as HTTP's flow control tells.
     pub(crate) fn answer(self: &Arc<Self>, response: Response<Body>) -> Response<Answer> {
-        if response.extensions().get::<Unending>().is_some() {
-            return response.map(|body| Answer { body, counted: None });
+        let of_stream = Taking::of_stream();
+        let slow = response.extensions().get::<SlowCloses>().cloned();
+        let is_watched = of_stream.is_some();
+        let watched = (is_watched || slow.is_some()).then(|| Watched {
+            taking: of_stream.unwrap_or_default(),
+            rest: Bytes::new(),
+            slow,
+        });
+        if is_watched || response.extensions().get::<Unending>().is_some() {
+            return response.map(|body| Answer { body, watched, counted: None });
         }
         response.map(|body| {
             let bytes = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -201,7 +210,7 @@ impl Caller {
                 self.cut();
             }
             let counted = Counted { bytes, round: unread.round, caller: Arc::clone(self) };
-            Answer { body, counted: Some(counted) }
+            Answer { body, watched, counted: Some(counted) }
         })
     }
 
@@ -223,8 +232,25 @@ impl Unread {
 /// An answer's body, which is dropped when HTTP has taken all of it.
 pub(crate) struct Answer {
     body: Body,
+    watched: Option<Watched>,
     #[expect(dead_code, reason = "dropped with the answer")]
     counted: Option<Counted>,
+}
+
+/// How the answer of a reader is taken.
+struct Watched {
+    taking: Arc<Taking>,
+    /// Of a piece of the body that is given bit by bit: who takes a little of it is not stalled.
+    rest: Bytes,
+    slow: Option<SlowCloses>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(slow) = &self.slow {
+            slow.has_ended(&self.taking);
+        }
+    }
 }
 
 /// An extension of a response that goes on for as long as its reader likes. It is not watched: its
@@ -244,14 +270,30 @@ impl hyper::body::Body for Answer {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Self { body, watched, .. } = self.get_mut();
+        let Some(Watched { taking, rest, .. }) = watched else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        taking.asks_for_more();
+        if rest.is_empty() {
+            let next = ready!(Pin::new(body).poll_frame(cx));
+            match next.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => *rest = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        taking.is_given();
+        let piece = rest.split_to(rest.len().min(STREAM_SEND_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.watched.as_ref().is_none_or(|it| it.rest.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {

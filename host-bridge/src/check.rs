@@ -270,6 +270,7 @@ mod tests {
     use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 
     use super::*;
+    use crate::consume::topics::Topics;
     use crate::{config, connection};
 
     async fn checked(config: &std::path::Path) -> Report {
@@ -379,7 +380,7 @@ mod tests {
     async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
         let toml = "[clusters.main]\nbootstrap.servers = 'a:1'\n[feeds]\n\
             listen = ['127.0.0.1:1', '0.0.0.0:2']\n[feeds.orders]\ncluster = 'mian'\n\
-            topics = ['orders']\nentrypoints = ['pubsub']\ngroup = ''\n\
+            topics = ['orders']\nentrypoints = ['webhook']\ngroup = ''\n\
             auto_offset_reset = 'foo'\n[feeds.'a.b']\n";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
@@ -395,12 +396,13 @@ mod tests {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let (config, faults) = examine(&args, environment.into_iter());
-        assert_eq!(config.unwrap().feeds.feeds["other"].topics, ["a", "b"]);
+        let topics = ["a", "b"].map(str::to_owned).to_vec();
+        assert_eq!(config.unwrap().feeds.feeds["other"].topics, Topics::List(topics));
         for fault in [
             "line 4: feeds.listen: `0.0.0.0:2` is not a loopback address",
             "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
             "line 6: feeds.orders.cluster: there is no [clusters.mian]",
-            "line 8: feeds.orders.entrypoints: `pubsub`: this version of the bridge cannot do that",
+            "line 8: feeds.orders.entrypoints: `webhook`: this version of the bridge cannot do that",
             "line 9: feeds.orders.group: this version of the bridge cannot do that",
             "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
             "line 11: feeds.a.b.topics: is missing",

@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
@@ -30,6 +30,7 @@ use crate::limits::{
     CLOSING_TIMEOUT, FEED_HEAD_BYTES, FEED_WRITE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
     STREAM_SEND_BYTES, STREAMS_MAX, WRITE_TIMEOUT,
 };
+use crate::taking::StreamExecutor;
 
 /// What every connection is served with. Each request has extensions: what it may do ([`Access`]), its
 /// connection's share of memory ([`Share`]), its connection ([`Admitted`]), and the token that is
@@ -49,15 +50,20 @@ pub(crate) struct Bounds {
     pub(crate) head_bytes: usize,
     /// How long a write may wait for the peer to read.
     pub(crate) write_timeout: Duration,
+    /// How long a stream of HTTP/2 may: then it alone ends. Without it unread answers end connections.
+    pub(crate) stream_timeout: Option<Duration>,
 }
 
 impl Bounds {
     /// Of gateways that send batches.
     pub(crate) const WRITERS: Self =
-        Self { head_bytes: HEAD_BYTES_MAX, write_timeout: WRITE_TIMEOUT };
+        Self { head_bytes: HEAD_BYTES_MAX, write_timeout: WRITE_TIMEOUT, stream_timeout: None };
     /// Of readers, which are many and may be slow.
-    pub(crate) const READERS: Self =
-        Self { head_bytes: FEED_HEAD_BYTES, write_timeout: FEED_WRITE_TIMEOUT };
+    pub(crate) const READERS: Self = Self {
+        head_bytes: FEED_HEAD_BYTES,
+        write_timeout: FEED_WRITE_TIMEOUT,
+        stream_timeout: Some(FEED_WRITE_TIMEOUT),
+    };
 }
 
 impl Server {
@@ -168,8 +174,8 @@ async fn answer(
     Ok(caller.answer(response))
 }
 
-fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(bounds: Bounds) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor { patience: bounds.stream_timeout });
     let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
     let mut http1 = builder.http1();
     http1.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(bounds.head_bytes);

@@ -1,16 +1,21 @@
 //! Reading Kafka over HTTP: feeds as configured, the hub that reads for all, pages and event streams.
 
+mod asking;
 pub(crate) mod authorization;
 mod connections;
 pub(crate) mod cursor;
 mod cursor_text;
 pub(crate) mod dead_letters;
 pub(crate) mod envelope;
+pub(crate) mod feed_metrics;
 pub(crate) mod feeds;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod follow;
+mod globs;
+mod gone;
 pub(crate) mod hub;
+mod matching;
 mod memory;
 pub(crate) mod page;
 mod positions;
@@ -27,3 +32,4 @@ mod steps;
 mod stream;
 mod timer;
 mod topic_log;
+pub(crate) mod topics;

@@ -34,6 +34,7 @@ mod security;
 mod shutdown;
 mod status;
 mod tail;
+mod taking;
 mod tls;
 mod watched;
 mod websocket;
@@ -89,8 +90,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         let reading = async {
             let Some(readers) = readers else { return };
             let authorization = config.authorization.clone();
+            let (clusters, metrics) = (&bridge.clusters, &bridge.metrics.feeds);
             let feeds =
-                consume::serve::Readers::new(&config.feeds, authorization, &bridge.clusters);
+                consume::serve::Readers::new(&config.feeds, authorization, clusters, metrics);
             let router = consume::serve::router(Arc::new(feeds));
             let server = server(router, gateways, Bounds::READERS);
             let places = places(limits::FEED_LISTENER_CONNECTIONS);

@@ -139,6 +139,12 @@ pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
 /// Readers at a time, streams and pages that are waited for: of all feeds, and of one.
 pub(crate) const FEEDS_CONNECTIONS: usize = 20_000;
 pub(crate) const FEED_CONNECTIONS: usize = 10_000;
+/// And of one client, by the names that a gateway gives it.
+pub(crate) const CLIENT_CONNECTIONS: usize = 100;
+/// How often an event stream tells how far it is behind.
+pub(crate) const FEED_LAG_TOLD: Duration = Duration::from_secs(1);
+/// Records of a partition that a stream has ready at a time where each is looked at for dead letters.
+pub(crate) const FEED_DEAD_LETTERS_AHEAD: usize = 100;
 /// Connections of one of their listeners at a time: more than readers may be, so that those who are
 /// too many are told.
 pub(crate) const FEED_LISTENER_CONNECTIONS: u64 = 20_480;
@@ -183,6 +189,11 @@ pub(crate) const FEED_PATIENCE: Duration = Duration::from_secs(6);
 /// How old what brokers said of a topic's partitions may be when a page begins. A partition that was
 /// added meanwhile is read from its log start by a later page.
 pub(crate) const FEED_KNOWN: Duration = Duration::from_secs(1);
+/// How old what a broker said of the cluster's topics may be when a reader of a pattern begins: one that
+/// was created meanwhile is read from its log start later.
+pub(crate) const FEED_LISTED: Duration = Duration::from_secs(5);
+/// How long a topic of a cursor may be unknown to brokers before it was deleted.
+pub(crate) const FEED_UNKNOWN: Duration = Duration::from_secs(5);
 /// How much longer than its `timeout` a page may take while brokers do not answer.
 pub(crate) const FEED_GRACE: Duration = Duration::from_secs(2);
 /// A page with as many items as are worth a reply waits so long for one more.

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::clusters::Clusters;
+use crate::consume::feed_metrics::FeedFamilies;
 use crate::failing::{Failing, Topics};
 use crate::logging;
 
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     bypassed: Counter,
     records: Family<Settled, Counter>,
     pub(crate) failing: Failing,
+    pub(crate) feeds: FeedFamilies,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,8 +87,9 @@ impl Default for Metrics {
         registry.register("batches_refused", "Batches refused whole", refused.clone());
         registry.register("bypassed", "Requests that no filter answered", bypassed.clone());
         registry.register("records", "Records by what became of them", records.clone());
-        let failing = Failing::default();
-        Self { registry, batches, repeated, refused, bypassed, records, failing }
+        let (failing, feeds) = (Failing::default(), FeedFamilies::default());
+        feeds.register(&mut registry);
+        Self { registry, batches, repeated, refused, bypassed, records, failing, feeds }
     }
 }
 
@@ -131,6 +134,7 @@ impl Metrics {
         queued: Depth,
     ) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
+        self.feeds.look_at_lags();
         text::encode_registry(&mut page, &self.registry)?;
         text::encode_registry(&mut page, &queue(queued))?;
         text::encode_registry(&mut page, &failing_topics(clusters, &self.failing))?;
@@ -341,6 +345,7 @@ mod tests {
         let outcome = Outcome::Unknown(Reason::new(Code::BadReply, ""));
         metrics.batch_settled("default", Delivery::Acked, &Topics::of(&[]), &[outcome]);
         metrics.batch_refused(StatusCode::BAD_REQUEST);
+        let _counters = metrics.feeds.of("orders");
         let page = include_str!("../../docs/metrics.md");
         let queued = Depth { records: 0, bytes: 0 };
         let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();

@@ -60,7 +60,7 @@ pub async fn tail(
         }
     });
     let hub = Hub::new(client, feed.isolation_level, &Resources::new(FEED_MEMORY_BYTES));
-    let reader = Arc::new(FeedReader::new(feed, 0, hub, None));
+    let reader = Arc::new(FeedReader::new(feed, 0, hub, None, Arc::default()));
     let following = async {
         let mut follower = Follower::open(reader, &start, None, FEED_PATIENCE).await?;
         follow(tail, &mut follower, &interrupted).await

@@ -158,6 +158,11 @@ impl FakeCluster {
         self.state.lock().create_topic(name, leaders);
     }
 
+    /// Deletes a topic with its records.
+    pub fn delete_topic(&self, name: &str) {
+        self.state.lock().topics.remove(name);
+    }
+
     /// A topic gets one more partition, with this leader.
     pub fn add_partition(&self, topic: &str, leader: i32) {
         self.state.lock().add_partition(topic, leader);

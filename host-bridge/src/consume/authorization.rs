@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::feeds::{Feed, Feeds};
+use super::globs;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
 use crate::auth::{self, Tokens};
@@ -225,12 +226,13 @@ impl Authorization {
         };
         let mut topics = feed.topics.clone();
         if !self.rules.is_empty() {
-            topics.retain(|topic| rules.iter().any(|rule| is_any(&rule.topics, topic)));
+            topics.held_to(rules.iter().flat_map(|rule| rule.topics.clone()).collect());
         }
         if let Some(narrowed) = said.checked("topics", Some)? {
             let narrowed: Vec<_> = narrowed.split(',').map(str::trim).collect();
-            narrowed.iter().try_for_each(|topic| check(&topics, topic))?;
-            topics.retain(|topic| narrowed.contains(&topic.as_str()));
+            let foreign = narrowed.iter().find(|topic| !topics.has(topic));
+            foreign.map_or(Ok(()), |topic| Err(Refusal::foreign_topic(topic)))?;
+            topics.narrow(&narrowed);
         }
         if topics.is_empty() {
             return Err(forbidden());
@@ -238,7 +240,7 @@ impl Authorization {
         let reset = said.checked("auto-offset-reset", |text| {
             feed.reset_override.iter().copied().find(|reset| reset.name() == text)
         })?;
-        let is_narrowed = topics.len() < feed.topics.len() || reset.is_some();
+        let is_narrowed = topics != feed.topics || reset.is_some();
         let reset = reset.unwrap_or(feed.reset);
         let feed = is_narrowed.then(|| Feed { topics, reset, ..feed.clone() });
         let [id, consumer, attrs] = [id, consumer, attrs].map(|said| said.map(str::to_owned));
@@ -254,7 +256,9 @@ impl Authorization {
             let message = "the gateway does not say who reads (kafka-upstream-consumer)";
             return Err(Code::IdentityRequired.because(message));
         };
-        let is_for = |rule: &&Rule| matches(&rule.consumer, consumer) && is_any(&rule.feeds, feed);
+        let is_for = |rule: &&Rule| {
+            globs::matches(&rule.consumer, consumer) && globs::is_any(&rule.feeds, feed)
+        };
         let rules: Vec<_> = self.rules.iter().filter(is_for).collect();
         if rules.is_empty() { Err(forbidden()) } else { Ok(rules) }
     }
@@ -290,11 +294,6 @@ impl<'a> Said<'a> {
     }
 }
 
-fn check(allowed: &[String], topic: &str) -> Result<(), Refusal> {
-    let is_allowed = allowed.iter().any(|allowed| allowed == topic);
-    is_allowed.then_some(()).ok_or_else(|| Refusal::foreign_topic(topic))
-}
-
 fn forbidden() -> Refusal {
     Code::Forbidden.because("the consumer may not read this feed")
 }
@@ -326,23 +325,6 @@ fn is_client_id(text: &str) -> bool {
 
 fn is_consumer(text: &str) -> bool {
     (1..=CONSUMER_BYTES).contains(&text.len())
-}
-
-fn is_any(patterns: &[String], name: &str) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, name))
-}
-
-/// Whether a pattern is for all of a name: each part between stars is taken where it first fits, which
-/// leaves the most to the others.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut left) = name.strip_prefix(start) else { return false };
-    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        let Some((_, behind)) = left.split_once(part) else { return false };
-        left = behind;
-    }
-    left.ends_with(end)
 }
 
 fn all() -> Vec<String> {

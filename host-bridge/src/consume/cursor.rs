@@ -104,15 +104,7 @@ impl Cursor {
     /// # Errors
     /// [`Code::FeedTooWide`] if a header line could not hold it.
     pub(crate) fn check_width(&self) -> Result<(), Refusal> {
-        let bytes = self.plain().len();
-        if bytes <= PLAIN_BYTES {
-            return Ok(());
-        }
-        let message = format!(
-            "the cursor has {bytes} bytes of {PLAIN_BYTES}: the feed has too many partitions; \
-             narrow it with `topics`"
-        );
-        Err(Code::FeedTooWide.because(message))
+        check_bytes(self.plain().len())
     }
 
     fn plain(&self) -> String {
@@ -145,6 +137,25 @@ impl TopicPositions {
             };
         }
     }
+}
+
+/// Whether a cursor could have topics of these names: more are not even asked about.
+///
+/// # Errors
+/// [`Code::FeedTooWide`].
+pub(super) fn check_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<(), Refusal> {
+    check_bytes(names.into_iter().map(|name| name.len() + "@;".len()).sum())
+}
+
+fn check_bytes(bytes: usize) -> Result<(), Refusal> {
+    if bytes <= PLAIN_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the cursor has {bytes} bytes of {PLAIN_BYTES}: the feed has too many partitions; \
+         narrow it with `topics`"
+    );
+    Err(Code::FeedTooWide.because(message))
 }
 
 /// The text that was encoded, if it was.

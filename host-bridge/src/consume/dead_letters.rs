@@ -7,6 +7,7 @@ use std::time::Duration;
 use kafka_client::{Client, Outcome, ProducerConfig, Reason, Record};
 use tokio::sync::OnceCell;
 
+use super::feed_metrics::FeedMetrics;
 use super::select::Placed;
 
 /// The dead-letter topic of a feed.
@@ -19,6 +20,7 @@ struct DeadLetterTopic {
     feed: String,
     name: String,
     client: Client,
+    metrics: Arc<FeedMetrics>,
 }
 
 /// A record's place; offsets mean nothing in a topic of another id.
@@ -32,9 +34,10 @@ struct Written {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(feed: &str, topic: &str, client: Client) -> Self {
+    pub(crate) fn new(feed: &str, topic: &str, client: Client, metrics: Arc<FeedMetrics>) -> Self {
         let (feed, name) = (feed.to_owned(), topic.to_owned());
-        Self { topic: Arc::new(DeadLetterTopic { feed, name, client }), written: Mutex::default() }
+        let topic = Arc::new(DeadLetterTopic { feed, name, client, metrics });
+        Self { topic, written: Mutex::default() }
     }
 
     /// Writes a record, as it is and with headers that say where it comes from, once for all readers
@@ -110,7 +113,10 @@ impl DeadLetterTopic {
         // Acknowledged by all replicas, and as its own producer: its settings are the defaults.
         let producer = self.client.producer_with(&ProducerConfig::default());
         match producer.send(&self.name, dead, WITHIN).await {
-            Outcome::Written { .. } => Ok(()),
+            Outcome::Written { .. } => {
+                self.metrics.dead_letters.inc();
+                Ok(())
+            }
             Outcome::NotWritten(reason) | Outcome::Unknown(reason) => Err(reason),
         }
     }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::feeds::Feed;
-use super::selection::{Deserializer, Selected};
+use super::selection::{DECODE_ERROR, Deserializer, KEY_DECODE_ERROR, RECORD_TOO_LARGE, Selected};
 
 /// A record of the log.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub(crate) struct Record<'a> {
     pub(crate) headers: &'a [(Bytes, Option<Bytes>)],
     /// What readers get of it.
     pub(crate) selected: &'a Selected,
+    /// Whether that was looked at: then there is no fault that it does not tell.
+    pub(crate) is_checked: bool,
 }
 
 /// Who set a record's timestamp, by Kafka's names.
@@ -135,12 +137,13 @@ impl<'a> Record<'a> {
             value: record.value.as_deref(),
             headers,
             selected: &Selected::Whole,
+            is_checked: false,
         }
     }
 
     /// As readers of a feed get it.
     pub(crate) fn selected(self, selected: &'a Selected) -> Self {
-        Self { selected, ..self }
+        Self { selected, is_checked: true, ..self }
     }
 
     fn deserializer(&self, feed: &Feed) -> Deserializer {
@@ -308,8 +311,8 @@ pub(super) fn faulty(record: &Record<'_>, feed: &Feed) -> Option<&'static str> {
     if is_too_large(record, feed) {
         return Some(RECORD_TOO_LARGE);
     }
-    if let Selected::Error(error) = record.selected {
-        return Some(error);
+    if record.is_checked {
+        return record.selected.error();
     }
     let is_wrong = |bytes: Option<&[u8]>, deserializer| {
         deserializer == Deserializer::Json && bytes.is_some_and(|bytes| json(bytes).is_none())
@@ -420,9 +423,6 @@ const BASE64: &str = "base64";
 /// Bytes of a key, and of all headers, that become a header line. Gateways refuse replies with more
 /// than some 8 KiB, and then the record would block its reader for ever.
 const HEADER_BYTES: usize = 2048;
-pub(super) const RECORD_TOO_LARGE: &str = "record_too_large";
-const DECODE_ERROR: &str = "decode_error";
-const KEY_DECODE_ERROR: &str = "key_decode_error";
 const LINE_BREAKS: [char; 2] = ['\r', '\n'];
 /// A zero and the schema's id.
 const CONFLUENT_HEADER_BYTES: usize = 5;

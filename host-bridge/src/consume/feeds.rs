@@ -7,15 +7,20 @@ use kafka_client::IsolationLevel;
 use kafka_upstream_core::expression::RecordExpression;
 
 use crate::config::{ConfigError, Listen, field};
+use crate::limits::{CLIENT_CONNECTIONS, FEED_CONNECTIONS, FEEDS_CONNECTIONS};
 
 use super::cursor::is_topic;
 use super::selection::{Deserializer, OnDecodeError, Selection};
+use super::topics::{Topics, TopicsPattern};
 
 /// The configured feeds and where they are served.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Feeds {
     /// Addresses of their own, so that readers take no connection from the writing half.
     pub(crate) listen: Vec<Listen>,
+    /// Readers at a time, and those of one client.
+    pub(crate) connections_max: usize,
+    pub(crate) client_connections_max: usize,
     pub(crate) feeds: BTreeMap<String, Feed>,
 }
 
@@ -24,7 +29,7 @@ pub(crate) struct Feeds {
 pub(crate) struct Feed {
     /// The name of a `[clusters.NAME]`.
     pub(crate) cluster: String,
-    pub(crate) topics: Vec<String>,
+    pub(crate) topics: Topics,
     /// Where a reader without a position starts, and one whose position is gone.
     pub(crate) reset: Reset,
     /// What a gateway may say instead.
@@ -40,6 +45,8 @@ pub(crate) struct Feed {
     pub(crate) remove_confluent_header: bool,
     /// Bytes of key, value and headers; a larger record is delivered as an error.
     pub(crate) record_bytes_max: usize,
+    /// Readers at a time.
+    pub(crate) connections_max: usize,
     /// By which ways it is read.
     pub(crate) entrypoints: BTreeSet<Entrypoint>,
     pub(crate) sse: Sse,
@@ -49,10 +56,18 @@ pub(crate) struct Feed {
 impl Feed {
     /// Whether a record may be delivered as an error because it cannot be decoded.
     fn has_error_items(&self) -> bool {
-        let deserializers = [self.deserializer, self.key_deserializer];
         self.selection.on_decode_error == OnDecodeError::ErrorItem
-            && (self.selection.value_expression.is_some()
-                || deserializers != [Deserializer::Noop; 2])
+            && (self.selection.value_expression.is_some() || self.has_forms())
+    }
+
+    /// Whether all of its readers get each record as it is.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.selection.takes_all() && !self.has_forms()
+    }
+
+    /// Whether keys or values have to be something.
+    fn has_forms(&self) -> bool {
+        [self.deserializer, self.key_deserializer] != [Deserializer::Noop; 2]
     }
 }
 
@@ -77,6 +92,17 @@ pub(crate) enum Entrypoint {
     Sse,
     /// APISIX's protocol, over a WebSocket.
     Pubsub,
+}
+
+impl Entrypoint {
+    /// As it is configured.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Sse => "sse",
+            Self::Pubsub => "pubsub",
+        }
+    }
 }
 
 /// How records are sent as events.
@@ -119,6 +145,17 @@ impl Reset {
     }
 }
 
+impl Default for Feeds {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            connections_max: FEEDS_CONNECTIONS,
+            client_connections_max: CLIENT_CONNECTIONS,
+            feeds: BTreeMap::new(),
+        }
+    }
+}
+
 impl Feeds {
     /// Reads `[feeds]`; `clusters` are the configured ones. What is wrong is added to `faults`.
     pub(crate) fn read(
@@ -128,6 +165,9 @@ impl Feeds {
     ) -> Self {
         let mut fields = Fields { path: "feeds", table: raw, faults };
         let texts = fields.list("listen").unwrap_or_default();
+        let connections_max = fields.number(CONNECTIONS, CONNECTIONS_RANGE, FEEDS_CONNECTIONS);
+        let client_connections_max =
+            fields.number("client_connections_max", CONNECTIONS_RANGE, CLIENT_CONNECTIONS);
         let sections = fields.table;
         let mut listen = Vec::new();
         for text in &texts {
@@ -153,7 +193,7 @@ impl Feeds {
             let feed = Fields { path: &path, table, faults }.feed(clusters);
             feeds.insert(name, feed);
         }
-        Self { listen, feeds }
+        Self { listen, connections_max, client_connections_max, feeds }
     }
 }
 
@@ -187,6 +227,7 @@ impl Fields<'_> {
             key_deserializer: self.choice("key_deserializer", &DESERIALIZERS),
             remove_confluent_header: self.choice("remove_confluent_header", &FALSE),
             record_bytes_max: self.number("record_bytes_max", RECORD_BYTES_RANGE, RECORD_BYTES),
+            connections_max: self.number(CONNECTIONS, CONNECTIONS_RANGE, FEED_CONNECTIONS),
             entrypoints,
             sse,
         };
@@ -221,7 +262,7 @@ impl Fields<'_> {
         sse
     }
 
-    fn selection(&mut self, topics: &[String]) -> Selection {
+    fn selection(&mut self, topics: &Topics) -> Selection {
         let selection = Selection {
             filter: self.expression("filter"),
             allow_client_filter: self.choice("allow_client_filter", &FALSE),
@@ -233,7 +274,7 @@ impl Fields<'_> {
             Some(topic) if !is_topic(topic) => {
                 self.fault("dlq_topic", &format!("`{topic}` is not a topic's name"));
             }
-            Some(topic) if topics.contains(topic) => {
+            Some(topic) if topics.has(topic) => {
                 self.fault(
                     "dlq_topic",
                     "is a topic of the feed, which would read its own failures",
@@ -256,11 +297,25 @@ impl Fields<'_> {
         None
     }
 
-    fn topics(&mut self) -> Vec<String> {
-        if !["topics", "topics_pattern"].iter().any(|name| self.table.contains_key(*name)) {
-            self.fault("topics", "is missing: which topics does the feed read?");
+    fn topics(&mut self) -> Topics {
+        match ["topics", PATTERN].map(|name| self.table.contains_key(name)) {
+            [false, false] => self.fault("topics", "is missing: which topics does the feed read?"),
+            [true, true] => {
+                self.fault(PATTERN, "stands beside `topics`: a feed has one of the two")
+            }
+            _ => {}
         }
-        let Some(topics) = self.list("topics") else { return Vec::new() };
+        let pattern = self.text(PATTERN).map(|source| TopicsPattern::new(&source));
+        match (self.list("topics"), pattern) {
+            (None, Some(Ok(pattern))) => return Topics::Pattern(pattern),
+            (Some(topics), _) => return Topics::List(self.listed(topics)),
+            (None, Some(Err(reason))) => self.fault(PATTERN, &reason),
+            (None, None) => {}
+        }
+        Topics::List(Vec::new())
+    }
+
+    fn listed(&mut self, topics: Vec<String>) -> Vec<String> {
         let mut seen = BTreeSet::new();
         for topic in &topics {
             match (is_topic(topic), seen.insert(topic)) {
@@ -284,9 +339,9 @@ impl Fields<'_> {
         }
         let mut entrypoints = BTreeSet::new();
         for name in &names {
-            let found = ENTRYPOINTS.iter().find(|(entrypoint, _)| *entrypoint == name.as_str());
+            let found = ENTRYPOINTS.iter().find(|entrypoint| entrypoint.name() == name);
             match (found, &**name) {
-                (Some((_, entrypoint)), _) => drop(entrypoints.insert(*entrypoint)),
+                (Some(entrypoint), _) => drop(entrypoints.insert(*entrypoint)),
                 (None, "websocket" | "webhook") => {
                     let reason = format!("`{name}`: {UNSUPPORTED}, it has get, sse, pubsub");
                     self.fault("entrypoints", &reason);
@@ -408,8 +463,7 @@ const RECORD_BYTES: usize = 16 * 1024 * 1024;
 const RECORD_BYTES_RANGE: (usize, usize) = (1, 64 * 1024 * 1024);
 const HEARTBEAT_MS: usize = 5000;
 const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
-const ENTRYPOINTS: [(&str, Entrypoint); 3] =
-    [("get", Entrypoint::Get), ("sse", Entrypoint::Sse), ("pubsub", Entrypoint::Pubsub)];
+const ENTRYPOINTS: [Entrypoint; 3] = [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Pubsub];
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],
@@ -459,9 +513,14 @@ const ON_DECODE_ERROR: Choices<OnDecodeError> = Choices {
 const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
 const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
-const FIELDS: [&str; 19] = [
+const PATTERN: &str = "topics_pattern";
+const CONNECTIONS: &str = "connections_max";
+/// As many as have a descriptor on any system.
+const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
+const FIELDS: [&str; 21] = [
     "cluster",
     "topics",
+    PATTERN,
     "entrypoints",
     "qos",
     "auto_offset_reset",
@@ -473,6 +532,7 @@ const FIELDS: [&str; 19] = [
     "key_deserializer",
     "remove_confluent_header",
     "record_bytes_max",
+    CONNECTIONS,
     "sse",
     "filter",
     "allow_client_filter",
@@ -483,8 +543,7 @@ const FIELDS: [&str; 19] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 12] = [
-    "topics_pattern",
+const UNSUPPORTED_FIELDS: [&str; 11] = [
     "schema_registry",
     "group",
     "commit",

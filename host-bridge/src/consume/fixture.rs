@@ -8,6 +8,7 @@ use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 use kafka_client::{Client, ClusterConfig, IsolationLevel, Outcome, Producer, Record};
 
 use super::dead_letters::DeadLetters;
+use super::feed_metrics::FeedFamilies;
 use super::feeds::{Feed, Reset};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
@@ -49,13 +50,15 @@ impl Fixture {
         change(&mut feed);
         let client = self.client.clone();
         // Those that give the same records are one feed.
-        let number = match feed.selection.takes_all() {
+        let number = match feed.takes_all() {
             true => 0,
             false => self.count.fetch_add(1, Relaxed) + 1,
         };
         let topic = feed.selection.dlq_topic.clone();
-        let dead_letters = topic.map(|topic| DeadLetters::new("test", &topic, client));
-        Arc::new(FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters))
+        let metrics = FeedFamilies::default().of("test");
+        let dead_letters =
+            topic.map(|topic| DeadLetters::new("test", &topic, client, Arc::clone(&metrics)));
+        Arc::new(FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters, metrics))
     }
 
     pub(crate) async fn follower(&self, start: Start) -> Follower {
@@ -64,10 +67,14 @@ impl Fixture {
     }
 
     pub(crate) async fn write(&self, partition: i32, value: &[u8]) {
+        self.write_to("orders", partition, value).await;
+    }
+
+    pub(crate) async fn write_to(&self, topic: &str, partition: i32, value: &[u8]) {
         // Before any reader came.
         let (partition, timestamp_ms) = (Some(partition), 1000);
         let record = Record { partition, timestamp_ms, ..Record::new(value) };
-        let outcome = self.producer.send("orders", record, WITHIN).await;
+        let outcome = self.producer.send(topic, record, WITHIN).await;
         assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
     }
 }

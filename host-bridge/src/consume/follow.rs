@@ -1,29 +1,33 @@
 //! A reader on its way through the partitions of a feed: what is in memory at its positions, what has
 //! to be read from Kafka, and what it must be told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::{At, ReadError, Reason};
+use kafka_client::{ReadError, Reason};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::asking::{Asked, Asking};
 use super::cursor::{Position, TopicPositions};
-use super::feeds::Reset;
+use super::gone::onward;
 use super::hub::{Answer, Wanted};
 use super::positions::Positions;
 use super::reader::{FeedReader, is_unknown_topic, refused};
 use super::refusal::{Code, Refusal};
 use super::selection::Selected;
-use super::start::{Gap, GapReason, Given};
+use super::start::{Gap, Given};
 use super::timer::Timer;
-use super::topic_log::{Look, Segment, tag_of};
-use crate::limits::{FEED_CHUNK_BYTES, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET};
+use super::topic_log::{Look, Segment};
+use crate::limits::{
+    FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET,
+};
 use sharing::Met;
 
+mod changes;
 mod sharing;
 
 /// Positions in every partition, and how they move.
@@ -37,12 +41,19 @@ pub(crate) struct Follower {
     /// Tasks of their own: they hold what others wait for, and a reader may be left alone for long
     /// while its client takes nothing.
     reading: Option<AbortOnDropHandle<Vec<Answer>>>,
-    asking: Option<AbortOnDropHandle<Vec<Resolved>>>,
+    asking: Option<AbortOnDropHandle<Asked>>,
+    /// Whether topics that are created are followed, too: of a pattern, and not of a request's list.
+    follows_created: bool,
+    created: Vec<(String, TopicPositions)>,
     /// Bytes of a read from Kafka.
     pub(crate) chunk_bytes: usize,
+    /// Records of a partition that are looked at for dead letters at a time.
+    pub(crate) wanted: usize,
     /// Where the tail has nothing brokers are asked, this once.
     doubts_tail: bool,
     look_again: Instant,
+    /// Topics of a pattern that brokers do not know.
+    unknown_since: BTreeMap<String, Instant>,
     /// Why a partition could not be read last.
     trouble: Option<Refusal>,
     /// Whether brokers answered for none when time was over.
@@ -51,9 +62,6 @@ pub(crate) struct Follower {
     met: Option<Met>,
     timer: Timer,
 }
-
-/// The offset of a place that had none.
-type Resolved = (usize, Result<i64, Reason>);
 
 /// Records that are there for a partition.
 pub(crate) struct Portion {
@@ -83,6 +91,8 @@ struct Found {
     portions: Vec<Portion>,
     behind: Vec<usize>,
     without_offset: Vec<usize>,
+    /// Portions that were in memory.
+    hits: u64,
     is_being_read: bool,
     /// Partitions that wait at their tails, and whether any of these is answered for.
     at_end: usize,
@@ -108,6 +118,7 @@ impl Follower {
     ) -> Result<Self, Refusal> {
         let (cursor, gaps) = reader.open(start, topics, within).await?;
         let at = Positions::new(&cursor, &reader);
+        let follows_created = topics.is_none() && reader.has_pattern();
         Ok(Self {
             reader,
             at,
@@ -115,9 +126,13 @@ impl Follower {
             caught: Vec::new(),
             reading: None,
             asking: None,
+            follows_created,
+            created: Vec::new(),
             chunk_bytes: FEED_CHUNK_BYTES,
+            wanted: FEED_DEAD_LETTERS_AHEAD,
             doubts_tail: false,
             look_again: Instant::now() + FEED_LOOK_AGAIN,
+            unknown_since: BTreeMap::new(),
             trouble: None,
             is_unanswered: false,
             turn: 0,
@@ -159,7 +174,9 @@ impl Follower {
 
     /// What the reader is to be told, with the cursor behind it.
     pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
-        std::mem::take(&mut self.gaps)
+        let gaps = std::mem::take(&mut self.gaps);
+        gaps.iter().for_each(|gap| self.reader.metrics.gap(gap.reason));
+        gaps
     }
 
     /// Why there was nothing at all: no broker answers.
@@ -203,8 +220,8 @@ impl Follower {
         grace: Duration,
     ) -> Result<Option<Vec<Portion>>, Refusal> {
         // Answers that are awaited are for the places as they are.
-        if self.reading.is_none() && self.asking.is_none() && self.at.add_partitions() {
-            self.caught.clear();
+        if self.reading.is_none() && self.asking.is_none() {
+            self.add_created()?;
         }
         self.at.mark_unchanged();
         let version = self.at.version();
@@ -283,7 +300,7 @@ impl Follower {
                     false => (stored.record.offset + 1, stored.epoch()),
                 };
                 self.at.move_to(*index, next, epoch);
-                if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) {
+                if selected.is_given() {
                     let (topic, index, id) = (&topic, *at, self.at.text.as_str());
                     is_enough = give(Taken { topic, partition, segment, index, selected, id });
                 }
@@ -300,10 +317,11 @@ impl Follower {
             let Some(place) = self.at.places.get(portion.place) else { continue };
             let Some(followed) = self.at.topics.get(place.topic) else { continue };
             let (name, segment) = (&followed.topic.log.name, &portion.segment);
-            let written =
-                self.reader.write_dead_letters(name, place.partition, segment, portion.at).await;
-            if let Err((end, refusal)) = written {
-                portion.end = end;
+            let segment = (&**name, place.partition, &**segment);
+            let (end, failed) =
+                self.reader.write_dead_letters(segment, portion.at, self.wanted).await;
+            portion.end = end;
+            if let Some(refusal) = failed {
                 self.at.pause(portion.place);
                 self.trouble = Some(refusal);
             }
@@ -321,6 +339,9 @@ impl Follower {
         for index in 0..count {
             let index = (self.turn + index) % count;
             self.look_at(index, &caught, now, &mut found);
+        }
+        if found.hits > 0 {
+            self.reader.metrics.tail_hits.inc_by(found.hits);
         }
         found
     }
@@ -349,6 +370,7 @@ impl Follower {
             };
             let mut of_place = caught.iter().filter(|(of, _)| *of == index);
             let here = of_place.find(|(_, it)| (it.base..it.next).contains(&next));
+            let is_caught = here.is_some();
             let look = match here {
                 Some((_, segment)) => Look::Here(Arc::clone(segment)),
                 None => {
@@ -363,6 +385,7 @@ impl Follower {
                     let at = segment.place_of(next);
                     if at < segment.records.len() {
                         let end = segment.records.len();
+                        found.hits += u64::from(!is_caught);
                         return found.portions.push(Portion { place: index, segment, at, end });
                     }
                     self.at.move_to(index, segment.next, segment.epoch);
@@ -390,50 +413,43 @@ impl Follower {
         if self.reading.is_some() || behind.is_empty() {
             return;
         }
-        let wanted = behind.iter().filter_map(|index| {
-            let place = self.at.places.get(*index)?;
-            let topic = Arc::clone(&self.at.topics.get(place.topic)?.topic);
-            let (partition, next, epoch) = (place.partition, place.next()?, place.epoch());
-            Some(Wanted { topic, partition, next, epoch, place: *index })
-        });
-        let reading = self.reader.hub.read(wanted.collect(), self.chunk_bytes);
+        let wanted: Vec<_> = behind
+            .iter()
+            .filter_map(|index| {
+                let place = self.at.places.get(*index)?;
+                let topic = Arc::clone(&self.at.topics.get(place.topic)?.topic);
+                let (partition, next, epoch) = (place.partition, place.next()?, place.epoch());
+                Some(Wanted { topic, partition, next, epoch, place: *index })
+            })
+            .collect();
+        self.reader.metrics.catch_up_reads.inc_by(wanted.len() as u64);
+        let reading = self.reader.hub.read(wanted, self.chunk_bytes);
         self.reading = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
         self.doubts_tail = false;
     }
 
     /// Partitions that had no leader are looked at again, and topics for new partitions.
     fn start_asking(&mut self, without_offset: &[usize]) {
-        let now = Instant::now();
-        let mut open = Vec::new();
+        let (now, mut asking) = (Instant::now(), Asking::default());
         for index in without_offset {
             let Some(place) = self.at.places.get(*index) else { continue };
             if let (Position::Time(ms), Some(followed)) =
                 (place.position, self.at.topics.get(place.topic))
             {
-                open.push((*index, Arc::clone(&followed.topic), place.partition, ms));
+                asking.open.push((*index, Arc::clone(&followed.topic), place.partition, ms));
             }
         }
         let looks_again = self.look_again <= now;
-        if self.asking.is_some() || (open.is_empty() && !looks_again) {
+        if self.asking.is_some() || (asking.open.is_empty() && !looks_again) {
             return;
         }
-        let hub = Arc::clone(&self.reader.hub);
-        let mut topics = Vec::new();
         if looks_again {
             self.look_again = now + FEED_LOOK_AGAIN;
-            topics.extend(self.at.topics.iter().map(|followed| Arc::clone(&followed.topic)));
+            asking.topics = self.at.topics.iter().map(|it| Arc::clone(&it.topic)).collect();
+            asking.looks_for_topics = self.follows_created;
         }
-        let asking = async move {
-            for topic in topics {
-                let _kept_there = hub.known(&topic, FEED_LOOK_AGAIN / 2, FEED_GRACE).await;
-            }
-            let mut answers = Vec::new();
-            for (index, topic, partition, ms) in open {
-                let mut answer = hub.offsets(&topic, &[partition], At::Time(ms), FEED_GRACE).await;
-                answers.extend(answer.pop().map(|answer| (index, answer)));
-            }
-            answers
-        };
+        let reader = Arc::clone(&self.reader);
+        let asking = async move { asking.ask(&reader).await };
         self.asking = Some(AbortOnDropHandle::new(tokio::spawn(asking)));
     }
 
@@ -446,47 +462,63 @@ impl Follower {
                 // Apart: each reader would have room for it all its life.
                 Box::pin(self.take_in(answers)).await
             }
-            answers = finished(asking) => {
+            asked = finished(asking) => {
                 self.asking = None;
-                self.resolve(answers)
+                self.created = asked.created?;
+                self.resolve(asked.resolved)
             }
             () = at.changed(is_being_read) => Ok(()),
             () = timer.wait(until) => Ok(()),
         }
     }
 
-    fn resolve(&mut self, answers: Vec<Resolved>) -> Result<(), Refusal> {
+    fn resolve(&mut self, answers: Vec<(usize, Result<i64, Reason>)>) -> Result<(), Refusal> {
+        let mut deleted = BTreeSet::new();
         for (index, answer) in answers {
             match answer {
                 Ok(next) => self.at.move_to(index, next, None),
                 Err(reason) => {
                     let topic =
                         self.at.places.get(index).and_then(|it| self.at.topics.get(it.topic));
-                    let refusal = refused(topic.map_or("", |it| &it.topic.log.name), &reason);
-                    self.at.pause(index);
-                    if refusal.code != Code::KafkaUnavailable {
+                    let name = topic.map_or("", |it| &it.topic.log.name);
+                    let refusal = refused(name, &reason);
+                    let (name, is_unknown) = (name.to_owned(), is_unknown_topic(&reason));
+                    if is_unknown && self.reader.has_pattern() {
+                        deleted.extend(self.deleted(&name));
+                    } else if refusal.code != Code::KafkaUnavailable {
                         return Err(refusal);
                     }
+                    self.at.pause(index);
                     self.trouble = Some(refusal);
                 }
             }
         }
+        self.drop_deleted(&deleted);
         Ok(())
     }
 
     async fn take_in(&mut self, answers: Vec<Answer>) -> Result<(), Refusal> {
         self.trouble = None;
         let recreated = self.recreated(&answers).await?;
+        let mut deleted = BTreeSet::new();
         for (wanted, answer) in answers {
             let (index, name) = (wanted.place, &wanted.topic.log.name);
             match answer {
                 // Offsets of a former topic mean nothing, whatever was read there.
                 _ if self.at.places.get(index).is_none_or(|it| recreated.contains(&it.topic)) => {}
                 Ok(segment) => {
+                    self.unknown_since.remove(&**name);
                     if segment.next == wanted.next {
                         self.at.set_epoch(index, wanted.next, segment.epoch);
                     }
                     self.caught.push((index, segment));
+                }
+                Err(ReadError::Refused(reason) | ReadError::Unavailable(reason))
+                    if is_unknown_topic(&reason) && self.reader.has_pattern() =>
+                {
+                    deleted.extend(self.deleted(name));
+                    self.at.pause(index);
+                    self.trouble = Some(refused(name, &reason));
                 }
                 // It is waited for.
                 Err(ReadError::Refused(reason))
@@ -504,34 +536,8 @@ impl Follower {
         for topic in recreated {
             self.start_anew(topic).await?;
         }
+        self.drop_deleted(&deleted);
         Ok(())
-    }
-
-    /// Topics of the same names that were created since, by what was read of them. An offset that is
-    /// not in the log may be of a former one: brokers are asked.
-    async fn recreated(&mut self, answers: &[Answer]) -> Result<BTreeSet<usize>, Refusal> {
-        let mut recreated = BTreeSet::new();
-        for (wanted, answer) in answers {
-            let Some(place) = self.at.places.get(wanted.place) else { continue };
-            let tag = self.at.topics.get(place.topic).and_then(|followed| followed.tag);
-            let is_other = |now: Option<u32>| tag.zip(now).is_some_and(|(ours, its)| ours != its);
-            let is_recreated = match answer {
-                _ if recreated.contains(&place.topic) => continue,
-                Ok(segment) => is_other(segment.topic_id.and_then(tag_of)),
-                Err(ReadError::Recreated) => true,
-                Err(ReadError::OutOfRange { .. } | ReadError::Truncated { .. }) => {
-                    let hub = &self.reader.hub;
-                    let known = hub.known(&wanted.topic, Duration::ZERO, FEED_GRACE).await;
-                    let name = &wanted.topic.log.name;
-                    is_other(known.map_err(|reason| refused(name, &reason))?.tag)
-                }
-                Err(_) => false,
-            };
-            if is_recreated {
-                recreated.insert(place.topic);
-            }
-        }
-        Ok(recreated)
     }
 
     /// A partition that cannot be read from here: its position moves, with a gap, or the reader ends.
@@ -543,58 +549,10 @@ impl Follower {
         error: &ReadError,
     ) -> Result<(), Refusal> {
         let partition = self.at.places.get(index).map_or(-1, |place| place.partition);
-        let mut epoch_there = None;
-        let (to, reason) = match (error, self.reader.feed.reset) {
-            (ReadError::OutOfRange { .. } | ReadError::Truncated { .. }, Reset::None) => {
-                let message = format!("{topic}-{partition}: {error}");
-                return Err(Code::OffsetOutOfRange.because(message));
-            }
-            (ReadError::OutOfRange { log_start, log_end }, reset) => {
-                let reason =
-                    if from < *log_start { GapReason::Expired } else { GapReason::BeyondEnd };
-                (if reset == Reset::Earliest { *log_start } else { *log_end }, reason)
-            }
-            (ReadError::Truncated { to, epoch }, _) => {
-                epoch_there = *epoch;
-                (*to, GapReason::Truncated)
-            }
-            (ReadError::TooLarge { next_offset, .. }, _) => (*next_offset, GapReason::TooLarge),
-            (ReadError::Unreadable { next_offset: Some(next), .. }, _) => {
-                (*next, GapReason::Unreadable)
-            }
-            (ReadError::Refused(reason), _) => return Err(refused(topic, reason)),
-            _ => return Err(Code::Internal.because(format!("{topic}-{partition}: {error}"))),
-        };
-        self.at.move_to(index, to, epoch_there);
+        let (to, epoch, reason) = onward((topic, partition, from), error, self.reader.feed.reset)?;
+        self.at.move_to(index, to, epoch);
         let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
         self.gaps.push(Gap { topic, partition, from, to, reason });
-        Ok(())
-    }
-
-    /// A topic was deleted and created again: its new log is read from its start.
-    async fn start_anew(&mut self, index: usize) -> Result<(), Refusal> {
-        let Some(followed) = self.at.topics.get(index) else { return Ok(()) };
-        let (topic, name) = (Arc::clone(&followed.topic), Arc::clone(&followed.topic.log.name));
-        if self.reader.feed.reset == Reset::None {
-            let message = format!("the topic `{name}` was deleted and created again");
-            return Err(Code::OffsetOutOfRange.because(message));
-        }
-        let known = self.reader.hub.known(&topic, Duration::ZERO, FEED_GRACE).await;
-        let known = known.map_err(|reason| refused(&name, &reason))?;
-        for place in self.at.places.iter().filter(|place| place.topic == index) {
-            let Some(next) = place.next() else { continue };
-            let (topic, from, to) = (name.to_string(), Some(next), Some(0));
-            let partition = place.partition;
-            self.gaps.push(Gap { topic, partition, from, to, reason: GapReason::Recreated });
-        }
-        let mut cursor = self.at.cursor();
-        let start = |partition| (partition, Position::Offset { next: 0, epoch: None });
-        let partitions = (0..known.partitions).map(start).collect();
-        cursor.topics.insert(name.to_string(), TopicPositions { tag: known.tag, partitions });
-        // Its answers would be of other places.
-        self.asking = None;
-        self.caught.clear();
-        self.at.set(&cursor);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kafka_client::{
-    At, Client, Consumer, ConsumerConfig, Fetched, IsolationLevel, ReadError, Reason,
+    At, Client, Consumer, ConsumerConfig, Fetched, IsolationLevel, NotReady, ReadError, Reason,
     TopicPartitions,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -26,11 +26,16 @@ use crate::limits::{
 pub(crate) struct Hub {
     pub(crate) client: Client,
     consumer: Consumer,
+    /// The names of all topics, for patterns.
+    listed: Shared<Result<Listed, NotReady>>,
     pub(crate) resources: Arc<Resources>,
     topics: Mutex<BTreeMap<String, Arc<Topic>>>,
     /// Brokers with a task that fetches tails; without one those that nobody answers for.
     drivers: Mutex<HashMap<Option<i32>, Arc<Notify>>>,
 }
+
+/// Names of the cluster's topics.
+pub(crate) type Listed = Arc<[String]>;
 
 /// What the hubs of all clusters share.
 pub(crate) struct Resources {
@@ -82,6 +87,12 @@ struct Cache {
 
 /// An answer that all may use who asked before it was asked for.
 struct Shared<T>(tokio::sync::Mutex<Option<(Instant, T)>>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(tokio::sync::Mutex::default())
+    }
+}
 
 impl<T: Clone> Shared<T> {
     /// An answer that `is_young` takes for what it is, or one that was asked for after this call. Many
@@ -184,24 +195,44 @@ impl Hub {
     ) -> Arc<Self> {
         let consumer = client.consumer(&ConsumerConfig::default().isolation(level));
         let (topics, drivers) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { client, consumer, resources: Arc::clone(resources), topics, drivers })
+        let resources = Arc::clone(resources);
+        Arc::new(Self { client, consumer, listed: Shared::default(), resources, topics, drivers })
     }
 
-    /// Topics are those of the feeds: there are no more than are configured.
+    /// Topics are those of the feeds, and of the cluster where a feed has a pattern: those that nobody
+    /// has read lately go when others come.
     pub(crate) fn topic(&self, name: &str) -> Arc<Topic> {
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(name) {
             return Arc::clone(topic);
         }
+        topics.retain(|_, topic| Arc::strong_count(topic) > 1 || !topic.log.is_idle(FEED_IDLE));
         let topic = Arc::new(Topic {
             log: TopicLog::new(name),
-            known: Shared(tokio::sync::Mutex::default()),
-            begins: Shared(tokio::sync::Mutex::default()),
-            ends: Shared(tokio::sync::Mutex::default()),
+            known: Shared::default(),
+            begins: Shared::default(),
+            ends: Shared::default(),
         });
-        lock(&self.resources.topics).push(Arc::downgrade(&topic));
+        let mut of_all = lock(&self.resources.topics);
+        of_all.retain(|topic| topic.strong_count() > 0);
+        of_all.push(Arc::downgrade(&topic));
         topics.insert(name.to_owned(), Arc::clone(&topic));
         topic
+    }
+
+    /// The names of the cluster's topics, as a broker said them within `age`.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(crate) async fn listed(&self, age: Duration, within: Duration) -> Result<Listed, NotReady> {
+        let ask = async {
+            let topics = self.client.topics(within).await?;
+            Ok(topics.into_iter().map(|topic| topic.name).collect())
+        };
+        let is_young =
+            |asked: Instant, answer: &Result<_, _>| answer.is_ok() && asked.elapsed() < age;
+        let answer = self.listed.get(is_young, Instant::now() + within, ask).await;
+        answer.unwrap_or(Err(NotReady::Timeout))
     }
 
     /// What the cluster has of a topic, as brokers said it within `age`.

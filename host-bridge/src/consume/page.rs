@@ -101,6 +101,7 @@ impl Reading<'_> {
             }
             let left = self.query.max_bytes - self.bytes;
             self.follower.chunk_bytes = left.clamp(FEED_CHUNK_BYTES, FEED_PAGE_CHUNK_BYTES);
+            self.follower.wanted = self.query.limit - self.items.len();
             let enough = self.items.len() >= self.query.min;
             let now = Instant::now();
             let (until, grace) = match enough {

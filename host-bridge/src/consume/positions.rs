@@ -161,6 +161,19 @@ impl Positions {
         cursor.is_some()
     }
 
+    /// Topics that are read from these positions, too. Says whether there are any.
+    pub(super) fn add_topics(&mut self, topics: Vec<(String, TopicPositions)>) -> bool {
+        if topics.is_empty() {
+            return false;
+        }
+        let mut cursor = self.cursor();
+        for (name, positions) in topics {
+            cursor.topics.entry(name).or_insert(positions);
+        }
+        self.set(&cursor);
+        true
+    }
+
     pub(super) fn cursor(&self) -> Cursor {
         let mut topics = BTreeMap::new();
         for (index, followed) in self.topics.iter().enumerate() {

@@ -1,27 +1,33 @@
 //! A feed, and where its readers start: what brokers say of its topics and their offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kafka_client::{At, Reason};
+use kafka_client::{At, NotReady, Reason};
 use kafka_upstream_core::expression::RecordExpression;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 
-use super::cursor::{Cursor, Position, TopicPositions};
+use super::cursor::{self, Cursor, Position, TopicPositions};
 use super::dead_letters::DeadLetters;
+use super::feed_metrics::FeedMetrics;
 use super::feeds::Feed;
 use super::hub::Hub;
+use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
 use super::selection::{Identity, Selected};
-use super::start::{FeedTopics, Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
+use super::start::{Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::steps::Steps;
 use super::topic_log::{Segment, Stored};
+use super::topics::Topics;
 use crate::clock::now_ms;
-use crate::limits::{FEED_CONNECTIONS, FEED_KNOWN, FEED_PATIENCE};
+use crate::limits::{
+    FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE, FEED_QUIET, FEED_UNKNOWN,
+};
 
 /// A feed, and what reads it.
 #[derive(Clone)]
@@ -30,8 +36,11 @@ pub(crate) struct FeedReader {
     /// Its place among all feeds.
     pub(crate) number: usize,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<FeedMetrics>,
     /// Readers at a time.
     pub(crate) connections: Arc<Semaphore>,
+    /// Of a feed with a pattern.
+    matching: Option<Arc<Matching>>,
     /// Where records go that cannot be delivered.
     dead_letters: Option<Arc<DeadLetters>>,
     /// Where what it gives depends on who reads.
@@ -47,12 +56,25 @@ impl FeedReader {
         number: usize,
         hub: Arc<Hub>,
         dead_letters: Option<DeadLetters>,
+        metrics: Arc<FeedMetrics>,
     ) -> Self {
-        let connections = Arc::new(Semaphore::new(FEED_CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(feed.connections_max));
+        let matching = Matching::new(&feed.topics).map(Arc::new);
         let (feed, dead_letters) = (Arc::new(feed), dead_letters.map(Arc::new));
         let identity = Identity::default();
-        let steps = Some(hub.resources.steps());
-        Self { feed, number, hub, connections, dead_letters, identity, filter: None, steps }
+        let (filter, steps) = (None, Some(hub.resources.steps()));
+        Self {
+            feed,
+            number,
+            hub,
+            metrics,
+            connections,
+            matching,
+            dead_letters,
+            identity,
+            filter,
+            steps,
+        }
     }
 
     /// The same for one reader: a feed with fewer topics, if any, and who it is, if that matters.
@@ -93,51 +115,70 @@ impl FeedReader {
         let selected = self.select_for_all(placed, stored);
         let passes = |filter| placed.holds(filter, &self.feed, self.identity.as_client());
         match &self.filter {
-            Some(filter) if !matches!(selected, Selected::Nothing | Selected::DeadLetter(_)) => {
+            // At what ends readers all of them end, whatever they like.
+            Some(filter) if selected.is_given() => {
                 // What it cannot tell is not for this reader.
-                if passes(filter) == Ok(true) { selected } else { Selected::Nothing }
+                if passes(filter).is_ok_and(|passes| passes) {
+                    return selected;
+                }
+                self.metrics.filtered.inc();
+                Selected::Nothing
             }
             _ => selected,
         }
     }
 
     fn select_for_all(&self, placed: Placed<'_>, stored: &Stored) -> Selected {
-        let selection = &self.feed.selection;
-        if selection.takes_all() {
+        if self.feed.takes_all() {
             return Selected::Whole;
         }
-        let select = || match placed.select(&self.feed, self.identity.as_client()) {
-            Selected::Value { bytes: Some(bytes), deserializer } => {
-                let held = self.hub.resources.memory.hold(bytes.len());
-                Selected::Value { bytes: Some(held.keep(bytes)), deserializer }
+        let select = || {
+            let selected = placed.select(&self.feed, self.identity.as_client());
+            if let Some(error) = selected.error() {
+                self.metrics.error(error);
             }
-            selected => selected,
+            self.metrics.filtered.inc_by(u64::from(!selected.is_given()));
+            match selected {
+                Selected::Value { bytes: Some(bytes), deserializer } => {
+                    let held = self.hub.resources.memory.hold(bytes.len());
+                    Selected::Value { bytes: Some(held.keep(bytes)), deserializer }
+                }
+                selected => selected,
+            }
         };
-        if selection.is_per_client() { select() } else { stored.selected(self.number, select) }
+        if self.feed.selection.is_per_client() {
+            select()
+        } else {
+            stored.selected(self.number, select)
+        }
     }
 
-    /// Writes those of a segment's records to the dead-letter topic that no reader can get.
-    ///
-    /// # Errors
-    /// The place of one that is not there, and why: readers have to wait before it.
+    /// Writes those of a segment's records to the dead-letter topic that no reader can get, until there
+    /// are as many for readers as are wanted. Returns the place that readers may come to: with why, if
+    /// they have to wait before it.
     pub(crate) async fn write_dead_letters(
         &self,
-        topic: &str,
-        partition: i32,
-        segment: &Segment,
+        (topic, partition, segment): (&str, i32, &Segment),
         at: usize,
-    ) -> Result<(), (usize, Refusal)> {
-        let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
+        wanted: usize,
+    ) -> (usize, Option<Refusal>) {
+        let end = segment.records.len();
+        let Some(dead_letters) = &self.dead_letters else { return (end, None) };
+        let mut left = wanted;
         for (index, stored) in segment.records.iter().enumerate().skip(at) {
+            if left == 0 {
+                return (index, None);
+            }
             let placed = Placed { topic, partition, record: &stored.record };
             // A reader's own filter makes no dead letter.
-            let Selected::DeadLetter(reason) = self.select_for_all(placed, stored) else {
-                continue;
-            };
-            let written = dead_letters.write(placed, segment.topic_id, reason).await;
-            written.map_err(|reason| (index, refused("the dead-letter topic", &reason)))?;
+            let selected = self.select_for_all(placed, stored);
+            left -= usize::from(selected.is_given());
+            let Selected::DeadLetter(reason) = selected else { continue };
+            if let Err(reason) = dead_letters.write(placed, segment.topic_id, reason).await {
+                return (index, Some(refused("the dead-letter topic", &reason)));
+            }
         }
-        Ok(())
+        (end, None)
     }
 
     /// The positions of a start in every partition, and what the reader has to be told.
@@ -151,17 +192,18 @@ impl FeedReader {
         within: Duration,
     ) -> Result<(Cursor, Vec<Gap>), Refusal> {
         let scope = Scope {
-            feed: FeedTopics::List(&self.feed.topics),
+            feed: &self.feed.topics,
             asked: topics,
             reset: self.feed.reset,
             check_topic_existence: self.feed.check_topic_existence,
         };
-        let asked = topics.unwrap_or(&self.feed.topics);
-        let starts = scope.starts(start, &self.known(asked, FEED_KNOWN, within).await?);
+        let names = self.names(start, topics, within).await?;
+        cursor::check_names(&names)?;
+        let starts = scope.starts(start, &self.known(&names, FEED_KNOWN, within).await?);
         // What is known may be older than the partition or the topic.
         let starts = match is_as_expected(&starts) {
             true => starts,
-            false => scope.starts(start, &self.known(asked, Duration::ZERO, within).await?),
+            false => scope.starts(start, &self.known(&names, Duration::ZERO, within).await?),
         };
         let Starts { topics, mut gaps } = starts?;
         let (mut cursor, mut open) =
@@ -201,6 +243,96 @@ impl FeedReader {
         json!({ "earliest": end(Start::Earliest).await, "latest": end(Start::Latest).await })
     }
 
+    /// The topics that a start is about, as far as they may exist. Those of a pattern do, as brokers said
+    /// lately; where one that the reader names is not among them, they are asked until it is: another
+    /// bridge may have read it before all brokers know of it.
+    async fn names(
+        &self,
+        start: &Given,
+        asked: Option<&[String]>,
+        within: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let named: Vec<&String> = match (asked, start) {
+            (Some(asked), _) => asked.iter().collect(),
+            (None, Given::Cursor(cursor)) => cursor.topics.keys().collect(),
+            (None, Given::From(_) | Given::Nothing) => Vec::new(),
+        };
+        let is_asked = |topic: &&String| asked.is_none_or(|asked| asked.contains(topic));
+        if let Topics::List(list) = &self.feed.topics {
+            return Ok(list.iter().filter(is_asked).cloned().collect());
+        }
+        let patience = Instant::now() + within.min(FEED_UNKNOWN);
+        let mut age = FEED_LISTED;
+        loop {
+            let listed = self.matching(age, within).await;
+            let listed = listed
+                .map_err(|error| Code::KafkaUnavailable.because(format!("topics: {error}")))?;
+            let mut ours = named.iter().filter(|name| self.feed.topics.has(name));
+            if ours.all(|name| listed.contains(*name)) || Instant::now() >= patience {
+                return Ok(listed.iter().filter(is_asked).cloned().collect());
+            }
+            sleep(FEED_QUIET).await;
+            age = Duration::ZERO;
+        }
+    }
+
+    /// The topics of the pattern that the cluster has.
+    async fn matching(
+        &self,
+        age: Duration,
+        within: Duration,
+    ) -> Result<BTreeSet<String>, NotReady> {
+        let Some(matching) = &self.matching else { return Ok(BTreeSet::new()) };
+        let all = matching.among(&self.hub.listed(age, within).await?);
+        Ok(all.iter().filter(|topic| self.feed.topics.has(topic)).cloned().collect())
+    }
+
+    /// Whether the cluster may have a topic of the feed: where it does not, nothing is kept of it.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(crate) async fn may_exist(&self, topic: &str) -> Result<bool, NotReady> {
+        match &self.feed.topics {
+            Topics::List(_) => Ok(true),
+            Topics::Pattern(_) => {
+                Ok(self.matching(FEED_KNOWN, FEED_PATIENCE).await?.contains(topic))
+            }
+        }
+    }
+
+    /// Whether its topics are those that match a pattern, whatever there are.
+    pub(crate) fn has_pattern(&self) -> bool {
+        matches!(self.feed.topics, Topics::Pattern(_))
+    }
+
+    /// Where the topics of the pattern begin that are not among these. What brokers do not say now is
+    /// asked again later.
+    ///
+    /// # Errors
+    /// [`Code::FeedTooWide`].
+    pub(crate) async fn created_beside(
+        &self,
+        followed: &BTreeSet<&str>,
+    ) -> Result<Vec<(String, TopicPositions)>, Refusal> {
+        let listed = self.matching(FEED_LOOK_AGAIN / 2, FEED_GRACE).await.unwrap_or_default();
+        cursor::check_names(&listed)?;
+        let created = listed.into_iter().filter(|topic| !followed.contains(&**topic));
+        let asking = created.map(async |name| {
+            let topic = self.hub.topic(&name);
+            let known = self.hub.known(&topic, FEED_KNOWN, FEED_GRACE).await.ok()?;
+            let partitions: Vec<_> = (0..known.partitions).collect();
+            let begins =
+                self.hub.offsets(&topic, &partitions, At::Earliest, FEED_GRACE).await.into_iter();
+            let begins = partitions.into_iter().zip(begins).filter_map(|(partition, begin)| {
+                Some((partition, Position::Offset { next: begin.ok()?, epoch: None }))
+            });
+            let positions = TopicPositions { tag: known.tag, partitions: begins.collect() };
+            let is_whole = positions.partitions.len() == usize::try_from(known.partitions).ok()?;
+            is_whole.then_some((name, positions))
+        });
+        Ok(join_all(asking).await.into_iter().flatten().collect())
+    }
+
     /// What the cluster has of these topics, as brokers said it within `age`.
     async fn known(
         &self,
@@ -208,8 +340,7 @@ impl FeedReader {
         age: Duration,
         within: Duration,
     ) -> Result<BTreeMap<String, KnownTopic>, Refusal> {
-        let of_feed = topics.iter().filter(|topic| self.feed.topics.contains(topic));
-        let asking = of_feed.map(|topic| async move {
+        let asking = topics.iter().map(|topic| async move {
             (topic, self.hub.known(&self.hub.topic(topic), age, within).await)
         });
         let mut known = BTreeMap::new();

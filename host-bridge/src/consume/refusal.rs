@@ -48,6 +48,8 @@ pub(crate) enum Code {
     KafkaUnavailable,
     /// The bridge reads as much at a time as it may.
     Overloaded,
+    /// The client has as many readers as one may have.
+    TooManyConnections,
     Internal,
 }
 
@@ -71,6 +73,17 @@ impl Code {
 
     pub(crate) fn status(self) -> StatusCode {
         self.row().1
+    }
+
+    /// Whether it is about what the client or the bridge has at the moment: it passes by waiting.
+    pub(crate) fn is_overload(self) -> bool {
+        [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status())
+    }
+
+    /// Whether asking again soon is of no use.
+    pub(crate) fn is_lasting(self) -> bool {
+        let is_refused = matches!(self, Self::DecodeError | Self::KafkaRefused);
+        is_refused || !(self.status().is_server_error() || self.is_overload())
     }
 
     fn row(self) -> (&'static str, StatusCode) {
@@ -98,6 +111,7 @@ impl Code {
             Self::KafkaRefused => ("kafka_refused", StatusCode::BAD_GATEWAY),
             Self::KafkaUnavailable => ("kafka_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE),
+            Self::TooManyConnections => ("too_many_connections", StatusCode::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -105,5 +119,27 @@ impl Code {
     /// A refusal with this code.
     pub(crate) fn because(self, message: impl Into<String>) -> Refusal {
         Refusal { code: self, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_not_asked_for_again_soon() {
+        for code in [
+            Code::DecodeError,
+            Code::KafkaRefused,
+            Code::OffsetOutOfRange,
+            Code::TopicNotFound,
+            Code::FeedTooWide,
+        ] {
+            assert!(code.is_lasting() && !code.is_overload(), "{code:?}");
+        }
+        for code in [Code::KafkaUnavailable, Code::Overloaded, Code::TooManyConnections] {
+            assert!(code.is_overload() && !code.is_lasting(), "{code:?}");
+        }
+        assert!(!Code::Internal.is_lasting());
     }
 }

@@ -2,11 +2,15 @@
 
 use bytes::Bytes;
 use kafka_client::StoredRecord;
-use kafka_upstream_core::expression::{Client, RecordExpression, RecordInput, RecordParts};
+use kafka_upstream_core::expression::{
+    Client, ExpressionError, RecordExpression, RecordInput, RecordParts,
+};
 
 use super::envelope::{self, Record};
 use super::feeds::Feed;
-use super::selection::{Deserializer, OnDecodeError, Selected};
+use super::selection::{
+    Deserializer, EXPRESSION_ERROR, FILTER_ERROR, OnDecodeError, RECORD_TOO_LARGE, Selected,
+};
 
 /// A record at its place.
 #[derive(Clone, Copy)]
@@ -20,28 +24,28 @@ impl Placed<'_> {
     /// What readers of a feed get of it.
     pub(crate) fn select(self, feed: &Feed, client: Client<'_>) -> Selected {
         let selection = &feed.selection;
-        if let Some(filter) = &selection.filter {
-            match self.holds(filter, feed, client) {
-                Ok(true) => {}
-                Ok(false) => return Selected::Nothing,
-                // It may keep tenants apart: what it cannot tell is nobody's.
-                Err(error) if selection.dlq_topic.is_some() => {
-                    tracing::debug!(error, "filter_failed");
-                    return Selected::DeadLetter(FILTER_ERROR);
-                }
-                Err(_) => return Selected::Nothing,
+        let expressions = [&selection.filter, &selection.value_expression];
+        // One input for both: JSON is parsed once. Most records that are left out need no headers.
+        let headers = self.headers_for(expressions.into_iter().flatten(), feed);
+        let record = Record::of(self.topic, self.partition, self.record, &headers);
+        let input = input(feed, &record, borrowed(&headers), client);
+        match selection.filter.as_ref().map(|filter| filter.holds(&input)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => return Selected::Nothing,
+            // It may keep tenants apart: what it cannot tell is nobody's.
+            Some(Err(error)) if selection.dlq_topic.is_some() => {
+                tracing::debug!(%error, "filter_failed");
+                return Selected::DeadLetter(FILTER_ERROR);
             }
+            Some(Err(_)) => return Selected::Skipped(FILTER_ERROR),
         }
         let headers: Vec<_> = self.record.headers.iter().collect();
-        let record = Record::of(self.topic, self.partition, self.record, &headers);
-        if let Some(error) = envelope::faulty(&record, feed) {
-            return match error {
-                envelope::RECORD_TOO_LARGE => Selected::Whole,
-                error => undecodable(feed, error, Selected::Whole),
-            };
+        match envelope::faulty(&Record { headers: &headers, ..record }, feed) {
+            None => {}
+            Some(RECORD_TOO_LARGE) => return Selected::Whole,
+            Some(error) => return undecodable(feed, error),
         }
         let Some(expression) = &selection.value_expression else { return Selected::Whole };
-        let input = input(feed, &record, borrowed(&headers), client);
         match expression.value(&input) {
             Ok(value) => Selected::Value {
                 bytes: value.bytes.map(|bytes| Bytes::from(bytes.into_owned())),
@@ -50,7 +54,7 @@ impl Placed<'_> {
                     false => Deserializer::Noop,
                 },
             },
-            Err(_) => undecodable(feed, EXPRESSION_ERROR, Selected::Error(EXPRESSION_ERROR)),
+            Err(_) => undecodable(feed, EXPRESSION_ERROR),
         }
     }
 
@@ -63,14 +67,22 @@ impl Placed<'_> {
         filter: &RecordExpression,
         feed: &Feed,
         client: Client<'_>,
-    ) -> Result<bool, String> {
-        let headers: Vec<_> = match filter.uses_headers() || feed.remove_confluent_header {
+    ) -> Result<bool, ExpressionError> {
+        let headers = self.headers_for([filter].into_iter(), feed);
+        let record = Record::of(self.topic, self.partition, self.record, &headers);
+        filter.holds(&input(feed, &record, borrowed(&headers), client))
+    }
+
+    /// The headers, where they are asked for.
+    fn headers_for<'a>(
+        self,
+        mut expressions: impl Iterator<Item = &'a RecordExpression>,
+        feed: &Feed,
+    ) -> Vec<Header> {
+        match feed.remove_confluent_header || expressions.any(RecordExpression::uses_headers) {
             true => self.record.headers.iter().collect(),
             false => Vec::new(),
-        };
-        let record = Record::of(self.topic, self.partition, self.record, &headers);
-        let input = input(feed, &record, borrowed(&headers), client);
-        filter.holds(&input).map_err(|error| error.to_string())
+        }
     }
 }
 
@@ -93,12 +105,12 @@ fn input<'a>(
     })
 }
 
-fn undecodable(feed: &Feed, reason: &'static str, item: Selected) -> Selected {
+fn undecodable(feed: &Feed, error: &'static str) -> Selected {
     match feed.selection.on_decode_error {
-        OnDecodeError::ErrorItem => item,
-        OnDecodeError::Skip => Selected::Nothing,
-        OnDecodeError::Dlq => Selected::DeadLetter(reason),
-        OnDecodeError::Stop => Selected::Stop(reason),
+        OnDecodeError::ErrorItem => Selected::Error(error),
+        OnDecodeError::Skip => Selected::Skipped(error),
+        OnDecodeError::Dlq => Selected::DeadLetter(error),
+        OnDecodeError::Stop => Selected::Stop(error),
     }
 }
 
@@ -107,9 +119,6 @@ type Header = (Bytes, Option<Bytes>);
 fn borrowed(headers: &[Header]) -> Vec<(&[u8], Option<&[u8]>)> {
     headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect()
 }
-
-const FILTER_ERROR: &str = "filter_error";
-const EXPRESSION_ERROR: &str = "expression_error";
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub(crate) enum Selected {
     /// An item that says why there is no value.
     Error(&'static str),
     Nothing,
+    /// Nothing, with the reason.
+    Skipped(&'static str),
     /// Nothing, once the record is in the dead-letter topic; with the reason.
     DeadLetter(&'static str),
     /// Readers end, with the reason.
@@ -71,6 +73,22 @@ impl Identity {
 }
 
 impl Selected {
+    /// Whether it is something that a reader is given.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Self::Whole | Self::Value { .. } | Self::Error(_))
+    }
+
+    /// Why it is not what the feed says.
+    pub(crate) fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::Error(error)
+            | Self::Skipped(error)
+            | Self::DeadLetter(error)
+            | Self::Stop(error) => Some(error),
+            Self::Whole | Self::Value { .. } | Self::Nothing => None,
+        }
+    }
+
     /// What it takes in memory beside the record.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -79,6 +97,18 @@ impl Selected {
         }
     }
 }
+
+/// The record is larger than the feed delivers.
+pub(super) const RECORD_TOO_LARGE: &str = "record_too_large";
+/// The value is not what `deserializer` says.
+pub(super) const DECODE_ERROR: &str = "decode_error";
+pub(super) const KEY_DECODE_ERROR: &str = "key_decode_error";
+/// The expression has no result for the record.
+pub(super) const FILTER_ERROR: &str = "filter_error";
+pub(super) const EXPRESSION_ERROR: &str = "expression_error";
+/// Those that are counted.
+pub(super) const ERRORS: [&str; 4] =
+    [DECODE_ERROR, KEY_DECODE_ERROR, FILTER_ERROR, EXPRESSION_ERROR];
 
 impl Selection {
     /// Whether there is nothing to look at.

@@ -16,14 +16,14 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::authorization::{Authorization, Granted};
-use super::connections::Connection;
+use super::connections::Connections;
 use super::cursor::Position;
 use super::dead_letters::DeadLetters;
 use super::envelope::{Envelope, Raw, Record, Shape};
+use super::feed_metrics::FeedFamilies;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
@@ -32,28 +32,32 @@ use super::pubsub;
 use super::query::{self, Form, Media, Query};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
+use super::selection::Identity;
 use super::start::Given;
 use super::stream::{self, EventStream};
 use crate::admission::Unending;
 use crate::clock::now_ms;
 use crate::clusters::Clusters;
-use crate::limits::{
-    FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, FEEDS_CONNECTIONS, RETRY_AFTER_SECONDS,
-};
+use crate::limits::{FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS};
+use crate::taking::SlowCloses;
 use crate::{reply, websocket};
 
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, Arc<FeedReader>>,
     authorization: Authorization,
-    /// Readers at a time.
-    connections: Arc<Semaphore>,
+    connections: Connections,
 }
 
 impl Readers {
     /// The configured feeds over the clients of their clusters. Feeds that read a cluster at the same
     /// isolation level read it together.
-    pub(crate) fn new(feeds: &Feeds, authorization: Authorization, clusters: &Clusters) -> Self {
+    pub(crate) fn new(
+        feeds: &Feeds,
+        authorization: Authorization,
+        clusters: &Clusters,
+        families: &FeedFamilies,
+    ) -> Self {
         let resources = Resources::new(FEED_MEMORY_BYTES);
         let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
         let mut readers = BTreeMap::new();
@@ -73,34 +77,44 @@ impl Readers {
                 }
             };
             let dlq_topic = feed.selection.dlq_topic.as_ref();
-            let dead_letters = dlq_topic.map(|topic| DeadLetters::new(name, topic, client.clone()));
-            let reader = FeedReader::new(feed.clone(), number, hub, dead_letters);
+            let metrics = families.of(name);
+            let dead_letters = dlq_topic
+                .map(|topic| DeadLetters::new(name, topic, client.clone(), Arc::clone(&metrics)));
+            let reader = FeedReader::new(feed.clone(), number, hub, dead_letters, metrics);
             readers.insert(name.clone(), Arc::new(reader));
         }
-        let connections = Arc::new(Semaphore::new(FEEDS_CONNECTIONS));
+        let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
         Self { feeds: readers, authorization, connections }
     }
 
     #[cfg(test)]
     pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
-        let (authorization, connections) = (Authorization::default(), Arc::new(Semaphore::new(8)));
+        let (authorization, connections) = (Authorization::default(), Connections::new(8, 8));
         Self { feeds: [(name.to_owned(), reader)].into(), authorization, connections }
     }
 
-    /// A feed as the request may read it, and for how long.
+    /// A feed as the request may read it, by whom and for how long.
     fn feed(
         &self,
         path: Result<Path<String>, PathRejection>,
         headers: &HeaderMap,
-    ) -> Result<(Arc<FeedReader>, Option<Duration>), Refusal> {
+    ) -> Result<Reading, Refusal> {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
         let reader = self.feeds.get(&name);
         let feed = reader.map(|reader| &*reader.feed);
         let Granted { feed, identity, expires_in } =
             self.authorization.admit(headers, &name, feed, now_ms())?;
         let reader = reader.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))?;
-        Ok((reader.held_to(feed, identity), expires_in))
+        let reader = reader.held_to(feed, identity.clone());
+        Ok(Reading { reader, identity, expires_in })
     }
+}
+
+/// What a request reads.
+struct Reading {
+    reader: Arc<FeedReader>,
+    identity: Identity,
+    expires_in: Option<Duration>,
 }
 
 /// Every route of readers.
@@ -131,23 +145,24 @@ async fn feed(
     Extension(shutdown): Extension<CancellationToken>,
     parts: Parts,
 ) -> Response<Body> {
-    let (reader, expires_in) = match readers.feed(path, &parts.headers) {
+    let reading = match readers.feed(path, &parts.headers) {
         Ok(found) => found,
         Err(refusal) => return failure(&refusal, None),
     };
+    let reader = &reading.reader;
     let replied = match form(offered, &reader.feed, &parts.headers) {
         Ok(Form::Stream) => {
-            let streamed = events(&readers, &reader, expires_in, &parts, shutdown).await;
+            let streamed = events(&readers, &reading, &parts, shutdown).await;
             match streamed {
-                Err(refusal) if is_overload(&refusal) && reader.feed.sse.overload_as_stream => {
+                Err(refusal)
+                    if refusal.code.is_overload() && reader.feed.sse.overload_as_stream =>
+                {
                     event_stream(stream::overloaded())
                 }
                 streamed => streamed,
             }
         }
-        Ok(Form::Page(media)) => {
-            page(&readers, (&reader, expires_in), media, &parts, &shutdown).await
-        }
+        Ok(Form::Page(media)) => page(&readers, &reading, media, &parts, &shutdown).await,
         Err(refusal) => Err(refusal),
     };
     match replied {
@@ -167,13 +182,13 @@ async fn websocket_of_pubsub(
     mut parts: Parts,
 ) -> Response<Body> {
     let upgrade = || {
-        let (reader, expires_in) = readers.feed(path, &parts.headers)?;
+        let Reading { reader, identity, expires_in } = readers.feed(path, &parts.headers)?;
         if !reader.feed.entrypoints.contains(&Entrypoint::Pubsub) {
             return Err(not_read_so());
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default(), None)?;
         let reader = reader.filtered(query.filter)?;
-        let connection = Connection::admit(&readers.connections, &reader)?;
+        let connection = readers.connections.admit(&reader, &identity, Entrypoint::Pubsub)?;
         let accepted = websocket::accept(&mut parts);
         let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
         tokio::spawn(async move {
@@ -200,25 +215,23 @@ fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form
     Form::negotiate(texts(headers, header::ACCEPT.as_str()), &offers)
 }
 
-fn is_overload(refusal: &Refusal) -> bool {
-    refusal.code.status() == StatusCode::SERVICE_UNAVAILABLE
-}
-
 async fn events(
     readers: &Readers,
-    reader: &Arc<FeedReader>,
-    expires_in: Option<Duration>,
+    Reading { reader, identity, expires_in }: &Reading,
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let connection = Connection::admit(&readers.connections, reader)?;
+    let connection = readers.connections.admit(reader, identity, Entrypoint::Sse)?;
     let last_event_id = texts(&parts.headers, "last-event-id").next();
     let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
     let follower = Follower::opened(open, &shutdown).await?;
+    let slow = connection.metrics.by(Entrypoint::Sse).slow_closes.clone();
     let stream = EventStream::new(follower, query.shape, shutdown, connection);
-    event_stream(stream.expiring(expires_in).into_body())
+    let mut response = event_stream(stream.expiring(*expires_in).into_body())?;
+    response.extensions_mut().insert(SlowCloses(slow));
+    Ok(response)
 }
 
 fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
@@ -233,7 +246,7 @@ fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
 
 async fn page(
     readers: &Readers,
-    (reader, expires_in): (&Arc<FeedReader>, Option<Duration>),
+    Reading { reader, identity, expires_in }: &Reading,
     media: Media,
     parts: &Parts,
     shutdown: &CancellationToken,
@@ -244,13 +257,17 @@ async fn page(
         (query.limit, query.min) = (1, 1);
     }
     query.timeout = expires_in.map_or(query.timeout, |left| query.timeout.min(left));
-    let connection = Connection::admit(&readers.connections, reader)?;
+    let connection = readers.connections.admit(reader, identity, Entrypoint::Get)?;
     let reader = &reader.filtered(query.filter.take())?;
     let (page, of_items) = Page::read(reader, &query, shutdown).await?;
     let body = body(media, reader, &query, &page);
     let (status, own_headers, body) =
         body.map_err(|error| Code::Internal.because(error.to_string()))?;
+    let metrics = connection.metrics.by(Entrypoint::Get);
+    metrics.records.inc_by(page.items.len() as u64);
+    metrics.bytes.inc_by(body.len() as u64);
     let mut response = Response::builder()
+        .extension(SlowCloses(metrics.slow_closes.clone()))
         .status(status)
         .header(header::CONTENT_TYPE, media.name())
         .header(header::CACHE_CONTROL, "no-store")
@@ -356,7 +373,7 @@ async fn cursor(
     parts: Parts,
 ) -> Response<Body> {
     let found = async {
-        let (reader, _) = readers.feed(path, &parts.headers)?;
+        let Reading { reader, .. } = readers.feed(path, &parts.headers)?;
         let at = query::at(parts.uri.query().unwrap_or_default())?;
         let (cursor, _) = reader.open(&Given::From(at), None, FEED_PATIENCE).await?;
         let mut partitions = Vec::new();
@@ -382,7 +399,7 @@ fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
         body.insert("cursors".to_owned(), cursors);
     }
     let mut response = reply::json(refusal.code.status(), &body);
-    if refusal.code.status() == StatusCode::SERVICE_UNAVAILABLE {
+    if refusal.code.is_overload() {
         let seconds = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::cursor::{Cursor, Position, TopicPositions};
 use super::feeds::Reset;
 use super::refusal::{Code, Refusal};
+use super::topics::Topics;
 
 /// What a reader gave to start at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,21 +32,12 @@ pub(crate) enum Start {
 /// The topics that may be read, and those that are.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
-    pub(crate) feed: FeedTopics<'a>,
+    pub(crate) feed: &'a Topics,
     /// The request's `topics`: it narrows the feed.
     pub(crate) asked: Option<&'a [String]>,
     pub(crate) reset: Reset,
     /// Whether a listed topic that the cluster does not have is refused, rather than waited for.
     pub(crate) check_topic_existence: bool,
-}
-
-/// The topics of a feed.
-#[derive(Clone, Copy)]
-pub(crate) enum FeedTopics<'a> {
-    List(&'a [String]),
-    /// Whether a name matches.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no feed has a pattern yet"))]
-    Pattern(&'a (dyn Fn(&str) -> bool + Sync)),
 }
 
 /// A topic as the cluster's metadata has it now.
@@ -83,8 +75,7 @@ pub(crate) struct Gap {
     pub(crate) reason: GapReason,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
     /// The position is before the log start.
     Expired,
@@ -99,6 +90,36 @@ pub(crate) enum GapReason {
     TooLarge,
     /// A batch is damaged.
     Unreadable,
+}
+
+impl GapReason {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::BeyondEnd,
+        Self::Truncated,
+        Self::Recreated,
+        Self::Deleted,
+        Self::TooLarge,
+        Self::Unreadable,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::BeyondEnd => "beyond_end",
+            Self::Truncated => "truncated",
+            Self::Recreated => "recreated",
+            Self::Deleted => "deleted",
+            Self::TooLarge => "too_large",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl serde::Serialize for GapReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl Scope<'_> {
@@ -150,8 +171,8 @@ impl Scope<'_> {
     ) -> impl Iterator<Item = &'b str> {
         let mut topics: Vec<&str> = match (self.asked, self.feed) {
             (Some(asked), _) => asked.iter().map(String::as_str).collect(),
-            (None, FeedTopics::List(list)) => list.iter().map(String::as_str).collect(),
-            (None, FeedTopics::Pattern(_)) => {
+            (None, Topics::List(list)) => list.iter().map(String::as_str).collect(),
+            (None, Topics::Pattern(_)) => {
                 let of_cursor = cursor.into_iter().flat_map(|cursor| cursor.topics.keys());
                 known.keys().chain(of_cursor).map(String::as_str).collect()
             }
@@ -162,11 +183,7 @@ impl Scope<'_> {
     }
 
     fn check_allowed(&self, topic: &str) -> Result<(), Refusal> {
-        let is_allowed = match self.feed {
-            FeedTopics::List(list) => list.iter().any(|listed| listed == topic),
-            FeedTopics::Pattern(matches) => matches(topic),
-        };
-        is_allowed.then_some(()).ok_or_else(|| Refusal::foreign_topic(topic))
+        self.feed.has(topic).then_some(()).ok_or_else(|| Refusal::foreign_topic(topic))
     }
 
     /// A topic that the cluster does not have: refused, waited for, or dropped from the vector.
@@ -178,7 +195,7 @@ impl Scope<'_> {
     ) -> Result<Option<TopicStarts>, Refusal> {
         let lost = positions.filter(|positions| !positions.partitions.is_empty());
         match (self.feed, lost) {
-            (FeedTopics::Pattern(_), _) if positions.is_some() => {
+            (Topics::Pattern(_), _) if positions.is_some() => {
                 let lost = lost.into_iter().flat_map(|positions| &positions.partitions);
                 let gap = |(partition, position): (&i32, _)| {
                     Gap::new(topic, *partition, position, GapReason::Deleted)
@@ -186,7 +203,7 @@ impl Scope<'_> {
                 gaps.extend(lost.map(gap));
                 Ok(None)
             }
-            (FeedTopics::List(_), _) if !self.check_topic_existence => {
+            (Topics::List(_), _) if !self.check_topic_existence => {
                 let positions = positions.cloned().unwrap_or_default();
                 let start = |(partition, position)| (partition, Start::from(position));
                 let partitions = positions.partitions.into_iter().map(start).collect();
@@ -246,7 +263,7 @@ impl Scope<'_> {
             (Given::From(start), ..) => Ok(*start),
             // Created after the cursor. A topic of a list, or one that is asked for by name, existed
             // before, and was added by somebody.
-            (Given::Cursor(Cursor { complete: true, .. }), FeedTopics::Pattern(_), None) => {
+            (Given::Cursor(Cursor { complete: true, .. }), Topics::Pattern(_), None) => {
                 Ok(Start::Earliest)
             }
             (Given::Cursor(_), ..) => self.reset(|| {
@@ -276,7 +293,8 @@ impl KnownTopic {
 }
 
 impl Gap {
-    fn new(topic: &str, partition: i32, position: &Position, reason: GapReason) -> Self {
+    /// Where reading goes on is not known.
+    pub(super) fn new(topic: &str, partition: i32, position: &Position, reason: GapReason) -> Self {
         let from = match position {
             Position::Offset { next, .. } => Some(*next),
             Position::Time(_) => None,

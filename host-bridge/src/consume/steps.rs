@@ -41,8 +41,15 @@ struct Stop {
 /// A step from one place to another.
 #[derive(Debug, Clone)]
 pub(crate) struct Onward {
-    pub(crate) sent: Arc<[Bytes]>,
+    pub(crate) sent: Sent,
     pub(crate) to: Arc<Here>,
+}
+
+/// What a reader is sent at a time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent {
+    pub(crate) parts: Arc<[Bytes]>,
+    pub(crate) records: u64,
 }
 
 /// What there is for a reader.
@@ -79,15 +86,15 @@ impl Steps {
     }
 
     /// A reader has gone on. Returns where it is now.
-    pub(crate) fn go(&self, from: &Arc<Here>, sent: &[Bytes], to: Here) -> Arc<Here> {
+    pub(crate) fn go(&self, from: &Arc<Here>, sent: Sent, to: Here) -> Arc<Here> {
         let mut last = self.lock();
         let to = last.meet(to);
-        let bytes = sent.iter().map(Bytes::len).sum::<usize>();
+        let bytes = sent.parts.iter().map(Bytes::len).sum::<usize>();
         // Another one may have been first, and the place itself may have been forgotten.
         if let Some(stop) = last.stop(from).filter(|stop| stop.onward.is_none())
             && bytes <= FEED_STEPS_BYTES
         {
-            stop.onward = Some(Onward { sent: sent.into(), to: Arc::clone(&to) });
+            stop.onward = Some(Onward { sent, to: Arc::clone(&to) });
             last.bytes += bytes;
             last.shrink(FEED_STEPS_BYTES);
         }
@@ -125,7 +132,7 @@ impl Last {
     fn shrink(&mut self, most: usize) {
         while self.stops.len() > FEED_STEPS || self.bytes > most {
             let Some(oldest) = self.stops.pop_front() else { break };
-            let sent = oldest.onward.iter().flat_map(|onward| onward.sent.iter());
+            let sent = oldest.onward.iter().flat_map(|onward| onward.sent.parts.iter());
             self.bytes -= sent.map(Bytes::len).sum::<usize>();
         }
     }
@@ -145,6 +152,10 @@ mod tests {
         }
     }
 
+    fn sent(part: &Bytes) -> Sent {
+        Sent { parts: Arc::new([part.clone()]), records: 1 }
+    }
+
     #[test]
     fn who_is_at_a_place_goes_where_the_first_one_went() {
         let steps = Steps::default();
@@ -155,12 +166,12 @@ mod tests {
         assert!(matches!(steps.next(&second, 7), Next::Nothing));
         assert!(matches!(steps.next(&second, 8), Next::Unknown));
         let event = Bytes::from_static(b"event");
-        let there = steps.go(&first, std::slice::from_ref(&event), here(2));
+        let there = steps.go(&first, sent(&event), here(2));
         let Next::Onward(onward) = steps.next(&second, 8) else { panic!("the first went on") };
         assert!(Arc::ptr_eq(&onward.to, &there));
-        assert_eq!(*onward.sent, [event]);
+        assert_eq!((&*onward.sent.parts, onward.sent.records), (&[event][..], 1));
         // Who found more at once goes on alone from another place.
-        let third = steps.go(&second, &[Bytes::from_static(b"more")], here(3));
+        let third = steps.go(&second, sent(&Bytes::from_static(b"more")), here(3));
         let Next::Onward(onward) = steps.next(&second, 8) else { panic!("it stays") };
         assert!(Arc::ptr_eq(&onward.to, &there));
         assert!(matches!(steps.next(&third, 8), Next::Unknown));
@@ -172,14 +183,14 @@ mod tests {
         let mut at = steps.meet(here(0));
         let first = Arc::clone(&at);
         for next in 1..1000 {
-            at = steps.go(&at, &[Bytes::from(vec![0; FEED_STEPS_BYTES / 8])], here(next));
+            at = steps.go(&at, sent(&vec![0; FEED_STEPS_BYTES / 8].into()), here(next));
         }
         assert!(matches!(steps.next(&first, 0), Next::Unknown));
         let last = steps.lock();
         assert!(last.bytes <= FEED_STEPS_BYTES && last.stops.len() <= 9, "{last:?}");
         drop(last);
         let large = Bytes::from(vec![0; FEED_STEPS_BYTES + 1]);
-        steps.go(&at, &[large], here(1000));
+        steps.go(&at, sent(&large), here(1000));
         assert!(matches!(steps.next(&at, 0), Next::Unknown));
         for next in 2000..3000 {
             steps.meet(here(next));

@@ -17,12 +17,15 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::connections::Connection;
 use super::envelope::{Record, Shape};
+use super::feed_metrics::Lag;
+use super::feeds::Entrypoint;
 use super::follow::{Follower, Portion, Taken};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
 use super::sse::{self, Notice, Rendered};
+use super::steps::Sent;
 use super::topic_log::View;
-use crate::limits::{FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
+use crate::limits::{FEED_LAG_TOLD, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
 
 /// A reader that is sent events for as long as it stays.
 pub(crate) struct EventStream {
@@ -31,7 +34,10 @@ pub(crate) struct EventStream {
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     /// When what the gateway said of the reader holds no longer.
     expires_at: Option<Instant>,
-    _connection: Connection,
+    connection: Connection,
+    lag: Lag,
+    /// When that is to be told next.
+    lag_at: Instant,
 }
 
 /// What it is sent.
@@ -63,7 +69,8 @@ impl EventStream {
         text.push_str(&sse::position(sending.follower.id()));
         sending.send(text);
         let ending = Box::pin(shutdown.cancelled_owned());
-        Self { sending, ending, expires_at: None, _connection: connection }
+        let (lag, lag_at) = (connection.metrics.lag(), Instant::now());
+        Self { sending, ending, expires_at: None, connection, lag, lag_at }
     }
 
     /// It ends after so long, if that is given.
@@ -79,7 +86,7 @@ impl EventStream {
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        let Self { sending, ending, expires_at, .. } = self;
+        let Self { sending, ending, expires_at, .. } = &mut *self;
         // Both also where there is always more to send.
         while sending.queue.is_empty() && !sending.has_ended {
             if expires_at.is_some_and(|at| at <= Instant::now()) {
@@ -98,7 +105,19 @@ impl EventStream {
                 Err(reason) => sending.go_away(reason),
             }
         }
-        sending.queue.pop_front()
+        let next = sending.queue.pop_front()?;
+        self.connection.metrics.by(Entrypoint::Sse).bytes.inc_by(next.len() as u64);
+        self.tell_lag();
+        Some(next)
+    }
+
+    /// Now and then: it takes a look at every partition.
+    fn tell_lag(&mut self) {
+        let now = Instant::now();
+        if now >= self.lag_at {
+            self.lag_at = now + FEED_LAG_TOLD;
+            self.lag.set(self.sending.follower.lag());
+        }
     }
 }
 
@@ -119,9 +138,10 @@ impl Sending {
             let _in_time = timeout_at(until, room).await;
             Vec::new()
         } else if let Some(sent) = self.follower.as_others(self.view.shape, until).await? {
-            if !sent.is_empty() {
-                self.queue.extend(sent.iter().cloned());
+            if !sent.parts.is_empty() {
+                self.queue.extend(sent.parts.iter().cloned());
                 self.has_sent();
+                self.follower.reader.metrics.by(Entrypoint::Sse).records.inc_by(sent.records);
             }
             return Ok(());
         } else {
@@ -149,12 +169,14 @@ impl Sending {
         let from = self.follower.here(view.shape);
         let before = self.queue.len();
         let mut out = Events::default();
-        let mut written = Ok(());
+        let (mut written, mut records) = (Ok(()), 0);
         let taken = self.follower.take(portions, |taken| {
             written = out.write(&taken, view, &reader);
+            records += 1;
             written.is_err() || out.bytes >= FEED_QUEUE_BYTES
         });
         written.map_err(|error| Code::Internal.because(error.to_string()))?;
+        reader.metrics.by(Entrypoint::Sse).records.inc_by(records);
         let Events { text, parts, .. } = out;
         for part in parts {
             self.queue.push_back(part);
@@ -165,8 +187,8 @@ impl Sending {
         }
         self.send(text);
         if taken.is_ok() {
-            let sent: Vec<_> = self.queue.iter().skip(before).cloned().collect();
-            self.follower.tell_others(&from, &sent);
+            let parts = self.queue.iter().skip(before).cloned().collect();
+            self.follower.tell_others(&from, Sent { parts, records });
         }
         taken
     }
@@ -190,9 +212,7 @@ impl Sending {
         {
             body.insert("cursors".to_owned(), self.follower.reader.both_ends().await);
         }
-        let is_lasting =
-            refusal.code == Code::DecodeError || !refusal.code.status().is_server_error();
-        let mut text = if is_lasting { sse::retry_late() } else { String::new() };
+        let mut text = if refusal.code.is_lasting() { sse::retry_late() } else { String::new() };
         text.push_str(&sse::notice(Notice::Failure, &body, None));
         self.send(text);
         self.has_ended = true;

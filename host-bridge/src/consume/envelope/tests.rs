@@ -7,11 +7,12 @@ use serde_json::Value;
 use super::*;
 use crate::consume::feeds::Reset;
 use crate::consume::selection::Selected;
+use crate::consume::topics::Topics;
 
 fn feed() -> Feed {
     Feed {
         cluster: "default".to_owned(),
-        topics: vec!["orders".to_owned()],
+        topics: Topics::List(vec!["orders".to_owned()]),
         reset_override: Vec::new(),
         reset: Reset::Latest,
         encode_message_id: true,
@@ -20,6 +21,7 @@ fn feed() -> Feed {
         deserializer: Deserializer::Noop,
         key_deserializer: Deserializer::Noop,
         remove_confluent_header: false,
+        connections_max: 1,
         record_bytes_max: 1000,
         ..Feed::of_topics(&["orders"])
     }
@@ -40,6 +42,7 @@ fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Record<'a> {
         value,
         headers: &[],
         selected: &Selected::Whole,
+        is_checked: false,
     }
 }
 

@@ -14,22 +14,23 @@ fn read(text: &str) -> (Feeds, Vec<String>) {
 #[test]
 fn a_feed_has_the_defaults_that_it_does_not_set() {
     let (feeds, faults) = read(
-        "[feeds]\nlisten = ['127.0.0.1:9290']\n[feeds.orders]\ntopics = ['orders']\n\
+        "[feeds]\nlisten = ['127.0.0.1:9290']\nclient_connections_max = 3\n[feeds.orders]\ntopics = ['orders']\n\
          [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n\
          qos = 'at-best'\nauto_offset_reset = 'none'\n\
          auto_offset_reset_override = ['latest', 'earliest']\nencode_message_id = false\n\
          check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
          deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
-         record_bytes_max = 5\nfilter = 'key != null'\nallow_client_filter = true\n\
+         record_bytes_max = 5\nconnections_max = 7\nfilter = 'key != null'\nallow_client_filter = true\n\
  value_expression = 'value.a'\non_decode_error = 'dlq'\ndlq_topic = 'dead'\n\
          sse = { heartbeat_ms = 300000, data = 'envelope', metadata_as_comment = true,\
          headers_as_comment = true, overload = 'stream' }\n",
     );
     assert_eq!(faults, [""; 0]);
     assert_eq!(feeds.listen, [Listen::Tcp("127.0.0.1:9290".parse().unwrap())]);
+    assert_eq!((feeds.connections_max, feeds.client_connections_max), (20_000, 3));
     let orders = Feed {
         cluster: "default".to_owned(),
-        topics: vec!["orders".to_owned()],
+        topics: Topics::List(vec!["orders".to_owned()]),
         reset: Reset::Latest,
         reset_override: Vec::new(),
         encode_message_id: true,
@@ -39,6 +40,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         key_deserializer: Deserializer::Noop,
         remove_confluent_header: false,
         record_bytes_max: 16 * 1024 * 1024,
+        connections_max: 10_000,
         entrypoints: [Entrypoint::Get, Entrypoint::Sse].into(),
         sse: Sse {
             heartbeat: Duration::from_secs(5),
@@ -52,7 +54,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
     assert_eq!(feeds.feeds["orders"], orders);
     let other = Feed {
         cluster: "main".to_owned(),
-        topics: vec!["a".to_owned(), "b".to_owned()],
+        topics: Topics::List(vec!["a".to_owned(), "b".to_owned()]),
         reset: Reset::None,
         reset_override: vec![Reset::Latest, Reset::Earliest],
         encode_message_id: false,
@@ -62,6 +64,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         key_deserializer: Deserializer::Json,
         remove_confluent_header: true,
         record_bytes_max: 5,
+        connections_max: 7,
         entrypoints: [Entrypoint::Sse].into(),
         sse: Sse {
             heartbeat: Duration::from_secs(300),
@@ -82,6 +85,17 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
 }
 
 #[test]
+fn a_pattern_stands_for_the_topics_of_the_cluster() {
+    let (feeds, faults) = read(
+        "[feeds]\nlisten = ['unix:/s']\n[feeds.all]\ntopics_pattern = 'orders.*'\n\
+         dlq_topic = 'dead'\n",
+    );
+    assert_eq!(faults, [""; 0]);
+    let pattern = TopicsPattern::new("orders.*").unwrap();
+    assert_eq!(feeds.feeds["all"].topics, Topics::Pattern(pattern));
+}
+
+#[test]
 fn without_feeds_nothing_listens() {
     assert_eq!(read("[feeds]\n"), (Feeds::default(), Vec::new()));
 }
@@ -96,7 +110,18 @@ fn each_fault_names_its_field() {
         ("topics = ['a', 'a']", "topics: `a` is named twice"),
         ("topics = ['a b']", "topics: `a b` is not a topic's name"),
         ("topics = [1]", "topics: must be a list of strings"),
-        ("topics_pattern = 'a.*'", "topics_pattern: this version of the bridge cannot do that"),
+        (
+            "topics_pattern = 'a.*'\ntopics = ['a']",
+            "topics_pattern: stands beside `topics`: a feed has one of the two",
+        ),
+        ("topics_pattern = '(?!dead).*'", "topics_pattern: look-around is not supported"),
+        ("topics_pattern = '(a)\\1'", "topics_pattern: backreferences are not supported"),
+        ("topics_pattern = ''", "topics_pattern: must have 1 to 512 bytes"),
+        ("topics_pattern = 5", "topics_pattern: must be a string"),
+        (
+            "topics_pattern = 'orders.*'\ndlq_topic = 'orders.dead'",
+            "dlq_topic: is a topic of the feed, which would read its own failures",
+        ),
         ("entrypoints = []", "entrypoints: names none; there are get, sse, pubsub"),
         (
             "entrypoints = ['get', 'websocket']",
@@ -178,6 +203,10 @@ fn each_fault_names_its_field() {
             "feeds.listen: `h:1` is neither IP:PORT nor tls:IP:PORT nor unix:/PATH",
         ),
         ("listen = 5", "feeds.listen: must be a list of strings"),
+        (
+            "listen = ['unix:/s']\nconnections_max = 0",
+            "feeds.connections_max: must be a number from 1 to 1000000",
+        ),
         (
             "listen = ['unix:/s']\norders = 5",
             "feeds.orders: is no feed: a feed is a section, [feeds.NAME]",

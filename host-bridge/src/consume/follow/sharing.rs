@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Follower;
 use crate::consume::envelope::Shape;
 use crate::consume::refusal::Refusal;
-use crate::consume::steps::{Here, Next, Onward};
+use crate::consume::steps::{Here, Next, Onward, Sent};
 
 /// A place that a reader shares with others, and its own moves when it was there.
 pub(super) type Met = (Arc<Here>, u64);
@@ -24,11 +23,12 @@ impl Follower {
         &mut self,
         shape: Shape,
         until: Instant,
-    ) -> Result<Option<Arc<[Bytes]>>, Refusal> {
+    ) -> Result<Option<Sent>, Refusal> {
         let now = Instant::now();
         // What it reads and asks for itself is for where it is.
-        let is_busy = self.reading.is_some() || self.asking.is_some() || !self.gaps.is_empty();
-        if is_busy || self.doubts_tail || now >= until.min(self.look_again) {
+        let is_busy = self.reading.is_some() || self.asking.is_some();
+        let has_news = !self.gaps.is_empty() || !self.created.is_empty();
+        if is_busy || has_news || self.doubts_tail || now >= until.min(self.look_again) {
             return Ok(None);
         }
         let Some(steps) = self.reader.steps.clone() else { return Ok(None) };
@@ -38,12 +38,13 @@ impl Follower {
         match next {
             Next::Onward(Onward { sent, to }) => {
                 self.at.go(&to);
+                self.reader.metrics.tail_hits.inc();
                 self.met = Some((to, self.at.moves));
                 Ok(Some(sent))
             }
             Next::Nothing => {
                 self.wait(until.min(self.look_again), false).await?;
-                Ok(Some(Arc::default()))
+                Ok(Some(Sent::default()))
             }
             Next::Unknown => Ok(None),
         }
@@ -66,7 +67,7 @@ impl Follower {
     }
 
     /// What it is sent behind a place, for others who come there.
-    pub(crate) fn tell_others(&mut self, from: &Arc<Here>, sent: &[Bytes]) {
+    pub(crate) fn tell_others(&mut self, from: &Arc<Here>, sent: Sent) {
         if let Some(steps) = &self.reader.steps {
             let to = steps.go(from, sent, self.at.here(from.shape));
             self.met = Some((to, self.at.moves));

@@ -6,8 +6,11 @@ use kafka_client::fake_broker::{FETCH, LIST_OFFSETS, METADATA};
 
 use super::*;
 use crate::consume::cursor::Cursor;
+use crate::consume::feeds::Reset;
 use crate::consume::fixture::{Fixture, WITHIN};
-use crate::consume::start::Start;
+use crate::consume::start::{GapReason, Start};
+use crate::consume::topics::{Topics, TopicsPattern};
+use crate::limits::FEED_LISTED;
 
 const MEMORY: usize = 64 * 1024 * 1024;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -252,4 +255,132 @@ async fn readers_that_are_left_alone_in_the_middle_of_a_read_hold_up_no_other() 
     assert_eq!(follower.next_records(MINUTE).await.len(), 100);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(left[99].next_records(MINUTE).await, [(0, 99, 1)]);
+}
+
+/// A feed of all topics whose names begin so. Its readers start at the log end.
+fn by_pattern(fixture: &Fixture) -> Arc<FeedReader> {
+    fixture.reader(|feed| {
+        feed.topics = Topics::Pattern(TopicsPattern::new("orders.*").unwrap());
+        feed.reset = Reset::Latest;
+    })
+}
+
+async fn from_cursor(reader: &Arc<FeedReader>, cursor: &str) -> Follower {
+    let cursor = Given::Cursor(Cursor::parse(cursor).unwrap());
+    Follower::open(Arc::clone(reader), &cursor, None, WITHIN).await.unwrap()
+}
+
+/// Topic, partition and offset of the next records, within a time.
+async fn places(follower: &mut Follower, within: Duration) -> Vec<(String, i32, i64)> {
+    let portions = follower.more(Instant::now() + within, Duration::ZERO).await.unwrap();
+    let mut places = Vec::new();
+    let taken = follower.take(portions, |taken| {
+        let offset = taken.segment.records[taken.index].record.offset;
+        places.push((taken.topic.to_string(), taken.partition, offset));
+        false
+    });
+    taken.unwrap();
+    places
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_created_is_read_from_its_first_offset_by_who_follows_and_who_comes_back() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    fixture.cluster.create_topic("others", &[1]);
+    fixture.write(0, b"before").await;
+    let reader = by_pattern(&fixture);
+    let mut waiting =
+        Follower::open(Arc::clone(&reader), &Given::Nothing, None, WITHIN).await.unwrap();
+    let before = waiting.id().to_owned();
+    assert_eq!(waiting.next_records(Duration::from_secs(1)).await, []);
+    fixture.cluster.add_partition("orders", 1);
+    fixture.cluster.create_topic("orders-eu", &[2, 1]);
+    // Some are gone already.
+    for _ in 0..3 {
+        fixture.write_to("orders-eu", 1, b"x").await;
+    }
+    fixture.cluster.expire("orders-eu", 1, 1);
+    fixture.write_to("others", 0, b"of no reader").await;
+    fixture.write(2, b"x").await;
+    let expected = [("orders", 2, 0), ("orders-eu", 1, 1), ("orders-eu", 1, 2)];
+    let expected = expected.map(|(topic, partition, at)| (topic.to_owned(), partition, at));
+    tokio::time::sleep(FEED_LOOK_AGAIN).await;
+    for mut follower in [waiting, from_cursor(&reader, &before).await] {
+        let mut records = Vec::new();
+        while records.len() < 3 {
+            records.extend(places(&mut follower, MINUTE).await);
+        }
+        records.sort();
+        assert_eq!(records, expected);
+        assert_eq!((follower.take_gaps(), follower.lag()), (vec![], 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_is_told_and_holds_back_no_other() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    fixture.cluster.create_topic("orders-eu", &[2]);
+    fixture.write_to("orders-eu", 0, b"x").await;
+    let reader = by_pattern(&fixture);
+    let mut waiting =
+        Follower::open(Arc::clone(&reader), &Given::Nothing, None, WITHIN).await.unwrap();
+    assert_eq!(waiting.next_records(Duration::from_secs(1)).await, []);
+    let before = waiting.id().to_owned();
+    fixture.cluster.delete_topic("orders-eu");
+    let mut back = from_cursor(&reader, &before).await;
+    for follower in [&mut waiting, &mut back] {
+        let (until, mut gaps) = (Instant::now() + MINUTE, Vec::new());
+        while gaps.is_empty() && Instant::now() < until {
+            assert_eq!(follower.next_records(Duration::from_secs(1)).await, []);
+            gaps = follower.take_gaps();
+        }
+        let gap = &gaps[0];
+        assert_eq!((&*gap.topic, gap.from, gap.to), ("orders-eu", Some(1), None));
+        assert_eq!((gaps.len(), gap.reason), (1, GapReason::Deleted));
+    }
+    fixture.write(0, b"x").await;
+    assert_eq!(waiting.id(), back.id());
+    for follower in [&mut waiting, &mut back] {
+        assert_eq!(follower.next_records(MINUTE).await, [(0, 0, 1)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_topic_that_matches_a_reader_waits_for_one() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    fixture.cluster.delete_topic("orders");
+    let mut follower =
+        Follower::open(by_pattern(&fixture), &Given::Nothing, None, WITHIN).await.unwrap();
+    assert_eq!(follower.id(), "Ow==", "`;`");
+    assert_eq!(follower.next_records(Duration::from_secs(1)).await, []);
+    fixture.cluster.create_topic("orders-eu", &[1]);
+    fixture.write_to("orders-eu", 0, b"x").await;
+    assert_eq!(follower.next_records(MINUTE).await, [(0, 0, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_topics_for_a_cursor_are_refused_and_end_who_reads() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let mut follower =
+        Follower::open(by_pattern(&fixture), &Given::Nothing, None, WITHIN).await.unwrap();
+    for number in 0..600 {
+        fixture.cluster.create_topic(&format!("orders-{number:03}"), &[1]);
+    }
+    tokio::time::sleep(FEED_LISTED).await;
+    let opened = Follower::open(by_pattern(&fixture), &Given::Nothing, None, WITHIN).await;
+    let ended = async {
+        loop {
+            if let Err(refusal) = follower.more(Instant::now() + MINUTE, Duration::ZERO).await {
+                return refusal;
+            }
+        }
+    };
+    let asked = fixture.cluster.requests(METADATA);
+    for refusal in [opened.err().unwrap(), ended.await] {
+        assert_eq!(refusal.code, Code::FeedTooWide, "{refusal}");
+    }
+    assert!(fixture.cluster.requests(METADATA) < asked + 100, "one question about all");
+    let few = ["orders-007".to_owned()];
+    let narrowed = Follower::open(by_pattern(&fixture), &Given::Nothing, Some(&few), WITHIN).await;
+    assert!(narrowed.is_ok());
 }

@@ -71,8 +71,13 @@ pub(super) async fn fetch(
 /// A topic of the feed that has the partition.
 async fn topic(reader: &FeedReader, name: &str, partition: i32) -> Result<Arc<Topic>, Why> {
     // In the same words whether it exists or not.
-    if !reader.feed.topics.iter().any(|topic| topic == name) {
+    if !reader.feed.topics.has(name) {
         return Err(TOPIC_AUTHORIZATION_FAILED.to_owned());
+    }
+    match reader.may_exist(name).await {
+        Ok(true) => {}
+        Ok(false) => return Err(NO_TOPIC.to_owned()),
+        Err(_) => return Err(unavailable(reader)),
     }
     let topic = reader.hub.topic(name);
     let known = reader.hub.known(&topic, FEED_KNOWN, FEED_PATIENCE).await;
@@ -146,12 +151,10 @@ impl Reading<'_> {
     /// Takes what fits of a segment. Returns whether there may be room for more.
     async fn take(&mut self, segment: &Segment) -> Result<bool, Why> {
         let at = segment.place_of(self.next);
-        let letters =
-            self.reader.write_dead_letters(&self.topic.log.name, self.partition, segment, at);
-        let end = match letters.await {
-            Ok(()) => segment.records.len(),
-            Err((end, refusal)) if end == at => return Err(refusal.message),
-            Err((end, _)) => end,
+        let of_topic = (&*self.topic.log.name, self.partition, segment);
+        let end = match self.reader.write_dead_letters(of_topic, at, usize::MAX).await {
+            (end, Some(refusal)) if end == at => return Err(refusal.message),
+            (end, _) => end,
         };
         for stored in segment.records.get(at..end).unwrap_or_default() {
             if let Some(message) = self.message(stored)? {
@@ -175,7 +178,7 @@ impl Reading<'_> {
     fn message(&self, stored: &Stored) -> Result<Option<KafkaMessage>, Why> {
         let Stored { record, .. } = stored;
         let value = match self.reader.select(&self.topic.log.name, self.partition, stored) {
-            Selected::Nothing | Selected::DeadLetter(_) => return Ok(None),
+            Selected::Nothing | Selected::Skipped(_) | Selected::DeadLetter(_) => return Ok(None),
             Selected::Stop(reason) | Selected::Error(reason) => return Err(reason.to_owned()),
             Selected::Value { bytes, .. } => bytes,
             Selected::Whole => {

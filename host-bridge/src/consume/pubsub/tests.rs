@@ -19,6 +19,7 @@ use crate::connection::{Bounds, Server};
 use crate::consume::feeds::Entrypoint;
 use crate::consume::fixture::Fixture;
 use crate::consume::serve::{Readers, router};
+use crate::consume::topics::Topics;
 use crate::listen::Listeners;
 use crate::shutdown::Shutdown;
 
@@ -38,7 +39,7 @@ impl Bridge {
     async fn start() -> Self {
         let fixture = Fixture::new(&[1, 2], MEMORY);
         let reader = fixture.reader(|feed| {
-            feed.topics.push("missing".to_owned());
+            feed.topics = Topics::List(["orders", "missing"].map(str::to_owned).to_vec());
             feed.entrypoints = [Entrypoint::Pubsub].into();
         });
         let readers = Arc::new(Readers::of_one("orders", reader));

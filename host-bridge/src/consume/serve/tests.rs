@@ -25,7 +25,7 @@ fn readers(fixture: &Fixture) -> Arc<Readers> {
     let feeds = [("orders", false), ("browsers", true)].map(|(name, overload_as_stream)| {
         (name.to_owned(), fixture.reader(|feed| feed.sse.overload_as_stream = overload_as_stream))
     });
-    let (authorization, connections) = (Authorization::default(), Arc::new(Semaphore::new(2)));
+    let (authorization, connections) = (Authorization::default(), Connections::new(2, 1));
     Arc::new(Readers { feeds: feeds.into(), authorization, connections })
 }
 
@@ -49,7 +49,7 @@ async fn assert_overloaded(readers: &Arc<Readers>) {
 async fn one_reader_too_many_is_told_to_come_again() {
     let fixture = Fixture::new(&[1], MEMORY);
     let readers = readers(&fixture);
-    let connections = Arc::clone(&readers.connections);
+    let connections = Arc::clone(&readers.connections.all);
     let others: OwnedSemaphorePermit = connections.try_acquire_many_owned(2).unwrap();
     assert_overloaded(&readers).await;
     drop(others);
@@ -62,7 +62,7 @@ async fn one_reader_too_many_is_told_to_come_again() {
     assert_eq!(ask(&readers, "/v1/feeds/browsers/events").await.0, StatusCode::OK);
     drop(of_feed);
     assert_eq!(ask(&readers, "/v1/feeds/orders").await.0, StatusCode::OK);
-    assert_eq!(readers.connections.available_permits(), 2);
+    assert_eq!(readers.connections.all.available_permits(), 2);
 }
 
 #[tokio::test(start_paused = true)]

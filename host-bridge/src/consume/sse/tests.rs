@@ -27,6 +27,7 @@ fn record<'a>(value: Option<&'a [u8]>, headers: &'a [(Bytes, Option<Bytes>)]) ->
         value,
         headers,
         selected: &Selected::Whole,
+        is_checked: false,
     }
 }
 

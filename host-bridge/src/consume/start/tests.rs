@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::consume::topics::TopicsPattern;
 
 /// Topics with their tags and numbers of partitions.
 fn cluster(topics: &[(&str, u32, i32)]) -> BTreeMap<String, KnownTopic> {
@@ -50,16 +51,25 @@ fn list(topics: &[&str]) -> Vec<String> {
     topics.iter().map(|topic| topic.to_string()).collect()
 }
 
-fn scope<'a>(feed: FeedTopics<'a>, asked: Option<&'a [String]>) -> Scope<'a> {
+fn list_of(topics: &[&str]) -> Topics {
+    Topics::List(list(topics))
+}
+
+fn pattern(source: &str) -> Topics {
+    Topics::Pattern(TopicsPattern::new(source).unwrap())
+}
+
+fn scope<'a>(feed: &'a Topics, asked: Option<&'a [String]>) -> Scope<'a> {
     Scope { feed, asked, reset: Reset::Latest, check_topic_existence: true }
 }
 
 #[test]
 fn what_a_complete_vector_lacks_was_created_later() {
-    let topics = list(&["a", "b"]);
+    let topics = list_of(&["a", "b"]);
     let known = cluster(&[("a", 1, 3), ("b", 2, 1)]);
-    let of_list = scope(FeedTopics::List(&topics), None);
-    let of_pattern = scope(FeedTopics::Pattern(&|name| name.len() == 1), None);
+    let of_list = scope(&topics, None);
+    let any = pattern(".");
+    let of_pattern = scope(&any, None);
     for (cursor, in_list, in_pattern) in [
         // A partition was added.
         ("a@0#5,1#t7;b@0#1.2;", "a0=5 a1=t7 a2=start b0=1.2", "a0=5 a1=t7 a2=start b0=1.2"),
@@ -79,19 +89,19 @@ fn what_a_complete_vector_lacks_was_created_later() {
 
 #[test]
 fn the_same_cursor_in_each_form_starts_at_the_same_place() {
-    let topics = list(&["my-topic"]);
+    let topics = list_of(&["my-topic"]);
     let known = cluster(&[("my-topic", 1, 3)]);
     for text in ["my-topic@1#0,2#0", "bXktdG9waWNAMSMwLDIjMA==", "bXktdG9waWNAMSMwLDIjMAo="] {
-        let starts = scope(FeedTopics::List(&topics), None).starts(&given(text), &known);
+        let starts = scope(&topics, None).starts(&given(text), &known);
         assert_eq!(shown(starts), "my-topic0=end my-topic1=0 my-topic2=0");
     }
 }
 
 #[test]
 fn topics_of_a_request_narrow_the_feed_and_widening_is_no_creation() {
-    let (topics, asked) = (list(&["a", "b"]), list(&["b"]));
+    let (topics, asked) = (list_of(&["a", "b"]), list(&["b"]));
     let known = cluster(&[("a", 1, 1), ("b", 2, 2)]);
-    for feed in [FeedTopics::List(&topics), FeedTopics::Pattern(&|name| name.len() == 1)] {
+    for feed in [&topics, &pattern(".")] {
         let narrowed = scope(feed, Some(&asked));
         let ignored = narrowed.starts(&given("a@9#9;b@0#1;"), &known);
         assert_eq!(shown(ignored), "b0=1 b1=start");
@@ -101,10 +111,9 @@ fn topics_of_a_request_narrow_the_feed_and_widening_is_no_creation() {
 
 #[test]
 fn a_foreign_topic_is_refused_whether_or_not_it_exists() {
-    let (topics, foreign) = (list(&["a"]), list(&["a", "c"]));
+    let (topics, foreign) = (list_of(&["a"]), list(&["a", "c"]));
     let known = cluster(&[("a", 1, 1)]);
-    let is_short = |name: &str| name == "a";
-    for feed in [FeedTopics::List(&topics), FeedTopics::Pattern(&is_short)] {
+    for feed in [&topics, &pattern("a")] {
         let refused = scope(feed, None).starts(&given("a@9#0;c@0#0"), &known);
         assert_eq!(shown(refused), "topic_not_allowed");
         let refused = scope(feed, Some(&foreign)).starts(&Given::Nothing, &known);
@@ -114,8 +123,8 @@ fn a_foreign_topic_is_refused_whether_or_not_it_exists() {
 
 #[test]
 fn a_topic_with_another_id_is_read_from_its_start() {
-    let topics = list(&["a"]);
-    let of = |reset| Scope { reset, ..scope(FeedTopics::List(&topics), None) };
+    let topics = list_of(&["a"]);
+    let of = |reset| Scope { reset, ..scope(&topics, None) };
     let known = cluster(&[("a", 2, 2)]);
     // It had more partitions than it has now.
     let cursor = given("a:00000001@0#5,7#t1;");
@@ -136,20 +145,21 @@ fn a_topic_with_another_id_is_read_from_its_start() {
 
 #[test]
 fn a_partition_that_is_not_there_is_refused() {
-    let topics = list(&["demo1"]);
+    let topics = list_of(&["demo1"]);
     let known = cluster(&[("demo1", 1, 3)]);
-    let starts = scope(FeedTopics::List(&topics), None).starts(&given("demo1@99#0"), &known);
+    let starts = scope(&topics, None).starts(&given("demo1@99#0"), &known);
     let message = "cursor: the topic `demo1` has no partition 99";
     assert_eq!(starts, Err(Code::CursorUnknownPartition.because(message)));
 }
 
 #[test]
 fn a_topic_that_is_not_there_is_refused_or_waited_for_or_dropped() {
-    let topics = list(&["a", "b"]);
+    let topics = list_of(&["a", "b"]);
     let known = cluster(&[("a", 1, 1)]);
-    let checked = scope(FeedTopics::List(&topics), None);
+    let checked = scope(&topics, None);
     let waiting = Scope { check_topic_existence: false, ..checked };
-    let of_pattern = scope(FeedTopics::Pattern(&|name| name.len() == 1), None);
+    let any = pattern(".");
+    let of_pattern = scope(&any, None);
     let lost = given("a@0#1;b:00000007@0#5,1#6;");
     assert_eq!(shown(checked.starts(&lost, &known)), "topic_deleted");
     assert_eq!(shown(waiting.starts(&lost, &known)), "a0=1 b0=5 b1=6");
@@ -167,9 +177,9 @@ fn a_topic_that_is_not_there_is_refused_or_waited_for_or_dropped() {
 
 #[test]
 fn without_a_cursor_the_request_decides_and_then_the_feed() {
-    let topics = list(&["a"]);
+    let topics = list_of(&["a"]);
     let known = cluster(&[("a", 1, 2)]);
-    let of = |reset| Scope { reset, ..scope(FeedTopics::List(&topics), None) };
+    let of = |reset| Scope { reset, ..scope(&topics, None) };
     for (reset, given, starts) in [
         (Reset::Earliest, Given::Nothing, "a0=start a1=start"),
         (Reset::Latest, Given::Nothing, "a0=end a1=end"),
@@ -188,10 +198,10 @@ proptest! {
     /// No position of a partition that exists is skipped silently.
     #[test]
     fn every_partition_has_a_start(text in "([ab](:0000000[12])?@([0-3]#[0-9]{1,2},?){0,2};?){0,3}") {
-        let topics = list(&["a", "b"]);
+        let topics = list_of(&["a", "b"]);
         let known = cluster(&[("a", 1, 2), ("b", 2, 3)]);
         let Ok(cursor) = Cursor::parse(&text) else { return Ok(()) };
-        let starts = scope(FeedTopics::List(&topics), None)
+        let starts = scope(&topics, None)
             .starts(&Given::Cursor(cursor.clone()), &known);
         let Ok(starts) = starts else { return Ok(()) };
         for (topic, of_topic) in &starts.topics {

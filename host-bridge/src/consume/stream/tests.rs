@@ -3,13 +3,14 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::*;
+use crate::consume::connections::Connections;
 use crate::consume::cursor::Cursor;
 use crate::consume::feeds::{Data, Feed};
 use crate::consume::fixture::{Fixture, WITHIN};
+use crate::consume::selection::Identity;
 use crate::consume::start::{Given, Start};
 
 const MEMORY: usize = 64 * 1024 * 1024;
@@ -26,7 +27,8 @@ impl Client {
             feed.encode_message_id = false;
             change(feed);
         });
-        let connection = Connection::admit(&Arc::new(Semaphore::new(1)), &reader).unwrap();
+        let connections = Connections::new(1, 1);
+        let connection = connections.admit(&reader, &Identity::default(), Entrypoint::Sse).unwrap();
         let follower = Follower::open(reader, &start, None, WITHIN).await.unwrap();
         let shutdown = CancellationToken::new();
         let stream = EventStream::new(follower, SHAPE, shutdown.clone(), connection);

@@ -6,10 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, TopicName,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, sleep};
@@ -32,6 +36,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const CREATE_TOPICS: i16 = 7;
 const DELETE_TOPICS: i16 = 6;
 const CREATE_PARTITIONS: i16 = 3;
+const DELETE_RECORDS: i16 = 2;
 
 /// Error codes of Kafka's protocol.
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -175,6 +180,34 @@ impl Kafka {
         })
         .await?;
         self.wait_for_leaders(names, partitions).await
+    }
+
+    /// Deletes the records of a partition before an offset, as retention does.
+    ///
+    /// # Errors
+    /// When Kafka refuses, for instance because the offset is behind the end of the log.
+    pub async fn delete_records(
+        &self,
+        name: &str,
+        partition: i32,
+        before: i64,
+    ) -> anyhow::Result<()> {
+        let partition =
+            DeleteRecordsPartition::default().with_partition_index(partition).with_offset(before);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(topic_name(name))
+            .with_partitions(vec![partition]);
+        let request =
+            DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(CONTROLLER_MS);
+        self.change("delete records of", 0, async |address| {
+            let response = call(address, DELETE_RECORDS, &request).await?;
+            let topics = response.topics.iter();
+            let answers = topics.flat_map(|topic| {
+                topic.partitions.iter().map(|it| Answer::new(&topic.name, it.error_code, None))
+            });
+            Ok(answers.collect())
+        })
+        .await
     }
 
     /// Repeats a request to change topics while it gets no response, or the controllers are not
