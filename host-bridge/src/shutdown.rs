@@ -4,9 +4,11 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -68,9 +70,35 @@ impl Shutdown {
     }
 }
 
+/// Waits for work that has begun; once the process is to end, for `grace` at most.
+pub(crate) async fn finish<T>(
+    work: impl Future<Output = T>,
+    shutdown: &CancellationToken,
+    grace: Duration,
+) -> Option<T> {
+    let end = async {
+        shutdown.cancelled().await;
+        sleep(grace).await;
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = end => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_is_finished_unless_it_takes_long() {
+        let (shutdown, grace) = (CancellationToken::new(), Duration::from_secs(2));
+        let work = |seconds| sleep(Duration::from_secs(seconds));
+        assert_eq!(finish(work(3600), &shutdown, grace).await, Some(()));
+        shutdown.cancel();
+        assert_eq!(finish(work(1), &shutdown, grace).await, Some(()));
+        assert_eq!(finish(work(3), &shutdown, grace).await, None);
+    }
 
     #[tokio::test]
     async fn a_task_that_panics_ends_the_process_as_failed_and_one_that_ends_does_not() {

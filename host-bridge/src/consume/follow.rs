@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_client::{ReadError, Reason};
-use tokio::time::{Instant, sleep, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
@@ -139,22 +138,6 @@ impl Follower {
             met: None,
             timer: Timer::default(),
         })
-    }
-
-    /// Waits for [`Follower::open`] also when the process is to end, unless that takes long: a refusal
-    /// is an error to its client, and final for a browser.
-    pub(crate) async fn opened(
-        open: impl Future<Output = Result<Self, Refusal>>,
-        shutdown: &CancellationToken,
-    ) -> Result<Self, Refusal> {
-        let end = async {
-            shutdown.cancelled().await;
-            sleep(FEED_GRACE).await;
-        };
-        tokio::select! {
-            opened = open => opened,
-            () = end => Err(Code::Overloaded.because("the bridge is about to end: come again")),
-        }
     }
 
     /// Has brokers asked also where the tail knows of nothing: for who does not wait for it.

@@ -17,6 +17,7 @@ use super::topic_log::{Segment, Stored};
 use crate::limits::{
     FEED_CHUNK_BYTES, FEED_GRACE, FEED_PAGE_CHUNK_BYTES, FEED_PATIENCE, FEED_QUIET,
 };
+use crate::shutdown::finish;
 
 /// What a reader gets.
 pub(crate) struct Page {
@@ -67,7 +68,11 @@ impl Page {
         let within = FEED_PATIENCE.min(query.timeout + FEED_GRACE);
         let open =
             Follower::open(Arc::clone(reader), &query.start, query.topics.as_deref(), within);
-        let mut follower = Follower::opened(open, shutdown).await?;
+        // A refusal would be an error to the client, where another bridge can go on from a position.
+        let Some(opened) = finish(open, shutdown, FEED_GRACE).await else {
+            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
+        };
+        let mut follower = opened?;
         if query.timeout.is_zero() {
             follower.doubt_tail();
         }

@@ -38,7 +38,10 @@ use super::stream::{self, EventStream};
 use crate::admission::Unending;
 use crate::clock::now_ms;
 use crate::clusters::Clusters;
-use crate::limits::{FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS};
+use crate::limits::{
+    FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
+};
+use crate::shutdown::finish;
 use crate::taking::SlowCloses;
 use crate::{reply, websocket};
 
@@ -226,9 +229,12 @@ async fn events(
     let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
-    let follower = Follower::opened(open, &shutdown).await?;
+    // Browsers do not come back after a refusal.
+    let Some(follower) = finish(open, &shutdown, FEED_GRACE).await else {
+        return Err(Code::Overloaded.because("the bridge is about to end: come again"));
+    };
     let slow = connection.metrics.by(Entrypoint::Sse).slow_closes.clone();
-    let stream = EventStream::new(follower, query.shape, shutdown, connection);
+    let stream = EventStream::new(follower?, query.shape, shutdown, connection);
     let mut response = event_stream(stream.expiring(*expires_in).into_body())?;
     response.extensions_mut().insert(SlowCloses(slow));
     Ok(response)
