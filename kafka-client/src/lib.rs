@@ -76,6 +76,7 @@ pub mod fake_broker;
 #[doc(hidden)]
 pub mod files;
 mod frame;
+mod group;
 mod handshake;
 mod limits;
 mod lock;
@@ -98,12 +99,15 @@ mod watch;
 pub use client::Client;
 pub use config::reference::{PropertyDoc, properties};
 pub use config::{
-    Acks, ClusterConfig, Config, ConsumerConfig, IsolationLevel, Partitioner, ProducerConfig,
-    PropertyError, SaslLogin,
+    Acks, Assignor, ClusterConfig, Config, ConsumerConfig, GroupConfig, GroupProtocol,
+    IsolationLevel, Partitioner, ProducerConfig, PropertyError, SaslLogin,
 };
 pub use consumer::{At, Consumer, Fetched, Position, ReadError, TopicPartitions};
 pub use deadline::Deadline;
 pub use error::{Cause, NotReady, Reason};
+pub use group::{
+    Committed, Group, GroupError, GroupEvent, GroupOffset, Member, MemberEvents, Revocation,
+};
 pub use metadata::TopicListing;
 pub use probe::Probe;
 pub use producer::{Outcome, Permit, Producer, Ticket, Topic, record_size};
