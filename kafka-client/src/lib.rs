@@ -47,10 +47,16 @@
 //! [`Client::consumer`] gives a [`Consumer`], which reads partitions by offset and keeps no position:
 //! [`Fetched::next_offset`] is where its caller goes on.
 //!
+//! # Groups
+//!
+//! [`Client::group`] gives a [`Group`], whose offsets are read and committed without being a member of
+//! it, or by a [`Member`]. Members have partitions given and taken away by [`MemberEvents`]; a
+//! [`Consumer`] reads them. A group may have members of other clients.
+//!
 //! # Settings
 //!
-//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]), [`ProducerConfig`] and
-//! [`ConsumerConfig`] are typed; [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
+//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]), [`ProducerConfig`], [`ConsumerConfig`] and
+//! [`GroupConfig`] are typed; [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
 //! does not know. Durations are those of the call, and `delivery.timeout.ms` where a call gives none
 //! ([`Deadline`]).
 //!

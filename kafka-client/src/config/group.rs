@@ -76,7 +76,8 @@ impl GroupConfig {
         self
     }
 
-    /// How long the members of a group have to give partitions back and join again; 60 s unless set.
+    /// How long the members of a group have to give partitions back and join again; 60 s unless set. A
+    /// member that is not heard of for this long has lost its partitions, too.
     #[must_use]
     pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
         self.rebalance_timeout = timeout;

@@ -45,8 +45,10 @@ struct ClassicMember {
     rebalance: Duration,
     protocols: Vec<(String, Bytes)>,
     heard: Instant,
-    /// Its join waits, or its answer does.
+    /// Its join waits for the others.
     join: Option<u64>,
+    /// The answer to this join is there, if anybody still waits for it.
+    answered: Option<u64>,
     assignment: Bytes,
 }
 
@@ -137,6 +139,7 @@ impl ClassicGroup {
         self.phase = Phase::Completing;
         for member in self.members.values_mut() {
             member.heard = now;
+            member.answered = member.join.take();
             member.assignment = Bytes::new();
         }
     }
@@ -197,6 +200,7 @@ impl ClassicGroup {
             protocols,
             heard: now,
             join: Some(self.joins),
+            answered: None,
             assignment: Bytes::new(),
         };
         let before = self.members.insert(id.clone(), member);
@@ -207,30 +211,32 @@ impl ClassicGroup {
         match (self.phase, before) {
             (Phase::Preparing(_), _) => {}
             // Its answer was lost, or it is a static member that is back.
-            (Phase::Completing, Some(before)) if is_same(&before) => {}
+            (Phase::Completing, Some(before)) if is_same(&before) => {
+                self.members.entry(id).and_modify(|it| it.answered = it.join.take());
+            }
             (Phase::Stable, Some(before)) if is_same(&before) && self.leader != id => {
-                self.members.entry(id).and_modify(|it| it.assignment = before.assignment);
+                self.members.entry(id).and_modify(|it| {
+                    it.answered = it.join.take();
+                    it.assignment = before.assignment;
+                });
             }
             _ => self.prepare(now),
         }
         Ok(waiter)
     }
 
-    /// The answer to a join, once it is there. `None` of it all is that it will never be.
-    pub(super) fn joined(&mut self, waiter: &JoinWaiter, now: Instant) -> Option<Joined> {
+    /// The answer to a join, once it is there.
+    pub(super) fn joined(&mut self, waiter: &JoinWaiter) -> Option<Joined> {
         let Some(member) = self.members.get_mut(&waiter.member) else {
             let response = JoinGroupResponse::default().with_error_code(UNKNOWN_MEMBER_ID);
             let response = response.with_protocol_name(Some("".into()));
             return Some(Joined::Answer(Box::new(response)));
         };
-        if member.join != Some(waiter.join) {
-            return Some(Joined::Superseded);
+        if member.answered != Some(waiter.join) {
+            let waits = member.join == Some(waiter.join);
+            return if waits { None } else { Some(Joined::Superseded) };
         }
-        if !matches!(self.phase, Phase::Completing | Phase::Stable) {
-            return None;
-        }
-        member.join = None;
-        member.heard = now;
+        member.answered = None;
         let text = |text: &String| StrBytes::from_string(text.clone());
         let mut response = JoinGroupResponse::default()
             .with_generation_id(self.generation)

@@ -168,7 +168,7 @@ impl ClusterState {
             changed.notify_waiters();
         }
         let reply = match waiter {
-            GroupWaiter::Join(_, waiter) => match group.classic.joined(waiter, now) {
+            GroupWaiter::Join(_, waiter) => match group.classic.joined(waiter) {
                 Some(Joined::Answer(response)) => Some(GroupReply::Joined(response)),
                 Some(Joined::Superseded) => Some(GroupReply::Nothing),
                 None => None,

@@ -196,7 +196,7 @@ impl Classic {
     }
 
     fn revoke(&mut self, partitions: Partitions, now: Instant) {
-        let within = self.config.give_back_within();
+        let within = self.pulse.within(self.config.give_back_within(), now);
         self.actions.push_back(Action::Revoke { partitions: partitions.clone(), within });
         self.phase = Phase::Revoking { partitions, until: now + within };
     }
@@ -315,6 +315,7 @@ impl Classic {
         self.failures = 0;
         self.phase = Phase::Stable;
         self.pulse.acknowledged(asked);
+        self.pulse.limit(Some(asked + self.config.rebalance_timeout));
         self.pulse.beat_at(now + self.config.beat_every());
         let revoked: Partitions = self.owned.difference(&part).cloned().collect();
         let added: Partitions = part.difference(&self.owned).cloned().collect();
@@ -357,6 +358,9 @@ impl Classic {
         match code {
             0 | REBALANCE_IN_PROGRESS => {
                 self.pulse.acknowledged(asked);
+                if code == 0 {
+                    self.pulse.limit(Some(asked + self.config.rebalance_timeout));
+                }
                 self.pulse.beat_at(now + self.config.beat_every());
                 if code != 0 && matches!(self.phase, Phase::Stable) {
                     self.join(now, "the group rebalances");

@@ -36,6 +36,8 @@ pub(super) struct Modern {
     names: BTreeMap<u128, Arc<str>>,
     /// The reader gives these back, or has no more time to after that.
     revoking: Option<(Partitions, Instant)>,
+    /// Since when the coordinator has not heard that something was given back.
+    unheard: Option<Instant>,
     interval: Duration,
     pulse: Pulse,
     /// Of the last heartbeat.
@@ -73,6 +75,7 @@ impl Modern {
             target: Vec::new(),
             names: BTreeMap::new(),
             revoking: None,
+            unheard: None,
             interval: config.beat_every(),
             pulse,
             config,
@@ -163,14 +166,19 @@ impl Modern {
         self.pulse.acknowledged(asked);
         self.interval = told.interval.clamp(LEAST_INTERVAL, self.config.session_timeout / 3);
         self.pulse.beat_at(now + self.interval);
+        if self.unheard.is_some_and(|since| since <= asked) {
+            self.unheard = None;
+            self.pulse.limit(None);
+        }
         if let Some(assignment) = told.assignment {
             self.target = assignment;
         }
-        self.reconcile(now);
+        self.reconcile(asked, now);
     }
 
     /// What is to go is given back first, then what is new is taken, and the coordinator told at once.
-    fn reconcile(&mut self, now: Instant) {
+    /// It has waited since `asked`, or later.
+    fn reconcile(&mut self, asked: Instant, now: Instant) {
         if self.revoking.is_some() {
             return;
         }
@@ -187,7 +195,8 @@ impl Modern {
         }
         let revoked: Partitions = self.owned.difference(&target).cloned().collect();
         if !revoked.is_empty() {
-            let within = self.config.give_back_within();
+            self.pulse.limit(Some(asked + self.config.rebalance_timeout));
+            let within = self.pulse.within(self.config.give_back_within(), now);
             self.actions.push_back(Action::Revoke { partitions: revoked.clone(), within });
             self.revoking = Some((revoked, now + within));
             return;
@@ -204,8 +213,9 @@ impl Modern {
     pub(super) fn on_given_back(&mut self, now: Instant) {
         if let Some((partitions, _)) = self.revoking.take() {
             self.owned.retain(|partition| !partitions.contains(partition));
+            self.unheard = Some(now);
             self.pulse.beat_at(now);
-            self.reconcile(now);
+            self.reconcile(now, now);
         }
     }
 
@@ -241,7 +251,7 @@ impl Modern {
 
     fn lose(&mut self) {
         self.pulse.stop();
-        self.revoking = None;
+        (self.revoking, self.unheard) = (None, None);
         self.target.clear();
         if !self.owned.is_empty() {
             self.actions.push_back(Action::Lose(std::mem::take(&mut self.owned)));
@@ -266,7 +276,7 @@ impl Modern {
         let ids = known.iter().filter(|(_, (id, _))| *id != 0);
         self.names.extend(ids.map(|(name, (id, _))| (*id, name.clone())));
         if self.names.len() > before && self.has_joined && !self.is_over {
-            self.reconcile(now);
+            self.reconcile(now, now);
         }
     }
 

@@ -84,6 +84,9 @@ pub(super) struct Pulse {
     session: Duration,
     /// Until then the coordinator keeps the member, as far as is known.
     safe_until: Option<Instant>,
+    /// It gives the member up then if that has not done by then what it may not have heard of: a
+    /// rebalance can have begun as soon as a heartbeat was answered, and has a time of its own.
+    limit: Option<Instant>,
     next: Option<Instant>,
     /// Heartbeats in a row that were not answered.
     pub(super) failures: u32,
@@ -91,7 +94,7 @@ pub(super) struct Pulse {
 
 impl Pulse {
     pub(super) fn new(session: Duration) -> Self {
-        Self { session, safe_until: None, next: None, failures: 0 }
+        Self { session, safe_until: None, limit: None, next: None, failures: 0 }
     }
 
     /// The coordinator has acknowledged what was asked at this time.
@@ -100,9 +103,23 @@ impl Pulse {
         self.failures = 0;
     }
 
+    /// The member is given up then, whatever is acknowledged.
+    pub(super) fn limit(&mut self, limit: Option<Instant>) {
+        self.limit = limit;
+    }
+
     /// The member is no longer one.
     pub(super) fn stop(&mut self) {
-        (self.safe_until, self.next, self.failures) = (None, None, 0);
+        (self.safe_until, self.limit, self.next, self.failures) = (None, None, None, 0);
+    }
+
+    fn end(&self) -> Option<Instant> {
+        self.safe_until.map(|until| self.limit.map_or(until, |limit| limit.min(until)))
+    }
+
+    /// So much of `longest` as is left before the limit.
+    pub(super) fn within(&self, longest: Duration, now: Instant) -> Duration {
+        self.limit.map_or(longest, |limit| longest.min(limit.saturating_duration_since(now)))
     }
 
     pub(super) fn beat_at(&mut self, at: Instant) {
@@ -116,11 +133,11 @@ impl Pulse {
 
     /// The member must count as given up.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.safe_until.is_some_and(|until| until <= now)
+        self.end().is_some_and(|end| end <= now)
     }
 
     pub(super) fn poll_timeout(&self, is_held: bool) -> Option<Instant> {
-        let end = self.safe_until.filter(|_| is_held);
+        let end = self.end().filter(|_| is_held);
         [self.next, end].into_iter().flatten().min()
     }
 }
