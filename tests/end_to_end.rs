@@ -24,6 +24,7 @@ mod fields;
 mod filter_size;
 mod formats;
 mod gateway;
+mod groups;
 #[cfg(feature = "gssapi")]
 mod gssapi;
 mod harness_envoy;

@@ -1,16 +1,25 @@
 //! One API call each, all of the same shape: what is asked, and what the answer must look like.
 
 pub(crate) mod api_versions;
+pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod epoch_ends;
 pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod heartbeat;
 pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
+pub(crate) mod leave_group;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_fetch;
 pub(crate) mod produce;
 pub(crate) mod sasl_authenticate;
 pub(crate) mod sasl_handshake;
+pub(crate) mod sync_group;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -38,9 +47,29 @@ pub(crate) trait Call: Send + Sync + 'static {
     fn take(&self, version: i16, body: Bytes) -> Result<(Self::Answer, Duration), String>;
 }
 
+/// Who speaks to the coordinator of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Empty without a membership.
+    pub(crate) member: Arc<str>,
+    /// Or the member epoch (KIP-848); −1 without a membership.
+    pub(crate) generation: i32,
+    /// Of a static member (KIP-345).
+    pub(crate) instance: Option<Arc<str>>,
+}
+
+impl Default for Identity {
+    /// Without a membership.
+    fn default() -> Self {
+        Self { member: "".into(), generation: -1, instance: None }
+    }
+}
+
 /// Partitions by their topics, as requests have them. Topics stand in the order in which their first
 /// partitions come: a broker fills an answer in that order.
-fn by_topic<K: Ord + Copy, P>(partitions: impl Iterator<Item = (K, P)>) -> Vec<(K, Vec<P>)> {
+pub(crate) fn by_topic<K: Ord + Copy, P>(
+    partitions: impl Iterator<Item = (K, P)>,
+) -> Vec<(K, Vec<P>)> {
     let (mut places, mut topics) = (BTreeMap::new(), Vec::<(K, Vec<P>)>::new());
     for (topic, partition) in partitions {
         let place = *places.entry(topic).or_insert(topics.len());
@@ -128,14 +157,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::api_versions::AskVersions;
+    use super::consumer_group_heartbeat::ConsumerGroupHeartbeat;
     use super::epoch_ends::AskEpochEnds;
     use super::fetch::{Fetch, FetchByName};
+    use super::find_coordinator::FindCoordinator;
+    use super::heartbeat::Heartbeat;
     use super::init_producer_id::AskProducerId;
+    use super::join_group::JoinGroup;
+    use super::leave_group::LeaveGroup;
     use super::list_offsets::ListOffsets;
     use super::metadata::AskMetadata;
+    use super::offset_commit::CommitOffsets;
+    use super::offset_fetch::FetchOffsets;
     use super::produce::Append;
     use super::sasl_authenticate::Prove;
     use super::sasl_handshake::ChooseMechanism;
+    use super::sync_group::SyncGroup;
     use super::*;
 
     fn survives<C: Call>(call: &C, bytes: &Bytes) {
@@ -153,6 +190,14 @@ mod tests {
         survives(&FetchByName(Fetch::default()), bytes);
         survives(&ListOffsets::default(), bytes);
         survives(&AskEpochEnds::default(), bytes);
+        survives(&FindCoordinator::default(), bytes);
+        survives(&FetchOffsets::default(), bytes);
+        survives(&CommitOffsets::default(), bytes);
+        survives(&JoinGroup::default(), bytes);
+        survives(&SyncGroup::default(), bytes);
+        survives(&Heartbeat::default(), bytes);
+        survives(&LeaveGroup::default(), bytes);
+        survives(&ConsumerGroupHeartbeat::default(), bytes);
         survives(&ChooseMechanism("PLAIN"), bytes);
         survives(&Prove(Bytes::new()), bytes);
     }

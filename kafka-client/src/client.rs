@@ -14,6 +14,8 @@ use crate::connection::ConnectionSettings;
 use crate::consumer::{Consumer, ReaderConnections, Reading};
 use crate::deadline::Deadline;
 use crate::error::{Cause, NotReady, Reason};
+use crate::group::{Group, GroupConnections};
+use crate::limits::READER_CONNECTIONS;
 use crate::lock::Lock;
 use crate::metadata::{Metadata, TopicListing};
 use crate::probe::{self, Probe};
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     /// Made when they are first asked for: who only reads needs no producer id.
     producers: Lock<HashMap<ProducerConfig, Arc<Producing>>>,
     readers: Arc<ReaderConnections>,
+    /// Apart from those of readers, whose requests wait for records.
+    groups: GroupConnections,
 }
 
 impl Client {
@@ -78,8 +82,11 @@ impl Client {
             tasks.spawn(shutdown.run_until_cancelled_owned(tls.clone().follow_files()));
         }
         tasks.spawn(metadata.clone().run());
-        let (producers, readers) = (Lock::default(), ReaderConnections::new(cluster.clone()));
-        Client { shared: Arc::new(Shared { cluster, metadata, default, producers, readers }) }
+        let producers = Lock::default();
+        let readers = ReaderConnections::new(cluster.clone(), READER_CONNECTIONS);
+        let groups = GroupConnections::new(&cluster);
+        let shared = Shared { cluster, metadata, default, producers, readers, groups };
+        Client { shared: Arc::new(shared) }
     }
 
     /// The cluster's configuration.
@@ -124,6 +131,13 @@ impl Client {
             config: config.clone(),
         };
         Consumer { reading, _client: shared.clone() }
+    }
+
+    /// A consumer group: its offsets, and memberships in it. Nothing is connected or asked before the first call.
+    pub fn group(&self, id: &str) -> Group {
+        let Shared { cluster, metadata, groups, .. } = &*self.shared;
+        let client = self.shared.clone();
+        Group::new(id, cluster.clone(), metadata.clone(), groups.clone(), client)
     }
 
     /// Ends the producer with these settings, if it holds no record and has no handle.

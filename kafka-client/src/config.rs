@@ -3,6 +3,7 @@
 mod cluster;
 mod compression;
 mod consumer;
+mod group;
 mod jaas;
 mod names;
 mod producer;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use cluster::ClusterConfig;
 pub use consumer::{ConsumerConfig, IsolationLevel};
+pub use group::{Assignor, GroupConfig, GroupProtocol};
 pub use producer::{Acks, Partitioner, ProducerConfig};
 pub use property::PropertyError;
 pub use sasl::SaslLogin;

@@ -3,21 +3,30 @@
 use bytes::Bytes;
 
 use crate::calls::api_versions::AskVersions;
+use crate::calls::consumer_group_heartbeat::ConsumerGroupHeartbeat;
 use crate::calls::epoch_ends::AskEpochEnds;
 use crate::calls::fetch::{Fetch, FetchAsked};
+use crate::calls::find_coordinator::FindCoordinator;
+use crate::calls::heartbeat::Heartbeat;
 use crate::calls::init_producer_id::AskProducerId;
+use crate::calls::join_group::JoinGroup;
+use crate::calls::leave_group::LeaveGroup;
 use crate::calls::list_offsets::ListOffsets;
 use crate::calls::metadata::AskMetadata;
+use crate::calls::offset_commit::CommitOffsets;
+use crate::calls::offset_fetch::FetchOffsets;
 use crate::calls::produce::Append;
 use crate::calls::sasl_authenticate::Prove;
 use crate::calls::sasl_handshake::ChooseMechanism;
+use crate::calls::sync_group::SyncGroup;
 use crate::calls::{self, Call};
 use crate::frame::Decoder;
 use crate::handshake::Handshake;
 use crate::limits;
 use crate::versions::{
-    API_VERSIONS, Api, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, OFFSET_FOR_LEADER_EPOCH,
-    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, Api, CONSUMER_GROUP_HEARTBEAT, FETCH, FIND_COORDINATOR, HEARTBEAT,
+    INIT_PRODUCER_ID, JOIN_GROUP, LEAVE_GROUP, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE, SYNC_GROUP,
 };
 
 /// How many times its bytes an answer may take when it is read.
@@ -28,6 +37,9 @@ pub const ANSWER_BYTES: usize = limits::ANSWER_BYTES;
 pub const HANDSHAKE_FRAME_BYTES: usize = limits::HANDSHAKE_FRAME_BYTES;
 /// How much a stream's buffer grows at once, bytes.
 pub const READ_STEP_BYTES: usize = limits::READ_STEP_BYTES;
+
+/// The group whose coordinator answers.
+pub const GROUP: &str = "g";
 
 /// The reader of an API's answers in one version.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +59,17 @@ impl Answers {
             &OFFSET_FOR_LEADER_EPOCH,
             &METADATA,
             &INIT_PRODUCER_ID,
+            &FIND_COORDINATOR,
+            &OFFSET_FETCH,
+            &OFFSET_COMMIT,
         ];
+        let members =
+            [&JOIN_GROUP, &SYNC_GROUP, &HEARTBEAT, &LEAVE_GROUP, &CONSUMER_GROUP_HEARTBEAT];
         let handshake = [&API_VERSIONS, &SASL_HANDSHAKE, &SASL_AUTHENTICATE];
         handshake
             .into_iter()
             .chain(work)
+            .chain(members)
             .flat_map(|api| (api.least..=api.most).map(|version| Self { api, version }))
             .collect()
     }
@@ -79,6 +97,21 @@ impl Answers {
             key if key == LIST_OFFSETS.key => read(&ListOffsets::default(), self.version, frame),
             key if key == OFFSET_FOR_LEADER_EPOCH.key => {
                 read(&AskEpochEnds::default(), self.version, frame)
+            }
+            key if key == FIND_COORDINATOR.key => {
+                read(&FindCoordinator { group: GROUP.into() }, self.version, frame)
+            }
+            key if key == OFFSET_FETCH.key => {
+                let call = FetchOffsets { group: GROUP.into(), ..FetchOffsets::default() };
+                read(&call, self.version, frame)
+            }
+            key if key == OFFSET_COMMIT.key => read(&CommitOffsets::default(), self.version, frame),
+            key if key == JOIN_GROUP.key => read(&JoinGroup::default(), self.version, frame),
+            key if key == SYNC_GROUP.key => read(&SyncGroup::default(), self.version, frame),
+            key if key == HEARTBEAT.key => read(&Heartbeat::default(), self.version, frame),
+            key if key == LEAVE_GROUP.key => read(&LeaveGroup::default(), self.version, frame),
+            key if key == CONSUMER_GROUP_HEARTBEAT.key => {
+                read(&ConsumerGroupHeartbeat::default(), self.version, frame)
             }
             key if key == SASL_HANDSHAKE.key => {
                 read(&ChooseMechanism("PLAIN"), self.version, frame)

@@ -144,7 +144,7 @@ impl Reason {
             10 | 18 => Self::TooLarge,
             32 => Self::InvalidTimestamp("".into()),
             17 => Self::InvalidTopic,
-            29 | 31 | 58 => Self::Unauthorized { code, name },
+            29 | 30 | 31 | 58 => Self::Unauthorized { code, name },
             21 | 35 | 43 | 76 => Self::Unsupported(format!("{name} ({code})").into()),
             _ => Self::Refused { code, name },
         }

@@ -9,7 +9,7 @@
 //! With [`FakeSettings::embedded`] and [`FakeCluster::listen`] it is a broker for a demonstration
 //! on one machine: producers write to it, and consumers read the record batches back as they were
 //! written. It serves ApiVersions, Metadata, Produce, InitProducerId, ListOffsets, Fetch,
-//! OffsetForLeaderEpoch and SASL.
+//! OffsetForLeaderEpoch, groups in both protocols and SASL.
 //!
 //! It is no Kafka broker:
 //!
@@ -18,23 +18,26 @@
 //!   process.
 //! - Nothing is replicated, whatever the number of brokers: each partition is on its leader alone,
 //!   and its high watermark is the end of its log.
-//! - There are no consumer groups, hence no committed offsets: consumers name their partitions.
-//!   FindCoordinator is answered by UNSUPPORTED_VERSION, because librdkafka waits for ever for a
-//!   broker that has it.
+//! - Groups forget their members when the process ends, and keep all offsets until then.
 //! - There are no transactions but for those that [`FakeCluster::put`] puts into a log, no fetch sessions, no quotas and no compaction, and topics are
 //!   made by [`FakeCluster::create_topic`] alone.
 //! - Listeners are plaintext, at 127.0.0.1. A client that connects and says nothing keeps its
 //!   connection for as long as it likes.
 
 mod answers;
+mod classic_groups;
 mod dice;
 mod epochs;
 mod execute;
 mod faults;
 mod fetch;
+mod group_answers;
+mod group_requests;
+mod groups;
 mod leadership;
 mod list_offsets;
 mod log;
+mod modern_groups;
 mod produce;
 mod requests;
 mod sasl;
@@ -54,10 +57,12 @@ use tokio::time::sleep;
 
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
+pub use groups::FakeOffset;
 pub use leadership::Leader;
 pub use requests::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
-    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, CONSUMER_GROUP_HEARTBEAT, FETCH, FIND_COORDINATOR, HEARTBEAT, INIT_PRODUCER_ID,
+    JOIN_GROUP, LEAVE_GROUP, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE, SYNC_GROUP,
 };
 pub use sasl::FakeSasl;
 pub use sequences::WithoutState;
@@ -95,18 +100,24 @@ impl FakeCluster {
     }
 
     /// A client whose connections are streams in memory. Seeds the jitter of this thread's clients
-    /// with the cluster's seed.
+    /// with the cluster's seed, and with how many there have been.
     ///
     /// Must be called inside a tokio runtime with time enabled.
     pub fn client(&self, config: Config) -> Client {
-        seed_this_thread(self.state.lock().settings.seed);
+        self.seed();
         Client::on(config, Network::Memory(Box::new(self.clone())), None)
     }
 
     /// As [`FakeCluster::client`], with a source of credentials.
     pub fn client_with(&self, config: Config, source: Arc<dyn CredentialSource>) -> Client {
-        seed_this_thread(self.state.lock().settings.seed);
+        self.seed();
         Client::on(config, Network::Memory(Box::new(self.clone())), Some(source))
+    }
+
+    fn seed(&self) {
+        let mut state = self.state.lock();
+        seed_this_thread(state.settings.seed.wrapping_add(state.clients << 32));
+        state.clients += 1;
     }
 
     /// Opens a socket for each broker, at a free port of 127.0.0.1, and advertises that. Connections
@@ -299,6 +310,25 @@ impl FakeCluster {
     pub fn log(&self, topic: &str, partition: i32) -> Vec<StoredRecord> {
         let state = self.state.lock();
         state.partition(topic, partition).map_or_else(Vec::new, |found| found.log.records())
+    }
+
+    /// From now on this broker coordinates the group.
+    pub fn coordinate(&self, group: &str, broker: i32) {
+        self.state.lock().groups.chosen.insert(group.to_owned(), broker);
+    }
+
+    /// The members of a group now, by id.
+    pub fn members(&self, group: &str) -> Vec<String> {
+        let state = self.state.lock();
+        let group = state.groups.by_id.get(group);
+        group.map_or_else(Vec::new, |it| [it.classic.members(), it.modern.members()].concat())
+    }
+
+    /// What a group has committed of a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<FakeOffset> {
+        let state = self.state.lock();
+        let offsets = &state.groups.by_id.get(group)?.offsets;
+        offsets.get(&(topic.to_owned(), partition)).cloned()
     }
 
     /// The log start of a partition, and the batches that it has now, in order.

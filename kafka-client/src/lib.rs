@@ -47,10 +47,16 @@
 //! [`Client::consumer`] gives a [`Consumer`], which reads partitions by offset and keeps no position:
 //! [`Fetched::next_offset`] is where its caller goes on.
 //!
+//! # Groups
+//!
+//! [`Client::group`] gives a [`Group`], whose offsets are read and committed without being a member of
+//! it, or by a [`Member`]. Members have partitions given and taken away by [`MemberEvents`]; a
+//! [`Consumer`] reads them. A group may have members of other clients.
+//!
 //! # Settings
 //!
-//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]), [`ProducerConfig`] and
-//! [`ConsumerConfig`] are typed; [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
+//! [`ClusterConfig`] (with [`TlsConfig`] and [`SaslLogin`]), [`ProducerConfig`], [`ConsumerConfig`] and
+//! [`GroupConfig`] are typed; [`Config::from_properties`] reads the same settings by Kafka's own names, and refuses one that it
 //! does not know. Durations are those of the call, and `delivery.timeout.ms` where a call gives none
 //! ([`Deadline`]).
 //!
@@ -76,6 +82,7 @@ pub mod fake_broker;
 #[doc(hidden)]
 pub mod files;
 mod frame;
+mod group;
 mod handshake;
 mod limits;
 mod lock;
@@ -98,12 +105,15 @@ mod watch;
 pub use client::Client;
 pub use config::reference::{PropertyDoc, properties};
 pub use config::{
-    Acks, ClusterConfig, Config, ConsumerConfig, IsolationLevel, Partitioner, ProducerConfig,
-    PropertyError, SaslLogin,
+    Acks, Assignor, ClusterConfig, Config, ConsumerConfig, GroupConfig, GroupProtocol,
+    IsolationLevel, Partitioner, ProducerConfig, PropertyError, SaslLogin,
 };
 pub use consumer::{At, Consumer, Fetched, Position, ReadError, TopicPartitions};
 pub use deadline::Deadline;
 pub use error::{Cause, NotReady, Reason};
+pub use group::{
+    Committed, Group, GroupError, GroupEvent, GroupOffset, Member, MemberEvents, Revocation,
+};
 pub use metadata::TopicListing;
 pub use probe::Probe;
 pub use producer::{Outcome, Permit, Producer, Ticket, Topic, record_size};

@@ -82,6 +82,19 @@ pub(crate) const INFLATING_BYTES: usize = 2 * INFLATED_BATCH_BYTES;
 /// text that repeats itself shrinks to a tenth or so.
 pub(crate) const INFLATION: usize = 16;
 
+/// Connections per broker for who joins a group: a broker keeps each waiting until all members of its
+/// group have joined. More members of a client wait for a connection.
+pub(crate) const JOINING_CONNECTIONS: usize = 1_000;
+
+/// Events of a membership, and commands to it, that wait to be taken.
+pub(crate) const GROUP_EVENTS: usize = 64;
+
+/// How long the leader of a group looks for the partitions of its topics.
+pub(crate) const COUNTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long one broker may take to say who coordinates a group before the next one is asked.
+pub(crate) const COORDINATOR_SOUGHT: Duration = Duration::from_secs(2);
+
 /// Topics whose metadata and queues we keep. Names can come from HTTP clients.
 pub(crate) const TOPICS: usize = 10_000;
 

@@ -37,10 +37,14 @@ pub(crate) enum FieldKind {
     Blob,
     /// An array of 32-bit integers.
     Ints,
+    /// An array of strings.
+    Texts,
     /// An array of structures.
     List(&'static Struct),
     /// One structure.
     One(&'static Struct),
+    /// One structure behind a byte that says whether there is one: −1 is none.
+    Maybe(&'static Struct),
 }
 
 /// A field that all versions have.
@@ -99,6 +103,9 @@ pub(crate) fn skip_tagged_fields(body: &[u8]) -> Result<&[u8], ShapeError> {
 /// An unknown tagged field is kept in a map, which begins with a node for eleven of them.
 const TAGGED_BYTES: usize = 512;
 
+/// Memory that a string takes beside its bytes, as it is decoded and in our own types; bytes.
+const TEXT_BYTES: usize = 64;
+
 struct Checker<'a> {
     rest: &'a [u8],
     dialect: Dialect,
@@ -132,10 +139,23 @@ impl<'a> Checker<'a> {
                 self.take(count.saturating_mul(4))?;
                 self.spend(count, size_of::<i32>())
             }
+            FieldKind::Texts => {
+                let count = self.length(ArrayLength)?;
+                let least = FieldKind::Text.least_bytes(self.dialect);
+                if count > (self.rest.len() / least) as u64 {
+                    return Err(ShapeError::Count { count, bytes: self.rest.len() });
+                }
+                self.spend(count, TEXT_BYTES)?;
+                (0..count).try_for_each(|_| self.kind(&FieldKind::Text))
+            }
             FieldKind::One(shape) => {
                 self.spend(1, shape.memory)?;
                 self.structure(shape)
             }
+            FieldKind::Maybe(shape) => match self.take(1)? {
+                [0xff] => Ok(()),
+                _ => self.kind(&FieldKind::One(shape)),
+            },
             FieldKind::List(shape) => {
                 let count = self.length(ArrayLength)?;
                 let least = shape.least_bytes(self.dialect).max(1);
@@ -237,9 +257,10 @@ impl FieldKind {
         match self {
             Self::Fixed(bytes) => *bytes,
             Self::One(shape) => shape.least_bytes(dialect),
+            Self::Maybe(_) => 1,
             _ if dialect.flexible => 1,
             Self::Text => TextLength as usize,
-            Self::Blob | Self::Ints | Self::List(_) => ArrayLength as usize,
+            Self::Blob | Self::Ints | Self::Texts | Self::List(_) => ArrayLength as usize,
         }
     }
 }
@@ -276,6 +297,23 @@ mod tests {
         assert_eq!(check(&sound, &TABLE, FLEXIBLE), Ok(()));
         let huge = [1, 1, 1, 7, 5, 0xff, 0xff, 0xff, 0xff, 0x0f];
         assert!(matches!(check(&huge, &TABLE, FLEXIBLE), Err(ShapeError::Count { .. })));
+    }
+
+    const OTHERS: Struct = Struct {
+        fields: &[always(FieldKind::Texts), always(FieldKind::Maybe(&ROW))],
+        tagged: &[],
+        memory: 0,
+    };
+
+    #[test]
+    fn strings_are_counted_and_a_structure_may_be_absent() {
+        let classic = [0, 0, 0, 2, 0, 1, 7, 0xff, 0xff, 1, 0, 9, 0, 0];
+        assert_eq!(check(&classic, &OTHERS, CLASSIC), Ok(()));
+        let compact = [3, 2, 7, 0, 0xff, 0];
+        assert_eq!(check(&compact, &OTHERS, FLEXIBLE), Ok(()));
+        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0xff, 0];
+        assert!(matches!(check(&huge, &OTHERS, FLEXIBLE), Err(ShapeError::Count { .. })));
+        assert!(matches!(check(&[1, 1], &OTHERS, FLEXIBLE), Err(ShapeError::Short { .. })));
     }
 
     #[test]

@@ -31,6 +31,24 @@ pub(crate) const OFFSET_FOR_LEADER_EPOCH: Api =
 pub(crate) const METADATA: Api = Api { key: 3, name: "Metadata", least: 4, most: 13, flexible: 9 };
 pub(crate) const INIT_PRODUCER_ID: Api =
     Api { key: 22, name: "InitProducerId", least: 0, most: 4, flexible: 2 };
+pub(crate) const FIND_COORDINATOR: Api =
+    Api { key: 10, name: "FindCoordinator", least: 1, most: 4, flexible: 3 };
+/// Up to the last versions that name topics.
+pub(crate) const OFFSET_COMMIT: Api =
+    Api { key: 8, name: "OffsetCommit", least: 2, most: 9, flexible: 8 };
+pub(crate) const OFFSET_FETCH: Api =
+    Api { key: 9, name: "OffsetFetch", least: 1, most: 9, flexible: 6 };
+/// From version 2 on members wait for each other for a time of their own (KIP-62).
+pub(crate) const JOIN_GROUP: Api =
+    Api { key: 11, name: "JoinGroup", least: 2, most: 9, flexible: 6 };
+pub(crate) const HEARTBEAT: Api =
+    Api { key: 12, name: "Heartbeat", least: 1, most: 4, flexible: 4 };
+pub(crate) const LEAVE_GROUP: Api =
+    Api { key: 13, name: "LeaveGroup", least: 1, most: 5, flexible: 4 };
+pub(crate) const SYNC_GROUP: Api =
+    Api { key: 14, name: "SyncGroup", least: 1, most: 5, flexible: 4 };
+pub(crate) const CONSUMER_GROUP_HEARTBEAT: Api =
+    Api { key: 68, name: "ConsumerGroupHeartbeat", least: 0, most: 1, flexible: 0 };
 /// Version 1 is framed SASL; it never became flexible.
 pub(crate) const SASL_HANDSHAKE: Api =
     Api { key: 17, name: "SaslHandshake", least: 1, most: 1, flexible: i16::MAX };

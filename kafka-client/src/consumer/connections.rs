@@ -12,7 +12,7 @@ use crate::calls::Call;
 use crate::cluster::Cluster;
 use crate::cluster::link::Link;
 use crate::error::Reason;
-use crate::limits::{INFLATING_BYTES, READER_CONNECTIONS};
+use crate::limits::INFLATING_BYTES;
 use crate::lock::Lock;
 
 /// What all consumers of a client share. A broker does not look at the next request of a connection
@@ -20,6 +20,8 @@ use crate::lock::Lock;
 #[derive(Debug)]
 pub(crate) struct ReaderConnections {
     cluster: Arc<Cluster>,
+    /// Connections per broker.
+    each: usize,
     brokers: Lock<Brokers>,
     /// A permit for each byte that batches may be decompressed to at a time.
     pub(super) inflating: Arc<Semaphore>,
@@ -55,9 +57,11 @@ pub(super) struct Question<C> {
 pub(super) type Reply<A> = (Vec<usize>, Result<A, Reason>);
 
 impl ReaderConnections {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> Arc<Self> {
+    /// As many requests to each broker at a time as `each`.
+    pub(crate) fn new(cluster: Arc<Cluster>, each: usize) -> Arc<Self> {
         Arc::new(Self {
             cluster,
+            each,
             brokers: Lock::default(),
             inflating: Arc::new(Semaphore::new(INFLATING_BYTES)),
             turns: AtomicUsize::new(0),
@@ -86,6 +90,26 @@ impl ReaderConnections {
         settings.tasks.spawn(settings.shutdown.clone().run_until_cancelled_owned(work));
     }
 
+    /// One call, whose answer is waited for until `deadline`; the broker may take its time for as long
+    /// as `wait`.
+    pub(crate) async fn call<C: Call>(
+        self: &Arc<Self>,
+        broker: i32,
+        call: C,
+        wait: Duration,
+        deadline: Instant,
+    ) -> Result<C::Answer, Reason> {
+        let (sender, mut replies) = mpsc::channel(1);
+        let question = Question { broker, call, wait, about: Vec::new() };
+        self.ask(question, deadline, &sender);
+        drop(sender);
+        match timeout_at(deadline, replies.recv()).await {
+            Ok(Some((_, answer))) => answer,
+            Ok(None) => Err(Reason::Closed),
+            Err(_) => Err(unreachable(broker, "no answer in time")),
+        }
+    }
+
     async fn answer<C: Call>(
         &self,
         id: i32,
@@ -97,7 +121,7 @@ impl ReaderConnections {
         let broker = self.broker(id, era);
         let free = timeout_at(deadline, broker.free.acquire()).await;
         let Ok(Ok(_place)) = free else {
-            return Err(unreachable(id, "all connections for readers are in use"));
+            return Err(unreachable(id, "all connections are in use"));
         };
         let unused = broker.idle.lock().pop();
         let mut link = unused.unwrap_or_else(|| Link::new(self.cluster.clone(), id));
@@ -139,7 +163,7 @@ impl ReaderConnections {
             *brokers = Brokers { era, by_id: HashMap::new() };
         }
         let made = || {
-            let free = Semaphore::new(READER_CONNECTIONS);
+            let free = Semaphore::new(self.each);
             Arc::new(Broker { free, idle: Lock::default() })
         };
         brokers.by_id.entry(id).or_insert_with(made).clone()

@@ -6,9 +6,8 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, FindCoordinatorResponse, InitProducerIdRequest,
-    InitProducerIdResponse, MetadataRequest, MetadataResponse, ProducerId, ResponseHeader,
-    TopicName,
+    ApiVersionsResponse, BrokerId, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest,
+    MetadataResponse, ProducerId, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::time::Instant;
@@ -109,18 +108,6 @@ fn topic(
     let id = Uuid::from_u128(found.id);
     if version >= 10 { answer.with_topic_id(id) } else { answer }
 }
-
-/// There are no groups, and no transactions either.
-pub(super) fn find_coordinator(version: i16, code: i16) -> FindCoordinatorResponse {
-    let response = FindCoordinatorResponse::default()
-        .with_error_code(if code == 0 { UNSUPPORTED_VERSION } else { code })
-        .with_node_id(BrokerId(-1));
-    let why = "this broker has no consumer groups: assign partitions to the consumer instead";
-    let why = Some(StrBytes::from_static_str(why));
-    if version >= 1 { response.with_error_message(why) } else { response }
-}
-
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// A new producer id with epoch 0, as brokers give without a transactional id.
 pub(super) fn init_producer_id(

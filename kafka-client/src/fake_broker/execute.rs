@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use tokio::time::Instant;
 
 use super::answers::{self, encode};
 use super::epochs;
 use super::faults::{Fault, Trace};
+use super::group_answers;
+use super::groups::GroupWaiter;
 use super::list_offsets::ListOffsets;
 use super::produce::Produce;
 use super::requests::{
-    self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
-    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, HEARTBEAT, INIT_PRODUCER_ID, LEAVE_GROUP,
+    LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, OFFSET_FOR_LEADER_EPOCH, PRODUCE,
+    SASL_AUTHENTICATE, SASL_HANDSHAKE, SYNC_GROUP,
 };
 use super::sasl::SaslState;
 use super::state::ClusterState;
@@ -36,6 +38,8 @@ pub(super) enum BrokerReply {
     Answer(BytesMut),
     /// A Fetch, which may have to wait.
     Fetch(Box<FetchRequest>),
+    /// A member of a group, which waits for others.
+    Group(GroupWaiter),
     /// acks 0.
     Nothing,
     Close,
@@ -48,8 +52,9 @@ impl Request {
     pub(super) fn tells_pause(&self) -> bool {
         match self.api {
             API_VERSIONS => self.version >= 1,
-            FIND_COORDINATOR => self.version >= 1,
+            FIND_COORDINATOR | HEARTBEAT | LEAVE_GROUP | SYNC_GROUP => self.version >= 1,
             LIST_OFFSETS => self.version >= 2,
+            OFFSET_COMMIT | OFFSET_FETCH => self.version >= 3,
             _ => true,
         }
     }
@@ -79,6 +84,9 @@ pub(super) fn execute(
         FETCH => body(request).map(|asked| BrokerReply::Fetch(Box::new(asked))),
         SASL_HANDSHAKE | SASL_AUTHENTICATE => {
             authenticate(state, request, session, now).map(BrokerReply::Answer)
+        }
+        _ if group_answers::is_of_groups(*api) => {
+            group_answers::answer(state, broker, request, now)
         }
         _ => answer(state, broker, request).map(BrokerReply::Answer),
     };
@@ -122,11 +130,6 @@ fn answer(state: &mut ClusterState, broker: i32, request: &Request) -> Option<By
         OFFSET_FOR_LEADER_EPOCH => body::<OffsetForLeaderEpochRequest>(request).and_then(|asked| {
             let mut response = epochs::answer(state, broker, &asked, code);
             response.throttle_time_ms = pause;
-            encode(&response, *version, *correlation)
-        }),
-        FIND_COORDINATOR => body::<FindCoordinatorRequest>(request).and_then(|_| {
-            let mut response = answers::find_coordinator(*version, code);
-            response.throttle_time_ms = if request.tells_pause() { pause } else { 0 };
             encode(&response, *version, *correlation)
         }),
         _ => None,
@@ -174,7 +177,7 @@ pub(super) fn drop_batches(state: &mut ClusterState, broker: i32, request: &Requ
     }
 }
 
-fn body<R: Asked>(request: &Request) -> Option<R> {
+pub(super) fn body<R: Asked>(request: &Request) -> Option<R> {
     requests::body(&request.frame, request.version)
 }
 

@@ -14,9 +14,8 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 
@@ -31,8 +30,20 @@ pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
 /// The key of Metadata.
 pub const METADATA: i16 = 3;
+/// The key of OffsetCommit.
+pub const OFFSET_COMMIT: i16 = 8;
+/// The key of OffsetFetch.
+pub const OFFSET_FETCH: i16 = 9;
 /// The key of FindCoordinator.
 pub const FIND_COORDINATOR: i16 = 10;
+/// The key of JoinGroup.
+pub const JOIN_GROUP: i16 = 11;
+/// The key of Heartbeat.
+pub const HEARTBEAT: i16 = 12;
+/// The key of LeaveGroup.
+pub const LEAVE_GROUP: i16 = 13;
+/// The key of SyncGroup.
+pub const SYNC_GROUP: i16 = 14;
 /// The key of SaslHandshake.
 pub const SASL_HANDSHAKE: i16 = 17;
 /// The key of ApiVersions.
@@ -43,6 +54,8 @@ pub const INIT_PRODUCER_ID: i16 = 22;
 pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 /// The key of SaslAuthenticate.
 pub const SASL_AUTHENTICATE: i16 = 36;
+/// The key of ConsumerGroupHeartbeat.
+pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 
 /// Bytes of API key, version and correlation id.
 pub(super) const HEAD_BYTES: usize = 8;
@@ -72,11 +85,11 @@ pub(super) fn body<R: Asked>(frame: &Bytes, version: i16) -> Option<R> {
 }
 
 /// A field that went with version `most`.
-const fn until(most: i16, kind: shape::FieldKind) -> Field {
+pub(super) const fn until(most: i16, kind: shape::FieldKind) -> Field {
     Field { least: 0, most, kind }
 }
 
-const fn plain(fields: &'static [Field], memory: usize) -> Struct {
+pub(super) const fn plain(fields: &'static [Field], memory: usize) -> Struct {
     Struct { fields, tagged: &[], memory }
 }
 
@@ -102,10 +115,6 @@ impl Asked for MetadataRequest {
 impl Asked for InitProducerIdRequest {
     const TABLE: Struct =
         plain(&[always(Text), always(Fixed(4)), since(3, Fixed(8)), since(3, Fixed(2))], 0);
-}
-
-impl Asked for FindCoordinatorRequest {
-    const TABLE: Struct = plain(&[always(Text), since(1, Fixed(1))], 0);
 }
 
 impl Asked for SaslHandshakeRequest {
@@ -203,7 +212,21 @@ const REPLICA_STATE: Struct =
 #[cfg(test)]
 mod tests {
     use bytes::{BufMut, BytesMut};
-    use kafka_protocol::messages::{BrokerId, RequestHeader};
+    use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use kafka_protocol::messages::leave_group_request::MemberIdentity;
+    use kafka_protocol::messages::offset_commit_request::{
+        OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    };
+    use kafka_protocol::messages::offset_fetch_request::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    };
+    use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+    use kafka_protocol::messages::{
+        BrokerId, ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
+        JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
+        RequestHeader, SyncGroupRequest,
+    };
     use kafka_protocol::protocol::{Encodable, Message, StrBytes};
 
     use super::*;
@@ -256,6 +279,19 @@ mod tests {
         request
     }
 
+    fn offset_fetch(version: i16) -> OffsetFetchRequest {
+        let group = GroupId("g".into());
+        if version < 8 {
+            let topic = OffsetFetchRequestTopic::default().with_partition_indexes(vec![1]);
+            return OffsetFetchRequest::default()
+                .with_group_id(group)
+                .with_topics(Some(vec![topic]));
+        }
+        let topic = OffsetFetchRequestTopics::default().with_partition_indexes(vec![1]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(group);
+        OffsetFetchRequest::default().with_groups(vec![group.with_topics(Some(vec![topic]))])
+    }
+
     #[test]
     fn every_version_is_read_as_it_was_written() {
         survives(18, fetch);
@@ -283,7 +319,37 @@ mod tests {
             MetadataRequest::default().with_topics(Some(vec![topic]))
         });
         survives(5, |_| InitProducerIdRequest::default());
-        survives(2, |_| FindCoordinatorRequest::default().with_key("group".into()));
+        survives(4, |version| match version {
+            ..=3 => FindCoordinatorRequest::default().with_key("group".into()),
+            _ => FindCoordinatorRequest::default().with_coordinator_keys(vec!["group".into()]),
+        });
+        survives(9, offset_fetch);
+        survives(9, |_| {
+            let protocol = JoinGroupRequestProtocol::default().with_name("range".into());
+            JoinGroupRequest::default().with_protocols(vec![protocol])
+        });
+        survives(5, |_| {
+            let part = SyncGroupRequestAssignment::default().with_member_id("a".into());
+            SyncGroupRequest::default().with_assignments(vec![part])
+        });
+        survives(4, |_| HeartbeatRequest::default().with_generation_id(3));
+        survives(5, |version| match version {
+            ..=2 => LeaveGroupRequest::default().with_member_id("a".into()),
+            _ => LeaveGroupRequest::default().with_members(vec![MemberIdentity::default()]),
+        });
+        survives(1, |_| {
+            let owned = TopicPartitions::default().with_partitions(vec![4]);
+            ConsumerGroupHeartbeatRequest::default()
+                .with_subscribed_topic_names(Some(vec![StrBytes::from_static_str("t").into()]))
+                .with_topic_partitions(Some(vec![owned]))
+        });
+        survives(9, |_| {
+            let partition = OffsetCommitRequestPartition::default().with_committed_offset(5);
+            let topic = OffsetCommitRequestTopic::default().with_partitions(vec![partition]);
+            OffsetCommitRequest::default()
+                .with_group_id(GroupId("g".into()))
+                .with_topics(vec![topic])
+        });
         survives(2, |_| SaslAuthenticateRequest::default().with_auth_bytes("me".into()));
         survives(1, |_| SaslHandshakeRequest::default().with_mechanism("PLAIN".into()));
         let versions: Vec<_> = (0..=4)

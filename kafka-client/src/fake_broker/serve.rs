@@ -13,6 +13,8 @@ use super::answers::encode;
 use super::execute::{BrokerReply, Request, drop_batches, execute, throttle};
 use super::faults::Fault;
 use super::fetch::Fetch;
+use super::group_answers;
+use super::groups::GroupWaiter;
 use super::requests::HEAD_BYTES;
 use super::sasl::SaslState;
 
@@ -23,6 +25,9 @@ const REQUEST_BYTES: usize = 100 * 1024 * 1024;
 
 /// How much is read ahead while a Fetch waits, bytes: only to notice that the client hangs up.
 const AHEAD_BYTES: usize = 64 * 1024;
+
+/// When to look again at what nothing is known to happen to.
+const FAR: Duration = Duration::from_secs(3600);
 
 impl FakeCluster {
     /// Serves a stream until either side closes it, or the broker goes down.
@@ -62,6 +67,9 @@ impl FakeCluster {
                 BrokerReply::Answer(answer) => answer,
                 BrokerReply::Fetch(asked) => {
                     self.fetch(broker, &request, &asked, &mut stream, &mut heard).await?
+                }
+                BrokerReply::Group(waiter) => {
+                    self.gather(&request, &waiter, &mut stream, &mut heard).await?
                 }
                 BrokerReply::Nothing => continue,
                 BrokerReply::Close => return None,
@@ -140,6 +148,34 @@ impl FakeCluster {
             tokio::select! {
                 () = change => {}
                 () = sleep_until(until) => {}
+                () = hung_up(stream, heard) => return None,
+            }
+        }
+    }
+
+    /// Answers a member of a group as soon as the others have come, or have not.
+    async fn gather<S>(
+        &self,
+        request: &Request,
+        waiter: &GroupWaiter,
+        stream: &mut S,
+        heard: &mut BytesMut,
+    ) -> Option<BytesMut>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let changed = self.state.lock().changed.clone();
+        loop {
+            // Made before looking, so that what changes behind the look wakes it.
+            let change = changed.notified();
+            let looked = self.state.lock().look(waiter, Instant::now());
+            let due = match looked {
+                Ok(reply) => return group_answers::waited(reply, request),
+                Err(due) => due.unwrap_or_else(|| Instant::now() + FAR),
+            };
+            tokio::select! {
+                () = change => {}
+                () = sleep_until(due) => {}
                 () = hung_up(stream, heard) => return None,
             }
         }

@@ -11,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
 use super::faults::{Fault, Faults};
+use super::groups::Groups;
 use super::leadership::Leadership;
 use super::log::Log;
 use super::requests::{
-    API_VERSIONS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA,
-    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
+    API_VERSIONS, CONSUMER_GROUP_HEARTBEAT, FETCH, FIND_COORDINATOR, HEARTBEAT, INIT_PRODUCER_ID,
+    JOIN_GROUP, LEAVE_GROUP, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH,
+    OFFSET_FOR_LEADER_EPOCH, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE, SYNC_GROUP,
 };
 use super::settings::FakeSettings;
 use crate::record_batch::BatchHeader;
@@ -66,9 +68,12 @@ pub(super) struct ClusterState {
     pub(super) faults: Faults,
     pub(super) brokers: BTreeMap<i32, Broker>,
     pub(super) topics: BTreeMap<String, FakeTopic>,
+    pub(super) groups: Groups,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) requests: BTreeMap<i16, u64>,
     pub(super) connections: usize,
+    /// Clients that were made so far.
+    pub(super) clients: u64,
     /// Brokers that were sent something while their client had been told to pause.
     pub(super) impatient: Vec<i32>,
     pub(super) next_producer_id: i64,
@@ -102,17 +107,24 @@ pub(super) struct FakePartition {
 
 /// What a broker of Kafka 4 advertises: versions below the least that it executes included
 /// (KAFKA-18659).
-const ADVERTISED: [(i16, (i16, i16)); 10] = [
+const ADVERTISED: [(i16, (i16, i16)); 17] = [
     (PRODUCE, (0, 12)),
     (FETCH, (4, 18)),
     (LIST_OFFSETS, (1, 10)),
     (METADATA, (0, 13)),
-    (FIND_COORDINATOR, (0, 2)),
+    (OFFSET_COMMIT, (2, 9)),
+    (OFFSET_FETCH, (1, 9)),
+    (FIND_COORDINATOR, (0, 4)),
     (SASL_HANDSHAKE, (0, 1)),
     (API_VERSIONS, (0, 4)),
     (INIT_PRODUCER_ID, (0, 5)),
     (OFFSET_FOR_LEADER_EPOCH, (2, 4)),
     (SASL_AUTHENTICATE, (0, 2)),
+    (JOIN_GROUP, (2, 9)),
+    (HEARTBEAT, (0, 4)),
+    (LEAVE_GROUP, (0, 5)),
+    (SYNC_GROUP, (0, 5)),
+    (CONSUMER_GROUP_HEARTBEAT, (0, 1)),
 ];
 
 /// Versions that are advertised for old clients' sake and refused.
@@ -133,9 +145,11 @@ impl ClusterState {
             faults: Faults::default(),
             brokers: (1..=settings.brokers).map(|id| (id, Broker::new(id))).collect(),
             topics: BTreeMap::new(),
+            groups: Groups::default(),
             arrivals: Vec::new(),
             requests: BTreeMap::new(),
             connections: 0,
+            clients: 0,
             impatient: Vec::new(),
             next_producer_id: FIRST_PRODUCER_ID,
             changed: Arc::default(),
@@ -170,6 +184,7 @@ impl ClusterState {
         }
         self.cluster_id = id.to_owned();
         self.topics.clear();
+        self.groups = Groups::default();
         self.next_producer_id = FIRST_PRODUCER_ID;
         self.changed.notify_waiters();
     }

@@ -34,7 +34,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::memory::peak;
-use crate::{KIB, changed, changes};
+use crate::{KIB, changed, changes, groups};
 
 const API_VERSIONS: i16 = 18;
 const FETCH: i16 = 1;
@@ -47,17 +47,17 @@ const SASL_HANDSHAKE: i16 = 17;
 
 /// How many of each thing an answer has.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+pub(crate) struct Counts {
     /// Brokers, API keys or nodes.
-    brokers: usize,
-    topics: usize,
+    pub(crate) brokers: usize,
+    pub(crate) topics: usize,
     /// In each topic.
-    partitions: usize,
+    pub(crate) partitions: usize,
     /// Replicas, record errors or features.
-    details: usize,
+    pub(crate) details: usize,
     /// Tagged fields that nobody knows, in each of the smallest things.
-    unknown: i32,
-    host_bytes: usize,
+    pub(crate) unknown: i32,
+    pub(crate) host_bytes: usize,
 }
 
 const SOUND: Counts =
@@ -84,6 +84,10 @@ fn frame(answers: &Answers, counts: Counts) -> Bytes {
             .with_auth_bytes(vec![7; counts.details].into())
             .with_unknown_tagged_fields(tags(counts))
             .encode(&mut bytes, answers.version),
+        key if groups::APIS.contains(&key) => {
+            bytes.extend_from_slice(&groups::body(answers, counts));
+            Ok(())
+        }
         _ => InitProducerIdResponse::default()
             .with_producer_id(ProducerId(1))
             .with_producer_epoch(0)
@@ -94,11 +98,11 @@ fn frame(answers: &Answers, counts: Counts) -> Bytes {
     bytes.freeze()
 }
 
-fn tags(counts: Counts) -> BTreeMap<i32, Bytes> {
+pub(crate) fn tags(counts: Counts) -> BTreeMap<i32, Bytes> {
     (100..100 + counts.unknown).map(|tag| (tag, Bytes::new())).collect()
 }
 
-fn text(bytes: usize) -> StrBytes {
+pub(crate) fn text(bytes: usize) -> StrBytes {
     StrBytes::from_string("h".repeat(bytes))
 }
 

@@ -7,6 +7,7 @@ mod answers;
 mod batches;
 mod codecs;
 mod frames;
+mod groups;
 mod memory;
 
 use proptest::prelude::*;

@@ -8,6 +8,7 @@
 mod chaos;
 mod checker;
 mod feed;
+mod groups;
 mod ledger;
 mod reader;
 mod run;
