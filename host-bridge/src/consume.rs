@@ -11,6 +11,7 @@ pub(crate) mod feeds;
 mod fixture;
 pub(crate) mod follow;
 pub(crate) mod hub;
+mod json_text;
 mod memory;
 pub(crate) mod page;
 mod positions;
