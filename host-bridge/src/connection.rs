@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use axum::http::{Request, Response};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use kafka_upstream_core::limits::BRIDGE_IDLE_SECONDS;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +30,7 @@ use crate::limits::{
     CLOSING_TIMEOUT, FEED_HEAD_BYTES, FEED_WRITE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
     STREAM_SEND_BYTES, STREAMS_MAX, WRITE_TIMEOUT,
 };
+use crate::preface::Begun;
 use crate::taking::StreamExecutor;
 
 /// What every connection is served with. Each request has extensions: what it may do ([`Access`]), its
@@ -116,23 +117,22 @@ impl Server {
             extensions.insert(self.shutdown.clone());
             async move { answer(&router, &caller, access?, request).await }
         });
-        let (builder, io) = (builder(self.bounds), TokioIo::new(Box::pin(stream)));
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // Woken by themselves: a connection is polled three times a request, and these would be, too.
         let mut ends = FuturesUnordered::from_iter([self.ends(caller)]);
-        // A peer that breaks off is not logged: its request got no answer, and says so.
-        let closing_timeout = tokio::select! {
-            _ = connection.as_mut() => return,
-            end = ends.next() => match end.flatten() {
-                Some(closing_timeout) => closing_timeout,
-                None => return,
-            },
+        let begun = tokio::select! {
+            begun = Begun::read(Box::pin(stream)) => begun,
+            _ = ends.next() => return,
         };
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            _ = connection => {}
-            () = caller.given_up() => {}
-            () = tokio::time::sleep(closing_timeout) => {}
+        // The peer has ended before it began.
+        let Ok(begun) = begun else { return };
+        let (is_http2, io) = (begun.is_http2(), TokioIo::new(begun));
+        if is_http2 {
+            let connection = pin!(http2(self.bounds).serve_connection(io, service));
+            serve_until(connection, http2::Connection::graceful_shutdown, ends, caller).await;
+        } else {
+            let connection = http1(self.bounds).serve_connection(io, service).with_upgrades();
+            let close = http1::UpgradeableConnection::graceful_shutdown;
+            serve_until(pin!(connection), close, ends, caller).await;
         }
     }
 
@@ -160,6 +160,29 @@ impl Server {
     }
 }
 
+/// Serves a connection until its peer has done with it or it has to end.
+async fn serve_until<C: Future>(
+    mut connection: Pin<&mut C>,
+    close: impl FnOnce(Pin<&mut C>),
+    mut ends: FuturesUnordered<impl Future<Output = Option<Duration>>>,
+    caller: &Caller,
+) {
+    // A peer that breaks off is not logged: its request got no answer, and says so.
+    let closing_timeout = tokio::select! {
+        _ = connection.as_mut() => return,
+        end = ends.next() => match end.flatten() {
+            Some(closing_timeout) => closing_timeout,
+            None => return,
+        },
+    };
+    close(connection.as_mut());
+    tokio::select! {
+        _ = connection => {}
+        () = caller.given_up() => {}
+        () = tokio::time::sleep(closing_timeout) => {}
+    }
+}
+
 async fn answer(
     router: &TowerToHyperService<Router>,
     caller: &Arc<Caller>,
@@ -174,16 +197,20 @@ async fn answer(
     Ok(caller.answer(response))
 }
 
-fn builder(bounds: Bounds) -> auto::Builder<StreamExecutor> {
-    let mut builder = auto::Builder::new(StreamExecutor { patience: bounds.stream_timeout });
-    let idle = Duration::from_secs(BRIDGE_IDLE_SECONDS);
-    let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(bounds.head_bytes);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(idle);
-    http2.max_concurrent_streams(STREAMS_MAX).max_send_buf_size(STREAM_SEND_BYTES);
+fn http1(bounds: Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(bounds.head_bytes);
     builder
 }
+
+fn http2(bounds: Bounds) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor { patience: bounds.stream_timeout });
+    builder.timer(TokioTimer::new()).keep_alive_interval(IDLE);
+    builder.max_concurrent_streams(STREAMS_MAX).max_send_buf_size(STREAM_SEND_BYTES);
+    builder
+}
+
+const IDLE: Duration = Duration::from_secs(BRIDGE_IDLE_SECONDS);
 
 #[cfg(test)]
 mod tests {

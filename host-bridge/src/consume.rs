@@ -15,6 +15,7 @@ pub(crate) mod follow;
 mod globs;
 mod gone;
 pub(crate) mod hub;
+mod json_text;
 mod matching;
 mod memory;
 pub(crate) mod page;

@@ -22,6 +22,7 @@ mod logging;
 mod metrics;
 mod outcomes;
 mod pipeline;
+mod preface;
 mod profiles;
 mod queued;
 mod readers;

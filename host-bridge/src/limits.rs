@@ -122,6 +122,8 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of an answer that are queued to a stream at a time; times the streams this is 2 MiB.
 pub(crate) const STREAM_SEND_BYTES: usize = 16 * 1024;
+/// Bytes that are read of a connection to see which HTTP it is: the heads of most requests.
+pub(crate) const FIRST_BYTES: usize = 1024;
 /// Bytes of a connection's read buffer: the longest head, which is what a gateway's client sent.
 pub(crate) const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// Connections of a listener that wait to be accepted. nginx makes one for each callout, as many at once

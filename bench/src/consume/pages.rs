@@ -63,7 +63,7 @@ pub(super) async fn filters(
         let lines = format!("auto_offset_reset = 'earliest'\n{lines}");
         let readers = ground.bridge(TOPIC, &lines).await?;
         let cpu = readers.cpu()?;
-        let read = read(&readers, "special", "limit=10000&min=10000&timeout=60000").await?;
+        let read = read(&readers, "special", "limit=10000&timeout=30000").await?;
         let cpu = readers.cpu()? - cpu;
         let passed = read as f64 / f64::from(records);
         ensure!((0.005..0.02).contains(&passed), "{read} of {records} records passed");

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::feeds::Feed;
+use super::json_text;
 use super::selection::{DECODE_ERROR, Deserializer, KEY_DECODE_ERROR, RECORD_TOO_LARGE, Selected};
 
 /// A record of the log.
@@ -49,12 +50,18 @@ pub(crate) struct Shape {
 }
 
 /// The JSON envelope.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(crate) struct Envelope<'a> {
-    /// The cursor after this record.
+    /// The cursor after this record, which has nothing to be escaped.
     id: &'a str,
     content: Content<'a>,
+    rest: Rest<'a>,
+}
+
+/// What is behind the content.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_encoding: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,15 +189,37 @@ impl<'a> Envelope<'a> {
                 key,
             }
         });
-        Self {
-            id,
+        let rest = Rest {
             content_encoding: content.encoding(),
-            content,
             metadata,
             headers,
             tombstone: record.is_tombstone(),
             error,
+        };
+        Self { id, content, rest }
+    }
+
+    /// The JSON.
+    ///
+    /// # Errors
+    /// As [`Self::write_line`].
+    pub(crate) fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        out.extend_from_slice(ENVELOPE_ID);
+        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(b"\",\"content\":");
+        match &self.content {
+            Content::Text(text) => json_text::write(out, text),
+            content => serde_json::to_writer(&mut *out, content)?,
         }
+        let rest_at = out.len();
+        serde_json::to_writer(&mut *out, &self.rest)?;
+        // Its brace becomes a comma, unless it has nothing.
+        match out.get_mut(rest_at..) {
+            Some([_, b'}']) => drop(out.drain(rest_at..=rest_at)),
+            Some([brace, ..]) => *brace = b',',
+            _ => {}
+        }
+        Ok(())
     }
 
     /// A line of NDJSON.
@@ -198,7 +227,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// None that a `Vec` gives rise to.
     pub(crate) fn write_line(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
-        serde_json::to_writer(&mut *out, self)?;
+        self.write(out)?;
         out.push(b'\n');
         Ok(())
     }
@@ -216,19 +245,20 @@ impl<'a> Envelope<'a> {
             Content::Json(json) => line(out, "content: ", json.get()),
             Content::Base64(base64) => line(out, "content: ", base64),
         }
-        if let Some(encoding) = self.content_encoding {
+        let Rest { content_encoding, metadata, headers, tombstone, error } = &self.rest;
+        if let Some(encoding) = content_encoding {
             line(out, "contentEncoding: ", encoding);
         }
-        if self.tombstone {
+        if *tombstone {
             line(out, "tombstone: ", "true");
         }
-        if let Some(error) = self.error {
+        if let Some(error) = error {
             line(out, "error: ", error);
         }
-        if let Some(headers) = &self.headers {
+        if let Some(headers) = headers {
             line(out, "headers: ", &serde_json::to_string(headers)?);
         }
-        if let Some(metadata) = &self.metadata {
+        if let Some(metadata) = metadata {
             line(out, "metadata: ", &serde_json::to_string(metadata)?);
         }
         line(out, "", "");
@@ -419,6 +449,8 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// What the JSON of an envelope begins with: its id follows.
+pub(super) const ENVELOPE_ID: &[u8] = b"{\"id\":\"";
 const BASE64: &str = "base64";
 /// Bytes of a key, and of all headers, that become a header line. Gateways refuse replies with more
 /// than some 8 KiB, and then the record would block its reader for ever.

@@ -21,9 +21,7 @@ use super::selection::Selected;
 use super::start::{Gap, Given};
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
-use crate::limits::{
-    FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_GRACE, FEED_LOOK_AGAIN, FEED_QUIET,
-};
+use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN, FEED_QUIET};
 use sharing::Met;
 
 mod changes;

@@ -22,6 +22,8 @@ use crate::shutdown::finish;
 /// What a reader gets.
 pub(crate) struct Page {
     pub(crate) items: Vec<Item>,
+    /// What these are, about.
+    pub(crate) bytes: usize,
     /// The cursor behind the last item.
     pub(crate) cursor: String,
     pub(crate) gaps: Vec<Gap>,
@@ -83,10 +85,10 @@ impl Page {
             Some(Err(refusal)) => Some(refusal),
             Some(Ok(())) | None => None,
         };
-        let Reading { mut follower, items, mut gaps, held, .. } = reading;
+        let Reading { mut follower, items, bytes, mut gaps, held, .. } = reading;
         gaps.extend(follower.take_gaps());
         let (cursor, lag) = (follower.id().to_owned(), follower.lag());
-        Ok((Self { items, cursor, gaps, lag, error }, held))
+        Ok((Self { items, bytes, cursor, gaps, lag, error }, held))
     }
 }
 

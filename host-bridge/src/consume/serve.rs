@@ -321,7 +321,8 @@ fn body(
         (&*item.id, record.selected(&item.selected))
     });
     let shape = query.shape;
-    let mut out = Vec::new();
+    // It grows no more, unless much is escaped.
+    let mut out = Vec::with_capacity(page.bytes);
     match media {
         Media::Json => {
             write_items(&mut out, records.map(|it| envelope(it, feed, shape)))?;
@@ -366,7 +367,7 @@ fn write_items<'a>(
     out.extend_from_slice(b"{\"items\":[");
     for (index, item) in items.enumerate() {
         out.extend_from_slice(if index == 0 { b"" } else { b"," });
-        serde_json::to_writer(&mut *out, &item)?;
+        item.write(out)?;
     }
     out.extend_from_slice(b"],");
     Ok(())

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::envelope::{Envelope, Record, Shape, TimestampType, bare_value, faulty};
+use super::envelope::{ENVELOPE_ID, Envelope, Record, Shape, TimestampType, bare_value, faulty};
 use super::feeds::{Data, Feed};
 
 /// The end of a record's event that does not depend on who reads it, and where a reader's cursor is
@@ -45,7 +45,7 @@ pub(crate) fn render(
         let shape = if is_faulty { Shape { metadata: true, ..shape } } else { shape };
         out.extend_from_slice(&[b"event: ", event, b"\ndata: "].concat());
         let id_at = out.len() + ENVELOPE_ID.len();
-        serde_json::to_writer(&mut out, &Envelope::new("", record, feed, shape))?;
+        Envelope::new("", record, feed, shape).write(&mut out)?;
         out.extend_from_slice(b"\n");
         comments(&mut out, record, feed);
         out.push(b'\n');
@@ -161,8 +161,6 @@ fn percent_encode(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// What the JSON of an envelope begins with: its id follows.
-const ENVELOPE_ID: &[u8] = b"{\"id\":\"";
 /// How long a client waits before it connects again, ms; from half of it to one and a half.
 const RETRY_MS: u64 = 3000;
 const RETRY_LATE_MS: u64 = 60_000;

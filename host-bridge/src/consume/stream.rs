@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use serde_json::json;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
@@ -50,6 +50,7 @@ struct Sending {
     /// Moves of the cursor when it was last sent.
     told_moves: u64,
     has_ended: bool,
+    turns: usize,
 }
 
 impl EventStream {
@@ -61,8 +62,15 @@ impl EventStream {
     ) -> Self {
         let view = View { feed: follower.reader.number, shape };
         let (queue, heartbeat_at) = (VecDeque::new(), Instant::now());
-        let mut sending =
-            Sending { follower, view, queue, heartbeat_at, told_moves: 0, has_ended: false };
+        let mut sending = Sending {
+            follower,
+            view,
+            queue,
+            heartbeat_at,
+            told_moves: 0,
+            has_ended: false,
+            turns: 0,
+        };
         // What is told at the start comes before the position behind it.
         let mut text = sse::retry(random());
         text.push_str(&sending.gaps());
@@ -87,16 +95,22 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Bytes> {
         let Self { sending, ending, expires_at, .. } = &mut *self;
-        // Both also where there is always more to send.
         while sending.queue.is_empty() && !sending.has_ended {
             if expires_at.is_some_and(|at| at <= Instant::now()) {
                 sending.go_away("auth_expired");
                 break;
             }
+            // Seldom, since it is a lock that all share; but also where there is always more to send.
+            sending.turns += 1;
+            if sending.turns.is_multiple_of(LOOK_TURNS) && ending.as_mut().now_or_never().is_some()
+            {
+                sending.go_away("shutdown");
+                break;
+            }
             let worked = tokio::select! {
                 biased;
-                () = ending.as_mut() => Err("shutdown"),
                 worked = sending.work(*expires_at) => Ok(worked),
+                () = ending.as_mut() => Err("shutdown"),
             };
             match worked {
                 Ok(Ok(())) => {}
@@ -286,6 +300,9 @@ impl Events {
         Ok(())
     }
 }
+
+/// So often a stream that has always more to send looks whether the process is to end.
+const LOOK_TURNS: usize = 16;
 
 /// The whole stream of who cannot be served now: browsers come again after it.
 pub(crate) fn overloaded() -> Body {

@@ -126,12 +126,12 @@ impl Segment {
         memory: &Arc<Memory>,
     ) -> Self {
         // As they came they would keep their whole batches, of up to 64 MiB.
-        let stored = |record: &StoredRecord| Stored {
-            record: record.detached(),
+        let records = StoredRecord::detached(&fetched.records).into_iter().map(|record| Stored {
+            record,
             rendered: OnceLock::new(),
             selected: OnceLock::new(),
-        };
-        let records: Vec<_> = fetched.records.iter().map(stored).collect();
+        });
+        let records: Vec<_> = records.collect();
         let bytes = SEGMENT_OVERHEAD_BYTES + records.iter().map(Stored::bytes).sum::<usize>();
         let Fetched { next_offset: next, epoch, topic_id, .. } = fetched;
         let _held = memory.hold(bytes);

@@ -117,7 +117,7 @@ impl Yield {
         let given = self.push(header, records, budget);
         let new = self.records.get_mut(first..).unwrap_or_default();
         if new.iter().map(size).sum::<usize>() < bytes / 2 {
-            new.iter_mut().for_each(|record| *record = record.detached());
+            new.clone_from_slice(&StoredRecord::detached(new));
         }
         given
     }

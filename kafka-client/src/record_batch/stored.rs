@@ -85,15 +85,26 @@ impl Iterator for Records {
 }
 
 impl StoredRecord {
-    /// The record in memory of its own. Its parts are slices of its batch, and keep all of it.
+    /// The records in memory of their own, which they share. Their parts are slices of their batches, and
+    /// keep all of them.
     #[must_use]
-    pub fn detached(&self) -> Self {
-        let copy = |part: &Option<Bytes>| part.as_deref().map(Bytes::copy_from_slice);
-        let headers = Headers {
-            count: self.headers.count,
-            bytes: Bytes::copy_from_slice(&self.headers.bytes),
+    pub fn detached(records: &[Self]) -> Vec<Self> {
+        let parts = |record: &Self| {
+            let headers = Some(record.headers.bytes.clone());
+            [record.key.clone(), record.value.clone(), headers].into_iter().flatten()
         };
-        Self { key: copy(&self.key), value: copy(&self.value), headers, ..self.clone() }
+        let bytes = records.iter().flat_map(parts).map(|part| part.len()).sum();
+        let mut all = Vec::with_capacity(bytes);
+        records.iter().flat_map(parts).for_each(|part| all.extend_from_slice(&part));
+        let mut all = Bytes::from(all);
+        let mut take = |part: &Bytes| all.split_to(part.len());
+        let copy = |record: &Self| Self {
+            key: record.key.as_ref().map(&mut take),
+            value: record.value.as_ref().map(&mut take),
+            headers: Headers { count: record.headers.count, bytes: take(&record.headers.bytes) },
+            ..*record
+        };
+        records.iter().map(copy).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Readers that share a hub, on a cluster in memory and a paused clock.
 
+use crate::limits::FEED_GRACE;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use kafka_client::fake_broker::{FETCH, LIST_OFFSETS, METADATA};
