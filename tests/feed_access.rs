@@ -179,8 +179,9 @@ async fn readers_beyond_the_places_of_a_client_or_a_feed_are_told_to_come_later(
     let [eu, us] = ["eu", "us"].map(|name| ("kafka-upstream-consumer", name));
     let [first, second] = ["1", "2"].map(|id| ("kafka-upstream-client-id", id));
     let waiting = async |feed: &str| {
-        let path = format!("{feed}?from=latest&timeout=60000");
-        get(port, &path, &[eu, first]).await.map(|reply| reply.status)
+        let request = Request::get(&format!("/v1/feeds/{feed}?from=latest&timeout=60000"));
+        let request = request.header(eu.0, eu.1).header(first.0, first.1);
+        request.timeout(Duration::from_secs(90)).send(port).await.map(|reply| reply.status)
     };
     let at_once = async |feed: &str, headers: &[_]| {
         let reply = get(port, &format!("{feed}?from=latest&timeout=0"), headers).await?;
@@ -188,20 +189,7 @@ async fn readers_beyond_the_places_of_a_client_or_a_feed_are_told_to_come_later(
         anyhow::Ok((reply.status, retry_after, reply.text()))
     };
     let checking = async {
-        wait_until("two readers", Duration::from_secs(30), async || {
-            let (status, retry_after, body) = at_once("orders", &[eu, first]).await?;
-            ensure!((status, retry_after) == (429, Some("1".to_owned())), "{status} {body}");
-            ensure!(body.contains("\"error\":\"too_many_connections\""), "{body}");
-            Ok(())
-        })
-        .await?;
-        for headers in [[eu, second], [us, first]] {
-            assert_eq!(at_once("orders", &headers).await?.0, 200, "{headers:?}");
-            // The feed has one place, and it is taken.
-            let (status, retry_after, body) = at_once("few", &headers).await?;
-            assert_eq!((status, retry_after.as_deref()), (503, Some("1")), "{body}");
-        }
-        wait_until("the readers in the metrics", Duration::from_secs(30), async || {
+        wait_until("both readers", Duration::from_secs(30), async || {
             let scrape = Request::get("/metrics").send(bridge.port()).await?.text();
             for feed in ["orders", "few"] {
                 let line = format!("feed_connections{{feed=\"{feed}\",entrypoint=\"get\"}} 1\n");
@@ -210,6 +198,15 @@ async fn readers_beyond_the_places_of_a_client_or_a_feed_are_told_to_come_later(
             Ok(())
         })
         .await?;
+        let (status, retry_after, body) = at_once("orders", &[eu, first]).await?;
+        assert_eq!((status, retry_after.as_deref()), (429, Some("1")), "{body}");
+        ensure!(body.contains("\"error\":\"too_many_connections\""), "{body}");
+        for headers in [[eu, second], [us, first]] {
+            assert_eq!(at_once("orders", &headers).await?.0, 200, "{headers:?}");
+            // The feed has one place, and it is taken.
+            let (status, retry_after, body) = at_once("few", &headers).await?;
+            assert_eq!((status, retry_after.as_deref()), (503, Some("1")), "{body}");
+        }
         let path = "/v1/clusters/default/topics/orders";
         let reply = Request::post(path, "x").send(bridge.port()).await?;
         ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
