@@ -174,9 +174,10 @@ pub(crate) const FEED_RETRY: Duration = Duration::from_secs(1);
 pub(crate) const FEED_QUEUE_BYTES: usize = 32 * 1024;
 /// An event with more bytes is not copied for each client.
 pub(crate) const FEED_SHARED_BYTES: usize = 16 * 1024;
-/// Places of a feed's readers of which it is kept what follows, and the bytes of that.
-pub(crate) const FEED_STEPS: usize = 64;
-pub(crate) const FEED_STEPS_BYTES: usize = 512 * 1024;
+/// Places of a feed's readers of which it is kept what follows, and the bytes of that: so much, rendered,
+/// readers may be apart from each other and still share it.
+pub(crate) const FEED_STEPS: usize = 256;
+pub(crate) const FEED_STEPS_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a reader's head, and of what is queued to its socket: the queue's bound with the above.
 pub(crate) const FEED_HEAD_BYTES: usize = 32 * 1024;
 /// How long a reader may take nothing of what is sent to it.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use memchr::memchr;
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock;
 
@@ -33,6 +33,8 @@ pub(super) struct Client {
     pub(super) bytes: u64,
     /// Whether the head came, and was a 200.
     pub(super) is_open: bool,
+    /// The head came, and was no 200.
+    pub(super) is_refused: bool,
     /// Its connection has ended.
     pub(super) is_closed: bool,
     pub(super) events: u64,
@@ -51,6 +53,7 @@ pub(super) type Arrival = (u32, u64);
 #[derive(Debug, Default, Clone)]
 pub(super) struct Sight {
     pub(super) open: usize,
+    pub(super) refused: usize,
     pub(super) closed: usize,
     pub(super) bytes: u64,
     pub(super) events: u64,
@@ -62,6 +65,7 @@ pub(super) struct Sight {
 }
 
 enum Order {
+    Add(TcpStream),
     /// With the arrivals since the last, and the cursors if they are wanted.
     Look(bool, mpsc::Sender<Sight>),
     End,
@@ -92,29 +96,27 @@ impl Swarm {
             if sight.open == plan.clients {
                 return Ok(swarm);
             }
-            let is_over = sight.closed > 0 || Instant::now() > deadline;
-            ensure!(
-                !is_over,
-                "{} of {} streams, {} closed",
-                sight.open,
-                plan.clients,
-                sight.closed
-            );
+            let (Sight { open, refused, closed, .. }, all) = (sight, plan.clients);
+            let is_over = closed + refused > 0 || Instant::now() > deadline;
+            ensure!(!is_over, "{open} of {all} streams, {refused} refused, {closed} closed");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     fn begin(plan: &Plan<'_>) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        let mut streams = Vec::with_capacity(plan.clients);
-        for (number, port) in (0..plan.clients).zip(plan.ports.iter().cycle()) {
-            streams.push(open(poll.registry(), number, *port, &(plan.request)(number))?);
-        }
         let (orders, given) = mpsc::channel();
         let waker = Waker::new(poll.registry(), WAKER)?;
         let thread = thread::Builder::new().name("swarm".to_owned());
-        let thread = thread.spawn(move || Reading::new(poll, streams).run(&given))?;
-        Ok(Self { orders, waker, thread: Some(thread) })
+        let thread = thread.spawn(move || Reading::new(poll).run(&given))?;
+        let swarm = Self { orders, waker, thread: Some(thread) };
+        // The first are read while the last connect.
+        for (number, port) in (0..plan.clients).zip(plan.ports.iter().cycle()) {
+            let stream = open(number, *port, &(plan.request)(number))?;
+            swarm.orders.send(Order::Add(stream)).map_err(|_| anyhow!("no swarm"))?;
+            swarm.waker.wake()?;
+        }
+        Ok(swarm)
     }
 
     /// What came so far; arrivals are told once.
@@ -164,15 +166,13 @@ impl Drop for Swarm {
     }
 }
 
-fn open(registry: &Registry, number: usize, port: u16, request: &str) -> anyhow::Result<TcpStream> {
+fn open(number: usize, port: u16, request: &str) -> anyhow::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)
         .with_context(|| format!("client {number} cannot connect"))?;
     stream.write_all(request.as_bytes())?;
     stream.set_nonblocking(true)?;
-    let mut stream = TcpStream::from_std(stream);
-    registry.register(&mut stream, Token(number), Interest::READABLE)?;
-    Ok(stream)
+    Ok(TcpStream::from_std(stream))
 }
 
 /// The thread's own.
@@ -184,9 +184,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(poll: Poll, streams: Vec<TcpStream>) -> Self {
-        let streams = streams.into_iter().map(|stream| (stream, Client::default())).collect();
-        Self { poll, streams, arrivals: Vec::new(), buffer: vec![0; BUFFER] }
+    fn new(poll: Poll) -> Self {
+        Self { poll, streams: Vec::new(), arrivals: Vec::new(), buffer: vec![0; BUFFER] }
     }
 
     fn run(mut self, orders: &mpsc::Receiver<Order>) -> anyhow::Result<()> {
@@ -203,6 +202,12 @@ impl Reading {
             }
             for order in orders.try_iter() {
                 match order {
+                    Order::Add(mut stream) => {
+                        let token = Token(self.streams.len());
+                        let registry = self.poll.registry();
+                        registry.register(&mut stream, token, Interest::READABLE)?;
+                        self.streams.push((stream, Client::default()));
+                    }
                     Order::Look(has_ids, answer) => drop(answer.send(self.sight(has_ids))),
                     Order::End => return Ok(()),
                 }
@@ -238,6 +243,7 @@ impl Reading {
         let sums = clients().map(|client| client.sum);
         Sight {
             open: clients().filter(|client| client.is_open).count(),
+            refused: clients().filter(|client| client.is_refused).count(),
             closed: clients().filter(|client| client.is_closed).count(),
             bytes: clients().map(|client| client.bytes).sum(),
             events: clients().map(|client| client.events).sum(),
@@ -281,8 +287,9 @@ impl Client {
         } else if let Some(id) = line.strip_prefix(b"id: ") {
             self.id.clear();
             self.id.push_str(std::str::from_utf8(id).unwrap_or_default());
-        } else if !self.is_open && line.starts_with(b"HTTP/1.1 200") {
-            self.is_open = true;
+        } else if !self.is_open && line.starts_with(b"HTTP/1.1 ") {
+            self.is_open = line.starts_with(b"HTTP/1.1 200");
+            self.is_refused = !self.is_open;
         }
     }
 }
