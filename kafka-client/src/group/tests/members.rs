@@ -229,6 +229,26 @@ async fn who_is_cut_off_has_lost_its_partitions_when_its_session_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_hears_of_no_rebalance_has_lost_its_partitions_when_that_is_over() {
+    let [eager, sticky, _] = ways();
+    for config in [eager, sticky] {
+        let config = config.rebalance_timeout(Duration::from_secs(5));
+        let cluster = wide();
+        let first = sit(&cluster, &["wide"], &config);
+        settled(&[&first], 6).await;
+        sleep(Duration::from_secs(10)).await;
+        cluster.arm(HEARTBEAT, When::PerMille(1000), Fault::NoAnswer);
+        let second = sit(&cluster, &["wide"], &config);
+        while second.count() == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let both: Vec<_> = first.has().into_iter().filter(|it| second.has().contains(it)).collect();
+        assert_eq!(both, [], "{config:?}: {:?}", first.heard());
+        assert!(first.heard().contains(&"lost 6".to_owned()), "{:?}", first.heard());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn codes_are_answered_as_the_protocols_say() {
     let [eager, sticky, modern] = ways();
     let classic = [
