@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -63,12 +65,19 @@ pub(crate) fn accept(parts: &mut Parts) -> Result<(Response<Body>, Accepted), &'
     {
         return Err("`connection: upgrade` and `upgrade: websocket` begin a WebSocket");
     }
-    if !has_token(headers, header::SEC_WEBSOCKET_VERSION.as_str(), "13") {
+    let versions: Vec<_> = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter().collect();
+    if versions != ["13"] {
         return Err("`sec-websocket-version` must be 13");
     }
-    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
-        return Err("`sec-websocket-key` is missing");
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let key = match (keys.next(), keys.next()) {
+        (Some(key), None) if STANDARD.decode(key).is_ok_and(|key| key.len() == KEY_BYTES) => key,
+        _ => return Err("`sec-websocket-key` must be 16 bytes in base64"),
     };
+    let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err("a WebSocket begins with a request without a body");
+    }
     let accepted = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
     let accepted = accepted.map_err(|_| "`sec-websocket-key` is not a key")?;
     let mut response = Response::builder()
@@ -77,9 +86,12 @@ pub(crate) fn accept(parts: &mut Parts) -> Result<(Response<Body>, Accepted), &'
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_ACCEPT, accepted);
     if let Some(first) = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL.as_str()).next() {
+        if first.len() > PROTOCOL_BYTES || HeaderName::try_from(first).is_err() {
+            return Err("the first of `sec-websocket-protocol` is not a token of up to 128 bytes");
+        }
         response = response.header(header::SEC_WEBSOCKET_PROTOCOL, first);
     }
-    let response = response.body(Body::empty()).map_err(|_| "the subprotocol is not a token")?;
+    let response = response.body(Body::empty()).map_err(|_| "the reply cannot be made")?;
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let upgrade = upgrade.ok_or("the connection cannot be upgraded")?;
     Ok((response, Accepted { upgrade, admitted: parts.extensions.get().cloned() }))
@@ -116,7 +128,11 @@ impl Socket {
     pub(crate) async fn receive(&mut self) -> Option<Received> {
         loop {
             let received = tokio::select! {
-                received = self.stream.next() => received?,
+                // What a peer does not take of the answers to its pings must not grow.
+                received = async {
+                    self.stream.flush().await.ok()?;
+                    self.stream.next().await
+                } => received?,
                 _ = self.pings.tick() => {
                     if self.unanswered == PINGS_UNANSWERED_MAX {
                         return None;
@@ -175,6 +191,9 @@ fn code_of(error: &Error) -> Option<u16> {
 
 /// How often the peer is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Bytes of a handshake's key, and of the longest subprotocol.
+const KEY_BYTES: usize = 16;
+const PROTOCOL_BYTES: usize = 128;
 const PINGS_UNANSWERED_MAX: u32 = 2;
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time: each connection has a buffer of them.

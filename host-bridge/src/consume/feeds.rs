@@ -49,6 +49,8 @@ pub(crate) struct Feed {
     pub(crate) connections_max: usize,
     /// By which ways it is read.
     pub(crate) entrypoints: BTreeSet<Entrypoint>,
+    /// Sites whose pages may open a WebSocket; `*` stands for all.
+    pub(crate) origins: Vec<String>,
     pub(crate) sse: Sse,
     pub(crate) selection: Selection,
 }
@@ -229,6 +231,7 @@ impl Fields<'_> {
             record_bytes_max: self.number("record_bytes_max", RECORD_BYTES_RANGE, RECORD_BYTES),
             connections_max: self.number(CONNECTIONS, CONNECTIONS_RANGE, FEED_CONNECTIONS),
             entrypoints,
+            origins: self.list("origins").unwrap_or_default(),
             sse,
         };
         if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
@@ -517,7 +520,7 @@ const PATTERN: &str = "topics_pattern";
 const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "cluster",
     "topics",
     PATTERN,
@@ -533,6 +536,7 @@ const FIELDS: [&str; 21] = [
     "remove_confluent_header",
     "record_bytes_max",
     CONNECTIONS,
+    "origins",
     "sse",
     "filter",
     "allow_client_filter",
@@ -543,14 +547,13 @@ const FIELDS: [&str; 21] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 11] = [
+const UNSUPPORTED_FIELDS: [&str; 10] = [
     "schema_registry",
     "group",
     "commit",
     "ack_timeout_ms",
     "client_acks",
     "max_unacked",
-    "origins",
     "credential",
     "produce",
     "websocket",

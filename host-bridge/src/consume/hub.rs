@@ -40,6 +40,8 @@ pub(crate) type Listed = Arc<[String]>;
 /// What the hubs of all clusters share.
 pub(crate) struct Resources {
     pub(crate) memory: Arc<Memory>,
+    /// Of pages and replies until they are sent. Apart: who takes them slowly must not stop a tail.
+    pub(crate) answers: Arc<Memory>,
     /// Reads behind the tails at a time.
     catch_ups: Semaphore,
     /// What they have read, oldest first.
@@ -120,7 +122,8 @@ impl<T: Clone> Shared<T> {
 impl Resources {
     pub(crate) fn new(memory: usize) -> Arc<Self> {
         Arc::new(Self {
-            memory: Memory::new(memory),
+            memory: Memory::new(memory - memory / 3),
+            answers: Memory::new(memory / 3),
             catch_ups: Semaphore::new(FEED_CATCH_UPS),
             cache: Mutex::default(),
             topics: Mutex::default(),

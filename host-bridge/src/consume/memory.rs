@@ -65,6 +65,10 @@ impl Memory {
 }
 
 impl Held {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes that count until the last of their slices is dropped.
     pub(crate) fn keep(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         struct Kept<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Held);

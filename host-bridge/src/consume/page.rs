@@ -102,7 +102,8 @@ impl Reading<'_> {
     async fn read(&mut self, deadline: Instant) -> Result<(), Refusal> {
         self.follower.check().await?;
         while !self.is_full() {
-            if self.follower.reader.hub.resources.is_spent() {
+            let resources = &self.follower.reader.hub.resources;
+            if resources.is_spent() || resources.answers.is_spent() {
                 let message = "the memory of all readers is in use: ask again later";
                 return Err(Code::Overloaded.because(message));
             }
@@ -132,8 +133,8 @@ impl Reading<'_> {
                 items.push(Item { topic, partition, segment, index, selected, id });
                 items.len() >= query.limit || *bytes >= query.max_bytes
             });
-            let memory = &self.follower.reader.hub.resources.memory;
-            self.held.push(memory.hold(self.bytes - held_before));
+            let answers = &self.follower.reader.hub.resources.answers;
+            self.held.push(answers.hold(self.bytes - held_before));
             taken?;
             if self.items.len() == before {
                 // All were filtered out, and there may be many more: others have their turn.

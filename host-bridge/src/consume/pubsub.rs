@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::messages::{Command, ErrorResp, PubSubReq, PubSubResp, Reply};
 use super::connections::Connection;
+use super::memory::Held;
 use super::reader::FeedReader;
 use crate::websocket::{Received, Socket};
 
@@ -35,24 +36,35 @@ pub(crate) async fn serve(
         }
     });
     let mut running = FuturesOrdered::new();
-    let mut queued: VecDeque<PubSubReq> = VecDeque::new();
+    let mut queued: VecDeque<(PubSubReq, Held)> = VecDeque::new();
+    // Of requests that have not been replied to.
+    let mut bytes = 0;
     loop {
         while running.len() < RUNNING_MAX
-            && let Some(request) = queued.pop_front()
+            && let Some((request, held)) = queued.pop_front()
         {
             // Apart: whoever reads slowly must not keep the hub's places meanwhile.
             let replying = tokio::spawn(reply(Arc::clone(&reader), request));
-            running.push_back(AbortOnDropHandle::new(replying));
+            let replying = AbortOnDropHandle::new(replying);
+            running.push_back(async move { (replying.await, held) });
         }
         tokio::select! {
-            Some(replied) = running.next() => {
+            Some((replied, held)) = running.next() => {
+                bytes -= held.bytes();
                 if let Ok(reply) = replied && socket.send(reply).await.is_err() {
                     return;
                 }
             }
-            received = socket.receive(), if queued.len() < QUEUED_MAX => match received {
+            received = socket.receive(), if queued.len() < QUEUED_MAX && bytes < REQUEST_BYTES_MAX
+            => match received {
                 None => return,
-                Some(Received::Binary(frame)) => queued.extend(request(frame)),
+                Some(Received::Binary(frame)) => {
+                    let held = reader.hub.resources.answers.hold(frame.len());
+                    if let Some(request) = request(frame) {
+                        bytes += held.bytes();
+                        queued.push_back((request, held));
+                    }
+                }
                 // As in APISIX, without a reply.
                 Some(Received::Text(_)) => {}
             },
@@ -92,7 +104,7 @@ async fn reply(reader: Arc<FeedReader>, request: PubSubReq) -> Bytes {
     };
     let reply = PubSubResp { sequence: request.sequence, resp: Some(resp) }.encode_to_vec();
     // It counts until it is sent.
-    let held = reader.hub.resources.memory.hold(reply.len());
+    let held = reader.hub.resources.answers.hold(reply.len());
     held.keep(reply)
 }
 
@@ -107,7 +119,8 @@ fn error(message: String) -> Reply {
 /// Bytes of a request: its topic's name and a few numbers, or the state of a ping. It is APISIX's
 /// own bound.
 pub(crate) const REQUEST_BYTES_MAX: usize = 65_535;
-/// Commands of a connection that run at a time, and that wait before its socket is not read.
+/// Commands of a connection that run at a time, and that wait before its socket is not read; it is
+/// not read, either, while they have more bytes together than one may have.
 const RUNNING_MAX: usize = 8;
 const QUEUED_MAX: usize = 64;
 

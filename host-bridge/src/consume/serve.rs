@@ -189,6 +189,7 @@ async fn websocket_of_pubsub(
         if !reader.feed.entrypoints.contains(&Entrypoint::Pubsub) {
             return Err(not_read_so());
         }
+        check_origin(&reader.feed, &parts.headers)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default(), None)?;
         let reader = reader.filtered(query.filter)?;
         let connection = readers.connections.admit(&reader, &identity, Entrypoint::Pubsub)?;
@@ -202,6 +203,18 @@ async fn websocket_of_pubsub(
         Ok(response)
     };
     upgrade().unwrap_or_else(|refusal| failure(&refusal, None))
+}
+
+/// Browsers let any site open a WebSocket, and send who the user is with it: only sites that are
+/// named may.
+fn check_origin(feed: &Feed, headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_named = |origin: &header::HeaderValue| {
+        feed.origins.iter().any(|named| named == "*" || named.as_bytes() == origin.as_bytes())
+    };
+    match headers.get_all(header::ORIGIN).iter().all(is_named) {
+        true => Ok(()),
+        false => Err(Code::Forbidden.because("the Origin is not among the feed's `origins`")),
+    }
 }
 
 fn not_read_so() -> Refusal {
@@ -225,7 +238,7 @@ async fn events(
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     let connection = readers.connections.admit(reader, identity, Entrypoint::Sse)?;
-    let last_event_id = texts(&parts.headers, "last-event-id").next();
+    let last_event_id = last_event_id(&parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
@@ -257,7 +270,7 @@ async fn page(
     parts: &Parts,
     shutdown: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let last_event_id = texts(&parts.headers, "last-event-id").next();
+    let last_event_id = last_event_id(&parts.headers)?;
     let mut query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
@@ -287,7 +300,7 @@ async fn page(
     }
     // In pieces: a page may be larger than the replies that a connection may leave unread. Its records
     // go now, its share of the limits when it is sent.
-    let held = (connection, reader.hub.resources.memory.hold(body.len()));
+    let held = (connection, reader.hub.resources.answers.hold(body.len()));
     drop((page, of_items));
     let pieces = unfold((body, held), |(mut rest, held)| async {
         let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
@@ -295,6 +308,14 @@ async fn page(
     });
     let body = Body::from_stream(pieces);
     response.body(body).map_err(|error| Code::Internal.because(error.to_string()))
+}
+
+/// A position that cannot be read must not be taken for none.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let text =
+        value.to_str().map_err(|_| Code::CursorMalformed.because("Last-Event-ID: not ASCII"));
+    text.map(Some)
 }
 
 /// Values of a header's lines that are text.

@@ -15,7 +15,7 @@ fn read(text: &str) -> (Feeds, Vec<String>) {
 fn a_feed_has_the_defaults_that_it_does_not_set() {
     let (feeds, faults) = read(
         "[feeds]\nlisten = ['127.0.0.1:9290']\nclient_connections_max = 3\n[feeds.orders]\ntopics = ['orders']\n\
-         [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n\
+         [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n origins = ['https://a.example']\n\
          qos = 'at-best'\nauto_offset_reset = 'none'\n\
          auto_offset_reset_override = ['latest', 'earliest']\nencode_message_id = false\n\
          check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
@@ -42,6 +42,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         record_bytes_max: 16 * 1024 * 1024,
         connections_max: 10_000,
         entrypoints: [Entrypoint::Get, Entrypoint::Sse].into(),
+        origins: Vec::new(),
         sse: Sse {
             heartbeat: Duration::from_secs(5),
             data: Data::Raw,
@@ -66,6 +67,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         record_bytes_max: 5,
         connections_max: 7,
         entrypoints: [Entrypoint::Sse].into(),
+        origins: vec!["https://a.example".to_owned()],
         sse: Sse {
             heartbeat: Duration::from_secs(300),
             data: Data::Envelope,

@@ -50,8 +50,7 @@ pub(super) async fn fetch(
 ) -> Result<KafkaFetchResp, Why> {
     let CmdKafkaFetch { topic: name, partition, offset } = command;
     let topic = topic(reader, &name, partition).await?;
-    let memory = &reader.hub.resources.memory;
-    let room = memory.wait_for(REPLY_BYTES, || reader.hub.resources.shrink());
+    let room = reader.hub.resources.answers.wait_for(REPLY_BYTES, || {});
     let Ok(_room) = timeout(FEED_PATIENCE, room).await else {
         return Err(REQUEST_TIMED_OUT.to_owned());
     };

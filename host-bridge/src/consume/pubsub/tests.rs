@@ -41,6 +41,7 @@ impl Bridge {
         let reader = fixture.reader(|feed| {
             feed.topics = Topics::List(["orders", "missing"].map(str::to_owned).to_vec());
             feed.entrypoints = [Entrypoint::Pubsub].into();
+            feed.origins = vec!["https://a.example".to_owned()];
         });
         let readers = Arc::new(Readers::of_one("orders", reader));
         let dir = tempfile::tempdir().unwrap();
@@ -267,10 +268,16 @@ async fn what_is_no_handshake_is_a_request_with_a_fault() {
     let upgrade = "connection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n";
     let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "sec-websocket-version: 13\r\n";
+    let whole = format!("{upgrade}{version}{key}");
     for (headers, missing) in [
         (String::new(), "connection: upgrade"),
         (format!("{upgrade}{key}"), "sec-websocket-version"),
+        (format!("{upgrade}{key}sec-websocket-version: 8, 13\r\n"), "sec-websocket-version"),
         (format!("{upgrade}{version}"), "sec-websocket-key"),
+        (format!("{whole}{key}"), "sec-websocket-key"),
+        (format!("{upgrade}{version}sec-websocket-key: x\r\n"), "sec-websocket-key"),
+        (format!("{whole}content-length: 5\r\n"), "without a body"),
+        (format!("{whole}sec-websocket-protocol: a b\r\n"), "not a token"),
     ] {
         let mut stream = UnixStream::connect(&bridge.path).await.unwrap();
         let request = format!(
@@ -281,6 +288,55 @@ async fn what_is_no_handshake_is_a_request_with_a_fault() {
         stream.read_to_string(&mut reply).await.unwrap();
         assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
         assert!(reply.contains(missing), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_site_that_is_not_named_opens_no_socket() {
+    let bridge = Bridge::start().await;
+    for (origin, status) in
+        [("https://a.example", 101), ("https://evil.example", 403), ("null", 403)]
+    {
+        let mut stream = UnixStream::connect(&bridge.path).await.unwrap();
+        let request = format!(
+            "GET /v1/feeds/orders/pubsub HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\norigin: {origin}\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = [0; 12];
+        stream.read_exact(&mut reply).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&reply), format!("HTTP/1.1 {status}"), "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_is_not_read_either() {
+    let bridge = Bridge::start().await;
+    let state = Bytes::from(vec![b'x'; 60_000]);
+    let command = PubSubReq { sequence: 1, req: Some(Command::Ping(Ping { state })) };
+    // Commands, and pings that the socket itself answers.
+    let commands = Message::binary(command.encode_to_vec());
+    for message in [commands, Message::Ping(Bytes::from(vec![b'x'; 125]))] {
+        let mut client = bridge.client().await;
+        let written = std::cell::Cell::new(0);
+        let writing = async {
+            loop {
+                client.send(message.clone()).await;
+                written.set(written.get() + message.len());
+            }
+        };
+        let mut writing = std::pin::pin!(writing);
+        loop {
+            let before = written.get();
+            let while_it_goes = tokio::time::timeout(Duration::from_millis(500), writing.as_mut());
+            while_it_goes.await.unwrap_err();
+            assert!(written.get() < 8 * 1024 * 1024, "{}", written.get());
+            assert!(bridge.fixture.resources.answers.used() < 1024 * 1024);
+            if written.get() == before {
+                break;
+            }
+        }
     }
 }
 
