@@ -11,6 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::clock;
 
+/// The first number: all have nine digits, and JSON has no zero before them.
+pub(super) const FIRST: u32 = 100_000_000;
+
 /// Bytes of an event's value.
 pub(super) const VALUE_BYTES: usize = 1024;
 
@@ -32,7 +35,7 @@ impl Writer {
         let producer = Client::new(config).producer();
         let topic = producer.topic(topic, Instant::now() + PATIENCE).await;
         let topic = topic.map_err(|reason| anyhow!("{reason}"))?;
-        Ok(Self { producer, topic, next: 1 })
+        Ok(Self { producer, topic, next: FIRST })
     }
 
     /// Writes so many events at a rate; says when each was acknowledged.
@@ -102,7 +105,7 @@ const UNDER_WAY: usize = 50_000;
 /// A JSON object that begins with its number, with letters behind it that do not shrink.
 pub(super) fn value(number: u32, bytes: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(u64::from(number));
-    let mut text = format!("{{\"n\":{number:09},\"kind\":{},\"pad\":\"", number % 100);
+    let mut text = format!("{{\"n\":{number},\"kind\":{},\"pad\":\"", number % 100);
     while text.len() + 2 < bytes {
         text.push(random.alphanumeric());
     }

@@ -115,7 +115,14 @@ fn command(peer: Peer, bootstrap: &str, topic: &str, records: u32) -> anyhow::Re
             let libs = tools::kafka_libs(KafkaVersion::V4_3)?;
             let libs = libs.to_str().context("the path of Kafka's jars is not UTF-8")?;
             let mut command = Command::new(tools::java()?);
-            command.args(["-Xmx512M", "-server", "-XX:+UseG1GC", "-cp", &format!("{libs}/*")]);
+            command.args([
+                "-Xmx512M",
+                "-server",
+                "-XX:+UseG1GC",
+                QUIET,
+                "-cp",
+                &format!("{libs}/*"),
+            ]);
             command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
             command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning"]);
             command.args(["--max-messages", &records]);
@@ -161,5 +168,8 @@ pub(crate) async fn read(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As Java's consumer and librdkafka have it for a partition.
-const FETCH_BYTES: usize = 8 * 1024 * 1024;
+/// What Java's consumer and librdkafka ask of a partition.
+const FETCH_BYTES: usize = 1024 * 1024;
+
+/// Java's log is not what is measured.
+const QUIET: &str = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";

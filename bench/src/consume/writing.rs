@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::events::{VALUE_BYTES, Writer, value};
+use super::events::{FIRST, VALUE_BYTES, Writer, value};
 use super::ground::{Ground, PARTITIONS, Readers};
 use super::report::{Bound, Report};
 
@@ -73,7 +73,7 @@ async fn produce(readers: &Readers, topic: &str, seconds: u32) -> anyhow::Result
              content-length: {VALUE_BYTES}\r\n\r\n"
         );
         let mut request = head.into_bytes();
-        request.extend_from_slice(&value(1, VALUE_BYTES));
+        request.extend_from_slice(&value(FIRST, VALUE_BYTES));
         connections.spawn(serve(stream, request, waiting));
     }
     let mut ticks = interval(Duration::from_secs_f64(1.0 / RATE));
