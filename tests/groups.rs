@@ -331,7 +331,7 @@ async fn negotiated(version: KafkaVersion) -> anyhow::Result<()> {
     shared_with(version, Other::Java, GroupConfig::default(), properties).await
 }
 
-/// Two of our own, one of which is gone without a word.
+/// Two of our own, one of which is gone silently.
 async fn own_members(version: KafkaVersion) -> anyhow::Result<()> {
     for (name, config) in [("range", classic()), ("sticky", sticky())] {
         let kafka = Kafka::pooled(version).await?;
