@@ -331,7 +331,62 @@ async fn negotiated(version: KafkaVersion) -> anyhow::Result<()> {
     shared_with(version, Other::Java, GroupConfig::default(), properties).await
 }
 
-/// Two of our own, one of which is gone without a word.
+/// The other was there first, so it is the leader, which assigns.
+async fn led_by(
+    version: KafkaVersion,
+    other: Other,
+    config: GroupConfig,
+    properties: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(version).await?;
+    kafka.create_topic("orders", PARTITIONS).await?;
+    let dir = RunDir::new("group")?;
+    let group = format!("led-{version:?}-{other:?}-{}", config_name(properties));
+    let writer = client(&kafka.bootstrap(), &[])?;
+    let sent = produce(&writer, 1, 5).await?;
+    let theirs = other.start(&kafka, &dir, &group, properties)?;
+    wait_until("all records", Duration::from_secs(30), async || {
+        let foreign = values(&printed(&theirs)?, 1);
+        ensure!(foreign == sent, "{} of {}", foreign.len(), sent.len());
+        Ok(())
+    })
+    .await
+    .with_context(|| theirs.log_tail())?;
+    let config = config.session_timeout(SESSION).heartbeat_interval(Duration::from_secs(1));
+    let ours = Reader::join(&kafka, &group, &config)?;
+    ours.has(3).await.with_context(|| theirs.log_tail())?;
+    let sent = produce(&writer, 2, 20).await?;
+    wait_until("all records", Duration::from_secs(20), async || {
+        let (own, foreign) = (values(&ours.read(), 2), values(&printed(&theirs)?, 2));
+        ensure!(own.len() + foreign.len() == sent.len(), "{} and {}", own.len(), foreign.len());
+        ensure!(own.is_disjoint(&foreign), "some were read twice");
+        Ok(())
+    })
+    .await
+    .with_context(|| theirs.log_tail())?;
+    ours.member.leave(WITHIN).await;
+    let sent = produce(&writer, 3, 20).await?;
+    wait_until("the other has all again", Duration::from_secs(20), async || {
+        let foreign = values(&printed(&theirs)?, 3);
+        ensure!(foreign == sent, "{} of {}", foreign.len(), sent.len());
+        Ok(())
+    })
+    .await
+    .with_context(|| theirs.log_tail())
+}
+
+async fn kcat_leads(version: KafkaVersion) -> anyhow::Result<()> {
+    led_by(version, Other::Kcat, classic(), &[(STRATEGY, "range,roundrobin")]).await?;
+    led_by(version, Other::Kcat, sticky(), &[(STRATEGY, "cooperative-sticky")]).await
+}
+
+async fn java_leads(version: KafkaVersion) -> anyhow::Result<()> {
+    led_by(version, Other::Java, classic(), &[]).await?;
+    let name = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+    led_by(version, Other::Java, sticky(), &[(STRATEGY, name)]).await
+}
+
+/// Two of our own, one of which is gone silently.
 async fn own_members(version: KafkaVersion) -> anyhow::Result<()> {
     for (name, config) in [("range", classic()), ("sticky", sticky())] {
         let kafka = Kafka::pooled(version).await?;
@@ -366,5 +421,7 @@ on_both_versions! {
     a_group_with_kcat_by_cooperative_sticky: super::kcat_cooperative;
     a_group_with_javas_consumer_as_it_comes: super::java_as_it_comes;
     a_group_with_javas_consumer_by_cooperative_sticky: super::java_cooperative;
+    a_group_that_kcat_leads: super::kcat_leads;
+    a_group_that_javas_consumer_leads: super::java_leads;
     a_group_with_javas_consumer_in_the_protocol_that_the_broker_speaks: super::negotiated;
 }

@@ -28,11 +28,13 @@ mod answers;
 mod classic_groups;
 mod dice;
 mod epochs;
+mod exchange;
 mod execute;
 mod faults;
 mod fetch;
 mod group_answers;
 mod group_requests;
+mod group_state;
 mod groups;
 mod leadership;
 mod list_offsets;
@@ -57,7 +59,7 @@ use tokio::time::sleep;
 
 pub use dice::Dice;
 pub use faults::{Fault, Trace, When};
-pub use groups::FakeOffset;
+pub use group_state::FakeOffset;
 pub use leadership::Leader;
 pub use requests::{
     API_VERSIONS, CONSUMER_GROUP_HEARTBEAT, FETCH, FIND_COORDINATOR, HEARTBEAT, INIT_PRODUCER_ID,

@@ -3,10 +3,13 @@
 mod assignor;
 mod classic;
 mod coordinator;
+mod error;
 mod member;
 mod modern;
+mod offset;
 mod offsets;
 mod protocol;
+mod standing;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -19,11 +22,12 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::config::GroupConfig;
-use crate::error::Reason;
 use crate::metadata::Metadata;
 use coordinator::Coordinator;
 pub(crate) use coordinator::GroupConnections;
+pub use error::GroupError;
 pub use member::{GroupEvent, Member, MemberEvents, Revocation};
+pub use offset::{Committed, GroupOffset};
 use offsets::{Commit, Fetch};
 
 /// A consumer group. Cheap to clone; made by [`Client::group`](crate::Client::group).
@@ -57,75 +61,6 @@ pub struct Group {
     pub(crate) coordinator: Arc<Coordinator>,
     /// The client ends with its last handle.
     pub(crate) _client: Arc<dyn Any + Send + Sync>,
-}
-
-/// An offset to commit: that of the next record to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GroupOffset<'a> {
-    /// The topic's name.
-    pub topic: &'a str,
-    /// The partition.
-    pub partition: i32,
-    /// The next record to read, 0 or more.
-    pub offset: i64,
-    /// The leader epoch of the record before it, if it is known (KIP-320).
-    pub epoch: Option<i32>,
-    /// Whatever is to be found with the offset; brokers take up to 4,096 bytes unless configured
-    /// otherwise (`offset.metadata.max.bytes`).
-    pub metadata: &'a str,
-}
-
-impl<'a> GroupOffset<'a> {
-    /// Without a leader epoch or metadata.
-    #[must_use]
-    pub fn new(topic: &'a str, partition: i32, offset: i64) -> Self {
-        Self { topic, partition, offset, epoch: None, metadata: "" }
-    }
-
-    /// With the leader epoch of the record before it.
-    #[must_use]
-    pub fn epoch(self, epoch: Option<i32>) -> Self {
-        Self { epoch, ..self }
-    }
-
-    /// With metadata.
-    #[must_use]
-    pub fn metadata(self, metadata: &'a str) -> Self {
-        Self { metadata, ..self }
-    }
-}
-
-/// What a group has committed of a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Committed {
-    /// The next record to read.
-    pub offset: i64,
-    /// The leader epoch that was committed with it.
-    pub epoch: Option<i32>,
-    /// The metadata that was committed with it.
-    pub metadata: String,
-}
-
-/// Why a group did not take or give an offset, or a member.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GroupError {
-    /// The group has members, so it takes no offsets of who is none (UNKNOWN_MEMBER_ID, 25).
-    #[error("the group has members: only they may commit its offsets")]
-    InUse,
-    /// The partition is not, or no longer, assigned to the member.
-    #[error("the partition is not assigned to this member")]
-    NotAssigned,
-    /// Another member with the same `group.instance.id` has taken the place of this one
-    /// (FENCED_INSTANCE_ID, 82).
-    #[error("another member has the same group.instance.id")]
-    Fenced,
-    /// Anything else; [`Reason::Unauthorized`] when the group is not allowed
-    /// (GROUP_AUTHORIZATION_FAILED, 30), [`Reason::DeadlineExceeded`] with what was in the way.
-    #[error(transparent)]
-    Failed(#[from] Reason),
 }
 
 impl Group {
@@ -164,7 +99,7 @@ impl Group {
     /// Joins the group, to read these topics together with its other members. Partitions come and go
     /// by [`MemberEvents`].
     pub fn join(&self, topics: &[&str], config: &GroupConfig) -> (Member, MemberEvents) {
-        Member::join(self.clone(), topics, config)
+        Member::join(self.coordinator.clone(), self._client.clone(), topics, config)
     }
 
     /// Commits offsets without being a member. Each is kept or refused by itself, in their order. A

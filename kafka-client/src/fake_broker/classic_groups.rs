@@ -162,36 +162,8 @@ impl ClassicGroup {
         if protocols.is_empty() || !self.members.values().all(has_common) {
             return refused(INCONSISTENT_GROUP_PROTOCOL, &asked.member_id);
         }
+        let id = self.identify(asked, version, fresh_id)?;
         let instance = asked.group_instance_id.as_ref().map(ToString::to_string);
-        let given = asked.member_id.to_string();
-        let named = instance.as_ref().and_then(|name| {
-            let found = self.members.iter().find(|(_, it)| it.instance.as_ref() == Some(name));
-            found.map(|(id, _)| id.clone())
-        });
-        let id = match (given.as_str(), &named) {
-            ("", Some(former)) => {
-                // A static member is back: the one before it is no more.
-                let id = fresh_id();
-                if let Some(member) = self.members.remove(former) {
-                    self.members.insert(id.clone(), member);
-                }
-                if self.leader == *former {
-                    self.leader.clone_from(&id);
-                }
-                id
-            }
-            ("", None) if version >= ID_FIRST && instance.is_none() => {
-                let id = fresh_id();
-                self.promised.insert(id.clone());
-                return refused(MEMBER_ID_REQUIRED, &id);
-            }
-            ("", None) => fresh_id(),
-            (given, Some(known)) if given != known => return refused(FENCED_INSTANCE_ID, given),
-            (given, _) if self.members.contains_key(given) || self.promised.remove(given) => {
-                given.to_owned()
-            }
-            (given, _) => return refused(UNKNOWN_MEMBER_ID, given),
-        };
         self.joins += 1;
         let member = ClassicMember {
             instance,
@@ -223,6 +195,46 @@ impl ClassicGroup {
             _ => self.prepare(now),
         }
         Ok(waiter)
+    }
+
+    /// The member's id: a new one for who has none, or is a static member that is back.
+    fn identify(
+        &mut self,
+        asked: &JoinGroupRequest,
+        version: i16,
+        fresh_id: impl FnOnce() -> String,
+    ) -> Result<String, (i16, String)> {
+        let refused = |code: i16, member: &str| Err((code, member.to_owned()));
+        let instance = asked.group_instance_id.as_ref().map(ToString::to_string);
+        let given = asked.member_id.to_string();
+        let named = instance.as_ref().and_then(|name| {
+            let found = self.members.iter().find(|(_, it)| it.instance.as_ref() == Some(name));
+            found.map(|(id, _)| id.clone())
+        });
+        Ok(match (given.as_str(), &named) {
+            ("", Some(former)) => {
+                // A static member is back: the one before it is no more.
+                let id = fresh_id();
+                if let Some(member) = self.members.remove(former) {
+                    self.members.insert(id.clone(), member);
+                }
+                if self.leader == *former {
+                    self.leader.clone_from(&id);
+                }
+                id
+            }
+            ("", None) if version >= ID_FIRST && instance.is_none() => {
+                let id = fresh_id();
+                self.promised.insert(id.clone());
+                return refused(MEMBER_ID_REQUIRED, &id);
+            }
+            ("", None) => fresh_id(),
+            (given, Some(known)) if given != known => return refused(FENCED_INSTANCE_ID, given),
+            (given, _) if self.members.contains_key(given) || self.promised.remove(given) => {
+                given.to_owned()
+            }
+            (given, _) => return refused(UNKNOWN_MEMBER_ID, given),
+        })
     }
 
     /// The answer to a join, once it is there.

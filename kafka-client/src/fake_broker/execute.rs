@@ -1,64 +1,27 @@
 //! What a broker does with one request, once all of it has arrived.
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    ApiVersionsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
     OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use tokio::time::Instant;
 
 use super::answers::{self, encode};
 use super::epochs;
+use super::exchange::{BrokerReply, Request, body, throttle};
 use super::faults::{Fault, Trace};
 use super::group_answers;
-use super::groups::GroupWaiter;
 use super::list_offsets::ListOffsets;
 use super::produce::Produce;
 use super::requests::{
-    self, API_VERSIONS, Asked, FETCH, FIND_COORDINATOR, HEARTBEAT, INIT_PRODUCER_ID, LEAVE_GROUP,
-    LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, OFFSET_FOR_LEADER_EPOCH, PRODUCE,
-    SASL_AUTHENTICATE, SASL_HANDSHAKE, SYNC_GROUP,
+    API_VERSIONS, FETCH, INIT_PRODUCER_ID, LIST_OFFSETS, METADATA, OFFSET_FOR_LEADER_EPOCH,
+    PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE,
 };
 use super::sasl::SaslState;
 use super::state::ClusterState;
 
-/// One request, and what is to go wrong with it.
-pub(super) struct Request {
-    pub(super) api: i16,
-    pub(super) version: i16,
-    pub(super) correlation: i32,
-    pub(super) frame: Bytes,
-    pub(super) fault: Option<Fault>,
-}
-
-/// What follows from a request.
-pub(super) enum BrokerReply {
-    Answer(BytesMut),
-    /// A Fetch, which may have to wait.
-    Fetch(Box<FetchRequest>),
-    /// A member of a group, which waits for others.
-    Group(GroupWaiter),
-    /// acks 0.
-    Nothing,
-    Close,
-}
-
 const UNSUPPORTED_VERSION: i16 = 35;
-
-impl Request {
-    /// Whether the answer has a place for `throttle_time_ms`.
-    pub(super) fn tells_pause(&self) -> bool {
-        match self.api {
-            API_VERSIONS => self.version >= 1,
-            FIND_COORDINATOR | HEARTBEAT | LEAVE_GROUP | SYNC_GROUP => self.version >= 1,
-            LIST_OFFSETS => self.version >= 2,
-            OFFSET_COMMIT | OFFSET_FETCH => self.version >= 3,
-            _ => true,
-        }
-    }
-}
 
 /// Executes a request. What does not decode closes the connection, as at a real broker.
 pub(super) fn execute(
@@ -175,16 +138,4 @@ pub(super) fn drop_batches(state: &mut ClusterState, broker: i32, request: &Requ
         let asked = body::<ProduceRequest>(request).unwrap_or_default();
         Produce { state, broker, version, fault }.execute(&asked);
     }
-}
-
-pub(super) fn body<R: Asked>(request: &Request) -> Option<R> {
-    requests::body(&request.frame, request.version)
-}
-
-pub(super) fn throttle(fault: Option<&Fault>) -> i32 {
-    let pause = match fault {
-        Some(Fault::Throttle(pause)) => *pause,
-        _ => Duration::ZERO,
-    };
-    i32::try_from(pause.as_millis()).unwrap_or(i32::MAX)
 }

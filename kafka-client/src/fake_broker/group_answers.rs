@@ -11,7 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::answers::encode;
-use super::execute::{BrokerReply, Request, body, throttle};
+use super::exchange::{BrokerReply, Request, body, throttle};
 use super::faults::{Fault, Trace};
 use super::groups::{self, GroupReply};
 use super::requests::{

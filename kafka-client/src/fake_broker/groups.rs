@@ -20,8 +20,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::classic_groups::{ClassicGroup, JoinWaiter, Joined, SyncWaiter};
-use super::modern_groups::{ModernGroup, Topics};
+use super::classic_groups::{JoinWaiter, Joined, SyncWaiter};
+use super::group_state::{FakeGroup, FakeOffset};
+use super::modern_groups::Topics;
 use super::state::ClusterState;
 
 /// A request whose answer waits for other members.
@@ -37,35 +38,6 @@ pub(super) enum GroupReply {
     Synced(SyncGroupResponse),
     /// Nobody waits for it any more.
     Nothing,
-}
-
-/// All groups. They are of the cluster: whoever coordinates one knows all of it.
-#[derive(Debug, Default)]
-pub(super) struct Groups {
-    pub(super) by_id: BTreeMap<String, FakeGroup>,
-    /// Coordinators that a test has chosen.
-    pub(super) chosen: BTreeMap<String, i32>,
-}
-
-/// One group.
-#[derive(Debug, Default)]
-pub(super) struct FakeGroup {
-    pub(super) offsets: BTreeMap<(String, i32), FakeOffset>,
-    pub(super) classic: ClassicGroup,
-    pub(super) modern: ModernGroup,
-    /// Members so far, for the ids of new ones.
-    members: u64,
-}
-
-/// An offset as it was committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FakeOffset {
-    /// The next record to read.
-    pub offset: i64,
-    /// −1 without.
-    pub epoch: i32,
-    /// Whatever came with it.
-    pub metadata: String,
 }
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::FakeCluster;
 use super::answers::encode;
-use super::execute::{BrokerReply, Request, drop_batches, execute, throttle};
+use super::exchange::{BrokerReply, Request, throttle};
+use super::execute::{drop_batches, execute};
 use super::faults::Fault;
 use super::fetch::Fetch;
 use super::group_answers;

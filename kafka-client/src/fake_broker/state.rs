@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
 use super::faults::{Fault, Faults};
-use super::groups::Groups;
+use super::group_state::Groups;
 use super::leadership::Leadership;
 use super::log::Log;
 use super::requests::{

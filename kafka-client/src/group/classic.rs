@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use super::GroupError;
 use super::assignor::{Candidate, Counts, assign};
 use super::coordinator::Coordination;
+use super::error::GroupError;
 use super::protocol::{Action, Answer, Known, Pulse, Question, Reply, Unanswered};
 use super::subscription::{Partitions, Subscription, read_assignment, write_assignment};
 use crate::backoff::{Backoff, random};
@@ -246,8 +246,7 @@ impl Classic {
                 }
             },
             (Ok(Reply::Synced(Err(code))), Phase::Syncing) => self.on_refused(code, now),
-            (Err(Unanswered::Unsupported(reason)), _) => self.fail(reason.into()),
-            (Err(Unanswered::Closed), _) => self.fail(Reason::Closed.into()),
+            (Err(Unanswered::Final(reason)), _) => self.fail(reason.into()),
             (Err(Unanswered::Passing), _) => self.join_after_failure(now),
             _ => {}
         }
@@ -352,7 +351,7 @@ impl Classic {
     fn on_beaten(&mut self, reply: Result<Reply, Unanswered>, asked: Instant, now: Instant) {
         let code = match reply {
             Ok(Reply::Beaten(code)) => code,
-            Err(Unanswered::Closed) => return self.fail(Reason::Closed.into()),
+            Err(Unanswered::Final(reason)) => return self.fail(reason.into()),
             _ => return self.beat_soon(now),
         };
         match code {

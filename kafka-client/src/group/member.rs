@@ -1,6 +1,6 @@
 //! A membership in a group, driven: what its protocol wants done is done, and its reader is told.
 
-use std::collections::BTreeMap;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,30 +12,31 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::assignor::Counts;
 use super::classic::Classic;
 use super::coordinator::{Coordinator, Failure};
+use super::error::GroupError;
 use super::modern::Modern;
+use super::offset::GroupOffset;
 use super::offsets::Commit;
 use super::protocol::{Action, Answer, Known, Question, Reply, Unanswered};
+use super::standing::Standing;
 use super::subscription::Partitions;
-use super::{Group, GroupError, GroupOffset};
 use crate::calls::Identity;
 use crate::calls::leave_group::LeaveGroup;
 use crate::config::{GroupConfig, GroupProtocol};
-use crate::error::Reason;
 use crate::limits::{COUNTED_WITHIN, GROUP_EVENTS};
-use crate::lock::Lock;
 use crate::metadata::Trust;
 
 /// A member of a group. Cheap to clone: any task may commit.
 #[derive(Debug, Clone)]
 pub struct Member {
-    group: Group,
+    coordinator: Arc<Coordinator>,
+    /// The client ends with its last handle.
+    _client: Arc<dyn Any + Send + Sync>,
     standing: Arc<Standing>,
     commands: mpsc::Sender<Command>,
 }
 
-/// What happens to a member, in order. The membership ends when this is dropped: without a word to
-/// the group, which gives its partitions to others when its session is over, or sooner after
-/// [`Member::leave`].
+/// What happens to a member, in order. When this is dropped the membership ends silently: the group
+/// gives its partitions to others when its session is over, or sooner after [`Member::leave`].
 #[derive(Debug)]
 pub struct MemberEvents(mpsc::Receiver<GroupEvent>);
 
@@ -87,44 +88,11 @@ enum Command {
     Leave(Instant, oneshot::Sender<()>),
 }
 
-/// What a member may commit now.
-#[derive(Debug, Default)]
-pub(super) struct Standing(Lock<Held>);
-
-#[derive(Debug, Default)]
-struct Held {
-    identity: Option<Identity>,
-    /// Each partition with the number of the assignment that it came with.
-    partitions: BTreeMap<(Arc<str>, i32), u64>,
-    assignments: u64,
-}
-
-impl Standing {
-    /// With which assignment a member has a partition.
-    pub(super) fn assignment_of(&self, topic: &Arc<str>, partition: i32) -> Option<u64> {
-        self.0.lock().partitions.get(&(topic.clone(), partition)).copied()
-    }
-
-    pub(super) fn identity(&self) -> Option<Identity> {
-        self.0.lock().identity.clone()
-    }
-
-    fn set(&self, identity: Option<Identity>, owned: &Partitions) {
-        let mut held = self.0.lock();
-        held.identity = identity;
-        held.partitions.retain(|partition, _| owned.contains(partition));
-        held.assignments += 1;
-        let number = held.assignments;
-        for partition in owned {
-            held.partitions.entry(partition.clone()).or_insert(number);
-        }
-    }
-}
-
 impl Member {
     /// Joins in a task of the client's.
     pub(super) fn join(
-        group: Group,
+        coordinator: Arc<Coordinator>,
+        client: Arc<dyn Any + Send + Sync>,
         topics: &[&str],
         config: &GroupConfig,
     ) -> (Member, MemberEvents) {
@@ -132,7 +100,6 @@ impl Member {
         let (commands, ordered) = mpsc::channel(GROUP_EVENTS);
         let (answers, answered) = mpsc::channel(GROUP_EVENTS);
         let standing = Arc::<Standing>::default();
-        let coordinator = group.coordinator.clone();
         let topics: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(*topic)).collect();
         let protocol = match config.protocol {
             GroupProtocol::Negotiated => Protocol::modern(&coordinator, &topics, config),
@@ -149,17 +116,17 @@ impl Member {
             answers,
             answered,
             revocation: 0,
-            coordinator,
+            coordinator: coordinator.clone(),
         };
-        let settings = &group.coordinator.cluster.settings;
+        let settings = &coordinator.cluster.settings;
         settings.tasks.spawn(settings.shutdown.clone().run_until_cancelled_owned(driver.run()));
-        (Member { group, standing, commands }, MemberEvents(heard))
+        (Member { coordinator, _client: client, standing, commands }, MemberEvents(heard))
     }
 
     /// The partitions that it has now, those included that it is about to give back.
     #[must_use]
     pub fn assignment(&self) -> Vec<(Arc<str>, i32)> {
-        self.standing.0.lock().partitions.keys().cloned().collect()
+        self.standing.partitions()
     }
 
     /// Commits offsets of partitions that the member has. Each is kept or refused by itself, in their
@@ -174,7 +141,7 @@ impl Member {
         within: Duration,
     ) -> Vec<Result<(), GroupError>> {
         let deadline = Instant::now() + within;
-        Commit::new(offsets).by(&self.standing).run(&self.group.coordinator, deadline).await
+        Commit::new(offsets).by(&self.standing).run(&self.coordinator, deadline).await
     }
 
     /// Leaves the group for good, also as a static member: others have its partitions at once. Commit
@@ -484,22 +451,21 @@ impl Coordinator {
             Question::Join(call) => self.call(call, parked, deadline).await.map(Reply::Joined),
             Question::Sync(call) => self.call(call, parked, deadline).await.map(Reply::Synced),
             Question::Beat(call) => self.call(call, parked, deadline).await.map(Reply::Beaten),
-            Question::Consume(call) => self.call(call, parked, deadline).await.map(Reply::Told),
+            Question::Consume(call) => self.call(call, parked, deadline).await.map(Reply::Consumed),
         };
         if let Ok(reply) = &reply {
             let code = match reply {
                 Reply::Joined(joined) => joined.code,
                 Reply::Synced(synced) => synced.as_ref().err().copied().unwrap_or(0),
                 Reply::Beaten(code) => *code,
-                Reply::Told(told) => told.code,
+                Reply::Consumed(told) => told.code,
                 Reply::Counted(_) => 0,
             };
             self.on_code(code);
         }
         reply.map_err(|failure| match failure {
             Failure::Passing(_) => Unanswered::Passing,
-            Failure::Final(Reason::Closed) => Unanswered::Closed,
-            Failure::Final(reason) => Unanswered::Unsupported(reason),
+            Failure::Final(reason) => Unanswered::Final(reason),
         })
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::GroupError;
 use super::coordinator::Coordination;
+use super::error::GroupError;
 use super::protocol::{Action, Answer, Known, Pulse, Question, Reply, Unanswered};
 use super::subscription::Partitions;
 use crate::backoff::{Backoff, random};
@@ -145,14 +145,13 @@ impl Modern {
             return;
         }
         match reply {
-            Ok(Reply::Told(told)) if told.code == 0 => self.on_told(told, asked, now),
-            Ok(Reply::Told(told)) => self.on_refused(&told, now),
-            Err(Unanswered::Unsupported(_)) if !self.has_joined => {
+            Ok(Reply::Consumed(told)) if told.code == 0 => self.on_told(told, asked, now),
+            Ok(Reply::Consumed(told)) => self.on_refused(&told, now),
+            Err(Unanswered::Final(Reason::Unsupported(_))) if !self.has_joined => {
                 self.actions.push_back(Action::UseClassic);
                 self.is_over = true;
             }
-            Err(Unanswered::Unsupported(reason)) => self.fail(reason.into()),
-            Err(Unanswered::Closed) => self.fail(Reason::Closed.into()),
+            Err(Unanswered::Final(reason)) => self.fail(reason.into()),
             _ => self.beat_soon(now),
         }
     }

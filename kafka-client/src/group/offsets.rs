@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::coordinator::{Coordination, Coordinator, Failure};
-use super::member::Standing;
-use super::{Committed, GroupError, GroupOffset};
+use super::error::GroupError;
+use super::offset::{Committed, GroupOffset};
+use super::standing::Standing;
 use crate::calls::Identity;
 use crate::calls::offset_commit::{CommitOffsets, OffsetGiven};
 use crate::calls::offset_fetch::{FetchOffsets, OffsetStored};

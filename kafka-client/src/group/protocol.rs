@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::GroupError;
 use super::assignor::Counts;
+use super::error::GroupError;
 use super::subscription::Partitions;
 use crate::calls::consumer_group_heartbeat::{ConsumerGroupHeartbeat, MemberTold};
 use crate::calls::heartbeat::Heartbeat;
@@ -52,7 +52,7 @@ pub(super) enum Reply {
     Joined(Joined),
     Synced(Result<Bytes, i16>),
     Beaten(i16),
-    Told(MemberTold),
+    Consumed(MemberTold),
     Counted(Counts),
 }
 
@@ -70,9 +70,8 @@ pub(super) struct Answer {
 pub(super) enum Unanswered {
     /// Asking again may help.
     Passing,
-    /// The broker does not know the API.
-    Unsupported(Reason),
-    Closed,
+    /// It cannot.
+    Final(Reason),
 }
 
 /// The topics of a subscription as they are known now: id and number of partitions.

@@ -11,7 +11,7 @@ use crate::config::ClusterConfig;
 use crate::fake_broker::{
     FIND_COORDINATOR, FakeCluster, FakeSettings, Fault, OFFSET_COMMIT, OFFSET_FETCH, Trace, When,
 };
-use crate::{Client, Config};
+use crate::{Client, Config, Reason};
 
 const WITHIN: Duration = Duration::from_secs(10);
 

@@ -145,6 +145,63 @@ impl World {
     fn forget(&self, number: u64) {
         self.book(|book| book.holders.retain(|_, holder| *holder != number));
     }
+
+    /// Something happens to the members, their coordinator or the topic.
+    async fn event(self: &Arc<Self>, seats: &mut Vec<Seat>, next: &mut u64, dice: &mut Dice) {
+        let brokers = self.cluster.bootstrap().split(',').count() as u64;
+        let broker = i32::try_from(dice.between(1, brokers)).unwrap();
+        match dice.between(0, 9) {
+            0..=2 => {
+                seats.push(self.sit(*next, Dice::new(dice.any())));
+                *next += 1;
+            }
+            kind @ 3..=4 if !seats.is_empty() => {
+                let at = usize::try_from(dice.between(0, seats.len() as u64 - 1)).unwrap();
+                let seat = seats.swap_remove(at);
+                self.forget(seat.number);
+                if kind == 3 {
+                    // It is gone silently: nobody hears its events any more.
+                    seat.follower.abort();
+                } else {
+                    seat.member.leave(Duration::from_secs(5)).await;
+                    seat.client.close(Instant::now()).await;
+                }
+            }
+            5 => self.cluster.coordinate(GROUP, broker),
+            6 => self.cluster.kill(broker),
+            7 => self.cluster.restart(broker),
+            8 => self.cluster.add_partition(TOPIC, 1),
+            _ => {}
+        }
+    }
+
+    /// All is well with the cluster: everything is shared soon, and nothing is ahead.
+    async fn judge(&self, members: usize) {
+        let all: BTreeSet<i32> = (0..self.cluster.partitions(TOPIC)).collect();
+        let is_shared = |book: &Book| book.holders.keys().copied().collect::<BTreeSet<_>>() == all;
+        let settling = async {
+            loop {
+                let before = self.book(|book| (is_shared(book), book.holders.clone()));
+                sleep(Duration::from_secs(15)).await;
+                let after = self.book(|book| (is_shared(book), book.holders.clone()));
+                if before.0 && before == after {
+                    return;
+                }
+            }
+        };
+        if timeout(SETTLED, settling).await.is_err() {
+            let held = self.book(|book| format!("{:?} of {all:?}", book.holders));
+            self.fault(format!("never settled: {held}, {members} members"));
+        }
+        for partition in all {
+            let committed =
+                self.cluster.committed(GROUP, TOPIC, partition).map_or(0, |it| it.offset);
+            let settled = self.book(|book| book.settled.get(&partition).copied().unwrap_or(0));
+            if committed > settled {
+                self.fault(format!("{partition}: {committed} is committed, {settled} is settled"));
+            }
+        }
+    }
 }
 
 /// Reads on from where the group is, and commits what it has settled.
@@ -254,59 +311,12 @@ async fn live(seed: u64) -> (Vec<String>, [u64; 3]) {
     let mut next = 0;
     for _ in 0..dice.between(2, 14) {
         sleep(Duration::from_millis(dice.between(1, 15_000))).await;
-        let broker = i32::try_from(dice.between(1, brokers.unsigned_abs().into())).unwrap();
-        match dice.between(0, 9) {
-            0..=2 => {
-                seats.push(world.sit(next, Dice::new(dice.any())));
-                next += 1;
-            }
-            3 if !seats.is_empty() => {
-                let at = usize::try_from(dice.between(0, seats.len() as u64 - 1)).unwrap();
-                let seat = seats.swap_remove(at);
-                // It is gone without a word: nobody hears its events any more.
-                seat.follower.abort();
-                world.forget(seat.number);
-            }
-            4 if !seats.is_empty() => {
-                let at = usize::try_from(dice.between(0, seats.len() as u64 - 1)).unwrap();
-                let seat = seats.swap_remove(at);
-                world.forget(seat.number);
-                seat.member.leave(Duration::from_secs(5)).await;
-                seat.client.close(Instant::now()).await;
-            }
-            5 => world.cluster.coordinate(GROUP, broker),
-            6 => world.cluster.kill(broker),
-            7 => world.cluster.restart(broker),
-            8 => world.cluster.add_partition(TOPIC, 1),
-            _ => {}
-        }
+        world.event(&mut seats, &mut next, &mut dice).await;
     }
     world.cluster.disarm();
     (1..=brokers).for_each(|broker| world.cluster.restart(broker));
     seats.push(world.sit(next, Dice::new(dice.any())));
-    let all: BTreeSet<i32> = (0..world.cluster.partitions(TOPIC)).collect();
-    let is_shared = |book: &Book| book.holders.keys().copied().collect::<BTreeSet<_>>() == all;
-    let settling = async {
-        loop {
-            let before = world.book(|book| (is_shared(book), book.holders.clone()));
-            sleep(Duration::from_secs(15)).await;
-            let after = world.book(|book| (is_shared(book), book.holders.clone()));
-            if before.0 && before == after {
-                return;
-            }
-        }
-    };
-    if timeout(SETTLED, settling).await.is_err() {
-        let held = world.book(|book| format!("{:?} of {all:?}", book.holders));
-        world.fault(format!("never settled: {held}, {} members", seats.len()));
-    }
-    for partition in all {
-        let committed = world.cluster.committed(GROUP, TOPIC, partition).map_or(0, |it| it.offset);
-        let settled = world.book(|book| book.settled.get(&partition).copied().unwrap_or(0));
-        if committed > settled {
-            world.fault(format!("{partition}: {committed} is committed, {settled} is settled"));
-        }
-    }
+    world.judge(seats.len()).await;
     for seat in seats {
         seat.follower.abort();
         seat.client.close(Instant::now()).await;
