@@ -150,8 +150,10 @@ pub(crate) const FEED_DEAD_LETTERS_AHEAD: usize = 100;
 /// Connections of one of their listeners at a time: more than readers may be, so that those who are
 /// too many are told.
 pub(crate) const FEED_LISTENER_CONNECTIONS: u64 = 20_480;
-/// Memory of all readers together, bytes: what the hub keeps and what is being sent.
-pub(crate) const FEED_MEMORY_BYTES: usize = 512 * 1024 * 1024;
+/// Memory of all readers together, bytes: what the hub keeps and streams send.
+pub(crate) const FEED_MEMORY_BYTES: usize = 352 * 1024 * 1024;
+/// And pages and replies, until they are sent.
+pub(crate) const FEED_ANSWERS_BYTES: usize = 160 * 1024 * 1024;
 /// Bytes of a topic's tail: a reader that is further behind reads from Kafka.
 pub(crate) const FEED_TAIL_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of what readers behind the tails have read, kept for others who come after them.

@@ -18,8 +18,8 @@ use super::start::KnownTopic;
 use super::steps::Steps;
 use super::topic_log::{Segment, TopicLog, tag_of};
 use crate::limits::{
-    FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES, FEED_GRACE, FEED_IDLE, FEED_KNOWN,
-    FEED_QUIET, FEED_TAIL_WAIT,
+    FEED_ANSWERS_BYTES, FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES, FEED_GRACE, FEED_IDLE,
+    FEED_KNOWN, FEED_QUIET, FEED_TAIL_WAIT,
 };
 
 /// Reads a cluster at one isolation level, whoever the readers are.
@@ -122,8 +122,8 @@ impl<T: Clone> Shared<T> {
 impl Resources {
     pub(crate) fn new(memory: usize) -> Arc<Self> {
         Arc::new(Self {
-            memory: Memory::new(memory - memory / 3),
-            answers: Memory::new(memory / 3),
+            memory: Memory::new(memory),
+            answers: Memory::new(FEED_ANSWERS_BYTES),
             catch_ups: Semaphore::new(FEED_CATCH_UPS),
             cache: Mutex::default(),
             topics: Mutex::default(),
