@@ -107,7 +107,7 @@ async fn readers_get_what_their_gateway_and_the_rules_allow() -> anyhow::Result<
         }
     }
     told.dedup();
-    assert_eq!(told, ["the topic `TOPIC` is not of this feed"]);
+    assert_eq!(told, ["the topic `TOPIC` is not in this feed, or not for you"]);
     let none = ("kafka-upstream-auto-offset-reset", "none");
     let latest = ("kafka-upstream-auto-offset-reset", "latest");
     for (path, headers, status, code) in [

@@ -76,9 +76,13 @@ pub(crate) fn is_bypassed(path: &str) -> bool {
 }
 
 /// The reply where a token is missing.
-pub(crate) fn refusal(proof: &Proof) -> Response<Body> {
+pub(crate) fn refusal<B>(proof: &Proof, request: &Request<B>) -> Response<Body> {
     if let Proof::Gateway(_) = proof {
-        let message = "feeds are read through a gateway, which proves itself by a token";
+        let wrong = match request.headers().contains_key(GATEWAY_TOKEN) {
+            true => "matches no line of gateway_token_file",
+            false => "is missing",
+        };
+        let message = format!("the header {GATEWAY_TOKEN} {wrong}");
         let body = json!({ "message": message, "error": GATEWAY_UNAUTHENTICATED });
         return reply::json(StatusCode::UNAUTHORIZED, &body);
     }
@@ -93,3 +97,34 @@ pub(crate) fn refusal(proof: &Proof) -> Response<Body> {
 const GATEWAY_TOKEN: HeaderName = HeaderName::from_static("kafka-upstream-gateway-token");
 /// Routes of probes.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_is_told_what_is_wrong_with_its_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret\n").unwrap();
+        let proof = Proof::Gateway(load(file.path().to_owned()).unwrap());
+        let request = |token: Option<&str>| {
+            let token = token.map(|token| (GATEWAY_TOKEN, token));
+            let builder = Request::get("/v1/feeds/orders");
+            token.into_iter().fold(builder, |it, (name, value)| it.header(name, value)).body(())
+        };
+        assert_eq!(check(&proof, &request(Some("secret")).unwrap()), Some(Access::Authorized));
+        for (token, wrong) in
+            [(None, "is missing"), (Some("guess"), "matches no line of gateway_token_file")]
+        {
+            let request = request(token).unwrap();
+            assert_eq!(check(&proof, &request), None);
+            let refused = refusal(&proof, &request);
+            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+            let body = refused.into_body().collect().await.unwrap().to_bytes();
+            let told = format!("the header kafka-upstream-gateway-token {wrong}");
+            assert!(String::from_utf8_lossy(&body).contains(&told), "{body:?}");
+        }
+    }
+}

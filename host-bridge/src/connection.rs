@@ -108,7 +108,7 @@ impl Server {
         let service = service_fn(|mut request: Request<Incoming>| {
             // Decided before the future runs: HTTP/2 hands over many requests at a time.
             let access = self.authorize(caller, &request);
-            let refusal = || Box::new(auth::refusal(&self.proof));
+            let refusal = || Box::new(auth::refusal(&self.proof, &request));
             let access = access.map(|access| access.ok_or_else(refusal));
             let (router, caller) = (router.clone(), Arc::clone(caller));
             let extensions = request.extensions_mut();

@@ -195,8 +195,10 @@ fn pretty(record: &Record<'_>, feed: &Feed) -> serde_json::Result<String> {
 }
 
 fn timestamp(ms: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
-    time.format(&Rfc3339).ok()
+    let time = OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).ok()?;
+    let seconds = time.format(&Rfc3339).ok()?;
+    // Always three digits: columns stay below each other.
+    Some(format!("{}.{:03}Z", seconds.strip_suffix('Z')?, ms.rem_euclid(1000)))
 }
 
 /// Valid JSON over several lines; its numbers keep their digits.
@@ -284,8 +286,8 @@ async fn output_closed() {
 fn told(gap: &Gap) -> String {
     let Gap { topic, partition, from, to, reason } = gap;
     let shown = |offset: &Option<i64>| offset.map_or("?".to_owned(), |offset| offset.to_string());
-    let (from, to) = (shown(from), shown(to));
-    format!("{topic}-{partition}: records from {from} on are gone ({reason:?}); reading from {to}")
+    let (from, to, reason) = (shown(from), shown(to), reason.name());
+    format!("{topic}-{partition}: records from {from} on are gone ({reason}); reading from {to}")
 }
 
 fn note(text: &str) {
@@ -306,6 +308,7 @@ const INDENTS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consume::start::GapReason;
 
     #[test]
     fn json_is_indented_and_keeps_its_text() {
@@ -322,6 +325,22 @@ mod tests {
         }
         let deep = ["[".repeat(5000), "]".repeat(5000)].concat();
         assert!(indented(&deep).len() < 5000 * 2 * (1 + 2 * INDENTS + 1));
+    }
+
+    #[test]
+    fn times_have_milliseconds_and_gaps_the_names_of_pages() {
+        for (ms, text) in [
+            (1_795_987_280_180, "2026-11-29T21:21:20.180Z"),
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(timestamp(ms).as_deref(), Some(text));
+        }
+        assert_eq!(timestamp(i64::MAX), None);
+        let (topic, reason) = ("orders".to_owned(), GapReason::BeyondEnd);
+        let gap = Gap { topic, partition: 1, from: Some(7), to: None, reason };
+        let text = "orders-1: records from 7 on are gone (beyond_end); reading from ?";
+        assert_eq!(told(&gap), text);
     }
 
     #[test]

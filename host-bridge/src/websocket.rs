@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
@@ -151,6 +152,7 @@ impl Socket {
                 Err(error) => {
                     if let Some(code) = code_of(&error) {
                         self.close(code, "").await;
+                        self.drain().await;
                     }
                     return None;
                 }
@@ -176,6 +178,19 @@ impl Socket {
             }
         };
         let _peer_is_slow = timeout(CLOSING_TIMEOUT, closing).await;
+    }
+
+    /// Reads for a while what the peer goes on sending: with bytes unread the connection would be
+    /// reset, and the peer might not see why it was closed.
+    async fn drain(&mut self) {
+        let draining = async {
+            let stream = self.stream.get_mut();
+            let mut rest = vec![0; READ_BYTES];
+            if stream.shutdown().await.is_ok() {
+                while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+            }
+        };
+        let _peer_is_slow = timeout(CLOSING_TIMEOUT, draining).await;
     }
 }
 

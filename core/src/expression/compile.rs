@@ -140,6 +140,7 @@ impl Compiler<'_> {
                 Variable::Record(*Part::ALL.iter().find(|part| part.name() == name)?)
             }
         };
+        self.uses.variables = true;
         match variable {
             Variable::Source => self.uses.source = true,
             Variable::Message => self.uses.message = true,

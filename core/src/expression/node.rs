@@ -30,6 +30,8 @@ pub(super) struct Uses {
     pub(super) source: bool,
     pub(super) headers: bool,
     pub(super) client: bool,
+    /// Anything at all.
+    pub(super) variables: bool,
 }
 
 /// What is known of a request or of a record.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::compile::{Bounds, Names};
 use super::compiled::{Expression, ExpressionError};
 use super::evaluate::Variables;
-use super::record_input::RecordInput;
+use super::record_input::{RecordInput, RecordParts};
 use super::results;
 use super::value::Value;
 
@@ -47,6 +47,18 @@ impl RecordExpression {
         self.0.result_over(Variables::Record(input), results::truth)
     }
 
+    /// Whether it can be a filter, as far as that is known without a record: a constant is true or
+    /// false.
+    ///
+    /// # Errors
+    /// It is something else, or has no result.
+    pub fn check_filter(&self) -> Result<(), ExpressionError> {
+        match self.0.uses().variables {
+            true => Ok(()),
+            false => self.holds(&RecordInput::new(RecordParts::default())).map(drop),
+        }
+    }
+
     /// What readers get in place of the value.
     ///
     /// # Errors
@@ -74,7 +86,7 @@ impl RecordExpression {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expression::{Client, RecordParts};
+    use crate::expression::Client;
 
     fn input<'a>() -> RecordParts<'a> {
         RecordParts {
@@ -134,6 +146,19 @@ mod tests {
         let large = RecordParts { value: Some(&large), ..input() };
         let error = holds("value == 1", &large).unwrap_err();
         assert_eq!(error, "filter: costs more than 100000 steps");
+    }
+
+    #[test]
+    fn a_constant_filter_is_true_or_false() {
+        let check = |source: &str| {
+            let checked = RecordExpression::compile("filter", source).unwrap().check_filter();
+            checked.map_err(|error| error.reason)
+        };
+        for source in ["true", "1 == 2", "value", "offset > 1 || false", "has(client.id)"] {
+            assert_eq!(check(source), Ok(()), "{source}");
+        }
+        assert_eq!(check("1").as_deref(), Err("must be true or false, is int"));
+        assert!(check("1 > 'a'").is_err());
     }
 
     #[test]

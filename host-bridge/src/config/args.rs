@@ -73,7 +73,7 @@ pub(crate) enum Format {
     /// For people: its fields on a line, then the value, JSON indented.
     #[default]
     Pretty,
-    /// A line of JSON as readers of a feed get it, with metadata, headers, and the cursor behind the record.
+    /// A line of JSON as readers of a feed get it, with metadata, headers, and the cursor after the record.
     Json,
     /// The value alone, as it is, and a line break.
     Value,

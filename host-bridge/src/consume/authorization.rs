@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::feeds::{Feed, Feeds};
+use super::feeds::{Feed, Feeds, GROUPS_UNSUPPORTED};
 use super::globs;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
@@ -160,6 +160,14 @@ impl Authorization {
             let reason = "is missing: without it nobody's name is believed, and no rule applies";
             faults.push(field(&format!("feeds.{GATEWAY}"), reason));
         }
+        let per_reader = |(name, feed): (&String, &Feed)| {
+            let field_of = feed.selection.per_client()?;
+            let reason = "names `client`, and without `gateway` of [feeds] nobody says who reads";
+            Some(field(&format!("feeds.{name}.{field_of}"), reason))
+        };
+        if self.gateway.is_none() {
+            faults.extend(feeds.feeds.iter().filter_map(per_reader));
+        }
         for (number, rule) in (1..).zip(&self.rules) {
             let mut fault = |name: &str, reason: String| {
                 faults.push(field(&format!("authorization[{number}].{name}"), &reason));
@@ -207,18 +215,19 @@ impl Authorization {
         }
         let said = Said(headers);
         UNSUPPORTED.iter().try_for_each(|name| said.refuse(name))?;
-        let id = said.checked("client-id", |text| is_client_id(text).then_some(text))?;
-        let attrs = said.checked("attrs", |text| {
+        let id = said.checked("client-id", CLIENT_ID, |text| is_client_id(text).then_some(text))?;
+        let attrs = said.checked("attrs", "JSON", |text| {
             serde_json::from_str::<IgnoredAny>(text).is_ok().then_some(text)
         })?;
-        let expires = said.checked("expires", |text| text.parse::<i64>().ok())?;
+        let expires = said.checked("expires", EXPIRES, |text| text.parse::<i64>().ok())?;
         let left_ms = expires.map(|seconds| seconds.saturating_mul(1000).saturating_sub(now_ms));
         if left_ms.is_some_and(|left| left <= 0) {
             return Err(
                 Code::AuthExpired.because("what the gateway knows of the reader has expired")
             );
         }
-        let consumer = said.checked("consumer", |text| is_consumer(text).then_some(text))?;
+        let consumer =
+            said.checked("consumer", CONSUMER, |text| is_consumer(text).then_some(text))?;
         let rules = self.rules_for(consumer, name)?;
         // A feed that nobody may read is refused as one that is not there.
         let Some(feed) = feed else {
@@ -228,7 +237,7 @@ impl Authorization {
         if !self.rules.is_empty() {
             topics.held_to(rules.iter().flat_map(|rule| rule.topics.clone()).collect());
         }
-        if let Some(narrowed) = said.checked("topics", Some)? {
+        if let Some(narrowed) = said.checked("topics", "text", Some)? {
             let narrowed: Vec<_> = narrowed.split(',').map(str::trim).collect();
             let foreign = narrowed.iter().find(|topic| !topics.has(topic));
             foreign.map_or(Ok(()), |topic| Err(Refusal::foreign_topic(topic)))?;
@@ -237,9 +246,10 @@ impl Authorization {
         if topics.is_empty() {
             return Err(forbidden());
         }
-        let reset = said.checked("auto-offset-reset", |text| {
-            feed.reset_override.iter().copied().find(|reset| reset.name() == text)
-        })?;
+        let reset =
+            said.checked("auto-offset-reset", "one of auto_offset_reset_override", |text| {
+                feed.reset_override.iter().copied().find(|reset| reset.name() == text)
+            })?;
         let is_narrowed = topics != feed.topics || reset.is_some();
         let reset = reset.unwrap_or(feed.reset);
         let feed = is_narrowed.then(|| Feed { topics, reset, ..feed.clone() });
@@ -272,6 +282,7 @@ impl<'a> Said<'a> {
     fn checked<T>(
         &self,
         name: &str,
+        form: &str,
         check: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
         let name = format!("{PREFIX}{name}");
@@ -283,13 +294,16 @@ impl<'a> Said<'a> {
             };
         };
         let checked = value.to_str().ok().and_then(check);
-        checked.map(Some).ok_or_else(|| invalid(&name, "has a value that is not allowed"))
+        checked.map(Some).ok_or_else(|| invalid(&name, &format!("must be {form}")))
     }
 
     /// What would change whose records these are is not ignored.
     fn refuse(&self, name: &str) -> Result<(), Refusal> {
         let name = format!("{PREFIX}{name}");
-        let reason = "this version of the bridge cannot do that";
+        let reason = match name.ends_with("-group") {
+            true => GROUPS_UNSUPPORTED,
+            false => "is not supported",
+        };
         if self.0.contains_key(&name) { Err(invalid(&name, reason)) } else { Ok(()) }
     }
 }
@@ -344,6 +358,9 @@ const TOKEN_FILE: &str = "gateway_token_file";
 const NAMES: &str = "gateway_names";
 const READ: &str = "read";
 const CLIENT_ID_BYTES: usize = 128;
+const CLIENT_ID: &str = "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`";
+const EXPIRES: &str = "seconds since 1970";
+const CONSUMER: &str = "a name of 1 to 256 bytes";
 /// Bytes of a consumer's name.
 const CONSUMER_BYTES: usize = 256;
 

@@ -1,13 +1,14 @@
 //! Records that readers of a feed cannot get, written to its dead-letter topic before they are passed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_client::{Client, Outcome, ProducerConfig, Reason, Record};
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 use super::feed_metrics::FeedMetrics;
+use super::refusal::{Code, Refusal};
 use super::select::Placed;
 
 /// The dead-letter topic of a feed.
@@ -21,7 +22,13 @@ struct DeadLetterTopic {
     name: String,
     client: Client,
     metrics: Arc<FeedMetrics>,
+    /// Why the last record was not written.
+    fault: Mutex<Option<Reason>>,
 }
+
+/// A record that is being written, or was.
+#[derive(Clone)]
+pub(crate) struct Writing(watch::Receiver<Option<Result<(), Reason>>>);
 
 /// A record's place; offsets mean nothing in a topic of another id.
 type Place = (Option<u128>, String, i32, i64);
@@ -29,57 +36,84 @@ type Place = (Option<u128>, String, i32, i64);
 /// Records that were written or are being written, oldest first.
 #[derive(Default)]
 struct Written {
-    by_place: BTreeMap<Place, Arc<OnceCell<()>>>,
+    by_place: BTreeMap<Place, Writing>,
     order: VecDeque<Place>,
 }
 
 impl DeadLetters {
     pub(crate) fn new(feed: &str, topic: &str, client: Client, metrics: Arc<FeedMetrics>) -> Self {
         let (feed, name) = (feed.to_owned(), topic.to_owned());
-        let topic = Arc::new(DeadLetterTopic { feed, name, client, metrics });
+        let topic =
+            Arc::new(DeadLetterTopic { feed, name, client, metrics, fault: Mutex::default() });
         Self { topic, written: Mutex::default() }
     }
 
     /// Writes a record, as it is and with headers that say where it comes from, once for all readers
-    /// that come to it. It is there when this returns; another bridge may write another copy. Goes on
-    /// when its caller has gone.
-    ///
-    /// # Errors
-    /// It is not known to be there: it has to be written again.
-    pub(crate) async fn write(
+    /// that come to it, unless it was not written before; another bridge may write another copy. Goes
+    /// on when its caller has gone.
+    pub(crate) fn write(
         &self,
         placed: Placed<'_>,
         topic_id: Option<u128>,
         reason: &'static str,
-    ) -> Result<(), Reason> {
+    ) -> Writing {
         let (topic, partition) = (placed.topic.to_owned(), placed.partition);
-        let written = self.at((topic_id, topic.clone(), partition, placed.record.offset));
-        if written.initialized() {
-            return Ok(());
+        let place = (topic_id, topic.clone(), partition, placed.record.offset);
+        let mut written = lock(&self.written);
+        if let Some(known) = written.by_place.get(&place).filter(|known| !known.has_failed()) {
+            return known.clone();
         }
+        let (done, writing) = watch::channel(None);
         let (dead_letters, record) = (Arc::clone(&self.topic), placed.record.clone());
-        let writing = tokio::spawn(async move {
+        tokio::spawn(async move {
             let placed = Placed { topic: &topic, partition, record: &record };
-            written.get_or_try_init(|| dead_letters.produce(placed, reason)).await.copied()
+            let outcome = dead_letters.produce(placed, reason).await;
+            *lock(&dead_letters.fault) = outcome.clone().err();
+            done.send_replace(Some(outcome));
         });
-        writing.await.unwrap_or(Err(Reason::Closed))
-    }
-
-    fn at(&self, place: Place) -> Arc<OnceCell<()>> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = written.by_place.get(&place) {
-            return Arc::clone(known);
+        let writing = Writing(writing);
+        if written.by_place.insert(place.clone(), writing.clone()).is_none() {
+            written.order.push_back(place);
         }
-        if written.order.len() == REMEMBERED
+        if written.order.len() > REMEMBERED
             && let Some(oldest) = written.order.pop_front()
         {
             written.by_place.remove(&oldest);
         }
-        let cell = Arc::new(OnceCell::new());
-        written.by_place.insert(place.clone(), Arc::clone(&cell));
-        written.order.push_back(place);
-        cell
+        writing
     }
+
+    /// Why the last record was not written, if it was not.
+    pub(crate) fn fault(&self) -> Option<Refusal> {
+        lock(&self.topic.fault).as_ref().map(|reason| self.refusal(&reason.chain()))
+    }
+
+    /// Why readers do not get on.
+    pub(crate) fn refusal(&self, why: &str) -> Refusal {
+        let name = &self.topic.name;
+        Code::KafkaUnavailable.because(format!("the dead-letter topic `{name}`: {why}"))
+    }
+}
+
+impl Writing {
+    /// Whether the record is there now.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(*self.0.borrow(), Some(Ok(())))
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(*self.0.borrow(), Some(Err(_)))
+    }
+
+    /// Whether the record is there in the end: else it has to be written again.
+    pub(crate) async fn done(mut self) -> bool {
+        let outcome = self.0.wait_for(Option::is_some).await;
+        outcome.is_ok_and(|outcome| matches!(*outcome, Some(Ok(()))))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DeadLetterTopic {

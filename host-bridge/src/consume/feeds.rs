@@ -267,7 +267,7 @@ impl Fields<'_> {
 
     fn selection(&mut self, topics: &Topics) -> Selection {
         let selection = Selection {
-            filter: self.expression("filter"),
+            filter: self.filter(),
             allow_client_filter: self.choice("allow_client_filter", &FALSE),
             value_expression: self.expression("value_expression"),
             on_decode_error: self.choice("on_decode_error", &ON_DECODE_ERROR),
@@ -289,6 +289,14 @@ impl Fields<'_> {
             _ => {}
         }
         selection
+    }
+
+    fn filter(&mut self) -> Option<RecordExpression> {
+        let filter = self.expression("filter")?;
+        if let Err(error) = filter.check_filter() {
+            self.fault("filter", &error.reason);
+        }
+        Some(filter)
     }
 
     fn expression(&mut self, name: &'static str) -> Option<RecordExpression> {
@@ -346,7 +354,7 @@ impl Fields<'_> {
             match (found, &**name) {
                 (Some(entrypoint), _) => drop(entrypoints.insert(*entrypoint)),
                 (None, "websocket" | "webhook") => {
-                    let reason = format!("`{name}`: {UNSUPPORTED}, it has get, sse, pubsub");
+                    let reason = format!("`{name}` {UNSUPPORTED}; there are get, sse, pubsub");
                     self.fault("entrypoints", &reason);
                 }
                 (None, _) => {
@@ -422,7 +430,7 @@ impl Fields<'_> {
         let accepted: Vec<_> = accepted.iter().map(|(name, _)| *name).collect();
         let accepted = accepted.join(", ");
         let reason = match unsupported.iter().find(|(name, _)| *name == text) {
-            Some((_, why)) => format!("`{text}`: {why}; there is {accepted}"),
+            Some((_, why)) => format!("`{text}` {why}; there is {accepted}"),
             None => format!("must be one of {accepted}, not `{text}`"),
         };
         self.fault(name, &reason);
@@ -432,9 +440,10 @@ impl Fields<'_> {
     /// Whatever has not been read is not silently ignored.
     fn finish(self, fields: &[&str]) {
         for name in self.table.keys() {
-            let reason = match UNSUPPORTED_FIELDS.contains(&&**name) {
-                true => UNSUPPORTED.to_owned(),
-                false => format!("unknown field; there are {}", fields.join(", ")),
+            let reason = match &**name {
+                "group" | "commit" => GROUPS_UNSUPPORTED.to_owned(),
+                name if UNSUPPORTED_FIELDS.contains(&name) => UNSUPPORTED.to_owned(),
+                _ => format!("unknown field; there are {}", fields.join(", ")),
             };
             self.faults.push(field(&format!("{}.{name}", self.path), &reason));
         }
@@ -458,7 +467,8 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(is_legal)
 }
 
-const UNSUPPORTED: &str = "this version of the bridge cannot do that";
+const UNSUPPORTED: &str = "is not supported";
+pub(super) const GROUPS_UNSUPPORTED: &str = "consumer groups are not supported";
 const TOPICS_MAX: usize = 100;
 /// Bytes of the largest record that is delivered by default, and of the largest that a batch of
 /// Kafka may be decompressed to.

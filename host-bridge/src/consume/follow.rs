@@ -6,18 +6,21 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::select_all;
 use kafka_client::{ReadError, Reason};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
 use super::cursor::{Position, TopicPositions};
+use super::dead_letters::Writing;
 use super::gone::onward;
-use super::hub::{Answer, Wanted};
+use super::hub::{Answer, Wanted, is_unknown_topic};
 use super::positions::Positions;
-use super::reader::{FeedReader, is_unknown_topic, refused};
+use super::reader::{FeedReader, refused};
 use super::refusal::{Code, Refusal};
-use super::selection::Selected;
+use super::selection::{Selected, told};
 use super::start::{Gap, Given};
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
@@ -49,16 +52,21 @@ pub(crate) struct Follower {
     /// Where the tail has nothing brokers are asked, this once.
     doubts_tail: bool,
     look_again: Instant,
-    /// Topics of a pattern that brokers do not know.
+    /// Topics that brokers do not know.
     unknown_since: BTreeMap<String, Instant>,
     /// Why a partition could not be read last.
     trouble: Option<Refusal>,
     /// Whether brokers answered for none when time was over.
     is_unanswered: bool,
+    /// Whether a partition waited for the dead-letter topic then.
+    is_stopped: bool,
     turn: usize,
     met: Option<Met>,
     timer: Timer,
 }
+
+/// A place before a record that is being written to the dead-letter topic.
+type Stop = (usize, Writing);
 
 /// Records that are there for a partition.
 pub(crate) struct Portion {
@@ -91,6 +99,8 @@ struct Found {
     /// Portions that were in memory.
     hits: u64,
     is_being_read: bool,
+    /// Whether one waits to be tried again with the dead-letter topic.
+    is_stopped: bool,
     /// Partitions that wait at their tails, and whether any of these is answered for.
     at_end: usize,
     failing: usize,
@@ -98,6 +108,13 @@ struct Found {
 }
 
 impl Found {
+    /// A place waits at its tail, for which no broker answers.
+    fn failing(&mut self, topic: &str) -> Refusal {
+        self.at_end += 1;
+        self.failing += 1;
+        Code::KafkaUnavailable.because(format!("{topic}: brokers do not answer"))
+    }
+
     /// A place is looked at again then.
     fn wait_for(&mut self, retry_at: Option<Instant>) {
         self.retry_at = self.retry_at.into_iter().chain(retry_at).min();
@@ -132,6 +149,7 @@ impl Follower {
             unknown_since: BTreeMap::new(),
             trouble: None,
             is_unanswered: false,
+            is_stopped: false,
             turn: 0,
             met: None,
             timer: Timer::default(),
@@ -160,9 +178,15 @@ impl Follower {
         gaps
     }
 
-    /// Why there was nothing at all: no broker answers.
+    /// Why there was nothing at all: no broker answers, or the dead-letter topic takes nothing.
     pub(crate) fn trouble(&self) -> Option<Refusal> {
-        self.trouble.clone().filter(|_| self.is_unanswered)
+        let stopped = self.is_stopped.then(|| self.reader.no_dead_letter()).flatten();
+        stopped.or_else(|| self.trouble.clone().filter(|_| self.is_unanswered))
+    }
+
+    /// Why there is no more though other records were there, if that is known.
+    pub(crate) fn fault(&self) -> Option<Refusal> {
+        self.is_stopped.then(|| self.reader.dead_letter_fault()).flatten()
     }
 
     /// Records between the positions and the log ends, where these are known.
@@ -206,9 +230,9 @@ impl Follower {
         }
         self.at.mark_unchanged();
         let version = self.at.version();
-        let found = self.look();
-        let given = timeout_at(until + grace, self.without_dead_letters(found.portions));
-        let portions = given.await.unwrap_or_default();
+        let mut found = self.look();
+        let mut portions = std::mem::take(&mut found.portions);
+        let stops = self.without_dead_letters(&mut portions);
         if !portions.is_empty() || !self.gaps.is_empty() {
             return Ok(Some(portions));
         }
@@ -218,14 +242,15 @@ impl Follower {
         self.start_reading(&found.behind);
         self.start_asking(&found.without_offset);
         let now = Instant::now();
-        let is_reading = self.reading.is_some() || found.is_being_read;
+        let is_reading = self.reading.is_some() || found.is_being_read || !stops.is_empty();
         let until = if is_reading { until + grace } else { until };
         if now >= until {
             self.is_unanswered = found.at_end == found.failing;
+            self.is_stopped = found.is_stopped || !stops.is_empty();
             return Ok(Some(Vec::new()));
         }
         let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
-        self.wait(wake.unwrap_or(until), found.is_being_read).await?;
+        self.wait(wake.unwrap_or(until), found.is_being_read, stops).await?;
         Ok(None)
     }
 
@@ -239,7 +264,7 @@ impl Follower {
         self.start_reading(&found.behind);
         let until = Instant::now() + FEED_QUIET;
         while self.reading.is_some() && Instant::now() < until {
-            self.wait(until, false).await?;
+            self.wait(until, false, Vec::new()).await?;
         }
         Ok(())
     }
@@ -271,7 +296,7 @@ impl Follower {
                 let selected = self.reader.select(&topic, partition, stored);
                 if let Selected::Stop(reason) = selected {
                     let offset = stored.record.offset;
-                    let message = format!("{topic}-{partition}, offset {offset}: {reason}");
+                    let message = format!("{topic}-{partition}, offset {offset}: {}", told(reason));
                     (stopped, is_enough) = (Err(Code::DecodeError.because(message)), true);
                     return false;
                 }
@@ -292,23 +317,20 @@ impl Follower {
         stopped
     }
 
-    /// What may be given now: what is no reader's has to be in the dead-letter topic before.
-    async fn without_dead_letters(&mut self, mut portions: Vec<Portion>) -> Vec<Portion> {
-        for portion in &mut portions {
+    /// Leaves what may be given now: what is no reader's has to be in the dead-letter topic before. Says
+    /// where that is waited for.
+    fn without_dead_letters(&self, portions: &mut Vec<Portion>) -> Vec<Stop> {
+        let mut stops = Vec::new();
+        for portion in portions.iter_mut() {
             let Some(place) = self.at.places.get(portion.place) else { continue };
             let Some(followed) = self.at.topics.get(place.topic) else { continue };
-            let (name, segment) = (&followed.topic.log.name, &portion.segment);
-            let segment = (&**name, place.partition, &**segment);
-            let (end, failed) =
-                self.reader.write_dead_letters(segment, portion.at, self.wanted).await;
+            let of_topic = (&*followed.topic.log.name, place.partition, &*portion.segment);
+            let (end, writing) = self.reader.before_dead_letter(of_topic, portion.at, self.wanted);
             portion.end = end;
-            if let Some(refusal) = failed {
-                self.at.pause(portion.place);
-                self.trouble = Some(refusal);
-            }
+            stops.extend(writing.map(|writing| (portion.place, writing)));
         }
         portions.retain(|portion| portion.at < portion.end);
-        portions
+        stops
     }
 
     /// What there is at each position, beginning with another one each time.
@@ -343,11 +365,10 @@ impl Follower {
             }
             let retry_at = place.retry_at;
             let Some(next) = place.next() else {
-                match retry_at {
+                return match retry_at {
                     None => found.without_offset.push(index),
                     at => found.wait_for(at),
-                }
-                return;
+                };
             };
             let mut of_place = caught.iter().filter(|(of, _)| *of == index);
             let here = of_place.find(|(_, it)| (it.base..it.next).contains(&next));
@@ -361,7 +382,10 @@ impl Follower {
             };
             match look {
                 // What is to go to the dead-letter topic, which does not take it now.
-                Look::Here(_) if retry_at.is_some() => found.wait_for(retry_at),
+                Look::Here(_) if retry_at.is_some() => {
+                    found.is_stopped = true;
+                    found.wait_for(retry_at);
+                }
                 Look::Here(segment) => {
                     let at = segment.place_of(next);
                     if at < segment.records.len() {
@@ -374,12 +398,7 @@ impl Follower {
                 }
                 Look::End | Look::Failing if self.doubts_tail => found.behind.push(index),
                 Look::End => found.at_end += 1,
-                Look::Failing => {
-                    found.at_end += 1;
-                    found.failing += 1;
-                    let message = format!("{}: brokers do not answer", followed.topic.log.name);
-                    self.trouble = Some(Code::KafkaUnavailable.because(message));
-                }
+                Look::Failing => self.trouble = Some(found.failing(&followed.topic.log.name)),
                 Look::BeingRead if !self.doubts_tail => found.is_being_read = true,
                 Look::Behind | Look::BeingRead => match retry_at {
                     None => found.behind.push(index),
@@ -435,7 +454,12 @@ impl Follower {
     }
 
     /// Waits until something may have changed.
-    async fn wait(&mut self, until: Instant, is_being_read: bool) -> Result<(), Refusal> {
+    async fn wait(
+        &mut self,
+        until: Instant,
+        is_being_read: bool,
+        stops: Vec<Stop>,
+    ) -> Result<(), Refusal> {
         let Self { at, reading, asking, timer, .. } = self;
         tokio::select! {
             answers = finished(reading) => {
@@ -447,6 +471,12 @@ impl Follower {
                 self.asking = None;
                 self.created = asked.created?;
                 self.resolve(asked.resolved)
+            }
+            (place, is_written) = first(stops) => {
+                if !is_written {
+                    at.pause(place);
+                }
+                Ok(())
             }
             () = at.changed(is_being_read) => Ok(()),
             () = timer.wait(until) => Ok(()),
@@ -508,8 +538,14 @@ impl Follower {
                     self.at.pause(index);
                 }
                 Err(ReadError::Unavailable(reason)) => {
+                    let refusal = refused(name, &reason);
+                    let is_missing =
+                        is_unknown_topic(&reason) && self.reader.feed.check_topic_existence;
+                    if is_missing && self.deleted(name).is_some() {
+                        return Err(refusal);
+                    }
                     self.at.pause(index);
-                    self.trouble = Some(refused(name, &reason));
+                    self.trouble = Some(refusal);
                 }
                 Err(error) => self.go_on_after(index, name, wanted.next, &error)?,
             }
@@ -536,6 +572,17 @@ impl Follower {
         self.gaps.push(Gap { topic, partition, from, to, reason });
         Ok(())
     }
+}
+
+/// The first of these to be over, and whether the record is there.
+async fn first(stops: Vec<Stop>) -> (usize, bool) {
+    if stops.is_empty() {
+        return pending().await;
+    }
+    let stops = stops.into_iter();
+    select_all(stops.map(|(place, writing)| async move { (place, writing.done().await) }.boxed()))
+        .await
+        .0
 }
 
 async fn finished<T>(task: &mut Option<AbortOnDropHandle<T>>) -> T {

@@ -440,7 +440,7 @@ impl Hub {
                 let segment = Arc::new(Segment::new(from, fetched, memory));
                 log.lock().append(tail.partition, log_end, &segment) && is_news
             }
-            Err(ReadError::Unavailable(_)) => {
+            Err(ReadError::Unavailable(reason)) if !is_unknown_topic(&reason) => {
                 log.lock().tail_is_failing(tail.partition, tail.next);
                 false
             }
@@ -453,6 +453,15 @@ impl Hub {
         if is_news {
             log.ring();
         }
+    }
+}
+
+/// Also where brokers have been asked for less than the 5 s after which they are believed.
+pub(crate) fn is_unknown_topic(reason: &Reason) -> bool {
+    match reason {
+        Reason::UnknownTopic => true,
+        Reason::DeadlineExceeded { last: Some(last) } => matches!(**last, Reason::UnknownTopic),
+        _ => false,
     }
 }
 

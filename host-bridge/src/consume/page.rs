@@ -143,8 +143,13 @@ impl Reading<'_> {
             // Records that are filtered out are passed for as long as a page has time.
             let is_over = self.items.len() == before && Instant::now() >= deadline;
             if (is_nothing || is_over) && !is_told {
-                let has_nothing = self.items.is_empty() && self.gaps.is_empty();
-                return match self.follower.trouble().filter(|_| has_nothing) {
+                let why = match (self.items.is_empty(), self.gaps.is_empty()) {
+                    (true, true) => self.follower.trouble(),
+                    // A refusal would keep back what there is to tell.
+                    (true, false) => None,
+                    (false, _) => self.follower.fault(),
+                };
+                return match why {
                     Some(refusal) => Err(refusal),
                     None => Ok(()),
                 };

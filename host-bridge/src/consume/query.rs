@@ -117,7 +117,8 @@ impl<'a> Parameters<'a> {
             return Ok(None);
         };
         let compiled = RecordExpression::compile_of_reader("filter", source);
-        compiled.map(Some).map_err(|error| Code::FilterInvalid.because(error.to_string()))
+        let checked = compiled.and_then(|filter| filter.check_filter().map(|()| Some(filter)));
+        checked.map_err(|error| Code::FilterInvalid.because(error.to_string()))
     }
 
     fn topics(&self) -> Result<Option<Vec<String>>, Refusal> {
@@ -412,6 +413,9 @@ mod tests {
         ] {
             assert_eq!(parse(query), Err(message.to_owned()), "{query}");
         }
+        let constant = Query::parse("filter=1", None).unwrap_err();
+        let told = "filter: must be true or false, is int";
+        assert_eq!((constant.code, &*constant.message), (Code::FilterInvalid, told));
         let long = parse(&format!("limit={}", "\u{fc}".repeat(10_000))).unwrap_err();
         assert!(long.len() < 120, "{long}");
         // A plain cursor whose `#` ended the URL.

@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::cursor::{self, Cursor, Position, TopicPositions};
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, Writing};
 use super::feed_metrics::FeedMetrics;
 use super::feeds::Feed;
-use super::hub::Hub;
+use super::hub::{Hub, is_unknown_topic};
 use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
@@ -98,7 +98,8 @@ impl FeedReader {
         match filter {
             None => Ok(Arc::clone(self)),
             Some(_) if !self.takes_filters() => {
-                let message = "filter: the feed takes none of its readers (allow_client_filter)";
+                let message =
+                    "this feed takes no filter from readers: allow_client_filter is false";
                 Err(Code::FilterInvalid.because(message))
             }
             filter => Ok(Arc::new(Self { filter, steps: None, ..(**self).clone() })),
@@ -153,15 +154,14 @@ impl FeedReader {
         }
     }
 
-    /// Writes those of a segment's records to the dead-letter topic that no reader can get, until there
-    /// are as many for readers as are wanted. Returns the place that readers may come to: with why, if
-    /// they have to wait before it.
-    pub(crate) async fn write_dead_letters(
+    /// The place in a segment that readers may come to, looking at as many records for readers as are
+    /// wanted: with a record before which they have to wait, until it is in the dead-letter topic.
+    pub(crate) fn before_dead_letter(
         &self,
         (topic, partition, segment): (&str, i32, &Segment),
         at: usize,
         wanted: usize,
-    ) -> (usize, Option<Refusal>) {
+    ) -> (usize, Option<Writing>) {
         let end = segment.records.len();
         let Some(dead_letters) = &self.dead_letters else { return (end, None) };
         let mut left = wanted;
@@ -174,11 +174,23 @@ impl FeedReader {
             let selected = self.select_for_all(placed, stored);
             left -= usize::from(selected.is_given());
             let Selected::DeadLetter(reason) = selected else { continue };
-            if let Err(reason) = dead_letters.write(placed, segment.topic_id, reason).await {
-                return (index, Some(refused("the dead-letter topic", &reason)));
+            let writing = dead_letters.write(placed, segment.topic_id, reason);
+            if !writing.is_done() {
+                return (index, Some(writing));
             }
         }
         (end, None)
+    }
+
+    /// Why a record is not in the dead-letter topic, if that is known.
+    pub(crate) fn dead_letter_fault(&self) -> Option<Refusal> {
+        self.dead_letters.as_ref().and_then(|dead_letters| dead_letters.fault())
+    }
+
+    /// The same for who has waited in vain.
+    pub(crate) fn no_dead_letter(&self) -> Option<Refusal> {
+        let late = |it: &Arc<DeadLetters>| it.refusal("does not take a record in time");
+        self.dead_letter_fault().or_else(|| self.dead_letters.as_ref().map(late))
     }
 
     /// The positions of a start in every partition, and what the reader has to be told.
@@ -410,15 +422,6 @@ fn is_as_expected(starts: &Result<Starts, Refusal>) -> bool {
         Err(refusal) => {
             !matches!(refusal.code, Code::CursorUnknownPartition | Code::OffsetOutOfRange)
         }
-    }
-}
-
-/// Also where brokers have been asked for less than the 5 s after which they are believed.
-pub(crate) fn is_unknown_topic(reason: &Reason) -> bool {
-    match reason {
-        Reason::UnknownTopic => true,
-        Reason::DeadlineExceeded { last: Some(last) } => matches!(**last, Reason::UnknownTopic),
-        _ => false,
     }
 }
 

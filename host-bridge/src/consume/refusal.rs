@@ -61,7 +61,8 @@ impl Refusal {
 
     /// The same words whether the topic exists or not, and whoever else may read it.
     pub(crate) fn foreign_topic(topic: &str) -> Self {
-        Code::TopicNotAllowed.because(format!("the topic `{topic}` is not of this feed"))
+        Code::TopicNotAllowed
+            .because(format!("the topic `{topic}` is not in this feed, or not for you"))
     }
 }
 

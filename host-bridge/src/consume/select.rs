@@ -32,8 +32,11 @@ impl Placed<'_> {
         match selection.filter.as_ref().map(|filter| filter.holds(&input)) {
             None | Some(Ok(true)) => {}
             Some(Ok(false)) => return Selected::Nothing,
-            // It may keep tenants apart: what it cannot tell is nobody's.
-            Some(Err(error)) if selection.dlq_topic.is_some() => {
+            // It may keep tenants apart: what it cannot tell is nobody's. What it cannot tell of one
+            // reader may be another's.
+            Some(Err(error))
+                if selection.dlq_topic.is_some() && !is_per_reader(&selection.filter) =>
+            {
                 tracing::debug!(%error, "filter_failed");
                 return Selected::DeadLetter(FILTER_ERROR);
             }
@@ -54,7 +57,11 @@ impl Placed<'_> {
                     false => Deserializer::Noop,
                 },
             },
-            Err(_) => undecodable(feed, EXPRESSION_ERROR),
+            Err(_) => match undecodable(feed, EXPRESSION_ERROR) {
+                // Other readers may have a value.
+                Selected::DeadLetter(error) if expression.uses_client() => Selected::Skipped(error),
+                selected => selected,
+            },
         }
     }
 
@@ -103,6 +110,10 @@ fn input<'a>(
         headers,
         client,
     })
+}
+
+fn is_per_reader(expression: &Option<RecordExpression>) -> bool {
+    expression.as_ref().is_some_and(RecordExpression::uses_client)
 }
 
 fn undecodable(feed: &Feed, error: &'static str) -> Selected {

@@ -106,6 +106,16 @@ pub(super) const KEY_DECODE_ERROR: &str = "key_decode_error";
 /// The expression has no result for the record.
 pub(super) const FILTER_ERROR: &str = "filter_error";
 pub(super) const EXPRESSION_ERROR: &str = "expression_error";
+/// What is told of a record at which readers end.
+pub(super) fn told(error: &str) -> &str {
+    match error {
+        DECODE_ERROR => "the value is not JSON",
+        KEY_DECODE_ERROR => "the key is not JSON",
+        EXPRESSION_ERROR => "value_expression has no result",
+        other => other,
+    }
+}
+
 /// Those that are counted.
 pub(super) const ERRORS: [&str; 4] =
     [DECODE_ERROR, KEY_DECODE_ERROR, FILTER_ERROR, EXPRESSION_ERROR];
@@ -120,7 +130,15 @@ impl Selection {
 
     /// Whether readers get different things of one record.
     pub(crate) fn is_per_client(&self) -> bool {
-        let all = [&self.filter, &self.value_expression];
-        all.into_iter().flatten().any(RecordExpression::uses_client)
+        self.per_client().is_some()
+    }
+
+    /// The field by which they do.
+    pub(super) fn per_client(&self) -> Option<&'static str> {
+        let all = [("filter", &self.filter), ("value_expression", &self.value_expression)];
+        let names_client =
+            |expression: &RecordExpression| RecordExpression::uses_client(expression);
+        let (field, _) = all.into_iter().find(|(_, it)| it.as_ref().is_some_and(names_client))?;
+        Some(field)
     }
 }

@@ -160,7 +160,7 @@ async fn feed(
                 Err(refusal)
                     if refusal.code.is_overload() && reader.feed.sse.overload_as_stream =>
                 {
-                    event_stream(stream::overloaded())
+                    event_stream(stream::refused(refusal.code))
                 }
                 streamed => streamed,
             }
@@ -187,7 +187,7 @@ async fn websocket_of_pubsub(
     let upgrade = || {
         let Reading { reader, identity, expires_in } = readers.feed(path, &parts.headers)?;
         if !reader.feed.entrypoints.contains(&Entrypoint::Pubsub) {
-            return Err(not_read_so());
+            return Err(not_read_so(&reader.feed, &[Entrypoint::Pubsub]));
         }
         check_origin(&reader.feed, &parts.headers)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default(), None)?;
@@ -217,8 +217,11 @@ fn check_origin(feed: &Feed, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn not_read_so() -> Refusal {
-    Code::FeedNotFound.because("the feed is not read so: see its `entrypoints`")
+fn not_read_so(feed: &Feed, offered: &[Entrypoint]) -> Refusal {
+    let wanted: Vec<_> = offered.iter().map(|entrypoint| entrypoint.name()).collect();
+    let has: Vec<_> = feed.entrypoints.iter().map(|entrypoint| entrypoint.name()).collect();
+    let (wanted, has) = (wanted.join("` or `"), has.join(", "));
+    Code::FeedNotFound.because(format!("the feed has no entrypoint `{wanted}`; it has: {has}"))
 }
 
 fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form, Refusal> {
@@ -226,7 +229,7 @@ fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form
     let pages = Form::PAGES.into_iter().filter(|_| has(Entrypoint::Get));
     let offers: Vec<_> = pages.chain(has(Entrypoint::Sse).then_some(Form::Stream)).collect();
     if offers.is_empty() {
-        return Err(not_read_so());
+        return Err(not_read_so(feed, offered));
     }
     Form::negotiate(texts(headers, header::ACCEPT.as_str()), &offers)
 }

@@ -103,7 +103,7 @@ impl GapReason {
         Self::Unreadable,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::BeyondEnd => "beyond_end",
@@ -270,8 +270,7 @@ impl Scope<'_> {
                 Code::CursorIncomplete.because(format!("cursor: the topic {topic} is missing"))
             }),
             (Given::Nothing, ..) => self.reset(|| {
-                Code::PositionRequired
-                    .because("the feed has no start of its own: give cursor or from")
+                Code::PositionRequired.because("auto_offset_reset is none: give cursor or from")
             }),
         }
     }

@@ -305,8 +305,8 @@ impl Events {
 const LOOK_TURNS: usize = 16;
 
 /// The whole stream of who cannot be served now: browsers come again after it.
-pub(crate) fn overloaded() -> Body {
-    Body::from(sse::retry(random()) + &goaway("overloaded"))
+pub(crate) fn refused(code: Code) -> Body {
+    Body::from(sse::retry(random()) + &goaway(code.name()))
 }
 
 fn goaway(reason: &str) -> String {

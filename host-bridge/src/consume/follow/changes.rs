@@ -30,7 +30,7 @@ impl Follower {
         Ok(())
     }
 
-    /// A topic of a pattern that brokers do not know, once that is so for a time: then it is dropped.
+    /// A topic that brokers do not know, once that is so for a time.
     pub(super) fn deleted(&mut self, topic: &str) -> Option<String> {
         let now = Instant::now();
         let since = *self.unknown_since.entry(topic.to_owned()).or_insert(now);

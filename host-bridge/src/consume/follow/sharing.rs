@@ -43,7 +43,7 @@ impl Follower {
                 Ok(Some(sent))
             }
             Next::Nothing => {
-                self.wait(until.min(self.look_again), false).await?;
+                self.wait(until.min(self.look_again), false, Vec::new()).await?;
                 Ok(Some(Sent::default()))
             }
             Next::Unknown => Ok(None),

@@ -347,6 +347,19 @@ async fn a_topic_that_is_deleted_is_told_and_holds_back_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listed_topic_that_is_deleted_ends_who_reads_it() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    fixture.write(0, b"x").await;
+    let mut waiting = fixture.follower(Start::Latest).await;
+    assert_eq!(waiting.next_records(Duration::from_secs(1)).await, []);
+    fixture.cluster.delete_topic("orders");
+    let until = Instant::now() + MINUTE;
+    let ended = waiting.more(until, Duration::ZERO).await.err().unwrap();
+    assert_eq!(ended.code, Code::TopicNotFound);
+    assert!(until - Instant::now() > MINUTE / 2, "soon");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_topic_that_matches_a_reader_waits_for_one() {
     let fixture = Fixture::new(&[1], MEMORY);
     fixture.cluster.delete_topic("orders");

@@ -10,8 +10,8 @@ use super::messages::{
     CmdKafkaFetch, CmdKafkaListOffset, KafkaFetchResp, KafkaListOffsetResp, KafkaMessage,
 };
 use crate::consume::envelope;
-use crate::consume::hub::{Topic, Wanted};
-use crate::consume::reader::{FeedReader, is_unknown_topic};
+use crate::consume::hub::{Topic, Wanted, is_unknown_topic};
+use crate::consume::reader::FeedReader;
 use crate::consume::selection::Selected;
 use crate::consume::topic_log::{Look, Segment, Stored};
 use crate::limits::{FEED_KNOWN, FEED_PAGE_CHUNK_BYTES, FEED_PATIENCE, FEED_QUIET};
@@ -151,10 +151,7 @@ impl Reading<'_> {
     async fn take(&mut self, segment: &Segment) -> Result<bool, Why> {
         let at = segment.place_of(self.next);
         let of_topic = (&*self.topic.log.name, self.partition, segment);
-        let end = match self.reader.write_dead_letters(of_topic, at, usize::MAX).await {
-            (end, Some(refusal)) if end == at => return Err(refusal.message),
-            (end, _) => end,
-        };
+        let (end, dead_letter) = self.reader.before_dead_letter(of_topic, at, usize::MAX);
         for stored in segment.records.get(at..end).unwrap_or_default() {
             if let Some(message) = self.message(stored)? {
                 let bytes = MESSAGE_OVERHEAD + message.key.len() + message.value.len();
@@ -166,10 +163,14 @@ impl Reading<'_> {
             }
             self.next = stored.record.offset + 1;
         }
-        if end < segment.records.len() {
-            return Ok(false);
+        let Some(writing) = dead_letter else {
+            self.next = segment.next;
+            return Ok(true);
+        };
+        if !writing.done().await {
+            let refusal = self.reader.no_dead_letter();
+            return Err(refusal.map_or_else(String::new, |refusal| refusal.message));
         }
-        self.next = segment.next;
         Ok(true)
     }
 

@@ -249,6 +249,10 @@ async fn who_breaks_the_rules_of_websocket_is_told_which() {
     let mut client = bridge.client().await;
     client.send(vec![0; REQUEST_BYTES_MAX + 1]).await;
     assert_eq!(client.close_code().await, 1009);
+    // Much of it has not been sent when the bridge sees how long it is.
+    let mut client = bridge.client().await;
+    client.send(vec![0; 64 * REQUEST_BYTES_MAX]).await;
+    assert_eq!(client.close_code().await, 1009);
     // An unmasked frame, text that is not UTF-8, a reserved bit.
     let frames: [(&[u8], u16); 3] =
         [(b"\x82\x01x", 1002), (b"\x81\x81\0\0\0\0\xff", 1007), (b"\xc2\x81\0\0\0\0x", 1002)];

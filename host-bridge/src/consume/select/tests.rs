@@ -6,9 +6,12 @@ use super::*;
 use crate::consume::feeds::Feed;
 use crate::consume::fixture::{Fixture, WITHIN};
 use crate::consume::follow::Follower;
+use crate::consume::page::Page;
+use crate::consume::query::Query;
 use crate::consume::refusal::Code;
 use crate::consume::selection::Selection;
 use crate::consume::start::{Given, Start};
+use tokio_util::sync::CancellationToken;
 
 fn expression(source: &str) -> Option<RecordExpression> {
     Some(RecordExpression::compile("filter", source).unwrap())
@@ -79,6 +82,74 @@ async fn what_a_filter_cannot_tell_is_nobodys_and_goes_to_the_dead_letters() {
     let mut reader = follower(&fixture, selection).await;
     assert_eq!(all(&mut reader).await.unwrap(), [(0, Selected::Whole)]);
     assert_eq!(fixture.cluster.log("dead", 0).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_told_of_one_reader_is_no_dead_letter() {
+    let fixture = written(&[b"{\"tenant\":\"a\"}", b"{\"tenant\":\"b\"}"]).await;
+    let dead_letters = || Selection {
+        on_decode_error: OnDecodeError::Dlq,
+        dlq_topic: Some("dead".to_owned()),
+        ..Selection::default()
+    };
+    for selection in [
+        Selection { filter: expression("value.tenant == client.consumer"), ..dead_letters() },
+        Selection { value_expression: expression("client.consumer"), ..dead_letters() },
+    ] {
+        let mut nobody = follower(&fixture, selection).await;
+        assert_eq!(all(&mut nobody).await, Ok(Vec::new()));
+        assert_eq!(nobody.lag(), 0, "it goes on");
+    }
+    assert_eq!(fixture.cluster.log("dead", 0).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_dead_letter_topic_what_is_before_is_delivered_and_the_reason_is_told() {
+    let fixture = Fixture::new(&[1, 2], 1 << 30);
+    for value in [&b"1"[..], b"2", b"no json", b"4"] {
+        fixture.write(0, value).await;
+    }
+    let reader = fixture.reader(|feed| {
+        feed.encode_message_id = false;
+        feed.deserializer = Deserializer::Json;
+        feed.selection.on_decode_error = OnDecodeError::Dlq;
+        feed.selection.dlq_topic = Some("dead".to_owned());
+    });
+    let page = async |query: &str| {
+        let query = Query::parse(query, None).unwrap();
+        let read = Page::read(&reader, &query, &CancellationToken::new()).await;
+        read.map(|(page, _)| {
+            let offsets = page.items.iter().map(|item| item.stored().unwrap().record.offset);
+            (offsets.collect::<Vec<_>>(), page.cursor, page.error)
+        })
+    };
+    let mut cursor = String::new();
+    for timeout in [0, 1, 300, 1000, 30_000] {
+        let (offsets, next, error) =
+            page(&format!("from=earliest&timeout={timeout}")).await.unwrap();
+        assert_eq!(offsets, [0, 1], "{timeout}");
+        if let Some(refusal) = error {
+            assert_eq!(refusal.code, Code::KafkaUnavailable);
+        }
+        cursor = next.replace('#', "%23");
+    }
+    for timeout in [0, 300, 30_000] {
+        let refusal = page(&format!("cursor={cursor}&timeout={timeout}")).await.unwrap_err();
+        assert_eq!(refusal.code, Code::KafkaUnavailable, "{timeout}");
+        assert!(refusal.message.contains("the dead-letter topic `dead`: "), "{refusal}");
+    }
+    let waiting = "from=earliest&timeout=9000&min=3";
+    let (offsets, _, error) = page(waiting).await.unwrap();
+    assert_eq!((offsets, error.unwrap().code), (vec![0, 1], Code::KafkaUnavailable));
+    // Another partition is not held up.
+    fixture.write(1, b"5").await;
+    let (offsets, ..) = page(&format!("cursor={cursor}&timeout=300")).await.unwrap();
+    assert_eq!(offsets, [0]);
+    fixture.cluster.create_topic("dead", &[1]);
+    tokio::time::sleep(WITHIN).await;
+    let (offsets, _, error) = page(&format!("cursor={cursor}&min=2")).await.unwrap();
+    assert_eq!((offsets.len(), error), (2, None));
+    assert_eq!(fixture.cluster.log("dead", 0).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

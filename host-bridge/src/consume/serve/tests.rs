@@ -66,6 +66,31 @@ async fn one_reader_too_many_is_told_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_feed_that_is_not_read_so_says_how_it_is() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let (status, _, body) = ask(&readers(&fixture), "/v1/feeds/orders/pubsub").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(body.contains("the feed has no entrypoint `pubsub`; it has: get, sse"), "{body}");
+    let (status, _, body) = ask(&readers(&fixture), "/v1/feeds/orders?filter=true").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("allow_client_filter is false"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_for_browsers_says_why_it_ends_at_once() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    fixture.cluster.kill(1);
+    fixture.cluster.kill(2);
+    let (status, _, body) = ask(&readers, "/v1/feeds/browsers/events").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        body.ends_with("event: goaway\ndata: {\"reason\":\"kafka_unavailable\"}\n\n"),
+        "{body}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_all_memory_in_use_nobody_new_is_served() {
     let fixture = Fixture::new(&[1], MEMORY);
     let readers = readers(&fixture);
