@@ -367,6 +367,10 @@ pub(super) fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
     if let Selected::Value { bytes, .. } = record.selected {
         return bytes.as_deref();
     }
+    // The record's own may have what the expression leaves out.
+    if matches!(record.selected, Selected::Error(_)) && feed.selection.value_expression.is_some() {
+        return None;
+    }
     let value = record.value?;
     match value.split_at_checked(CONFLUENT_HEADER_BYTES) {
         Some(([0, ..], rest)) if feed.remove_confluent_header && !is_named() => Some(rest),

@@ -1,6 +1,7 @@
 //! Records as they are written in each media type.
 
 use kafka_client::IsolationLevel;
+use kafka_upstream_core::expression::RecordExpression;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -215,6 +216,21 @@ fn the_confluent_header_goes_only_where_there_is_one() {
     let named = Record { headers: &headers, ..record(None, Some(b"\0\0\0\0\x01abc")) };
     assert!(line_of(&named, &feed, BARE).contains(r"\u0001abc"));
     assert_eq!(Raw::new(&named, &feed, BARE).unwrap().body, b"\0\0\0\0\x01abc");
+}
+
+#[test]
+fn what_an_expression_may_leave_out_is_in_no_item_that_failed() {
+    let mut feed = json_feed();
+    let value = RecordExpression::compile("value_expression", "value.total");
+    feed.selection.value_expression = Some(value.unwrap());
+    for error in ["expression_error", "decode_error"] {
+        let selected = Selected::Error(error);
+        let record =
+            Record { selected: &selected, is_checked: true, ..record(None, Some(b"{\"card\":1}")) };
+        let line = line_of(&record, &feed, ALL);
+        assert!(line.contains(error) && !line.contains("card"), "{line}");
+        assert!(line.contains("\"content\":null") && !line.contains("tombstone"), "{line}");
+    }
 }
 
 #[test]
