@@ -41,7 +41,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let begin = Instant::now() + PAUSE;
     for (number, frame) in (1_u32..).zip(&frames) {
         let at = begin + Duration::from_secs_f64(f64::from(number - 1) / options.rate);
-        thread::sleep(at.saturating_duration_since(Instant::now()));
+        while let Some(left) = at.checked_duration_since(Instant::now()).filter(|it| !it.is_zero())
+        {
+            thread::park_timeout(left);
+        }
         starts.push((number, clock::now_us()));
         for stream in &mut streams {
             stream.write_all(frame)?;

@@ -22,10 +22,10 @@ use super::reader::{FeedReader, refused};
 use super::refusal::{Code, Refusal};
 use super::selection::{Selected, told};
 use super::start::{Gap, Given};
+use super::steps::Met;
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
 use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN, FEED_QUIET};
-use sharing::Met;
 
 mod changes;
 mod sharing;

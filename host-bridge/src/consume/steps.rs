@@ -30,6 +30,9 @@ pub(crate) struct Here {
     pub(crate) text: CursorText,
 }
 
+/// A place that a reader shares with others, and its own moves when it was there.
+pub(super) type Met = (Arc<Here>, u64);
+
 #[derive(Debug)]
 struct Stop {
     here: Arc<Here>,

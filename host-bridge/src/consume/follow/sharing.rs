@@ -9,9 +9,6 @@ use crate::consume::envelope::Shape;
 use crate::consume::refusal::Refusal;
 use crate::consume::steps::{Here, Next, Onward, Sent};
 
-/// A place that a reader shares with others, and its own moves when it was there.
-pub(super) type Met = (Arc<Here>, u64);
-
 impl Follower {
     /// What another reader who was here was sent then; the positions are behind it. Else, where
     /// another one has found that nothing is there, waits until there may be, or until a time, and
