@@ -26,7 +26,7 @@ use super::topic_log::{Segment, Stored};
 use super::topics::Topics;
 use crate::clock::now_ms;
 use crate::limits::{
-    FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE, FEED_QUIET, FEED_UNKNOWN,
+    FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE, FEED_UNKNOWN,
 };
 
 /// A feed, and what reads it.
@@ -283,7 +283,7 @@ impl FeedReader {
             if ours.all(|name| listed.contains(*name)) || Instant::now() >= patience {
                 return Ok(listed.iter().filter(is_asked).cloned().collect());
             }
-            sleep(FEED_QUIET).await;
+            sleep(FEED_UNKNOWN / 10).await;
             age = Duration::ZERO;
         }
     }

@@ -202,6 +202,48 @@ async fn readers_of_a_feed_write_one_dead_letter_and_wait_until_it_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_readers_own_filter_does_not_hide_where_readers_end() {
+    let fixture = written(&[b"{\"a\":1}", b"no json"]).await;
+    let reader = fixture.reader(|feed| {
+        feed.deserializer = Deserializer::Json;
+        feed.selection.allow_client_filter = true;
+        feed.selection.on_decode_error = OnDecodeError::Stop;
+    });
+    let own = reader.filtered(expression("false")).unwrap();
+    let open = Follower::open(own, &Given::From(Start::Earliest), None, WITHIN);
+    assert_eq!(all(&mut open.await.unwrap()).await, Err(Code::DecodeError));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_not_written_far_ahead_of_a_reader_who_takes_little() {
+    let fixture = written(&[b"{}", b"no", b"json", b"{}", b"at", b"all"]).await;
+    let selection = Selection {
+        on_decode_error: OnDecodeError::Dlq,
+        dlq_topic: Some("dead".to_owned()),
+        ..Selection::default()
+    };
+    let mut reader = follower(&fixture, selection).await;
+    reader.wanted = 1;
+    for (offset, dead) in [(0, 0), (3, 2)] {
+        let mut offsets = Vec::new();
+        while offsets.is_empty() {
+            let until = tokio::time::Instant::now() + Duration::from_secs(1);
+            let portions = reader.more(until, WITHIN).await.unwrap();
+            let taken = reader.take(portions, |taken| {
+                offsets.push(taken.segment.records[taken.index].record.offset);
+                true
+            });
+            taken.unwrap();
+        }
+        assert_eq!((offsets, fixture.cluster.log("dead", 0).len()), (vec![offset], dead));
+    }
+    assert_eq!(all(&mut reader).await, Ok(Vec::new()));
+    assert_eq!(fixture.cluster.log("dead", 0).len(), 4);
+    let metrics = &reader.reader.metrics;
+    assert_eq!((metrics.dead_letters.get(), metrics.filtered.get()), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_value_expression_gives_another_value() {
     let fixture = written(&[b"{\"card\":\"4111\",\"total\":3}", b"{\"total\":4}"]).await;
     let value_expression = expression("{'total': value.total, 'card': value.card.size()}");
