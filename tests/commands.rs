@@ -100,6 +100,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                     line if line.contains("--format value") => "{\"order\":1}\n",
                     line if line.contains(" tail ") => "key=customer-1\n{\n  \"order\": 1\n}\n",
                     line if line.contains("/cursor?") => "\"cursor\":",
+                    line if line.contains("octet-stream") => "kafka-next-cursor: ",
                     line if line.contains("/v1/feeds/") => "nextCursor",
                     line if line.starts_with("curl -i ") => "kafka-offset: 0",
                     line if line.starts_with("curl") => "kafka-upstream-bridge",
