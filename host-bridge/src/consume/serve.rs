@@ -205,13 +205,17 @@ async fn websocket_of_pubsub(
     upgrade().unwrap_or_else(|refusal| failure(&refusal, None))
 }
 
-/// Browsers let any site open a WebSocket, and send who the user is with it: only sites that are
-/// named may.
+/// Browsers let any site open a WebSocket, and send who the user is with it: only the site of this
+/// host may, and those that are named.
 fn check_origin(feed: &Feed, headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_named = |origin: &header::HeaderValue| {
-        feed.origins.iter().any(|named| named == "*" || named.as_bytes() == origin.as_bytes())
+    let host = texts(headers, header::HOST.as_str()).next();
+    let is_allowed = |origin: &header::HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let of_site = origin.split_once("://").map(|(_, authority)| authority);
+        of_site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host))
+            || feed.origins.iter().any(|named| named == "*" || named == origin)
     };
-    match headers.get_all(header::ORIGIN).iter().all(is_named) {
+    match headers.get_all(header::ORIGIN).iter().all(is_allowed) {
         true => Ok(()),
         false => Err(Code::Forbidden.because("the Origin is not among the feed's `origins`")),
     }

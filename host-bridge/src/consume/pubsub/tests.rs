@@ -298,9 +298,12 @@ async fn what_is_no_handshake_is_a_request_with_a_fault() {
 #[tokio::test]
 async fn a_site_that_is_not_named_opens_no_socket() {
     let bridge = Bridge::start().await;
-    for (origin, status) in
-        [("https://a.example", 101), ("https://evil.example", 403), ("null", 403)]
-    {
+    for (origin, status) in [
+        ("https://a.example", 101),
+        ("http://A", 101),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ] {
         let mut stream = UnixStream::connect(&bridge.path).await.unwrap();
         let request = format!(
             "GET /v1/feeds/orders/pubsub HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
