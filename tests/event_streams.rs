@@ -22,10 +22,10 @@ use harness::ports;
 use harness::process::{Process, wait_until};
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::{Plan, client};
+use kafka_upstream_tests::transactions;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use xtask::tools;
 
 /// A bridge whose feeds have cursors of plain text.
 struct Feeds {
@@ -216,15 +216,9 @@ async fn refusals(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 /// What is not for readers moves the position without an event.
-async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
+async fn not_for_readers(version: KafkaVersion) -> anyhow::Result<()> {
     let feeds = Feeds::start(Kafka::start(version, 1).await?).await?;
-    feeds.kafka.create_topic("bank", 1).await?;
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Transactions.java");
-    tools::javac()?;
-    let mut java = tools::kafka_java(version)?.command(&[])?;
-    java.args(tools::QUICK).arg(source).args([&feeds.kafka.bootstrap(), "bank"]);
-    let output = tokio::task::spawn_blocking(move || java.output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    transactions::write(&feeds.kafka).await?;
     let curl = Curl::open(feeds.port, "bank/events?from=earliest", None)?;
     let events = curl.first(3, &["message"]).await?;
     let values: Vec<_> = events.iter().map(|event| &*event.data).collect();
@@ -488,7 +482,7 @@ async fn clients_that_never_read_are_closed_and_slow_nobody() -> anyhow::Result<
 on_both_versions! {
     events_are_what_records_are: super::a_stream;
     what_cannot_be_streamed_is_refused: super::refusals;
-    what_is_not_for_readers_moves_the_position: super::transactions;
+    what_is_not_for_readers_moves_the_position: super::not_for_readers;
     a_client_that_is_killed_again_and_again_gets_each_record_once: super::killed_clients;
     what_a_filter_leaves_out_is_not_read_again: super::filtered;
 }

@@ -265,7 +265,15 @@ async fn shared_with(
     .await
     .with_context(|| theirs.log_tail())?;
     // What it has printed and not committed is read again.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let of_group = writer.group(&group);
+    wait_until("its commits", WITHIN, async || {
+        for partition in 0..PARTITIONS {
+            let at = committed(&of_group, partition).await?;
+            ensure!(at == Some(20), "partition {partition}: {at:?}");
+        }
+        Ok(())
+    })
+    .await?;
     let killed = Instant::now();
     theirs.kill9()?;
     let sent = produce(&writer, 2, 20).await?;

@@ -3,7 +3,6 @@
 
 #![expect(clippy::indexing_slicing, reason = "what was asked for is answered in its order")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -13,7 +12,7 @@ use kafka_client::{
 };
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
-use xtask::tools;
+use kafka_upstream_tests::transactions;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const TIME: i64 = 1_700_000_000_000;
@@ -100,15 +99,9 @@ async fn own_records(version: KafkaVersion) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
+async fn by_isolation_level(version: KafkaVersion) -> anyhow::Result<()> {
     let kafka = Kafka::start(version, 1).await?;
-    kafka.create_topic("bank", 1).await?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Transactions.java");
-    tools::javac()?;
-    let mut java = tools::kafka_java(version)?.command(&[])?;
-    java.args(tools::QUICK).arg(source).args([&kafka.bootstrap(), "bank"]);
-    let output = tokio::task::spawn_blocking(move || java.output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    transactions::write(&kafka).await?;
 
     let client = client(&kafka.bootstrap(), &[])?;
     let at = |level| client.consumer(&ConsumerConfig::default().isolation(level));
@@ -144,5 +137,5 @@ async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
 
 on_both_versions! {
     what_the_producer_wrote_is_read_back: super::own_records;
-    transactions_are_read_by_isolation_level: super::transactions;
+    transactions_are_read_by_isolation_level: super::by_isolation_level;
 }

@@ -17,6 +17,7 @@ use kafka_client::{Outcome, Record};
 use kafka_upstream_tests::feeds_envoy;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
+use kafka_upstream_tests::transactions;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use xtask::{paths, tools};
@@ -196,15 +197,9 @@ async fn session(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 /// Records of aborted transactions and control records are passed over, up to the last stable offset.
-async fn transactions(version: KafkaVersion) -> anyhow::Result<()> {
+async fn aborted(version: KafkaVersion) -> anyhow::Result<()> {
     let kafka = Kafka::start(version, 1).await?;
-    kafka.create_topic("bank", 1).await?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Transactions.java");
-    tools::javac()?;
-    let mut java = tools::kafka_java(version)?.command(&[])?;
-    java.args(tools::QUICK).arg(source).args([&kafka.bootstrap(), "bank"]);
-    let output = spawn_blocking(move || java.output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    transactions::write(&kafka).await?;
     let (_bridge, port) = bridge(&kafka).await?;
     let commands = [0, 8, 10, 11].map(|offset| fetch("bank", offset));
     let replies = Client::new().await?.ask(port, &commands).await?;
@@ -266,5 +261,5 @@ async fn the_stage_that_fails_is_named() -> anyhow::Result<()> {
 
 on_both_versions! {
     a_session_as_apisix_documents_it: super::session;
-    transactions_that_were_aborted_are_passed_over: super::transactions;
+    transactions_that_were_aborted_are_passed_over: super::aborted;
 }

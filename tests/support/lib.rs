@@ -15,6 +15,7 @@ pub mod oidc;
 pub mod produce;
 pub mod relay;
 pub mod secured_cluster;
+pub mod transactions;
 
 use std::collections::HashMap;
 use std::time::Duration;

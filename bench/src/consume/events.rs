@@ -45,17 +45,8 @@ impl Writer {
         let mut under_way = JoinSet::new();
         for _ in 0..count {
             ticks.tick().await;
-            let (number, value) = (self.next, value(self.next, VALUE_BYTES));
-            self.next += 1;
-            let record = Record {
-                partition: None,
-                key: None,
-                value: Some(&value),
-                headers: &[],
-                timestamp_ms: now_ms()?,
-            };
-            let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
-            let ticket = put.map_err(|reason| anyhow!("{reason}"))?;
+            let number = self.next;
+            let ticket = self.put(VALUE_BYTES).await?;
             under_way.spawn(async move {
                 written(ticket).await?;
                 Ok((number, clock::now_us()))
@@ -64,21 +55,25 @@ impl Writer {
         under_way.join_all().await.into_iter().collect()
     }
 
+    async fn put(&mut self, bytes: usize) -> anyhow::Result<Ticket> {
+        let value = value(self.next, bytes);
+        self.next += 1;
+        let record = Record {
+            partition: None,
+            key: None,
+            value: Some(&value),
+            headers: &[],
+            timestamp_ms: now_ms()?,
+        };
+        let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
+        put.map_err(|reason| anyhow!("{reason}"))
+    }
+
     /// As many as there are, as fast as they go.
     pub(super) async fn fill(&mut self, count: u32, bytes: usize) -> anyhow::Result<()> {
         let mut tickets = VecDeque::new();
         for _ in 0..count {
-            let value = value(self.next, bytes);
-            self.next += 1;
-            let record = Record {
-                partition: None,
-                key: None,
-                value: Some(&value),
-                headers: &[],
-                timestamp_ms: now_ms()?,
-            };
-            let put = self.producer.put(&self.topic, record, Instant::now() + PATIENCE).await;
-            tickets.push_back(put.map_err(|reason| anyhow!("{reason}"))?);
+            tickets.push_back(self.put(bytes).await?);
             if tickets.len() > UNDER_WAY
                 && let Some(oldest) = tickets.pop_front()
             {

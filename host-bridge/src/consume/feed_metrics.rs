@@ -107,7 +107,7 @@ impl FeedFamilies {
         registry.register("feed_filtered", help, self.filtered.clone());
         let help = "Records written to the dead-letter topic";
         registry.register("feed_dead_letters", help, self.dead_letters.clone());
-        let help = "Gaps told to readers";
+        let help = "Gaps reported to readers";
         registry.register("feed_gaps", help, self.gaps.clone());
         let help = "Records that cannot be decoded, or for which an expression has no result";
         registry.register("feed_errors", help, self.errors.clone());

@@ -35,7 +35,7 @@ pub(crate) struct ConsumerGroupHeartbeat {
 
 /// What the coordinator says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct MemberTold {
+pub(crate) struct HeartbeatAnswer {
     pub(crate) code: i16,
     /// In the words of the broker.
     pub(crate) message: String,
@@ -68,7 +68,7 @@ const ANSWER: Struct = Struct {
 };
 
 impl Call for ConsumerGroupHeartbeat {
-    type Answer = MemberTold;
+    type Answer = HeartbeatAnswer;
     const API: &'static Api = &CONSUMER_GROUP_HEARTBEAT;
 
     fn put(&self, version: i16, frame: &mut FrameWriter) -> Result<(), String> {
@@ -96,7 +96,7 @@ impl Call for ConsumerGroupHeartbeat {
             let topics = assignment.topic_partitions.into_iter();
             topics.map(|it| (it.topic_id.as_u128(), it.partitions)).collect()
         });
-        let told = MemberTold {
+        let told = HeartbeatAnswer {
             code: message.error_code,
             message: quotable(&message.error_message.unwrap_or_default()),
             member: message.member_id.map(|it| it.to_string()),

@@ -16,7 +16,7 @@ use super::protocol::{Action, Answer, Known, Pulse, Question, Reply, Unanswered}
 use super::subscription::Partitions;
 use crate::backoff::{Backoff, random};
 use crate::calls::Identity;
-use crate::calls::consumer_group_heartbeat::{ConsumerGroupHeartbeat, MemberTold};
+use crate::calls::consumer_group_heartbeat::{ConsumerGroupHeartbeat, HeartbeatAnswer};
 use crate::config::GroupConfig;
 use crate::error::{Reason, codes};
 
@@ -145,7 +145,7 @@ impl Modern {
             return;
         }
         match reply {
-            Ok(Reply::Consumed(told)) if told.code == 0 => self.on_told(told, asked, now),
+            Ok(Reply::Consumed(told)) if told.code == 0 => self.on_acknowledged(told, asked, now),
             Ok(Reply::Consumed(told)) => self.on_refused(&told, now),
             Err(Unanswered::Final(Reason::Unsupported(_))) if !self.has_joined => {
                 self.actions.push_back(Action::UseClassic);
@@ -156,7 +156,7 @@ impl Modern {
         }
     }
 
-    fn on_told(&mut self, told: MemberTold, asked: Instant, now: Instant) {
+    fn on_acknowledged(&mut self, told: HeartbeatAnswer, asked: Instant, now: Instant) {
         self.has_joined = true;
         self.identity.generation = told.epoch;
         if let Some(member) = told.member.filter(|member| !member.is_empty()) {
@@ -218,7 +218,7 @@ impl Modern {
         }
     }
 
-    fn on_refused(&mut self, told: &MemberTold, now: Instant) {
+    fn on_refused(&mut self, told: &HeartbeatAnswer, now: Instant) {
         match told.code {
             // A group of the classic protocol, where brokers do not convert it, is not found.
             UNSUPPORTED_VERSION | GROUP_ID_NOT_FOUND if !self.has_joined => {

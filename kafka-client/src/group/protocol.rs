@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::assignor::Counts;
 use super::error::GroupError;
 use super::subscription::Partitions;
-use crate::calls::consumer_group_heartbeat::{ConsumerGroupHeartbeat, MemberTold};
+use crate::calls::consumer_group_heartbeat::{ConsumerGroupHeartbeat, HeartbeatAnswer};
 use crate::calls::heartbeat::Heartbeat;
 use crate::calls::join_group::{JoinGroup, Joined};
 use crate::calls::sync_group::SyncGroup;
@@ -52,7 +52,7 @@ pub(super) enum Reply {
     Joined(Joined),
     Synced(Result<Bytes, i16>),
     Beaten(i16),
-    Consumed(MemberTold),
+    Consumed(HeartbeatAnswer),
     Counted(Counts),
 }
 
