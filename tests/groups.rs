@@ -316,9 +316,18 @@ async fn kcat_with_ranges(version: KafkaVersion) -> anyhow::Result<()> {
     shared_with(version, Other::Kcat, classic(), &[(STRATEGY, "range,roundrobin")]).await
 }
 
+async fn kcat_cooperative(version: KafkaVersion) -> anyhow::Result<()> {
+    shared_with(version, Other::Kcat, sticky(), &[(STRATEGY, "cooperative-sticky")]).await
+}
+
 /// Java's list of assignors, which is ours: both are eager, and ranges are preferred.
 async fn java_as_it_comes(version: KafkaVersion) -> anyhow::Result<()> {
     shared_with(version, Other::Java, classic(), &[]).await
+}
+
+async fn java_cooperative(version: KafkaVersion) -> anyhow::Result<()> {
+    let name = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+    shared_with(version, Other::Java, sticky(), &[(STRATEGY, name)]).await
 }
 
 /// KIP-848 where the broker speaks it: 3.9 does not unless it is told to, and both are classic then.
@@ -375,11 +384,14 @@ async fn led_by(
 }
 
 async fn kcat_leads(version: KafkaVersion) -> anyhow::Result<()> {
-    led_by(version, Other::Kcat, classic(), &[(STRATEGY, "range,roundrobin")]).await
+    led_by(version, Other::Kcat, classic(), &[(STRATEGY, "range,roundrobin")]).await?;
+    led_by(version, Other::Kcat, sticky(), &[(STRATEGY, "cooperative-sticky")]).await
 }
 
 async fn java_leads(version: KafkaVersion) -> anyhow::Result<()> {
-    led_by(version, Other::Java, classic(), &[]).await
+    led_by(version, Other::Java, classic(), &[]).await?;
+    let name = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+    led_by(version, Other::Java, sticky(), &[(STRATEGY, name)]).await
 }
 
 /// Two of our own, one of which is gone silently.
@@ -414,7 +426,9 @@ on_both_versions! {
     offsets_are_read_and_committed_without_a_membership: super::offsets;
     members_share_and_take_over: super::own_members;
     a_group_with_kcat_in_ranges: super::kcat_with_ranges;
+    a_group_with_kcat_by_cooperative_sticky: super::kcat_cooperative;
     a_group_with_javas_consumer_as_it_comes: super::java_as_it_comes;
+    a_group_with_javas_consumer_by_cooperative_sticky: super::java_cooperative;
     a_group_that_kcat_leads: super::kcat_leads;
     a_group_that_javas_consumer_leads: super::java_leads;
     a_group_with_javas_consumer_in_the_protocol_that_the_broker_speaks: super::negotiated;

@@ -264,6 +264,9 @@ impl Classic {
         self.identity.generation = joined.generation;
         self.identity.member = joined.member.as_str().into();
         self.assigned = None;
+        // What is said of heartbeats of the former generation is of no matter: one that a broker sees
+        // behind this answer is refused.
+        self.beat += 1;
         // The leader may take its time, and the broker wants to hear of its members meanwhile.
         self.pulse.beat_at(now + self.config.beat_every());
         if joined.leader != joined.member || joined.skips_assignment {

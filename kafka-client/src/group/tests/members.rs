@@ -249,6 +249,25 @@ async fn who_hears_of_no_rebalance_has_lost_its_partitions_when_that_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_a_rebalance_overtakes_takes_nothing_away() {
+    let [eager, sticky, _] = ways();
+    for (config, late_ms) in [(&eager, 120), (&sticky, 60), (&sticky, 120), (&sticky, 180)] {
+        let cluster = wide();
+        // The second lets the first wait when it joins again, with a heartbeat on its way.
+        let late = Fault::SlowStart(Duration::from_millis(late_ms));
+        cluster.arm(HEARTBEAT, When::PerMille(1000), late);
+        let often = config.clone().heartbeat_interval(Duration::from_millis(200));
+        let first = sit(&cluster, &["wide"], &often);
+        settled(&[&first], 6).await;
+        let second = sit(&cluster, &["wide"], config);
+        settled(&[&first, &second], 6).await;
+        sleep(Duration::from_secs(5)).await;
+        let heard = [first.heard(), second.heard()].concat();
+        assert!(!heard.iter().any(|word| word.starts_with("lost")), "{late_ms}: {heard:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn codes_are_answered_as_the_protocols_say() {
     let [eager, sticky, modern] = ways();
     let classic = [
