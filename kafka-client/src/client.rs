@@ -18,7 +18,7 @@ use crate::group::{Group, GroupConnections};
 use crate::limits::READER_CONNECTIONS;
 use crate::lock::Lock;
 use crate::metadata::{Metadata, TopicListing};
-use crate::probe::{self, Probe};
+use crate::probe::{self, Probe, TopicOperation};
 use crate::producer::{Producer, Producing};
 use crate::sasl::CredentialSource;
 use crate::stage::{ConnectionFailure, Stage};
@@ -201,13 +201,18 @@ impl Client {
         probe::all(&self.shared.cluster, &self.shared.metadata).await
     }
 
-    /// Whether what we are may write to a topic, as a broker says (KIP-430); nothing is written.
-    /// A broker before 2.3 does not say: then this is `Ok`.
+    /// Whether what we are may read a topic or write to it, as a broker says (KIP-430); neither is
+    /// done. A broker before 2.3 does not say: then this is `Ok`.
     ///
     /// # Errors
     /// The stage that failed and why, after at most `within`.
-    pub async fn may_write(&self, topic: &str, within: Duration) -> Result<(), (Stage, Cause)> {
-        let asked = timeout(within, probe::may_write(&self.shared.cluster, topic)).await;
+    pub async fn may(
+        &self,
+        operation: TopicOperation,
+        topic: &str,
+        within: Duration,
+    ) -> Result<(), (Stage, Cause)> {
+        let asked = timeout(within, probe::may(&self.shared.cluster, operation, topic)).await;
         asked.unwrap_or_else(|_| Err((Stage::Handshake, "no answer in time".into())))
     }
 

@@ -115,7 +115,7 @@ pub use group::{
     Committed, Group, GroupError, GroupEvent, GroupOffset, Member, MemberEvents, Revocation,
 };
 pub use metadata::TopicListing;
-pub use probe::Probe;
+pub use probe::{Probe, TopicOperation};
 pub use producer::{Outcome, Permit, Producer, Ticket, Topic, record_size};
 pub use record_batch::{BatchError, Headers, Record, StoredRecord};
 pub use sasl::{

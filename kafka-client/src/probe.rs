@@ -49,14 +49,44 @@ pub(crate) async fn all(cluster: &Arc<Cluster>, metadata: &Metadata) -> Vec<Prob
     probes
 }
 
-/// Asks a broker whether what we are may write to a topic (KIP-430).
-pub(crate) async fn may_write(cluster: &Arc<Cluster>, topic: &str) -> Result<(), (Stage, Cause)> {
+/// What is done to a topic, as ACLs name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicOperation {
+    /// Fetch its records.
+    Read,
+    /// Produce to it.
+    Write,
+}
+
+impl TopicOperation {
+    /// Its bit among the operations that a broker says are allowed.
+    fn bit(self) -> i32 {
+        match self {
+            Self::Read => 1 << 3,
+            Self::Write => 1 << 4,
+        }
+    }
+
+    fn acl(self) -> &'static str {
+        match self {
+            Self::Read => "READ",
+            Self::Write => "WRITE",
+        }
+    }
+}
+
+/// Asks a broker whether what we are may do that to a topic (KIP-430).
+pub(crate) async fn may(
+    cluster: &Arc<Cluster>,
+    operation: TopicOperation,
+    topic: &str,
+) -> Result<(), (Stage, Cause)> {
     let topics = TopicsAsked::Named(vec![topic.into()]);
     let question = AskMetadata { topics, asks_operations: true };
     let candidates = cluster.bootstrap().into_iter().map(|endpoint| (endpoint, None));
     let asked = anyone::ask(cluster, question, candidates, |_, answer| Ok::<_, Cause>(answer));
     let (answer, ..) = asked.await.map_err(|cause| (Stage::Handshake, cause))?;
-    judge(topic, &answer).map_err(|cause| (Stage::Authorization, cause))
+    judge(operation, topic, &answer).map_err(|cause| (Stage::Authorization, cause))
 }
 
 /// All of them at once; the results are in the order of the addresses.
@@ -94,22 +124,21 @@ async fn probe(cluster: Arc<Cluster>, broker: Option<i32>, endpoint: Endpoint) -
 
 /// Who is advertised may take as long to be told; a request of a producer may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// `WRITE` among the operations of an ACL.
-const MAY_WRITE: i32 = 1 << 4;
 /// So Kafka answers of a topic that we may not see, whether there is one or not.
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
-fn judge(topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
+fn judge(operation: TopicOperation, topic: &str, answer: &MetadataAnswer) -> Result<(), Cause> {
     let found = answer.topics.iter().find(|found| found.name == topic);
+    let acl = operation.acl();
     match found.map(|found| (found.code, found.operations)) {
         None => Err("the broker's answer lacks the topic".into()),
-        Some((0, Some(operations))) if operations & MAY_WRITE == 0 => {
-            Err("the topic is visible, but writing to it is not allowed; it needs an ACL for WRITE"
-                .into())
+        Some((0, Some(allowed))) if allowed & operation.bit() == 0 => {
+            Err(format!("the topic is visible, but needs an ACL for {acl}").into())
         }
         Some((0, _)) => Ok(()),
         Some((TOPIC_AUTHORIZATION_FAILED, _)) => {
-            Err("the topic does not exist, or is not visible; it needs an ACL for WRITE".into())
+            let cause = "the topic does not exist, or is not visible; it needs an ACL for";
+            Err(format!("{cause} {acl}").into())
         }
         Some((code, _)) => Err(Reason::of_code(code).to_string().into()),
     }
@@ -229,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_write_is_told_so() {
+    fn who_may_not_read_or_write_hears_which_acl_is_missing() {
         let answer = |code, operations| MetadataAnswer {
             topics: vec![TopicAnswer {
                 name: "t".into(),
@@ -241,14 +270,20 @@ mod tests {
             }],
             ..MetadataAnswer::default()
         };
-        assert_eq!(judge("t", &answer(0, Some(0b1_0000))), Ok(()));
-        assert_eq!(judge("t", &answer(0, None)), Ok(()), "an old broker does not say");
-        let denied = judge("t", &answer(0, Some(0b1_0000_0000))).unwrap_err();
-        assert!(denied.contains("an ACL for WRITE"), "{denied}");
-        let unseen = judge("t", &answer(29, None)).unwrap_err();
-        assert!(unseen.contains("or is not visible; it needs an ACL for WRITE"), "{unseen}");
-        let unknown = judge("t", &answer(3, None)).unwrap_err();
-        assert_eq!(&*unknown, "the topic does not exist");
-        assert!(judge("other", &answer(0, None)).is_err());
+        for (operation, bit, acl) in
+            [(TopicOperation::Read, 0b1000, "READ"), (TopicOperation::Write, 0b1_0000, "WRITE")]
+        {
+            let judge = |topic, answer| judge(operation, topic, &answer);
+            assert_eq!(judge("t", answer(0, Some(bit))), Ok(()));
+            assert_eq!(judge("t", answer(0, None)), Ok(()), "an old broker does not say");
+            let denied = judge("t", answer(0, Some(!bit))).unwrap_err();
+            assert!(denied.ends_with(&format!("needs an ACL for {acl}")), "{denied}");
+            let unseen = judge("t", answer(29, None)).unwrap_err();
+            let told = format!("or is not visible; it needs an ACL for {acl}");
+            assert!(unseen.ends_with(&told), "{unseen}");
+            let unknown = judge("t", answer(3, None)).unwrap_err();
+            assert_eq!(&*unknown, "the topic does not exist");
+            assert!(judge("other", answer(0, None)).is_err());
+        }
     }
 }

@@ -31,7 +31,7 @@ const DISK: u64 = 10;
 const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes", "soak"];
 
 /// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
-const SIDE_BY_SIDE: usize = 2;
+const SIDE_BY_SIDE: usize = 3;
 
 /// Variables that make tests longer, for `--full`.
 const FULL: [(&str, &str); 7] = [
