@@ -14,6 +14,7 @@ mod fixture;
 pub(crate) mod follow;
 mod globs;
 mod gone;
+pub(crate) mod groups;
 pub(crate) mod hub;
 mod json_text;
 mod matching;

@@ -143,6 +143,12 @@ pub(crate) const FEEDS_CONNECTIONS: usize = 20_000;
 pub(crate) const FEED_CONNECTIONS: usize = 10_000;
 /// And of one client, by the names that a gateway gives it.
 pub(crate) const CLIENT_CONNECTIONS: usize = 100;
+/// Groups without members whose coordinators are remembered; more only while as many are read.
+pub(crate) const FEED_GROUPS: usize = 10_000;
+/// Records of a page that may be lost by a bridge that ends before it has sent them (at most once).
+pub(crate) const FEED_AT_RISK: usize = 100;
+/// Bytes of a body with a cursor to commit.
+pub(crate) const FEED_COMMIT_BYTES: usize = 16 * 1024;
 /// How often an event stream tells how far it is behind.
 pub(crate) const FEED_LAG_TOLD: Duration = Duration::from_secs(1);
 /// Records of a partition that a stream has ready at a time where each is looked at for dead letters.

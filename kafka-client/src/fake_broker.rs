@@ -333,6 +333,14 @@ impl FakeCluster {
         offsets.get(&(topic.to_owned(), partition)).cloned()
     }
 
+    /// What a group has committed of a partition expires.
+    pub fn forget_committed(&self, group: &str, topic: &str, partition: i32) {
+        let mut state = self.state.lock();
+        if let Some(group) = state.groups.by_id.get_mut(group) {
+            group.offsets.remove(&(topic.to_owned(), partition));
+        }
+    }
+
     /// The log start of a partition, and the batches that it has now, in order.
     pub fn batches(&self, topic: &str, partition: i32) -> (i64, Vec<Bytes>) {
         let state = self.state.lock();

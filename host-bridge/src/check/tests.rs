@@ -135,7 +135,7 @@ async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
         "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
         "line 6: feeds.orders.cluster: there is no [clusters.mian]",
         "line 8: feeds.orders.entrypoints: `webhook` is not supported",
-        "line 9: feeds.orders.group: consumer groups are not supported",
+        "line 9: feeds.orders.group: must be a table",
         "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
         "line 11: feeds.a.b.topics: is missing",
         "HOST_BRIDGE_FEEDS__ORDERS__ISOLATION_LEVEL: feeds.orders.isolation_level: must be",

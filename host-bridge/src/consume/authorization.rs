@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::feeds::{Feed, Feeds, GROUPS_UNSUPPORTED};
+use super::feeds::{Feed, Feeds};
 use super::globs;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
@@ -58,6 +58,8 @@ pub(crate) struct Granted {
     pub(crate) feed: Option<Feed>,
     /// Who it is.
     pub(crate) identity: Identity,
+    /// The consumer group in which it reads.
+    pub(crate) group: Option<String>,
     /// For how long.
     pub(crate) expires_in: Option<Duration>,
 }
@@ -165,8 +167,14 @@ impl Authorization {
             let reason = "names `client`, and without `gateway` of [feeds] nobody says who reads";
             Some(field(&format!("feeds.{name}.{field_of}"), reason))
         };
+        let of_reader = |(name, _): (&String, &Feed)| {
+            let reason = "depends on who reads, which nobody says without `gateway` of [feeds]";
+            field(&format!("feeds.{name}.group"), reason)
+        };
         if self.gateway.is_none() {
             faults.extend(feeds.feeds.iter().filter_map(per_reader));
+            let grouped = feeds.feeds.iter().filter(|(_, feed)| feed.delivery.needs_gateway());
+            faults.extend(grouped.map(of_reader));
         }
         for (number, rule) in (1..).zip(&self.rules) {
             let mut fault = |name: &str, reason: String| {
@@ -210,7 +218,12 @@ impl Authorization {
                 Some(name) => Err(Code::GatewayUnauthenticated.because(format!(
                     "{name}: only a gateway says that, and the bridge knows none (gateway of [feeds])"
                 ))),
-                None => Ok(Granted { feed: None, identity: Identity::default(), expires_in: None }),
+                None => {
+                    let identity = Identity::default();
+                    let group = feed.map(|feed| feed.delivery.group_id(name, &identity, None));
+                    let group = group.transpose()?.flatten();
+                    Ok(Granted { feed: None, identity, group, expires_in: None })
+                }
             };
         }
         let said = Said(headers);
@@ -250,12 +263,15 @@ impl Authorization {
             said.checked("auto-offset-reset", "one of auto_offset_reset_override", |text| {
                 feed.reset_override.iter().copied().find(|reset| reset.name() == text)
             })?;
+        let group = said.checked("group", GROUP, |text| is_group(text).then_some(text))?;
+        let delivery = &feed.delivery;
         let is_narrowed = topics != feed.topics || reset.is_some();
         let reset = reset.unwrap_or(feed.reset);
         let feed = is_narrowed.then(|| Feed { topics, reset, ..feed.clone() });
         let [id, consumer, attrs] = [id, consumer, attrs].map(|said| said.map(str::to_owned));
         let identity = Identity { id, consumer, attrs };
-        Ok(Granted { feed, identity, expires_in: left_ms.map(millis) })
+        let group = delivery.group_id(name, &identity, group)?;
+        Ok(Granted { feed, identity, group, expires_in: left_ms.map(millis) })
     }
 
     fn rules_for(&self, consumer: Option<&str>, feed: &str) -> Result<Vec<&Rule>, Refusal> {
@@ -300,11 +316,8 @@ impl<'a> Said<'a> {
     /// What would change whose records these are is not ignored.
     fn refuse(&self, name: &str) -> Result<(), Refusal> {
         let name = format!("{PREFIX}{name}");
-        let reason = match name.ends_with("-group") {
-            true => GROUPS_UNSUPPORTED,
-            false => "is not supported",
-        };
-        if self.0.contains_key(&name) { Err(invalid(&name, reason)) } else { Ok(()) }
+        let is_given = self.0.contains_key(&name);
+        if is_given { Err(invalid(&name, "is not supported")) } else { Ok(()) }
     }
 }
 
@@ -341,6 +354,10 @@ fn is_consumer(text: &str) -> bool {
     (1..=CONSUMER_BYTES).contains(&text.len())
 }
 
+fn is_group(text: &str) -> bool {
+    (1..=GROUP_BYTES).contains(&text.len())
+}
+
 fn all() -> Vec<String> {
     vec!["*".to_owned()]
 }
@@ -352,7 +369,7 @@ fn all_operations() -> Vec<String> {
 /// With which the names of a gateway's headers begin.
 const PREFIX: &str = "kafka-upstream-";
 /// Headers that are specified and would change what a reader gets.
-const UNSUPPORTED: [&str; 3] = ["cluster", "group", "token"];
+const UNSUPPORTED: [&str; 2] = ["cluster", "token"];
 const GATEWAY: &str = "gateway";
 const TOKEN_FILE: &str = "gateway_token_file";
 const NAMES: &str = "gateway_names";
@@ -361,6 +378,9 @@ const CLIENT_ID_BYTES: usize = 128;
 const CLIENT_ID: &str = "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`";
 const EXPIRES: &str = "seconds since 1970";
 const CONSUMER: &str = "a name of 1 to 256 bytes";
+const GROUP: &str = "a name of 1 to 255 bytes";
+/// Bytes of a group's name.
+const GROUP_BYTES: usize = 255;
 /// Bytes of a consumer's name.
 const CONSUMER_BYTES: usize = 256;
 

@@ -52,8 +52,8 @@ pub(crate) struct Shape {
 /// The JSON envelope.
 #[derive(Debug)]
 pub(crate) struct Envelope<'a> {
-    /// The cursor after this record, which has nothing to be escaped.
-    id: &'a str,
+    /// The cursor after this record, which has nothing to be escaped; if the feed's readers have any.
+    id: Option<&'a str>,
     content: Content<'a>,
     rest: Rest<'a>,
 }
@@ -196,7 +196,7 @@ impl<'a> Envelope<'a> {
             tombstone: record.is_tombstone(),
             error,
         };
-        Self { id, content, rest }
+        Self { id: feed.delivery.has_cursors().then_some(id), content, rest }
     }
 
     /// The JSON.
@@ -204,9 +204,11 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// As [`Self::write_line`].
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
-        out.extend_from_slice(ENVELOPE_ID);
-        out.extend_from_slice(self.id.as_bytes());
-        out.extend_from_slice(b"\",\"content\":");
+        match self.id {
+            Some(id) => out.extend_from_slice(&[ENVELOPE_ID, id.as_bytes(), b"\","].concat()),
+            None => out.push(b'{'),
+        }
+        out.extend_from_slice(b"\"content\":");
         match &self.content {
             Content::Text(text) => json_text::write(out, text),
             content => serde_json::to_writer(&mut *out, content)?,
@@ -238,7 +240,9 @@ impl<'a> Envelope<'a> {
     /// As [`Self::write_line`].
     pub(crate) fn write_text(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         line(out, "item", "");
-        line(out, "id: ", self.id);
+        if let Some(id) = self.id {
+            line(out, "id: ", id);
+        }
         match &self.content {
             Content::Null => line(out, "content:", ""),
             Content::Text(text) => line(out, "content: ", &continued(text)),

@@ -27,6 +27,8 @@ pub(crate) struct FeedFamilies {
     catch_up_reads: Family<OfFeed, Counter>,
     filtered: Family<OfFeed, Counter>,
     dead_letters: Family<OfFeed, Counter>,
+    commits: Family<OfFeed, Counter>,
+    commit_failures: Family<OfFeed, Counter>,
     gaps: Family<OfReason, Counter>,
     errors: Family<OfReason, Counter>,
     feeds: Mutex<BTreeMap<String, Arc<FeedMetrics>>>,
@@ -42,6 +44,8 @@ pub(crate) struct FeedMetrics {
     pub(crate) catch_up_reads: Counter,
     pub(crate) filtered: Counter,
     pub(crate) dead_letters: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) commit_failures: Counter,
     gaps: Vec<(GapReason, Counter)>,
     errors: Vec<(&'static str, Counter)>,
     lags: Arc<Lags>,
@@ -107,6 +111,10 @@ impl FeedFamilies {
         registry.register("feed_filtered", help, self.filtered.clone());
         let help = "Records written to the dead-letter topic";
         registry.register("feed_dead_letters", help, self.dead_letters.clone());
+        let help = "Commits of groups' positions";
+        registry.register("feed_commits", help, self.commits.clone());
+        let help = "Commits that were refused, or that Kafka did not answer";
+        registry.register("feed_commit_failures", help, self.commit_failures.clone());
         let help = "Gaps reported to readers";
         registry.register("feed_gaps", help, self.gaps.clone());
         let help = "Records that cannot be decoded, or for which an expression has no result";
@@ -137,6 +145,8 @@ impl FeedFamilies {
             catch_up_reads: self.catch_up_reads.get_or_create_owned(&row),
             filtered: self.filtered.get_or_create_owned(&row),
             dead_letters: self.dead_letters.get_or_create_owned(&row),
+            commits: self.commits.get_or_create_owned(&row),
+            commit_failures: self.commit_failures.get_or_create_owned(&row),
             gaps: GapReason::ALL.map(gap).to_vec(),
             errors: ERRORS.map(|error| (error, of_reason(&self.errors, error))).to_vec(),
             lags: Arc::default(),

@@ -13,6 +13,12 @@ use super::cursor::is_topic;
 use super::selection::{Deserializer, OnDecodeError, Selection};
 use super::topics::{Topics, TopicsPattern};
 
+#[cfg(test)]
+pub(crate) use delivery::GroupMode;
+pub(crate) use delivery::{Commit, Delivery, Qos};
+
+mod delivery;
+
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Feeds {
@@ -53,9 +59,18 @@ pub(crate) struct Feed {
     pub(crate) origins: Vec<String>,
     pub(crate) sse: Sse,
     pub(crate) selection: Selection,
+    pub(crate) delivery: Delivery,
 }
 
 impl Feed {
+    /// Where a reader goes on whose position is gone.
+    pub(crate) fn reset_of_lost(&self) -> Reset {
+        match self.reset {
+            Reset::Latest if self.delivery.loses_nothing() => Reset::Earliest,
+            reset => reset,
+        }
+    }
+
     /// Whether a record may be delivered as an error because it cannot be decoded.
     fn has_error_items(&self) -> bool {
         self.selection.on_decode_error == OnDecodeError::ErrorItem
@@ -81,7 +96,7 @@ impl Feed {
         let table = toml::Table::from_iter([("topics".to_owned(), toml::Value::Array(names))]);
         let mut faults = Vec::new();
         let fields = Fields { path: "feeds.test", table, faults: &mut faults };
-        let feed = fields.feed(&["default"].into());
+        let feed = fields.feed(&["default"].into(), None);
         assert!(faults.is_empty(), "{faults:?}");
         feed
     }
@@ -170,6 +185,10 @@ impl Feeds {
         let connections_max = fields.number(CONNECTIONS, CONNECTIONS_RANGE, FEEDS_CONNECTIONS);
         let client_connections_max =
             fields.number("client_connections_max", CONNECTIONS_RANGE, CLIENT_CONNECTIONS);
+        let instance = fields.text("instance_id");
+        if instance.as_ref().is_some_and(|instance| !is_name(instance)) {
+            fields.fault("instance_id", NAME);
+        }
         let sections = fields.table;
         let mut listen = Vec::new();
         for text in &texts {
@@ -189,10 +208,9 @@ impl Feeds {
                 continue;
             };
             if !is_name(&name) {
-                faults
-                    .push(field(&path, "the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`"));
+                faults.push(field(&path, &format!("the name {NAME}")));
             }
-            let feed = Fields { path: &path, table, faults }.feed(clusters);
+            let feed = Fields { path: &path, table, faults }.feed(clusters, instance.as_deref());
             feeds.insert(name, feed);
         }
         Self { listen, connections_max, client_connections_max, feeds }
@@ -207,13 +225,13 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn feed(mut self, clusters: &BTreeSet<&str>) -> Feed {
+    fn feed(mut self, clusters: &BTreeSet<&str>, instance: Option<&str>) -> Feed {
         let cluster = self.text("cluster").unwrap_or_else(|| "default".to_owned());
         if !clusters.contains(&*cluster) {
             self.fault("cluster", &format!("there is no [clusters.{cluster}]"));
         }
         let entrypoints = self.entrypoints();
-        self.choice("qos", &QOS);
+        let delivery = self.delivery(&entrypoints, instance);
         let sse = self.sse();
         let topics = self.topics();
         let feed = Feed {
@@ -233,6 +251,7 @@ impl Fields<'_> {
             entrypoints,
             origins: self.list("origins").unwrap_or_default(),
             sse,
+            delivery,
         };
         if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
             let reason = "must be skip, dlq or stop: pubsub has no way to deliver an error";
@@ -243,14 +262,7 @@ impl Fields<'_> {
     }
 
     fn sse(&mut self) -> Sse {
-        let table = match self.table.remove("sse") {
-            None => toml::Table::new(),
-            Some(toml::Value::Table(table)) => table,
-            Some(_) => {
-                self.fault("sse", "must be a table");
-                toml::Table::new()
-            }
-        };
+        let table = self.section("sse").unwrap_or_default();
         let path = format!("{}.sse", self.path);
         let mut fields = Fields { path: &path, table, faults: &mut *self.faults };
         let heartbeat = fields.number("heartbeat_ms", HEARTBEAT_MS_RANGE, HEARTBEAT_MS);
@@ -263,6 +275,16 @@ impl Fields<'_> {
         };
         fields.finish(&SSE_FIELDS);
         sse
+    }
+
+    fn section(&mut self, name: &str) -> Option<toml::Table> {
+        match self.table.remove(name)? {
+            toml::Value::Table(table) => Some(table),
+            _ => {
+                self.fault(name, "must be a table");
+                None
+            }
+        }
     }
 
     fn selection(&mut self, topics: &Topics) -> Selection {
@@ -440,10 +462,9 @@ impl Fields<'_> {
     /// Whatever has not been read is not silently ignored.
     fn finish(self, fields: &[&str]) {
         for name in self.table.keys() {
-            let reason = match &**name {
-                "group" | "commit" => GROUPS_UNSUPPORTED.to_owned(),
-                name if UNSUPPORTED_FIELDS.contains(&name) => UNSUPPORTED.to_owned(),
-                _ => format!("unknown field; there are {}", fields.join(", ")),
+            let reason = match UNSUPPORTED_FIELDS.contains(&&**name) {
+                true => UNSUPPORTED.to_owned(),
+                false => format!("unknown field; there are {}", fields.join(", ")),
             };
             self.faults.push(field(&format!("{}.{name}", self.path), &reason));
         }
@@ -468,7 +489,8 @@ fn is_name(name: &str) -> bool {
 }
 
 const UNSUPPORTED: &str = "is not supported";
-pub(super) const GROUPS_UNSUPPORTED: &str = "consumer groups are not supported";
+/// Of feeds, and of bridges.
+const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";
 const TOPICS_MAX: usize = 100;
 /// Bytes of the largest record that is delivered by default, and of the largest that a batch of
 /// Kafka may be decompressed to.
@@ -495,17 +517,6 @@ const DESERIALIZERS: Choices<Deserializer> = Choices {
     accepted: &[("noop", Deserializer::Noop), ("json", Deserializer::Json)],
     unsupported: &[("schema-registry", UNSUPPORTED)],
 };
-/// Both names mean the same.
-const QOS: Choices<()> = Choices {
-    default: (),
-    accepted: &[("auto", ()), ("at-best", ())],
-    unsupported: &[
-        ("none", "gives no cursor, and GET needs one"),
-        ("balanced", UNSUPPORTED),
-        ("at-most-once", UNSUPPORTED),
-        ("at-least-once", UNSUPPORTED),
-    ],
-};
 const DATA: Choices<Data> = Choices {
     default: Data::Raw,
     accepted: &[("raw", Data::Raw), ("envelope", Data::Envelope)],
@@ -530,12 +541,15 @@ const PATTERN: &str = "topics_pattern";
 const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 25] = [
     "cluster",
     "topics",
     PATTERN,
     "entrypoints",
     "qos",
+    "group",
+    "commit",
+    "single_bridge",
     "auto_offset_reset",
     "auto_offset_reset_override",
     "encode_message_id",
@@ -557,10 +571,8 @@ const FIELDS: [&str; 22] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 10] = [
+const UNSUPPORTED_FIELDS: [&str; 8] = [
     "schema_registry",
-    "group",
-    "commit",
     "ack_timeout_ms",
     "client_acks",
     "max_unacked",

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
-use super::cursor::{Position, TopicPositions};
+use super::cursor::{Cursor, Position, TopicPositions};
 use super::dead_letters::Writing;
 use super::gone::onward;
 use super::hub::{Answer, Wanted, is_unknown_topic};
@@ -164,6 +164,11 @@ impl Follower {
     /// The cursor.
     pub(crate) fn id(&self) -> &str {
         self.at.text.as_str()
+    }
+
+    /// Where it is in every partition.
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.at.cursor()
     }
 
     /// How often it has moved.
@@ -566,7 +571,8 @@ impl Follower {
         error: &ReadError,
     ) -> Result<(), Refusal> {
         let partition = self.at.places.get(index).map_or(-1, |place| place.partition);
-        let (to, epoch, reason) = onward((topic, partition, from), error, self.reader.feed.reset)?;
+        let (to, epoch, reason) =
+            onward((topic, partition, from), error, self.reader.feed.reset_of_lost())?;
         self.at.move_to(index, to, epoch);
         let (topic, from, to) = (topic.to_owned(), Some(from), Some(to));
         self.gaps.push(Gap { topic, partition, from, to, reason });

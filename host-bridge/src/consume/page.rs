@@ -6,7 +6,9 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cursor::Cursor;
 use super::follow::{Follower, Taken};
+use super::groups::Turn;
 use super::memory::Held;
 use super::query::Query;
 use super::reader::FeedReader;
@@ -26,6 +28,8 @@ pub(crate) struct Page {
     pub(crate) bytes: usize,
     /// The cursor behind the last item.
     pub(crate) cursor: String,
+    /// The same for the group in which it is read.
+    pub(crate) end: Option<Cursor>,
     pub(crate) gaps: Vec<Gap>,
     /// Records between the cursor and the log ends, where these are known.
     pub(crate) lag: i64,
@@ -57,13 +61,14 @@ struct Reading<'a> {
 }
 
 impl Page {
-    /// Reads a page; a shutdown ends the wait for more.
+    /// Reads a page, in a group or in none; a shutdown ends the wait for more.
     ///
     /// # Errors
     /// Why there is no page; nothing was read.
     pub(crate) async fn read(
         reader: &Arc<FeedReader>,
         query: &Query,
+        mut turn: Option<&mut Turn>,
         shutdown: &CancellationToken,
     ) -> Result<(Self, Vec<Held>), Refusal> {
         let deadline = Instant::now() + query.timeout;
@@ -78,7 +83,11 @@ impl Page {
         if query.timeout.is_zero() {
             follower.doubt_tail();
         }
-        let (items, gaps, held) = (Vec::new(), Vec::new(), Vec::new());
+        let gaps = match &mut turn {
+            Some(turn) => turn.begin(&follower.cursor()).await?,
+            None => Vec::new(),
+        };
+        let (items, held) = (Vec::new(), Vec::new());
         let mut reading = Reading { query, follower, items, gaps, bytes: 0, held };
         let error = match shutdown.run_until_cancelled(reading.read(deadline)).await {
             Some(Err(refusal)) if reading.items.is_empty() => return Err(refusal),
@@ -88,7 +97,11 @@ impl Page {
         let Reading { mut follower, items, bytes, mut gaps, held, .. } = reading;
         gaps.extend(follower.take_gaps());
         let (cursor, lag) = (follower.id().to_owned(), follower.lag());
-        Ok((Self { items, bytes, cursor, gaps, lag, error }, held))
+        let end = turn.is_some().then(|| follower.cursor());
+        if let (Some(turn), Some(end)) = (turn, &end) {
+            turn.before(end).await?;
+        }
+        Ok((Self { items, bytes, cursor, end, gaps, lag, error }, held))
     }
 }
 

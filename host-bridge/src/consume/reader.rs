@@ -209,13 +209,12 @@ impl FeedReader {
             reset: self.feed.reset,
             check_topic_existence: self.feed.check_topic_existence,
         };
-        let names = self.names(start, topics, within).await?;
-        cursor::check_names(&names)?;
-        let starts = scope.starts(start, &self.known(&names, FEED_KNOWN, within).await?);
+        let known = async |age| self.partitions(start, topics, age, within).await;
+        let starts = scope.starts(start, &known(FEED_KNOWN).await?);
         // What is known may be older than the partition or the topic.
         let starts = match is_as_expected(&starts) {
             true => starts,
-            false => scope.starts(start, &self.known(&names, Duration::ZERO, within).await?),
+            false => scope.starts(start, &known(Duration::ZERO).await?),
         };
         let Starts { topics, mut gaps } = starts?;
         let (mut cursor, mut open) =
@@ -244,6 +243,22 @@ impl FeedReader {
         }
         cursor.check_width()?;
         Ok((cursor, gaps))
+    }
+
+    /// The partitions of the topics that a start is about, as brokers said within `age`.
+    ///
+    /// # Errors
+    /// Brokers do not say, or there are too many.
+    pub(crate) async fn partitions(
+        &self,
+        start: &Given,
+        topics: Option<&[String]>,
+        age: Duration,
+        within: Duration,
+    ) -> Result<BTreeMap<String, KnownTopic>, Refusal> {
+        let names = self.names(start, topics, within).await?;
+        cursor::check_names(&names)?;
+        self.known(&names, age, within).await
     }
 
     /// Where a reader whose position is gone may go on.

@@ -23,6 +23,8 @@ pub(crate) enum Code {
     CursorUnknownPartition,
     CursorIncomplete,
     PositionRequired,
+    /// The feed's readers have no cursors.
+    CursorNotSupported,
     InvalidParameter,
     FilterInvalid,
     /// A gateway's headers, and no proof that they are a gateway's.
@@ -35,6 +37,8 @@ pub(crate) enum Code {
     TopicNotAllowed,
     TopicNotFound,
     TopicDeleted,
+    /// Members have the group's position, or another request is moving it.
+    GroupInUse,
     NotAcceptable,
     /// The body names where the log begins and ends.
     OffsetOutOfRange,
@@ -94,6 +98,7 @@ impl Code {
             Self::CursorUnknownPartition => ("cursor_unknown_partition", StatusCode::BAD_REQUEST),
             Self::CursorIncomplete => ("cursor_incomplete", StatusCode::BAD_REQUEST),
             Self::PositionRequired => ("position_required", StatusCode::BAD_REQUEST),
+            Self::CursorNotSupported => ("cursor_not_supported", StatusCode::BAD_REQUEST),
             Self::InvalidParameter => ("invalid_parameter", StatusCode::BAD_REQUEST),
             Self::GatewayUnauthenticated => (GATEWAY_UNAUTHENTICATED, StatusCode::UNAUTHORIZED),
             Self::IdentityRequired => ("identity_required", StatusCode::UNAUTHORIZED),
@@ -103,6 +108,7 @@ impl Code {
             Self::TopicNotAllowed => ("topic_not_allowed", StatusCode::FORBIDDEN),
             Self::TopicNotFound => ("topic_not_found", StatusCode::NOT_FOUND),
             Self::TopicDeleted => ("topic_deleted", StatusCode::NOT_FOUND),
+            Self::GroupInUse => ("group_in_use", StatusCode::CONFLICT),
             Self::NotAcceptable => ("not_acceptable", StatusCode::NOT_ACCEPTABLE),
             Self::OffsetOutOfRange => ("offset_out_of_range", StatusCode::GONE),
             Self::FeedTooWide => ("feed_too_wide", StatusCode::UNPROCESSABLE_ENTITY),

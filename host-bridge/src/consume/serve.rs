@@ -6,26 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::authorization::{Authorization, Granted};
 use super::connections::Connections;
-use super::cursor::Position;
+use super::cursor::{Cursor, Position};
 use super::dead_letters::DeadLetters;
 use super::envelope::{Envelope, Raw, Record, Shape};
 use super::feed_metrics::FeedFamilies;
-use super::feeds::{Entrypoint, Feed, Feeds};
+use super::feeds::{Commit, Entrypoint, Feed, Feeds};
 use super::follow::Follower;
+use super::groups::Groups;
 use super::hub::{Hub, Resources};
 use super::page::Page;
 use super::pubsub;
@@ -39,7 +41,8 @@ use crate::admission::Unending;
 use crate::clock::now_ms;
 use crate::clusters::Clusters;
 use crate::limits::{
-    FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE, FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
+    BODY_TIMEOUT, FEED_COMMIT_BYTES, FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE,
+    FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
 };
 use crate::shutdown::finish;
 use crate::taking::SlowCloses;
@@ -50,6 +53,7 @@ pub(crate) struct Readers {
     feeds: BTreeMap<String, Arc<FeedReader>>,
     authorization: Authorization,
     connections: Connections,
+    groups: Groups,
 }
 
 impl Readers {
@@ -87,13 +91,14 @@ impl Readers {
             readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
-        Self { feeds: readers, authorization, connections }
+        Self { feeds: readers, authorization, connections, groups: Groups::default() }
     }
 
     #[cfg(test)]
     pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
         let (authorization, connections) = (Authorization::default(), Connections::new(8, 8));
-        Self { feeds: [(name.to_owned(), reader)].into(), authorization, connections }
+        let (feeds, groups) = ([(name.to_owned(), reader)].into(), Groups::default());
+        Self { feeds, authorization, connections, groups }
     }
 
     /// A feed as the request may read it, by whom and for how long.
@@ -105,11 +110,11 @@ impl Readers {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
         let reader = self.feeds.get(&name);
         let feed = reader.map(|reader| &*reader.feed);
-        let Granted { feed, identity, expires_in } =
+        let Granted { feed, identity, group, expires_in } =
             self.authorization.admit(headers, &name, feed, now_ms())?;
         let reader = reader.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))?;
         let reader = reader.held_to(feed, identity.clone());
-        Ok(Reading { reader, identity, expires_in })
+        Ok(Reading { reader, identity, group, expires_in })
     }
 }
 
@@ -117,7 +122,21 @@ impl Readers {
 struct Reading {
     reader: Arc<FeedReader>,
     identity: Identity,
+    /// The consumer group.
+    group: Option<String>,
     expires_in: Option<Duration>,
+}
+
+impl Reading {
+    /// What is asked of it.
+    fn query(&self, parts: &Parts) -> Result<Query, Refusal> {
+        let last_event_id = last_event_id(&parts.headers)?;
+        let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
+        match query.start {
+            Given::Cursor(_) if !self.reader.feed.delivery.has_cursors() => Err(no_cursors()),
+            _ => Ok(query),
+        }
+    }
 }
 
 /// Every route of readers.
@@ -126,17 +145,21 @@ pub(crate) fn router(readers: Arc<Readers>) -> Router {
     let feed = |offered: &'static [Entrypoint]| {
         let handler =
             move |state, path, shutdown, parts| feed(offered, state, path, shutdown, parts);
-        get(handler).head(async || wrong_method())
+        get(handler).head(async || wrong_method("GET"))
     };
     Router::new()
         .route("/v1/feeds/{feed}", feed(&[Entrypoint::Get, Entrypoint::Sse]))
         .route("/v1/feeds/{feed}/messages", feed(&[Entrypoint::Get]))
         .route("/v1/feeds/{feed}/events", feed(&[Entrypoint::Sse]))
-        .route("/v1/feeds/{feed}/pubsub", get(websocket_of_pubsub).head(async || wrong_method()))
-        .route("/v1/feeds/{feed}/cursor", get(cursor).head(async || wrong_method()))
+        .route(
+            "/v1/feeds/{feed}/pubsub",
+            get(websocket_of_pubsub).head(async || wrong_method("GET")),
+        )
+        .route("/v1/feeds/{feed}/cursor", get(cursor).head(async || wrong_method("GET")))
+        .route("/v1/feeds/{feed}/commits", post(commits).fallback(async || wrong_method("POST")))
         .route("/healthz", get(async || reply::json(StatusCode::OK, &json!({ "alive": true }))))
         .fallback(async || failure(&Code::FeedNotFound.because("there is no such route"), None))
-        .method_not_allowed_fallback(async || wrong_method())
+        .method_not_allowed_fallback(async || wrong_method("GET"))
         .with_state(readers)
 }
 
@@ -185,7 +208,7 @@ async fn websocket_of_pubsub(
     mut parts: Parts,
 ) -> Response<Body> {
     let upgrade = || {
-        let Reading { reader, identity, expires_in } = readers.feed(path, &parts.headers)?;
+        let Reading { reader, identity, expires_in, .. } = readers.feed(path, &parts.headers)?;
         if !reader.feed.entrypoints.contains(&Entrypoint::Pubsub) {
             return Err(not_read_so(&reader.feed, &[Entrypoint::Pubsub]));
         }
@@ -240,13 +263,13 @@ fn form(offered: &[Entrypoint], feed: &Feed, headers: &HeaderMap) -> Result<Form
 
 async fn events(
     readers: &Readers,
-    Reading { reader, identity, expires_in }: &Reading,
+    reading: &Reading,
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
+    let Reading { reader, identity, expires_in, .. } = reading;
     let connection = readers.connections.admit(reader, identity, Entrypoint::Sse)?;
-    let last_event_id = last_event_id(&parts.headers)?;
-    let query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
+    let query = reading.query(parts)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
     let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
     // Browsers do not come back after a refusal.
@@ -272,20 +295,24 @@ fn event_stream(body: Body) -> Result<Response<Body>, Refusal> {
 
 async fn page(
     readers: &Readers,
-    Reading { reader, identity, expires_in }: &Reading,
+    reading: &Reading,
     media: Media,
     parts: &Parts,
     shutdown: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let last_event_id = last_event_id(&parts.headers)?;
-    let mut query = Query::parse(parts.uri.query().unwrap_or_default(), last_event_id)?;
+    let Reading { reader, identity, group, expires_in } = reading;
+    let mut query = reading.query(parts)?;
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
     }
     query.timeout = expires_in.map_or(query.timeout, |left| query.timeout.min(left));
     let connection = readers.connections.admit(reader, identity, Entrypoint::Get)?;
     let reader = &reader.filtered(query.filter.take())?;
-    let (page, of_items) = Page::read(reader, &query, shutdown).await?;
+    let mut turn = match group {
+        Some(id) => Some(readers.groups.turn(reader, id, &mut query, shutdown).await?),
+        None => None,
+    };
+    let (page, of_items) = Page::read(reader, &query, turn.as_mut(), shutdown).await?;
     let body = body(media, reader, &query, &page);
     let (status, own_headers, body) =
         body.map_err(|error| Code::Internal.because(error.to_string()))?;
@@ -297,8 +324,10 @@ async fn page(
         .status(status)
         .header(header::CONTENT_TYPE, media.name())
         .header(header::CACHE_CONTROL, "no-store")
-        .header("kafka-next-cursor", &page.cursor)
         .header("kafka-lag", page.lag);
+    if reader.feed.delivery.has_cursors() {
+        response = response.header("kafka-next-cursor", &page.cursor);
+    }
     if media != Media::Json && !page.gaps.is_empty() {
         response = response.header("kafka-gaps", json!(page.gaps).to_string());
     }
@@ -308,10 +337,15 @@ async fn page(
     // In pieces: a page may be larger than the replies that a connection may leave unread. Its records
     // go now, its share of the limits when it is sent.
     let held = (connection, reader.hub.resources.answers.hold(body.len()));
-    drop((page, of_items));
-    let pieces = unfold((body, held), |(mut rest, held)| async {
+    let turn = turn.zip(page.end);
+    drop((page.items, of_items));
+    let pieces = unfold((body, held, turn), |(mut rest, held, mut turn)| async {
         let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
-        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, held)))
+        if let Some((turn, end)) = turn.take_if(|_| piece.is_empty()) {
+            // Who has the end of the reply asks for what is behind it.
+            turn.after(&end).await;
+        }
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, held, turn)))
     });
     let body = Body::from_stream(pieces);
     response.body(body).map_err(|error| Code::Internal.because(error.to_string()))
@@ -339,7 +373,7 @@ fn body(
     page: &Page,
 ) -> serde_json::Result<Rendered> {
     let feed = &reader.feed;
-    let next_cursor = &page.cursor;
+    let next_cursor = feed.delivery.has_cursors().then_some(&page.cursor);
     let stored: Vec<_> =
         page.items.iter().filter_map(|item| Some((item, &item.stored()?.record))).collect();
     let headers: Vec<Vec<_>> =
@@ -368,9 +402,9 @@ fn body(
         Media::Text => {
             out.extend_from_slice(b"items\n\n");
             records.try_for_each(|it| envelope(it, feed, shape).write_text(&mut out))?;
-            let limit = query.limit;
-            let pagination = format!("pagination\nnextCursor: {next_cursor}\nlimit: {limit}\n");
-            out.extend_from_slice(pagination.as_bytes());
+            let next = next_cursor.map(|next| format!("nextCursor: {next}\n"));
+            let (next, limit) = (next.unwrap_or_default(), query.limit);
+            out.extend_from_slice(format!("pagination\n{next}limit: {limit}\n").as_bytes());
         }
         Media::OctetStream => {
             let Some((_, record)) = records.next() else {
@@ -428,6 +462,45 @@ async fn cursor(
     found.await.unwrap_or_else(|refusal: Refusal| failure(&refusal, None))
 }
 
+/// A client acknowledges what is before a cursor.
+async fn commits(
+    State(readers): State<Arc<Readers>>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    let committed = async {
+        let Reading { reader, group, .. } = readers.feed(path, &headers)?;
+        let delivery = &reader.feed.delivery;
+        let Some(group) = group.filter(|_| delivery.commit != Commit::Off) else {
+            return Err(Code::FeedNotFound.because("nothing is committed of this feed"));
+        };
+        if !delivery.has_cursors() {
+            return Err(no_cursors());
+        }
+        let body = timeout(BODY_TIMEOUT, to_bytes(body, FEED_COMMIT_BYTES)).await;
+        let body = body.ok().and_then(Result::ok);
+        let given = body.and_then(|body| serde_json::from_slice::<Acknowledged>(&body).ok());
+        let form = "the body must be {\"cursor\":\"…\"}";
+        let given = given.ok_or_else(|| Code::InvalidParameter.because(form))?;
+        let cursor = Cursor::parse(&given.cursor)?;
+        readers.groups.acknowledge(&reader, &group, cursor).await?;
+        let response = Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty());
+        response.map_err(|error| Code::Internal.because(error.to_string()))
+    };
+    committed.await.unwrap_or_else(|refusal: Refusal| failure(&refusal, None))
+}
+
+/// The body of what a client sends.
+#[derive(serde::Deserialize)]
+struct Acknowledged {
+    cursor: String,
+}
+
+fn no_cursors() -> Refusal {
+    Code::CursorNotSupported.because("this feed has no cursors: its `qos` keeps none")
+}
+
 fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
     let mut body = refusal.body();
     if let (Some(cursors), Some(body)) = (cursors, body.as_object_mut()) {
@@ -441,10 +514,10 @@ fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
     response
 }
 
-fn wrong_method() -> Response<Body> {
-    let message = "a feed is read with GET";
+fn wrong_method(right: &'static str) -> Response<Body> {
+    let message = format!("the method is {right} here");
     let mut response = failure(&Code::MethodNotAllowed.because(message), None);
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(right));
     response
 }
 

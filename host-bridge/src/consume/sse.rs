@@ -44,12 +44,12 @@ pub(crate) fn render(
         let event: &[u8] = if feed.sse.data == Data::Raw { b"error-item" } else { b"message" };
         let shape = if is_faulty { Shape { metadata: true, ..shape } } else { shape };
         out.extend_from_slice(&[b"event: ", event, b"\ndata: "].concat());
-        let id_at = out.len() + ENVELOPE_ID.len();
+        let id_at = feed.delivery.has_cursors().then_some(out.len() + ENVELOPE_ID.len());
         Envelope::new("", record, feed, shape).write(&mut out)?;
         out.extend_from_slice(b"\n");
         comments(&mut out, record, feed);
         out.push(b'\n');
-        return Ok(Rendered { text: out, id_at: Some(id_at) });
+        return Ok(Rendered { text: out, id_at });
     }
     let value = bare_value(record, feed);
     let text = value.as_deref().map(|value| std::str::from_utf8(value).ok());

@@ -90,10 +90,12 @@ pub(crate) enum GapReason {
     TooLarge,
     /// A batch is damaged.
     Unreadable,
+    /// The group's position is gone, and it goes on where the group began.
+    Uncommitted,
 }
 
 impl GapReason {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Expired,
         Self::BeyondEnd,
         Self::Truncated,
@@ -101,6 +103,7 @@ impl GapReason {
         Self::Deleted,
         Self::TooLarge,
         Self::Unreadable,
+        Self::Uncommitted,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -112,6 +115,7 @@ impl GapReason {
             Self::Deleted => "deleted",
             Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
+            Self::Uncommitted => "uncommitted",
         }
     }
 }

@@ -74,7 +74,7 @@ impl EventStream {
         // What is told at the start comes before the position behind it.
         let mut text = sse::retry(random());
         text.push_str(&sending.gaps());
-        text.push_str(&sse::position(sending.follower.id()));
+        text.push_str(&sending.id().map(sse::position).unwrap_or_default());
         sending.send(text);
         let ending = Box::pin(shutdown.cancelled_owned());
         let (lag, lag_at) = (connection.metrics.lag(), Instant::now());
@@ -172,7 +172,7 @@ impl Sending {
             self.events(portions).await?;
         } else if Instant::now() >= self.heartbeat_at {
             let has_moved = self.follower.moves() != self.told_moves;
-            self.send(sse::heartbeat(has_moved.then(|| self.follower.id())));
+            self.send(sse::heartbeat(self.id().filter(|_| has_moved)));
         }
         Ok(())
     }
@@ -213,10 +213,15 @@ impl Sending {
         let gaps = self.follower.take_gaps();
         let mut text = String::new();
         for (index, gap) in gaps.iter().enumerate() {
-            let id = (index + 1 == gaps.len()).then(|| self.follower.id());
+            let id = self.id().filter(|_| index + 1 == gaps.len());
             text.push_str(&sse::notice(Notice::Gap, &json!(gap), id));
         }
         text
+    }
+
+    /// The cursor, if the feed's readers have any.
+    fn id(&self) -> Option<&str> {
+        self.follower.reader.feed.delivery.has_cursors().then(|| self.follower.id())
     }
 
     async fn fail(&mut self, refusal: &Refusal) {
@@ -280,9 +285,11 @@ impl Events {
             false => stored.rendered(view, render)?,
         };
         let (before, behind) = text.split_at(id_at.unwrap_or(0));
-        self.text.extend_from_slice(b"id: ");
-        self.text.extend_from_slice(taken.id.as_bytes());
-        self.text.push(b'\n');
+        if reader.feed.delivery.has_cursors() {
+            self.text.extend_from_slice(b"id: ");
+            self.text.extend_from_slice(taken.id.as_bytes());
+            self.text.push(b'\n');
+        }
         self.text.extend_from_slice(before);
         if id_at.is_some() {
             self.text.extend_from_slice(taken.id.as_bytes());

@@ -59,7 +59,7 @@ fn admit(
 }
 
 const NOBODY: Identity = Identity { id: None, consumer: None, attrs: None };
-const ALL: Granted = Granted { feed: None, identity: NOBODY, expires_in: None };
+const ALL: Granted = Granted { feed: None, identity: NOBODY, group: None, expires_in: None };
 
 /// `orders`, held to these topics.
 fn held_to(topics: &[&str], change: impl FnOnce(&mut Feed)) -> Granted {
@@ -153,7 +153,7 @@ fn a_gateway_narrows_a_feed_and_chooses_among_its_resets() {
         (
             &[("group", "x")],
             Code::InvalidParameter,
-            "kafka-upstream-group: consumer groups are not",
+            "kafka-upstream-group: the feed's group is not for a gateway to name",
         ),
     ] {
         let (refused, told) = admit(&gateway, "orders", lines).unwrap_err();

@@ -51,6 +51,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             overload_as_stream: false,
         },
         selection: Selection::default(),
+        delivery: Delivery { qos: Qos::AtBest, commit: Commit::Auto, group: GroupMode::None },
     };
     assert_eq!(feeds.feeds["orders"], orders);
     let other = Feed {
@@ -82,6 +83,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             on_decode_error: OnDecodeError::Dlq,
             dlq_topic: Some("dead".to_owned()),
         },
+        delivery: Delivery { qos: Qos::AtBest, commit: Commit::Auto, group: GroupMode::None },
     };
     assert_eq!(feeds.feeds["a.b"], other);
 }
@@ -95,6 +97,95 @@ fn a_pattern_stands_for_the_topics_of_the_cluster() {
     assert_eq!(faults, [""; 0]);
     let pattern = TopicsPattern::new("orders.*").unwrap();
     assert_eq!(feeds.feeds["all"].topics, Topics::Pattern(pattern));
+}
+
+const GROUP: &str = "group = { mode = 'manual', id = 'g' }\n";
+
+fn grouped(text: &str) -> (Feeds, Vec<String>) {
+    let start = "[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\ntopics = ['t']\n";
+    let polled = if text.contains("entrypoints") { "" } else { "entrypoints = ['get']\n" };
+    read(&format!("{start}{polled}{text}"))
+}
+
+#[test]
+fn a_feed_in_a_group_commits_as_its_qos_says() {
+    for (text, qos, commit) in [
+        ("", Qos::AtBest, Commit::Auto),
+        ("qos = 'auto'", Qos::AtBest, Commit::Auto),
+        ("qos = 'at-best'\ncommit = 'client'", Qos::AtBest, Commit::Client),
+        ("qos = 'balanced'", Qos::Balanced, Commit::Auto),
+        ("qos = 'at-least-once'", Qos::AtLeastOnce, Commit::Client),
+        ("qos = 'at-least-once'\ncommit = 'off'", Qos::AtLeastOnce, Commit::Off),
+        ("qos = 'at-most-once'\nsingle_bridge = true", Qos::AtMostOnce, Commit::Auto),
+    ] {
+        let (feeds, faults) = grouped(&format!("{GROUP}{text}"));
+        assert_eq!(faults, [""; 0], "{text}");
+        let Delivery { qos: read, commit: committed, .. } = feeds.feeds["orders"].delivery;
+        assert_eq!((read, committed), (qos, commit), "{text}");
+    }
+    let streamed = "entrypoints = ['sse']\nqos = 'none'";
+    assert!(!grouped(streamed).0.feeds["orders"].delivery.has_cursors());
+}
+
+#[test]
+fn what_a_group_and_its_qos_cannot_be_is_named() {
+    let manual = "mode = \"manual\" only";
+    for (text, fault) in [
+        ("qos = 'none'", "qos: `none` gives no cursor, and GET needs one".to_owned()),
+        (
+            &format!("{GROUP}entrypoints = ['sse']\nqos = 'none'"),
+            "qos: `none` goes on from nowhere: it has no group".to_owned(),
+        ),
+        ("qos = 'balanced'", "qos: `balanced` needs a `group`, which has the position".to_owned()),
+        (
+            "qos = 'at-most-once'\nsingle_bridge = true",
+            "qos: `at-most-once` needs a `group` where pages are read".to_owned(),
+        ),
+        ("commit = 'client'", "commit: has a meaning with a `group` only".to_owned()),
+        (
+            &format!("{GROUP}qos = 'at-least-once'\ncommit = 'auto'"),
+            "commit: `auto` does not go with qos `at-least-once`".to_owned(),
+        ),
+        (
+            &format!("{GROUP}qos = 'balanced'\ncommit = 'client'"),
+            "commit: `client` does not go with qos `balanced`".to_owned(),
+        ),
+        ("group = 'g'", "group: must be a table".to_owned()),
+        (
+            "group = { mode = 'share' }",
+            "group.mode: `share` is not supported; there is none, client, authenticated, manual, \
+             random"
+                .to_owned(),
+        ),
+        (
+            "group = { mode = 'manual' }",
+            "group.id: is missing: which group? Or `allowed`, if the gateway names it".to_owned(),
+        ),
+        ("group = { mode = 'client', id = 'g' }", format!("group.id: has a meaning with {manual}")),
+        (
+            "group = { mode = 'random', allowed = ['g'] }",
+            format!("group.allowed: has a meaning with {manual}"),
+        ),
+        (
+            "group = { mode = 'manual', id = 'g', prefix = 'p' }",
+            "group.prefix: has a meaning with mode client or authenticated only".to_owned(),
+        ),
+        (
+            "group = { mode = 'client', node_suffix = true }",
+            "group.node_suffix: needs `instance_id` of [feeds]".to_owned(),
+        ),
+        (
+            "group = { mode = 'client', names = 1 }",
+            "group.names: unknown field; there are mode, id, prefix, allowed, node_suffix"
+                .to_owned(),
+        ),
+    ] {
+        let (_, faults) = grouped(text);
+        let expected = format!("feeds.orders.{fault}");
+        assert!(faults.contains(&expected), "{text}: {faults:?}");
+    }
+    let single = grouped(&format!("{GROUP}qos = 'at-most-once'")).1;
+    assert!(single[0].starts_with("feeds.orders.single_bridge: must be true"), "{single:?}");
 }
 
 #[test]
@@ -170,8 +261,6 @@ fn each_fault_names_its_field() {
             "on_decode_error: must be one of error-item, skip, dlq, stop, not `retry`",
         ),
         ("encode_message_id = 'yes'", "encode_message_id: must be one of true, false, not `yes`"),
-        ("qos = 'none'", "qos: `none` gives no cursor, and GET needs one; there is auto, at-best"),
-        ("qos = 'balanced'", "qos: `balanced` is not supported; there is auto, at-best"),
         (
             "deserializer = 'schema-registry'",
             "deserializer: `schema-registry` is not supported; there is noop, json",
@@ -189,11 +278,7 @@ fn each_fault_names_its_field() {
         let (_, faults) = read(&format!(
             "[feeds]\nlisten = ['unix:/s']\n[feeds.orders]\ntopics = ['t']\n{unsupported} = ''"
         ));
-        let reason = match unsupported {
-            "group" | "commit" => "consumer groups are not supported",
-            _ => "is not supported",
-        };
-        assert_eq!(faults, [format!("feeds.orders.{unsupported}: {reason}")]);
+        assert_eq!(faults, [format!("feeds.orders.{unsupported}: is not supported")]);
     }
     for (text, fault) in [
         (

@@ -117,7 +117,7 @@ async fn without_the_dead_letter_topic_what_is_before_is_delivered_and_the_reaso
     });
     let page = async |query: &str| {
         let query = Query::parse(query, None).unwrap();
-        let read = Page::read(&reader, &query, &CancellationToken::new()).await;
+        let read = Page::read(&reader, &query, None, &CancellationToken::new()).await;
         read.map(|(page, _)| {
             let offsets = page.items.iter().map(|item| item.stored().unwrap().record.offset);
             (offsets.collect::<Vec<_>>(), page.cursor, page.error)

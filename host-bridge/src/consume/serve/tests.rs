@@ -26,7 +26,8 @@ fn readers(fixture: &Fixture) -> Arc<Readers> {
         (name.to_owned(), fixture.reader(|feed| feed.sse.overload_as_stream = overload_as_stream))
     });
     let (authorization, connections) = (Authorization::default(), Connections::new(2, 1));
-    Arc::new(Readers { feeds: feeds.into(), authorization, connections })
+    let groups = Groups::default();
+    Arc::new(Readers { feeds: feeds.into(), authorization, connections, groups })
 }
 
 async fn assert_overloaded(readers: &Arc<Readers>) {

@@ -1,0 +1,279 @@
+//! Groups that have no members: a request starts where its group is, and commits what is acknowledged;
+//! of a group one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kafka_client::{Group, GroupError, GroupOffset, Reason};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::{Cursor, Position};
+use super::feeds::{Commit, Delivery, Qos};
+use super::query::Query;
+use super::reader::FeedReader;
+use super::refusal::{Code, Refusal};
+use super::start::{Gap, Given, KnownTopic};
+use crate::clock::now_ms;
+use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE};
+use crate::shutdown::finish;
+use committed::{Committed, GroupStart, all};
+
+mod committed;
+
+/// All groups of the bridge that are read without being a member, by cluster and id.
+#[derive(Default)]
+pub(crate) struct Groups(Mutex<BTreeMap<(String, String), Arc<Seat>>>);
+
+/// A group, and whose turn it is.
+struct Seat {
+    group: Group,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A request's turn in its group. While it is held no other request of this bridge has one.
+pub(crate) struct Turn {
+    seat: Arc<Seat>,
+    reader: Arc<FeedReader>,
+    committed: Committed,
+    start: GroupStart,
+    /// Of a commit.
+    metadata: String,
+    /// Until the group's position is known to move no more by this request.
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Groups {
+    /// Waits for a turn in a group, for as long as the query waits for records; the query starts where
+    /// the group is then.
+    ///
+    /// # Errors
+    /// [`Code::GroupInUse`], those of [`Committed::start`], or Kafka does not say.
+    pub(crate) async fn turn(
+        &self,
+        reader: &Arc<FeedReader>,
+        id: &str,
+        query: &mut Query,
+        shutdown: &CancellationToken,
+    ) -> Result<Turn, Refusal> {
+        let until = Instant::now() + query.timeout;
+        let begin = self.begin(reader, id, query, until);
+        let Some(turn) = finish(begin, shutdown, FEED_GRACE).await else {
+            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
+        };
+        let turn = turn?;
+        query.start = turn.start.given.clone();
+        query.timeout = until.saturating_duration_since(Instant::now());
+        if reader.feed.delivery.qos == Qos::AtMostOnce {
+            query.limit = query.limit.min(FEED_AT_RISK);
+            query.min = query.min.min(query.limit);
+        }
+        Ok(turn)
+    }
+
+    async fn begin(
+        &self,
+        reader: &Arc<FeedReader>,
+        id: &str,
+        query: &Query,
+        until: Instant,
+    ) -> Result<Turn, Refusal> {
+        let seat = self.seat(reader, id);
+        let held = seat.wait(until).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        let within = FEED_PATIENCE.min(left + FEED_GRACE);
+        let (asked, topics) = (&query.start, query.topics.as_deref());
+        let known = reader.partitions(asked, topics, FEED_KNOWN, within).await?;
+        let committed = seat.committed(&known, within).await?;
+        let start = committed.start(asked, &known, &reader.feed)?;
+        Ok(Turn::new(seat, reader, committed, start, held))
+    }
+
+    /// Commits what is before a cursor, all of it or nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the cursor; [`Code::GroupInUse`]; or Kafka does not take it.
+    pub(crate) async fn acknowledge(
+        &self,
+        reader: &Arc<FeedReader>,
+        id: &str,
+        cursor: Cursor,
+    ) -> Result<(), Refusal> {
+        let until = Instant::now() + FEED_PATIENCE;
+        let given = Given::Cursor(cursor.clone());
+        let known = async |age| reader.partitions(&given, None, age, FEED_PATIENCE).await;
+        let mut checked = check(&cursor, reader, &known(FEED_KNOWN).await?);
+        if checked.is_err() {
+            // What is known may be older than the partition.
+            checked = check(&cursor, reader, &known(Duration::ZERO).await?);
+        }
+        checked?;
+        let seat = self.seat(reader, id);
+        let held = seat.wait(until).await?;
+        let committed = seat.committed(&known(FEED_KNOWN).await?, FEED_PATIENCE).await?;
+        let start = GroupStart { given, uncommitted: Vec::new() };
+        Turn::new(seat, reader, committed, start, held).commit(&cursor).await
+    }
+
+    fn seat(&self, reader: &FeedReader, id: &str) -> Arc<Seat> {
+        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.len() >= FEED_GROUPS {
+            seats.retain(|_, seat| Arc::strong_count(seat) > 1);
+        }
+        let key = (reader.feed.cluster.clone(), id.to_owned());
+        let seat = || Arc::new(Seat { group: reader.hub.client.group(id), turn: Arc::default() });
+        Arc::clone(seats.entry(key).or_insert_with(seat))
+    }
+}
+
+impl Seat {
+    async fn wait(&self, until: Instant) -> Result<OwnedMutexGuard<()>, Refusal> {
+        let turn = timeout_at(until, Arc::clone(&self.turn).lock_owned()).await;
+        let message = "another request of the group is being answered: ask again later";
+        turn.map_err(|_| Code::GroupInUse.because(message))
+    }
+
+    async fn committed(
+        &self,
+        known: &BTreeMap<String, KnownTopic>,
+        within: Duration,
+    ) -> Result<Committed, Refusal> {
+        let partitions: Vec<_> = all(known).collect();
+        let found = self.group.committed(&partitions, within).await;
+        let mut committed = Committed::default();
+        for ((topic, partition), found) in partitions.into_iter().zip(found) {
+            if let Some(kept) = found.map_err(|error| refused(&error))? {
+                committed.insert(topic, partition, (kept.offset, kept.epoch), &kept.metadata);
+            }
+        }
+        Ok(committed)
+    }
+}
+
+impl Turn {
+    fn new(
+        seat: Arc<Seat>,
+        reader: &Arc<FeedReader>,
+        committed: Committed,
+        start: GroupStart,
+        held: OwnedMutexGuard<()>,
+    ) -> Self {
+        let metadata = Committed::metadata(committed.anchor_ms.unwrap_or_else(now_ms));
+        let (reader, held) = (Arc::clone(reader), Some(held));
+        Self { seat, reader, committed, start, metadata, held }
+    }
+
+    /// The request starts at this cursor: the group keeps that, unless it is further. Gives what the
+    /// reader is to be told.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) async fn begin(&mut self, cursor: &Cursor) -> Result<Vec<Gap>, Refusal> {
+        // Also what has not changed: only so it is known that the group has no members, and nothing
+        // of it expires that is seldom written.
+        self.commit(cursor).await?;
+        if self.delivery().commit != Commit::Auto {
+            self.held = None;
+        }
+        Ok(self.start.gaps(cursor))
+    }
+
+    /// Before the records up to this cursor are sent.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) async fn before(&mut self, cursor: &Cursor) -> Result<(), Refusal> {
+        match self.delivery() {
+            Delivery { qos: Qos::AtMostOnce, commit: Commit::Auto, .. } => {
+                self.commit(cursor).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The records up to this cursor have been sent. What cannot be committed is sent again.
+    pub(crate) async fn after(mut self, cursor: &Cursor) {
+        let Delivery { qos, commit, .. } = self.delivery();
+        if *commit == Commit::Auto && *qos != Qos::AtMostOnce {
+            let group = self.seat.group.id().to_owned();
+            if let Err(refusal) = self.commit(cursor).await {
+                tracing::debug!(group, %refusal, "page_not_committed");
+            }
+        }
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.reader.feed.delivery
+    }
+
+    /// Commits all partitions, so that none expires before the others.
+    ///
+    /// # Errors
+    /// [`Code::GroupInUse`], or Kafka does not take it.
+    async fn commit(&mut self, cursor: &Cursor) -> Result<(), Refusal> {
+        if self.delivery().commit == Commit::Off {
+            return Ok(());
+        }
+        self.committed.advance(cursor);
+        let offset = |(topic, partition, (next, epoch))| {
+            GroupOffset::new(topic, partition, next).epoch(epoch).metadata(&self.metadata)
+        };
+        let offsets: Vec<_> = self.committed.iter().map(offset).collect();
+        let kept = self.seat.group.commit(&offsets, FEED_PATIENCE).await;
+        let metrics = &self.reader.metrics;
+        let kept = kept.into_iter().collect::<Result<(), _>>().map_err(|error| refused(&error));
+        if kept.is_ok() { &metrics.commits } else { &metrics.commit_failures }.inc();
+        kept
+    }
+}
+
+/// Whether there is all that a cursor names, for this reader.
+fn check(
+    cursor: &Cursor,
+    reader: &FeedReader,
+    known: &BTreeMap<String, KnownTopic>,
+) -> Result<(), Refusal> {
+    for (topic, positions) in &cursor.topics {
+        if !reader.feed.topics.has(topic) {
+            return Err(Refusal::foreign_topic(topic));
+        }
+        let Some(known) = known.get(topic) else {
+            return Err(Code::TopicNotFound.because(format!("there is no topic `{topic}`")));
+        };
+        if positions.tag.zip(known.tag).is_some_and(|(before, now)| before != now) {
+            let message = format!("the topic `{topic}` was deleted and created again");
+            return Err(Code::TopicDeleted.because(message));
+        }
+        let last = positions.partitions.keys().next_back();
+        if let Some(unknown) = last.filter(|partition| **partition >= known.partitions) {
+            let message = format!("cursor: the topic `{topic}` has no partition {unknown}");
+            return Err(Code::CursorUnknownPartition.because(message));
+        }
+    }
+    let mut all = cursor.topics.values().flat_map(|positions| positions.partitions.values());
+    match all.any(|position| matches!(position, Position::Offset { .. })) {
+        true => Ok(()),
+        false => Err(Code::CursorIncomplete.because("cursor: it has no offset to commit")),
+    }
+}
+
+fn refused(error: &GroupError) -> Refusal {
+    match error {
+        GroupError::InUse => {
+            Code::GroupInUse.because("the group has members: they have its position")
+        }
+        GroupError::Failed(Reason::Unauthorized { .. }) => {
+            Code::Forbidden.because("the bridge may not use this group")
+        }
+        GroupError::Failed(reason @ (Reason::Unsupported(_) | Reason::Refused { .. })) => {
+            Code::KafkaRefused.because(reason.chain())
+        }
+        GroupError::Failed(reason) => Code::KafkaUnavailable.because(reason.chain()),
+        _ => Code::Internal.because(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

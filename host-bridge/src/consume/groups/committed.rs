@@ -1,0 +1,189 @@
+//! What a group has committed, where its readers start by that, and what is committed next (pure).
+
+use std::collections::BTreeMap;
+
+use crate::consume::cursor::{Cursor, Position, TopicPositions};
+use crate::consume::feeds::{Feed, Qos, Reset};
+use crate::consume::refusal::{Code, Refusal};
+use crate::consume::start::{Gap, GapReason, Given, KnownTopic};
+
+/// Positions of a group, which only go forward.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Committed {
+    positions: BTreeMap<String, BTreeMap<i32, Next>>,
+    /// When the group began, ms: a partition that has no position starts there.
+    pub(super) anchor_ms: Option<i64>,
+}
+
+/// The next offset, and the leader epoch of the record before it.
+pub(super) type Next = (i64, Option<i32>);
+
+/// Where a reader of a group starts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GroupStart {
+    pub(super) given: Given,
+    /// Partitions whose position is gone: they start where the group began.
+    pub(super) uncommitted: Vec<(String, i32)>,
+}
+
+impl Committed {
+    /// As Kafka has it, with the metadata of the commit.
+    pub(super) fn insert(&mut self, topic: &str, partition: i32, next: Next, metadata: &str) {
+        self.positions.entry(topic.to_owned()).or_default().insert(partition, next);
+        let anchor_ms = metadata.strip_prefix(ANCHOR).and_then(|text| text.parse().ok());
+        self.anchor_ms = self.anchor_ms.into_iter().chain(anchor_ms).min();
+    }
+
+    /// What is committed with each offset.
+    pub(super) fn metadata(anchor_ms: i64) -> String {
+        format!("{ANCHOR}{anchor_ms}")
+    }
+
+    /// Everything before this cursor is acknowledged.
+    pub(super) fn advance(&mut self, cursor: &Cursor) {
+        for (topic, positions) in &cursor.topics {
+            for (partition, position) in &positions.partitions {
+                // Where nothing was read yet there is nothing to acknowledge.
+                let Position::Offset { next, epoch } = *position else { continue };
+                let of_topic = self.positions.entry(topic.clone()).or_default();
+                let kept = of_topic.entry(*partition).or_insert((next, epoch));
+                if kept.0 < next {
+                    *kept = (next, epoch);
+                }
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i32, Next)> {
+        self.positions.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |(partition, next)| (&**topic, *partition, *next))
+        })
+    }
+
+    fn of(&self, topic: &str, partition: i32) -> Option<Position> {
+        let (next, epoch) = *self.positions.get(topic)?.get(&partition)?;
+        Some(Position::Offset { next, epoch })
+    }
+
+    /// Where to start in the topics that are known, for who asks for this.
+    ///
+    /// # Errors
+    /// [`Code::InvalidParameter`], [`Code::PositionRequired`].
+    pub(super) fn start(
+        &self,
+        asked: &Given,
+        known: &BTreeMap<String, KnownTopic>,
+        feed: &Feed,
+    ) -> Result<GroupStart, Refusal> {
+        let is_new = self.positions.values().all(BTreeMap::is_empty);
+        match asked {
+            Given::From(_) if !is_new => {
+                let message = "from: the group has a position; to read from elsewhere, ask for a \
+                               cursor (/cursor?at=)";
+                Err(Code::InvalidParameter.because(message))
+            }
+            Given::From(_) | Given::Nothing if is_new => {
+                Ok(GroupStart { given: asked.clone(), uncommitted: Vec::new() })
+            }
+            Given::Cursor(cursor) => {
+                let is_later_kept = feed.delivery.qos == Qos::AtMostOnce;
+                let given = Given::Cursor(self.beside(cursor, known, is_later_kept));
+                Ok(GroupStart { given, uncommitted: Vec::new() })
+            }
+            _ => self.go_on(known, feed),
+        }
+    }
+
+    /// A cursor, and what is committed of the partitions that it does not name.
+    fn beside(
+        &self,
+        cursor: &Cursor,
+        known: &BTreeMap<String, KnownTopic>,
+        is_later_kept: bool,
+    ) -> Cursor {
+        let mut merged = cursor.clone();
+        for (topic, partition) in all(known) {
+            let Some(committed) = self.of(topic, partition) else { continue };
+            let positions = merged.topics.entry(topic.to_owned()).or_default();
+            let given = positions.partitions.entry(partition).or_insert(committed);
+            let is_before = match (&given, committed) {
+                (Position::Offset { next, .. }, Position::Offset { next: kept, .. }) => {
+                    *next < kept
+                }
+                _ => true,
+            };
+            if is_later_kept && is_before {
+                *given = committed;
+            }
+        }
+        merged
+    }
+
+    /// A partition without a position starts where the group began. Nobody knows that of a group that
+    /// others have made.
+    fn go_on(
+        &self,
+        known: &BTreeMap<String, KnownTopic>,
+        feed: &Feed,
+    ) -> Result<GroupStart, Refusal> {
+        let mut uncommitted = Vec::new();
+        // With a complete one a partition that it does not name starts at the log start.
+        let complete = self.anchor_ms.is_some() || feed.delivery.loses_nothing();
+        let mut cursor = Cursor { topics: BTreeMap::new(), complete };
+        for (topic, known) in known {
+            let positions = TopicPositions { tag: known.tag, partitions: BTreeMap::new() };
+            cursor.topics.insert(topic.clone(), positions);
+        }
+        for (topic, partition) in all(known) {
+            let position = match (self.of(topic, partition), self.anchor_ms) {
+                (Some(position), _) => position,
+                (None, Some(anchor_ms)) => {
+                    uncommitted.push((topic.to_owned(), partition));
+                    Position::Time(anchor_ms)
+                }
+                (None, None) if !complete && feed.reset == Reset::None => {
+                    let message = format!(
+                        "the group has no position in {topic}-{partition}, and \
+                                           auto_offset_reset is none: give a cursor"
+                    );
+                    return Err(Code::PositionRequired.because(message));
+                }
+                (None, None) => continue,
+            };
+            if let Some(positions) = cursor.topics.get_mut(topic) {
+                positions.partitions.insert(partition, position);
+            }
+        }
+        Ok(GroupStart { given: Given::Cursor(cursor), uncommitted })
+    }
+}
+
+impl GroupStart {
+    /// What a reader is told that starts at this cursor.
+    pub(super) fn gaps(&self, cursor: &Cursor) -> Vec<Gap> {
+        let gap = |(topic, partition): &(String, i32)| {
+            let to = match cursor.topics.get(topic)?.partitions.get(partition)? {
+                // Nothing is before it: the partition was created later.
+                Position::Offset { next: 0, .. } => return None,
+                Position::Offset { next, .. } => Some(*next),
+                Position::Time(_) => None,
+            };
+            let (topic, partition, reason) = (topic.clone(), *partition, GapReason::Uncommitted);
+            Some(Gap { topic, partition, from: None, to, reason })
+        };
+        self.uncommitted.iter().filter_map(gap).collect()
+    }
+}
+
+/// Every partition of these topics.
+pub(super) fn all(known: &BTreeMap<String, KnownTopic>) -> impl Iterator<Item = (&str, i32)> {
+    known.iter().flat_map(|(topic, known)| {
+        (0..known.partitions).map(move |partition| (&**topic, partition))
+    })
+}
+
+/// Begins the metadata of a commit: behind it is when the group began.
+const ANCHOR: &str = "anchor=";
+
+#[cfg(test)]
+mod tests;
