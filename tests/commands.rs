@@ -37,7 +37,11 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let cluster = format!("[clusters.default]\nbootstrap.servers = '{bootstrap}'\n");
     let (feeds, own_feeds) = (ports::free()?, ports::free()?);
     let section = |port| {
-        format!("[feeds]\nlisten = ['127.0.0.1:{port}']\n[feeds.orders]\ntopics = ['orders']\n")
+        let jobs = "[feeds.jobs]\ntopics = ['orders']\nentrypoints = ['get']\n\
+                    group = { mode = 'manual', id = 'jobs' }\n";
+        format!(
+            "[feeds]\nlisten = ['127.0.0.1:{port}']\n[feeds.orders]\ntopics = ['orders']\n{jobs}"
+        )
     };
     let own = section(own_feeds);
     fs::write(&config, format!("listen = ['127.0.0.1:{listen}']\n{cluster}{own}"))?;
@@ -99,6 +103,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                     line if line.contains("/events?") => "event: message",
                     line if line.contains("--format value") => "{\"order\":1}\n",
                     line if line.contains(" tail ") => "key=customer-1\n{\n  \"order\": 1\n}\n",
+                    line if line.contains("/commits") => "HTTP/1.1 204 No Content",
                     line if line.contains("/cursor?") => "\"cursor\":",
                     line if line.contains("octet-stream") => "kafka-next-cursor: ",
                     line if line.contains("/v1/feeds/") => "nextCursor",

@@ -6,6 +6,7 @@ mod connections;
 pub(crate) mod cursor;
 mod cursor_text;
 pub(crate) mod dead_letters;
+pub(crate) mod delivery;
 pub(crate) mod envelope;
 pub(crate) mod feed_metrics;
 pub(crate) mod feeds;

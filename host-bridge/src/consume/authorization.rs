@@ -213,18 +213,7 @@ impl Authorization {
         now_ms: i64,
     ) -> Result<Granted, Refusal> {
         if self.gateway.is_none() {
-            let believed = headers.keys().find(|name| name.as_str().starts_with(PREFIX));
-            return match believed {
-                Some(name) => Err(Code::GatewayUnauthenticated.because(format!(
-                    "{name}: only a gateway says that, and the bridge knows none (gateway of [feeds])"
-                ))),
-                None => {
-                    let identity = Identity::default();
-                    let group = feed.map(|feed| feed.delivery.group_id(name, &identity, None));
-                    let group = group.transpose()?.flatten();
-                    Ok(Granted { feed: None, identity, group, expires_in: None })
-                }
-            };
+            return without_gateway(headers, name, feed);
         }
         let said = Said(headers);
         UNSUPPORTED.iter().try_for_each(|name| said.refuse(name))?;
@@ -319,6 +308,21 @@ impl<'a> Said<'a> {
         let is_given = self.0.contains_key(&name);
         if is_given { Err(invalid(&name, "is not supported")) } else { Ok(()) }
     }
+}
+
+fn without_gateway(
+    headers: &HeaderMap,
+    name: &str,
+    feed: Option<&Feed>,
+) -> Result<Granted, Refusal> {
+    if let Some(name) = headers.keys().find(|name| name.as_str().starts_with(PREFIX)) {
+        return Err(Code::GatewayUnauthenticated.because(format!(
+            "{name}: only a gateway says that, and the bridge knows none (gateway of [feeds])"
+        )));
+    }
+    let identity = Identity::default();
+    let group = feed.map(|feed| feed.delivery.group_id(name, &identity, None));
+    Ok(Granted { feed: None, group: group.transpose()?.flatten(), identity, expires_in: None })
 }
 
 fn forbidden() -> Refusal {

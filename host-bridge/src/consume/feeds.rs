@@ -10,14 +10,11 @@ use crate::config::{ConfigError, Listen, field};
 use crate::limits::{CLIENT_CONNECTIONS, FEED_CONNECTIONS, FEEDS_CONNECTIONS};
 
 use super::cursor::is_topic;
+use super::delivery::Delivery;
 use super::selection::{Deserializer, OnDecodeError, Selection};
 use super::topics::{Topics, TopicsPattern};
 
-#[cfg(test)]
-pub(crate) use delivery::GroupMode;
-pub(crate) use delivery::{Commit, Delivery, Qos};
-
-mod delivery;
+mod groups;
 
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
-use super::cursor::{Cursor, Position, TopicPositions};
+use super::cursor::{Position, TopicPositions};
 use super::dead_letters::Writing;
 use super::gone::onward;
 use super::hub::{Answer, Wanted, is_unknown_topic};
@@ -164,11 +164,6 @@ impl Follower {
     /// The cursor.
     pub(crate) fn id(&self) -> &str {
         self.at.text.as_str()
-    }
-
-    /// Where it is in every partition.
-    pub(crate) fn cursor(&self) -> Cursor {
-        self.at.cursor()
     }
 
     /// How often it has moved.

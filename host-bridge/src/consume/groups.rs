@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, Position};
-use super::feeds::{Commit, Delivery, Qos};
+use super::delivery::{Commit, Delivery, Qos};
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};

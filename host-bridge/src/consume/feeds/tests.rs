@@ -1,6 +1,7 @@
 //! `[feeds]` in files that are right, and in files that are not.
 
 use super::*;
+use crate::consume::delivery::{Commit, GroupMode, Qos};
 
 /// The feeds and the faults of this text, with a cluster `default` and one `main`.
 fn read(text: &str) -> (Feeds, Vec<String>) {

@@ -5,11 +5,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Follower;
+use crate::consume::cursor::Cursor;
 use crate::consume::envelope::Shape;
 use crate::consume::refusal::Refusal;
 use crate::consume::steps::{Here, Next, Onward, Sent};
 
 impl Follower {
+    /// Where it is in every partition.
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.at.cursor()
+    }
+
     /// What another reader who was here was sent then; the positions are behind it. Else, where
     /// another one has found that nothing is there, waits until there may be, or until a time, and
     /// says so.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::consume::cursor::{Cursor, Position, TopicPositions};
-use crate::consume::feeds::{Feed, Qos, Reset};
+use crate::consume::delivery::Qos;
+use crate::consume::feeds::{Feed, Reset};
 use crate::consume::refusal::{Code, Refusal};
 use crate::consume::start::{Gap, GapReason, Given, KnownTopic};
 

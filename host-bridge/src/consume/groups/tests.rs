@@ -8,7 +8,8 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::*;
-use crate::consume::feeds::{Feed, GroupMode, Reset};
+use crate::consume::delivery::GroupMode;
+use crate::consume::feeds::{Feed, Reset};
 use crate::consume::fixture::Fixture;
 use crate::consume::serve::{Readers, router};
 
