@@ -46,18 +46,7 @@ pub async fn check(
         let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
     }
-    for address in config.listen.iter().chain(&config.feeds.listen) {
-        match Listeners::bind(std::slice::from_ref(address), config.unix_socket).await {
-            Ok(bound) => {
-                bound.give_up();
-                report.ok(&format!("listen {address}"), "can be bound");
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_bridge(address).await => {
-                report.note(&format!("listen {address}: a bridge serves there now"));
-            }
-            Err(error) => report.fail("listen", &error.to_string()),
-        }
-    }
+    report.listeners(&config).await;
     if config.clusters.is_empty() {
         report.note("no cluster is configured, so no broker was asked");
     }
@@ -181,6 +170,23 @@ impl Report {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    async fn listeners(&mut self, config: &Config) {
+        for address in config.listen.iter().chain(&config.feeds.listen) {
+            match Listeners::bind(std::slice::from_ref(address), config.unix_socket).await {
+                Ok(bound) => {
+                    bound.give_up();
+                    self.ok(&format!("listen {address}"), "can be bound");
+                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && is_bridge(address).await =>
+                {
+                    self.note(&format!("listen {address}: a bridge serves there now"));
+                }
+                Err(error) => self.fail("listen", &error.to_string()),
+            }
+        }
     }
 
     /// Whether a broker of the cluster can be asked more.

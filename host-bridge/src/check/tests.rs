@@ -1,3 +1,5 @@
+//! What `check` says of configurations and of clusters, right and wrong.
+
 use std::io::Write as _;
 
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
