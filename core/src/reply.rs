@@ -180,7 +180,8 @@ impl Reply {
 }
 
 /// The status of one record's outcome.
-fn status(outcome: &Outcome) -> u16 {
+#[must_use]
+pub fn status(outcome: &Outcome) -> u16 {
     match outcome {
         Outcome::Written { .. } | Outcome::Queued => 200,
         Outcome::NotWritten(reason) => reason.code.status(),

@@ -1,5 +1,6 @@
 //! Reading Kafka over HTTP: feeds as configured, the hub that reads for all, pages and event streams.
 
+mod acks;
 mod asking;
 pub(crate) mod authorization;
 mod connections;
@@ -29,6 +30,9 @@ pub(crate) mod refusal;
 pub(crate) mod select;
 pub(crate) mod selection;
 pub(crate) mod serve;
+#[cfg(test)]
+mod served;
+mod socket;
 mod sse;
 pub(crate) mod start;
 mod steps;

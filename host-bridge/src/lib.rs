@@ -91,7 +91,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         let reading = async {
             let Some(readers) = readers else { return };
             let authorization = config.authorization.clone();
-            let (clusters, metrics) = (&bridge.clusters, &bridge.metrics.feeds);
+            let (clusters, metrics) = (&bridge.clusters, &bridge.metrics);
             let feeds =
                 consume::serve::Readers::new(&config.feeds, authorization, clusters, metrics);
             let router = consume::serve::router(Arc::new(feeds));

@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use kafka_upstream_core::limits::BODY_BYTES_MAX;
-use kafka_upstream_core::outcome::{Code, Outcome, Reason};
+use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::record::{Header, Record};
 use kafka_upstream_core::reply::{Replies, Reply};
 use kafka_upstream_core::wire::Delivery;
@@ -58,8 +58,7 @@ pub(crate) async fn produce(
     let enqueued = batches::enqueue(pipeline, records, limits).await;
     let topics = Topics::of(records);
     let outcomes = enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await;
-    let none = || Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"));
-    let outcome = outcomes.into_iter().next().unwrap_or_else(none);
+    let outcome = outcomes.into_iter().next().unwrap_or_else(batches::no_outcome);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))
 }
 
@@ -81,5 +80,5 @@ fn record_headers(headers: &HeaderMap) -> Vec<Header<'_>> {
         .collect()
 }
 
-/// How long a record of this route may take.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a record that comes by itself may take.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);

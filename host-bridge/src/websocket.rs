@@ -1,5 +1,6 @@
 //! WebSocket connections (RFC 6455): the handshake, and a socket that notices when its peer is gone.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+pub(crate) use tokio_tungstenite::tungstenite::protocol::frame::coding::Data as Kind;
 
 use crate::admission::Admitted;
 
@@ -46,24 +50,52 @@ pub(crate) enum Received {
     Binary(Bytes),
 }
 
-/// The peer is gone, or takes nothing.
+/// Nothing can be sent any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the connection has ended")]
-pub(crate) struct Gone;
+pub(crate) enum Gone {
+    #[error("the connection has ended")]
+    Ended,
+    #[error("the peer takes nothing")]
+    Slow,
+}
 
-/// Accepts a request for a WebSocket, with the first subprotocol that is offered: browsers give up
+/// Whether a request is for a WebSocket.
+pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE.as_str(), "websocket")
+}
+
+/// Whether a page of the request's own site asks for it, or of one of these, of which `*` is all. Browsers
+/// let any site open a WebSocket, and send who the user is with it.
+pub(crate) fn is_of_site(headers: &HeaderMap, origins: &[String]) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_allowed = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let of_site = origin.split_once("://").map(|(_, authority)| authority);
+        of_site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host))
+            || origins.iter().any(|named| named == "*" || named == origin)
+    };
+    headers.get_all(header::ORIGIN).iter().all(is_allowed)
+}
+
+/// The subprotocols that a request offers.
+pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    tokens(headers, header::SEC_WEBSOCKET_PROTOCOL.as_str())
+}
+
+/// Accepts a request for a WebSocket, with one of the subprotocols that it offers: browsers give up
 /// without one of theirs.
 ///
 /// # Errors
 /// Says what of the handshake is missing.
-pub(crate) fn accept(parts: &mut Parts) -> Result<(Response<Body>, Accepted), &'static str> {
+pub(crate) fn accept(
+    parts: &mut Parts,
+    protocol: Option<&str>,
+) -> Result<(Response<Body>, Accepted), &'static str> {
     let headers = &parts.headers;
     if parts.version != Version::HTTP_11 {
         return Err("a WebSocket begins with a request of HTTP/1.1");
     }
-    if !has_token(headers, header::CONNECTION.as_str(), "upgrade")
-        || !has_token(headers, header::UPGRADE.as_str(), "websocket")
-    {
+    if !has_token(headers, header::CONNECTION.as_str(), "upgrade") || !is_asked_for(headers) {
         return Err("`connection: upgrade` and `upgrade: websocket` begin a WebSocket");
     }
     let versions: Vec<_> = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter().collect();
@@ -86,11 +118,11 @@ pub(crate) fn accept(parts: &mut Parts) -> Result<(Response<Body>, Accepted), &'
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    if let Some(first) = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL.as_str()).next() {
-        if first.len() > PROTOCOL_BYTES || HeaderName::try_from(first).is_err() {
+    if let Some(protocol) = protocol {
+        if protocol.len() > PROTOCOL_BYTES || HeaderName::try_from(protocol).is_err() {
             return Err("the first of `sec-websocket-protocol` is not a token of up to 128 bytes");
         }
-        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, first);
+        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let response = response.body(Body::empty()).map_err(|_| "the reply cannot be made")?;
     let upgrade = parts.extensions.remove::<OnUpgrade>();
@@ -160,12 +192,22 @@ impl Socket {
         }
     }
 
-    /// Sends a binary message.
+    /// Sends bytes that are whole frames, from where they are: tungstenite would keep the room for a
+    /// copy of the largest. Not to be dropped before it is done.
     ///
     /// # Errors
     /// [`Gone`].
-    pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
-        self.stream.send(Message::Binary(bytes)).await.map_err(|_| Gone)
+    pub(crate) async fn send(&mut self, frames: &[Bytes]) -> Result<(), Gone> {
+        // What it has to send itself, a pong for instance, is not cut in two.
+        self.stream.flush().await.map_err(|error| Gone::of(&error))?;
+        let stream = self.stream.get_mut();
+        let writing = async {
+            for frame in frames {
+                stream.write_all(frame).await?;
+            }
+            stream.flush().await
+        };
+        writing.await.map_err(|error| Gone::of(&Error::Io(error)))
     }
 
     /// Closes the connection, and waits a while for the peer to close its side.
@@ -192,6 +234,22 @@ impl Socket {
         };
         let _peer_is_slow = timeout(CLOSING_TIMEOUT, draining).await;
     }
+}
+
+impl Gone {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => Self::Slow,
+            _ => Self::Ended,
+        }
+    }
+}
+
+/// Begins the one frame of a message that has so many bytes.
+pub(crate) fn write_head(out: &mut Vec<u8>, kind: Kind, bytes: usize) {
+    let head = FrameHeader { opcode: OpCode::Data(kind), ..FrameHeader::default() };
+    // A `Vec` takes it.
+    let _infallible = head.format(bytes as u64, out);
 }
 
 /// What a peer is told that broke a rule; nobody is there for other errors.

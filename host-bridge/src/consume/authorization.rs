@@ -62,6 +62,8 @@ pub(crate) struct Granted {
     pub(crate) group: Option<String>,
     /// For how long.
     pub(crate) expires_in: Option<Duration>,
+    /// Those of the feed's topics for producing that it may write to.
+    pub(crate) produce: Vec<String>,
 }
 
 impl Authorization {
@@ -193,8 +195,10 @@ impl Authorization {
                     fault(name, "names none; `*` is all".to_owned());
                 }
             }
-            for operation in rule.operations.iter().filter(|operation| *operation != READ) {
-                fault("operations", format!("`{operation}` is not known; there is {READ}"));
+            let is_known = |operation: &&String| [READ, PRODUCE].contains(&operation.as_str());
+            for operation in rule.operations.iter().filter(|operation| !is_known(operation)) {
+                let reason = format!("`{operation}` is not known; there are {READ}, {PRODUCE}");
+                fault("operations", reason);
             }
         }
     }
@@ -254,13 +258,24 @@ impl Authorization {
             })?;
         let group = said.checked("group", GROUP, |text| is_group(text).then_some(text))?;
         let delivery = &feed.delivery;
+        let produce = self.writable(consumer, name, feed);
         let is_narrowed = topics != feed.topics || reset.is_some();
         let reset = reset.unwrap_or(feed.reset);
         let feed = is_narrowed.then(|| Feed { topics, reset, ..feed.clone() });
         let [id, consumer, attrs] = [id, consumer, attrs].map(|said| said.map(str::to_owned));
         let identity = Identity { id, consumer, attrs };
         let group = delivery.group_id(name, &identity, group)?;
-        Ok(Granted { feed, identity, group, expires_in: left_ms.map(millis) })
+        Ok(Granted { feed, identity, group, expires_in: left_ms.map(millis), produce })
+    }
+
+    /// The topics to which a consumer may write.
+    fn writable(&self, consumer: Option<&str>, name: &str, feed: &Feed) -> Vec<String> {
+        let rules = consumer.map(|consumer| self.rules_of(consumer, name, PRODUCE));
+        let rules = rules.unwrap_or_default();
+        let may_write = |topic: &&String| {
+            self.rules.is_empty() || rules.iter().any(|rule| globs::is_any(&rule.topics, topic))
+        };
+        feed.conversation.produce.iter().filter(may_write).cloned().collect()
     }
 
     fn rules_for(&self, consumer: Option<&str>, feed: &str) -> Result<Vec<&Rule>, Refusal> {
@@ -271,11 +286,18 @@ impl Authorization {
             let message = "the gateway does not say who reads (kafka-upstream-consumer)";
             return Err(Code::IdentityRequired.because(message));
         };
-        let is_for = |rule: &&Rule| {
-            globs::matches(&rule.consumer, consumer) && globs::is_any(&rule.feeds, feed)
-        };
-        let rules: Vec<_> = self.rules.iter().filter(is_for).collect();
+        let rules = self.rules_of(consumer, feed, READ);
         if rules.is_empty() { Err(forbidden()) } else { Ok(rules) }
+    }
+
+    /// Those that allow an operation.
+    fn rules_of(&self, consumer: &str, feed: &str, operation: &str) -> Vec<&Rule> {
+        let is_for = |rule: &&Rule| {
+            globs::matches(&rule.consumer, consumer)
+                && globs::is_any(&rule.feeds, feed)
+                && rule.operations.iter().any(|it| it == operation)
+        };
+        self.rules.iter().filter(is_for).collect()
     }
 }
 
@@ -322,7 +344,9 @@ fn without_gateway(
     }
     let identity = Identity::default();
     let group = feed.map(|feed| feed.delivery.group_id(name, &identity, None));
-    Ok(Granted { feed: None, group: group.transpose()?.flatten(), identity, expires_in: None })
+    let group = group.transpose()?.flatten();
+    let produce = feed.map(|feed| feed.conversation.produce.clone()).unwrap_or_default();
+    Ok(Granted { feed: None, identity, group, expires_in: None, produce })
 }
 
 fn forbidden() -> Refusal {
@@ -378,6 +402,7 @@ const GATEWAY: &str = "gateway";
 const TOKEN_FILE: &str = "gateway_token_file";
 const NAMES: &str = "gateway_names";
 const READ: &str = "read";
+const PRODUCE: &str = "produce";
 const CLIENT_ID_BYTES: usize = 128;
 const CLIENT_ID: &str = "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`";
 const EXPIRES: &str = "seconds since 1970";

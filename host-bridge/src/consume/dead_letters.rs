@@ -55,7 +55,7 @@ impl DeadLetters {
         &self,
         placed: Placed<'_>,
         topic_id: Option<u128>,
-        reason: &'static str,
+        reason: &str,
     ) -> Writing {
         let (topic, partition) = (placed.topic.to_owned(), placed.partition);
         let place = (topic_id, topic.clone(), partition, placed.record.offset);
@@ -65,9 +65,10 @@ impl DeadLetters {
         }
         let (done, writing) = watch::channel(None);
         let (dead_letters, record) = (Arc::clone(&self.topic), placed.record.clone());
+        let reason = reason.to_owned();
         tokio::spawn(async move {
             let placed = Placed { topic: &topic, partition, record: &record };
-            let outcome = dead_letters.produce(placed, reason).await;
+            let outcome = dead_letters.produce(placed, &reason).await;
             *lock(&dead_letters.fault) = outcome.clone().err();
             done.send_replace(Some(outcome));
         });

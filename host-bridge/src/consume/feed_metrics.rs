@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::feeds::Entrypoint;
+use super::feeds::{ENTRYPOINTS, Entrypoint};
 use super::selection::ERRORS;
 use super::start::GapReason;
 
@@ -37,7 +37,7 @@ pub(crate) struct FeedFamilies {
 /// Those of one feed.
 #[derive(Default)]
 pub(crate) struct FeedMetrics {
-    entrypoints: [EntrypointMetrics; 3],
+    entrypoints: [EntrypointMetrics; 4],
     /// Records that were in memory for a reader, a segment at a time.
     pub(crate) tail_hits: Counter,
     /// Reads of a partition from Kafka for a reader.
@@ -92,15 +92,15 @@ struct OfReason {
 
 impl FeedFamilies {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let help = "Readers now: event streams, and pages under way";
+        let help = "Readers now: event streams, WebSockets, and pages under way";
         registry.register("feed_connections", help, self.connections.clone());
         let help = "Records sent to readers";
         registry.register("feed_records", help, self.records.clone());
-        let help = "Bytes of pages and events";
+        let help = "Bytes of pages, events and messages";
         registry.register("feed_bytes", help, self.bytes.clone());
-        let help = "Replies that ended when nothing of them had been taken for 10 s";
+        let help = "Replies and WebSockets that ended while nothing of them was taken";
         registry.register("feed_slow_closes", help, self.slow_closes.clone());
-        let help = "Records that the event stream furthest behind has yet to pass";
+        let help = "Records that the event stream or WebSocket furthest behind has yet to pass";
         registry.register("feed_lag", help, self.lag.clone());
         let help = "Times that records were in memory for a reader";
         registry.register("feed_tail_hits", help, self.tail_hits.clone());
@@ -127,16 +127,15 @@ impl FeedFamilies {
         let of_reason = |family: &Family<OfReason, Counter>, reason| {
             family.get_or_create_owned(&OfReason { feed: feed.to_owned(), reason })
         };
-        let entrypoints =
-            [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Pubsub].map(|entrypoint| {
-                let row = OfEntrypoint { feed: feed.to_owned(), entrypoint: entrypoint.name() };
-                EntrypointMetrics {
-                    connections: self.connections.get_or_create_owned(&row),
-                    records: self.records.get_or_create_owned(&row),
-                    bytes: self.bytes.get_or_create_owned(&row),
-                    slow_closes: self.slow_closes.get_or_create_owned(&row),
-                }
-            });
+        let entrypoints = ENTRYPOINTS.map(|entrypoint| {
+            let row = OfEntrypoint { feed: feed.to_owned(), entrypoint: entrypoint.name() };
+            EntrypointMetrics {
+                connections: self.connections.get_or_create_owned(&row),
+                records: self.records.get_or_create_owned(&row),
+                bytes: self.bytes.get_or_create_owned(&row),
+                slow_closes: self.slow_closes.get_or_create_owned(&row),
+            }
+        });
         self.lag.get_or_create_owned(&row);
         let gap = |reason: GapReason| (reason, of_reason(&self.gaps, reason.name()));
         let metrics = Arc::new(FeedMetrics {
@@ -168,10 +167,11 @@ impl FeedFamilies {
 
 impl FeedMetrics {
     pub(crate) fn by(&self, entrypoint: Entrypoint) -> &EntrypointMetrics {
-        let [get, sse, pubsub] = &self.entrypoints;
+        let [get, sse, websocket, pubsub] = &self.entrypoints;
         match entrypoint {
             Entrypoint::Get => get,
             Entrypoint::Sse => sse,
+            Entrypoint::Websocket => websocket,
             Entrypoint::Pubsub => pubsub,
         }
     }

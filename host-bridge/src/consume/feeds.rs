@@ -14,6 +14,12 @@ use super::delivery::Delivery;
 use super::selection::{Deserializer, OnDecodeError, Selection};
 use super::topics::{Topics, TopicsPattern};
 
+use self::fields::{Choices, FALSE, Fields, TRUE};
+
+pub(crate) use self::conversation::Conversation;
+
+mod conversation;
+mod fields;
 mod groups;
 
 /// The configured feeds and where they are served.
@@ -55,6 +61,7 @@ pub(crate) struct Feed {
     /// Sites whose pages may open a WebSocket; `*` stands for all.
     pub(crate) origins: Vec<String>,
     pub(crate) sse: Sse,
+    pub(crate) conversation: Conversation,
     pub(crate) selection: Selection,
     pub(crate) delivery: Delivery,
 }
@@ -69,7 +76,7 @@ impl Feed {
     }
 
     /// Whether a record may be delivered as an error because it cannot be decoded.
-    fn has_error_items(&self) -> bool {
+    pub(crate) fn has_error_items(&self) -> bool {
         self.selection.on_decode_error == OnDecodeError::ErrorItem
             && (self.selection.value_expression.is_some() || self.has_forms())
     }
@@ -104,6 +111,8 @@ impl Feed {
 pub(crate) enum Entrypoint {
     Get,
     Sse,
+    /// A WebSocket of JSON, or of bare values.
+    Websocket,
     /// APISIX's protocol, over a WebSocket.
     Pubsub,
 }
@@ -114,6 +123,7 @@ impl Entrypoint {
         match self {
             Self::Get => "get",
             Self::Sse => "sse",
+            Self::Websocket => "websocket",
             Self::Pubsub => "pubsub",
         }
     }
@@ -214,13 +224,6 @@ impl Feeds {
     }
 }
 
-/// The fields of a section that were not read so far.
-struct Fields<'a> {
-    path: &'a str,
-    table: toml::Table,
-    faults: &'a mut Vec<ConfigError>,
-}
-
 impl Fields<'_> {
     fn feed(mut self, clusters: &BTreeSet<&str>, instance: Option<&str>) -> Feed {
         let cluster = self.text("cluster").unwrap_or_else(|| "default".to_owned());
@@ -230,6 +233,8 @@ impl Fields<'_> {
         let entrypoints = self.entrypoints();
         let delivery = self.delivery(&entrypoints, instance);
         let sse = self.sse();
+        let conversation =
+            Conversation::read(&mut self, entrypoints.contains(&Entrypoint::Websocket));
         let topics = self.topics();
         let feed = Feed {
             cluster,
@@ -248,11 +253,17 @@ impl Fields<'_> {
             entrypoints,
             origins: self.list("origins").unwrap_or_default(),
             sse,
+            conversation,
             delivery,
         };
         if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
             let reason = "must be skip, dlq or stop: pubsub has no way to deliver an error";
             self.fault("on_decode_error", reason);
+        }
+        for name in UNSUPPORTED_FIELDS {
+            if self.table.remove(name).is_some() {
+                self.fault(name, UNSUPPORTED);
+            }
         }
         self.finish(&FIELDS);
         feed
@@ -272,16 +283,6 @@ impl Fields<'_> {
         };
         fields.finish(&SSE_FIELDS);
         sse
-    }
-
-    fn section(&mut self, name: &str) -> Option<toml::Table> {
-        match self.table.remove(name)? {
-            toml::Value::Table(table) => Some(table),
-            _ => {
-                self.fault(name, "must be a table");
-                None
-            }
-        }
     }
 
     fn selection(&mut self, topics: &Topics) -> Selection {
@@ -338,26 +339,11 @@ impl Fields<'_> {
         let pattern = self.text(PATTERN).map(|source| TopicsPattern::new(&source));
         match (self.list("topics"), pattern) {
             (None, Some(Ok(pattern))) => return Topics::Pattern(pattern),
-            (Some(topics), _) => return Topics::List(self.listed(topics)),
+            (Some(topics), _) => return Topics::List(self.listed("topics", topics)),
             (None, Some(Err(reason))) => self.fault(PATTERN, &reason),
             (None, None) => {}
         }
         Topics::List(Vec::new())
-    }
-
-    fn listed(&mut self, topics: Vec<String>) -> Vec<String> {
-        let mut seen = BTreeSet::new();
-        for topic in &topics {
-            match (is_topic(topic), seen.insert(topic)) {
-                (false, _) => self.fault("topics", &format!("`{topic}` is not a topic's name")),
-                (true, false) => self.fault("topics", &format!("`{topic}` is named twice")),
-                (true, true) => {}
-            }
-        }
-        if topics.is_empty() || topics.len() > TOPICS_MAX {
-            self.fault("topics", &format!("must name 1 to {TOPICS_MAX} topics"));
-        }
-        topics
     }
 
     fn entrypoints(&mut self) -> BTreeSet<Entrypoint> {
@@ -365,65 +351,24 @@ impl Fields<'_> {
             return [Entrypoint::Get, Entrypoint::Sse].into();
         };
         if names.is_empty() {
-            self.fault("entrypoints", "names none; there are get, sse, pubsub");
+            self.fault("entrypoints", &format!("names none; {THERE_ARE}"));
         }
         let mut entrypoints = BTreeSet::new();
         for name in &names {
             let found = ENTRYPOINTS.iter().find(|entrypoint| entrypoint.name() == name);
             match (found, &**name) {
                 (Some(entrypoint), _) => drop(entrypoints.insert(*entrypoint)),
-                (None, "websocket" | "webhook") => {
-                    let reason = format!("`{name}` {UNSUPPORTED}; there are get, sse, pubsub");
+                (None, "webhook") => {
+                    let reason = format!("`{name}` {UNSUPPORTED}; {THERE_ARE}");
                     self.fault("entrypoints", &reason);
                 }
                 (None, _) => {
-                    let reason = format!("`{name}` is not known; there are get, sse, pubsub");
+                    let reason = format!("`{name}` is not known; {THERE_ARE}");
                     self.fault("entrypoints", &reason);
                 }
             }
         }
         entrypoints
-    }
-
-    fn number(&mut self, name: &str, range: (usize, usize), default: usize) -> usize {
-        let Some(value) = self.table.remove(name) else { return default };
-        let number = match &value {
-            toml::Value::Integer(number) => usize::try_from(*number).ok(),
-            toml::Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        let (least, most) = range;
-        number.filter(|number| (least..=most).contains(number)).unwrap_or_else(|| {
-            self.fault(name, &format!("must be a number from {least} to {most}"));
-            default
-        })
-    }
-
-    fn text(&mut self, name: &str) -> Option<String> {
-        match self.table.remove(name)? {
-            toml::Value::String(text) => return Some(text),
-            toml::Value::Boolean(flag) => return Some(flag.to_string()),
-            _ => self.fault(name, "must be a string"),
-        }
-        None
-    }
-
-    /// A variable of the environment has its items separated by commas.
-    fn list(&mut self, name: &str) -> Option<Vec<String>> {
-        let items = match self.table.remove(name)? {
-            toml::Value::String(text) => {
-                Some(text.split(',').map(|item| item.trim().to_owned()).collect())
-            }
-            toml::Value::Array(items) => {
-                let texts = items.into_iter().map(|item| item.as_str().map(str::to_owned));
-                texts.collect()
-            }
-            _ => None,
-        };
-        if items.is_none() {
-            self.fault(name, "must be a list of strings");
-        }
-        items
     }
 
     fn resets(&mut self, name: &str) -> Vec<Reset> {
@@ -438,46 +383,6 @@ impl Fields<'_> {
         }
         resets
     }
-
-    /// The first choice is the default.
-    fn choice<T: Copy>(&mut self, name: &str, choices: &Choices<T>) -> T {
-        let Choices { default, accepted, unsupported } = choices;
-        let Some(text) = self.text(name) else { return *default };
-        if let Some((_, choice)) = accepted.iter().find(|(accepted, _)| *accepted == text) {
-            return *choice;
-        }
-        let accepted: Vec<_> = accepted.iter().map(|(name, _)| *name).collect();
-        let accepted = accepted.join(", ");
-        let reason = match unsupported.iter().find(|(name, _)| *name == text) {
-            Some((_, why)) => format!("`{text}` {why}; there is {accepted}"),
-            None => format!("must be one of {accepted}, not `{text}`"),
-        };
-        self.fault(name, &reason);
-        *default
-    }
-
-    /// Whatever has not been read is not silently ignored.
-    fn finish(self, fields: &[&str]) {
-        for name in self.table.keys() {
-            let reason = match UNSUPPORTED_FIELDS.contains(&&**name) {
-                true => UNSUPPORTED.to_owned(),
-                false => format!("unknown field; there are {}", fields.join(", ")),
-            };
-            self.faults.push(field(&format!("{}.{name}", self.path), &reason));
-        }
-    }
-
-    fn fault(&mut self, name: &str, reason: &str) {
-        self.faults.push(field(&format!("{}.{name}", self.path), reason));
-    }
-}
-
-/// The values of a field.
-struct Choices<T: 'static> {
-    default: T,
-    accepted: &'static [(&'static str, T)],
-    /// Those that are specified but cannot be had, and why.
-    unsupported: &'static [(&'static str, &'static str)],
 }
 
 fn is_name(name: &str) -> bool {
@@ -488,14 +393,15 @@ fn is_name(name: &str) -> bool {
 const UNSUPPORTED: &str = "is not supported";
 /// Of feeds, and of bridges.
 const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";
-const TOPICS_MAX: usize = 100;
 /// Bytes of the largest record that is delivered by default, and of the largest that a batch of
 /// Kafka may be decompressed to.
 const RECORD_BYTES: usize = 16 * 1024 * 1024;
 const RECORD_BYTES_RANGE: (usize, usize) = (1, 64 * 1024 * 1024);
 const HEARTBEAT_MS: usize = 5000;
 const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
-const ENTRYPOINTS: [Entrypoint; 3] = [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Pubsub];
+pub(crate) const ENTRYPOINTS: [Entrypoint; 4] =
+    [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Websocket, Entrypoint::Pubsub];
+const THERE_ARE: &str = "there are get, sse, websocket, pubsub";
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],
@@ -531,14 +437,11 @@ const ON_DECODE_ERROR: Choices<OnDecodeError> = Choices {
     ],
     unsupported: &[],
 };
-const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
-const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
-const FALSE: Choices<bool> = Choices { default: false, accepted: FLAGS, unsupported: &[] };
 const PATTERN: &str = "topics_pattern";
 const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 29] = [
     "cluster",
     "topics",
     PATTERN,
@@ -559,6 +462,10 @@ const FIELDS: [&str; 25] = [
     CONNECTIONS,
     "origins",
     "sse",
+    "client_acks",
+    "max_unacked",
+    "ack_timeout_ms",
+    "produce",
     "filter",
     "allow_client_filter",
     "value_expression",
@@ -568,16 +475,7 @@ const FIELDS: [&str; 25] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 8] = [
-    "schema_registry",
-    "ack_timeout_ms",
-    "client_acks",
-    "max_unacked",
-    "credential",
-    "produce",
-    "websocket",
-    "pubsub",
-];
+const UNSUPPORTED_FIELDS: [&str; 4] = ["schema_registry", "credential", "websocket", "pubsub"];
 
 #[cfg(test)]
 mod tests;

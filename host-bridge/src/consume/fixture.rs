@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
-use kafka_client::{Client, ClusterConfig, IsolationLevel, Outcome, Producer, Record};
+use kafka_client::{
+    Client, ClusterConfig, IsolationLevel, Outcome, Producer, ProducerConfig, Record,
+};
 
 use super::dead_letters::DeadLetters;
 use super::feed_metrics::FeedFamilies;
@@ -13,7 +15,9 @@ use super::feeds::{Feed, Reset};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
 use super::reader::FeedReader;
+use super::socket::Writer;
 use super::start::{Given, Start};
+use crate::pipeline::Pipeline;
 
 pub(crate) struct Fixture {
     pub(crate) cluster: FakeCluster,
@@ -59,6 +63,12 @@ impl Fixture {
         let dead_letters =
             topic.map(|topic| DeadLetters::new("test", &topic, client, Arc::clone(&metrics)));
         Arc::new(FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters, metrics))
+    }
+
+    /// What writes for clients.
+    pub(crate) fn writer(&self) -> Writer {
+        let pipeline = Pipeline::new("default", self.client.clone(), &ProducerConfig::default());
+        Writer { pipeline: Arc::new(pipeline), metrics: Arc::default() }
     }
 
     pub(crate) async fn follower(&self, start: Start) -> Follower {

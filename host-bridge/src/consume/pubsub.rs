@@ -13,9 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::messages::{Command, ErrorResp, PubSubReq, PubSubResp, Reply};
 use super::connections::Connection;
+use super::feeds::Entrypoint;
 use super::memory::Held;
 use super::reader::FeedReader;
-use crate::websocket::{Received, Socket};
+use crate::websocket::{self, Gone, Kind, Received, Socket};
 
 mod commands;
 mod messages;
@@ -25,7 +26,7 @@ mod messages;
 pub(crate) async fn serve(
     mut socket: Socket,
     reader: Arc<FeedReader>,
-    _connection: Connection,
+    connection: Connection,
     expires_in: Option<Duration>,
     shutdown: CancellationToken,
 ) {
@@ -51,7 +52,13 @@ pub(crate) async fn serve(
         tokio::select! {
             Some((replied, held)) = running.next() => {
                 bytes -= held.bytes();
-                if let Ok(reply) = replied && socket.send(reply).await.is_err() {
+                let sent = match replied {
+                    Ok(reply) => socket.send(&[reply]).await,
+                    Err(_) => Ok(()),
+                };
+                if let Err(gone) = sent {
+                    let slow = &connection.metrics.by(Entrypoint::Pubsub).slow_closes;
+                    slow.inc_by(u64::from(gone == Gone::Slow));
                     return;
                 }
             }
@@ -102,10 +109,13 @@ async fn reply(reader: Arc<FeedReader>, request: PubSubReq) -> Bytes {
             )
         }
     };
-    let reply = PubSubResp { sequence: request.sequence, resp: Some(resp) }.encode_to_vec();
+    let reply = PubSubResp { sequence: request.sequence, resp: Some(resp) };
+    let mut frame = Vec::with_capacity(HEAD_BYTES + reply.encoded_len());
+    websocket::write_head(&mut frame, Kind::Binary, reply.encoded_len());
+    let _infallible = reply.encode(&mut frame);
     // It counts until it is sent.
-    let held = reader.hub.resources.answers.hold(reply.len());
-    held.keep(reply)
+    let held = reader.hub.resources.answers.hold(frame.len());
+    held.keep(frame)
 }
 
 fn failed(what: &str, topic: &str, partition: i32, why: &str) -> Reply {
@@ -123,6 +133,8 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 65_535;
 /// not read, either, while they have more bytes together than one may have.
 const RUNNING_MAX: usize = 8;
 const QUEUED_MAX: usize = 64;
+/// Bytes before a reply at most.
+const HEAD_BYTES: usize = 10;
 
 #[cfg(test)]
 mod tests;

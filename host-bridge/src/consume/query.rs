@@ -29,6 +29,10 @@ pub(crate) struct Query {
     pub(crate) shape: Shape,
     /// The reader's own.
     pub(crate) filter: Option<RecordExpression>,
+    /// Of a WebSocket: whether its client acknowledges what it is sent, where the feed leaves it that.
+    pub(crate) acks: bool,
+    /// And the most records of a message.
+    pub(crate) batch: usize,
 }
 
 /// A media type of replies, in the order in which they are preferred among equals.
@@ -78,6 +82,8 @@ impl Query {
                 big_as_string: parameters.choice("big", &BIG)?.unwrap_or(false),
             },
             filter: parameters.filter()?,
+            acks: parameters.choice("acks", &FLAGS)?.unwrap_or(false),
+            batch: parameters.number("batch", 1, BATCH)?.min(BATCH_MAX),
         })
     }
 }
@@ -299,7 +305,7 @@ fn shown(text: &str) -> &str {
     text.get(..text.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default()
 }
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "cursor",
     "from",
     "topics",
@@ -311,6 +317,8 @@ const KNOWN: [&str; 11] = [
     "metadata",
     "big",
     "filter",
+    "acks",
+    "batch",
 ];
 const FLAGS: [(&str, bool); 2] = [("true", true), ("false", false)];
 const BIG: [(&str, bool); 2] = [("string", true), ("number", false)];
@@ -323,6 +331,9 @@ const TIMEOUT_MS: usize = 5000;
 const TIMEOUT_MS_MAX: usize = 60_000;
 /// Bytes of a reply, by default and at most.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records of a WebSocket's message, and the most.
+const BATCH: usize = 1;
+const BATCH_MAX: usize = 1000;
 const SHOWN_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -349,6 +360,8 @@ mod tests {
             max_bytes: 8 * 1024 * 1024,
             shape: Shape { headers: false, metadata: true, big_as_string: false },
             filter: None,
+            acks: false,
+            batch: 1,
         };
         assert_eq!(parse("").as_ref(), Ok(&defaults));
         assert_eq!(parse("cursor=&unknown=1&unknown=2").as_ref(), Ok(&defaults));
@@ -361,9 +374,11 @@ mod tests {
             max_bytes: 1,
             shape: Shape { headers: true, metadata: false, big_as_string: true },
             filter: RecordExpression::compile_of_reader("filter", "key != null").ok(),
+            acks: true,
+            batch: 1000,
         };
         let query = "cursor=a@0%231&topics=b,a,b&limit=10&min=5&timeout=0&max_bytes=1&headers=true\
-            &metadata=false&big=string&filter=key+!=+null";
+            &metadata=false&big=string&filter=key+!=+null&acks=true&batch=1001";
         assert_eq!(parse(query), Ok(given));
     }
 

@@ -182,6 +182,17 @@ impl FeedReader {
         (end, None)
     }
 
+    /// Writes a record that its client refuses to the dead-letter topic, if there is one.
+    pub(crate) fn dead_letter(
+        &self,
+        placed: Placed<'_>,
+        topic_id: Option<u128>,
+        reason: &str,
+    ) -> Option<Writing> {
+        let dead_letters = self.dead_letters.as_ref()?;
+        Some(dead_letters.write(placed, topic_id, reason))
+    }
+
     /// Why a record is not in the dead-letter topic, if that is known.
     pub(crate) fn dead_letter_fault(&self) -> Option<Refusal> {
         self.dead_letters.as_ref().and_then(|dead_letters| dead_letters.fault())

@@ -35,11 +35,17 @@ pub(crate) enum Code {
     /// No rule allows it.
     Forbidden,
     TopicNotAllowed,
+    /// The feed is for readers alone.
+    ProduceDisabled,
     TopicNotFound,
     TopicDeleted,
     /// Members have the group's position, or another request is moving it.
     GroupInUse,
     NotAcceptable,
+    /// A WebSocket begins with another request.
+    UpgradeRequired,
+    /// A client owes acknowledgements, and sends none.
+    AckTimeout,
     /// The body names where the log begins and ends.
     OffsetOutOfRange,
     FeedTooWide,
@@ -80,6 +86,11 @@ impl Code {
         self.row().1
     }
 
+    /// With which a WebSocket is closed.
+    pub(crate) fn close(self) -> u16 {
+        close_code(self.status().as_u16())
+    }
+
     /// Whether it is about what the client or the bridge has at the moment: it passes by waiting.
     pub(crate) fn is_overload(self) -> bool {
         [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status())
@@ -106,6 +117,9 @@ impl Code {
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
             Self::FilterInvalid => ("filter_invalid", StatusCode::BAD_REQUEST),
             Self::TopicNotAllowed => ("topic_not_allowed", StatusCode::FORBIDDEN),
+            Self::ProduceDisabled => ("produce_disabled", StatusCode::FORBIDDEN),
+            Self::UpgradeRequired => ("upgrade_required", StatusCode::UPGRADE_REQUIRED),
+            Self::AckTimeout => ("ack_timeout", StatusCode::REQUEST_TIMEOUT),
             Self::TopicNotFound => ("topic_not_found", StatusCode::NOT_FOUND),
             Self::TopicDeleted => ("topic_deleted", StatusCode::NOT_FOUND),
             Self::GroupInUse => ("group_in_use", StatusCode::CONFLICT),
@@ -126,6 +140,15 @@ impl Code {
     /// A refusal with this code.
     pub(crate) fn because(self, message: impl Into<String>) -> Refusal {
         Refusal { code: self, message: message.into() }
+    }
+}
+
+/// The code with which a WebSocket is closed, for the status that a request would have.
+pub(super) fn close_code(status: u16) -> u16 {
+    match status {
+        500 => 1011,
+        503 => 1013,
+        status => 4000 + status,
     }
 }
 

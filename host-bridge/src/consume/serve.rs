@@ -25,7 +25,6 @@ use super::cursor::{Cursor, Position};
 use super::dead_letters::DeadLetters;
 use super::delivery::Commit;
 use super::envelope::{Envelope, Raw, Record, Shape};
-use super::feed_metrics::FeedFamilies;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
 use super::groups::Groups;
@@ -36,6 +35,7 @@ use super::query::{self, Form, Media, Query};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
+use super::socket::{Asked, Conversation, Writer};
 use super::start::Given;
 use super::stream::{self, EventStream};
 use crate::admission::Unending;
@@ -45,6 +45,7 @@ use crate::limits::{
     BODY_TIMEOUT, FEED_COMMIT_BYTES, FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE,
     FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
 };
+use crate::metrics::Metrics;
 use crate::shutdown::finish;
 use crate::taking::SlowCloses;
 use crate::{reply, websocket};
@@ -52,6 +53,8 @@ use crate::{reply, websocket};
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, Arc<FeedReader>>,
+    /// Of feeds to which clients write.
+    writers: BTreeMap<String, Writer>,
     authorization: Authorization,
     connections: Connections,
     groups: Groups,
@@ -64,17 +67,20 @@ impl Readers {
         feeds: &Feeds,
         authorization: Authorization,
         clusters: &Clusters,
-        families: &FeedFamilies,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let resources = Resources::new(FEED_MEMORY_BYTES);
         let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
-        let mut readers = BTreeMap::new();
+        let (mut readers, mut writers) = (BTreeMap::new(), BTreeMap::new());
         for (number, (name, feed)) in feeds.feeds.iter().enumerate() {
             let (cluster, level) = (&*feed.cluster, feed.isolation_level);
             // The configuration was checked: the cluster is there.
-            let Some(client) = clusters.named(cluster).map(|named| named.client()) else {
-                continue;
-            };
+            let Some(pipeline) = clusters.named(cluster) else { continue };
+            let client = pipeline.client();
+            if !feed.conversation.produce.is_empty() {
+                let (pipeline, metrics) = (Arc::clone(pipeline), Arc::clone(metrics));
+                writers.insert(name.clone(), Writer { pipeline, metrics });
+            }
             let same = hubs.iter().find(|(name, of, _)| (*name, *of) == (cluster, level));
             let hub = match same {
                 Some((.., hub)) => Arc::clone(hub),
@@ -85,21 +91,28 @@ impl Readers {
                 }
             };
             let dlq_topic = feed.selection.dlq_topic.as_ref();
-            let metrics = families.of(name);
+            let metrics = metrics.feeds.of(name);
             let dead_letters = dlq_topic
                 .map(|topic| DeadLetters::new(name, topic, client.clone(), Arc::clone(&metrics)));
             let reader = FeedReader::new(feed.clone(), number, hub, dead_letters, metrics);
             readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
-        Self { feeds: readers, authorization, connections, groups: Groups::default() }
+        let groups = Groups::default();
+        Self { feeds: readers, writers, authorization, connections, groups }
     }
 
     #[cfg(test)]
     pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
         let (authorization, connections) = (Authorization::default(), Connections::new(8, 8));
         let (feeds, groups) = ([(name.to_owned(), reader)].into(), Groups::default());
-        Self { feeds, authorization, connections, groups }
+        Self { feeds, writers: BTreeMap::new(), authorization, connections, groups }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn writing(mut self, name: &str, writer: Writer) -> Self {
+        self.writers.insert(name.to_owned(), writer);
+        self
     }
 
     /// A feed as the request may read it, by whom and for how long.
@@ -111,11 +124,12 @@ impl Readers {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
         let reader = self.feeds.get(&name);
         let feed = reader.map(|reader| &*reader.feed);
-        let Granted { feed, identity, group, expires_in } =
+        let Granted { feed, identity, group, expires_in, produce } =
             self.authorization.admit(headers, &name, feed, now_ms())?;
         let reader = reader.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))?;
         let reader = reader.held_to(feed, identity.clone());
-        Ok(Reading { reader, identity, group, expires_in })
+        let writing = (self.writers.get(&name).cloned(), produce);
+        Ok(Reading { reader, identity, group, expires_in, writing })
     }
 }
 
@@ -126,6 +140,8 @@ struct Reading {
     /// The consumer group.
     group: Option<String>,
     expires_in: Option<Duration>,
+    /// What writes for it, and the topics to which it may.
+    writing: (Option<Writer>, Vec<String>),
 }
 
 impl Reading {
@@ -149,9 +165,10 @@ pub(crate) fn router(readers: Arc<Readers>) -> Router {
         get(handler).head(async || wrong_method("GET"))
     };
     Router::new()
-        .route("/v1/feeds/{feed}", feed(&[Entrypoint::Get, Entrypoint::Sse]))
+        .route("/v1/feeds/{feed}", feed(&[Entrypoint::Get, Entrypoint::Sse, Entrypoint::Websocket]))
         .route("/v1/feeds/{feed}/messages", feed(&[Entrypoint::Get]))
         .route("/v1/feeds/{feed}/events", feed(&[Entrypoint::Sse]))
+        .route("/v1/feeds/{feed}/socket", feed(&[Entrypoint::Websocket]))
         .route(
             "/v1/feeds/{feed}/pubsub",
             get(websocket_of_pubsub).head(async || wrong_method("GET")),
@@ -164,20 +181,23 @@ pub(crate) fn router(readers: Arc<Readers>) -> Router {
         .with_state(readers)
 }
 
-/// A page or a stream: what the path offers, the feed has, and the client likes best.
+/// A page, a stream or a WebSocket: what the path offers, the feed has, and the client likes best.
 async fn feed(
     offered: &'static [Entrypoint],
     State(readers): State<Arc<Readers>>,
     path: Result<Path<String>, PathRejection>,
     Extension(shutdown): Extension<CancellationToken>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Response<Body> {
     let reading = match readers.feed(path, &parts.headers) {
         Ok(found) => found,
         Err(refusal) => return failure(&refusal, None),
     };
-    let reader = &reading.reader;
+    let reader = Arc::clone(&reading.reader);
+    let is_socket = offered.contains(&Entrypoint::Websocket)
+        && (offered.len() == 1 || websocket::is_asked_for(&parts.headers));
     let replied = match form(offered, &reader.feed, &parts.headers) {
+        _ if is_socket => socket(&readers, reading, &mut parts, shutdown).await,
         Ok(Form::Stream) => {
             let streamed = events(&readers, &reading, &parts, shutdown).await;
             match streamed {
@@ -217,7 +237,8 @@ async fn websocket_of_pubsub(
         let query = Query::parse(parts.uri.query().unwrap_or_default(), None)?;
         let reader = reader.filtered(query.filter)?;
         let connection = readers.connections.admit(&reader, &identity, Entrypoint::Pubsub)?;
-        let accepted = websocket::accept(&mut parts);
+        let first = websocket::offered(&parts.headers).next().map(str::to_owned);
+        let accepted = websocket::accept(&mut parts, first.as_deref());
         let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
         tokio::spawn(async move {
             if let Some(socket) = accepted.open(pubsub::REQUEST_BYTES_MAX).await {
@@ -229,17 +250,8 @@ async fn websocket_of_pubsub(
     upgrade().unwrap_or_else(|refusal| failure(&refusal, None))
 }
 
-/// Browsers let any site open a WebSocket, and send who the user is with it: only the site of this
-/// host may, and those that are named.
 fn check_origin(feed: &Feed, headers: &HeaderMap) -> Result<(), Refusal> {
-    let host = texts(headers, header::HOST.as_str()).next();
-    let is_allowed = |origin: &header::HeaderValue| {
-        let origin = origin.to_str().unwrap_or_default();
-        let of_site = origin.split_once("://").map(|(_, authority)| authority);
-        of_site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host))
-            || feed.origins.iter().any(|named| named == "*" || named == origin)
-    };
-    match headers.get_all(header::ORIGIN).iter().all(is_allowed) {
+    match websocket::is_of_site(headers, &feed.origins) {
         true => Ok(()),
         false => Err(Code::Forbidden.because("the Origin is not among the feed's `origins`")),
     }
@@ -272,15 +284,54 @@ async fn events(
     let connection = readers.connections.admit(reader, identity, Entrypoint::Sse)?;
     let query = reading.query(parts)?;
     let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
-    let open = Follower::open(reader, &query.start, topics, FEED_PATIENCE);
-    // Browsers do not come back after a refusal.
-    let Some(follower) = finish(open, &shutdown, FEED_GRACE).await else {
-        return Err(Code::Overloaded.because("the bridge is about to end: come again"));
-    };
+    let follower = follow(reader, &query.start, topics, &shutdown).await?;
     let slow = connection.metrics.by(Entrypoint::Sse).slow_closes.clone();
-    let stream = EventStream::new(follower?, query.shape, shutdown, connection);
+    let stream = EventStream::new(follower, query.shape, shutdown, connection);
     let mut response = event_stream(stream.expiring(*expires_in).into_body())?;
     response.extensions_mut().insert(SlowCloses(slow));
+    Ok(response)
+}
+
+/// Who comes at the very end gets a position: browsers do not come back after a refusal.
+async fn follow(
+    reader: Arc<FeedReader>,
+    start: &Given,
+    topics: Option<&[String]>,
+    shutdown: &CancellationToken,
+) -> Result<Follower, Refusal> {
+    let open = Follower::open(reader, start, topics, FEED_PATIENCE);
+    let ending = || Code::Overloaded.because("the bridge is about to end: come again");
+    finish(open, shutdown, FEED_GRACE).await.unwrap_or_else(|| Err(ending()))
+}
+
+/// A WebSocket of JSON, or of bare values.
+async fn socket(
+    readers: &Readers,
+    reading: Reading,
+    parts: &mut Parts,
+    shutdown: CancellationToken,
+) -> Result<Response<Body>, Refusal> {
+    let query = reading.query(parts);
+    let Reading { reader, identity, expires_in, writing, .. } = reading;
+    if !reader.feed.entrypoints.contains(&Entrypoint::Websocket) {
+        return Err(not_read_so(&reader.feed, &[Entrypoint::Websocket]));
+    }
+    let query = query?;
+    let (asked, name) = Asked::read(&parts.headers, &query, &reader.feed)?;
+    check_origin(&reader.feed, &parts.headers)?;
+    let connection = readers.connections.admit(&reader, &identity, Entrypoint::Websocket)?;
+    let accepted = websocket::accept(parts, name);
+    let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
+    let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
+    let follower = follow(reader, &query.start, topics, &shutdown).await?;
+    tokio::spawn(async move {
+        let bytes = asked.message_bytes(&writing.1);
+        if let Some(socket) = accepted.open(bytes).await {
+            let sides = (socket, connection);
+            let conversation = Conversation::new(sides, follower, asked, writing, shutdown);
+            conversation.serve(expires_in).await;
+        }
+    });
     Ok(response)
 }
 
@@ -301,7 +352,7 @@ async fn page(
     parts: &Parts,
     shutdown: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let Reading { reader, identity, group, expires_in } = reading;
+    let Reading { reader, identity, group, expires_in, .. } = reading;
     let mut query = reading.query(parts)?;
     if media == Media::OctetStream {
         (query.limit, query.min) = (1, 1);
@@ -508,6 +559,10 @@ fn failure(refusal: &Refusal, cursors: Option<Value>) -> Response<Body> {
         body.insert("cursors".to_owned(), cursors);
     }
     let mut response = reply::json(refusal.code.status(), &body);
+    if refusal.code == Code::UpgradeRequired {
+        let websocket = header::HeaderValue::from_static("websocket");
+        response.headers_mut().insert(header::UPGRADE, websocket);
+    }
     if refusal.code.is_overload() {
         let seconds = header::HeaderValue::from_static(RETRY_AFTER_SECONDS);
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

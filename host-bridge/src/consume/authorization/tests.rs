@@ -59,7 +59,8 @@ fn admit(
 }
 
 const NOBODY: Identity = Identity { id: None, consumer: None, attrs: None };
-const ALL: Granted = Granted { feed: None, identity: NOBODY, group: None, expires_in: None };
+const ALL: Granted =
+    Granted { feed: None, identity: NOBODY, group: None, expires_in: None, produce: Vec::new() };
 
 /// `orders`, held to these topics.
 fn held_to(topics: &[&str], change: impl FnOnce(&mut Feed)) -> Granted {
@@ -196,6 +197,26 @@ fn with_a_rule_what_none_allows_is_refused() {
 }
 
 #[test]
+fn who_may_write_is_said_apart() {
+    let produce = "[feeds.talk]\ntopics = ['talk']\nentrypoints = ['websocket']\n\
+                   produce = { enabled = true, topics = ['talk', 'orders'] }\n";
+    let writes = |rules: &str, consumer: &str| {
+        let gateway = behind_a_gateway(&format!("{produce}{rules}"));
+        admit(&gateway, "talk", &[("consumer", consumer)]).map(|granted| granted.produce)
+    };
+    assert_eq!(writes("", "a"), Ok(vec!["talk".to_owned(), "orders".to_owned()]));
+    let rules = "[[authorization]]\nconsumer = 'a'\nfeeds = ['*']\ntopics = ['orders', 'talk']\n\
+                 [[authorization]]\nconsumer = 'b'\nfeeds = ['talk']\n\
+                 [[authorization]]\nconsumer = 'b'\nfeeds = ['talk']\ntopics = ['ord*']\n\
+                 operations = ['produce']\n\
+                 [[authorization]]\nconsumer = 'c'\nfeeds = ['talk']\noperations = ['produce']\n";
+    assert_eq!(writes(rules, "a"), Ok(Vec::new()));
+    assert_eq!(writes(rules, "b"), Ok(vec!["orders".to_owned()]));
+    // A socket is read, too.
+    assert_eq!(writes(rules, "c").unwrap_err().0, Code::Forbidden);
+}
+
+#[test]
 fn each_fault_names_its_field() {
     let rule =
         |more: &str| format!("listen = ['unix:/s']\ngateway = 'unix'\n[[authorization]]\n{more}");
@@ -257,8 +278,8 @@ fn each_fault_names_its_field() {
             "authorization[1].consumer: names nobody; `*` is everybody",
         ),
         (
-            &rule("consumer = 'a'\nfeeds = ['*']\noperations = ['produce']"),
-            "authorization[1].operations: `produce` is not known; there is read",
+            &rule("consumer = 'a'\nfeeds = ['*']\noperations = ['read', 'write']"),
+            "authorization[1].operations: `write` is not known; there are read, produce",
         ),
     ] {
         assert_eq!(read(&format!("[feeds]\n{text}\n")).2, [expected], "{text}");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Choices, Entrypoint, FALSE, Fields, UNSUPPORTED};
+use super::fields::{Choices, FALSE, Fields};
+use super::{Entrypoint, UNSUPPORTED};
 use crate::consume::delivery::{Affixes, Commit, Delivery, GroupMode, Qos};
 
 impl Fields<'_> {

@@ -16,13 +16,15 @@ fn read(text: &str) -> (Feeds, Vec<String>) {
 fn a_feed_has_the_defaults_that_it_does_not_set() {
     let (feeds, faults) = read(
         "[feeds]\nlisten = ['127.0.0.1:9290']\nclient_connections_max = 3\n[feeds.orders]\ntopics = ['orders']\n\
-         [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['sse']\n origins = ['https://a.example']\n\
+         [feeds.'a.b']\ncluster = 'main'\ntopics = ['a', 'b']\nentrypoints = ['websocket']\n origins = ['https://a.example']\n\
          qos = 'at-best'\nauto_offset_reset = 'none'\n\
          auto_offset_reset_override = ['latest', 'earliest']\nencode_message_id = false\n\
          check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
          deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
          record_bytes_max = 5\nconnections_max = 7\nfilter = 'key != null'\nallow_client_filter = true\n\
  value_expression = 'value.a'\non_decode_error = 'dlq'\ndlq_topic = 'dead'\n\
+         client_acks = true\nmax_unacked = 5\nack_timeout_ms = 1000\n\
+         produce = { enabled = true, topics = ['c', 'a'] }\n\
          sse = { heartbeat_ms = 300000, data = 'envelope', metadata_as_comment = true,\
          headers_as_comment = true, overload = 'stream' }\n",
     );
@@ -51,6 +53,12 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             headers_as_comment: false,
             overload_as_stream: false,
         },
+        conversation: Conversation {
+            client_acks: false,
+            max_unacked: 1000,
+            ack_timeout: Duration::from_secs(60),
+            produce: Vec::new(),
+        },
         selection: Selection::default(),
         delivery: Delivery { qos: Qos::AtBest, commit: Commit::Auto, group: GroupMode::None },
     };
@@ -68,7 +76,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         remove_confluent_header: true,
         record_bytes_max: 5,
         connections_max: 7,
-        entrypoints: [Entrypoint::Sse].into(),
+        entrypoints: [Entrypoint::Websocket].into(),
         origins: vec!["https://a.example".to_owned()],
         sse: Sse {
             heartbeat: Duration::from_secs(300),
@@ -76,6 +84,12 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             metadata_as_comment: true,
             headers_as_comment: true,
             overload_as_stream: true,
+        },
+        conversation: Conversation {
+            client_acks: true,
+            max_unacked: 5,
+            ack_timeout: Duration::from_secs(1),
+            produce: vec!["c".to_owned(), "a".to_owned()],
         },
         selection: Selection {
             filter: RecordExpression::compile("filter", "key != null").ok(),
@@ -216,12 +230,29 @@ fn each_fault_names_its_field() {
             "topics_pattern = 'orders.*'\ndlq_topic = 'orders.dead'",
             "dlq_topic: is a topic of the feed, which would read its own failures",
         ),
-        ("entrypoints = []", "entrypoints: names none; there are get, sse, pubsub"),
+        ("entrypoints = []", "entrypoints: names none; there are get, sse, websocket, pubsub"),
         (
-            "entrypoints = ['get', 'websocket']",
-            "entrypoints: `websocket` is not supported; there are get, sse, pubsub",
+            "entrypoints = ['get', 'webhook']",
+            "entrypoints: `webhook` is not supported; there are get, sse, websocket, pubsub",
         ),
-        ("entrypoints = ['post']", "entrypoints: `post` is not known; there are get, sse, pubsub"),
+        (
+            "entrypoints = ['post']",
+            "entrypoints: `post` is not known; there are get, sse, websocket, pubsub",
+        ),
+        ("max_unacked = 0", "max_unacked: must be a number from 1 to 10000"),
+        ("ack_timeout_ms = 999", "ack_timeout_ms: must be a number from 1000 to 3600000"),
+        ("client_acks = 1", "client_acks: must be a string"),
+        ("produce = true", "produce: must be a table"),
+        (
+            "entrypoints = ['websocket']\nproduce.enabled = true",
+            "produce.topics: is missing: which topics may clients write to?",
+        ),
+        ("produce.topics = ['a b']", "produce.topics: `a b` is not a topic's name"),
+        ("produce.topic = 'a'", "produce.topic: unknown field; there are enabled, topics"),
+        (
+            "produce = { enabled = true, topics = ['a'] }",
+            "produce.enabled: needs the entrypoint `websocket`: nothing else writes",
+        ),
         (
             "entrypoints = ['get', 'pubsub']\ndeserializer = 'json'",
             "on_decode_error: must be skip, dlq or stop: pubsub has no way to deliver an error",

@@ -1,71 +1,50 @@
 //! The protocol on a WebSocket, over a cluster in memory.
 
-use axum::http::HeaderValue;
+use std::ops::Deref;
+
 use futures_util::SinkExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::messages::{
     CmdEmpty, CmdKafkaFetch, CmdKafkaListOffset, KafkaFetchResp, KafkaListOffsetResp, KafkaMessage,
     Ping,
 };
 use super::*;
-use crate::auth::Proof;
-use crate::config::{Listen, UnixSocketAccess};
-use crate::connection::{Bounds, Server};
 use crate::consume::feeds::Entrypoint;
-use crate::consume::fixture::Fixture;
-use crate::consume::serve::{Readers, router};
+use crate::consume::served::Served;
 use crate::consume::topics::Topics;
-use crate::listen::Listeners;
-use crate::shutdown::Shutdown;
 
 /// A bridge with the feed `orders`, of the topics `orders` and `missing`.
-struct Bridge {
-    fixture: Fixture,
-    path: std::path::PathBuf,
-    shutdown: Shutdown,
-    _dir: tempfile::TempDir,
-}
+struct Bridge(Served);
 
 struct Client(WebSocketStream<UnixStream>);
 
-const MEMORY: usize = 64 * 1024 * 1024;
-
 impl Bridge {
     async fn start() -> Self {
-        let fixture = Fixture::new(&[1, 2], MEMORY);
-        let reader = fixture.reader(|feed| {
+        let served = Served::start(|feed| {
             feed.topics = Topics::List(["orders", "missing"].map(str::to_owned).to_vec());
             feed.entrypoints = [Entrypoint::Pubsub].into();
             feed.origins = vec!["https://a.example".to_owned()];
         });
-        let readers = Arc::new(Readers::of_one("orders", reader));
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let addresses = [Listen::Unix(path.clone())];
-        let listeners = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
-        let shutdown = Shutdown::default();
-        let token = shutdown.token().clone();
-        let server = Server::new(router(readers), Proof::None, token, Bounds::READERS);
-        let ending = shutdown.clone();
-        tokio::spawn(async move {
-            listeners.serve(server, None, 8, &ending, Duration::from_secs(20)).await;
-        });
-        Self { fixture, path, shutdown, _dir: dir }
+        Self(served.await)
     }
 
     async fn client(&self) -> Client {
-        let stream = UnixStream::connect(&self.path).await.unwrap();
-        let mut request = "ws://bridge/v1/feeds/orders/pubsub".into_client_request().unwrap();
-        let protocols = HeaderValue::from_static("apisix, other");
-        request.headers_mut().insert("sec-websocket-protocol", protocols);
-        let (client, response) = client_async(request, stream).await.unwrap();
+        let connected = self.connect("/v1/feeds/orders/pubsub", "apisix, other").await;
+        let (client, response) = connected.unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "apisix");
         Client(client)
+    }
+}
+
+impl Deref for Bridge {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.0
     }
 }
 

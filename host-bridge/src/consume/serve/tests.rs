@@ -26,8 +26,8 @@ fn readers(fixture: &Fixture) -> Arc<Readers> {
         (name.to_owned(), fixture.reader(|feed| feed.sse.overload_as_stream = overload_as_stream))
     });
     let (authorization, connections) = (Authorization::default(), Connections::new(2, 1));
-    let groups = Groups::default();
-    Arc::new(Readers { feeds: feeds.into(), authorization, connections, groups })
+    let (writers, groups) = (BTreeMap::new(), Groups::default());
+    Arc::new(Readers { feeds: feeds.into(), writers, authorization, connections, groups })
 }
 
 async fn assert_overloaded(readers: &Arc<Readers>) {
