@@ -53,6 +53,7 @@ mod sasl;
 mod shipped;
 mod sizes;
 mod soak;
+mod sockets;
 mod survival;
 mod tail;
 mod tls;

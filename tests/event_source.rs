@@ -2,98 +2,30 @@
 //! Chromium, and LaunchDarkly's client in Python; at a bridge, and through Envoy.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::ensure;
 use harness::bridge::{Bridge, Settings};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
-use harness::process::{Process, wait_until};
+use kafka_upstream_tests::clients::Client;
 use kafka_upstream_tests::feeds_envoy::{self, PAGE};
-use kafka_upstream_tests::followers::{Ledger, Writer};
+use kafka_upstream_tests::followers::Writer;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
 use tokio::task::spawn_blocking;
 use xtask::{paths, tools};
 
 const STREAM: &str = "/v1/feeds/orders/events?from=earliest";
-const SOON: Duration = Duration::from_secs(60);
 
-/// A program that writes a line `opened` for each connection, and one for each event: name, data and
-/// id as an array of JSON.
-struct Client {
-    name: &'static str,
-    process: Process,
-    log: PathBuf,
-}
-
-impl Client {
-    fn start(name: &'static str, command: Command, dir: &Path) -> anyhow::Result<Self> {
-        let log = dir.join(name);
-        Ok(Self { name, process: Process::spawn(name, command, &log)?, log })
-    }
-
-    async fn python(name: &'static str, port: u16, dir: &Path) -> anyhow::Result<Self> {
-        let mut command = Command::new("python3");
-        command.env("PYTHONPATH", spawn_blocking(tools::sse_client).await??);
-        command.arg(paths::workspace().join("tests/python/events.py"));
-        command.arg(format!("http://127.0.0.1:{port}{STREAM}"));
-        Self::start(name, command, dir)
-    }
-
-    async fn chromium(
-        name: &'static str,
-        page: &str,
-        options: &[&str],
-        dir: &Path,
-    ) -> anyhow::Result<Self> {
-        let mut command = spawn_blocking(tools::chromium).await??;
-        // A container has no user namespaces; what is loaded is ours.
-        command.args(["--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]);
-        // Otherwise it ends as soon as the page is there.
-        command.arg("--remote-debugging-port=0");
-        let profile = dir.join(format!("{name}-profile"));
-        command.arg(format!("--user-data-dir={}", profile.display())).args(options).arg(page);
-        Self::start(name, command, dir)
-    }
-
-    fn text(&self) -> anyhow::Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
-    }
-
-    fn connections(&self) -> anyhow::Result<usize> {
-        Ok(self.text()?.lines().filter(|line| line.contains("opened")).count())
-    }
-
-    /// What it has got; each record once and in the order of its partition, with ids.
-    fn ledger(&self) -> anyhow::Result<Ledger> {
-        let mut ledger = Ledger::default();
-        for line in self.text()?.lines() {
-            // Chromium logs more behind it.
-            let Some((_, event)) = line.split_once("event ") else { continue };
-            let mut event = serde_json::Deserializer::from_str(event).into_iter();
-            let [name, data, id]: [String; 3] = event.next().context("an event")??;
-            ensure!(!id.is_empty(), "{name} {data} has no id");
-            match &*name {
-                "message" => ledger.record(&data).with_context(|| self.name)?,
-                "goaway" => ledger.goaways += 1,
-                _ => bail!("{}: {name}: {data}", self.name),
-            }
-        }
-        Ok(ledger)
-    }
-
-    async fn until(&self, records: u64) -> anyhow::Result<Ledger> {
-        wait_until(self.name, SOON, async || {
-            let ledger = self.ledger()?;
-            let read: u64 = ledger.next.iter().sum();
-            ensure!(read >= records, "{read} of {records}: {}", self.process.log_tail());
-            Ok(ledger)
-        })
-        .await
-    }
+async fn python(name: &'static str, port: u16, dir: &Path) -> anyhow::Result<Client> {
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", spawn_blocking(tools::sse_client).await??);
+    command.arg(paths::workspace().join("tests/python/events.py"));
+    command.arg(format!("http://127.0.0.1:{port}{STREAM}"));
+    Client::start(name, command, dir)
 }
 
 /// A page that logs what `EventSource` gets from a server, by default its own.
@@ -129,8 +61,8 @@ async fn each_record_once(version: KafkaVersion) -> anyhow::Result<()> {
     // The bridge itself allows no other origin to read: that is a gateway's.
     let any_origin = ["--disable-web-security"];
     let clients = [
-        Client::python("python", direct, dir.path()).await?,
-        Client::python("python-envoy", gateway, dir.path()).await?,
+        python("python", direct, dir.path()).await?,
+        python("python-envoy", gateway, dir.path()).await?,
         Client::chromium("chromium", &file, &any_origin, dir.path()).await?,
         Client::chromium("chromium-envoy", &site, &[], dir.path()).await?,
     ];

@@ -1,5 +1,6 @@
 //! A gateway on real parts, and the ledger of what clients were told against what Kafka holds.
 
+pub mod clients;
 pub mod cluster;
 pub mod fake_server;
 pub mod feeds_envoy;

@@ -34,6 +34,8 @@ pub enum Prerequisite {
     Maven,
     /// Go, which builds func-e.
     Go,
+    /// Node.js with npm, which runs a client of WebSockets.
+    Npm,
     /// apt-get and dpkg, which fetch kcat, nginx, Chromium and Kerberos.
     Apt,
     /// So many GiB on the disk of the target folder.
@@ -134,6 +136,7 @@ impl Prerequisite {
             Self::Maven => &["mvn", "--version"],
             Self::Go => &["go", "version"],
             Self::Clippy => &["cargo-clippy", "--version"],
+            Self::Npm => &["npm", "--version"],
             Self::Apt => &["apt-get", "--version"],
             Self::WasmTarget | Self::Disk(_) => &["true"],
         };
@@ -157,6 +160,9 @@ impl Prerequisite {
             ),
             Self::Maven => ("Maven", "fetches Kafka", package("maven", "maven")),
             Self::Go => ("Go", "builds func-e", package("golang-go", "go")),
+            Self::Npm => {
+                ("Node.js with npm", "runs a client of WebSockets", package("npm", "node"))
+            }
             Self::Apt => (
                 "apt-get",
                 "fetches kcat, nginx, Chromium and Kerberos",

@@ -10,6 +10,7 @@ mod kerberos;
 mod msk;
 mod nginx;
 mod pubsub_client;
+mod socket_clients;
 mod sse_client;
 
 use std::env;
@@ -33,6 +34,7 @@ pub use kerberos::{Kerberos, kerberos};
 pub use msk::{javac, msk_libs};
 pub use nginx::nginx;
 pub use pubsub_client::pubsub_client;
+pub use socket_clients::{websockets, ws};
 pub use sse_client::sse_client;
 
 /// The Envoy that everything is tried with.

@@ -115,7 +115,12 @@ fn prerequisites(options: &Options) -> Vec<Prerequisite> {
     let mut wanted = vec![Prerequisite::Compiler, Prerequisite::Clippy, Prerequisite::Disk(disk)];
     if !options.fast {
         wanted.extend([Prerequisite::Pip, Prerequisite::Java, Prerequisite::Jdk]);
-        wanted.extend([Prerequisite::Maven, Prerequisite::Go, Prerequisite::Apt]);
+        wanted.extend([
+            Prerequisite::Maven,
+            Prerequisite::Go,
+            Prerequisite::Npm,
+            Prerequisite::Apt,
+        ]);
     }
     wanted
 }

@@ -1,0 +1,42 @@
+"""Talks to a feed over a WebSocket with `websockets`, comes back by itself; a line for all it is told. The
+arguments are the URL, up to its query's last `&`, and the client's name. It acknowledges each record, but
+refuses each of partition 1 whose number ends in 5, and writes a record for each tenth."""
+
+import json
+import sys
+import time
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+
+url, name = sys.argv[1:]
+cursor, written = "from=earliest", 0
+while True:
+    try:
+        with connect(url + cursor, subprotocols=["kafka-upstream.json.v1"]) as socket:
+            print("opened", socket.subprotocol, flush=True)
+            for text in socket:
+                frame = json.loads(text)
+                kind = frame["type"]
+                if kind == "message":
+                    value, place = frame["content"], frame["metadata"]
+                    cursor = "cursor=" + frame["id"]
+                    print("event", json.dumps(["message", value, frame["id"]]), flush=True)
+                    if place["partition"] == 1 and value.split()[1].endswith("5"):
+                        refusal = {name: place[name] for name in ("topic", "partition", "offset")}
+                        socket.send(json.dumps(refusal | {"type": "nack", "reason": "a five"}))
+                    else:
+                        socket.send(json.dumps({"type": "ack", "id": frame["id"]}))
+                    if value.split()[1].endswith("0"):
+                        said = {"type": "produce", "ref": written, "content": f"{name} {written}"}
+                        socket.send(json.dumps(said))
+                        written += 1
+                elif kind == "produced":
+                    print("produced", json.dumps([frame["outcome"], frame["ref"]]), flush=True)
+                elif kind == "goaway":
+                    print("event", json.dumps(["goaway", frame["reason"], cursor]), flush=True)
+                elif kind in ("gap", "error"):
+                    print("event", json.dumps([kind, text, cursor]), flush=True)
+    except (OSError, ConnectionClosed, InvalidHandshake) as error:
+        print("closed", repr(error), flush=True)
+    time.sleep(0.2)
