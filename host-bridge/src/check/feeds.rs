@@ -1,4 +1,5 @@
-//! `host-bridge check`: whether the topics of feeds may be read, and dead-letter topics written to.
+//! `host-bridge check`: whether the topics of feeds may be read, and dead-letter topics and those of
+//! `produce` written to.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,10 @@ impl Report {
         }
         if let Some(topic) = &feed.selection.dlq_topic {
             let what = format!("{name}, dlq_topic {topic}");
+            self.topic(client, &what, TopicOperation::Write, topic).await;
+        }
+        for topic in &feed.conversation.produce {
+            let what = format!("{name}, produce {topic}");
             self.topic(client, &what, TopicOperation::Write, topic).await;
         }
     }

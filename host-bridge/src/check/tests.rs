@@ -319,7 +319,8 @@ async fn topics_of_feeds_and_their_dead_letter_topics_are_asked_for() {
          [feeds.a]\ntopics = ['orders', 'gone']\ndlq_topic = 'failed'\n\
          [feeds.b]\ntopics_pattern = 'orders-.*'\ndlq_topic = 'nowhere'\n\
          [feeds.c]\ntopics_pattern = 'other'\n\
-         [feeds.d]\ntopics = ['later']\ncheck_topic_existence = false\n",
+         [feeds.d]\ntopics = ['later']\ncheck_topic_existence = false\n\
+         entrypoints = ['websocket']\nproduce = {{ enabled = true, topics = ['orders', 'no'] }}\n",
         kafka.bootstrap()
     );
     let shown = report(&toml, &[], &[]).await;
@@ -333,6 +334,8 @@ async fn topics_of_feeds_and_their_dead_letter_topics_are_asked_for() {
          ok    feed b, topic orders-us: may be read\n  \
          FAIL  feed b, dlq_topic nowhere: authorization: the topic does not exist\n  \
          note  feed c: no topic matches its pattern now\n  \
-         note  feed d, topic later: does not exist, or is not visible: it is waited for"
+         note  feed d, topic later: does not exist, or is not visible: it is waited for\n  \
+         ok    feed d, produce orders: may be written to\n  \
+         FAIL  feed d, produce no: authorization: the topic does not exist"
     );
 }

@@ -482,22 +482,23 @@ impl Conversation {
         let (code, reason) = match &end {
             End::Gone(_) => return,
             End::Shutdown => (1012, SHUTDOWN),
-            End::Binary => (1003, "text is JSON, and there is nothing else"),
+            End::Binary => (1003, "JSON is text"),
             End::NotWritten(status) => (close_code(*status), "not_written"),
             End::Refused(refusal) => (refusal.code.close(), refusal.code.name()),
         };
-        let frame = match &end {
+        let told = match &end {
             End::Refused(refusal) if refusal.code != Code::AuthExpired => {
                 let cursors = match refusal.code {
                     Code::OffsetOutOfRange => Some(self.follower.reader.both_ends().await),
                     _ => None,
                 };
                 let (error, message) = (refusal.code.name(), &*refusal.message);
-                framed(&Frame::Error { error, message, r#ref: None, cursors })
+                self.tell(framed(&Frame::Error { error, message, r#ref: None, cursors })).await
             }
-            _ => framed(&Frame::Goaway { reason }),
+            End::Shutdown | End::Refused(_) => self.tell(framed(&Frame::Goaway { reason })).await,
+            _ => Ok(()),
         };
-        if self.tell(frame).await.is_ok() {
+        if told.is_ok() {
             self.socket.close(code, reason).await;
         }
     }
