@@ -1,8 +1,6 @@
 //! Conversations over WebSocket with clients that others wrote: `websockets` and `websocket-client` of
 //! Python, `ws` of Node.js, and Chromium's `WebSocket`; at a bridge, and through Envoy.
 
-#![expect(clippy::indexing_slicing, reason = "what is missing in an answer fails the test")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

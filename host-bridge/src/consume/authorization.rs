@@ -66,6 +66,29 @@ pub(crate) struct Granted {
     pub(crate) produce: Vec<String>,
 }
 
+impl Rule {
+    fn check(&self, feeds: &Feeds, mut fault: impl FnMut(&str, &str)) {
+        if self.consumer.is_empty() {
+            fault("consumer", "names nobody; `*` is everybody");
+        }
+        for name in self.feeds.iter().filter(|name| !name.contains('*')) {
+            if !feeds.feeds.contains_key(name) {
+                fault("feeds", &format!("there is no [feeds.{name}]"));
+            }
+        }
+        for (name, patterns) in [("feeds", &self.feeds), ("topics", &self.topics)] {
+            if patterns.is_empty() {
+                fault(name, "names none; `*` is all");
+            }
+        }
+        let is_unknown = |operation: &&String| ![READ, PRODUCE].contains(&operation.as_str());
+        for operation in self.operations.iter().filter(is_unknown) {
+            let reason = format!("`{operation}` is not known; there are {READ}, {PRODUCE}");
+            fault("operations", &reason);
+        }
+    }
+}
+
 impl Authorization {
     /// Takes what is read here out of `[feeds]`. What is wrong is added to `faults`.
     pub(crate) fn read(
@@ -179,27 +202,9 @@ impl Authorization {
             faults.extend(grouped.map(of_reader));
         }
         for (number, rule) in (1..).zip(&self.rules) {
-            let mut fault = |name: &str, reason: String| {
-                faults.push(field(&format!("authorization[{number}].{name}"), &reason));
-            };
-            if rule.consumer.is_empty() {
-                fault("consumer", "names nobody; `*` is everybody".to_owned());
-            }
-            for name in rule.feeds.iter().filter(|name| !name.contains('*')) {
-                if !feeds.feeds.contains_key(name) {
-                    fault("feeds", format!("there is no [feeds.{name}]"));
-                }
-            }
-            for (name, patterns) in [("feeds", &rule.feeds), ("topics", &rule.topics)] {
-                if patterns.is_empty() {
-                    fault(name, "names none; `*` is all".to_owned());
-                }
-            }
-            let is_known = |operation: &&String| [READ, PRODUCE].contains(&operation.as_str());
-            for operation in rule.operations.iter().filter(|operation| !is_known(operation)) {
-                let reason = format!("`{operation}` is not known; there are {READ}, {PRODUCE}");
-                fault("operations", reason);
-            }
+            rule.check(feeds, |name, reason| {
+                faults.push(field(&format!("authorization[{number}].{name}"), reason));
+            });
         }
     }
 
