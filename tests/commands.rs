@@ -46,7 +46,9 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let own = section(own_feeds);
     fs::write(&config, format!("listen = ['127.0.0.1:{listen}']\n{cluster}{own}"))?;
     let mut reading = Settings::to(&*bootstrap);
-    reading.extra = section(feeds);
+    // Nobody listens there.
+    let webhook = "[webhooks.billing]\nfeed = 'orders'\nurl = 'http://127.0.0.1:9/'\n";
+    reading.extra = format!("{}{webhook}", section(feeds));
     let readers = Bridge::start(reading).await?;
     let order = Request::post("/v1/clusters/default/topics/orders", "{\"order\":1}");
     let reply = order.header("kafka-key", "customer-1").send(readers.port()).await?;
@@ -58,6 +60,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
         ("host-bridge --", format!("exec {} --", binary.display())),
         ("host-bridge check", format!("{} check", binary.display())),
         ("host-bridge tail", format!("{} tail", binary.display())),
+        ("localhost:9280/v1/webhooks", format!("127.0.0.1:{}/v1/webhooks", readers.port())),
         ("127.0.0.1:9280", format!("127.0.0.1:{port}")),
         ("localhost:9280", format!("127.0.0.1:{port}")),
         ("localhost:9290", format!("127.0.0.1:{feeds}")),
@@ -100,6 +103,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
                 let is_cut = line.contains("| head");
                 ensure!(output.status.success() || is_cut, "{line}: {text} {output:?}");
                 let shows = match line.as_str() {
+                    line if line.contains("/v1/webhooks") => "\"partition\":0",
                     line if line.contains("/events?") => "event: message",
                     line if line.contains("--format value") => "{\"order\":1}\n",
                     line if line.contains(" tail ") => "key=customer-1\n{\n  \"order\": 1\n}\n",

@@ -58,3 +58,4 @@ mod survival;
 mod tail;
 mod tls;
 mod two_bridges;
+mod webhooks;

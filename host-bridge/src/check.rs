@@ -16,7 +16,7 @@ use crate::config::{Args, Config, ConfigError, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
 use crate::security::Properties;
-use crate::{auth, clusters, credentials, metrics, tls};
+use crate::{auth, clusters, credentials, metrics, tls, webhooks};
 
 /// What was looked at, line by line, and whether all of it is well.
 #[derive(Debug, Default)]
@@ -144,6 +144,7 @@ fn faults(config: &Config) -> Vec<ConfigError> {
     let tokens = config.token_file.clone().map(auth::load).transpose();
     faults.extend(tokens.err().map(|error| field("token_file", &error)));
     faults.extend(config.authorization.load().err());
+    faults.extend(webhooks::running::faults(&config.webhooks));
     let tls = config.listen_tls.as_ref().map(|tls| tls::load(tls, &[])).transpose();
     faults.extend(tls.err().map(|error| field("tls", &error)));
     faults

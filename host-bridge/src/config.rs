@@ -27,6 +27,7 @@ pub(crate) use sources::without_value;
 use crate::consume::authorization::Authorization;
 use crate::consume::feeds::Feeds;
 use crate::security::Tls;
+use crate::webhooks::config::WebhookConfig;
 
 /// The checked configuration.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, BTreeMap<String, String>>,
     /// What is read over HTTP.
     pub(crate) feeds: Feeds,
+    /// What is sent to receivers.
+    pub(crate) webhooks: BTreeMap<String, WebhookConfig>,
     /// Who reads it.
     pub(crate) authorization: Authorization,
     /// `host:port` addresses that a filter may name inline, besides loopback ones.
@@ -104,6 +107,7 @@ impl Config {
         let (mut feeds, rules) = (raw.feeds, raw.authorization);
         let authorization = Authorization::read(&mut feeds, rules, faults);
         let feeds = Feeds::read(feeds, &names, faults);
+        let webhooks = crate::webhooks::config::read(raw.webhooks, &feeds, faults);
         authorization.check(&feeds, raw.tls.as_ref(), faults);
         let tokens = authorization.takes_tokens(tokens);
         check_exposure("feeds.listen", &feeds.listen, raw.tls.as_ref(), tokens, faults);
@@ -120,6 +124,7 @@ impl Config {
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
             clusters,
             feeds,
+            webhooks,
             authorization,
             tls: Tls { certificates, inline: sources::flatten("inline", raw.inline, faults) },
             places,

@@ -1,7 +1,7 @@
 //! Where credentials come from that no configuration holds: token endpoints and AWS.
 
 mod aws;
-mod oauth;
+pub(crate) mod oauth;
 
 use std::sync::Arc;
 use std::time::Duration;

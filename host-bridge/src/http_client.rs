@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Body as _;
 use hyper::header::{HOST, HeaderValue};
+use hyper::http::response;
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -19,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kafka_client::{Cause, HttpsTrust};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
 /// A clone shares its connections. They are never shared with a client of another trust.
@@ -47,6 +49,8 @@ pub(crate) enum HttpError {
     Address(String),
     #[error("name: {0}")]
     Name(io::Error),
+    #[error("{0} is a link-local address or one of a metadata service (allow_link_local)")]
+    Guarded(IpAddr),
     #[error("no connection: {0}")]
     Connect(io::Error),
     #[error("TLS: {0}")]
@@ -62,10 +66,19 @@ pub(crate) enum HttpError {
 
 impl HttpClient {
     pub(crate) fn new(trust: HttpsTrust, limits: HttpLimits) -> Self {
-        let mut pool = Client::builder(TokioExecutor::new());
+        Self::with(Connector { trust, limits, is_guarded: false })
+    }
+
+    /// One that never connects to where clouds give machines their credentials.
+    pub(crate) fn guarded(trust: HttpsTrust, limits: HttpLimits) -> Self {
+        Self::with(Connector { trust, limits, is_guarded: true })
+    }
+
+    fn with(connector: Connector) -> Self {
+        let (mut pool, limits) = (Client::builder(TokioExecutor::new()), connector.limits);
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         pool.pool_max_idle_per_host(IDLE_CONNECTIONS).set_host(false);
-        Self { pool: pool.build(Connector { trust, limits }), limits }
+        Self { pool: pool.build(connector), limits }
     }
 
     /// Sends a request to `url`, whose host and path it gets.
@@ -75,19 +88,32 @@ impl HttpClient {
     pub(crate) async fn ask(
         &self,
         url: &str,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, HttpError> {
-        let end = Instant::now() + self.limits.whole;
-        // What follows may be signed, and hold a secret.
-        let shown = url.split('?').next().unwrap_or_default();
-        let wrong = || HttpError::Address(shown.to_owned());
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().filter(|_| uri.scheme().is_some()).ok_or_else(wrong)?;
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
-        request.headers_mut().insert(HOST, host);
-        *request.uri_mut() = uri;
-        let answer = timeout_at(end, self.exchange(request)).await;
+        let request = addressed(url, request)?;
+        let answer = timeout(self.limits.whole, self.exchange(request)).await;
         answer.unwrap_or_else(|_| Err(HttpError::Silent("HTTP", self.limits.whole)))
+    }
+
+    /// As [`Self::ask`], for who wants the head alone. So much of the body is read as may be, for the
+    /// connection to carry another request; what is wrong with it does not matter.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn tell(
+        &self,
+        url: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<response::Parts, HttpError> {
+        let end = Instant::now() + self.limits.whole;
+        let answer = timeout_at(end, self.pool.request(addressed(url, request)?)).await;
+        let answer = answer.map_err(|_| HttpError::Silent("HTTP", self.limits.whole))?;
+        let (head, body) = answer.map_err(HttpError::of)?.into_parts();
+        if body.size_hint().lower() <= self.limits.answer_bytes as u64 {
+            let rest = Limited::new(body, self.limits.answer_bytes).collect();
+            let _whole_or_not = timeout_at(end, rest).await;
+        }
+        Ok(head)
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpError> {
@@ -100,6 +126,22 @@ impl HttpClient {
         let whole = whole.map_err(|error| HttpError::Http(error.to_string()))?;
         Ok(Response::from_parts(head, whole.to_bytes()))
     }
+}
+
+/// The request to `url`: its host and path.
+fn addressed(
+    url: &str,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Request<Full<Bytes>>, HttpError> {
+    // What follows may be signed, and hold a secret.
+    let shown = url.split('?').next().unwrap_or_default();
+    let wrong = || HttpError::Address(shown.to_owned());
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().filter(|_| uri.scheme().is_some()).ok_or_else(wrong)?;
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
+    request.headers_mut().insert(HOST, host);
+    *request.uri_mut() = uri;
+    Ok(request)
 }
 
 impl HttpError {
@@ -118,6 +160,7 @@ impl HttpError {
 struct Connector {
     trust: HttpsTrust,
     limits: HttpLimits,
+    is_guarded: bool,
 }
 
 impl Connector {
@@ -131,6 +174,11 @@ impl Connector {
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let found = timeout_at(end, lookup_host((host, port))).await.map_err(silent("name"))?;
         let addresses: Vec<_> = found.map_err(HttpError::Name)?.collect();
+        let guarded =
+            addresses.iter().map(|it| it.ip()).find(|ip| self.is_guarded && is_inner(*ip));
+        if let Some(ip) = guarded {
+            return Err(HttpError::Guarded(ip));
+        }
         let connecting = timeout_at(end, TcpStream::connect(&*addresses)).await;
         let stream = connecting.map_err(silent("no connection"))?.map_err(HttpError::Connect)?;
         let stream: Box<dyn Duplex> = match is_https {
@@ -213,6 +261,40 @@ impl Connection for Stream {
     }
 }
 
+/// Whether an address is link-local, where AWS, Azure, Google and others have their metadata services,
+/// or one that such a service has elsewhere.
+pub(crate) fn is_inner(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
+                || METADATA_V4.contains(&ip)
+        }
+        IpAddr::V6(ip) => {
+            let embedded = ip.to_ipv4_mapped().or_else(|| nat64(ip));
+            ip.is_unicast_link_local()
+                || ip.is_unspecified()
+                || ip == METADATA_V6
+                || embedded.is_some_and(|ip| is_inner(ip.into()))
+        }
+    }
+}
+
+/// The IPv4 address behind one of NAT64's well-known prefix (RFC 6052).
+fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [prefix @ .., high, low] = ip.segments();
+    let bits = u32::from(high) << 16 | u32::from(low);
+    (prefix == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::from_bits(bits))
+}
+
+/// Of Alibaba and Oracle, and of Azure's machines; of AWS.
+const METADATA_V4: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(168, 63, 129, 16),
+];
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// How long a connection waits for its next request: less than servers commonly wait.
 const IDLE: Duration = Duration::from_secs(60);
 /// Connections to a host that wait.

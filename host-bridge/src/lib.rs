@@ -38,6 +38,7 @@ mod tail;
 mod taking;
 mod tls;
 mod watched;
+mod webhooks;
 mod websocket;
 
 use std::sync::Arc;
@@ -90,14 +91,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let serving = async {
         let reading = async {
             let Some(readers) = readers else { return };
-            let authorization = config.authorization.clone();
-            let (clusters, metrics) = (&bridge.clusters, &bridge.metrics);
-            let feeds =
-                consume::serve::Readers::new(&config.feeds, authorization, clusters, metrics);
-            let router = consume::serve::router(Arc::new(feeds));
+            let router = consume::serve::router(Arc::clone(&bridge.readers));
+            let webhooks = bridge.webhooks.run(shutdown.token(), drain_timeout);
             let server = server(router, gateways, Bounds::READERS);
             let places = places(limits::FEED_LISTENER_CONNECTIONS);
-            readers.serve(server, readers_tls, places, shutdown.clone(), drain_timeout).await;
+            let (tls, shutdown) = (readers_tls, shutdown.clone());
+            readers.serve(server, tls, places, shutdown, drain_timeout, webhooks).await;
         };
         let server = server(routes::router(Arc::clone(&bridge)), writers, Bounds::WRITERS);
         let places = places(limits::CONNECTIONS_MAX);

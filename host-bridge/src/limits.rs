@@ -160,6 +160,9 @@ pub(crate) const FEED_LISTENER_CONNECTIONS: u64 = 20_480;
 pub(crate) const FEED_MEMORY_BYTES: usize = 352 * 1024 * 1024;
 /// And pages and replies, until they are sent.
 pub(crate) const FEED_ANSWERS_BYTES: usize = 160 * 1024 * 1024;
+/// Memory of all webhooks together, bytes: what they have read and not delivered. Each partition has one
+/// record beyond that.
+pub(crate) const WEBHOOK_MEMORY_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a topic's tail: a reader that is further behind reads from Kafka.
 pub(crate) const FEED_TAIL_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of what readers behind the tails have read, kept for others who come after them.

@@ -17,6 +17,7 @@ use crate::clusters::Clusters;
 use crate::consume::feed_metrics::FeedFamilies;
 use crate::failing::{Failing, Topics};
 use crate::logging;
+use crate::webhooks::metrics::WebhookFamilies;
 
 /// How much the bridge's queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     records: Family<Settled, Counter>,
     pub(crate) failing: Failing,
     pub(crate) feeds: FeedFamilies,
+    pub(crate) webhooks: WebhookFamilies,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -89,7 +91,9 @@ impl Default for Metrics {
         registry.register("records", "Records by what became of them", records.clone());
         let (failing, feeds) = (Failing::default(), FeedFamilies::default());
         feeds.register(&mut registry);
-        Self { registry, batches, repeated, refused, bypassed, records, failing, feeds }
+        let webhooks = WebhookFamilies::default();
+        webhooks.register(&mut registry);
+        Self { registry, batches, repeated, refused, bypassed, records, failing, feeds, webhooks }
     }
 }
 
@@ -345,7 +349,7 @@ mod tests {
         let outcome = Outcome::Unknown(Reason::new(Code::BadReply, ""));
         metrics.batch_settled("default", Delivery::Acked, &Topics::of(&[]), &[outcome]);
         metrics.batch_refused(StatusCode::BAD_REQUEST);
-        let _counters = metrics.feeds.of("orders");
+        let _counters = (metrics.feeds.of("orders"), metrics.webhooks.of("hook"));
         let page = include_str!("../../docs/metrics.md");
         let queued = Depth { records: 0, bytes: 0 };
         let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();

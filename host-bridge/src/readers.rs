@@ -1,4 +1,5 @@
-//! Readers have listeners, threads and connections of their own: whatever they do, writers keep theirs.
+//! Readers and webhooks have threads of their own, readers also listeners and connections: whatever they do,
+//! writers keep theirs.
 
 use std::io;
 use std::time::Duration;
@@ -45,12 +46,12 @@ impl ReaderRuntime {
 }
 
 impl ReaderListeners {
-    /// Binds the addresses of the feeds; none without them.
+    /// Binds the addresses of the feeds; without them, and without webhooks, there is nothing to serve.
     ///
     /// # Errors
     /// As [`Listeners::bind`].
     pub(crate) async fn bind(config: &Config) -> io::Result<Option<Self>> {
-        if config.feeds.listen.is_empty() {
+        if config.feeds.listen.is_empty() && config.webhooks.is_empty() {
             return Ok(None);
         }
         let (addresses, unix) = (config.feeds.listen.clone(), config.unix_socket);
@@ -65,7 +66,7 @@ impl ReaderListeners {
         self.listeners.len()
     }
 
-    /// As [`Listeners::serve`].
+    /// As [`Listeners::serve`], beside a task on the same threads.
     pub(crate) async fn serve(
         self,
         server: Server,
@@ -73,10 +74,16 @@ impl ReaderListeners {
         places: usize,
         shutdown: Shutdown,
         drain_timeout: Duration,
+        beside: impl Future<Output = ()> + Send + 'static,
     ) {
         let Self { listeners, runtime } = self;
         let serving = async move {
-            listeners.serve(server, tls, places, &shutdown, drain_timeout).await;
+            let readers = async {
+                if listeners.len() > 0 {
+                    listeners.serve(server, tls, places, &shutdown, drain_timeout).await;
+                }
+            };
+            tokio::join!(readers, beside);
         };
         if let Err(error) = runtime.run(serving).await {
             tracing::error!(%error, "readers_failed");

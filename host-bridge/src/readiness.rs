@@ -29,7 +29,10 @@ pub(crate) async fn readyz(
         return json(status, &serde_json::json!({ "ready": status == StatusCode::OK }));
     }
     let (failing, refused) = (bridge.metrics.failing.json(), bridge.profiles.refused_json());
-    for (name, told) in [("failing_topics", failing), ("refused_profiles", refused)] {
+    let halted = bridge.webhooks.faults();
+    for (name, told) in
+        [("failing_topics", failing), ("refused_profiles", refused), ("halted_webhooks", halted)]
+    {
         if let (false, Some(body)) = (told.is_empty(), body.as_object_mut()) {
             body.insert(name.to_owned(), told.into());
         }

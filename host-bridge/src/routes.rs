@@ -17,7 +17,7 @@ use crate::bridge::Bridge;
 use crate::config::without_value;
 use crate::limits::REFUSAL_BYTES;
 use crate::reply::{self, refusal};
-use crate::{intake, readiness, rest, status};
+use crate::{intake, readiness, rest, status, webhooks};
 
 /// Every route of the bridge.
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
@@ -29,6 +29,7 @@ pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
         .route("/readyz", get(readiness::readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status::status))
+        .merge(webhooks::routes::router(Arc::clone(&bridge.webhooks)))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         // Bodies are bounded where they are read, by their own limits.

@@ -12,6 +12,7 @@ mod nginx;
 mod pubsub_client;
 mod socket_clients;
 mod sse_client;
+mod standard_webhooks;
 
 use std::env;
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ pub use nginx::nginx;
 pub use pubsub_client::pubsub_client;
 pub use socket_clients::{websockets, ws};
 pub use sse_client::sse_client;
+pub use standard_webhooks::standard_webhooks;
 
 /// The Envoy that everything is tried with.
 pub const ENVOY_VERSION: &str = "1.40.0";

@@ -114,8 +114,8 @@ async fn faults_of_reading_hide_none_of_another_section() {
 async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
     let toml = "[clusters.main]\nbootstrap.servers = 'a:1'\n[feeds]\n\
         listen = ['127.0.0.1:1', '0.0.0.0:2']\n[feeds.orders]\ncluster = 'mian'\n\
-        topics = ['orders']\nentrypoints = ['webhook']\ngroup = ''\n\
-        auto_offset_reset = 'foo'\n[feeds.'a.b']\n";
+        topics = ['orders']\nentrypoints = ['push']\ngroup = ''\n\
+        auto_offset_reset = 'foo'\n[feeds.'a.b']\n[webhooks.hook]\nfeed = 'orders'\n";
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
     let args = Args {
@@ -136,16 +136,17 @@ async fn a_fault_of_a_feed_has_its_line_or_its_variable() {
         "line 4: feeds.listen: `0.0.0.0:2` is not a loopback address",
         "line 4: feeds.listen: `127.0.0.1:1` is in listen, too",
         "line 6: feeds.orders.cluster: there is no [clusters.mian]",
-        "line 8: feeds.orders.entrypoints: `webhook` is not supported",
+        "line 8: feeds.orders.entrypoints: `push` is not known",
         "line 9: feeds.orders.group: must be a table",
         "line 10: feeds.orders.auto_offset_reset: must be one of earliest, latest, none",
         "line 11: feeds.a.b.topics: is missing",
+        "line 12: webhooks.hook.url: is missing",
         "HOST_BRIDGE_FEEDS__ORDERS__ISOLATION_LEVEL: feeds.orders.isolation_level: must be",
         "line 3: feeds.other.cluster: there is no [clusters.default]",
     ] {
         assert!(faults.iter().any(|it| it.starts_with(fault)), "{fault}: {faults:#?}");
     }
-    assert_eq!(faults.len(), 9, "{faults:#?}");
+    assert_eq!(faults.len(), 10, "{faults:#?}");
 }
 
 #[tokio::test]

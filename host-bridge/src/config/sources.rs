@@ -35,6 +35,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) feeds: toml::Table,
     #[serde(default)]
+    pub(super) webhooks: toml::Table,
+    #[serde(default)]
     pub(super) authorization: Vec<Rule>,
     #[serde(default)]
     pub(super) inline: toml::Table,
@@ -163,14 +165,13 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
                 ] => {
                     put(&mut raw.feeds, &key.to_lowercase(), value);
                 }
-                ["FEEDS", feed, key] => {
-                    let feed = raw
-                        .feeds
-                        .entry(feed.to_lowercase())
-                        .or_insert_with(|| toml::Table::new().into());
-                    let feed = feed.as_table_mut();
-                    let feed = feed.ok_or_else(|| field(name, "the file has no such section"))?;
-                    put(feed, &key.to_lowercase(), value);
+                [section @ ("FEEDS" | "WEBHOOKS"), own, key] => {
+                    let section =
+                        if section == "FEEDS" { &mut raw.feeds } else { &mut raw.webhooks };
+                    let own = section.entry(own.to_lowercase());
+                    let own = own.or_insert_with(|| toml::Table::new().into()).as_table_mut();
+                    let own = own.ok_or_else(|| field(name, "the file has no such section"))?;
+                    put(own, &key.to_lowercase(), value);
                 }
                 ["INLINE", key] => put(&mut raw.inline, &property(key), value),
                 _ => return Err(ConfigError::Variable(name.to_owned())),
@@ -240,7 +241,7 @@ pub(super) fn flatten(
 }
 
 /// Sections of which each has a name.
-const OF_NAMES: [&str; 3] = ["clusters.", "certificates.", "feeds."];
+const OF_NAMES: [&str; 4] = ["clusters.", "certificates.", "feeds.", "webhooks."];
 /// What is read before the configuration.
 const OF_FLAGS: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
 const PREFIX: &str = "HOST_BRIDGE_";

@@ -68,7 +68,7 @@ impl DeadLetters {
         let reason = reason.to_owned();
         tokio::spawn(async move {
             let placed = Placed { topic: &topic, partition, record: &record };
-            let outcome = dead_letters.produce(placed, &reason).await;
+            let outcome = dead_letters.produce(placed, &reason, 1).await;
             *lock(&dead_letters.fault) = outcome.clone().err();
             done.send_replace(Some(outcome));
         });
@@ -82,6 +82,19 @@ impl DeadLetters {
             written.by_place.remove(&oldest);
         }
         writing
+    }
+
+    /// Writes a record that a receiver did not take: once for each that comes with it.
+    ///
+    /// # Errors
+    /// Why it is not known to be written.
+    pub(crate) async fn write_undelivered(
+        &self,
+        placed: Placed<'_>,
+        attempts: u32,
+    ) -> Result<(), Refusal> {
+        let written = self.topic.produce(placed, UNDELIVERED, attempts).await;
+        written.map_err(|reason| self.refusal(&reason.chain()))
     }
 
     /// Why the last record was not written, if it was not.
@@ -118,11 +131,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DeadLetterTopic {
-    async fn produce(&self, placed: Placed<'_>, reason: &str) -> Result<(), Reason> {
+    async fn produce(&self, placed: Placed<'_>, reason: &str, attempts: u32) -> Result<(), Reason> {
         let record = placed.record;
         let [partition, offset, timestamp] =
             [i64::from(placed.partition), record.offset, record.timestamp_ms]
                 .map(|number| number.to_string());
+        let attempts = attempts.to_string();
         let origin: [(&str, &str); 7] = [
             ("reason", reason),
             ("topic", placed.topic),
@@ -130,7 +144,7 @@ impl DeadLetterTopic {
             ("offset", &offset),
             ("timestamp", &timestamp),
             ("feed", &self.feed),
-            ("attempts", "1"),
+            ("attempts", &attempts),
         ];
         let own: Vec<_> = record.headers.iter().collect();
         let mut headers: Vec<_> =
@@ -157,6 +171,8 @@ impl DeadLetterTopic {
     }
 }
 
+/// Why a record is there that could be decoded.
+const UNDELIVERED: &str = "undelivered";
 /// Records that are known to be written.
 const REMEMBERED: usize = 10_000;
 /// How long brokers may take for one.

@@ -19,7 +19,7 @@ use self::fields::{Choices, FALSE, Fields, TRUE};
 pub(crate) use self::conversation::Conversation;
 
 mod conversation;
-mod fields;
+pub(crate) mod fields;
 mod groups;
 
 /// The configured feeds and where they are served.
@@ -204,9 +204,6 @@ impl Feeds {
                 Err(fault) => faults.push(fault),
             }
         }
-        if texts.is_empty() && !sections.is_empty() {
-            faults.push(field("feeds.listen", "names no address: feeds are served on their own"));
-        }
         let mut feeds = BTreeMap::new();
         for (name, table) in sections {
             let path = format!("feeds.{name}");
@@ -219,6 +216,10 @@ impl Feeds {
             }
             let feed = Fields { path: &path, table, faults }.feed(clusters, instance.as_deref());
             feeds.insert(name, feed);
+        }
+        let is_served = feeds.values().any(|feed: &Feed| !feed.entrypoints.is_empty());
+        if texts.is_empty() && is_served {
+            faults.push(field("feeds.listen", "names no address: feeds are served on their own"));
         }
         Self { listen, connections_max, client_connections_max, feeds }
     }
@@ -358,10 +359,8 @@ impl Fields<'_> {
             let found = ENTRYPOINTS.iter().find(|entrypoint| entrypoint.name() == name);
             match (found, &**name) {
                 (Some(entrypoint), _) => drop(entrypoints.insert(*entrypoint)),
-                (None, "webhook") => {
-                    let reason = format!("`{name}` {UNSUPPORTED}; {THERE_ARE}");
-                    self.fault("entrypoints", &reason);
-                }
+                // Webhooks name their feed: one that has this alone is served nowhere.
+                (None, "webhook") => {}
                 (None, _) => {
                     let reason = format!("`{name}` is not known; {THERE_ARE}");
                     self.fault("entrypoints", &reason);
@@ -385,7 +384,7 @@ impl Fields<'_> {
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(is_legal)
 }
@@ -401,7 +400,7 @@ const HEARTBEAT_MS: usize = 5000;
 const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
 pub(crate) const ENTRYPOINTS: [Entrypoint; 4] =
     [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Websocket, Entrypoint::Pubsub];
-const THERE_ARE: &str = "there are get, sse, websocket, pubsub";
+const THERE_ARE: &str = "there are get, sse, websocket, pubsub, webhook";
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],

@@ -8,13 +8,13 @@ use super::refusal::{Code, Refusal};
 use super::start::GapReason;
 
 /// The next offset, the leader epoch before it if it is known, and what the reader is told.
-pub(super) type Onward = (i64, Option<i32>, GapReason);
+pub(crate) type Onward = (i64, Option<i32>, GapReason);
 
 /// Where to go on in this partition, from an offset that cannot be read.
 ///
 /// # Errors
 /// The reader ends.
-pub(super) fn onward(
+pub(crate) fn onward(
     (topic, partition, from): (&str, i32, i64),
     error: &ReadError,
     reset: Reset,

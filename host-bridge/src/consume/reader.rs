@@ -198,6 +198,19 @@ impl FeedReader {
         self.dead_letters.as_ref().and_then(|dead_letters| dead_letters.fault())
     }
 
+    /// Writes a record that a receiver did not take to the dead-letter topic.
+    ///
+    /// # Errors
+    /// Why it is not known to be written.
+    pub(crate) async fn undelivered(
+        &self,
+        placed: Placed<'_>,
+        attempts: u32,
+    ) -> Result<(), Refusal> {
+        let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
+        dead_letters.write_undelivered(placed, attempts).await
+    }
+
     /// The same for who has waited in vain.
     pub(crate) fn no_dead_letter(&self) -> Option<Refusal> {
         let late = |it: &Arc<DeadLetters>| it.refusal("does not take a record in time");

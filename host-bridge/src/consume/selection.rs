@@ -107,7 +107,7 @@ pub(super) const KEY_DECODE_ERROR: &str = "key_decode_error";
 pub(super) const FILTER_ERROR: &str = "filter_error";
 pub(super) const EXPRESSION_ERROR: &str = "expression_error";
 /// What is told of a record at which readers end.
-pub(super) fn told(error: &str) -> &str {
+pub(crate) fn told(error: &str) -> &str {
     match error {
         DECODE_ERROR => "the value is not JSON",
         KEY_DECODE_ERROR => "the key is not JSON",

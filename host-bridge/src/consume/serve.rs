@@ -102,6 +102,11 @@ impl Readers {
         Self { feeds: readers, writers, authorization, connections, groups }
     }
 
+    /// A feed by its name.
+    pub(crate) fn reader(&self, feed: &str) -> Option<Arc<FeedReader>> {
+        self.feeds.get(feed).cloned()
+    }
+
     #[cfg(test)]
     pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
         let (authorization, connections) = (Authorization::default(), Connections::new(8, 8));

@@ -16,7 +16,7 @@ use crate::http_client::HttpClient;
 
 /// The endpoint that gives this client its tokens.
 #[derive(Debug)]
-pub(super) struct TokenEndpoint {
+pub(crate) struct TokenEndpoint {
     client: OAuthClient,
     http: HttpClient,
 }
@@ -36,7 +36,7 @@ struct Claims {
 }
 
 impl TokenEndpoint {
-    pub(super) fn new(client: OAuthClient) -> Self {
+    pub(crate) fn new(client: OAuthClient) -> Self {
         let http = HttpClient::new(client.trust.clone(), LIMITS);
         Self { client, http }
     }

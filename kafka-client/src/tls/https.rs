@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::explain::{self, Peer, TlsError, TlsFileError};
-use super::load::{authorities, builder, system_roots};
-use super::settings::{HTTPS_CA, HTTPS_CA_PEM};
+use super::load::{authorities, builder, load, system_roots};
+use super::settings::{HTTPS_CA, HTTPS_CA_PEM, TlsConfig};
 use super::verify::server_name;
 use crate::error::Cause;
 use crate::secret::SecretSource;
@@ -24,6 +24,8 @@ pub enum HttpsTrust {
     Authorities(SecretSource),
     /// Everyone, which makes TLS worth little.
     Anyone,
+    /// As brokers': for a server that wants a client certificate.
+    AsConfigured(Box<TlsConfig>),
 }
 
 impl HttpsTrust {
@@ -43,19 +45,22 @@ impl HttpsTrust {
         let trust = self.clone();
         let loading = tokio::task::spawn_blocking(move || trust.config());
         let config = loading.await.unwrap_or(Err(TlsFileError::Cancelled)).map_err(told)?;
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let connecting = TlsConnector::from(config).connect(name, stream);
         connecting.await.map_err(|error| told_of(&error, host))
     }
 
-    /// Reads the file, if there is one.
-    pub(crate) fn check(&self) -> Result<(), TlsFileError> {
+    /// Reads the files, if there are any. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn check(&self) -> Result<(), TlsFileError> {
         match self {
-            Self::Authorities(_) => self.config().map(|_| ()),
+            Self::Authorities(_) | Self::AsConfigured(_) => self.config().map(|_| ()),
             Self::System | Self::Anyone => Ok(()),
         }
     }
 
-    fn config(&self) -> Result<ClientConfig, TlsFileError> {
+    fn config(&self) -> Result<Arc<ClientConfig>, TlsFileError> {
         let trusted = match self {
             Self::System => Some(system_roots(HTTPS_CA)?),
             Self::Authorities(source @ SecretSource::File(_)) => {
@@ -63,8 +68,9 @@ impl HttpsTrust {
             }
             Self::Authorities(source) => Some(authorities(HTTPS_CA_PEM, source)?),
             Self::Anyone => None,
+            Self::AsConfigured(settings) => return Ok(load(settings)?.config),
         };
-        Ok(builder(trusted, true, DEFAULT_VERSIONS)?.with_no_client_auth())
+        Ok(Arc::new(builder(trusted, true, DEFAULT_VERSIONS)?.with_no_client_auth()))
     }
 }
 

@@ -162,6 +162,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::nginx()?;
     tools::chromium()?;
     tools::pubsub_client()?;
+    tools::standard_webhooks()?;
     tools::sse_client().map(drop)
 }
 

@@ -6,22 +6,22 @@ use crate::config::{ConfigError, field};
 use crate::consume::cursor::is_topic;
 
 /// Those that were not read so far.
-pub(super) struct Fields<'a> {
-    pub(super) path: &'a str,
-    pub(super) table: toml::Table,
-    pub(super) faults: &'a mut Vec<ConfigError>,
+pub(crate) struct Fields<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) table: toml::Table,
+    pub(crate) faults: &'a mut Vec<ConfigError>,
 }
 
 /// The values of a field.
-pub(super) struct Choices<T: 'static> {
-    pub(super) default: T,
-    pub(super) accepted: &'static [(&'static str, T)],
+pub(crate) struct Choices<T: 'static> {
+    pub(crate) default: T,
+    pub(crate) accepted: &'static [(&'static str, T)],
     /// Those that are specified but cannot be had, and why.
-    pub(super) unsupported: &'static [(&'static str, &'static str)],
+    pub(crate) unsupported: &'static [(&'static str, &'static str)],
 }
 
 impl Fields<'_> {
-    pub(super) fn section(&mut self, name: &str) -> Option<toml::Table> {
+    pub(crate) fn section(&mut self, name: &str) -> Option<toml::Table> {
         match self.table.remove(name)? {
             toml::Value::Table(table) => Some(table),
             _ => {
@@ -31,7 +31,7 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn number(&mut self, name: &str, range: (usize, usize), default: usize) -> usize {
+    pub(crate) fn number(&mut self, name: &str, range: (usize, usize), default: usize) -> usize {
         let Some(value) = self.table.remove(name) else { return default };
         let number = match &value {
             toml::Value::Integer(number) => usize::try_from(*number).ok(),
@@ -45,7 +45,7 @@ impl Fields<'_> {
         })
     }
 
-    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         match self.table.remove(name)? {
             toml::Value::String(text) => return Some(text),
             toml::Value::Boolean(flag) => return Some(flag.to_string()),
@@ -55,7 +55,7 @@ impl Fields<'_> {
     }
 
     /// A variable of the environment has its items separated by commas.
-    pub(super) fn list(&mut self, name: &str) -> Option<Vec<String>> {
+    pub(crate) fn list(&mut self, name: &str) -> Option<Vec<String>> {
         let items = match self.table.remove(name)? {
             toml::Value::String(text) => {
                 Some(text.split(',').map(|item| item.trim().to_owned()).collect())
@@ -88,7 +88,7 @@ impl Fields<'_> {
     }
 
     /// The first choice is the default.
-    pub(super) fn choice<T: Copy>(&mut self, name: &str, choices: &Choices<T>) -> T {
+    pub(crate) fn choice<T: Copy>(&mut self, name: &str, choices: &Choices<T>) -> T {
         let Choices { default, accepted, unsupported } = choices;
         let Some(text) = self.text(name) else { return *default };
         if let Some((_, choice)) = accepted.iter().find(|(accepted, _)| *accepted == text) {
@@ -105,20 +105,20 @@ impl Fields<'_> {
     }
 
     /// Whatever has not been read is not silently ignored.
-    pub(super) fn finish(self, fields: &[&str]) {
+    pub(crate) fn finish(self, fields: &[&str]) {
         for name in self.table.keys() {
             let reason = format!("unknown field; there are {}", fields.join(", "));
             self.faults.push(field(&format!("{}.{name}", self.path), &reason));
         }
     }
 
-    pub(super) fn fault(&mut self, name: &str, reason: &str) {
+    pub(crate) fn fault(&mut self, name: &str, reason: &str) {
         self.faults.push(field(&format!("{}.{name}", self.path), reason));
     }
 }
 
 pub(super) const FLAGS: &[(&str, bool)] = &[("true", true), ("false", false)];
 pub(super) const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS, unsupported: &[] };
-pub(super) const FALSE: Choices<bool> =
+pub(crate) const FALSE: Choices<bool> =
     Choices { default: false, accepted: FLAGS, unsupported: &[] };
 pub(super) const TOPICS_MAX: usize = 100;

@@ -230,14 +230,13 @@ fn each_fault_names_its_field() {
             "topics_pattern = 'orders.*'\ndlq_topic = 'orders.dead'",
             "dlq_topic: is a topic of the feed, which would read its own failures",
         ),
-        ("entrypoints = []", "entrypoints: names none; there are get, sse, websocket, pubsub"),
         (
-            "entrypoints = ['get', 'webhook']",
-            "entrypoints: `webhook` is not supported; there are get, sse, websocket, pubsub",
+            "entrypoints = []",
+            "entrypoints: names none; there are get, sse, websocket, pubsub, webhook",
         ),
         (
             "entrypoints = ['post']",
-            "entrypoints: `post` is not known; there are get, sse, websocket, pubsub",
+            "entrypoints: `post` is not known; there are get, sse, websocket, pubsub, webhook",
         ),
         ("max_unacked = 0", "max_unacked: must be a number from 1 to 10000"),
         ("ack_timeout_ms = 999", "ack_timeout_ms: must be a number from 1000 to 3600000"),

@@ -1,0 +1,90 @@
+//! What tells a receiver who sends, read from the files that the configuration names, and again when they
+//! change.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use kafka_client::{Secret, SecretSource};
+
+use super::config::{Auth, Secrets, WebhookConfig};
+use super::signature::Keys;
+use crate::watched::Watched;
+
+/// As they are now.
+pub(super) struct Credentials {
+    pub(super) keys: Option<Keys>,
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+/// Reads them. Blocks.
+///
+/// # Errors
+/// What is wrong with which field.
+pub(super) fn load(config: &WebhookConfig) -> Result<Arc<Watched<Credentials>>, String> {
+    let of_keys = match &config.secrets {
+        Some(Secrets::File(source)) => Some(source),
+        _ => None,
+    };
+    let of_auth = match &config.auth {
+        Auth::None | Auth::OAuth2(_) => None,
+        Auth::Basic { password, .. } => Some(password),
+        Auth::Bearer(token) => Some(token),
+    };
+    let files = of_keys.into_iter().chain(of_auth).filter_map(path).collect();
+    config.trust.check().map_err(|error| error.to_string())?;
+    let config = config.clone();
+    Watched::new(files, move || {
+        let keys = config.secrets.as_ref().map(keys).transpose();
+        Ok(Credentials {
+            keys: keys.map_err(|error| format!("secrets: {error}"))?,
+            authorization: authorization(&config.auth)?,
+        })
+    })
+}
+
+fn keys(secrets: &Secrets) -> Result<Keys, String> {
+    let texts = match secrets {
+        Secrets::Given(texts) => texts.clone(),
+        Secrets::File(source) => {
+            let text = read(source)?;
+            let lines = text.expose().lines().map(str::trim).filter(|line| !line.is_empty());
+            lines.map(Secret::new).collect()
+        }
+    };
+    Keys::new(&texts).map_err(str::to_owned)
+}
+
+fn authorization(auth: &Auth) -> Result<Option<HeaderValue>, String> {
+    let (value, field) = match auth {
+        Auth::None | Auth::OAuth2(_) => return Ok(None),
+        Auth::Basic { username, password } => {
+            let pair = format!("{username}:{}", read(password)?.expose());
+            (format!("Basic {}", BASE64_STANDARD.encode(pair)), "password")
+        }
+        Auth::Bearer(token) => (format!("Bearer {}", read(token)?.expose().trim()), "token"),
+    };
+    let value = sensitive(value);
+    value.map(Some).map_err(|()| format!("{field}: has characters that no header may have"))
+}
+
+/// A header that is not shown.
+pub(super) fn sensitive(value: String) -> Result<HeaderValue, ()> {
+    let mut value = HeaderValue::try_from(value).map_err(|_| ())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn read(source: &SecretSource) -> Result<Secret, String> {
+    let place = path(source).map(|path| format!("{}: ", path.display())).unwrap_or_default();
+    source.read().map_err(|error| format!("{place}{error}"))
+}
+
+fn path(source: &SecretSource) -> Option<PathBuf> {
+    match source {
+        SecretSource::File(path) => Some(path.clone()),
+        SecretSource::Given(_) => None,
+    }
+}

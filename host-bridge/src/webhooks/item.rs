@@ -1,0 +1,169 @@
+//! Records as a receiver gets them, in memory of their own: a webhook may wait for days with them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use kafka_client::StoredRecord;
+
+use super::cloudevents::{BATCH, Event};
+use super::config::{Format, OnFailure, WebhookConfig};
+use crate::consume::envelope::{Envelope, Raw, Record, Shape};
+use crate::consume::feeds::Feed;
+use crate::consume::memory::Held;
+use crate::consume::select::Placed;
+use crate::consume::selection::{Deserializer, Selected};
+
+/// A record.
+pub(super) struct Item {
+    pub(super) offset: i64,
+    /// `kafka-…`.
+    headers: Vec<(&'static str, String)>,
+    body: Bytes,
+    /// What it is as a CloudEvent, and whether it has a value then.
+    event: Option<(Event, bool)>,
+    /// As it is in Kafka, where it may have to go to the dead-letter topic.
+    pub(super) record: Option<StoredRecord>,
+    /// Of the memory of all webhooks.
+    pub(super) held: Option<Held>,
+}
+
+/// A partition, as items name it.
+pub(super) struct Origin {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// Begins the topic's id.
+    pub(super) tag: Option<u32>,
+}
+
+impl Item {
+    /// What the feed gives of a record.
+    ///
+    /// # Errors
+    /// None that a `Vec` gives rise to.
+    pub(super) fn new(
+        config: &WebhookConfig,
+        feed: &Feed,
+        origin: &Origin,
+        stored: &StoredRecord,
+        selected: &Selected,
+    ) -> serde_json::Result<Self> {
+        let headers: Vec<_> = stored.headers.iter().collect();
+        let record = Record::of(&origin.topic, origin.partition, stored, &headers);
+        let record = record.selected(selected);
+        let shape = Shape { headers: false, metadata: true, big_as_string: false };
+        let Raw { headers: told, body } = Raw::new(&record, feed, shape)?;
+        let body = match config.format {
+            Format::Raw | Format::CloudEvents => Bytes::copy_from_slice(body),
+            Format::Envelope => {
+                let (id, mut json) = (id(feed, origin, stored), Vec::new());
+                let shape = Shape { headers: true, ..shape };
+                Envelope::new(&id, &record, feed, shape).write(&mut json)?;
+                json.into()
+            }
+        };
+        let event = (config.format == Format::CloudEvents).then(|| {
+            let is_tombstone = told.iter().any(|(name, _)| *name == "kafka-tombstone");
+            (Event::of(stored, &config.attributes, value_type(feed)), !is_tombstone)
+        });
+        let is_kept = config.on_failure == OnFailure::Dlq;
+        let kept = || StoredRecord::detached(std::slice::from_ref(stored)).pop();
+        let (record, offset) = (is_kept.then(kept).flatten(), stored.offset);
+        Ok(Self { offset, headers: told, body, event, record, held: None })
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let kept = self.record.as_ref().map_or(0, |it| length(&it.key) + length(&it.value));
+        self.body.len() + kept + OVERHEAD_BYTES
+    }
+
+    pub(super) fn placed<'a>(&'a self, origin: &'a Origin) -> Option<Placed<'a>> {
+        let record = self.record.as_ref()?;
+        Some(Placed { topic: &origin.topic, partition: origin.partition, record })
+    }
+}
+
+/// The cursor behind the record, in its partition.
+fn id(feed: &Feed, origin: &Origin, record: &StoredRecord) -> String {
+    let Origin { topic, partition, tag } = origin;
+    let tag = tag.map(|tag| format!(":{tag:08x}")).unwrap_or_default();
+    let next = record.offset + 1;
+    let epoch = Some(record.leader_epoch).filter(|epoch| *epoch >= 0);
+    let epoch = epoch.map(|epoch| format!(".{epoch}")).unwrap_or_default();
+    let plain = format!("{topic}{tag}@{partition}#{next}{epoch}");
+    if feed.encode_message_id { BASE64_STANDARD.encode(plain) } else { plain }
+}
+
+/// The content of a request.
+pub(super) struct Whole {
+    pub(super) headers: Vec<(Cow<'static, str>, String)>,
+    pub(super) content_type: Option<String>,
+    pub(super) body: Bytes,
+}
+
+impl Whole {
+    /// Of a request with these records; `id` gives one to an event that has none.
+    pub(super) fn new(
+        config: &WebhookConfig,
+        feed: &Feed,
+        items: &[&Item],
+        id: impl Fn(&Item) -> String,
+    ) -> Self {
+        let [item] = items else { return Self::batch(config, items, id) };
+        if config.batch_max > 1 {
+            return Self::batch(config, items, id);
+        }
+        let headers = item.headers.iter().cloned();
+        let mut headers: Vec<_> = headers.map(|(name, value)| (name.into(), value)).collect();
+        let content_type = match (&item.event, config.format) {
+            (Some((event, _)), _) => {
+                let (of_event, content_type) = event.headers(&id(item));
+                headers.extend(of_event.into_iter().map(|(name, value)| (name.into(), value)));
+                content_type
+            }
+            (None, Format::Envelope) => Some(JSON.to_owned()),
+            (None, _) => Some(value_type(feed).to_owned()),
+        };
+        Self { headers, content_type, body: item.body.clone() }
+    }
+
+    /// An array.
+    fn batch(config: &WebhookConfig, items: &[&Item], id: impl Fn(&Item) -> String) -> Self {
+        let mut body = vec![b'['];
+        for (index, item) in items.iter().enumerate() {
+            body.extend_from_slice(if index == 0 { b"" } else { b"," });
+            match &item.event {
+                None => body.extend_from_slice(&item.body),
+                Some((event, has_value)) => {
+                    let value = has_value.then_some(&*item.body);
+                    body.extend_from_slice(&event.json(&id(item), value).unwrap_or_default());
+                }
+            }
+        }
+        body.push(b']');
+        let first = items.first().map(|item| item.headers.as_slice()).unwrap_or_default();
+        // The rest is each record's own.
+        let of_all = first.iter().filter(|(name, _)| BATCH_HEADERS.contains(name)).cloned();
+        let headers = of_all.map(|(name, value)| (name.into(), value)).collect();
+        let content_type = if config.format == Format::CloudEvents { BATCH } else { JSON };
+        Self { headers, content_type: Some(content_type.to_owned()), body: body.into() }
+    }
+}
+
+/// The type of a value.
+fn value_type(feed: &Feed) -> &'static str {
+    match feed.deserializer {
+        Deserializer::Json => JSON,
+        Deserializer::Noop => "application/octet-stream",
+    }
+}
+
+const JSON: &str = "application/json";
+/// Headers of a request with several records: offset and partition of the first.
+const BATCH_HEADERS: [&str; 3] = ["kafka-topic", "kafka-partition", "kafka-offset"];
+/// What an item takes beside its bytes.
+const OVERHEAD_BYTES: usize = 512;

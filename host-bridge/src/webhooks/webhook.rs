@@ -1,0 +1,207 @@
+//! A webhook in this bridge: its receiver, the partitions that it sends from here, and their commits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_client::{Group, GroupOffset, Member};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::config::{Qos, WebhookConfig};
+use super::halt::Halt;
+use super::item::{Item, Origin, Whole};
+use super::message::{Message, idempotency_key};
+use super::metrics::WebhookMetrics;
+use super::place::{NewOffset, Place};
+use super::progress::Progress;
+use super::receiver::Receiver;
+use crate::consume::memory::Memory;
+use crate::consume::reader::FeedReader;
+
+/// The partitions that are here, by topic and number.
+type Places = BTreeMap<(Arc<str>, i32), Arc<Place>>;
+
+/// A webhook.
+pub(super) struct Webhook {
+    pub(super) name: String,
+    pub(super) config: WebhookConfig,
+    pub(super) reader: Arc<FeedReader>,
+    pub(super) group: Group,
+    pub(super) receiver: Receiver,
+    pub(super) metrics: WebhookMetrics,
+    /// Of all webhooks.
+    pub(super) memory: Arc<Memory>,
+    /// Requests at a time.
+    pub(super) requests: Semaphore,
+    places: Mutex<Places>,
+    member: Mutex<Option<Member>>,
+    /// What an operator has had sent again last.
+    redelivery: Mutex<Option<Arc<Progress>>>,
+    /// One commit at a time: a later one must not be overtaken.
+    committing: tokio::sync::Mutex<()>,
+}
+
+impl Webhook {
+    pub(super) fn new(
+        name: &str,
+        config: &WebhookConfig,
+        reader: Arc<FeedReader>,
+        metrics: WebhookMetrics,
+        memory: Arc<Memory>,
+    ) -> Result<Self, String> {
+        let (name, config) = (name.to_owned(), config.clone());
+        let group = reader.hub.client.group(&config.group_id);
+        let receiver = Receiver::new(&config)?;
+        let requests = Semaphore::new(config.concurrency);
+        let (places, member, redelivery) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let committing = tokio::sync::Mutex::default();
+        Ok(Self {
+            name,
+            config,
+            reader,
+            group,
+            receiver,
+            metrics,
+            memory,
+            requests,
+            places,
+            member,
+            redelivery,
+            committing,
+        })
+    }
+
+    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who commits, while the bridge is in the group.
+    pub(super) fn set_member(&self, member: Option<Member>) {
+        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = member;
+    }
+
+    fn member(&self) -> Option<Member> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Halts all partitions that are here, or has them go on. Says which.
+    pub(super) fn set_halt(&self, halt: Option<&Halt>) -> Vec<Value> {
+        let places = self.places();
+        let each = places.values().map(|place| {
+            place.set_halt(halt.cloned());
+            json!({ "topic": &*place.topic.log.name, "partition": place.partition })
+        });
+        let all = each.collect();
+        match halt {
+            Some(Halt { why, reason }) => {
+                let (webhook, why) = (&*self.name, why.name());
+                tracing::warn!(webhook, why, reason, effect = "nothing_is_sent", "webhook_halted");
+            }
+            None => tracing::info!(webhook = &*self.name, "webhook_resumed"),
+        }
+        all
+    }
+
+    /// The request with these records.
+    pub(super) fn message(
+        &self,
+        origin: &Origin,
+        topic_id: Option<u128>,
+        items: &[&Item],
+        salt: Option<u64>,
+    ) -> Message {
+        let cluster = self.reader.hub.client.cluster_id();
+        let key = |range| idempotency_key(cluster.as_deref(), topic_id, origin, range, salt);
+        let offset = |item: Option<&&Item>| item.map_or(-1, |item| item.offset);
+        let id = key((offset(items.first()), offset(items.last())));
+        let of_one = |item: &Item| key((item.offset, item.offset));
+        let Whole { headers, content_type, body } =
+            Whole::new(&self.config, &self.reader.feed, items, of_one);
+        Message { id, headers, content_type, body }
+    }
+
+    /// A position had to be moved.
+    pub(super) fn gap(&self, topic: &str, partition: i32, reason: &str, from: i64) {
+        self.metrics.gaps.inc();
+        tracing::warn!(webhook = &*self.name, topic, partition, from, reason, "webhook_gap");
+    }
+
+    /// One redelivery at a time. Says whether this one may begin.
+    pub(super) fn begin_redelivery(&self, progress: &Arc<Progress>) -> bool {
+        let mut last = self.redelivery.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = last.as_ref().is_none_or(|last| last.is_over());
+        if is_free {
+            *last = Some(Arc::clone(progress));
+        }
+        is_free
+    }
+
+    /// Commits what is new.
+    pub(super) async fn commit(&self) {
+        let _turn = self.committing.lock().await;
+        let member = self.member().filter(|_| self.config.qos != Qos::None);
+        let Some(member) = member else { return };
+        let places: Vec<_> = self.places().values().cloned().collect();
+        let new = places.iter().filter_map(|it| it.new_offset().map(|offset| (it, offset)));
+        let new: Vec<_> = new.collect();
+        if new.is_empty() {
+            return;
+        }
+        let offsets: Vec<_> = new
+            .iter()
+            .map(|(place, NewOffset { position, note, .. })| {
+                GroupOffset::new(&place.topic.log.name, place.partition, *position).metadata(note)
+            })
+            .collect();
+        let kept = member.commit(&offsets, COMMIT_WITHIN).await;
+        for ((place, offset), kept) in new.iter().zip(kept) {
+            let Err(error) = kept else {
+                place.is_committed(offset);
+                continue;
+            };
+            self.metrics.commits_failed.inc();
+            let (webhook, partition) = (&*self.name, place.partition);
+            tracing::warn!(webhook, partition, %error, "webhook_offset_not_committed");
+        }
+    }
+
+    /// Has all positions committed again: brokers forget what has not been for long.
+    pub(super) fn renew(&self) {
+        self.places().values().for_each(|place| place.renew());
+    }
+
+    /// What is told of it now.
+    pub(super) fn measure(&self) {
+        let places = self.places();
+        let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+        self.metrics.partitions.set(count(places.len()));
+        self.metrics.halted.set(count(places.values().filter(|it| it.is_halted()).count()));
+        self.metrics.lag.set(places.values().filter_map(|place| place.lag()).sum());
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let places: Vec<_> = self.places().values().map(|place| place.json()).collect();
+        let redelivery = self.redelivery.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({
+            "name": self.name,
+            "feed": self.config.feed,
+            "group_id": self.config.group_id,
+            // What follows may be a secret.
+            "url": self.config.url.split('?').next(),
+            "partitions": places,
+            "redelivery": redelivery.as_ref().map(|it| it.json()),
+        })
+    }
+
+    /// Why it does not send from a partition, if it does not.
+    pub(super) fn fault(&self) -> Option<Value> {
+        let places = self.places();
+        let halts = places.values().filter_map(|place| place.halts().borrow().clone());
+        let Halt { why, reason } = halts.into_iter().next()?;
+        Some(json!({ "webhook": self.name, "state": why.name(), "reason": reason }))
+    }
+}
+
+/// How long Kafka may take for a commit.
+const COMMIT_WITHIN: Duration = Duration::from_secs(5);
