@@ -10,6 +10,7 @@ mod pages;
 pub(super) mod reading;
 mod report;
 mod swarm;
+mod webhooks;
 mod writing;
 
 use std::fs;
@@ -65,6 +66,8 @@ enum Cell {
     Reconnect,
     /// A client that reads nothing
     Stalled,
+    /// Webhooks whose receivers take 50 ms
+    Webhooks,
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
@@ -106,6 +109,10 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         }
         if is_wanted(Cell::Stalled) {
             faults::stalled(&ground, &mut report).await?;
+        }
+        if is_wanted(Cell::Webhooks) {
+            let records = if options.quick { 50 } else { 200 };
+            webhooks::deliver(&ground, 1000, records, &mut report).await?;
         }
     }
     println!("{}", report.text());

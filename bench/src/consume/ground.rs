@@ -23,7 +23,7 @@ const ADDRESSES: usize = 6;
 pub(super) struct Ground {
     pub(super) kafka: Kafka,
     pub(super) dir: RunDir,
-    program: PathBuf,
+    pub(super) program: PathBuf,
 }
 
 /// A bridge, and the ports of its feeds.

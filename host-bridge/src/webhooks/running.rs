@@ -112,13 +112,13 @@ impl Webhooks {
         Some(Ok(told))
     }
 
-    /// Pauses one, or resumes it, in this bridge: says for which partitions, once that is committed.
+    /// Pauses one, or resumes it, in this bridge: says for which partitions, and whether Kafka has it.
     pub(super) async fn set_paused(&self, name: &str, is_paused: bool) -> Option<Vec<Value>> {
         let webhook = self.all.get(name)?;
         let halt = is_paused.then(|| Halt::new(Why::Paused, "by an operator"));
-        let partitions = webhook.set_halt(halt.as_ref());
+        webhook.set_halt(halt.as_ref());
         webhook.commit().await;
-        Some(partitions)
+        Some(webhook.recorded())
     }
 }
 

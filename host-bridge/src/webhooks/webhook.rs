@@ -85,14 +85,9 @@ impl Webhook {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Halts all partitions that are here, or has them go on. Says which.
-    pub(super) fn set_halt(&self, halt: Option<&Halt>) -> Vec<Value> {
-        let places = self.places();
-        let each = places.values().map(|place| {
-            place.set_halt(halt.cloned());
-            json!({ "topic": &*place.topic.log.name, "partition": place.partition })
-        });
-        let all = each.collect();
+    /// Halts all partitions that are here, or has them go on.
+    pub(super) fn set_halt(&self, halt: Option<&Halt>) {
+        self.places().values().for_each(|place| place.set_halt(halt.cloned()));
         match halt {
             Some(Halt { why, reason }) => {
                 let (webhook, why) = (&*self.name, why.name());
@@ -100,7 +95,17 @@ impl Webhook {
             }
             None => tracing::info!(webhook = &*self.name, "webhook_resumed"),
         }
-        all
+    }
+
+    /// The partitions that are here, and whether Kafka has what was said of them.
+    pub(super) fn recorded(&self) -> Vec<Value> {
+        let places = self.places();
+        let each = places.values().map(|place| {
+            let is_recorded = place.new_offset().is_none();
+            let (topic, partition) = (&*place.topic.log.name, place.partition);
+            json!({ "topic": topic, "partition": partition, "recorded": is_recorded })
+        });
+        each.collect()
     }
 
     /// The request with these records.
