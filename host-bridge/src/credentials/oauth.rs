@@ -41,7 +41,7 @@ impl TokenEndpoint {
         Self { client, http }
     }
 
-    async fn ask(&self) -> Result<Lease, String> {
+    pub(crate) async fn ask(&self) -> Result<Lease, String> {
         let source = self.client.secret.clone();
         let secret = tokio::task::spawn_blocking(move || source.read()).await;
         let secret = secret.map_err(|error| error.to_string())?;

@@ -118,3 +118,53 @@ async fn what_fails_is_told_by_its_step() {
     assert_eq!(get(&client(), &format!("http://{redirects}/")).await.as_deref(), Ok(""));
     assert_eq!(elsewhere.load(Relaxed), 1, "no redirect is followed");
 }
+
+#[tokio::test]
+async fn a_head_is_there_whatever_the_body_is() {
+    let head = |length: usize, body: &str| {
+        Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"))
+    };
+    let (small, kept) = server(move |_| head(2, "ok")).await;
+    let (large, _) = server(move |_| head(100_000_000, &"x".repeat(1_000_000))).await;
+    let (endless, _) = server(move |_| head(60_000, "x")).await;
+    let client = client();
+    let tell = async |address| {
+        let request = Request::post("/").body(Full::default()).unwrap();
+        client.tell(&format!("http://{address}/"), request).await.unwrap().status.as_u16()
+    };
+    let began = Instant::now();
+    assert_eq!([tell(small).await, tell(small).await, tell(large).await], [200; 3]);
+    assert!(began.elapsed() < LIMITS.whole);
+    assert_eq!((tell(endless).await, kept.load(Relaxed)), (200, 1));
+    assert!((LIMITS.whole..3 * LIMITS.whole).contains(&began.elapsed()));
+}
+
+#[tokio::test]
+async fn addresses_of_metadata_services_are_refused_where_that_is_asked_for() {
+    for (ip, is_refused) in [
+        ("169.254.169.254", true),
+        ("169.254.0.1", true),
+        ("0.0.0.0", true),
+        ("100.100.100.200", true),
+        ("168.63.129.16", true),
+        ("fe80::1", true),
+        ("::", true),
+        ("fd00:ec2::254", true),
+        ("::ffff:169.254.169.254", true),
+        ("64:ff9b::a9fe:a9fe", true),
+        ("127.0.0.1", false),
+        ("10.0.0.1", false),
+        ("::1", false),
+        ("fd00::1", false),
+        ("64:ff9b::a00:1", false),
+    ] {
+        assert_eq!(is_inner(ip.parse().unwrap()), is_refused, "{ip}");
+    }
+    let guarded = HttpClient::guarded(HttpsTrust::System, LIMITS);
+    let told = get(&guarded, "http://169.254.169.254/latest/meta-data").await.unwrap_err();
+    let expected = "169.254.169.254 is a link-local address or one of a metadata service \
+        (allow_link_local)";
+    assert_eq!(told, expected);
+    let (address, _) = server(|_| ok("ok")).await;
+    assert_eq!(get(&guarded, &format!("http://{address}/")).await.as_deref(), Ok("ok"));
+}

@@ -34,7 +34,7 @@ pub(super) async fn run(webhook: Arc<Webhook>, shutdown: CancellationToken, grac
             () = commit(&webhook) => false,
             () = shutdown.cancelled() => true,
         };
-        let until = Instant::now() + grace.min(STOPPING);
+        let until = Instant::now() + grace.saturating_sub(ENDING).min(STOPPING);
         let all: Vec<_> = sending.0.keys().cloned().collect();
         sending.end(&webhook, &all, until).await;
         webhook.set_member(None);
@@ -133,6 +133,8 @@ impl Drop for Sending {
 
 /// How long requests that are under way are awaited before their partitions go.
 const STOPPING: Duration = Duration::from_secs(15);
+/// Of the time that the process has for its end so much is for the last commit and for leaving the group.
+const ENDING: Duration = Duration::from_secs(3);
 /// How long the group may take to let the bridge go.
 const LEAVING: Duration = Duration::from_secs(2);
 /// Pause before the group is joined again.

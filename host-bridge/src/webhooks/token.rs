@@ -1,7 +1,7 @@
 //! Tokens of an OAuth 2 endpoint, kept for as long as they are good.
 
 use axum::http::HeaderValue;
-use kafka_client::{Credential, CredentialSource as _, Lease, OAuthClient};
+use kafka_client::{Credential, Lease, OAuthClient};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ impl Token {
             return Ok(token.clone());
         }
         let Lease { credential, lifetime } =
-            self.endpoint.obtain().await.map_err(|cause| cause.to_string())?;
+            self.endpoint.ask().await.map_err(|why| format!("oauth2.token_endpoint: {why}"))?;
         let Credential::Token(token) = credential else { return Err("no token".to_owned()) };
         let token = sensitive(format!("Bearer {}", token.expose()));
         let token = token.map_err(|()| "the token is none".to_owned())?;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{HttpsTrust, Tls, explain};
+use super::{ClientCertificate, HttpsTrust, Tls, TlsConfig, TlsTrust, explain};
 use crate::Config;
 use crate::secret::{Secret, SecretSource};
 use crate::stats::Counters;
@@ -315,4 +315,30 @@ async fn a_token_endpoint_is_trusted_as_https_ca_says() {
     theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     let plain = HttpsTrust::Anyone.connect(ours, "idp.test").await.map(|_| ()).unwrap_err();
     assert_eq!(&*plain, "it does not speak TLS; should its address begin with http://?");
+}
+
+#[tokio::test]
+async fn a_server_of_https_that_wants_a_certificate_gets_the_configured_one() {
+    let authority = Authority::new("root");
+    let acceptor = server(&authority.issue(&["hooks.test"]), Some(&authority), "");
+    let own = authority.issue(&["bridge.test"]);
+    let given = |text: String| SecretSource::Given(Secret::new(text));
+    let trust = TlsConfig::default().trust(TlsTrust::Pem(given(authority.pem())));
+    let certificate = ClientCertificate::Pem {
+        key: given(own.key_pem()),
+        chain: given(own.chain_pem()),
+        key_password: None,
+    };
+    let with = trust.clone().certificate(certificate);
+    for (settings, is_accepted) in [(with, true), (trust, false)] {
+        let (ours, theirs) = duplex(1024);
+        let acceptor = acceptor.clone();
+        let accepting = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
+        let trust = HttpsTrust::AsConfigured(Box::new(settings));
+        trust.check().unwrap();
+        // With TLS 1.3 it is the server who notices.
+        let connected = trust.connect(ours, "hooks.test").await;
+        assert!(connected.is_ok() || !is_accepted);
+        assert_eq!(accepting.await.unwrap(), is_accepted);
+    }
 }

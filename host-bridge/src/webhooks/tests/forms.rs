@@ -146,3 +146,48 @@ async fn cloudevents_are_sent_to_a_receiver_that_agrees_at_its_pace() {
 
 const DENIED: &str =
     "OPTIONS: it answered 200 OK, without webhook-allowed-origin for `hub.example`";
+
+#[tokio::test]
+async fn requests_say_whose_they_are_and_a_token_that_is_refused_is_replaced() {
+    let kafka = Kafka::new(&[1]);
+    kafka.write_numbers(0, 0..2).await;
+    let receiver = Receiver::new(ok).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "t1\n").unwrap();
+    let bearer = format!("auth = 'bearer'\ntoken_file = '{}'", file.display());
+    let basic = "auth = 'basic'\nusername = 'u'\npassword = 'p'\ngroup_id = 'basic'";
+    for (webhook, expected) in [(&*bearer, "Bearer t1"), (basic, "Basic dTpw")] {
+        let count = receiver.all().len();
+        let bridge = kafka.bridge(&receiver, "", webhook);
+        let received = receiver.has(count + 2).await;
+        assert_eq!(received[count].header("authorization"), expected);
+        bridge.end().await;
+    }
+    // Each token is another one; the first is refused.
+    let tokens = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&tokens);
+    let routes = Router::new().fallback(move |body: Bytes| {
+        assert_eq!(&body[..], b"grant_type=client_credentials&scope=hooks");
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move { format!(r#"{{"access_token":"t{number}","expires_in":3600}}"#) }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let receiver = Receiver::new(|request, _| match request.header("authorization") {
+        "Bearer t0" => (401, None),
+        _ => (200, None),
+    })
+    .await;
+    let webhook = format!(
+        "auth = 'oauth2'\ngroup_id = 'oauth2'\noauth2 = {{ token_endpoint = 'http://{endpoint}/', \
+         client_id = 'i', client_secret = 's', scope = 'hooks' }}"
+    );
+    let bridge = kafka.bridge(&receiver, "", &webhook);
+    let received = receiver.has(3).await;
+    let tokens: Vec<_> = received.iter().map(|it| it.header("authorization")).collect();
+    assert_eq!(tokens, ["Bearer t0", "Bearer t1", "Bearer t1"]);
+    assert_eq!(receiver.places(), [(0, 0), (0, 0), (0, 1)]);
+    bridge.end().await;
+}
