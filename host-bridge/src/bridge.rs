@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use crate::body::BodyBudget;
 use crate::clusters::Clusters;
-use crate::config::{Config, ConfigError};
-use crate::consume::serve::Readers;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::queued::Queues;
@@ -22,19 +20,12 @@ pub(crate) struct Bridge {
     pub(crate) queued: Arc<Queues>,
     pub(crate) bodies: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) readers: Arc<Readers>,
     pub(crate) webhooks: Arc<Webhooks>,
 }
 
 impl Bridge {
-    /// Makes a client for each configured cluster; none connects yet.
-    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let (metrics, clusters) = (Arc::<Metrics>::default(), Clusters::new(config)?);
-        let authorization = config.authorization.clone();
-        let readers = Readers::new(&config.feeds, authorization, &clusters, &metrics);
-        let feed = |name: &str| readers.reader(name);
-        let webhooks = Webhooks::new(&config.webhooks, feed, &metrics.webhooks)?;
-        Ok(Self {
+    pub(crate) fn new(clusters: Clusters, metrics: Arc<Metrics>, webhooks: Webhooks) -> Self {
+        Self {
             began: Instant::now(),
             clusters,
             profiles: Profiles::default(),
@@ -42,8 +33,7 @@ impl Bridge {
             queued: Queues::new(Arc::clone(&metrics)),
             bodies: BodyBudget::default(),
             metrics,
-            readers: Arc::new(readers),
             webhooks: Arc::new(webhooks),
-        })
+        }
     }
 }

@@ -58,10 +58,14 @@ pub use crate::tail::{Ended, tail};
 
 use crate::auth::Proof;
 use crate::bridge::Bridge;
+use crate::clusters::Clusters;
 use crate::connection::{Bounds, Server};
 use crate::consume::authorization::Gateway;
+use crate::consume::serve::Readers;
+use crate::metrics::Metrics;
 use crate::readers::ReaderListeners;
 use crate::tls::ServerTls;
+use crate::webhooks::running::Webhooks;
 
 /// Serves until `shutdown` is cancelled, then drains: no new connection is taken, requests under
 /// way are answered, and what is queued is written, within `drain_timeout_ms`.
@@ -75,7 +79,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         [] => tls.clone(),
         names => load_tls(&config, names, &shutdown)?,
     };
-    let bridge = Arc::new(Bridge::new(&config)?);
+    let (clusters, metrics) = (Clusters::new(&config)?, Arc::<Metrics>::default());
+    let feeds = Readers::new(&config.feeds, config.authorization.clone(), &clusters, &metrics);
+    let webhooks = Webhooks::new(&config.webhooks, |name| feeds.reader(name), &metrics.webhooks)?;
+    let bridge = Arc::new(Bridge::new(clusters, metrics, webhooks));
     let hangup = signal(SignalKind::hangup())?;
     let following = [
         shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone())),
@@ -91,7 +98,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let serving = async {
         let reading = async {
             let Some(readers) = readers else { return };
-            let router = consume::serve::router(Arc::clone(&bridge.readers));
+            let router = consume::serve::router(Arc::new(feeds));
             let webhooks = bridge.webhooks.run(shutdown.token(), drain_timeout);
             let server = server(router, gateways, Bounds::READERS);
             let places = places(limits::FEED_LISTENER_CONNECTIONS);

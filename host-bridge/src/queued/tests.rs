@@ -9,6 +9,8 @@ use kafka_upstream_core::wire::{Delivery, Head};
 
 use super::*;
 use crate::bridge::Bridge;
+use crate::clusters::Clusters;
+use crate::webhooks::running::Webhooks;
 
 const PROFILE: [u8; 32] = [7; 32];
 
@@ -28,7 +30,11 @@ impl Parts {
         let client = kafka.client(config.clone());
         let pipeline = Arc::new(Pipeline::new("default", client, &config.producer));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
-        let bridge = Arc::new(Bridge::new(&config).unwrap());
+        let bridge = Arc::new(Bridge::new(
+            Clusters::new(&config).unwrap(),
+            Arc::default(),
+            Webhooks::default(),
+        ));
         Self { kafka, bridge, pipeline }
     }
 

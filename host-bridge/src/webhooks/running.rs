@@ -23,6 +23,7 @@ use crate::consume::reader::FeedReader;
 use crate::limits::WEBHOOK_MEMORY_BYTES;
 
 /// All webhooks, by name.
+#[derive(Default)]
 pub(crate) struct Webhooks {
     all: BTreeMap<String, Arc<Webhook>>,
     /// The threads on which they run.
