@@ -48,6 +48,8 @@ pub(crate) struct FeedReader {
     filter: Option<RecordExpression>,
     /// What its readers were sent last; none where each gets another thing.
     pub(crate) steps: Option<Arc<Steps>>,
+    /// The same over WebSockets.
+    socket_steps: Arc<Steps>,
 }
 
 impl FeedReader {
@@ -63,6 +65,7 @@ impl FeedReader {
         let (feed, dead_letters) = (Arc::new(feed), dead_letters.map(Arc::new));
         let identity = Identity::default();
         let (filter, steps) = (None, Some(hub.resources.steps()));
+        let socket_steps = hub.resources.steps();
         Self {
             feed,
             number,
@@ -74,7 +77,14 @@ impl FeedReader {
             identity,
             filter,
             steps,
+            socket_steps,
         }
+    }
+
+    /// The same for readers over WebSockets, which are sent other bytes.
+    pub(crate) fn over_socket(self: &Arc<Self>) -> Arc<Self> {
+        let steps = self.steps.as_ref().map(|_| Arc::clone(&self.socket_steps));
+        Arc::new(Self { steps, ..(**self).clone() })
     }
 
     /// The same for one reader: a feed with fewer topics, if any, and who it is, if that matters.

@@ -327,7 +327,8 @@ async fn socket(
     let connection = readers.connections.admit(&reader, &identity, Entrypoint::Websocket)?;
     let accepted = websocket::accept(parts, name);
     let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
-    let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
+    let reader = reader.filtered(query.filter)?.over_socket();
+    let topics = query.topics.as_deref();
     let follower = follow(reader, &query.start, topics, &shutdown).await?;
     tokio::spawn(async move {
         let bytes = asked.message_bytes(&writing.1);

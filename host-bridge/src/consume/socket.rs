@@ -20,10 +20,12 @@ use self::records::{Records, Window};
 use super::acks::{Acks, Unsent};
 use super::connections::Connection;
 use super::cursor::Cursor;
+use super::envelope::Shape;
 use super::feed_metrics::Lag;
 use super::feeds::Entrypoint;
 use super::follow::{Follower, Portion};
 use super::refusal::{Code, Refusal, close_code};
+use super::steps::Sent;
 use super::timer::Timer;
 use crate::limits::{FEED_LAG_TOLD, FEED_QUEUE_BYTES};
 use crate::websocket::{Gone, Kind, Received, Socket, write_head};
@@ -67,13 +69,20 @@ type Nacked = (Place, Result<(), Refusal>);
 
 /// What happens next.
 enum Event {
-    Found(Result<Vec<Portion>, Refusal>),
+    Found(Result<Found, Refusal>),
     Received(Option<Received>),
     Produced(Done),
     Nacked(Nacked),
     Ending,
     /// It may be time for something.
     Time,
+}
+
+/// What there is for a client.
+enum Found {
+    Portions(Vec<Portion>),
+    /// What another one who was there was sent.
+    Shared(Sent),
 }
 
 /// Why a client is not obeyed.
@@ -174,7 +183,10 @@ impl Conversation {
         self.welcome().await?;
         loop {
             match self.next().await {
-                Event::Found(found) => self.send_found(found?).await?,
+                Event::Found(found) => match found? {
+                    Found::Portions(portions) => self.send_found(portions).await?,
+                    Found::Shared(sent) => self.send_shared(sent).await?,
+                },
                 Event::Received(None) => return Ok(()),
                 Event::Received(Some(received)) => self.hear(received).await?,
                 Event::Produced(done) => self.tell_outcome(&done).await?,
@@ -204,15 +216,22 @@ impl Conversation {
         let hears = self.producing.has_room() && self.nacks.len() < NACKS_MAX;
         let due = self.ack_due.into_iter().chain(self.expires_at).min();
         let until = due.map_or(self.position_at, |due| due.min(self.position_at));
+        let shared = self.is_shared().then_some(self.asked.shape);
         let Self { socket, follower, producing, nacks, ending, timer, .. } = self;
         tokio::select! {
-            found = look(follower, until), if wants_records => Event::Found(found),
+            found = look(follower, shared, until), if wants_records => Event::Found(found),
             received = socket.receive(), if hears => Event::Received(received),
             done = producing.next() => Event::Produced(done),
             Some(nacked) = nacks.next() => Event::Nacked(nacked),
             () = ending.as_mut() => Event::Ending,
             () = timer.wait(due.unwrap_or(until)), if due.is_some() => Event::Time,
         }
+    }
+
+    /// Whether it is sent what others are sent at the same place.
+    fn is_shared(&self) -> bool {
+        let Asked { protocol, batch, acks, .. } = self.asked;
+        protocol == Protocol::Json && batch == 1 && !acks
     }
 
     /// How many records the client may be sent, if there is a bound.
@@ -235,9 +254,14 @@ impl Conversation {
 
     async fn send_found(&mut self, portions: Vec<Portion>) -> Result<(), End> {
         self.tell_gaps().await?;
-        if !portions.is_empty() {
-            return self.send_records(portions).await;
+        match portions.is_empty() {
+            false => self.send_records(portions).await,
+            true => self.tell_position().await,
         }
+    }
+
+    /// Now and then, if it has moved without records.
+    async fn tell_position(&mut self) -> Result<(), End> {
         if Instant::now() >= self.position_at {
             let has_moved = self.follower.moves() != self.told_moves;
             self.has_told_position();
@@ -252,6 +276,7 @@ impl Conversation {
     async fn send_records(&mut self, portions: Vec<Portion>) -> Result<(), End> {
         let reader = Arc::clone(&self.follower.reader);
         let mut records = Records::new(&reader, self.asked);
+        let from = self.is_shared().then(|| self.follower.here(self.asked.shape));
         let (mut written, window, acks) = (Ok(()), self.window, &mut self.acks);
         let taken = self.follower.take(portions, |taken| {
             let bytes = records.write(&taken);
@@ -265,14 +290,18 @@ impl Conversation {
             written.is_err() || is_full || records.bytes() >= FEED_QUEUE_BYTES
         });
         written.map_err(|error| Code::Internal.because(error.to_string()))?;
-        let (frames, count, id) = records.finish();
-        self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(count);
+        let (frames, records, id) = records.finish();
+        self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
+        // What was left out behind the last record is told later, to each by itself.
+        let is_told = id == self.follower.id();
+        if let Some(from) = from.filter(|_| taken.is_ok() && (is_told || records == 0)) {
+            self.follower.tell_others(&from, Sent { parts: frames.clone().into(), records });
+        }
         if frames.is_empty() {
             // All were filtered out, and there may be many more: others have their turn.
             yield_now().await;
         } else {
-            // What was left out behind the last record is told later.
-            if id == self.follower.id() {
+            if is_told {
                 self.told_moves = self.follower.moves();
             }
             self.position_at = Instant::now() + POSITION_INTERVAL;
@@ -283,6 +312,15 @@ impl Conversation {
             self.send(&frames).await?;
         }
         Ok(taken?)
+    }
+
+    async fn send_shared(&mut self, Sent { parts, records }: Sent) -> Result<(), End> {
+        if parts.is_empty() {
+            return self.tell_position().await;
+        }
+        self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
+        self.has_told_position();
+        self.send(&parts).await
     }
 
     /// Gaps that were not told. The last has the position behind all of them: who is cut off before
@@ -505,16 +543,26 @@ impl Conversation {
 }
 
 /// Records at the positions, as soon as there are any; none once there is something to tell, or at a
-/// time, or now and then before.
-async fn look(follower: &mut Follower, until: Instant) -> Result<Vec<Portion>, Refusal> {
+/// time, or now and then before. With a shape it does as others do.
+async fn look(
+    follower: &mut Follower,
+    shared: Option<Shape>,
+    until: Instant,
+) -> Result<Found, Refusal> {
     let resources = &follower.reader.hub.resources;
     if resources.is_spent() {
         let resources = Arc::clone(resources);
         let room = resources.memory.wait_for(FEED_QUEUE_BYTES, || resources.shrink());
         let _in_time = timeout_at(until, room).await;
-        return Ok(Vec::new());
+        return Ok(Found::Portions(Vec::new()));
     }
-    Ok(follower.look_and_wait(until, Duration::ZERO).await?.unwrap_or_default())
+    if let Some(shape) = shared
+        && let Some(sent) = follower.as_others(shape, until).await?
+    {
+        return Ok(Found::Shared(sent));
+    }
+    let portions = follower.look_and_wait(until, Duration::ZERO).await?;
+    Ok(Found::Portions(portions.unwrap_or_default()))
 }
 
 fn framed(frame: &Frame<'_>) -> Bytes {

@@ -12,6 +12,7 @@ use super::asked::{JSON, RAW};
 use super::*;
 use crate::consume::feeds::{Feed, Reset};
 use crate::consume::served::Served;
+use crate::limits::FEED_STEPS_BYTES;
 
 mod acks;
 mod writing;
@@ -336,9 +337,49 @@ async fn who_reads_nothing_takes_bounded_memory_and_harms_nobody() {
     for _ in 0..200 {
         client.hear_of("message").await;
     }
-    // What both have read is shared; beside it a few frames.
+    // What both have read is shared, and so is what they were sent last; beside it a few frames.
     let used = served.fixture.resources.memory.used();
-    assert!(used < before + 200 * 50_000 + 1_000_000, "{before} {used}");
+    assert!(used < before + 200 * 50_000 + FEED_STEPS_BYTES + 1_000_000, "{before} {used}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_the_same_place_is_sent_the_same_in_its_own_words() {
+    let served = served(|feed| {
+        feed.entrypoints.insert(Entrypoint::Sse);
+    })
+    .await;
+    let mut stream = UnixStream::connect(&served.path).await.unwrap();
+    let events = "GET /v1/feeds/orders/events HTTP/1.1\r\nhost: a\r\n\r\n";
+    stream.write_all(events.as_bytes()).await.unwrap();
+    let mut clients = Vec::new();
+    for query in ["", "", "", "big=string", "batch=5", "acks=true"] {
+        let mut client = Client::open(&served, query).await;
+        client.hear_of("welcome").await;
+        clients.push((query, client));
+    }
+    let mut raw = Client::of(&served, "", RAW).await.unwrap();
+    for offset in 0..20 {
+        let value = format!("value {offset}");
+        served.fixture.write(0, value.as_bytes()).await;
+        for (query, client) in &mut clients {
+            let frame = client.hear().await;
+            let item = if *query == "batch=5" { &frame["items"][0] } else { &frame };
+            let told = &item["metadata"]["offset"];
+            assert_eq!(item["content"], value, "{query}");
+            assert_eq!(frame["id"], format!("orders@0#{}.0,1#0;", offset + 1), "{query}");
+            assert_eq!(
+                *told,
+                if *query == "big=string" { json!(offset.to_string()) } else { json!(offset) }
+            );
+        }
+        assert_eq!(raw.next().await, Message::text(value));
+    }
+    let mut text = Vec::new();
+    while !text.ends_with(b"data: value 19\n\n\r\n") {
+        tokio::io::AsyncReadExt::read_buf(&mut stream, &mut text).await.unwrap();
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("event: message\ndata: value ").count(), 20, "{text}");
 }
 
 #[tokio::test(start_paused = true)]
