@@ -98,6 +98,17 @@ impl Receiver {
         delivered.map(|it| it.place()).collect()
     }
 
+    /// Waits until it has refused so many more requests.
+    async fn refuses(&self, path: &str, count: usize) -> anyhow::Result<()> {
+        let refused = || self.of(path).iter().filter(|it| it.status == 503).count();
+        let (started, before) = (Instant::now(), refused());
+        while refused() < before + count {
+            ensure!(started.elapsed() < WITHIN, "{} of {count} at {path}", refused() - before);
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Waits until so many different records were delivered.
     async fn has(&self, path: &str, count: usize) -> anyhow::Result<()> {
         let started = Instant::now();
@@ -234,11 +245,11 @@ async fn case_19(version: KafkaVersion) -> anyhow::Result<()> {
     for partition in 0..PARTITIONS {
         write(&client, partition, &["a", "b", "c"]).await?;
     }
-    sleep(Duration::from_secs(2)).await;
+    receiver.refuses("/hook", 20).await?;
     ensure!(first.stop().await?.success());
     first.restart().await?;
     let second = bridge(&kafka, &url).await?;
-    sleep(Duration::from_secs(1)).await;
+    receiver.refuses("/hook", 20).await?;
     *lock(&receiver.is_down) = false;
     let expected = 2 + 3 * usize::try_from(PARTITIONS)?;
     receiver.has("/hook", expected).await?;
