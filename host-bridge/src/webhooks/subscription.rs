@@ -35,6 +35,8 @@ pub(super) async fn run(webhook: Arc<Webhook>, shutdown: CancellationToken, grac
             () = shutdown.cancelled() => true,
         };
         let until = Instant::now() + grace.saturating_sub(ENDING).min(STOPPING);
+        // Nobody may commit for long: all offsets are kept from now on.
+        webhook.renew();
         let all: Vec<_> = sending.0.keys().cloned().collect();
         sending.end(&webhook, &all, until).await;
         webhook.set_member(None);
