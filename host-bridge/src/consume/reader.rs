@@ -337,6 +337,17 @@ impl FeedReader {
         }
     }
 
+    /// The feed's topics: those of its list, or those of its pattern that the cluster has.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(crate) async fn topics(&self) -> Result<BTreeSet<String>, NotReady> {
+        match &self.feed.topics {
+            Topics::List(list) => Ok(list.iter().cloned().collect()),
+            Topics::Pattern(_) => self.matching(FEED_LISTED, FEED_PATIENCE).await,
+        }
+    }
+
     /// The topics of the pattern that the cluster has.
     async fn matching(
         &self,

@@ -13,8 +13,7 @@ use super::retry::Retry;
 use super::window::Ordering;
 use crate::config::{ConfigError, field};
 use crate::consume::feeds::fields::{Choices, FALSE, Fields};
-use crate::consume::feeds::{Feed, Feeds, is_name};
-use crate::consume::topics::Topics;
+use crate::consume::feeds::{Feeds, is_name};
 use crate::http_client::is_inner;
 
 /// A webhook as configured.
@@ -52,7 +51,7 @@ impl WebhookConfig {
     pub(super) fn of_url(url: &str) -> Self {
         let text = format!("[hook]\nfeed = 'a'\nurl = '{url}'");
         let (mut feeds, mut faults) = (Feeds::default(), Vec::new());
-        feeds.feeds.insert("a".to_owned(), Feed::of_topics(&["a"]));
+        feeds.feeds.insert("a".to_owned(), crate::consume::feeds::Feed::of_topics(&["a"]));
         let mut webhooks = read(toml::from_str(&text).unwrap(), &feeds, &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
         webhooks.remove("hook").unwrap()
@@ -147,9 +146,6 @@ impl Webhook<'_> {
         match found {
             None if feed.is_empty() => own.fault("feed", "is missing: what is sent?"),
             None => own.fault("feed", &format!("there is no [feeds.{feed}]")),
-            Some(Feed { topics: Topics::Pattern(_), .. }) => {
-                own.fault("feed", "has a topics_pattern: a webhook's feed lists its topics");
-            }
             Some(of) if of.selection.is_per_client() => {
                 own.fault("feed", "has an expression with `client`: nobody says who a webhook is");
             }

@@ -11,7 +11,7 @@ use super::position::{Note, ranges};
 use super::webhook::Webhook;
 use crate::clock::now_ms;
 use crate::consume::feeds::Reset;
-use crate::consume::hub::Topic;
+use crate::consume::hub::{Topic, is_unknown_topic};
 use crate::limits::{FEED_KNOWN, FEED_PATIENCE, FEED_RETRY};
 
 /// Where it begins.
@@ -51,8 +51,7 @@ async fn opened(webhook: &Webhook, topic: &Topic, partition: i32) -> Result<Open
     }
     let own = committed(webhook, &[(name, partition)]).await?.pop().flatten();
     let Some(Committed { offset, epoch, metadata, .. }) = own else {
-        let all: Vec<_> = (0..known.partitions).map(|partition| (name, partition)).collect();
-        let of_others = committed(webhook, &all).await?;
+        let of_others = of_group(webhook).await?;
         return first(webhook, topic, partition, &of_others, known.tag).await.map_err(why);
     };
     let note = Note::decode(&metadata);
@@ -99,6 +98,21 @@ async fn first(
     let anchor = anchor.unwrap_or_else(now_ms);
     let note = Note { anchor, tag, halt, settled: Vec::new() };
     Ok(Opened { next, epoch: None, note, settled: Vec::new(), is_new: true })
+}
+
+/// What the group has committed of all its topics.
+async fn of_group(webhook: &Webhook) -> Result<Vec<Option<Committed>>, String> {
+    let (hub, topics) = (&webhook.reader.hub, webhook.topics());
+    let mut all = Vec::new();
+    for name in &topics {
+        match hub.known(&hub.topic(name), FEED_KNOWN, FEED_PATIENCE).await {
+            Ok(known) => all.extend((0..known.partitions).map(|partition| (&**name, partition))),
+            // It was deleted since.
+            Err(reason) if is_unknown_topic(&reason) => {}
+            Err(reason) => return Err(format!("{name}: {}", reason.chain())),
+        }
+    }
+    committed(webhook, &all).await
 }
 
 async fn committed(

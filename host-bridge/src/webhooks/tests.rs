@@ -183,8 +183,9 @@ impl Kafka {
 
     fn bridge_of(&self, receiver: &Receiver, feed: &str, webhook: &str) -> Bridge {
         let client = client(&self.cluster);
+        let topics = if feed.contains("topics_pattern") { "" } else { "topics = ['orders']" };
         let text = format!(
-            "[feeds.orders]\ntopics = ['orders']\nentrypoints = ['webhook']\n\
+            "[feeds.orders]\n{topics}\nentrypoints = ['webhook']\n\
              {feed}\n\
              [webhooks.hook]\nfeed = 'orders'\nurl = '{}'\n{webhook}\n",
             receiver.url

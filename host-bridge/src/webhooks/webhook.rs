@@ -1,6 +1,6 @@
 //! A webhook in this bridge: its receiver, the partitions that it sends from here, and their commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ pub(super) struct Webhook {
     /// Requests at a time.
     pub(super) requests: Semaphore,
     places: Mutex<Places>,
-    member: Mutex<Option<Member>>,
+    /// What is read, and who commits, while the bridge is in the group.
+    membership: Mutex<Option<(BTreeSet<String>, Member)>>,
     /// What an operator has had sent again last.
     redelivery: Mutex<Option<Arc<Progress>>>,
     /// One commit at a time: a later one must not be overtaken.
@@ -54,7 +55,8 @@ impl Webhook {
         let group = reader.hub.client.group(&config.group_id);
         let receiver = Receiver::new(&config)?;
         let requests = Semaphore::new(config.concurrency);
-        let (places, member, redelivery) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (places, membership, redelivery) =
+            (Mutex::default(), Mutex::default(), Mutex::default());
         let committing = tokio::sync::Mutex::default();
         Ok(Self {
             name,
@@ -66,7 +68,7 @@ impl Webhook {
             memory,
             requests,
             places,
-            member,
+            membership,
             redelivery,
             committing,
         })
@@ -76,13 +78,22 @@ impl Webhook {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who commits, while the bridge is in the group.
-    pub(super) fn set_member(&self, member: Option<Member>) {
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = member;
+    /// The bridge is in the group, for these topics.
+    pub(super) fn begin(&self, topics: BTreeSet<String>, member: Member) {
+        *self.membership() = Some((topics, member));
     }
 
-    fn member(&self) -> Option<Member> {
-        self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn end(&self) {
+        *self.membership() = None;
+    }
+
+    /// Those that are read now.
+    pub(super) fn topics(&self) -> BTreeSet<String> {
+        self.membership().as_ref().map(|(topics, _)| topics.clone()).unwrap_or_default()
+    }
+
+    fn membership(&self) -> MutexGuard<'_, Option<(BTreeSet<String>, Member)>> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Halts all partitions that are here, or has them go on.
@@ -145,8 +156,8 @@ impl Webhook {
     /// Commits what is new.
     pub(super) async fn commit(&self) {
         let _turn = self.committing.lock().await;
-        let member = self.member().filter(|_| self.config.qos != Qos::None);
-        let Some(member) = member else { return };
+        let member = self.membership().as_ref().map(|(_, member)| member.clone());
+        let Some(member) = member.filter(|_| self.config.qos != Qos::None) else { return };
         let places: Vec<_> = self.places().values().cloned().collect();
         let new = places.iter().filter_map(|it| it.new_offset().map(|offset| (it, offset)));
         let new: Vec<_> = new.collect();

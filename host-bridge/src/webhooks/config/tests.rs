@@ -5,7 +5,7 @@ use super::*;
 /// The webhooks and the faults of this text, beside some feeds.
 fn read_text(text: &str) -> (BTreeMap<String, WebhookConfig>, Vec<String>) {
     let feeds = "listen = ['127.0.0.1:1']\n[orders]\ntopics = ['a']\n[dead]\ntopics = ['a']\n\
-        dlq_topic = 'd'\n[all]\ntopics_pattern = 'a.*'\n[mine]\ntopics = ['a']\n\
+        dlq_topic = 'd'\n[mine]\ntopics = ['a']\n\
         filter = 'key == client.id'\n[nowhere]\ntopics = ['a']\nentrypoints = ['webhook']\n";
     let mut faults = Vec::new();
     let feeds = Feeds::read(toml::from_str(feeds).unwrap(), &["default"].into(), &mut faults);
@@ -90,7 +90,6 @@ fn each_fault_names_its_field() {
     for (text, fault) in [
         ("url = 'http://a'", "feed: is missing: what is sent?"),
         ("feed = 'x'\nurl = 'http://a'", "feed: there is no [feeds.x]"),
-        ("feed = 'all'", "feed: has a topics_pattern: a webhook's feed lists its topics"),
         ("feed = 'mine'", "feed: has an expression with `client`: nobody says who a webhook is"),
         ("feed = 'orders'", "url: is missing: where are records sent?"),
         ("url = 'a.example/b'", "url: must be https://HOST/PATH or http://HOST/PATH"),

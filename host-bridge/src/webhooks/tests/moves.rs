@@ -106,3 +106,23 @@ async fn expired_records_are_passed_and_a_topic_that_was_created_again_is_read_f
     kafka.committed(0, 1).await;
     bridge.end().await;
 }
+
+#[tokio::test]
+async fn topics_of_a_pattern_are_read_from_when_the_group_began() {
+    let kafka = Kafka::new(&[1]);
+    let receiver = Receiver::new(ok).await;
+    let feed = "topics_pattern = 'orders.*'\nauto_offset_reset = 'latest'";
+    let bridge = kafka.bridge_of(&receiver, feed, "");
+    kafka.committed(0, 0).await;
+    bridge.end().await;
+    kafka.cluster.create_topic("orders-eu", &[2]);
+    let record = Record { timestamp_ms: crate::clock::now_ms(), ..Record::new(b"new") };
+    kafka.producer.send("orders-eu", record, WITHIN).await;
+    kafka.write_numbers(0, 0..1).await;
+    let bridge = kafka.bridge_of(&receiver, feed, "");
+    let received = receiver.has(2).await;
+    let mut topics: Vec<_> = received.iter().map(|it| it.header("kafka-topic")).collect();
+    topics.sort_unstable();
+    assert_eq!(topics, ["orders", "orders-eu"]);
+    bridge.end().await;
+}
