@@ -32,24 +32,37 @@ pub(crate) struct Decoder {
     buffer: BytesMut,
     limit: usize,
     first: bool,
+    /// Bytes of the largest frame that has come.
+    largest: usize,
 }
 
 impl Decoder {
     /// A decoder for a fresh stream, with frames of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), limit, first: true }
+        Self { buffer: BytesMut::new(), limit, first: true, largest: 0 }
     }
 
     pub(crate) fn raise_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Where to read into. It grows with the bytes that arrive, not with the declared length.
+    /// Where to read into. It grows with the bytes that arrive, not with the declared length, unless a
+    /// frame as large has come before.
     pub(crate) fn spare(&mut self) -> &mut BytesMut {
-        if self.buffer.capacity() - self.buffer.len() < LEAST_SPARE_BYTES {
-            self.buffer.reserve(READ_STEP_BYTES);
+        let (len, missing) = (self.buffer.len(), self.missing());
+        let known = len.max(self.largest).max(READ_STEP_BYTES);
+        let wanted = missing.map_or(READ_STEP_BYTES, |bytes| bytes.min(known));
+        if self.buffer.capacity() - len < wanted.min(LEAST_SPARE_BYTES) {
+            self.buffer.reserve(wanted);
         }
         &mut self.buffer
+    }
+
+    /// Bytes to come of the frame that has begun, by its own account.
+    fn missing(&self) -> Option<usize> {
+        let mut prefix = self.buffer.get(..LENGTH_BYTES)?;
+        let size = usize::try_from(prefix.get_i32()).ok()?;
+        (size + LENGTH_BYTES).checked_sub(self.buffer.len()).filter(|missing| *missing > 0)
     }
 
     /// The next whole frame without its length; at least 4 bytes.
@@ -71,6 +84,7 @@ impl Decoder {
             return Ok(None);
         }
         self.first = false;
+        self.largest = self.largest.max(size);
         self.buffer.advance(LENGTH_BYTES);
         Ok(Some(self.buffer.split_to(size).freeze()))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::error::BatchError;
 use super::header::BatchHeader;
@@ -64,6 +64,17 @@ impl Records {
     }
 }
 
+impl Records {
+    fn read_one(&mut self) -> Result<StoredRecord, BatchError> {
+        let mut rest = &self.rest[..];
+        let body = present(&mut rest, "record")?;
+        let behind = self.rest.len() - rest.len();
+        let record = read_one(&self.header, &self.rest, body)?;
+        self.rest.advance(behind);
+        Ok(record)
+    }
+}
+
 impl Iterator for Records {
     type Item = Result<StoredRecord, BatchError>;
 
@@ -72,7 +83,7 @@ impl Iterator for Records {
         let next = match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
-                present(&mut self.rest, "record").and_then(|body| read_one(&self.header, body))
+                self.read_one()
             }
             None if self.rest.is_empty() => return None,
             None => Err(BatchError::LeftOver(self.rest.len())),
@@ -89,15 +100,19 @@ impl StoredRecord {
     /// keep all of them.
     #[must_use]
     pub fn detached(records: &[Self]) -> Vec<Self> {
-        let parts = |record: &Self| {
-            let headers = Some(record.headers.bytes.clone());
-            [record.key.clone(), record.value.clone(), headers].into_iter().flatten()
-        };
-        let bytes = records.iter().flat_map(parts).map(|part| part.len()).sum();
+        fn parts(record: &StoredRecord) -> impl Iterator<Item = &Bytes> {
+            let headers = Some(&record.headers.bytes);
+            [record.key.as_ref(), record.value.as_ref(), headers].into_iter().flatten()
+        }
+        let bytes = records.iter().flat_map(parts).map(Bytes::len).sum();
         let mut all = Vec::with_capacity(bytes);
-        records.iter().flat_map(parts).for_each(|part| all.extend_from_slice(&part));
-        let mut all = Bytes::from(all);
-        let mut take = |part: &Bytes| all.split_to(part.len());
+        records.iter().flat_map(parts).for_each(|part| all.extend_from_slice(part));
+        let (all, mut at) = (Bytes::from(all), 0);
+        let mut take = |part: &Bytes| {
+            let start = at;
+            at += part.len();
+            all.slice(start..at)
+        };
         let copy = |record: &Self| Self {
             key: record.key.as_ref().map(&mut take),
             value: record.value.as_ref().map(&mut take),
@@ -121,18 +136,23 @@ impl Headers {
 
     /// Keys and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> + use<> {
-        let mut rest = self.bytes.clone();
-        (0..self.count).map_while(move |_| read_header(&mut rest).ok())
+        let (all, mut at) = (self.bytes.clone(), 0);
+        (0..self.count).map_while(move |_| {
+            let mut rest = all.get(at..)?;
+            let (key, value) = read_header(&mut rest).ok()?;
+            at = all.len() - rest.len();
+            Some((all.slice_ref(key), value.map(|value| all.slice_ref(value))))
+        })
     }
 
-    /// All that `bytes` has, which must be `count` headers.
-    fn check(count: usize, bytes: Bytes) -> Result<Self, BatchError> {
-        let mut rest = bytes.clone();
+    /// All that `body` has, a part of `bytes`, which must be `count` headers.
+    fn check(count: usize, bytes: &Bytes, body: &[u8]) -> Result<Self, BatchError> {
+        let mut rest = body;
         for _ in 0..count {
             read_header(&mut rest)?;
         }
         if rest.is_empty() {
-            Ok(Self { count, bytes })
+            Ok(Self { count, bytes: bytes.slice_ref(body) })
         } else {
             Err(BatchError::LeftOver(rest.len()))
         }
@@ -153,19 +173,19 @@ impl fmt::Debug for Headers {
     }
 }
 
-fn read_one(header: &BatchHeader, mut body: Bytes) -> Result<StoredRecord, BatchError> {
-    if body.is_empty() {
-        return Err(BatchError::Overrun { what: "record", length: 1, bytes: 0 });
-    }
+/// `body` is a part of `bytes`, and so is what is given.
+fn read_one(header: &BatchHeader, bytes: &Bytes, body: &[u8]) -> Result<StoredRecord, BatchError> {
     // The attributes of a record are unused so far, and readers ignore them.
-    let _attributes = body.split_to(1);
-    let timestamp_delta = read(&mut body, take_long)?;
-    let offset_delta = read(&mut body, take_int)?;
-    let key = cut(&mut body, "key")?;
-    let value = cut(&mut body, "value")?;
-    let count = read(&mut body, take_int)?;
+    let Some((_attributes, mut body)) = body.split_first() else {
+        return Err(BatchError::Overrun { what: "record", length: 1, bytes: 0 });
+    };
+    let timestamp_delta = take_long(&mut body)?;
+    let offset_delta = take_int(&mut body)?;
+    let key = cut(&mut body, "key")?.map(|key| bytes.slice_ref(key));
+    let value = cut(&mut body, "value")?.map(|value| bytes.slice_ref(value));
+    let count = take_int(&mut body)?;
     let count = counted("headers", count, body.len(), SMALLEST_HEADER)?;
-    let headers = Headers::check(count, body)?;
+    let headers = Headers::check(count, bytes, body)?;
     let offset = header.base_offset.checked_add(offset_delta.into());
     let timestamp_ms = if header.is_log_append_time() {
         Some(header.max_timestamp)
@@ -190,32 +210,28 @@ fn read_one(header: &BatchHeader, mut body: Bytes) -> Result<StoredRecord, Batch
     }
 }
 
-fn read_header(rest: &mut Bytes) -> Result<(Bytes, Option<Bytes>), BatchError> {
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+fn read_header<'a>(rest: &mut &'a [u8]) -> Result<Header<'a>, BatchError> {
     Ok((present(rest, "header key")?, cut(rest, "header value")?))
 }
 
-type Take<T> = fn(&mut &[u8]) -> Result<T, BatchError>;
-
-fn read<T>(body: &mut Bytes, take: Take<T>) -> Result<T, BatchError> {
-    let mut rest = &body[..];
-    let value = take(&mut rest)?;
-    let used = body.len() - rest.len();
-    let _varint = body.split_to(used);
-    Ok(value)
-}
-
 /// A length and as many bytes, or `None` for the length −1.
-fn cut(body: &mut Bytes, what: &'static str) -> Result<Option<Bytes>, BatchError> {
-    let length = read(body, take_int)?;
-    match usize::try_from(length) {
-        Ok(len) if len <= body.len() => Ok(Some(body.split_to(len))),
-        Err(_) if length == -1 => Ok(None),
-        _ => Err(BatchError::Overrun { what, length: length.into(), bytes: body.len() }),
+fn cut<'a>(body: &mut &'a [u8], what: &'static str) -> Result<Option<&'a [u8]>, BatchError> {
+    let length = take_int(body)?;
+    let part = usize::try_from(length).ok().and_then(|length| body.split_at_checked(length));
+    match part {
+        Some((part, behind)) => {
+            *body = behind;
+            Ok(Some(part))
+        }
+        None if length == -1 => Ok(None),
+        None => Err(BatchError::Overrun { what, length: length.into(), bytes: body.len() }),
     }
 }
 
 /// As [`cut`], where nothing may be missing.
-fn present(body: &mut Bytes, what: &'static str) -> Result<Bytes, BatchError> {
+fn present<'a>(body: &mut &'a [u8], what: &'static str) -> Result<&'a [u8], BatchError> {
     cut(body, what)?.ok_or(BatchError::Overrun { what, length: -1, bytes: body.len() })
 }
 
