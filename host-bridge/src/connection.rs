@@ -32,6 +32,7 @@ use crate::limits::{
 };
 use crate::preface::Begun;
 use crate::taking::StreamExecutor;
+use crate::unending::{self, Lent};
 
 /// What every connection is served with. Each request has extensions: what it may do ([`Access`]), its
 /// connection's share of memory ([`Share`]), its connection ([`Admitted`]), and the token that is
@@ -104,19 +105,6 @@ impl Server {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.bounds.write_timeout));
         let caller = &admitted.caller;
-        let (router, share) = (TowerToHyperService::new(self.router.clone()), Share::default());
-        let service = service_fn(|mut request: Request<Incoming>| {
-            // Decided before the future runs: HTTP/2 hands over many requests at a time.
-            let access = self.authorize(caller, &request);
-            let refusal = || Box::new(auth::refusal(&self.proof, &request));
-            let access = access.map(|access| access.ok_or_else(refusal));
-            let (router, caller) = (router.clone(), Arc::clone(caller));
-            let extensions = request.extensions_mut();
-            extensions.insert(share.clone());
-            extensions.insert(Arc::clone(admitted));
-            extensions.insert(self.shutdown.clone());
-            async move { answer(&router, &caller, access?, request).await }
-        });
         // Woken by themselves: a connection is polled three times a request, and these would be, too.
         let mut ends = FuturesUnordered::from_iter([self.ends(caller)]);
         let begun = tokio::select! {
@@ -125,7 +113,31 @@ impl Server {
         };
         // The peer has ended before it began.
         let Ok(begun) = begun else { return };
-        let (is_http2, io) = (begun.is_http2(), TokioIo::new(begun));
+        let (is_http2, lent) = (begun.is_http2(), Lent::new(begun));
+        let (router, share) = (TowerToHyperService::new(self.router.clone()), Share::default());
+        let service = service_fn(|mut request: Request<Incoming>| {
+            // Decided before the future runs: HTTP/2 hands over many requests at a time.
+            let access = self.authorize(caller, &request);
+            let refusal = || Box::new(auth::refusal(&self.proof, &request));
+            let access = access.map(|access| access.ok_or_else(refusal));
+            let (router, caller, lent) = (router.clone(), Arc::clone(caller), lent.clone());
+            let (may_take, admitted) = (unending::may_take(&request), Arc::clone(admitted));
+            let extensions = request.extensions_mut();
+            extensions.insert(share.clone());
+            extensions.insert(Arc::clone(&admitted));
+            extensions.insert(self.shutdown.clone());
+            async move {
+                let response = answer(&router, &caller, access?, request).await?;
+                match may_take.then(|| lent.take_for(&response)).flatten() {
+                    None => Ok(response),
+                    Some(stream) => {
+                        tokio::spawn(unending::write(stream, response, admitted));
+                        Err(Ended::Taken)
+                    }
+                }
+            }
+        });
+        let io = TokioIo::new(lent.clone());
         if is_http2 {
             let connection = pin!(http2(self.bounds).serve_connection(io, service));
             serve_until(connection, http2::Connection::graceful_shutdown, ends, caller).await;
@@ -158,6 +170,15 @@ impl Server {
         }
         Ok(access)
     }
+}
+
+/// Why a connection ends when a request is answered.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    #[error("an answer has taken the connection")]
+    Taken,
 }
 
 /// Serves a connection until its peer has done with it or it has to end.

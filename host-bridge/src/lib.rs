@@ -37,6 +37,7 @@ mod status;
 mod tail;
 mod taking;
 mod tls;
+mod unending;
 mod watched;
 mod webhooks;
 mod websocket;
