@@ -195,6 +195,8 @@ impl Caller {
         let is_watched = of_stream.is_some();
         let watched = (is_watched || slow.is_some()).then(|| Watched {
             taking: of_stream.unwrap_or_default(),
+            // HTTP/1.1 writes a piece bit by bit itself.
+            piece_bytes: if is_watched { STREAM_SEND_BYTES } else { usize::MAX },
             rest: Bytes::new(),
             slow,
         });
@@ -240,7 +242,9 @@ pub(crate) struct Answer {
 /// How the answer of a reader is taken.
 struct Watched {
     taking: Arc<Taking>,
-    /// Of a piece of the body that is given bit by bit: who takes a little of it is not stalled.
+    /// Bytes that are given at a time: who takes a little of a large piece is not stalled.
+    piece_bytes: usize,
+    /// Of a piece of the body that is given bit by bit.
     rest: Bytes,
     slow: Option<SlowCloses>,
 }
@@ -274,7 +278,7 @@ impl hyper::body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self { body, watched, .. } = self.get_mut();
-        let Some(Watched { taking, rest, .. }) = watched else {
+        let Some(Watched { taking, piece_bytes, rest, .. }) = watched else {
             return Pin::new(body).poll_frame(cx);
         };
         taking.asks_for_more();
@@ -288,7 +292,7 @@ impl hyper::body::Body for Answer {
             }
         }
         taking.is_given();
-        let piece = rest.split_to(rest.len().min(STREAM_SEND_BYTES));
+        let piece = rest.split_to(rest.len().min(*piece_bytes));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -1,6 +1,7 @@
 //! Reading Kafka over HTTP: feeds as configured, the hub that reads for all, pages and event streams.
 
 mod acks;
+mod ahead;
 mod asking;
 pub(crate) mod authorization;
 mod connections;
@@ -22,6 +23,7 @@ mod json_text;
 mod matching;
 pub(crate) mod memory;
 pub(crate) mod page;
+mod page_body;
 mod positions;
 mod pubsub;
 pub(crate) mod query;

@@ -163,6 +163,9 @@ pub(crate) const FEED_ANSWERS_BYTES: usize = 160 * 1024 * 1024;
 /// Memory of all webhooks together, bytes: what they have read and not delivered. Each partition has one
 /// record beyond that.
 pub(crate) const WEBHOOK_MEMORY_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of records of pages that become JSON while they are sent, with the reads that they came in: what
+/// slow readers keep of the readers' memory. Other pages are made whole before, in the memory of answers.
+pub(crate) const FEED_UNMADE_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a topic's tail: a reader that is further behind reads from Kafka.
 pub(crate) const FEED_TAIL_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of what readers behind the tails have read, kept for others who come after them.
@@ -173,6 +176,15 @@ pub(crate) const FEED_CATCH_UPS: usize = 48;
 /// Bytes that one fetch may bring to the tails or a stream, and to a page.
 pub(crate) const FEED_CHUNK_BYTES: usize = 256 * 1024;
 pub(crate) const FEED_PAGE_CHUNK_BYTES: usize = 1024 * 1024;
+/// Readers whose next page is read while they take the last one, for at most so long: half of the cache is
+/// theirs, if all their pages are as large as can be.
+pub(crate) const FEED_READS_AHEAD: usize = 4;
+pub(crate) const FEED_AHEAD_KEPT: Duration = Duration::from_secs(5);
+/// Bytes of one partition that a fetch of several asks for, so that none leaves nothing for the others.
+pub(crate) const FEED_PARTITION_BYTES: usize = 1024 * 1024;
+/// Bytes of the largest batch that producers write unless they are told otherwise, with what is around its
+/// records if these have a KiB: brokers send the first batch of an answer whole.
+pub(crate) const FEED_BATCH_BYTES: usize = 1024 * 1024 + 128 * 1024;
 /// How long a fetch of the tails waits for records.
 pub(crate) const FEED_TAIL_WAIT: Duration = Duration::from_secs(5);
 /// A topic without readers is read for so long: they poll, and come again.
@@ -214,5 +226,5 @@ pub(crate) const FEED_GRACE: Duration = Duration::from_secs(2);
 pub(crate) const FEED_QUIET: Duration = Duration::from_millis(100);
 /// What readers wait whom the bridge cannot serve now.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
-/// Bytes of a page that go out at a time.
+/// Bytes of a page that are made and go out at a time: some 50 µs.
 pub(crate) const FEED_PIECE_BYTES: usize = 64 * 1024;

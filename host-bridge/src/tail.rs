@@ -121,14 +121,13 @@ async fn follow(
             note(&format!("{trouble}; waiting for them"));
         }
         is_waiting = trouble.is_some();
-        let (mut out, mut written) = (Vec::new(), Ok(()));
+        let mut out = Vec::new();
         let feed = Arc::clone(&follower.reader);
         let taken = follower.take(portions, |taken| {
-            written = show(&mut out, tail.format, &taken, &feed.feed);
+            show(&mut out, tail.format, &taken, &feed.feed);
             left -= 1;
-            left == 0 || out.len() >= WRITE_BYTES || written.is_err()
+            left == 0 || out.len() >= WRITE_BYTES
         });
-        written?;
         taken?;
         match write(out).await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -138,31 +137,25 @@ async fn follow(
     Ok(Ended::Done)
 }
 
-fn show(
-    out: &mut Vec<u8>,
-    format: Format,
-    taken: &Taken<'_>,
-    feed: &Feed,
-) -> serde_json::Result<()> {
-    let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(()) };
+fn show(out: &mut Vec<u8>, format: Format, taken: &Taken<'_>, feed: &Feed) {
+    let Some(stored) = taken.segment.records.get(taken.index) else { return };
     let headers: Vec<_> = stored.record.headers.iter().collect();
     let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
         .selected(&taken.selected);
     match format {
-        Format::Json => Envelope::new(taken.id, &record, feed, SHAPE).write_line(out)?,
+        Format::Json => Envelope::new(taken.id, &record, feed, SHAPE).write_line(out),
         Format::Value => {
-            out.extend_from_slice(Raw::new(&record, feed, SHAPE)?.body);
+            out.extend_from_slice(Raw::new(&record, feed, SHAPE).body);
             out.push(b'\n');
         }
-        Format::Pretty => out.extend_from_slice(pretty(&record, feed)?.as_bytes()),
+        Format::Pretty => out.extend_from_slice(pretty(&record, feed).as_bytes()),
     }
-    Ok(())
 }
 
 /// The fields of a record on a line, its value on the next ones, and an empty line. What a terminal
 /// takes for a command is escaped.
-fn pretty(record: &Record<'_>, feed: &Feed) -> serde_json::Result<String> {
-    let Raw { headers, body } = Raw::new(record, feed, SHAPE)?;
+fn pretty(record: &Record<'_>, feed: &Feed) -> String {
+    let Raw { headers, body } = Raw::new(record, feed, SHAPE);
     let mut text = String::new();
     for (name, value) in headers.iter().filter(|field| *field != &("kafka-headers", "{}".into())) {
         let value = match *name {
@@ -191,7 +184,7 @@ fn pretty(record: &Record<'_>, feed: &Feed) -> serde_json::Result<String> {
         }
     }
     text.push_str(if value.is_empty() { "\n" } else { "\n\n" });
-    Ok(text)
+    text
 }
 
 fn timestamp(ms: i64) -> Option<String> {

@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use kafka_client::StoredRecord;
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::feeds::Feed;
@@ -34,7 +33,7 @@ pub(crate) struct Record<'a> {
 }
 
 /// Who set a record's timestamp, by Kafka's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimestampType {
     CreateTime,
     LogAppendTime,
@@ -55,23 +54,10 @@ pub(crate) struct Envelope<'a> {
     /// The cursor after this record, which has nothing to be escaped; if the feed's readers have any.
     id: Option<&'a str>,
     content: Content<'a>,
-    rest: Rest<'a>,
-}
-
-/// What is behind the content.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Rest<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_encoding: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<Headers<'a>>,
-    #[serde(skip_serializing_if = "is_false")]
-    tombstone: bool,
+    is_tombstone: bool,
     /// Why the content is not what the feed says it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
 }
 
@@ -83,27 +69,18 @@ pub(crate) struct Raw<'a> {
     pub(crate) body: &'a [u8],
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 struct Metadata<'a> {
     topic: &'a str,
     partition: i32,
-    offset: Big,
-    timestamp: Big,
+    offset: i64,
+    timestamp_ms: i64,
     timestamp_type: TimestampType,
     key: Content<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_encoding: Option<&'static str>,
+    big_as_string: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Big {
-    Number(i64),
-    Text(i64),
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum Content<'a> {
     Null,
     Text(&'a str),
@@ -113,14 +90,14 @@ enum Content<'a> {
 }
 
 /// Values by name, those of a repeated name in order.
-type Headers<'a> = BTreeMap<Cow<'a, str>, Vec<HeaderValue<'a>>>;
+#[derive(Debug)]
+struct Headers<'a>(BTreeMap<Cow<'a, str>, Vec<HeaderValue<'a>>>);
 
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum HeaderValue<'a> {
     Null,
     Text(&'a str),
-    Base64 { base64: String },
+    Base64(String),
 }
 
 impl<'a> Record<'a> {
@@ -175,70 +152,60 @@ impl<'a> Envelope<'a> {
         let is_large = error == Some(RECORD_TOO_LARGE);
         let (value, key) = if is_large { (None, None) } else { (value(record, feed), record.key) };
         let content = Content::new(value, record.deserializer(feed));
-        let headers = (shape.headers && !is_large).then(|| headers(record));
-        let metadata = shape.metadata.then(|| {
-            let key = Content::new(key, feed.key_deserializer);
-            let big = if shape.big_as_string { Big::Text } else { Big::Number };
-            Metadata {
-                topic: record.topic,
-                partition: record.partition,
-                offset: big(record.offset),
-                timestamp: big(record.timestamp_ms),
-                timestamp_type: record.timestamp_type,
-                key_encoding: key.encoding(),
-                key,
-            }
+        let headers = (shape.headers && !is_large).then(|| Headers::of(record));
+        let metadata = shape.metadata.then(|| Metadata {
+            topic: record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            timestamp_type: record.timestamp_type,
+            key: Content::new(key, feed.key_deserializer),
+            big_as_string: shape.big_as_string,
         });
-        let rest = Rest {
-            content_encoding: content.encoding(),
-            metadata,
-            headers,
-            tombstone: record.is_tombstone(),
-            error,
-        };
-        Self { id: feed.delivery.has_cursors().then_some(id), content, rest }
+        let id = feed.delivery.has_cursors().then_some(id);
+        Self { id, content, metadata, headers, is_tombstone: record.is_tombstone(), error }
     }
 
-    /// The JSON.
-    ///
-    /// # Errors
-    /// As [`Self::write_line`].
-    pub(crate) fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    /// The JSON. By hand: through serde it would cost several times as much.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self.id {
-            Some(id) => out.extend_from_slice(&[ENVELOPE_ID, id.as_bytes(), b"\","].concat()),
+            Some(id) => {
+                out.extend_from_slice(ENVELOPE_ID);
+                out.extend_from_slice(id.as_bytes());
+                out.extend_from_slice(b"\",");
+            }
             None => out.push(b'{'),
         }
         out.extend_from_slice(b"\"content\":");
-        match &self.content {
-            Content::Text(text) => json_text::write(out, text),
-            content => serde_json::to_writer(&mut *out, content)?,
+        self.content.write(out);
+        if let Some(encoding) = self.content.encoding() {
+            text_field(out, ",\"contentEncoding\":\"", encoding);
         }
-        let rest_at = out.len();
-        serde_json::to_writer(&mut *out, &self.rest)?;
-        // Its brace becomes a comma, unless it has nothing.
-        match out.get_mut(rest_at..) {
-            Some([_, b'}']) => drop(out.drain(rest_at..=rest_at)),
-            Some([brace, ..]) => *brace = b',',
-            _ => {}
+        if let Some(metadata) = &self.metadata {
+            out.extend_from_slice(b",\"metadata\":");
+            metadata.write(out);
         }
-        Ok(())
+        if let Some(headers) = &self.headers {
+            out.extend_from_slice(b",\"headers\":");
+            headers.write(out);
+        }
+        if self.is_tombstone {
+            out.extend_from_slice(b",\"tombstone\":true");
+        }
+        if let Some(error) = self.error {
+            text_field(out, ",\"error\":\"", error);
+        }
+        out.push(b'}');
     }
 
     /// A line of NDJSON.
-    ///
-    /// # Errors
-    /// None that a `Vec` gives rise to.
-    pub(crate) fn write_line(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
-        self.write(out)?;
+    pub(crate) fn write_line(&self, out: &mut Vec<u8>) {
+        self.write(out);
         out.push(b'\n');
-        Ok(())
     }
 
     /// A block of `text/plain`, with the empty line behind it.
-    ///
-    /// # Errors
-    /// As [`Self::write_line`].
-    pub(crate) fn write_text(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    pub(crate) fn write_text(&self, out: &mut Vec<u8>) {
         line(out, "item", "");
         if let Some(id) = self.id {
             line(out, "id: ", id);
@@ -249,33 +216,32 @@ impl<'a> Envelope<'a> {
             Content::Json(json) => line(out, "content: ", json.get()),
             Content::Base64(base64) => line(out, "content: ", base64),
         }
-        let Rest { content_encoding, metadata, headers, tombstone, error } = &self.rest;
-        if let Some(encoding) = content_encoding {
+        if let Some(encoding) = self.content.encoding() {
             line(out, "contentEncoding: ", encoding);
         }
-        if *tombstone {
+        if self.is_tombstone {
             line(out, "tombstone: ", "true");
         }
-        if let Some(error) = error {
+        if let Some(error) = self.error {
             line(out, "error: ", error);
         }
-        if let Some(headers) = headers {
-            line(out, "headers: ", &serde_json::to_string(headers)?);
+        if let Some(headers) = &self.headers {
+            out.extend_from_slice(b"headers: ");
+            headers.write(out);
+            line(out, "", "");
         }
-        if let Some(metadata) = metadata {
-            line(out, "metadata: ", &serde_json::to_string(metadata)?);
+        if let Some(metadata) = &self.metadata {
+            out.extend_from_slice(b"metadata: ");
+            metadata.write(out);
+            line(out, "", "");
         }
         line(out, "", "");
-        Ok(())
     }
 }
 
 impl<'a> Raw<'a> {
     /// The reply of `application/octet-stream`.
-    ///
-    /// # Errors
-    /// As [`Envelope::write_line`].
-    pub(crate) fn new(record: &Record<'a>, feed: &Feed, shape: Shape) -> serde_json::Result<Self> {
+    pub(crate) fn new(record: &Record<'a>, feed: &Feed, shape: Shape) -> Self {
         let error = faulty(record, feed);
         let is_large = error == Some(RECORD_TOO_LARGE);
         let body = value(record, feed).filter(|_| !is_large).unwrap_or_default();
@@ -305,13 +271,15 @@ impl<'a> Raw<'a> {
             }
         }
         if shape.headers && !is_large {
-            let json = ascii(&serde_json::to_string(&headers(record))?);
+            let mut json = Vec::new();
+            Headers::of(record).write(&mut json);
+            let json = ascii(&String::from_utf8_lossy(&json));
             match json.len() > HEADER_BYTES {
                 true => fields.push(("kafka-omitted", "headers".to_owned())),
                 false => fields.push(("kafka-headers", json)),
             }
         }
-        Ok(Self { headers: fields, body })
+        Self { headers: fields, body }
     }
 }
 
@@ -329,13 +297,84 @@ impl<'a> Content<'a> {
     fn encoding(&self) -> Option<&'static str> {
         matches!(self, Self::Base64(_)).then_some(BASE64)
     }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Text(text) => json_text::write(out, text),
+            Self::Json(json) => out.extend_from_slice(json.get().as_bytes()),
+            Self::Base64(base64) => text_field(out, "\"", base64),
+        }
+    }
 }
 
-impl Serialize for Big {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Metadata<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"topic\":");
+        json_text::write(out, self.topic);
+        out.extend_from_slice(b",\"partition\":");
+        json_text::write_number(out, self.partition.into());
+        let quote: &[u8] = if self.big_as_string { b"\"" } else { b"" };
+        for (name, number) in [("offset", self.offset), ("timestamp", self.timestamp_ms)] {
+            text_field(out, ",\"", name);
+            out.push(b':');
+            out.extend_from_slice(quote);
+            json_text::write_number(out, number);
+            out.extend_from_slice(quote);
+        }
+        text_field(out, ",\"timestampType\":\"", self.timestamp_type.name());
+        out.extend_from_slice(b",\"key\":");
+        self.key.write(out);
+        if let Some(encoding) = self.key.encoding() {
+            text_field(out, ",\"keyEncoding\":\"", encoding);
+        }
+        out.push(b'}');
+    }
+}
+
+impl<'a> Headers<'a> {
+    fn of(record: &Record<'a>) -> Self {
+        let mut headers = BTreeMap::<_, Vec<_>>::new();
+        for (name, value) in record.headers {
+            let text = value.as_ref().map(|value| (value, std::str::from_utf8(value)));
+            let value = match text {
+                None => HeaderValue::Null,
+                Some((_, Ok(text))) => HeaderValue::Text(text),
+                Some((value, Err(_))) => HeaderValue::Base64(STANDARD.encode(value)),
+            };
+            headers.entry(String::from_utf8_lossy(name)).or_default().push(value);
+        }
+        Self(headers)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        for (index, (name, values)) in self.0.iter().enumerate() {
+            separate(out, index);
+            json_text::write(out, name);
+            out.extend_from_slice(b":[");
+            for (index, value) in values.iter().enumerate() {
+                separate(out, index);
+                match value {
+                    HeaderValue::Null => out.extend_from_slice(b"null"),
+                    HeaderValue::Text(text) => json_text::write(out, text),
+                    HeaderValue::Base64(base64) => {
+                        text_field(out, "{\"base64\":\"", base64);
+                        out.push(b'}');
+                    }
+                }
+            }
+            out.push(b']');
+        }
+        out.push(b'}');
+    }
+}
+
+impl TimestampType {
+    fn name(self) -> &'static str {
         match self {
-            Self::Number(number) => serializer.serialize_i64(*number),
-            Self::Text(number) => serializer.collect_str(number),
+            Self::CreateTime => "CreateTime",
+            Self::LogAppendTime => "LogAppendTime",
         }
     }
 }
@@ -403,18 +442,17 @@ fn json(bytes: &[u8]) -> Option<Cow<'_, RawValue>> {
     RawValue::from_string(value.get().replace(LINE_BREAKS, " ")).ok().map(Cow::Owned)
 }
 
-fn headers<'a>(record: &Record<'a>) -> Headers<'a> {
-    let mut headers = Headers::new();
-    for (name, value) in record.headers {
-        let text = value.as_ref().map(|value| (value, std::str::from_utf8(value)));
-        let value = match text {
-            None => HeaderValue::Null,
-            Some((_, Ok(text))) => HeaderValue::Text(text),
-            Some((value, Err(_))) => HeaderValue::Base64 { base64: STANDARD.encode(value) },
-        };
-        headers.entry(String::from_utf8_lossy(name)).or_default().push(value);
+/// What has nothing to be escaped, behind its beginning with a quote, and the quote behind it.
+fn text_field(out: &mut Vec<u8>, begin: &str, text: &str) {
+    out.extend_from_slice(begin.as_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn separate(out: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        out.push(b',');
     }
-    headers
 }
 
 fn line(out: &mut Vec<u8>, name: &str, text: &str) {
@@ -451,10 +489,6 @@ fn ascii(json: &str) -> String {
         }
     }
     text
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// What the JSON of an envelope begins with: its id follows.

@@ -27,6 +27,7 @@ use super::timer::Timer;
 use super::topic_log::{Look, Segment};
 use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN, FEED_QUIET};
 
+mod ahead;
 mod changes;
 mod sharing;
 
@@ -80,6 +81,8 @@ pub(crate) struct Portion {
 
 /// A record that is given.
 pub(crate) struct Taken<'a> {
+    /// Of the partition, among the reader's.
+    pub(crate) place: usize,
     pub(crate) topic: &'a Arc<str>,
     pub(crate) partition: i32,
     pub(crate) segment: &'a Arc<Segment>,
@@ -292,8 +295,8 @@ impl Follower {
                     return false;
                 };
                 let Some(followed) = self.at.topics.get(place.topic) else { return false };
-                let (topic, partition) = (Arc::clone(&followed.topic.log.name), place.partition);
-                let selected = self.reader.select(&topic, partition, stored);
+                let (topic, partition) = (&followed.topic.log.name, place.partition);
+                let selected = self.reader.select(topic, partition, stored);
                 if let Selected::Stop(reason) = selected {
                     let offset = stored.record.offset;
                     let message = format!("{topic}-{partition}, offset {offset}: {}", told(reason));
@@ -306,9 +309,12 @@ impl Follower {
                     false => (stored.record.offset + 1, stored.epoch()),
                 };
                 self.at.move_to(*index, next, epoch);
-                if selected.is_given() {
-                    let (topic, index, id) = (&topic, *at, self.at.text.as_str());
-                    is_enough = give(Taken { topic, partition, segment, index, selected, id });
+                if selected.is_given()
+                    && let Some(topic) = self.at.topic_of(*index)
+                {
+                    let (place, index, id) = (*index, *at, self.at.text.as_str());
+                    is_enough =
+                        give(Taken { place, topic, partition, segment, index, selected, id });
                 }
                 *at += 1;
                 !is_last

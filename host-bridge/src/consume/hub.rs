@@ -13,18 +13,22 @@ use kafka_client::{
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::ahead::Ahead;
 use super::memory::Memory;
 use super::start::KnownTopic;
 use super::steps::Steps;
 use super::topic_log::{Segment, TopicLog, tag_of};
 use crate::limits::{
-    FEED_ANSWERS_BYTES, FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES, FEED_GRACE, FEED_IDLE,
-    FEED_KNOWN, FEED_QUIET, FEED_TAIL_WAIT,
+    FEED_ANSWERS_BYTES, FEED_BATCH_BYTES, FEED_CACHE_BYTES, FEED_CATCH_UPS, FEED_CHUNK_BYTES,
+    FEED_GRACE, FEED_IDLE, FEED_KNOWN, FEED_PARTITION_BYTES, FEED_QUIET, FEED_TAIL_WAIT,
+    FEED_UNMADE_BYTES,
 };
 
 /// Reads a cluster at one isolation level, whoever the readers are.
 pub(crate) struct Hub {
     pub(crate) client: Client,
+    level: IsolationLevel,
+    /// For all but records.
     consumer: Consumer,
     /// The names of all topics, for patterns.
     listed: Shared<Result<Listed, NotReady>>,
@@ -42,8 +46,12 @@ pub(crate) struct Resources {
     pub(crate) memory: Arc<Memory>,
     /// Of pages and replies until they are sent. Apart: who takes them slowly must not stop a tail.
     pub(crate) answers: Arc<Memory>,
+    /// Of records of pages that are made while they are sent: a part of the readers' memory.
+    pub(crate) unmade: Arc<Memory>,
     /// Reads behind the tails at a time.
     catch_ups: Semaphore,
+    /// Readers whose next page is read already.
+    pub(crate) ahead: Ahead,
     /// What they have read, oldest first.
     cache: Mutex<Cache>,
     /// Every topic, for when memory is spent.
@@ -124,7 +132,9 @@ impl Resources {
         Arc::new(Self {
             memory: Memory::new(memory),
             answers: Memory::new(FEED_ANSWERS_BYTES),
+            unmade: Memory::new(FEED_UNMADE_BYTES),
             catch_ups: Semaphore::new(FEED_CATCH_UPS),
+            ahead: Ahead::default(),
             cache: Mutex::default(),
             topics: Mutex::default(),
             steps: Mutex::default(),
@@ -199,7 +209,8 @@ impl Hub {
         let consumer = client.consumer(&ConsumerConfig::default().isolation(level));
         let (topics, drivers) = (Mutex::default(), Mutex::default());
         let resources = Arc::clone(resources);
-        Arc::new(Self { client, consumer, listed: Shared::default(), resources, topics, drivers })
+        let listed = Shared::default();
+        Arc::new(Self { client, level, consumer, listed, resources, topics, drivers })
     }
 
     /// Topics are those of the feeds, and of the cluster where a feed has a pattern: those that nobody
@@ -307,7 +318,7 @@ impl Hub {
             let memory = &hub.resources.memory;
             let _room = memory.wait_for(bytes, || hub.resources.shrink()).await;
             let asked: Vec<_> = wanted.iter().map(Wanted::position).collect();
-            let answers = hub.consumer.fetch_from(&asked, bytes, Duration::ZERO).await;
+            let answers = hub.fetch(&asked, bytes, Duration::ZERO).await;
             let answers = wanted.into_iter().zip(answers).map(|(wanted, answer)| {
                 if matches!(answer, Err(ReadError::Truncated { .. })) {
                     wanted.topic.log.lock().forget(wanted.partition);
@@ -325,6 +336,22 @@ impl Hub {
             hub.drive_tails(answers.iter().map(|(wanted, _)| &wanted.topic));
             answers
         }
+    }
+
+    /// Asks brokers for so many bytes. Whole batches come, and all of them is kept: what is dropped would
+    /// be fetched once more.
+    async fn fetch(
+        &self,
+        asked: &[kafka_client::Position<'_>],
+        bytes: usize,
+        wait: Duration,
+    ) -> Vec<Result<Fetched, ReadError>> {
+        let of_partition = FEED_PARTITION_BYTES.max(bytes / asked.len().max(1));
+        let config = ConsumerConfig::default()
+            .isolation(self.level)
+            .fetch_max_bytes(bytes)
+            .max_partition_fetch_bytes(of_partition);
+        self.client.consumer(&config).fetch_from(asked, kept_bytes(bytes), wait).await
     }
 
     fn take_in(&self, wanted: &Wanted, segment: &Arc<Segment>, log_end: i64) {
@@ -362,7 +389,7 @@ impl Hub {
         while let Some(tails) = self.tails(leader) {
             let asked: Vec<_> = tails.iter().map(Wanted::position).collect();
             let answers = tokio::select! {
-                answers = self.consumer.fetch_from(&asked, FEED_CHUNK_BYTES, FEED_TAIL_WAIT) => answers,
+                answers = self.fetch(&asked, FEED_CHUNK_BYTES, FEED_TAIL_WAIT) => answers,
                 // It is not to wait for what the others wait for.
                 () = self.another_tail(leader, &tails, &changed) => continue,
             };
@@ -454,6 +481,11 @@ impl Hub {
             log.ring();
         }
     }
+}
+
+/// What may be kept of so many bytes on the wire, with what is around each record, and of a batch beyond.
+fn kept_bytes(bytes: usize) -> usize {
+    2 * bytes + FEED_BATCH_BYTES
 }
 
 /// Also where brokers have been asked for less than the 5 s after which they are believed.

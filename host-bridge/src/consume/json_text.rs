@@ -1,4 +1,6 @@
-//! A text as a string of JSON, fast where little of it has to be escaped.
+//! Texts and numbers of JSON, fast where little of a text has to be escaped.
+
+use std::io::Write as _;
 
 /// Bytes that are looked at together: none of most of these has to be escaped.
 const CHUNK: usize = 32;
@@ -7,29 +9,38 @@ const CHUNK: usize = 32;
 pub(super) fn write(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    for chunk in text.as_bytes().chunks(CHUNK) {
-        // Without a way out in between, so that the compiler makes a few instructions of it.
-        if !chunk.iter().fold(false, |found, byte| found | is_escaped(*byte)) {
-            out.extend_from_slice(chunk);
-            continue;
-        }
-        for byte in chunk {
-            match byte {
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                0x08 => out.extend_from_slice(b"\\b"),
-                0x0c => out.extend_from_slice(b"\\f"),
-                byte if is_escaped(*byte) => {
-                    out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
-                }
-                byte => out.push(*byte),
-            }
-        }
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        // Without a way out in a chunk, so that the compiler makes a few instructions of it.
+        let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |it, byte| it | is_escaped(*byte));
+        let plain = rest.chunks(CHUNK).take_while(is_plain).map(<[u8]>::len).sum();
+        let (plain, behind) = rest.split_at(plain);
+        out.extend_from_slice(plain);
+        let (chunk, behind) = behind.split_at(behind.len().min(CHUNK));
+        chunk.iter().for_each(|byte| write_byte(out, *byte));
+        rest = behind;
     }
     out.push(b'"');
+}
+
+pub(super) fn write_number(out: &mut Vec<u8>, number: i64) {
+    let _infallible = write!(out, "{number}");
+}
+
+fn write_byte(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        0x08 => out.extend_from_slice(b"\\b"),
+        0x0c => out.extend_from_slice(b"\\f"),
+        byte if is_escaped(byte) => {
+            let _infallible = write!(out, "\\u{byte:04x}");
+        }
+        byte => out.push(byte),
+    }
 }
 
 fn is_escaped(byte: u8) -> bool {

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Cursor;
-use super::follow::{Follower, Taken};
+use super::envelope::Record;
+use super::follow::{Follower, Portion, Taken};
 use super::groups::Turn;
 use super::memory::Held;
 use super::query::Query;
@@ -23,9 +24,7 @@ use crate::shutdown::finish;
 
 /// What a reader gets.
 pub(crate) struct Page {
-    pub(crate) items: Vec<Item>,
-    /// What these are, about.
-    pub(crate) bytes: usize,
+    items: Items,
     /// The cursor behind the last item.
     pub(crate) cursor: String,
     /// The same for the group in which it is read.
@@ -37,27 +36,44 @@ pub(crate) struct Page {
     pub(crate) error: Option<Refusal>,
 }
 
+#[derive(Default)]
+struct Items {
+    items: Vec<Item>,
+    sources: Vec<Source>,
+    /// The last source of each place of the reader.
+    latest: Vec<usize>,
+    /// The cursors behind the items, one after the other.
+    ids: String,
+    /// What the items are, about.
+    bytes: usize,
+    /// Memory for them.
+    held: Vec<Held>,
+}
+
 /// A record, and where to go on behind it.
-pub(crate) struct Item {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
-    segment: Arc<Segment>,
+struct Item {
+    /// Of the sources.
+    source: usize,
     /// Its place there.
     index: usize,
-    pub(crate) selected: Selected,
-    /// The cursor behind this record.
-    pub(crate) id: String,
+    selected: Selected,
+    /// Where its cursor ends among all of them.
+    id_end: usize,
+}
+
+/// Records of a partition.
+struct Source {
+    topic: Arc<str>,
+    partition: i32,
+    segment: Arc<Segment>,
 }
 
 /// A page in the making.
 struct Reading<'a> {
     query: &'a Query,
     follower: Follower,
-    items: Vec<Item>,
+    items: Items,
     gaps: Vec<Gap>,
-    bytes: usize,
-    /// Memory for the items.
-    held: Vec<Held>,
 }
 
 impl Page {
@@ -70,7 +86,7 @@ impl Page {
         query: &Query,
         mut turn: Option<&mut Turn>,
         shutdown: &CancellationToken,
-    ) -> Result<(Self, Vec<Held>), Refusal> {
+    ) -> Result<Self, Refusal> {
         let deadline = Instant::now() + query.timeout;
         let within = FEED_PATIENCE.min(query.timeout + FEED_GRACE);
         let open =
@@ -80,6 +96,7 @@ impl Page {
             return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
         };
         let mut follower = opened?;
+        follower.has_come();
         if query.timeout.is_zero() {
             follower.doubt_tail();
         }
@@ -87,27 +104,98 @@ impl Page {
             Some(turn) => turn.begin(&follower.cursor()).await?,
             None => Vec::new(),
         };
-        let (items, held) = (Vec::new(), Vec::new());
-        let mut reading = Reading { query, follower, items, gaps, bytes: 0, held };
+        let mut reading = Reading { query, follower, items: Items::default(), gaps };
         let error = match shutdown.run_until_cancelled(reading.read(deadline)).await {
-            Some(Err(refusal)) if reading.items.is_empty() => return Err(refusal),
+            Some(Err(refusal)) if reading.items.len() == 0 => return Err(refusal),
             Some(Err(refusal)) => Some(refusal),
             Some(Ok(())) | None => None,
         };
-        let Reading { mut follower, items, bytes, mut gaps, held, .. } = reading;
+        let is_full = reading.is_full();
+        let Reading { mut follower, items, mut gaps, .. } = reading;
         gaps.extend(follower.take_gaps());
         let (cursor, lag) = (follower.id().to_owned(), follower.lag());
+        if is_full {
+            follower.read_ahead(items.bytes);
+        }
         let end = turn.is_some().then(|| follower.cursor());
         if let (Some(turn), Some(end)) = (turn, &end) {
             turn.before(end).await?;
         }
-        Ok((Self { items, bytes, cursor, end, gaps, lag, error }, held))
+        Ok(Self { items, cursor, end, gaps, lag, error })
+    }
+
+    /// How many items it has.
+    pub(crate) fn len(&self) -> usize {
+        self.items.items.len()
+    }
+
+    /// What an item is as JSON, about.
+    pub(crate) fn item_bytes(&self, place: usize) -> Option<usize> {
+        let item = self.items.items.get(place)?;
+        let stored = self.items.stored(item).map_or(0, Stored::bytes);
+        Some(stored + item.selected.bytes() + self.items.id(place).len())
+    }
+
+    /// An item's cursor and record, as its reader gets it.
+    pub(crate) fn look_at(&self, place: usize, look: impl FnOnce(&str, Record<'_>)) {
+        let Some(item) = self.items.items.get(place) else { return };
+        let Some(source) = self.items.sources.get(item.source) else { return };
+        let Some(stored) = self.items.stored(item) else { return };
+        let headers: Vec<_> = stored.record.headers.iter().collect();
+        let record = Record::of(&source.topic, source.partition, &stored.record, &headers);
+        look(self.items.id(place), record.selected(&item.selected));
+    }
+
+    /// What is in memory for its items.
+    pub(crate) fn records_bytes(&self) -> usize {
+        self.items.sources.iter().map(|source| source.segment.bytes()).sum()
+    }
+
+    pub(crate) fn forget_records(&mut self) {
+        self.items.sources.clear();
     }
 }
 
-impl Item {
-    pub(crate) fn stored(&self) -> Option<&Stored> {
-        self.segment.records.get(self.index)
+impl Items {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn push(&mut self, taken: Taken<'_>) {
+        let Taken { topic, partition, segment, index, selected, id, place } = taken;
+        let stored = segment.records.get(index);
+        self.bytes += stored.map_or(0, Stored::bytes) + selected.bytes() + id.len();
+        self.ids.push_str(id);
+        let source = self.source((topic, partition, segment), place);
+        self.items.push(Item { source, index, selected, id_end: self.ids.len() });
+    }
+
+    fn source(
+        &mut self,
+        (topic, partition, segment): (&Arc<str>, i32, &Arc<Segment>),
+        place: usize,
+    ) -> usize {
+        let latest = self.latest.get(place).copied().unwrap_or(usize::MAX);
+        if self.sources.get(latest).is_some_and(|it| Arc::ptr_eq(&it.segment, segment)) {
+            return latest;
+        }
+        let (topic, segment, source) = (Arc::clone(topic), Arc::clone(segment), self.sources.len());
+        self.sources.push(Source { topic, partition, segment });
+        self.latest.resize(self.latest.len().max(place + 1), usize::MAX);
+        if let Some(latest) = self.latest.get_mut(place) {
+            *latest = source;
+        }
+        source
+    }
+
+    fn stored(&self, item: &Item) -> Option<&Stored> {
+        self.sources.get(item.source)?.segment.records.get(item.index)
+    }
+
+    fn id(&self, place: usize) -> &str {
+        let end = |place: usize| self.items.get(place).map_or(0, |item| item.id_end);
+        let start = place.checked_sub(1).map_or(0, end);
+        self.ids.get(start..end(place)).unwrap_or_default()
     }
 }
 
@@ -120,7 +208,7 @@ impl Reading<'_> {
                 let message = "the memory of all readers is in use: ask again later";
                 return Err(Code::Overloaded.because(message));
             }
-            let left = self.query.max_bytes - self.bytes;
+            let left = self.query.max_bytes - self.items.bytes;
             self.follower.chunk_bytes = left.clamp(FEED_CHUNK_BYTES, FEED_PAGE_CHUNK_BYTES);
             self.follower.wanted = self.query.limit - self.items.len();
             let enough = self.items.len() >= self.query.min;
@@ -135,20 +223,7 @@ impl Reading<'_> {
             let gaps = self.follower.take_gaps();
             let is_told = !gaps.is_empty();
             self.gaps.extend(gaps);
-            let Self { follower, items, query, bytes, .. } = self;
-            let held_before = *bytes;
-            let taken = follower.take(portions, |taken| {
-                let Taken { topic, partition, segment, index, selected, id } = taken;
-                let stored = segment.records.get(index);
-                *bytes += stored.map_or(0, Stored::bytes) + selected.bytes() + id.len();
-                let (topic, segment) = (Arc::clone(topic), Arc::clone(segment));
-                let id = id.to_owned();
-                items.push(Item { topic, partition, segment, index, selected, id });
-                items.len() >= query.limit || *bytes >= query.max_bytes
-            });
-            let answers = &self.follower.reader.hub.resources.answers;
-            self.held.push(answers.hold(self.bytes - held_before));
-            taken?;
+            self.take(portions)?;
             if self.items.len() == before {
                 // All were filtered out, and there may be many more: others have their turn.
                 yield_now().await;
@@ -156,7 +231,7 @@ impl Reading<'_> {
             // Records that are filtered out are passed for as long as a page has time.
             let is_over = self.items.len() == before && Instant::now() >= deadline;
             if (is_nothing || is_over) && !is_told {
-                let why = match (self.items.is_empty(), self.gaps.is_empty()) {
+                let why = match (self.items.len() == 0, self.gaps.is_empty()) {
                     (true, true) => self.follower.trouble(),
                     // A refusal would keep back what there is to tell.
                     (true, false) => None,
@@ -171,7 +246,19 @@ impl Reading<'_> {
         Ok(())
     }
 
+    fn take(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
+        let Self { follower, items, query, .. } = self;
+        let bytes_before = items.bytes;
+        let taken = follower.take(portions, |taken| {
+            items.push(taken);
+            items.len() >= query.limit || items.bytes >= query.max_bytes
+        });
+        let answers = &follower.reader.hub.resources.answers;
+        items.held.push(answers.hold(items.bytes - bytes_before));
+        taken
+    }
+
     fn is_full(&self) -> bool {
-        self.items.len() >= self.query.limit || self.bytes >= self.query.max_bytes
+        self.items.len() >= self.query.limit || self.items.bytes >= self.query.max_bytes
     }
 }

@@ -109,6 +109,12 @@ impl Positions {
         }
     }
 
+    /// The name of a place's topic.
+    pub(super) fn topic_of(&self, index: usize) -> Option<&Arc<str>> {
+        let place = self.places.get(index)?;
+        Some(&self.topics.get(place.topic)?.topic.log.name)
+    }
+
     /// What changes from now on is a change.
     pub(super) fn mark_unchanged(&mut self) {
         for followed in &mut self.topics {

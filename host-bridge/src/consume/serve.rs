@@ -1,7 +1,6 @@
 //! The routes of feeds, on listeners and a runtime of their own.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use axum::extract::{Extension, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::{get, post};
-use bytes::Bytes;
-use futures_util::stream::unfold;
 use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -24,12 +21,13 @@ use super::connections::Connections;
 use super::cursor::{Cursor, Position};
 use super::dead_letters::DeadLetters;
 use super::delivery::Commit;
-use super::envelope::{Envelope, Raw, Record, Shape};
+use super::envelope::Raw;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
 use super::groups::Groups;
 use super::hub::{Hub, Resources};
 use super::page::Page;
+use super::page_body::PageBody;
 use super::pubsub;
 use super::query::{self, Form, Media, Query};
 use super::reader::FeedReader;
@@ -43,7 +41,7 @@ use crate::clock::now_ms;
 use crate::clusters::Clusters;
 use crate::limits::{
     BODY_TIMEOUT, FEED_COMMIT_BYTES, FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE,
-    FEED_PIECE_BYTES, RETRY_AFTER_SECONDS,
+    RETRY_AFTER_SECONDS,
 };
 use crate::metrics::Metrics;
 use crate::shutdown::finish;
@@ -370,16 +368,11 @@ async fn page(
         Some(id) => Some(readers.groups.turn(reader, id, &mut query, shutdown).await?),
         None => None,
     };
-    let (page, of_items) = Page::read(reader, &query, turn.as_mut(), shutdown).await?;
-    let body = body(media, reader, &query, &page);
-    let (status, own_headers, body) =
-        body.map_err(|error| Code::Internal.because(error.to_string()))?;
+    let mut page = Page::read(reader, &query, turn.as_mut(), shutdown).await?;
     let metrics = connection.metrics.by(Entrypoint::Get);
-    metrics.records.inc_by(page.items.len() as u64);
-    metrics.bytes.inc_by(body.len() as u64);
+    metrics.records.inc_by(page.len() as u64);
     let mut response = Response::builder()
         .extension(SlowCloses(metrics.slow_closes.clone()))
-        .status(status)
         .header(header::CONTENT_TYPE, media.name())
         .header(header::CACHE_CONTROL, "no-store")
         .header("kafka-lag", page.lag);
@@ -389,23 +382,21 @@ async fn page(
     if media != Media::Json && !page.gaps.is_empty() {
         response = response.header("kafka-gaps", json!(page.gaps).to_string());
     }
-    for (name, value) in own_headers {
-        response = response.header(name, value);
-    }
-    // In pieces: a page may be larger than the replies that a connection may leave unread. Its records
-    // go now, its share of the limits when it is sent.
-    let held = (connection, reader.hub.resources.answers.hold(body.len()));
-    let turn = turn.zip(page.end);
-    drop((page.items, of_items));
-    let pieces = unfold((body, held, turn), |(mut rest, held, mut turn)| async {
-        let piece = rest.split_to(rest.len().min(FEED_PIECE_BYTES));
-        if let Some((turn, end)) = turn.take_if(|_| piece.is_empty()) {
-            // Who has the end of the reply asks for what is behind it.
-            turn.after(&end).await;
+    if media == Media::OctetStream {
+        if page.len() == 0 {
+            response = response.status(StatusCode::NO_CONTENT);
         }
-        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, held, turn)))
-    });
-    let body = Body::from_stream(pieces);
+        let mut own_headers = Vec::new();
+        page.look_at(0, |_, record| {
+            own_headers = Raw::new(&record, &reader.feed, query.shape).headers;
+        });
+        for (name, value) in own_headers {
+            response = response.header(name, value);
+        }
+    }
+    let turn = turn.zip(page.end.take());
+    let body = PageBody::new(page, reader, media, &query, connection).after(turn);
+    let body = body.into_body().await;
     response.body(body).map_err(|error| Code::Internal.because(error.to_string()))
 }
 
@@ -420,77 +411,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 /// Values of a header's lines that are text.
 fn texts<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
-}
-
-type Rendered = (StatusCode, Vec<(&'static str, String)>, Bytes);
-
-fn body(
-    media: Media,
-    reader: &FeedReader,
-    query: &Query,
-    page: &Page,
-) -> serde_json::Result<Rendered> {
-    let feed = &reader.feed;
-    let next_cursor = feed.delivery.has_cursors().then_some(&page.cursor);
-    let stored: Vec<_> =
-        page.items.iter().filter_map(|item| Some((item, &item.stored()?.record))).collect();
-    let headers: Vec<Vec<_>> =
-        stored.iter().map(|(_, record)| record.headers.iter().collect()).collect();
-    let mut records = stored.iter().zip(&headers).map(|((item, record), headers)| {
-        let record = Record::of(&item.topic, item.partition, record, headers);
-        (&*item.id, record.selected(&item.selected))
-    });
-    let shape = query.shape;
-    // It grows no more, unless much is escaped.
-    let mut out = Vec::with_capacity(page.bytes);
-    match media {
-        Media::Json => {
-            write_items(&mut out, records.map(|it| envelope(it, feed, shape)))?;
-            let rest = json!({
-                "pagination": { "nextCursor": next_cursor, "limit": query.limit },
-                "gaps": page.gaps,
-                "error": page.error.as_ref().map(Refusal::body),
-            });
-            let rest = rest.to_string();
-            out.extend_from_slice(rest.strip_prefix('{').unwrap_or(&rest).as_bytes());
-        }
-        Media::Ndjson => {
-            records.try_for_each(|it| envelope(it, feed, shape).write_line(&mut out))?;
-        }
-        Media::Text => {
-            out.extend_from_slice(b"items\n\n");
-            records.try_for_each(|it| envelope(it, feed, shape).write_text(&mut out))?;
-            let next = next_cursor.map(|next| format!("nextCursor: {next}\n"));
-            let (next, limit) = (next.unwrap_or_default(), query.limit);
-            out.extend_from_slice(format!("pagination\n{next}limit: {limit}\n").as_bytes());
-        }
-        Media::OctetStream => {
-            let Some((_, record)) = records.next() else {
-                return Ok((StatusCode::NO_CONTENT, Vec::new(), Bytes::new()));
-            };
-            let raw = Raw::new(&record, feed, shape)?;
-            return Ok((StatusCode::OK, raw.headers, Bytes::copy_from_slice(raw.body)));
-        }
-    }
-    Ok((StatusCode::OK, Vec::new(), out.into()))
-}
-
-fn envelope<'a>((id, record): (&'a str, Record<'a>), feed: &Feed, shape: Shape) -> Envelope<'a> {
-    Envelope::new(id, &record, feed, shape)
-}
-
-/// The beginning of a page of JSON, up to the comma behind its items.
-fn write_items<'a>(
-    out: &mut Vec<u8>,
-    items: impl Iterator<Item = Envelope<'a>>,
-) -> serde_json::Result<()> {
-    out.extend_from_slice(b"{\"items\":[");
-    for (index, item) in items.enumerate() {
-        out.extend_from_slice(if index == 0 { b"" } else { b"," });
-        item.write(out)?;
-    }
-    out.extend_from_slice(b"],");
-    Ok(())
 }
 
 /// `?at=`: the cursor of a place in every partition.

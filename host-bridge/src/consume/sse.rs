@@ -29,14 +29,7 @@ pub(crate) enum Notice {
 }
 
 /// What follows the line `id: …`.
-///
-/// # Errors
-/// None that a `Vec` gives rise to.
-pub(crate) fn render(
-    record: &Record<'_>,
-    feed: &Feed,
-    shape: Shape,
-) -> serde_json::Result<Rendered<Vec<u8>>> {
+pub(crate) fn render(record: &Record<'_>, feed: &Feed, shape: Shape) -> Rendered<Vec<u8>> {
     let mut out = Vec::new();
     // What a bare value cannot say an envelope says.
     let is_faulty = faulty(record, feed).is_some();
@@ -45,11 +38,11 @@ pub(crate) fn render(
         let shape = if is_faulty { Shape { metadata: true, ..shape } } else { shape };
         out.extend_from_slice(&[b"event: ", event, b"\ndata: "].concat());
         let id_at = feed.delivery.has_cursors().then_some(out.len() + ENVELOPE_ID.len());
-        Envelope::new("", record, feed, shape).write(&mut out)?;
+        Envelope::new("", record, feed, shape).write(&mut out);
         out.extend_from_slice(b"\n");
         comments(&mut out, record, feed);
         out.push(b'\n');
-        return Ok(Rendered { text: out, id_at });
+        return Rendered { text: out, id_at };
     }
     let value = bare_value(record, feed);
     let text = value.as_deref().map(|value| std::str::from_utf8(value).ok());
@@ -71,7 +64,7 @@ pub(crate) fn render(
     }
     comments(&mut out, record, feed);
     out.push(b'\n');
-    Ok(Rendered { text: out, id_at: None })
+    Rendered { text: out, id_at: None }
 }
 
 /// The beginning of a stream: when to come again. The spread keeps readers of a bridge that ended from

@@ -183,13 +183,12 @@ impl Sending {
         let from = self.follower.here(view.shape);
         let before = self.queue.len();
         let mut out = Events::default();
-        let (mut written, mut records) = (Ok(()), 0);
+        let mut records = 0;
         let taken = self.follower.take(portions, |taken| {
-            written = out.write(&taken, view, &reader);
+            out.write(&taken, view, &reader);
             records += 1;
-            written.is_err() || out.bytes >= FEED_QUEUE_BYTES
+            out.bytes >= FEED_QUEUE_BYTES
         });
-        written.map_err(|error| Code::Internal.because(error.to_string()))?;
         reader.metrics.by(Entrypoint::Sse).records.inc_by(records);
         let Events { text, parts, .. } = out;
         for part in parts {
@@ -265,24 +264,19 @@ struct Events {
 }
 
 impl Events {
-    fn write(
-        &mut self,
-        taken: &Taken<'_>,
-        view: View,
-        reader: &FeedReader,
-    ) -> serde_json::Result<()> {
-        let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(()) };
+    fn write(&mut self, taken: &Taken<'_>, view: View, reader: &FeedReader) {
+        let Some(stored) = taken.segment.records.get(taken.index) else { return };
         let memory = &reader.hub.resources.memory;
         let render = || {
             let headers: Vec<_> = stored.record.headers.iter().collect();
             let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
                 .selected(&taken.selected);
-            let Rendered { text, id_at } = sse::render(&record, &reader.feed, view.shape)?;
-            serde_json::Result::Ok(Rendered { text: memory.hold(text.len()).keep(text), id_at })
+            let Rendered { text, id_at } = sse::render(&record, &reader.feed, view.shape);
+            Rendered { text: memory.hold(text.len()).keep(text), id_at }
         };
         let Rendered { text, id_at } = match reader.feed.selection.is_per_client() {
-            true => render()?,
-            false => stored.rendered(view, render)?,
+            true => render(),
+            false => stored.rendered(view, render),
         };
         let (before, behind) = text.split_at(id_at.unwrap_or(0));
         if reader.feed.delivery.has_cursors() {
@@ -304,7 +298,6 @@ impl Events {
             self.text.extend_from_slice(behind);
             self.bytes += taken.id.len() + text.len();
         }
-        Ok(())
     }
 }
 

@@ -143,6 +143,12 @@ impl Segment {
         self.bytes
     }
 
+    /// The same of its records from an offset on.
+    pub(crate) fn bytes_from(&self, next: i64) -> usize {
+        let (count, before) = (self.records.len(), self.place_of(next));
+        self.bytes * (count - before) / count.max(1)
+    }
+
     /// Whether it goes on from a position whose epoch is this: another log may have been truncated
     /// before.
     fn follows(&self, next: i64, epoch: Option<i32>) -> bool {
@@ -191,18 +197,18 @@ impl Stored {
     }
 
     /// Its event: made once for all readers of a view; another view makes its own.
-    pub(crate) fn rendered<E>(
+    pub(crate) fn rendered(
         &self,
         view: View,
-        render: impl FnOnce() -> Result<Rendered<Bytes>, E>,
-    ) -> Result<Rendered<Bytes>, E> {
+        render: impl FnOnce() -> Rendered<Bytes>,
+    ) -> Rendered<Bytes> {
         match self.rendered.get() {
-            Some((of, rendered)) if *of == view => Ok(rendered.clone()),
+            Some((of, rendered)) if *of == view => rendered.clone(),
             Some(_) => render(),
             None => {
-                let rendered = render()?;
+                let rendered = render();
                 let _another_was_first = self.rendered.set((view, rendered.clone()));
-                Ok(rendered)
+                rendered
             }
         }
     }

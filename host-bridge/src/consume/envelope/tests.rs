@@ -52,14 +52,14 @@ const BARE: Shape = Shape { headers: false, metadata: false, big_as_string: fals
 
 fn line_of(record: &Record<'_>, feed: &Feed, shape: Shape) -> String {
     let mut out = Vec::new();
-    Envelope::new("ID", record, feed, shape).write_line(&mut out).unwrap();
+    Envelope::new("ID", record, feed, shape).write_line(&mut out);
     let line = String::from_utf8(out).unwrap();
     line.strip_suffix('\n').unwrap().to_owned()
 }
 
 fn text_of(record: &Record<'_>, feed: &Feed, shape: Shape) -> String {
     let mut out = Vec::new();
-    Envelope::new("ID", record, feed, shape).write_text(&mut out).unwrap();
+    Envelope::new("ID", record, feed, shape).write_text(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -99,7 +99,7 @@ fn an_item_has_metadata_and_headers_if_they_are_asked_for() {
          metadata: {\"topic\":\"orders\",\"partition\":1,\"offset\":9007199254740993,\
          \"timestamp\":1700000000000,\"timestampType\":\"CreateTime\",\"key\":\"k\"}\n\n"
     );
-    let raw = Raw::new(&record, &feed(), ALL).unwrap();
+    let raw = Raw::new(&record, &feed(), ALL);
     assert_eq!(raw.body, b"v");
     let expected = [
         ("kafka-topic", "orders"),
@@ -110,7 +110,7 @@ fn an_item_has_metadata_and_headers_if_they_are_asked_for() {
         ("kafka-headers", r#"{"a":[null],"b":["1","",{"base64":"/w=="}],"c":["x\r\ny: z"]}"#),
     ];
     assert_eq!(raw.headers, expected.map(|(name, value)| (name, value.to_owned())));
-    assert_eq!(Raw::new(&record, &feed(), BARE).unwrap().headers, []);
+    assert_eq!(Raw::new(&record, &feed(), BARE).headers, []);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn line_breaks_nul_and_invalid_utf_8_are_one_item_and_come_back() {
             }
             None => assert_eq!(content.as_bytes(), value),
         }
-        let raw = Raw::new(&record(None, Some(value)), &feed(), ALL).unwrap();
+        let raw = Raw::new(&record(None, Some(value)), &feed(), ALL);
         assert_eq!(raw.body, value);
     }
     for (value, text) in [
@@ -159,7 +159,7 @@ fn tombstones_and_empty_values_and_missing_and_empty_keys_differ() {
     assert_eq!(text(None), "item\nid: ID\ncontent:\ntombstone: true\n\n");
     assert_eq!(text(Some(b"")), "item\nid: ID\ncontent: \n\n");
     let raw = |key, value| {
-        let headers = Raw::new(&record(key, value), &feed(), ALL).unwrap().headers;
+        let headers = Raw::new(&record(key, value), &feed(), ALL).headers;
         let differ = ["kafka-tombstone", "kafka-key", "kafka-key-encoding"];
         let kept = headers.into_iter().filter(|(name, _)| differ.contains(name));
         kept.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
@@ -197,7 +197,7 @@ fn json_passes_byte_for_byte_on_one_line() {
         block,
         "item\nid: ID\ncontent: ew==\ncontentEncoding: base64\nerror: decode_error\n\n"
     );
-    let raw = Raw::new(&record(None, Some(b"{")), &json_feed(), BARE).unwrap();
+    let raw = Raw::new(&record(None, Some(b"{")), &json_feed(), BARE);
     assert_eq!((raw.body, raw.headers), (&b"{"[..], vec![("kafka-error", "decode_error".into())]));
 }
 
@@ -215,7 +215,7 @@ fn the_confluent_header_goes_only_where_there_is_one() {
     let headers = [(Bytes::from_static(b"__value_schema_id"), Some(Bytes::from_static(b"\0")))];
     let named = Record { headers: &headers, ..record(None, Some(b"\0\0\0\0\x01abc")) };
     assert!(line_of(&named, &feed, BARE).contains(r"\u0001abc"));
-    assert_eq!(Raw::new(&named, &feed, BARE).unwrap().body, b"\0\0\0\0\x01abc");
+    assert_eq!(Raw::new(&named, &feed, BARE).body, b"\0\0\0\0\x01abc");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_reply_has_no_header_that_a_gateway_would_refuse() {
     let headers = [(Bytes::from(long.clone()), None)];
     let feed = Feed { record_bytes_max: 100_000, ..feed() };
     let record = Record { headers: &headers, ..record(Some(long.as_bytes()), None) };
-    let omitted = Raw::new(&record, &feed, ALL).unwrap().headers;
+    let omitted = Raw::new(&record, &feed, ALL).headers;
     let omitted: Vec<_> = omitted.iter().filter(|(name, _)| *name == "kafka-omitted").collect();
     assert_eq!(omitted, [&("kafka-omitted", "key".into()), &("kafka-omitted", "headers".into())]);
 }
@@ -254,7 +254,7 @@ fn a_record_over_the_bound_is_an_item_without_its_bytes() {
         r#"{"id":"ID","content":null,"error":"record_too_large"}"#
     );
     assert!(line_of(&large, &feed, ALL).contains(r#""key":null"#));
-    let raw = Raw::new(&large, &feed, BARE).unwrap();
+    let raw = Raw::new(&large, &feed, BARE);
     assert!(raw.body.is_empty());
     assert_eq!(raw.headers, [("kafka-error", "record_too_large".to_owned())]);
 }
@@ -288,7 +288,7 @@ proptest! {
             None => bytes(shown, &Value::Null),
         };
         prop_assert_eq!(decoded, header);
-        let raw = Raw::new(&record, &feed, ALL).unwrap();
+        let raw = Raw::new(&record, &feed, ALL);
         prop_assert_eq!(raw.body, value.as_deref().unwrap_or_default());
         for (name, value) in raw.headers {
             let of_header = axum::http::HeaderValue::from_str(&value);

@@ -118,9 +118,10 @@ async fn without_the_dead_letter_topic_what_is_before_is_delivered_and_the_reaso
     let page = async |query: &str| {
         let query = Query::parse(query, None).unwrap();
         let read = Page::read(&reader, &query, None, &CancellationToken::new()).await;
-        read.map(|(page, _)| {
-            let offsets = page.items.iter().map(|item| item.stored().unwrap().record.offset);
-            (offsets.collect::<Vec<_>>(), page.cursor, page.error)
+        read.map(|page| {
+            let mut offsets = Vec::new();
+            (0..page.len()).for_each(|it| page.look_at(it, |_, item| offsets.push(item.offset)));
+            (offsets, page.cursor, page.error)
         })
     };
     let mut cursor = String::new();

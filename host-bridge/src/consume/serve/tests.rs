@@ -1,12 +1,13 @@
 //! What readers are answered who cannot be served now.
 
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::*;
 use crate::consume::fixture::Fixture;
 
-const MEMORY: usize = 1024 * 1024;
+const MEMORY: usize = 64 * 1024 * 1024;
 
 async fn reply(readers: &Arc<Readers>, path: &str, shutdown: CancellationToken) -> Response<Body> {
     let request = axum::http::Request::get(path).extension(shutdown).body(Body::empty()).unwrap();
@@ -117,4 +118,100 @@ async fn a_bridge_that_is_to_end_gives_a_position() {
     let text = String::from_utf8(text.to_vec()).unwrap();
     assert!(text.starts_with("retry: ") && text.contains("\n\nid: "), "{text}");
     assert!(text.ends_with("event: goaway\ndata: {\"reason\":\"shutdown\"}\n\n"), "{text}");
+}
+
+/// The pieces of a page, each as it comes when it is first asked for; none is "not yet".
+async fn pieces(readers: &Arc<Readers>, accept: &str) -> Vec<Option<bytes::Bytes>> {
+    let request = axum::http::Request::get("/v1/feeds/orders?from=earliest&limit=190");
+    let request = request.header("accept", accept).extension(CancellationToken::new());
+    let service = hyper_util::service::TowerToHyperService::new(router(Arc::clone(readers)));
+    let reply = hyper::service::Service::call(&service, request.body(Body::empty()).unwrap());
+    let mut body = reply.await.unwrap().into_body();
+    let mut pieces = Vec::new();
+    loop {
+        let now = body.frame().now_or_never();
+        let Some(next) = now else {
+            tokio::task::yield_now().await;
+            pieces.push(None);
+            continue;
+        };
+        let Some(piece) = next else { return pieces };
+        pieces.push(Some(piece.unwrap().into_data().unwrap()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_the_same_whether_it_is_made_while_it_is_sent_or_before() {
+    let fixture = Fixture::new(&[1, 2], MEMORY);
+    let readers = readers(&fixture);
+    for number in 0..200 {
+        let value = format!("{{\"n\":{number},\"pad\":\"{}\"}}\n", "x".repeat(number * 10));
+        fixture.write(number as i32 % 2, value.as_bytes()).await;
+    }
+    for accept in ["application/json", "application/x-ndjson", "text/plain"] {
+        let made_while_sent = pieces(&readers, accept).await;
+        let held = fixture.resources.unmade.hold(crate::limits::FEED_UNMADE_BYTES);
+        let made_before = pieces(&readers, accept).await;
+        drop(held);
+        let whole = |pieces: &[Option<bytes::Bytes>]| {
+            let pieces: Vec<_> = pieces.iter().flatten().collect();
+            assert!(pieces.len() > 3, "{accept}");
+            let least = crate::limits::FEED_PIECE_BYTES - 8 * 1024;
+            let (_, all_but_one) = pieces.split_last().unwrap();
+            assert!(all_but_one.iter().all(|it| (least..=least + 8 * 1024).contains(&it.len())));
+            String::from_utf8(pieces.iter().flat_map(|it| it.to_vec()).collect()).unwrap()
+        };
+        assert_eq!(whole(&made_while_sent), whole(&made_before));
+        // Others have their turn before each piece but the first.
+        assert!(made_before.iter().all(Option::is_some));
+        let turns: Vec<_> = made_while_sent.iter().map(Option::is_some).collect();
+        assert!(turns.chunks(2).all(|turn| turn[0]), "{turns:?}");
+        assert!(turns.chunks_exact(2).all(|turn| !turn[1]), "{turns:?}");
+    }
+    assert_eq!(readers.connections.all.available_permits(), 2);
+    assert!(fixture.resources.unmade.try_hold(crate::limits::FEED_UNMADE_BYTES).is_some());
+    assert!(fixture.resources.answers.used() == 0);
+    let page = whole_page(&readers, "/v1/feeds/orders?from=earliest&limit=190").await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 190);
+    assert_eq!(
+        page["items"][3]["content"],
+        "{\"n\":3,\"pad\":\"".to_owned() + &"x".repeat(30) + "\"}\n"
+    );
+    assert_eq!(page["pagination"]["nextCursor"], page["items"][189]["id"]);
+}
+
+async fn whole_page(readers: &Arc<Readers>, path: &str) -> Value {
+    let body = reply(readers, path, CancellationToken::new()).await.into_body();
+    serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_from_a_full_page_finds_the_next_one_in_memory() {
+    use kafka_client::fake_broker::FETCH;
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    for _ in 0..1000 {
+        fixture.write(0, &[b'x'; 10_000]).await;
+    }
+    let (mut start, mut items) = ("from=earliest".to_owned(), 0);
+    for _ in 0..3 {
+        let before = fixture.cluster.requests(FETCH);
+        let page = reply(
+            &readers,
+            &format!("/v1/feeds/orders?limit=300&{start}"),
+            CancellationToken::new(),
+        )
+        .await;
+        let asked = fixture.cluster.requests(FETCH) - before;
+        assert_eq!(asked == 0, items > 0, "{asked} after {items}");
+        let page = page.into_body().collect().await.unwrap().to_bytes();
+        let page: Value = serde_json::from_slice(&page).unwrap();
+        for item in page["items"].as_array().unwrap() {
+            assert_eq!(item["metadata"]["offset"], items);
+            items += 1;
+        }
+        assert_eq!(items % 300, 0);
+        start = format!("cursor={}", page["pagination"]["nextCursor"].as_str().unwrap());
+        tokio::time::sleep(FEED_GRACE).await;
+    }
 }
