@@ -191,8 +191,11 @@ impl Caller {
     /// Watches until the peer has taken the answer, as far as HTTP's flow control tells.
     pub(crate) fn answer(self: &Arc<Self>, response: Response<Body>) -> Response<Answer> {
         let of_stream = Taking::of_stream();
-        let slow = response.extensions().get::<SlowCloses>().cloned();
         let is_watched = of_stream.is_some();
+        let is_unending = response.extensions().get::<Unending>().is_some();
+        // Who writes an answer without end over HTTP/1.1 knows it.
+        let slow = response.extensions().get::<SlowCloses>();
+        let slow = slow.filter(|_| is_watched || !is_unending).cloned();
         let watched = (is_watched || slow.is_some()).then(|| Watched {
             taking: of_stream.unwrap_or_default(),
             // HTTP/1.1 writes a piece bit by bit itself.
@@ -200,7 +203,7 @@ impl Caller {
             rest: Bytes::new(),
             slow,
         });
-        if is_watched || response.extensions().get::<Unending>().is_some() {
+        if is_watched || is_unending {
             return response.map(|body| Answer { body, watched, counted: None });
         }
         response.map(|body| {

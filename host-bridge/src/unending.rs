@@ -15,6 +15,7 @@ use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::admission::{Admitted, Answer, Unending};
+use crate::taking::SlowCloses;
 
 /// A connection's stream, which HTTP uses until it is taken.
 pub(crate) struct Lent<S>(Arc<Mutex<Used<S>>>);
@@ -130,8 +131,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (head, body) = response.into_parts();
+    let slow = head.extensions.get::<SlowCloses>().cloned();
+    let ended = write_to(&mut stream, head, body).await;
     // Who is gone is not told.
-    let _gone = write_to(&mut stream, head, body).await;
+    if let (Err(error), Some(slow)) = (ended, slow)
+        && error.kind() == io::ErrorKind::TimedOut
+    {
+        slow.count();
+    }
     drop(stream);
     drop(admitted);
 }
@@ -152,13 +159,22 @@ where
         let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
         // An empty chunk would be the last.
         if !data.is_empty() {
-            let size = Bytes::from(format!("{:x}\r\n", data.len()));
-            stream.write_all_buf(&mut size.chain(data).chain(&b"\r\n"[..])).await?;
-            stream.flush().await?;
+            write_chunk(stream, data).await?;
         }
     }
     stream.write_all(b"0\r\n\r\n").await?;
     stream.shutdown().await
+}
+
+async fn write_chunk(stream: &mut (impl AsyncWrite + Unpin), data: Bytes) -> io::Result<()> {
+    let size = format!("{:x}\r\n", data.len());
+    if data.len() <= COPIED_BYTES {
+        // Cheaper than several parts.
+        stream.write_all(&[size.as_bytes(), &data, b"\r\n"].concat()).await?;
+    } else {
+        stream.write_all_buf(&mut Bytes::from(size).chain(data).chain(&b"\r\n"[..])).await?;
+    }
+    stream.flush().await
 }
 
 /// Returns when the reader has closed the connection. Whatever else it sends gets no answer.
@@ -166,6 +182,9 @@ async fn gone(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     while stream.read(&mut [0; 64]).await? > 0 {}
     Ok(())
 }
+
+/// Bytes of an event that go out with what is around them in one piece.
+const COPIED_BYTES: usize = 4096;
 
 fn text(head: Parts) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
@@ -195,6 +214,7 @@ mod tests {
     use axum::body::Body;
     use axum::routing::{any, get};
     use futures_util::stream;
+    use prometheus_client::metrics::counter::Counter;
     use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
     use tokio::sync::{Mutex, mpsc};
     use tokio::task::JoinHandle;
@@ -213,6 +233,7 @@ mod tests {
         /// What `/events` is sent, for as long as somebody reads it.
         events: mpsc::Sender<&'static str>,
         connections: TaskTracker,
+        slow: Counter,
     }
 
     impl Peer {
@@ -220,12 +241,14 @@ mod tests {
             let (stream, theirs) = duplex(room);
             let (stream, mut writer) = split(stream);
             let (events, sent) = mpsc::channel(1);
-            let sent = Arc::new(Mutex::new(sent));
+            let (sent, slow) = (Arc::new(Mutex::new(sent)), Counter::default());
+            let counted = SlowCloses(slow.clone());
             let streamed = async move || {
                 let events = stream::unfold(sent.lock_owned().await, |mut sent| async {
                     Some((Ok::<_, Infallible>(sent.recv().await?), sent))
                 });
-                Response::builder().extension(Unending).body(Body::from_stream(events)).unwrap()
+                let response = Response::builder().extension(Unending).extension(counted);
+                response.body(Body::from_stream(events)).unwrap()
             };
             let router =
                 Router::new().route("/events", any(streamed)).route("/", get(async || "page"));
@@ -241,7 +264,7 @@ mod tests {
                 writer.write_all(requests).await.unwrap();
                 writer
             });
-            Self { stream, writing, events, connections }
+            Self { stream, writing, events, connections, slow }
         }
 
         async fn read_until(&mut self, end: &str) -> String {
@@ -253,6 +276,7 @@ mod tests {
         }
     }
 
+    static LARGE: [u8; 5000] = [b'x'; 5000];
     const EVENTS: &[u8] = b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n";
 
     #[tokio::test]
@@ -293,6 +317,22 @@ mod tests {
         events.closed().await;
         connections.close();
         connections.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_counted_and_one_that_goes_is_not() {
+        let began = tokio::time::Instant::now();
+        let mut peer = Peer::ask(200, EVENTS).await;
+        peer.read_until("\r\n\r\n").await;
+        peer.events.send(std::str::from_utf8(&LARGE).unwrap()).await.unwrap();
+        peer.events.closed().await;
+        assert_eq!((peer.slow.get(), began.elapsed()), (1, Bounds::READERS.write_timeout));
+        let mut peer = Peer::ask(200, EVENTS).await;
+        peer.read_until("\r\n\r\n").await;
+        let Peer { stream, writing, events, slow, .. } = peer;
+        drop((stream, writing.await.unwrap()));
+        events.closed().await;
+        assert_eq!(slow.get(), 0);
     }
 
     #[tokio::test]

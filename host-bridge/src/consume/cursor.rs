@@ -46,6 +46,16 @@ pub(crate) enum Position {
     Time(i64),
 }
 
+impl Position {
+    /// The next offset, if it is known.
+    pub(crate) fn next(self) -> Option<i64> {
+        match self {
+            Self::Offset { next, .. } => Some(next),
+            Self::Time(_) => None,
+        }
+    }
+}
+
 impl Cursor {
     /// Reads plain text or its base64, with padding or without.
     ///

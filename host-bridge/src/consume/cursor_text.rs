@@ -1,6 +1,5 @@
 //! The text of a cursor that moves in one partition at a time: what does not change is kept.
 
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -56,10 +55,12 @@ impl CursorText {
     pub(crate) fn move_to(&mut self, place: usize, next: i64, epoch: Option<i32>) {
         let Some(position) = self.positions.get(place).cloned() else { return };
         self.digits.clear();
-        let _infallible = match epoch.filter(|epoch| self.has_epochs && *epoch <= LARGEST_EPOCH) {
-            Some(epoch) => write!(self.digits, "{next}.{epoch}"),
-            None => write!(self.digits, "{next}"),
-        };
+        let mut digits = itoa::Buffer::new();
+        self.digits.push_str(digits.format(next));
+        if let Some(epoch) = epoch.filter(|epoch| self.has_epochs && *epoch <= LARGEST_EPOCH) {
+            self.digits.push('.');
+            self.digits.push_str(digits.format(epoch));
+        }
         self.plain.replace_range(position.clone(), &self.digits);
         if self.digits.len() == position.len() {
             return self.encode_again(position);

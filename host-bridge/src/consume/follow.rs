@@ -166,7 +166,7 @@ impl Follower {
 
     /// The cursor.
     pub(crate) fn id(&self) -> &str {
-        self.at.text.as_str()
+        self.at.id()
     }
 
     /// How often it has moved.
@@ -194,9 +194,9 @@ impl Follower {
 
     /// Records between the positions and the log ends, where these are known.
     pub(crate) fn lag(&self) -> i64 {
-        let behind = self.at.places.iter().filter_map(|place| {
+        let behind = self.at.now().filter_map(|(place, position)| {
             let end = self.at.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
-            Some((end - place.next()?).max(0))
+            Some((end - position.next()?).max(0))
         });
         behind.sum()
     }
@@ -227,6 +227,7 @@ impl Follower {
         until: Instant,
         grace: Duration,
     ) -> Result<Option<Vec<Portion>>, Refusal> {
+        self.at.leave_others();
         // Answers that are awaited are for the places as they are.
         if self.reading.is_none() && self.asking.is_none() {
             self.add_created()?;
@@ -263,6 +264,7 @@ impl Follower {
     /// # Errors
     /// As [`Self::more`].
     pub(crate) async fn check(&mut self) -> Result<(), Refusal> {
+        self.at.leave_others();
         let found = self.look();
         self.start_reading(&found.behind);
         let until = Instant::now() + FEED_QUIET;

@@ -3,7 +3,9 @@
 use std::io::Write as _;
 
 /// Bytes that are looked at together: none of most of these has to be escaped.
-const CHUNK: usize = 32;
+const CHUNK: usize = 128;
+/// Bytes that are written one by one where some of them have.
+const FEW: usize = 32;
 
 /// Writes it with its quotes, as serde_json does.
 pub(super) fn write(out: &mut Vec<u8>, text: &str) {
@@ -17,14 +19,19 @@ pub(super) fn write(out: &mut Vec<u8>, text: &str) {
         let (plain, behind) = rest.split_at(plain);
         out.extend_from_slice(plain);
         let (chunk, behind) = behind.split_at(behind.len().min(CHUNK));
-        chunk.iter().for_each(|byte| write_byte(out, *byte));
+        for few in chunk.chunks(FEW) {
+            match is_plain(&few) {
+                true => out.extend_from_slice(few),
+                false => few.iter().for_each(|byte| write_byte(out, *byte)),
+            }
+        }
         rest = behind;
     }
     out.push(b'"');
 }
 
 pub(super) fn write_number(out: &mut Vec<u8>, number: i64) {
-    let _infallible = write!(out, "{number}");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn write_byte(out: &mut Vec<u8>, byte: u8) {

@@ -57,6 +57,8 @@ struct Item {
     /// Its place there.
     index: usize,
     selected: Selected,
+    /// What it is as JSON, about.
+    bytes: usize,
     /// Where its cursor ends among all of them.
     id_end: usize,
 }
@@ -131,9 +133,7 @@ impl Page {
 
     /// What an item is as JSON, about.
     pub(crate) fn item_bytes(&self, place: usize) -> Option<usize> {
-        let item = self.items.items.get(place)?;
-        let stored = self.items.stored(item).map_or(0, Stored::bytes);
-        Some(stored + item.selected.bytes() + self.items.id(place).len())
+        self.items.items.get(place).map(|item| item.bytes)
     }
 
     /// An item's cursor and record, as its reader gets it.
@@ -163,11 +163,12 @@ impl Items {
 
     fn push(&mut self, taken: Taken<'_>) {
         let Taken { topic, partition, segment, index, selected, id, place } = taken;
-        let stored = segment.records.get(index);
-        self.bytes += stored.map_or(0, Stored::bytes) + selected.bytes() + id.len();
+        let stored = segment.records.get(index).map_or(0, Stored::bytes);
+        let bytes = stored + selected.bytes() + id.len();
+        self.bytes += bytes;
         self.ids.push_str(id);
         let source = self.source((topic, partition, segment), place);
-        self.items.push(Item { source, index, selected, id_end: self.ids.len() });
+        self.items.push(Item { source, index, selected, bytes, id_end: self.ids.len() });
     }
 
     fn source(

@@ -22,6 +22,8 @@ pub(super) struct Positions {
     /// In the order of the cursor.
     pub(super) places: Vec<Place>,
     pub(super) text: CursorText,
+    /// Where the reader has gone with others since: places and text are not there yet.
+    with_others: Option<Arc<Here>>,
     /// Grows with every move.
     pub(super) moves: u64,
     hub: Arc<Hub>,
@@ -55,6 +57,7 @@ impl Positions {
             topics: Vec::new(),
             places: Vec::new(),
             text: CursorText::new(cursor, encode_message_id),
+            with_others: None,
             moves: 0,
             hub: Arc::clone(&reader.hub),
             encode_message_id,
@@ -81,20 +84,39 @@ impl Positions {
     }
 
     /// Where the reader is, for others.
-    pub(super) fn here(&self, shape: Shape) -> Here {
+    pub(super) fn here(&mut self, shape: Shape) -> Here {
+        self.leave_others();
         let positions = self.places.iter().map(|place| place.position).collect();
         Here { shape, positions, text: self.text.clone() }
     }
 
-    /// Goes to where another reader of the same places is.
-    pub(super) fn go(&mut self, here: &Here) {
+    /// Goes to where another reader of the same places is. Nothing is copied until it goes on alone: of ten
+    /// thousand readers each would bring its own places from memory for each event.
+    pub(super) fn go(&mut self, here: &Arc<Here>) {
+        self.with_others = Some(Arc::clone(here));
+        self.moves += 1;
+    }
+
+    /// Goes on alone from where it is.
+    pub(super) fn leave_others(&mut self) {
+        let Some(here) = self.with_others.take() else { return };
         for (place, position) in self.places.iter_mut().zip(&here.positions) {
             if place.position != *position {
                 (place.position, place.retry_at) = (*position, None);
             }
         }
         self.text.copy(&here.text);
-        self.moves += 1;
+    }
+
+    /// The cursor.
+    pub(super) fn id(&self) -> &str {
+        self.with_others.as_ref().map_or(&self.text, |here| &here.text).as_str()
+    }
+
+    /// Each place, and its position now.
+    pub(super) fn now(&self) -> impl Iterator<Item = (&Place, Position)> {
+        let mut ahead = self.with_others.iter().flat_map(|here| here.positions.iter().copied());
+        self.places.iter().map(move |place| (place, ahead.next().unwrap_or(place.position)))
     }
 
     /// Grows with what comes to the tails of the topics.
@@ -193,6 +215,7 @@ impl Positions {
 
     /// Takes its positions from a cursor.
     pub(super) fn set(&mut self, cursor: &Cursor) {
+        self.with_others = None;
         self.text = CursorText::new(cursor, self.encode_message_id);
         self.moves += 1;
         self.topics.clear();
@@ -221,9 +244,6 @@ impl Place {
     }
 
     pub(super) fn next(&self) -> Option<i64> {
-        match self.position {
-            Position::Offset { next, .. } => Some(next),
-            Position::Time(_) => None,
-        }
+        self.position.next()
     }
 }
