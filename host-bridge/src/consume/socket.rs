@@ -277,19 +277,17 @@ impl Conversation {
         let reader = Arc::clone(&self.follower.reader);
         let mut records = Records::new(&reader, self.asked);
         let from = self.is_shared().then(|| self.follower.here(self.asked.shape));
-        let (mut written, window, acks) = (Ok(()), self.window, &mut self.acks);
+        let (window, acks) = (self.window, &mut self.acks);
         let taken = self.follower.take(portions, |taken| {
             let bytes = records.write(&taken);
             let stored = taken.segment.records.get(taken.index);
-            if let (Some(_), Some(stored), Ok(bytes)) = (window, stored, &bytes) {
+            if let (Some(_), Some(stored)) = (window, stored) {
                 let at = (stored.record.offset, stored.epoch());
-                acks.send(taken.topic, taken.partition, at, *bytes);
+                acks.send(taken.topic, taken.partition, at, bytes);
             }
-            written = bytes.map(drop);
             let is_full = window.is_some_and(|window| window.room(acks) == 0);
-            written.is_err() || is_full || records.bytes() >= FEED_QUEUE_BYTES
+            is_full || records.bytes() >= FEED_QUEUE_BYTES
         });
-        written.map_err(|error| Code::Internal.because(error.to_string()))?;
         let (frames, records, id) = records.finish();
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
         // What was left out behind the last record is told later, to each by itself.

@@ -40,27 +40,24 @@ pub(super) struct Origin {
 
 impl Item {
     /// What the feed gives of a record.
-    ///
-    /// # Errors
-    /// None that a `Vec` gives rise to.
     pub(super) fn new(
         config: &WebhookConfig,
         feed: &Feed,
         origin: &Origin,
         stored: &StoredRecord,
         selected: &Selected,
-    ) -> serde_json::Result<Self> {
+    ) -> Self {
         let headers: Vec<_> = stored.headers.iter().collect();
         let record = Record::of(&origin.topic, origin.partition, stored, &headers);
         let record = record.selected(selected);
         let shape = Shape { headers: false, metadata: true, big_as_string: false };
-        let Raw { headers: told, body } = Raw::new(&record, feed, shape)?;
+        let Raw { headers: told, body } = Raw::new(&record, feed, shape);
         let body = match config.format {
             Format::Raw | Format::CloudEvents => Bytes::copy_from_slice(body),
             Format::Envelope => {
                 let (id, mut json) = (id(feed, origin, stored), Vec::new());
                 let shape = Shape { headers: true, ..shape };
-                Envelope::new(&id, &record, feed, shape).write(&mut json)?;
+                Envelope::new(&id, &record, feed, shape).write(&mut json);
                 json.into()
             }
         };
@@ -71,7 +68,7 @@ impl Item {
         let is_kept = config.on_failure == OnFailure::Dlq;
         let kept = || StoredRecord::detached(std::slice::from_ref(stored)).pop();
         let (record, offset) = (is_kept.then(kept).flatten(), stored.offset);
-        Ok(Self { offset, headers: told, body, event, record, held: None })
+        Self { offset, headers: told, body, event, record, held: None }
     }
 
     /// What it takes in memory, about.

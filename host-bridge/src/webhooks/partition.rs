@@ -311,20 +311,20 @@ impl Partition {
                 self.webhook.set_halt(Some(&Halt::new(Why::Stopped, &reason)));
                 return;
             }
-            let config = &self.webhook.config;
-            let item = Item::new(config, &reader.feed, &self.origin, record, &selected);
-            match item {
-                Ok(item) if selected.is_given() && self.window.was_settled(offset) => {
-                    self.window.push_settled(offset, item.bytes());
-                }
-                Ok(mut item) if selected.is_given() => {
-                    let bytes = item.bytes();
-                    item.held = Some(self.webhook.memory.hold(bytes));
-                    self.window.push(offset, record.key.as_deref(), bytes, Arc::new(item));
-                }
-                _ => self.window.pass(offset + 1),
-            }
             self.epoch = epoch;
+            if !selected.is_given() {
+                self.window.pass(offset + 1);
+                continue;
+            }
+            let config = &self.webhook.config;
+            let mut item = Item::new(config, &reader.feed, &self.origin, record, &selected);
+            let bytes = item.bytes();
+            if self.window.was_settled(offset) {
+                self.window.push_settled(offset, bytes);
+            } else {
+                item.held = Some(self.webhook.memory.hold(bytes));
+                self.window.push(offset, record.key.as_deref(), bytes, Arc::new(item));
+            }
         }
         if *end == segment.records.len() {
             self.window.pass(segment.next);

@@ -126,8 +126,9 @@ async fn send(
                 return end - begin;
             }
             let selected = webhook.reader.select(&origin.topic, partition, stored);
-            let item = Item::new(&webhook.config, &webhook.reader.feed, &origin, record, &selected);
-            if let (true, Ok(item)) = (selected.is_given(), item) {
+            if selected.is_given() {
+                let (config, feed) = (&webhook.config, &webhook.reader.feed);
+                let item = Item::new(config, feed, &origin, record, &selected);
                 let message = webhook.message(&origin, segment.topic_id, &[&item], salt);
                 progress.sent(deliver(webhook, &message, until).await);
             }

@@ -69,23 +69,20 @@ impl<'a> Records<'a> {
     }
 
     /// Adds a record, and returns its bytes.
-    ///
-    /// # Errors
-    /// None that a `Vec` gives rise to.
-    pub(super) fn write(&mut self, taken: &Taken<'_>) -> serde_json::Result<usize> {
-        let Some(stored) = taken.segment.records.get(taken.index) else { return Ok(0) };
+    pub(super) fn write(&mut self, taken: &Taken<'_>) -> usize {
+        let Some(stored) = taken.segment.records.get(taken.index) else { return 0 };
         let headers: Vec<_> = stored.record.headers.iter().collect();
         let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
             .selected(&taken.selected);
         let before = self.bytes();
         match self.asked.protocol {
-            Protocol::Json => self.write_json(taken.id, &record)?,
+            Protocol::Json => self.write_json(taken.id, &record),
             Protocol::Raw => self.write_value(&record),
         }
-        Ok(self.bytes() - before)
+        self.bytes() - before
     }
 
-    fn write_json(&mut self, id: &str, record: &Record<'_>) -> serde_json::Result<()> {
+    fn write_json(&mut self, id: &str, record: &Record<'_>) {
         let feed = &*self.reader.feed;
         if self.asked.batch == 1 {
             self.text.extend_from_slice(MESSAGE);
@@ -93,7 +90,7 @@ impl<'a> Records<'a> {
             self.text.extend_from_slice(if self.batch == 0 { MESSAGES } else { b"," });
         }
         let brace = self.text.len();
-        Envelope::new(id, record, feed, self.asked.shape).write(&mut self.text)?;
+        Envelope::new(id, record, feed, self.asked.shape).write(&mut self.text);
         self.count += 1;
         self.batch += 1;
         id.clone_into(&mut self.id);
@@ -106,7 +103,6 @@ impl<'a> Records<'a> {
         } else if self.batch == self.asked.batch {
             self.end_batch();
         }
-        Ok(())
     }
 
     /// What a bare value cannot say is left out: that there is another one.
