@@ -25,7 +25,7 @@ use super::start::{Gap, Given};
 use super::steps::Met;
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
-use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN, FEED_QUIET};
+use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN};
 
 mod ahead;
 mod changes;
@@ -256,22 +256,6 @@ impl Follower {
         let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
         self.wait(wake.unwrap_or(until), found.is_being_read, stops).await?;
         Ok(None)
-    }
-
-    /// Has brokers asked about the positions of which nothing is in memory, if they answer at once: who
-    /// cannot read on is to know before it has read anything.
-    ///
-    /// # Errors
-    /// As [`Self::more`].
-    pub(crate) async fn check(&mut self) -> Result<(), Refusal> {
-        self.at.leave_others();
-        let found = self.look();
-        self.start_reading(&found.behind);
-        let until = Instant::now() + FEED_QUIET;
-        while self.reading.is_some() && Instant::now() < until {
-            self.wait(until, false, Vec::new()).await?;
-        }
-        Ok(())
     }
 
     /// Gives records in turns, so that a busy partition leaves room for the others, until `give`

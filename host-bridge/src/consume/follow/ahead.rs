@@ -1,15 +1,35 @@
-//! What a reader will want next is read before it comes for it.
+//! What is read before a reader comes for it.
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Follower;
 use crate::consume::hub::Wanted;
+use crate::consume::refusal::Refusal;
 use crate::consume::topic_log::Look;
+use crate::limits::FEED_QUIET;
 
 impl Follower {
     /// The reader is here.
     pub(crate) fn has_come(&self) {
         self.reader.hub.resources.ahead.end(self.id());
+    }
+
+    /// Has brokers asked about the positions of which nothing is in memory, if they answer at once: who
+    /// cannot read on is to know before it has read anything.
+    ///
+    /// # Errors
+    /// As [`Self::more`].
+    pub(crate) async fn check(&mut self) -> Result<(), Refusal> {
+        self.at.leave_others();
+        let found = self.look();
+        self.start_reading(&found.behind);
+        let until = Instant::now() + FEED_QUIET;
+        while self.reading.is_some() && Instant::now() < until {
+            self.wait(until, false, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Has so many bytes behind the cursor read from Kafka, as far as they are not in memory. It is kept
