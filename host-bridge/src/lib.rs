@@ -45,6 +45,8 @@ mod websocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::join;
 use rustls::pki_types::ServerName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -99,12 +101,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let serving = async {
         let reading = async {
             let Some(readers) = readers else { return };
-            let router = consume::serve::router(Arc::new(feeds));
+            let router = consume::serve::router(Arc::clone(&feeds));
             let webhooks = bridge.webhooks.run(shutdown.token(), drain_timeout);
+            let beside = join(webhooks, feeds.close(shutdown.token().clone())).map(drop);
             let server = server(router, gateways, Bounds::READERS);
             let places = places(limits::FEED_LISTENER_CONNECTIONS);
             let (tls, shutdown) = (readers_tls, shutdown.clone());
-            readers.serve(server, tls, places, shutdown, drain_timeout, webhooks).await;
+            readers.serve(server, tls, places, shutdown, drain_timeout, beside).await;
         };
         let server = server(routes::router(Arc::clone(&bridge)), writers, Bounds::WRITERS);
         let places = places(limits::CONNECTIONS_MAX);

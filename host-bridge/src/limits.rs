@@ -145,7 +145,17 @@ pub(crate) const FEED_CONNECTIONS: usize = 10_000;
 pub(crate) const CLIENT_CONNECTIONS: usize = 100;
 /// Groups without members whose coordinators are remembered; more only while as many are read.
 pub(crate) const FEED_GROUPS: usize = 10_000;
-/// Records of a page that may be lost by a bridge that ends before it has sent them (at most once).
+/// Groups that streams read, by topics: the bridge is a member of each.
+pub(crate) const FEED_MEMBERS: usize = 500;
+/// How long a bridge stays in a group that nobody reads: clients that come again cause no rebalance.
+pub(crate) const FEED_MEMBER_IDLE: Duration = Duration::from_secs(30);
+/// How often what members' readers have been sent is committed, and how often all that they have, so
+/// that nothing expires.
+pub(crate) const FEED_COMMIT_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const FEED_COMMIT_ALL_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long a reader may take to stop at a partition that goes to another member of the group.
+pub(crate) const FEED_GIVE_BACK: Duration = Duration::from_secs(5);
+/// Records that may be lost by a bridge that ends before it has sent them (at most once).
 pub(crate) const FEED_AT_RISK: usize = 100;
 /// Bytes of a body with a cursor to commit.
 pub(crate) const FEED_COMMIT_BYTES: usize = 16 * 1024;

@@ -105,6 +105,35 @@ impl Cursor {
         Ok(())
     }
 
+    /// Leaves the positions of some partitions.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&str, i32) -> bool) {
+        for (topic, positions) in &mut self.topics {
+            positions.partitions.retain(|partition, _| is_kept(topic, *partition));
+        }
+        self.topics.retain(|_, positions| !positions.partitions.is_empty());
+    }
+
+    /// Has the positions of another one, too.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for (topic, positions) in &other.topics {
+            let of_topic = self.topics.entry(topic.clone()).or_default();
+            of_topic.tag = positions.tag.or(of_topic.tag);
+            of_topic.partitions.extend(&positions.partitions);
+        }
+    }
+
+    /// Every partition that it has.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, i32, Position)> {
+        self.topics.iter().flat_map(|(topic, positions)| {
+            let partitions = positions.partitions.iter();
+            partitions.map(move |(partition, position)| (&**topic, *partition, *position))
+        })
+    }
+
+    pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<&Position> {
+        self.topics.get(topic)?.partitions.get(&partition)
+    }
+
     /// The one text for these positions: base64, so that it needs no escape in a URL, or plain.
     pub(crate) fn encode(&self, encode_message_id: bool) -> String {
         let plain = self.plain();

@@ -29,6 +29,7 @@ pub(crate) struct FeedFamilies {
     dead_letters: Family<OfFeed, Counter>,
     commits: Family<OfFeed, Counter>,
     commit_failures: Family<OfFeed, Counter>,
+    rebalances: Family<OfFeed, Counter>,
     gaps: Family<OfReason, Counter>,
     errors: Family<OfReason, Counter>,
     feeds: Mutex<BTreeMap<String, Arc<FeedMetrics>>>,
@@ -46,6 +47,7 @@ pub(crate) struct FeedMetrics {
     pub(crate) dead_letters: Counter,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
+    pub(crate) rebalances: Counter,
     gaps: Vec<(GapReason, Counter)>,
     errors: Vec<(&'static str, Counter)>,
     lags: Arc<Lags>,
@@ -115,6 +117,8 @@ impl FeedFamilies {
         registry.register("feed_commits", help, self.commits.clone());
         let help = "Commits that were refused, or that Kafka did not answer";
         registry.register("feed_commit_failures", help, self.commit_failures.clone());
+        let help = "Times that partitions came to the bridge's member of a group, or went";
+        registry.register("feed_rebalances", help, self.rebalances.clone());
         let help = "Gaps reported to readers";
         registry.register("feed_gaps", help, self.gaps.clone());
         let help = "Records that cannot be decoded, or for which an expression has no result";
@@ -146,6 +150,7 @@ impl FeedFamilies {
             dead_letters: self.dead_letters.get_or_create_owned(&row),
             commits: self.commits.get_or_create_owned(&row),
             commit_failures: self.commit_failures.get_or_create_owned(&row),
+            rebalances: self.rebalances.get_or_create_owned(&row),
             gaps: GapReason::ALL.map(gap).to_vec(),
             errors: ERRORS.map(|error| (error, of_reason(&self.errors, error))).to_vec(),
             lags: Arc::default(),

@@ -14,13 +14,16 @@ use super::delivery::Delivery;
 use super::selection::{Deserializer, OnDecodeError, Selection};
 use super::topics::{Topics, TopicsPattern};
 
-use self::fields::{Choices, FALSE, Fields, TRUE};
+use self::fields::{Choices, FALSE, Fields, NAME, TRUE};
 
 pub(crate) use self::conversation::Conversation;
+pub(crate) use self::fields::is_name;
+pub(crate) use self::member::MemberOf;
 
 mod conversation;
 pub(crate) mod fields;
 mod groups;
+mod member;
 
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,7 @@ pub(crate) struct Feeds {
     /// Readers at a time, and those of one client.
     pub(crate) connections_max: usize,
     pub(crate) client_connections_max: usize,
+    pub(crate) member: MemberOf,
     pub(crate) feeds: BTreeMap<String, Feed>,
 }
 
@@ -175,6 +179,7 @@ impl Default for Feeds {
             listen: Vec::new(),
             connections_max: FEEDS_CONNECTIONS,
             client_connections_max: CLIENT_CONNECTIONS,
+            member: MemberOf::default(),
             feeds: BTreeMap::new(),
         }
     }
@@ -192,10 +197,7 @@ impl Feeds {
         let connections_max = fields.number(CONNECTIONS, CONNECTIONS_RANGE, FEEDS_CONNECTIONS);
         let client_connections_max =
             fields.number("client_connections_max", CONNECTIONS_RANGE, CLIENT_CONNECTIONS);
-        let instance = fields.text("instance_id");
-        if instance.as_ref().is_some_and(|instance| !is_name(instance)) {
-            fields.fault("instance_id", NAME);
-        }
+        let member = MemberOf::read(&mut fields);
         let sections = fields.table;
         let mut listen = Vec::new();
         for text in &texts {
@@ -214,14 +216,15 @@ impl Feeds {
             if !is_name(&name) {
                 faults.push(field(&path, &format!("the name {NAME}")));
             }
-            let feed = Fields { path: &path, table, faults }.feed(clusters, instance.as_deref());
+            let feed =
+                Fields { path: &path, table, faults }.feed(clusters, member.instance.as_deref());
             feeds.insert(name, feed);
         }
         let is_served = feeds.values().any(|feed: &Feed| !feed.entrypoints.is_empty());
         if texts.is_empty() && is_served {
             faults.push(field("feeds.listen", "names no address: feeds are served on their own"));
         }
-        Self { listen, connections_max, client_connections_max, feeds }
+        Self { listen, connections_max, client_connections_max, member, feeds }
     }
 }
 
@@ -384,14 +387,7 @@ impl Fields<'_> {
     }
 }
 
-pub(crate) fn is_name(name: &str) -> bool {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=64).contains(&name.len()) && name.bytes().all(is_legal)
-}
-
 const UNSUPPORTED: &str = "is not supported";
-/// Of feeds, and of bridges.
-const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";
 /// Bytes of the largest record that is delivered by default, and of the largest that a batch of
 /// Kafka may be decompressed to.
 const RECORD_BYTES: usize = 16 * 1024 * 1024;

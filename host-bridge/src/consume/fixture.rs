@@ -36,6 +36,15 @@ impl Fixture {
     pub(crate) fn new(leaders: &[i32], memory: usize) -> Self {
         let cluster = FakeCluster::new(FakeSettings { brokers: 2, ..FakeSettings::default() });
         cluster.create_topic("orders", leaders);
+        Self::on(cluster, memory)
+    }
+
+    /// Another bridge on the same cluster.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(self.cluster.clone(), 1 << 20)
+    }
+
+    fn on(cluster: FakeCluster, memory: usize) -> Self {
         let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
         let resources = Resources::new(memory);
         let hub = Hub::new(client.clone(), IsolationLevel::ReadCommitted, &resources);

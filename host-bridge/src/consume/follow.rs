@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
-use super::cursor::{Position, TopicPositions};
+use super::cursor::{Cursor, Position, TopicPositions};
 use super::dead_letters::Writing;
 use super::gone::onward;
 use super::hub::{Answer, Wanted, is_unknown_topic};
@@ -29,6 +29,7 @@ use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN};
 
 mod ahead;
 mod changes;
+mod in_group;
 mod sharing;
 
 /// Positions in every partition, and how they move.
@@ -134,16 +135,20 @@ impl Follower {
         within: Duration,
     ) -> Result<Self, Refusal> {
         let (cursor, gaps) = reader.open(start, topics, within).await?;
-        let at = Positions::new(&cursor, &reader);
         let follows_created = topics.is_none() && reader.has_pattern();
-        Ok(Self {
+        Ok(Self { gaps, follows_created, ..Self::at(reader, &cursor) })
+    }
+
+    fn at(reader: Arc<FeedReader>, cursor: &Cursor) -> Self {
+        let at = Positions::new(cursor, &reader);
+        Self {
             reader,
             at,
-            gaps,
+            gaps: Vec::new(),
             caught: Vec::new(),
             reading: None,
             asking: None,
-            follows_created,
+            follows_created: false,
             created: Vec::new(),
             chunk_bytes: FEED_CHUNK_BYTES,
             wanted: FEED_DEAD_LETTERS_AHEAD,
@@ -156,22 +161,12 @@ impl Follower {
             turn: 0,
             met: None,
             timer: Timer::default(),
-        })
+        }
     }
 
     /// Has brokers asked also where the tail knows of nothing: for who does not wait for it.
     pub(crate) fn doubt_tail(&mut self) {
         self.doubts_tail = true;
-    }
-
-    /// The cursor.
-    pub(crate) fn id(&self) -> &str {
-        self.at.id()
-    }
-
-    /// How often it has moved.
-    pub(crate) fn moves(&self) -> u64 {
-        self.at.moves
     }
 
     /// What the reader is to be told, with the cursor behind it.
@@ -190,15 +185,6 @@ impl Follower {
     /// Why there is no more though other records were there, if that is known.
     pub(crate) fn fault(&self) -> Option<Refusal> {
         self.is_stopped.then(|| self.reader.dead_letter_fault()).flatten()
-    }
-
-    /// Records between the positions and the log ends, where these are known.
-    pub(crate) fn lag(&self) -> i64 {
-        let behind = self.at.now().filter_map(|(place, position)| {
-            let end = self.at.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
-            Some((end - position.next()?).max(0))
-        });
-        behind.sum()
     }
 
     /// Records at the positions, as soon as there are any; none once there is something to tell, or

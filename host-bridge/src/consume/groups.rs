@@ -1,17 +1,18 @@
-//! Groups that have no members: a request starts where its group is, and commits what is acknowledged;
-//! of a group one at a time.
+//! Consumer groups of readers. Without members a request starts where its group is, and commits what is
+//! acknowledged; of a group one at a time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{Group, GroupError, GroupOffset, Reason};
+use kafka_client::{Group, GroupOffset};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, Position};
 use super::delivery::{Commit, Delivery, Qos};
+use super::feeds::MemberOf;
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
@@ -19,13 +20,24 @@ use super::start::{Gap, Given, KnownTopic};
 use crate::clock::now_ms;
 use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE};
 use crate::shutdown::finish;
+use answers::{committed_of, refused};
 use committed::{Committed, GroupStart, all};
+use members::Members;
+use members::membership::Membership;
+pub(crate) use members::share::Share;
+pub(crate) use members::shares::{News, Partition};
 
+mod answers;
 mod committed;
+mod members;
 
-/// All groups of the bridge that are read without being a member, by cluster and id.
+/// The groups of the bridge.
 #[derive(Default)]
-pub(crate) struct Groups(Mutex<BTreeMap<(String, String), Arc<Seat>>>);
+pub(crate) struct Groups {
+    /// Those that are read without being a member, by cluster and id.
+    seats: Mutex<BTreeMap<(String, String), Arc<Seat>>>,
+    members: Members,
+}
 
 /// A group, and whose turn it is.
 struct Seat {
@@ -46,6 +58,33 @@ pub(crate) struct Turn {
 }
 
 impl Groups {
+    pub(crate) fn of_bridge(member: &MemberOf) -> Self {
+        Self { members: Members::of_bridge(member), ..Self::default() }
+    }
+
+    /// As [`Members::join`].
+    ///
+    /// # Errors
+    /// As [`Members::join`].
+    pub(crate) async fn join(
+        &self,
+        reader: &Arc<FeedReader>,
+        id: &str,
+        query: &Query,
+        shutdown: &CancellationToken,
+    ) -> Result<Share, Refusal> {
+        let join = self.members.join(reader, id, query, shutdown);
+        let Some(joined) = finish(join, shutdown, FEED_GRACE).await else {
+            return Err(Code::Overloaded.because("the bridge is about to end: come again"));
+        };
+        joined
+    }
+
+    /// As [`Members::close`].
+    pub(crate) async fn close(&self) {
+        self.members.close().await;
+    }
+
     /// Waits for a turn in a group, for as long as the query waits for records; the query starts where
     /// the group is then.
     ///
@@ -110,6 +149,10 @@ impl Groups {
             checked = check(&cursor, reader, &known(Duration::ZERO).await?);
         }
         checked?;
+        let members = self.members.of(&reader.feed.cluster, id);
+        if !members.is_empty() {
+            return acknowledge(members, cursor).await;
+        }
         let seat = self.seat(reader, id);
         let held = seat.wait(until).await?;
         let committed = seat.committed(&known(FEED_KNOWN).await?, FEED_PATIENCE).await?;
@@ -118,7 +161,7 @@ impl Groups {
     }
 
     fn seat(&self, reader: &FeedReader, id: &str) -> Arc<Seat> {
-        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         if seats.len() >= FEED_GROUPS {
             seats.retain(|_, seat| Arc::strong_count(seat) > 1);
         }
@@ -140,16 +183,22 @@ impl Seat {
         known: &BTreeMap<String, KnownTopic>,
         within: Duration,
     ) -> Result<Committed, Refusal> {
-        let partitions: Vec<_> = all(known).collect();
-        let found = self.group.committed(&partitions, within).await;
-        let mut committed = Committed::default();
-        for ((topic, partition), found) in partitions.into_iter().zip(found) {
-            if let Some(kept) = found.map_err(|error| refused(&error))? {
-                committed.insert(topic, partition, (kept.offset, kept.epoch), &kept.metadata);
-            }
-        }
-        Ok(committed)
+        committed_of(&self.group, all(known).collect(), within).await
     }
+}
+
+/// Commits what is before a cursor as a member, if the bridge has all of its partitions.
+async fn acknowledge(members: Vec<Arc<Membership>>, cursor: Cursor) -> Result<(), Refusal> {
+    let is_here = |topic: &str, partition| members.iter().any(|it| it.has(topic, partition));
+    if !cursor.iter().all(|(topic, partition, _)| is_here(topic, partition)) {
+        let message = "another member of the group has a partition of the cursor";
+        return Err(Code::GroupInUse.because(message));
+    }
+    for member in members {
+        member.acknowledge(&cursor);
+        member.commit(false).await?;
+    }
+    Ok(())
 }
 
 impl Turn {
@@ -256,22 +305,6 @@ fn check(
     match all.any(|position| matches!(position, Position::Offset { .. })) {
         true => Ok(()),
         false => Err(Code::CursorIncomplete.because("cursor: it has no offset to commit")),
-    }
-}
-
-fn refused(error: &GroupError) -> Refusal {
-    match error {
-        GroupError::InUse => {
-            Code::GroupInUse.because("the group has members: they have its position")
-        }
-        GroupError::Failed(Reason::Unauthorized { .. }) => {
-            Code::Forbidden.because("the bridge may not use this group")
-        }
-        GroupError::Failed(reason @ (Reason::Unsupported(_) | Reason::Refused { .. })) => {
-            Code::KafkaRefused.because(reason.chain())
-        }
-        GroupError::Failed(reason) => Code::KafkaUnavailable.because(reason.chain()),
-        _ => Code::Internal.because(error.to_string()),
     }
 }
 

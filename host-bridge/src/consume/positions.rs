@@ -28,6 +28,8 @@ pub(super) struct Positions {
     pub(super) moves: u64,
     hub: Arc<Hub>,
     encode_message_id: bool,
+    /// Whether it is of all partitions, not a share of them.
+    complete: bool,
 }
 
 /// A topic, and when there may be more of it.
@@ -61,6 +63,7 @@ impl Positions {
             moves: 0,
             hub: Arc::clone(&reader.hub),
             encode_message_id,
+            complete: cursor.complete,
         };
         positions.set(cursor);
         positions
@@ -167,7 +170,7 @@ impl Positions {
     /// places are others then.
     pub(super) fn add_partitions(&mut self) -> bool {
         let mut cursor = None;
-        for followed in &self.topics {
+        for followed in self.topics.iter().filter(|_| self.complete) {
             let (tag, count) = followed.topic.log.lock().known();
             if count <= followed.count {
                 continue;
@@ -205,12 +208,13 @@ impl Positions {
     pub(super) fn cursor(&self) -> Cursor {
         let mut topics = BTreeMap::new();
         for (index, followed) in self.topics.iter().enumerate() {
-            let of_topic = self.places.iter().filter(|place| place.topic == index);
-            let partitions = of_topic.map(|place| (place.partition, place.position)).collect();
+            let of_topic = self.now().filter(|(place, _)| place.topic == index);
+            let partitions = of_topic.map(|(place, position)| (place.partition, position));
+            let partitions = partitions.collect();
             let positions = TopicPositions { tag: followed.tag, partitions };
             topics.insert(followed.topic.log.name.to_string(), positions);
         }
-        Cursor { topics, complete: true }
+        Cursor { topics, complete: self.complete }
     }
 
     /// Takes its positions from a cursor.

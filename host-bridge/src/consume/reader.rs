@@ -116,6 +116,11 @@ impl FeedReader {
         }
     }
 
+    /// The same for a reader with a share of a group: hardly another one is where it is.
+    pub(crate) fn alone(&self) -> Self {
+        Self { steps: None, ..self.clone() }
+    }
+
     fn takes_filters(&self) -> bool {
         self.feed.selection.allow_client_filter
     }

@@ -24,7 +24,7 @@ use super::delivery::Commit;
 use super::envelope::Raw;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
-use super::groups::Groups;
+use super::groups::{Groups, Share};
 use super::hub::{Hub, Resources};
 use super::page::Page;
 use super::page_body::PageBody;
@@ -66,7 +66,7 @@ impl Readers {
         authorization: Authorization,
         clusters: &Clusters,
         metrics: &Arc<Metrics>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let resources = Resources::new(FEED_MEMORY_BYTES);
         let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
         let (mut readers, mut writers) = (BTreeMap::new(), BTreeMap::new());
@@ -96,8 +96,14 @@ impl Readers {
             readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
-        let groups = Groups::default();
-        Self { feeds: readers, writers, authorization, connections, groups }
+        let groups = Groups::of_bridge(&feeds.member);
+        Arc::new(Self { feeds: readers, writers, authorization, connections, groups })
+    }
+
+    /// Leaves the groups of its readers once the process is to end.
+    pub(crate) async fn close(self: Arc<Self>, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
+        self.groups.close().await;
     }
 
     /// A feed by its name.
@@ -283,28 +289,36 @@ async fn events(
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
-    let Reading { reader, identity, expires_in, .. } = reading;
+    let Reading { reader, identity, group, expires_in, .. } = reading;
     let connection = readers.connections.admit(reader, identity, Entrypoint::Sse)?;
-    let query = reading.query(parts)?;
-    let (reader, topics) = (reader.filtered(query.filter)?, query.topics.as_deref());
-    let follower = follow(reader, &query.start, topics, &shutdown).await?;
+    let mut query = reading.query(parts)?;
+    let reader = reader.filtered(query.filter.take())?;
+    let group = group.as_deref();
+    let (follower, share) = follow(readers, reader, group, &query, &shutdown).await?;
     let slow = connection.metrics.by(Entrypoint::Sse).slow_closes.clone();
-    let stream = EventStream::new(follower, query.shape, shutdown, connection);
+    let stream = EventStream::new(follower, query.shape, shutdown, connection).sharing(share);
     let mut response = event_stream(stream.expiring(*expires_in).into_body())?;
     response.extensions_mut().insert(SlowCloses(slow));
     Ok(response)
 }
 
-/// Who comes at the very end gets a position: browsers do not come back after a refusal.
+/// With its share, if it is in a group. Who comes at the very end gets a position: browsers do not come
+/// back after a refusal.
 async fn follow(
+    readers: &Readers,
     reader: Arc<FeedReader>,
-    start: &Given,
-    topics: Option<&[String]>,
+    group: Option<&str>,
+    query: &Query,
     shutdown: &CancellationToken,
-) -> Result<Follower, Refusal> {
-    let open = Follower::open(reader, start, topics, FEED_PATIENCE);
+) -> Result<(Follower, Option<Share>), Refusal> {
+    if let Some(id) = group {
+        let share = readers.groups.join(&reader, id, query, shutdown).await?;
+        return Ok((Follower::of_share(&reader), Some(share)));
+    }
+    let open = Follower::open(reader, &query.start, query.topics.as_deref(), FEED_PATIENCE);
     let ending = || Code::Overloaded.because("the bridge is about to end: come again");
-    finish(open, shutdown, FEED_GRACE).await.unwrap_or_else(|| Err(ending()))
+    let opened = finish(open, shutdown, FEED_GRACE).await.unwrap_or_else(|| Err(ending()));
+    Ok((opened?, None))
 }
 
 /// A WebSocket of JSON, or of bare values.
@@ -315,24 +329,23 @@ async fn socket(
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     let query = reading.query(parts);
-    let Reading { reader, identity, expires_in, writing, .. } = reading;
+    let Reading { reader, identity, group, expires_in, writing } = reading;
     if !reader.feed.entrypoints.contains(&Entrypoint::Websocket) {
         return Err(not_read_so(&reader.feed, &[Entrypoint::Websocket]));
     }
-    let query = query?;
+    let mut query = query?;
     let (asked, name) = Asked::read(&parts.headers, &query, &reader.feed)?;
     check_origin(&reader.feed, &parts.headers)?;
     let connection = readers.connections.admit(&reader, &identity, Entrypoint::Websocket)?;
     let accepted = websocket::accept(parts, name);
     let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
-    let reader = reader.filtered(query.filter)?.over_socket();
-    let topics = query.topics.as_deref();
-    let follower = follow(reader, &query.start, topics, &shutdown).await?;
+    let reader = reader.filtered(query.filter.take())?.over_socket();
+    let following = follow(readers, reader, group.as_deref(), &query, &shutdown).await?;
     tokio::spawn(async move {
         let bytes = asked.message_bytes(&writing.1);
         if let Some(socket) = accepted.open(bytes).await {
             let sides = (socket, connection);
-            let conversation = Conversation::new(sides, follower, asked, writing, shutdown);
+            let conversation = Conversation::new(sides, following, asked, writing, shutdown);
             conversation.serve(expires_in).await;
         }
     });

@@ -24,10 +24,11 @@ use super::envelope::Shape;
 use super::feed_metrics::Lag;
 use super::feeds::Entrypoint;
 use super::follow::{Follower, Portion};
+use super::groups::{News, Share};
 use super::refusal::{Code, Refusal, close_code};
 use super::steps::Sent;
 use super::timer::Timer;
-use crate::limits::{FEED_LAG_TOLD, FEED_QUEUE_BYTES};
+use crate::limits::{FEED_AT_RISK, FEED_LAG_TOLD, FEED_QUEUE_BYTES};
 use crate::websocket::{Gone, Kind, Received, Socket, write_head};
 
 pub(crate) use self::asked::Asked;
@@ -38,11 +39,15 @@ mod frames;
 mod nack;
 mod produce;
 mod records;
+mod sharing;
 
 /// A client, and what it is sent.
 pub(crate) struct Conversation {
     socket: Socket,
     follower: Follower,
+    /// Of a group, and where it was in what it gives up of that.
+    share: Option<Box<Share>>,
+    leaving: Cursor,
     asked: Asked,
     /// What may be unacknowledged; without it there is no bound but the connection's.
     window: Option<Window>,
@@ -70,6 +75,7 @@ type Nacked = (Place, Result<(), Refusal>);
 /// What happens next.
 enum Event {
     Found(Result<Found, Refusal>),
+    News(Result<News, Refusal>),
     Received(Option<Received>),
     Produced(Done),
     Nacked(Nacked),
@@ -141,7 +147,7 @@ impl From<Unsent> for Trouble {
 impl Conversation {
     pub(crate) fn new(
         (socket, connection): (Socket, Connection),
-        follower: Follower,
+        (follower, share): (Follower, Option<Share>),
         asked: Asked,
         (writer, may_write): (Option<Writer>, Vec<String>),
         shutdown: CancellationToken,
@@ -153,6 +159,8 @@ impl Conversation {
         Self {
             socket,
             follower,
+            share: share.map(Box::new),
+            leaving: Cursor::default(),
             asked,
             window,
             acks: Acks::default(),
@@ -182,11 +190,13 @@ impl Conversation {
     async fn go_on(&mut self) -> Result<(), End> {
         self.welcome().await?;
         loop {
+            self.has_sent();
             match self.next().await {
                 Event::Found(found) => match found? {
                     Found::Portions(portions) => self.send_found(portions).await?,
                     Found::Shared(sent) => self.send_shared(sent).await?,
                 },
+                Event::News(news) => Box::pin(self.change(news?)).await?,
                 Event::Received(None) => return Ok(()),
                 Event::Received(Some(received)) => self.hear(received).await?,
                 Event::Produced(done) => self.tell_outcome(&done).await?,
@@ -217,8 +227,9 @@ impl Conversation {
         let due = self.ack_due.into_iter().chain(self.expires_at).min();
         let until = due.map_or(self.position_at, |due| due.min(self.position_at));
         let shared = self.is_shared().then_some(self.asked.shape);
-        let Self { socket, follower, producing, nacks, ending, timer, .. } = self;
+        let Self { socket, follower, share, producing, nacks, ending, timer, .. } = self;
         tokio::select! {
+            news = sharing::news(share) => Event::News(news),
             found = look(follower, shared, until), if wants_records => Event::Found(found),
             received = socket.receive(), if hears => Event::Received(received),
             done = producing.next() => Event::Produced(done),
@@ -265,6 +276,7 @@ impl Conversation {
         if Instant::now() >= self.position_at {
             let has_moved = self.follower.moves() != self.told_moves;
             self.has_told_position();
+            self.settle();
             if let Some(id) = self.id().filter(|_| has_moved) {
                 let frame = framed(&Frame::Position { id });
                 return self.tell(frame).await;
@@ -278,6 +290,8 @@ impl Conversation {
         let mut records = Records::new(&reader, self.asked);
         let from = self.is_shared().then(|| self.follower.here(self.asked.shape));
         let (window, acks) = (self.window, &mut self.acks);
+        let share = self.share.as_ref().filter(|share| share.is_committed_before());
+        let mut left = if share.is_some() { FEED_AT_RISK } else { usize::MAX };
         let taken = self.follower.take(portions, |taken| {
             let bytes = records.write(&taken);
             let stored = taken.segment.records.get(taken.index);
@@ -285,10 +299,14 @@ impl Conversation {
                 let at = (stored.record.offset, stored.epoch());
                 acks.send(taken.topic, taken.partition, at, bytes);
             }
-            let is_full = window.is_some_and(|window| window.room(acks) == 0);
+            left -= 1;
+            let is_full = left == 0 || window.is_some_and(|window| window.room(acks) == 0);
             is_full || records.bytes() >= FEED_QUEUE_BYTES
         });
         let (frames, records, id) = records.finish();
+        if let Some(share) = share.filter(|_| records > 0) {
+            share.commit(&self.follower.cursor()).await?;
+        }
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
         // What was left out behind the last record is told later, to each by itself.
         let is_told = id == self.follower.id();
@@ -325,6 +343,9 @@ impl Conversation {
     /// hears of them again. Where values are sent alone they are counted, and not told.
     async fn tell_gaps(&mut self) -> Result<(), End> {
         let gaps = self.follower.take_gaps();
+        if let Some(share) = &self.share {
+            share.hear(&gaps);
+        }
         for (index, gap) in gaps.iter().enumerate() {
             self.acks.go_on_from(&gap.topic, gap.partition, gap.to);
             let id = self.id().filter(|_| index + 1 == gaps.len());
@@ -375,29 +396,19 @@ impl Conversation {
             }
             Command::Ack(id) => {
                 self.check_acks()?;
-                let (acked, now) = (Cursor::parse(&id)?, self.cursor()?);
+                let (acked, now) = (Cursor::parse(&id)?, self.cursor());
                 let is_more = self.acks.ack(&acked, &now)?;
                 self.has_acked(is_more).await?;
             }
             Command::AckUpTo(Place { topic, partition, offset }) => {
                 self.check_acks()?;
-                let now = self.cursor()?;
+                let now = self.cursor();
                 let is_more = self.acks.ack_up_to(&topic, partition, offset, &now)?;
                 self.has_acked(is_more).await?;
             }
             Command::Nack(place, reason) => self.nack(place, reason)?,
         }
         Ok(())
-    }
-
-    /// Where the client is, if it may go on from there.
-    fn id(&self) -> Option<&str> {
-        self.follower.reader.feed.delivery.has_cursors().then(|| self.follower.id())
-    }
-
-    /// By topic and partition.
-    fn cursor(&self) -> Result<Cursor, Refusal> {
-        Cursor::parse(self.follower.id())
     }
 
     fn check_acks(&self) -> Result<(), Refusal> {
@@ -412,7 +423,7 @@ impl Conversation {
     fn nack(&mut self, place: Place, reason: String) -> Result<(), Trouble> {
         self.check_acks()?;
         let Place { topic, partition, offset } = &place;
-        self.acks.check(topic, *partition, *offset, &self.cursor()?)?;
+        self.acks.check(topic, *partition, *offset, &self.cursor())?;
         if self.follower.reader.feed.selection.dlq_topic.is_none() {
             return Err(Code::InvalidParameter.because("nack: the feed has no dlq_topic").into());
         }
@@ -446,7 +457,8 @@ impl Conversation {
             return Ok(());
         }
         self.ack_due = (self.acks.records() > 0).then(|| Instant::now() + self.ack_timeout());
-        let settled = self.acks.settled(self.cursor()?);
+        let settled = self.acks.settled(self.cursor());
+        self.settle();
         let feed = &self.follower.reader.feed;
         let id = feed.delivery.has_cursors().then(|| settled.encode(feed.encode_message_id));
         self.tell(framed(&Frame::Acked { id })).await
@@ -477,11 +489,6 @@ impl Conversation {
 
     fn ack_timeout(&self) -> Duration {
         self.follower.reader.feed.conversation.ack_timeout
-    }
-
-    fn has_told_position(&mut self) {
-        self.told_moves = self.follower.moves();
-        self.position_at = Instant::now() + POSITION_INTERVAL;
     }
 
     /// Sends a frame of JSON to who speaks it.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use super::envelope::{Record, Shape};
 use super::feed_metrics::Lag;
 use super::feeds::Entrypoint;
 use super::follow::{Follower, Portion, Taken};
+use super::groups::{News, Share};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
 use super::sse::{self, Notice, Rendered};
 use super::steps::Sent;
 use super::topic_log::View;
-use crate::limits::{FEED_LAG_TOLD, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
+use crate::limits::{FEED_AT_RISK, FEED_LAG_TOLD, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
 
 /// A reader that is sent events for as long as it stays.
 pub(crate) struct EventStream {
@@ -43,6 +45,8 @@ pub(crate) struct EventStream {
 /// What it is sent.
 struct Sending {
     follower: Follower,
+    /// Of a group's partitions.
+    share: Option<Box<Share>>,
     view: View,
     /// Ready to be sent, in order; more is made when it is empty.
     queue: VecDeque<Bytes>,
@@ -64,6 +68,7 @@ impl EventStream {
         let (queue, heartbeat_at) = (VecDeque::new(), Instant::now());
         let mut sending = Sending {
             follower,
+            share: None,
             view,
             queue,
             heartbeat_at,
@@ -81,6 +86,12 @@ impl EventStream {
         Self { sending, ending, expires_at: None, connection, lag, lag_at }
     }
 
+    /// It has a share of a group, whose partitions come and go.
+    pub(crate) fn sharing(mut self, share: Option<Share>) -> Self {
+        self.sending.share = share.map(Box::new);
+        self
+    }
+
     /// It ends after so long, if that is given.
     pub(crate) fn expiring(self, left: Option<Duration>) -> Self {
         Self { expires_at: left.and_then(|left| Instant::now().checked_add(left)), ..self }
@@ -95,6 +106,9 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Bytes> {
         let Self { sending, ending, expires_at, .. } = &mut *self;
+        if sending.queue.is_empty() {
+            sending.tell_sent();
+        }
         while sending.queue.is_empty() && !sending.has_ended {
             if expires_at.is_some_and(|at| at <= Instant::now()) {
                 sending.go_away("auth_expired");
@@ -159,9 +173,16 @@ impl Sending {
             }
             return Ok(());
         } else {
-            match self.follower.look_and_wait(until, Duration::ZERO).await? {
-                Some(portions) => portions,
-                None => return Ok(()),
+            let Self { follower, share, .. } = self;
+            let found = tokio::select! {
+                biased;
+                news = news(share) => Err(news?),
+                found = follower.look_and_wait(until, Duration::ZERO) => Ok(found?),
+            };
+            match found {
+                Ok(Some(portions)) => portions,
+                Ok(None) => return Ok(()),
+                Err(news) => return Box::pin(self.change(news)).await,
             }
         };
         let gaps = self.gaps();
@@ -177,6 +198,27 @@ impl Sending {
         Ok(())
     }
 
+    /// Partitions come and go. All that was sent of those that go is with the client.
+    async fn change(&mut self, news: News) -> Result<(), Refusal> {
+        self.tell_sent();
+        let Self { follower, share: Some(share), .. } = self else { return Ok(()) };
+        share.remember(&follower.take_away(&news.gone));
+        share.give_up(&follower.take_away(&news.taken));
+        if !news.given.is_empty() {
+            let (starts, gaps) = share.starts(&news.given).await?;
+            follower.give(&starts, gaps);
+        }
+        let text = self.gaps() + &self.id().map(sse::position).unwrap_or_default();
+        self.send(text);
+        Ok(())
+    }
+
+    /// What was queued has been taken by the connection.
+    fn tell_sent(&mut self) {
+        let Self { share: Some(share), follower, .. } = self else { return };
+        share.sent(follower.moves(), || follower.cursor());
+    }
+
     /// Events of as many records as a client is sent at a time.
     async fn events(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
         let (view, reader) = (self.view, Arc::clone(&self.follower.reader));
@@ -184,11 +226,17 @@ impl Sending {
         let before = self.queue.len();
         let mut out = Events::default();
         let mut records = 0;
+        let is_committed_before =
+            self.share.as_ref().is_some_and(|share| share.is_committed_before());
+        let most = if is_committed_before { FEED_AT_RISK as u64 } else { u64::MAX };
         let taken = self.follower.take(portions, |taken| {
             out.write(&taken, view, &reader);
             records += 1;
-            out.bytes >= FEED_QUEUE_BYTES
+            out.bytes >= FEED_QUEUE_BYTES || records >= most
         });
+        if let Some(share) = self.share.as_ref().filter(|_| is_committed_before && records > 0) {
+            Box::pin(share.commit(&self.follower.cursor())).await?;
+        }
         reader.metrics.by(Entrypoint::Sse).records.inc_by(records);
         let Events { text, parts, .. } = out;
         for part in parts {
@@ -210,6 +258,9 @@ impl Sending {
     /// cut off before hears of them again.
     fn gaps(&mut self) -> String {
         let gaps = self.follower.take_gaps();
+        if let Some(share) = &self.share {
+            share.hear(&gaps);
+        }
         let mut text = String::new();
         for (index, gap) in gaps.iter().enumerate() {
             let id = self.id().filter(|_| index + 1 == gaps.len());
@@ -220,7 +271,9 @@ impl Sending {
 
     /// The cursor, if the feed's readers have any.
     fn id(&self) -> Option<&str> {
-        self.follower.reader.feed.delivery.has_cursors().then(|| self.follower.id())
+        // Without a partition there is none to go on from.
+        let id = Some(self.follower.id()).filter(|id| !id.is_empty());
+        id.filter(|_| self.follower.reader.feed.delivery.has_cursors())
     }
 
     async fn fail(&mut self, refusal: &Refusal) {
@@ -298,6 +351,13 @@ impl Events {
             self.text.extend_from_slice(behind);
             self.bytes += taken.id.len() + text.len();
         }
+    }
+}
+
+async fn news(share: &mut Option<Box<Share>>) -> Result<News, Refusal> {
+    match share {
+        Some(share) => share.next().await,
+        None => pending().await,
     }
 }
 

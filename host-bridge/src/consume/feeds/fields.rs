@@ -122,3 +122,11 @@ pub(super) const TRUE: Choices<bool> = Choices { default: true, accepted: FLAGS,
 pub(crate) const FALSE: Choices<bool> =
     Choices { default: false, accepted: FLAGS, unsupported: &[] };
 pub(super) const TOPICS_MAX: usize = 100;
+
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(is_legal)
+}
+
+/// Of feeds, and of bridges.
+pub(super) const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fields::{Choices, FALSE, Fields};
-use super::{Entrypoint, UNSUPPORTED};
+use super::{Entrypoint, PATTERN, UNSUPPORTED};
 use crate::consume::delivery::{Affixes, Commit, Delivery, GroupMode, Qos};
 
 impl Fields<'_> {
@@ -15,6 +15,7 @@ impl Fields<'_> {
     ) -> Delivery {
         let qos = self.choice("qos", &QOS);
         let group = self.group(instance);
+        let has_pattern = self.table.contains_key(PATTERN);
         let has_commit = self.table.contains_key("commit");
         let commit = self.choice("commit", &COMMIT).unwrap_or_else(|| qos.commit());
         let is_single = self.choice("single_bridge", &FALSE);
@@ -43,10 +44,21 @@ impl Fields<'_> {
             let name = if commit == Commit::Auto { "auto" } else { "client" };
             fault("commit", &format!("`{name}` does not go with qos `{}`", qos.name()));
         }
-        let elsewhere = entrypoints.iter().find(|entrypoint| **entrypoint != Entrypoint::Get);
-        if let Some(elsewhere) = elsewhere.filter(|_| in_group) {
-            let reason = format!("a feed with a group is not read by `{}`", elsewhere.name());
-            fault("group", &reason);
+        if in_group && entrypoints.contains(&Entrypoint::Pubsub) {
+            fault("group", "a feed with a group is not read by `pubsub`, which names partitions");
+        }
+        let streams = [Entrypoint::Sse, Entrypoint::Websocket];
+        if in_group && streams.iter().any(|stream| entrypoints.contains(stream)) {
+            if instance.is_none() {
+                let reason = "needs `instance_id` of [feeds] where streams are read: the bridge is \
+                              a member of the group";
+                fault("group", reason);
+            }
+            if has_pattern {
+                let reason = "needs `topics`, not a pattern, where streams are read: members name \
+                              their topics";
+                fault("group", reason);
+            }
         }
         Delivery { qos, commit, group }
     }

@@ -199,6 +199,19 @@ fn what_a_group_and_its_qos_cannot_be_is_named() {
         let expected = format!("feeds.orders.{fault}");
         assert!(faults.contains(&expected), "{text}: {faults:?}");
     }
+    for (text, fault) in [
+        ("entrypoints = ['sse']\n", "needs `instance_id` of [feeds]"),
+        ("entrypoints = ['websocket']\n", "needs `instance_id` of [feeds]"),
+        ("entrypoints = ['get', 'pubsub']\n", "a feed with a group is not read by `pubsub`"),
+    ] {
+        let faults = grouped(&format!("{text}{GROUP}")).1;
+        assert!(faults[0].starts_with(&format!("feeds.orders.group: {fault}")), "{faults:?}");
+    }
+    let named = "[feeds]\nlisten = ['unix:/s']\ninstance_id = 'b1'\nsession_timeout_ms = 6000\n";
+    let (feeds, faults) = read(&format!("{named}[feeds.orders]\ntopics = ['t']\n{GROUP}"));
+    assert_eq!((faults.len(), feeds.member.session), (0, Duration::from_secs(6)), "{faults:?}");
+    let faults = read(&format!("{named}[feeds.orders]\ntopics_pattern = 't.*'\n{GROUP}")).1;
+    assert!(faults[0].starts_with("feeds.orders.group: needs `topics`"), "{faults:?}");
     let single = grouped(&format!("{GROUP}qos = 'at-most-once'")).1;
     assert!(single[0].starts_with("feeds.orders.single_bridge: must be true"), "{single:?}");
 }

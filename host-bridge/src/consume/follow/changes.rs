@@ -53,7 +53,7 @@ impl Follower {
     }
 
     /// Takes all positions from a cursor. Answers that are awaited would be of other places.
-    fn set(&mut self, cursor: &Cursor) {
+    pub(super) fn set(&mut self, cursor: &Cursor) {
         self.asking = None;
         self.caught.clear();
         self.at.set(cursor);
@@ -107,7 +107,9 @@ impl Follower {
         }
         let mut cursor = self.at.cursor();
         let start = |partition| (partition, Position::Offset { next: 0, epoch: None });
-        let partitions = (0..known.partitions).map(start).collect();
+        // Of a share no others.
+        let is_ours = |it: &i32| cursor.complete || cursor.position(&name, *it).is_some();
+        let partitions = (0..known.partitions).filter(is_ours).map(start).collect();
         cursor.topics.insert(name.to_string(), TopicPositions { tag: known.tag, partitions });
         self.set(&cursor);
         Ok(())

@@ -11,9 +11,28 @@ use crate::consume::refusal::Refusal;
 use crate::consume::steps::{Here, Next, Onward, Sent};
 
 impl Follower {
+    /// The cursor.
+    pub(crate) fn id(&self) -> &str {
+        self.at.id()
+    }
+
+    /// How often it has moved.
+    pub(crate) fn moves(&self) -> u64 {
+        self.at.moves
+    }
+
     /// Where it is in every partition.
     pub(crate) fn cursor(&self) -> Cursor {
         self.at.cursor()
+    }
+
+    /// Records between the positions and the log ends, where these are known.
+    pub(crate) fn lag(&self) -> i64 {
+        let behind = self.at.now().filter_map(|(place, position)| {
+            let end = self.at.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
+            Some((end - position.next()?).max(0))
+        });
+        behind.sum()
     }
 
     /// What another reader who was here was sent then; the positions are behind it. Else, where

@@ -6,7 +6,7 @@ use crate::consume::cursor::{Cursor, Position, TopicPositions};
 use crate::consume::delivery::Qos;
 use crate::consume::feeds::{Feed, Reset};
 use crate::consume::refusal::{Code, Refusal};
-use crate::consume::start::{Gap, GapReason, Given, KnownTopic};
+use crate::consume::start::{Gap, GapReason, Given, KnownTopic, Start};
 
 /// Positions of a group, which only go forward.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,13 +46,31 @@ impl Committed {
             for (partition, position) in &positions.partitions {
                 // Where nothing was read yet there is nothing to acknowledge.
                 let Position::Offset { next, epoch } = *position else { continue };
-                let of_topic = self.positions.entry(topic.clone()).or_default();
-                let kept = of_topic.entry(*partition).or_insert((next, epoch));
-                if kept.0 < next {
-                    *kept = (next, epoch);
-                }
+                self.settle(topic, *partition, (next, epoch));
             }
         }
+    }
+
+    /// Everything before this offset is acknowledged.
+    pub(super) fn settle(&mut self, topic: &str, partition: i32, next: Next) {
+        let of_topic = self.positions.entry(topic.to_owned()).or_default();
+        let kept = of_topic.entry(partition).or_insert(next);
+        if kept.0 < next.0 {
+            *kept = next;
+        }
+    }
+
+    /// As Kafka has it now, but for what this bridge itself moves.
+    pub(super) fn refresh(&mut self, fresh: Self, is_own: impl Fn(&str, i32) -> bool) {
+        let before = std::mem::replace(self, fresh);
+        for (topic, partition, next) in before.iter().filter(|(topic, it, _)| is_own(topic, *it)) {
+            self.positions.entry(topic.to_owned()).or_default().insert(partition, next);
+        }
+        self.anchor_ms = self.anchor_ms.into_iter().chain(before.anchor_ms).min();
+    }
+
+    pub(super) fn next(&self, topic: &str, partition: i32) -> Option<Next> {
+        self.positions.get(topic)?.get(&partition).copied()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i32, Next)> {
@@ -62,7 +80,7 @@ impl Committed {
     }
 
     fn of(&self, topic: &str, partition: i32) -> Option<Position> {
-        let (next, epoch) = *self.positions.get(topic)?.get(&partition)?;
+        let (next, epoch) = self.next(topic, partition)?;
         Some(Position::Offset { next, epoch })
     }
 
@@ -91,8 +109,46 @@ impl Committed {
                 let given = Given::Cursor(self.beside(cursor, known, is_later_kept));
                 Ok(GroupStart { given, uncommitted: Vec::new() })
             }
-            _ => self.go_on(known, feed),
+            _ => self.go_on(known, feed, false),
         }
+    }
+
+    /// Where to start in partitions that a member is given, for a reader that asked for this when it
+    /// came: the group may have begun since.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(super) fn share(
+        &self,
+        asked: &Given,
+        known: &BTreeMap<String, KnownTopic>,
+        feed: &Feed,
+        now_ms: i64,
+    ) -> Result<GroupStart, Refusal> {
+        if self.positions.values().all(BTreeMap::is_empty) {
+            return self.start(asked, known, feed);
+        }
+        // No position can be gone of a group that began just now: the partition was never read.
+        let is_young = self.anchor_ms.is_some_and(|anchor_ms| now_ms < anchor_ms + YOUNG_MS);
+        let is_whole = feed.reset == Reset::Earliest || *asked == Given::From(Start::Earliest);
+        let GroupStart { given, mut uncommitted } =
+            self.go_on(known, feed, is_young && is_whole)?;
+        let (Given::Cursor(asked), Given::Cursor(base)) = (asked, &given) else {
+            return Ok(GroupStart { given, uncommitted });
+        };
+        let mut merged = self.beside(asked, known, feed.delivery.qos == Qos::AtMostOnce);
+        for (topic, positions) in &base.topics {
+            let of_topic = merged.topics.entry(topic.clone()).or_default();
+            for (partition, position) in &positions.partitions {
+                of_topic.partitions.entry(*partition).or_insert(*position);
+            }
+        }
+        merged.complete = base.complete;
+        let is_named = |topic: &str, partition: i32| {
+            asked.topics.get(topic).is_some_and(|it| it.partitions.contains_key(&partition))
+        };
+        uncommitted.retain(|(topic, partition)| !is_named(topic, *partition));
+        Ok(GroupStart { given: Given::Cursor(merged), uncommitted })
     }
 
     /// A cursor, and what is committed of the partitions that it does not name.
@@ -120,12 +176,13 @@ impl Committed {
         merged
     }
 
-    /// A partition without a position starts where the group began. Nobody knows that of a group that
-    /// others have made.
+    /// A partition without a position starts where the group began, or at the log start if the group
+    /// wants all of it. Nobody knows that of a group that others have made.
     fn go_on(
         &self,
         known: &BTreeMap<String, KnownTopic>,
         feed: &Feed,
+        is_whole: bool,
     ) -> Result<GroupStart, Refusal> {
         let mut uncommitted = Vec::new();
         // With a complete one a partition that it does not name starts at the log start.
@@ -138,6 +195,7 @@ impl Committed {
         for (topic, partition) in all(known) {
             let position = match (self.of(topic, partition), self.anchor_ms) {
                 (Some(position), _) => position,
+                (None, Some(_)) if is_whole => continue,
                 (None, Some(anchor_ms)) => {
                     uncommitted.push((topic.to_owned(), partition));
                     Position::Time(anchor_ms)
@@ -185,6 +243,8 @@ pub(super) fn all(known: &BTreeMap<String, KnownTopic>) -> impl Iterator<Item = 
 
 /// Begins the metadata of a commit: behind it is when the group began.
 const ANCHOR: &str = "anchor=";
+/// How long no position of a group that begins can be gone: brokers keep them for days.
+const YOUNG_MS: i64 = 60 * 60 * 1000;
 
 #[cfg(test)]
 mod tests;

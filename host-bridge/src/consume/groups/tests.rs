@@ -334,6 +334,6 @@ async fn groups_that_nobody_reads_are_forgotten() {
     for number in 0..FEED_GROUPS + 10 {
         drop(groups.seat(&reader, &number.to_string()));
     }
-    assert!(groups.0.lock().unwrap().len() <= FEED_GROUPS);
+    assert!(groups.seats.lock().unwrap().len() <= FEED_GROUPS);
     assert!(Arc::ptr_eq(&held, &groups.seat(&reader, "held")));
 }

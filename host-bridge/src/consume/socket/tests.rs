@@ -15,6 +15,7 @@ use crate::consume::served::Served;
 use crate::limits::FEED_STEPS_BYTES;
 
 mod acks;
+mod groups;
 mod writing;
 
 const SOCKET: &str = "/v1/feeds/orders/socket";

@@ -1,0 +1,82 @@
+//! Where a client is; it may have a share of a group's partitions, which come and go.
+
+use std::future::pending;
+
+use tokio::time::Instant;
+
+use super::frames::Frame;
+use super::{Conversation, End, POSITION_INTERVAL, framed};
+use crate::consume::cursor::Cursor;
+use crate::consume::groups::{News, Share};
+use crate::consume::refusal::Refusal;
+
+impl Conversation {
+    /// Partitions come and go. The client may still acknowledge what it was sent of those that go.
+    pub(super) async fn change(&mut self, news: News) -> Result<(), End> {
+        self.has_sent();
+        self.settle();
+        let gone = self.follower.take_away(&news.gone);
+        let taken = self.follower.take_away(&news.taken);
+        gone.iter().for_each(|(topic, it, _)| self.acks.go_on_from(topic, it, None));
+        self.ack_due = self.ack_due.filter(|_| self.acks.records() > 0);
+        let Some(share) = &mut self.share else { return Ok(()) };
+        share.remember(&gone);
+        share.give_up(&taken);
+        if self.window.is_some() {
+            self.leaving.extend(&taken);
+        }
+        if !news.given.is_empty() {
+            let (starts, gaps) = share.starts(&news.given).await?;
+            self.leaving.retain(|topic, partition| starts.position(topic, partition).is_none());
+            self.follower.give(&starts, gaps);
+        }
+        self.tell_gaps().await?;
+        self.has_told_position();
+        match self.id() {
+            Some(id) => self.tell(framed(&Frame::Position { id })).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was sent is with the client, as far as the bridge can tell.
+    pub(super) fn has_sent(&mut self) {
+        let Self { share: Some(share), follower, .. } = self else { return };
+        share.sent(follower.moves(), || follower.cursor());
+    }
+
+    /// What is acknowledged is settled in the group.
+    pub(super) fn settle(&mut self) {
+        let Some(share) = self.share.as_ref().filter(|_| self.window.is_some()) else { return };
+        let settled = self.acks.settled(self.cursor());
+        share.settled(&settled);
+        let leaving = self.leaving.clone();
+        let owes = |topic: &str, it| settled.position(topic, it) != leaving.position(topic, it);
+        self.leaving.retain(owes);
+    }
+
+    /// Where the client is, if it may go on from there.
+    pub(super) fn id(&self) -> Option<&str> {
+        // Without a partition there is nothing to go on from.
+        let id = Some(self.follower.id()).filter(|id| !id.is_empty());
+        id.filter(|_| self.follower.reader.feed.delivery.has_cursors())
+    }
+
+    pub(super) fn has_told_position(&mut self) {
+        self.told_moves = self.follower.moves();
+        self.position_at = Instant::now() + POSITION_INTERVAL;
+    }
+
+    /// Where it is, by topic and partition; also in those that it is giving up.
+    pub(super) fn cursor(&self) -> Cursor {
+        let mut cursor = self.follower.cursor();
+        cursor.extend(&self.leaving);
+        cursor
+    }
+}
+
+pub(super) async fn news(share: &mut Option<Box<Share>>) -> Result<News, Refusal> {
+    match share {
+        Some(share) => share.next().await,
+        None => pending().await,
+    }
+}

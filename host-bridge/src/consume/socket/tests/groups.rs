@@ -1,0 +1,153 @@
+//! Clients that share the partitions of a group.
+
+use super::*;
+use crate::consume::delivery::{Commit, Delivery, GroupMode, Qos};
+
+const GROUP: &str = "readers";
+
+async fn served_group(qos: Qos, commit: Commit, change: impl FnOnce(&mut Feed)) -> Served {
+    served(|feed| {
+        let id = Some(GROUP.to_owned());
+        let group = GroupMode::Manual { id, allowed: Vec::new(), suffix: String::new() };
+        feed.delivery = Delivery { qos, commit, group };
+        feed.conversation.client_acks = commit == Commit::Client;
+        change(feed);
+    })
+    .await
+}
+
+async fn at_least_once() -> Served {
+    served_group(Qos::AtLeastOnce, Commit::Client, |feed| {
+        feed.conversation.ack_timeout = Duration::from_secs(20);
+    })
+    .await
+}
+
+async fn write(served: &Served, partition: i32, range: std::ops::Range<usize>) {
+    for number in range {
+        served.fixture.write(partition, number.to_string().as_bytes()).await;
+    }
+}
+
+fn kept(served: &Served, partition: i32) -> Option<i64> {
+    served.fixture.cluster.committed(GROUP, "orders", partition).map(|kept| kept.offset)
+}
+
+/// Opens one, and says which position it is told first that it has.
+async fn open(served: &Served) -> (Client, String) {
+    let mut client = Client::open(served, "").await;
+    assert_eq!(client.hear_of("welcome").await.get("cursor"), None, "it has no partition yet");
+    let position = position(&mut client).await;
+    (client, position)
+}
+
+async fn position(client: &mut Client) -> String {
+    client.hear_of("position").await["id"].as_str().unwrap().to_owned()
+}
+
+fn ack(partition: i32, offset: usize) -> Value {
+    json!({ "type": "ack", "topic": "orders", "partition": partition, "offset": offset })
+}
+
+async fn acked(client: &mut Client) -> String {
+    client.hear_of("acked").await["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_cut_off_goes_on_behind_what_it_acknowledged() {
+    let served = at_least_once().await;
+    write(&served, 0, 0..1000).await;
+    let (mut client, position) = open(&served).await;
+    assert_eq!(position, "orders@0#0,1#0");
+    assert_eq!(client.contents(1000).await.last().unwrap(), "999");
+    client.say(ack(0, 499)).await;
+    assert_eq!(acked(&mut client).await, "orders@0#500.0,1#0");
+    drop(client);
+    let (mut client, position) = open(&served).await;
+    assert_eq!(position, "orders@0#500.0,1#0");
+    assert_eq!(client.contents(500).await[0], "500");
+    assert_eq!(kept(&served, 0), Some(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_moves_when_what_was_sent_of_it_is_acknowledged() {
+    let served = at_least_once().await;
+    write(&served, 0, 0..3).await;
+    write(&served, 1, 0..3).await;
+    let (mut first, _) = open(&served).await;
+    first.contents(6).await;
+    let mut second = Client::open(&served, "").await;
+    second.hear_of("welcome").await;
+    let left = position(&mut first).await;
+    let (stays, goes) = if left == "orders@0#3.0" { (0, 1) } else { (1, 0) };
+    second.hears_nothing().await;
+    // Also of what it has no longer: it was sent that.
+    first.say(ack(goes, 1)).await;
+    assert!(acked(&mut first).await.contains(&format!("{goes}#2.0")));
+    second.hears_nothing().await;
+    first.say(ack(goes, 2)).await;
+    acked(&mut first).await;
+    assert_eq!(position(&mut second).await, format!("orders@{goes}#3.0"));
+    second.hears_nothing().await;
+    write(&served, goes, 3..5).await;
+    assert_eq!(second.contents(2).await, ["3", "4"]);
+    write(&served, stays, 3..4).await;
+    assert_eq!(first.contents(1).await, ["3"]);
+    second.say(ack(goes, 4)).await;
+    acked(&mut second).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!((kept(&served, goes), kept(&served, stays)), (Some(5), Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_acknowledges_nothing_in_time_is_closed_and_its_partitions_move_on() {
+    let served = at_least_once().await;
+    write(&served, 0, 0..3).await;
+    write(&served, 1, 0..3).await;
+    let (mut silent, _) = open(&served).await;
+    silent.contents(6).await;
+    let mut second = Client::open(&served, "").await;
+    second.hear_of("welcome").await;
+    position(&mut silent).await;
+    assert_eq!(silent.error().await, "ack_timeout");
+    assert_eq!(silent.close_code().await, 4408);
+    let mut read = Vec::new();
+    while read.len() < 6 {
+        let frame = second.hear().await;
+        if frame["type"] == "message" {
+            read.push(frame["content"].as_str().unwrap().to_owned());
+        }
+    }
+    read.sort();
+    assert_eq!(read, ["0", "0", "1", "1", "2", "2"]);
+    assert_eq!(served.reader.metrics.rebalances.get(), 1, "the member stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_acknowledgements_what_was_sent_is_committed() {
+    let served = served_group(Qos::Balanced, Commit::Auto, |_| {}).await;
+    write(&served, 0, 0..5).await;
+    let mut client = Client::open(&served, "").await;
+    client.hear_of("welcome").await;
+    assert_eq!(client.contents(5).await.len(), 5);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kept(&served, 0), Some(5));
+    drop(client);
+    write(&served, 0, 5..7).await;
+    let mut client = Client::open(&served, "").await;
+    client.hear_of("welcome").await;
+    assert_eq!(client.contents(2).await, ["5", "6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_a_record_is_committed_before_it_is_sent() {
+    let served = served_group(Qos::AtMostOnce, Commit::Auto, |_| {}).await;
+    write(&served, 0, 0..250).await;
+    let (mut client, _) = open(&served).await;
+    for number in 0..250 {
+        assert_eq!(client.contents(1).await, [number.to_string()]);
+        assert!(kept(&served, 0) > Some(number), "{number}");
+    }
+    let commits = served.reader.metrics.commits.get();
+    assert_eq!(commits, 4, "where it began, and three hundreds");
+}
