@@ -38,9 +38,11 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let (feeds, own_feeds) = (ports::free()?, ports::free()?);
     let section = |port| {
         let jobs = "[feeds.jobs]\ntopics = ['orders']\nentrypoints = ['get']\n\
-                    group = { mode = 'manual', id = 'jobs' }\n";
+                    group = { mode = 'manual', id = 'jobs' }\n\
+                    [feeds.work]\ntopics = ['orders']\ngroup = { mode = 'manual', id = 'work' }\n";
         format!(
-            "[feeds]\nlisten = ['127.0.0.1:{port}']\n[feeds.orders]\ntopics = ['orders']\n{jobs}"
+            "[feeds]\nlisten = ['127.0.0.1:{port}']\ninstance_id = 'b1'\n\
+             [feeds.orders]\ntopics = ['orders']\n{jobs}"
         )
     };
     let own = section(own_feeds);

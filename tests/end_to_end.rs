@@ -18,6 +18,7 @@ mod faults;
 mod feed_access;
 mod feed_filters;
 mod feed_gateways;
+mod feed_group_streams;
 mod feed_groups;
 mod feed_topics;
 mod feeds;

@@ -68,7 +68,7 @@ async fn offsets(version: KafkaVersion) -> anyhow::Result<()> {
 }
 
 /// Partitions and values of records, in the order in which they were read.
-type Read = Vec<(i32, String)>;
+pub(crate) type Read = Vec<(i32, String)>;
 
 /// A reader of a group: reads what it is assigned, commits, and gives back.
 struct Reader {
@@ -156,13 +156,13 @@ async fn follow(
 
 /// Another client's program that reads in the group, and prints partition and value of each record.
 #[derive(Debug, Clone, Copy)]
-enum Other {
+pub(crate) enum Other {
     Java,
     Kcat,
 }
 
 impl Other {
-    fn start(
+    pub(crate) fn start(
         self,
         kafka: &Kafka,
         dir: &RunDir,
@@ -206,7 +206,7 @@ impl Other {
 }
 
 /// What it has printed.
-fn printed(other: &Process) -> anyhow::Result<Read> {
+pub(crate) fn printed(other: &Process) -> anyhow::Result<Read> {
     let text = std::fs::read_to_string(other.log())?;
     let record = |line: &str| {
         let (partition, value) = line.strip_prefix("Partition:")?.split_once('\t')?;
@@ -216,7 +216,11 @@ fn printed(other: &Process) -> anyhow::Result<Read> {
 }
 
 /// As many records to each partition; gives their values.
-async fn produce(client: &Client, round: usize, each: usize) -> anyhow::Result<BTreeSet<String>> {
+pub(crate) async fn produce(
+    client: &Client,
+    round: usize,
+    each: usize,
+) -> anyhow::Result<BTreeSet<String>> {
     let (producer, mut sent) = (client.producer(), BTreeSet::new());
     for number in 0..each {
         for partition in 0..PARTITIONS {
@@ -231,7 +235,7 @@ async fn produce(client: &Client, round: usize, each: usize) -> anyhow::Result<B
     Ok(sent)
 }
 
-fn values(read: &Read, round: usize) -> BTreeSet<String> {
+pub(crate) fn values(read: &Read, round: usize) -> BTreeSet<String> {
     let prefix = format!("{round}-");
     read.iter().filter(|(_, it)| it.starts_with(&prefix)).map(|(_, it)| it.clone()).collect()
 }
