@@ -31,7 +31,10 @@ pub(super) async fn deliver(
     let url = receiver().await?;
     let mut settings = Settings::to(ground.kafka.bootstrap());
     settings.binary = Some(ground.program.clone());
-    let feed = format!("[feeds.events]\ntopics = ['{topic}']\nentrypoints = ['webhook']");
+    let feed = format!(
+        "[feeds.events]\ntopics = ['{topic}']\nentrypoints = ['webhook']\n\
+         auto_offset_reset = 'earliest'"
+    );
     settings = settings.line(&feed);
     for number in 0..webhooks {
         let webhook = format!("[webhooks.w{number}]\nfeed = 'events'\nurl = '{url}{number}'\n");
