@@ -114,9 +114,10 @@ async fn cloudevents_are_sent_to_a_receiver_that_agrees_at_its_pace() {
     let kafka = Kafka::new(&[1]);
     kafka.write_numbers(0, 0..3).await;
     let receiver = Receiver::new(ok).await;
-    receiver.agrees(Some(("hub.example", "600")));
+    receiver.agrees(Some(("hub.example", "300")));
     let webhook = "format = 'cloudevents'\n\
         cloudevents = { source = '/a', type = 'b', origin = 'hub.example' }";
+    let started = Instant::now();
     let bridge = kafka.bridge(&receiver, "", webhook);
     let received = receiver.has(3).await;
     let first = &received[0];
@@ -126,7 +127,8 @@ async fn cloudevents_are_sent_to_a_receiver_that_agrees_at_its_pace() {
         (first.header("webhook-request-origin"), &first.body[..]),
         ("hub.example", &b"0"[..])
     );
-    assert!(received[2].at - first.at >= Duration::from_millis(190));
+    // From when the first may have gone at the earliest: it may have been on its way for long.
+    assert!(received[2].at - started >= Duration::from_millis(400));
     bridge.end().await;
     receiver.agrees(None);
     let webhook = format!("{webhook}\nbatch_max = 3\ngroup_id = 'other'\n{SOON}");
