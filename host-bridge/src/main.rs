@@ -6,6 +6,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use host_bridge::{Args, Command, Ended, Listeners, Log, Shutdown, Tail};
 
+/// The system's would keep the memory of threads apart: four times what thousands of streams that wait
+/// need, and what a peak took for good.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let worked = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
