@@ -203,7 +203,8 @@ impl Caller {
             rest: Bytes::new(),
             slow,
         });
-        if is_watched || is_unending {
+        // A page may be taken slowly: its connection ends when a write waits for too long.
+        if watched.is_some() || is_unending {
             return response.map(|body| Answer { body, watched, counted: None });
         }
         response.map(|body| {
@@ -342,6 +343,10 @@ const DESCRIPTORS_GUESSED: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use prometheus_client::metrics::counter::Counter;
+
     use super::*;
 
     #[test]
@@ -352,6 +357,19 @@ mod tests {
         assert_eq!(places(524_288, 2, 20_480), 20_480);
         assert_eq!(places(u64::MAX, 1, 8192), 8192);
         assert_eq!(places(1, 4, 8192), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_is_taken_slowly_ends_no_connection_and_another_answer_does() {
+        let admission = Admission::new(1, TaskTracker::new());
+        let caller = Arc::clone(&admission.admit(0).await.unwrap().caller);
+        let minute = Duration::from_secs(60);
+        let page = Response::builder().extension(SlowCloses(Counter::default()));
+        let page = caller.answer(page.body(Body::from("page")).unwrap());
+        assert!(timeout(minute, caller.given_up()).await.is_err());
+        let answer = caller.answer(Response::new(Body::from("answer")));
+        assert!(timeout(minute, caller.given_up()).await.is_ok());
+        drop((page, answer));
     }
 
     #[tokio::test(start_paused = true)]

@@ -92,6 +92,8 @@ pub(crate) struct Taken<'a> {
     pub(crate) selected: Selected,
     /// The cursor behind it.
     pub(crate) id: &'a str,
+    /// As many moves have led there.
+    pub(crate) moves: u64,
 }
 
 /// What was found at all positions.
@@ -284,9 +286,11 @@ impl Follower {
                 if selected.is_given()
                     && let Some(topic) = self.at.topic_of(*index)
                 {
-                    let (place, index, id) = (*index, *at, self.at.text.as_str());
-                    is_enough =
-                        give(Taken { place, topic, partition, segment, index, selected, id });
+                    let (place, index) = (*index, *at);
+                    let (id, moves) = (self.at.text.as_str(), self.at.moves);
+                    let taken =
+                        Taken { place, topic, partition, segment, index, selected, id, moves };
+                    is_enough = give(taken);
                 }
                 *at += 1;
                 !is_last

@@ -162,7 +162,7 @@ impl Items {
     }
 
     fn push(&mut self, taken: Taken<'_>) {
-        let Taken { topic, partition, segment, index, selected, id, place } = taken;
+        let Taken { topic, partition, segment, index, selected, id, place, .. } = taken;
         let stored = segment.records.get(index).map_or(0, Stored::bytes);
         let bytes = stored + selected.bytes() + id.len();
         self.bytes += bytes;

@@ -225,22 +225,26 @@ impl Sending {
         let from = self.follower.here(view.shape);
         let before = self.queue.len();
         let mut out = Events::default();
-        let mut records = 0;
+        let (mut records, mut moves) = (0, 0);
         let is_committed_before =
             self.share.as_ref().is_some_and(|share| share.is_committed_before());
         let most = if is_committed_before { FEED_AT_RISK as u64 } else { u64::MAX };
         let taken = self.follower.take(portions, |taken| {
             out.write(&taken, view, &reader);
-            records += 1;
+            (records, moves) = (records + 1, taken.moves);
             out.bytes >= FEED_QUEUE_BYTES || records >= most
         });
         if let Some(share) = self.share.as_ref().filter(|_| is_committed_before && records > 0) {
             Box::pin(share.commit(&self.follower.cursor())).await?;
         }
         reader.metrics.by(Entrypoint::Sse).records.inc_by(records);
-        let Events { text, parts, .. } = out;
+        let Events { mut text, parts, .. } = out;
         for part in parts {
             self.queue.push_back(part);
+        }
+        if records > 0 && moves != self.follower.moves() {
+            // What was left out behind the last event is not read again by who comes back.
+            text.extend(self.id().map(sse::position).unwrap_or_default().into_bytes());
         }
         if text.is_empty() && self.queue.is_empty() {
             // All were filtered out, and there may be many more: others have their turn.

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
+use kafka_upstream_core::expression::RecordExpression;
 use tokio::time::timeout;
 
 use super::*;
@@ -98,6 +99,24 @@ async fn a_stream_ends_when_what_its_gateway_said_expires_also_if_there_is_more_
     idle.text(SOON).await;
     assert_eq!(idle.text(2 * SOON).await, goaway);
     assert!(idle.stream.expiring(Some(Duration::MAX)).expires_at.is_none(), "it is no time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_out_behind_an_event_is_not_read_again() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    for value in [&b"a"[..], b"b", b"-", b"-"] {
+        fixture.write(0, value).await;
+    }
+    let filter = RecordExpression::compile("filter", "value != '-'").unwrap();
+    let start = Given::From(Start::Earliest);
+    let change = |feed: &mut Feed| feed.selection.filter = Some(filter);
+    let mut client = Client::open(&fixture, start, change).await;
+    client.text(SOON).await;
+    let mut text = String::new();
+    while !text.ends_with("\n\nid: orders@0#4.0;\n\n") {
+        text += &client.text(SOON).await;
+    }
+    assert_eq!(text.matches("data: ").count(), 2, "{text}");
 }
 
 #[tokio::test(start_paused = true)]
