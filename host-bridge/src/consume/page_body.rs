@@ -103,17 +103,17 @@ impl PageBody {
         piece
     }
 
-    /// The next piece, unless there is none left.
+    /// The next piece, with an item at least, unless there is none left.
     fn make(&mut self) -> Option<Bytes> {
         if self.has_ended {
             return None;
         }
-        let mut out = Vec::with_capacity(FEED_PIECE_BYTES);
-        if self.made == 0 {
+        let (mut out, first) = (Vec::with_capacity(FEED_PIECE_BYTES), self.made);
+        if first == 0 {
             out.extend_from_slice(self.beginning());
         }
         while let Some(bytes) = self.page.item_bytes(self.made)
-            && (out.is_empty() || out.len() + bytes <= FEED_PIECE_BYTES)
+            && (self.made == first || out.len() + bytes <= FEED_PIECE_BYTES)
         {
             self.make_item(&mut out);
             self.made += 1;

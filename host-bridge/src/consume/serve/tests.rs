@@ -186,6 +186,24 @@ async fn whole_page(readers: &Arc<Readers>, path: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
+async fn items_that_are_larger_than_a_piece_are_sent_once() {
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    let values = [100_000, 1, 200_000, 65_536].map(|bytes| "\u{1}".repeat(bytes));
+    for value in &values {
+        fixture.write(0, value.as_bytes()).await;
+    }
+    let page = whole_page(&readers, "/v1/feeds/orders?from=earliest&limit=4").await;
+    let contents = page["items"].as_array().unwrap().iter().map(|item| &item["content"]);
+    assert!(contents.eq(values.iter().map(String::as_str)));
+    for (accept, beginning) in [("application/x-ndjson", "{\"id\":"), ("text/plain", "\nitem\n")] {
+        let pieces = pieces(&readers, accept).await.into_iter().flatten();
+        let text = String::from_utf8(pieces.flatten().collect()).unwrap();
+        assert_eq!(text.matches(beginning).count(), 4, "{accept}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_goes_on_from_a_full_page_finds_the_next_one_in_memory() {
     use kafka_client::fake_broker::FETCH;
     let fixture = Fixture::new(&[1], MEMORY);
