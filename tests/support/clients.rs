@@ -99,6 +99,20 @@ impl Client {
         Ok(ledger)
     }
 
+    /// Waits until it has got all that was written to each partition, over several connections, of which
+    /// one ended with `goaway`.
+    ///
+    /// # Errors
+    /// When it is not so.
+    pub async fn came_back_and_read(&self, written: &[u64]) -> anyhow::Result<()> {
+        let ledger = self.until(written.iter().sum()).await?;
+        let (name, connections) = (self.name, self.connections()?);
+        ensure!(ledger.next == written, "{name}: {ledger:?}, not {written:?}");
+        println!("{name}: {connections} connections, {ledger:?}");
+        ensure!(connections > 2 && ledger.goaways > 0, "{name}: {connections}, {ledger:?}");
+        Ok(())
+    }
+
     /// Waits until it has got so many records.
     ///
     /// # Errors

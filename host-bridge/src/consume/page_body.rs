@@ -97,7 +97,7 @@ impl PageBody {
         if piece.is_none()
             && let Some((turn, end)) = self.turn.take()
         {
-            // Who has the end of the reply asks for what is behind it.
+            // All pieces have been taken: nothing is committed of a reply that is cut off before.
             turn.after(&end).await;
         }
         piece

@@ -222,7 +222,7 @@ impl Conversation {
 
     async fn next(&mut self) -> Event {
         let wants_records = !self.is_paused && self.room() != Some(0);
-        // Who has much to be written is not heard before that is done.
+        // The socket is not read while as many records as may be are in flight.
         let hears = self.producing.has_room() && self.nacks.len() < NACKS_MAX;
         let due = self.ack_due.into_iter().chain(self.expires_at).min();
         let until = due.map_or(self.position_at, |due| due.min(self.position_at));
@@ -308,7 +308,7 @@ impl Conversation {
             share.commit(&self.follower.cursor()).await?;
         }
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
-        // What was left out behind the last record is told later, to each by itself.
+        // What was filtered out behind the last record is sent as a `position` later, to each by itself.
         let is_told = id == self.follower.id();
         if let Some(from) = from.filter(|_| taken.is_ok() && (is_told || records == 0)) {
             self.follower.tell_others(&from, Sent { parts: frames.clone().into(), records });
@@ -580,7 +580,7 @@ fn framed(frame: &Frame<'_>) -> Bytes {
 }
 
 const SHUTDOWN: &str = "shutdown";
-/// How often a client is told of a position that moves without records.
+/// How often a `position` is sent where it moves without records.
 const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 /// Records that are being written to the dead-letter topic: with more the socket is not read.
 const NACKS_MAX: usize = 64;

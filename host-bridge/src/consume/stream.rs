@@ -243,7 +243,7 @@ impl Sending {
             self.queue.push_back(part);
         }
         if records > 0 && moves != self.follower.moves() {
-            // What was left out behind the last event is not read again by who comes back.
+            // What was filtered out behind the last event is not read again after a reconnect.
             text.extend(self.id().map(sse::position).unwrap_or_default().into_bytes());
         }
         if text.is_empty() && self.queue.is_empty() {
