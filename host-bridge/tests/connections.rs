@@ -211,7 +211,8 @@ async fn answers_that_nobody_reads_take_little_memory_before_authentication() {
     };
     wait_for("the end of all connections", Duration::from_secs(20), all_closed).await;
 
-    assert!(most < before + 16 * 1024, "{before} KB before, {most} KB at most");
+    // 40 connections of 128 streams each; the allocator keeps what is free for a second, in pages of 2 MiB.
+    assert!(most < before + 24 * 1024, "{before} KB before, {most} KB at most");
 }
 
 #[tokio::test]
