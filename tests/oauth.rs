@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use harness::bridge::{Bridge, Settings};
 use harness::envoy::{Envoy, EnvoyConfig, Listener};
 use harness::http::Request;
 use harness::kafka::{Kafka, KafkaVersion, Setup};
+use harness::ports;
 use harness::process::wait_until;
 use kafka_upstream_tests::issuer::Issuer;
 use kafka_upstream_tests::oidc::{CLIENT, Oidc, SECRET};
@@ -167,6 +170,56 @@ async fn a_token_endpoint_with_tls_is_trusted_as_the_bridge_says() -> anyhow::Re
         ensure!(reply.text().contains(&told), "{topic}: no `{told}` in {}", reply.text());
         ensure!(!reply.text().contains(SECRET), "a secret is told");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reader_is_known_to_kafka_by_the_token_of_its_request() -> anyhow::Result<()> {
+    let oidc = Oidc::start(Duration::from_secs(3600)).await?;
+    let kafka = secured(KafkaVersion::V4_3, &oidc).await?;
+    kafka.create_topic("orders", 1).await?;
+    let port = ports::free()?;
+    let settings = Settings::to(kafka.bootstrap()).line(&format!(
+        "[feeds]\nlisten = ['127.0.0.1:{port}']\ngateway = 'none'\n\
+         [feeds.orders]\ntopics = ['orders']\nauto_offset_reset = 'earliest'\n\
+         cluster = 'tokens'\ncredential = 'per-request'\n\
+         [clusters.tokens]\nbootstrap.servers = '{}'",
+        kafka.bootstrap_at("SASL")?
+    ));
+    let bridge = Bridge::start(settings).await?;
+    let written = Request::post("/v1/clusters/default/topics/orders", "x").send(bridge.port());
+    ensure!(written.await?.status == 200, "nothing is written");
+    let token = async |scope: &str| {
+        let credential = BASE64_STANDARD.encode(format!("{CLIENT}:{SECRET}"));
+        let request =
+            Request::post("/token", format!("grant_type=client_credentials&scope={scope}"))
+                .header("authorization", format!("Basic {credential}"));
+        let url = oidc.token_endpoint();
+        let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next());
+        let reply = request.send(port.context("no port")?.parse()?).await?.json()?;
+        anyhow::Ok(reply["access_token"].as_str().context("no token")?.to_owned())
+    };
+    let read = async |token: Option<&str>| {
+        let request = Request::get("/v1/feeds/orders");
+        let named = |token| request.clone().header("kafka-upstream-token", token);
+        token.map_or_else(|| request.clone(), named).send(port).await
+    };
+    let (first, second, foreign) =
+        (token("produce").await?, token("produce").await?, token("other").await?);
+    for token in [&first, &second, &first] {
+        let reply = read(Some(token)).await?;
+        ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+        ensure!(reply.json()?["items"][0]["content"] == "x", "{}", reply.text());
+    }
+    for (token, code) in [(Some(&*foreign), "auth_expired"), (None, "identity_required")] {
+        let reply = read(token).await?;
+        ensure!(reply.status == 401, "{} {}", reply.status, reply.text());
+        ensure!(reply.json()?["error"] == code, "{}", reply.text());
+        ensure!(!reply.text().contains(&foreign), "a token is told");
+    }
+    let log = std::fs::read_to_string(bridge.log())?;
+    let is_told = [&first, &second, &foreign].into_iter().any(|token| log.contains(&**token));
+    ensure!(!is_told, "a token is in the log");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::webhooks::running::Webhooks;
 /// The parts of the process that outlive a request.
 pub(crate) struct Bridge {
     pub(crate) began: Instant,
-    pub(crate) clusters: Clusters,
+    pub(crate) clusters: Arc<Clusters>,
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
     pub(crate) queued: Arc<Queues>,
@@ -24,7 +24,7 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(clusters: Clusters, metrics: Arc<Metrics>, webhooks: Webhooks) -> Self {
+    pub(crate) fn new(clusters: Arc<Clusters>, metrics: Arc<Metrics>, webhooks: Webhooks) -> Self {
         Self {
             began: Instant::now(),
             clusters,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::Uri;
-use kafka_client::{Client, ClusterConfig, ProducerConfig};
+use kafka_client::{Client, ClusterConfig, ProducerConfig, SaslLogin, Secret};
 use kafka_upstream_core::access::Authentication;
 use kafka_upstream_core::profile::{DEFAULTS, PROPERTIES, Profile};
 use tokio::time::Instant;
@@ -142,6 +142,15 @@ impl Clusters {
             config.cluster = config.cluster.sasl(login)?;
         }
         self.pipeline(cluster, profile.cluster_name.clone(), config)
+    }
+
+    /// A client of a named cluster that shows brokers a token (OAUTHBEARER); whoever asks has it alone.
+    pub(crate) fn by_token(&self, name: &str, token: Secret) -> Option<Client> {
+        // The configuration was checked.
+        let config = read(self.properties.get(name)?).ok()?;
+        let cluster = config.cluster.sasl(SaslLogin::Token(token)).ok()?;
+        let span = tracing::error_span!("kafka", cluster = name);
+        Some(span.in_scope(|| credentials::client(kafka_client::Config { cluster, ..config })))
     }
 
     /// Why a profile is refused, and where that can be changed.

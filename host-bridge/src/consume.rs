@@ -35,6 +35,7 @@ pub(crate) mod serve;
 #[cfg(test)]
 mod served;
 mod socket;
+mod sources;
 mod sse;
 pub(crate) mod start;
 mod steps;

@@ -82,10 +82,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         [] => tls.clone(),
         names => load_tls(&config, names, &shutdown)?,
     };
-    let (clusters, metrics) = (Clusters::new(&config)?, Arc::<Metrics>::default());
+    let (clusters, metrics) = (Arc::new(Clusters::new(&config)?), Arc::<Metrics>::default());
     let feeds = Readers::new(&config.feeds, config.authorization.clone(), &clusters, &metrics);
     let webhooks = Webhooks::new(&config.webhooks, |name| feeds.reader(name), &metrics.webhooks)?;
-    let bridge = Arc::new(Bridge::new(clusters, metrics, webhooks));
+    let bridge = Arc::new(Bridge::new(Arc::clone(&clusters), metrics, webhooks));
     let hangup = signal(SignalKind::hangup())?;
     let following = [
         shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone())),

@@ -145,6 +145,8 @@ pub(crate) const FEED_CONNECTIONS: usize = 10_000;
 pub(crate) const CLIENT_CONNECTIONS: usize = 100;
 /// Groups without members whose coordinators are remembered; more only while as many are read.
 pub(crate) const FEED_GROUPS: usize = 10_000;
+/// Credentials of requests by which feeds are read at a time: each has connections of its own.
+pub(crate) const FEED_CREDENTIALS: usize = 100;
 /// Groups that streams read, by topics: the bridge is a member of each.
 pub(crate) const FEED_MEMBERS: usize = 500;
 /// How long a bridge stays in a group that nobody reads: clients that come again cause no rebalance.

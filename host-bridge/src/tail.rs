@@ -83,6 +83,9 @@ fn feed(tail: &Tail, config: &Config) -> anyhow::Result<(String, Feed)> {
             let known = if feeds.is_empty() { "none".to_owned() } else { feeds.join(", ") };
             anyhow::bail!("there is no feed {}; the configuration has {known}", tail.name);
         };
+        if feed.per_request_credential {
+            anyhow::bail!("the feed {} is read by the token of each request", tail.name);
+        }
         return Ok((feed.cluster.clone(), feed.clone()));
     };
     // As a feed that sets nothing else.

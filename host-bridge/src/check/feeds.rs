@@ -12,6 +12,10 @@ use crate::consume::topics::Topics;
 impl Report {
     pub(super) async fn feed(&mut self, client: &Client, name: &str, feed: &Feed) {
         let name = format!("feed {name}");
+        if feed.per_request_credential {
+            self.note(&format!("{name}: is read by the token of each request, and none is here"));
+            return;
+        }
         match client.topics(PATIENCE).await {
             Ok(listed) => {
                 let listed = listed.into_iter().map(|topic| topic.name).collect();

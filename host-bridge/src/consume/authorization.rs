@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use kafka_client::Secret;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::feeds::{Feed, Feeds};
+use super::feeds::{Feed, Feeds, OVERRIDE};
 use super::globs;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
@@ -60,6 +61,10 @@ pub(crate) struct Granted {
     pub(crate) identity: Identity,
     /// The consumer group in which it reads.
     pub(crate) group: Option<String>,
+    /// The cluster, where it is another than the feed's.
+    pub(crate) cluster: Option<String>,
+    /// With what Kafka is asked, where each request brings that.
+    pub(crate) token: Option<Secret>,
     /// For how long.
     pub(crate) expires_in: Option<Duration>,
     /// Those of the feed's topics for producing that it may write to.
@@ -192,12 +197,22 @@ impl Authorization {
             let reason = "names `client`, and without `gateway` of [feeds] nobody says who reads";
             Some(field(&format!("feeds.{name}.{field_of}"), reason))
         };
+        let elsewhere = |(name, feed): (&String, &Feed)| {
+            let of_gateway = [
+                ("credential", feed.per_request_credential),
+                (OVERRIDE, !feed.cluster_override.is_empty()),
+            ];
+            let (field_of, _) = of_gateway.into_iter().find(|(_, is_set)| *is_set)?;
+            let reason = "is for a gateway, and there is no `gateway` of [feeds]";
+            Some(field(&format!("feeds.{name}.{field_of}"), reason))
+        };
         let of_reader = |(name, _): (&String, &Feed)| {
             let reason = "depends on who reads, which nobody says without `gateway` of [feeds]";
             field(&format!("feeds.{name}.group"), reason)
         };
         if self.gateway.is_none() {
             faults.extend(feeds.feeds.iter().filter_map(per_reader));
+            faults.extend(feeds.feeds.iter().filter_map(elsewhere));
             let grouped = feeds.feeds.iter().filter(|(_, feed)| feed.delivery.needs_gateway());
             faults.extend(grouped.map(of_reader));
         }
@@ -225,7 +240,6 @@ impl Authorization {
             return without_gateway(headers, name, feed);
         }
         let said = Said(headers);
-        UNSUPPORTED.iter().try_for_each(|name| said.refuse(name))?;
         let id = said.checked("client-id", CLIENT_ID, |text| is_client_id(text).then_some(text))?;
         let attrs = said.checked("attrs", "JSON", |text| {
             serde_json::from_str::<IgnoredAny>(text).is_ok().then_some(text)
@@ -261,6 +275,12 @@ impl Authorization {
             said.checked("auto-offset-reset", "one of auto_offset_reset_override", |text| {
                 feed.reset_override.iter().copied().find(|reset| reset.name() == text)
             })?;
+        let cluster = said.checked("cluster", "one of cluster_override", |text| {
+            let is_own = text == feed.cluster;
+            (is_own || feed.cluster_override.iter().any(|name| name == text)).then_some(text)
+        })?;
+        let cluster = cluster.filter(|name| *name != feed.cluster).map(str::to_owned);
+        let token = said.token(feed)?;
         let group = said.checked("group", GROUP, |text| is_group(text).then_some(text))?;
         let delivery = &feed.delivery;
         let produce = self.writable(consumer, name, feed);
@@ -270,7 +290,8 @@ impl Authorization {
         let [id, consumer, attrs] = [id, consumer, attrs].map(|said| said.map(str::to_owned));
         let identity = Identity { id, consumer, attrs };
         let group = delivery.group_id(name, &identity, group)?;
-        Ok(Granted { feed, identity, group, expires_in: left_ms.map(millis), produce })
+        let expires_in = left_ms.map(millis);
+        Ok(Granted { feed, identity, group, cluster, token, expires_in, produce })
     }
 
     /// The topics to which a consumer may write.
@@ -329,11 +350,21 @@ impl<'a> Said<'a> {
         checked.map(Some).ok_or_else(|| invalid(&name, &format!("must be {form}")))
     }
 
-    /// What would change whose records these are is not ignored.
-    fn refuse(&self, name: &str) -> Result<(), Refusal> {
-        let name = format!("{PREFIX}{name}");
-        let is_given = self.0.contains_key(&name);
-        if is_given { Err(invalid(&name, "is not supported")) } else { Ok(()) }
+    /// What the feed is read with. A token for a feed that needs none is not ignored: it would change
+    /// what is read.
+    fn token(&self, feed: &Feed) -> Result<Option<Secret>, Refusal> {
+        let token = self.checked("token", TOKEN, |text| is_token(text).then_some(text))?;
+        match (feed.per_request_credential, token) {
+            (true, None) => {
+                let message = "the gateway gives no token for Kafka (kafka-upstream-token)";
+                Err(Code::IdentityRequired.because(message))
+            }
+            (false, Some(_)) => {
+                let name = format!("{PREFIX}token");
+                Err(invalid(&name, "the feed's `credential` is not `per-request`"))
+            }
+            (_, token) => Ok(token.map(Secret::new)),
+        }
     }
 }
 
@@ -351,7 +382,8 @@ fn without_gateway(
     let group = feed.map(|feed| feed.delivery.group_id(name, &identity, None));
     let group = group.transpose()?.flatten();
     let produce = feed.map(|feed| feed.conversation.produce.clone()).unwrap_or_default();
-    Ok(Granted { feed: None, identity, group, expires_in: None, produce })
+    let (cluster, token) = (None, None);
+    Ok(Granted { feed: None, identity, group, cluster, token, expires_in: None, produce })
 }
 
 fn forbidden() -> Refusal {
@@ -387,6 +419,13 @@ fn is_consumer(text: &str) -> bool {
     (1..=CONSUMER_BYTES).contains(&text.len())
 }
 
+/// `b64token` of RFC 6750.
+fn is_token(text: &str) -> bool {
+    let token = text.trim_end_matches('=');
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !token.is_empty() && text.len() <= TOKEN_BYTES && token.bytes().all(is_legal)
+}
+
 fn is_group(text: &str) -> bool {
     (1..=GROUP_BYTES).contains(&text.len())
 }
@@ -401,8 +440,6 @@ fn all_operations() -> Vec<String> {
 
 /// With which the names of a gateway's headers begin.
 const PREFIX: &str = "kafka-upstream-";
-/// Headers that are specified and would change what a reader gets.
-const UNSUPPORTED: [&str; 2] = ["cluster", "token"];
 const GATEWAY: &str = "gateway";
 const TOKEN_FILE: &str = "gateway_token_file";
 const NAMES: &str = "gateway_names";
@@ -413,6 +450,8 @@ const CLIENT_ID: &str = "1 to 128 of A-Z, a-z, 0-9, `.`, `_`, `-`";
 const EXPIRES: &str = "seconds since 1970";
 const CONSUMER: &str = "a name of 1 to 256 bytes";
 const GROUP: &str = "a name of 1 to 255 bytes";
+const TOKEN: &str = "a token of 1 to 8,192 bytes (RFC 6750)";
+const TOKEN_BYTES: usize = 8192;
 /// Bytes of a group's name.
 const GROUP_BYTES: usize = 255;
 /// Bytes of a consumer's name.

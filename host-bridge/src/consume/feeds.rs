@@ -42,6 +42,10 @@ pub(crate) struct Feeds {
 pub(crate) struct Feed {
     /// The name of a `[clusters.NAME]`.
     pub(crate) cluster: String,
+    /// Others that a gateway may say instead.
+    pub(crate) cluster_override: Vec<String>,
+    /// Whether it is read by a token that comes with each request, not by the cluster's credential.
+    pub(crate) per_request_credential: bool,
     pub(crate) topics: Topics,
     /// Where a reader without a position starts, and one whose position is gone.
     pub(crate) reset: Reset,
@@ -83,6 +87,11 @@ impl Feed {
     pub(crate) fn has_error_items(&self) -> bool {
         self.selection.on_decode_error == OnDecodeError::ErrorItem
             && (self.selection.value_expression.is_some() || self.has_forms())
+    }
+
+    /// Whether clients may write.
+    fn can_produce(&self) -> bool {
+        !self.conversation.produce.is_empty()
     }
 
     /// Whether all of its readers get each record as it is.
@@ -234,6 +243,10 @@ impl Fields<'_> {
         if !clusters.contains(&*cluster) {
             self.fault("cluster", &format!("there is no [clusters.{cluster}]"));
         }
+        let cluster_override = self.list(OVERRIDE).unwrap_or_default();
+        for other in cluster_override.iter().filter(|name| !clusters.contains(&***name)) {
+            self.fault(OVERRIDE, &format!("there is no [clusters.{other}]"));
+        }
         let entrypoints = self.entrypoints();
         let delivery = self.delivery(&entrypoints, instance);
         let sse = self.sse();
@@ -242,6 +255,8 @@ impl Fields<'_> {
         let topics = self.topics();
         let feed = Feed {
             cluster,
+            cluster_override,
+            per_request_credential: self.choice("credential", &CREDENTIALS),
             selection: self.selection(&topics),
             topics,
             reset: self.choice("auto_offset_reset", &RESETS),
@@ -263,6 +278,14 @@ impl Fields<'_> {
         if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
             let reason = "must be skip, dlq or stop: pubsub has no way to deliver an error";
             self.fault("on_decode_error", reason);
+        }
+        let is_elsewhere = feed.per_request_credential || !feed.cluster_override.is_empty();
+        let writes =
+            [("dlq_topic", feed.selection.dlq_topic.is_some()), ("produce", feed.can_produce())];
+        for (name, _) in writes.into_iter().filter(|(_, is_set)| is_elsewhere && *is_set) {
+            let reason = "is written to by the credential of the feed's cluster, and the feed is \
+                          read elsewhere (credential, cluster_override)";
+            self.fault(name, reason);
         }
         for name in UNSUPPORTED_FIELDS {
             if self.table.remove(name).is_some() {
@@ -415,6 +438,11 @@ const DESERIALIZERS: Choices<Deserializer> = Choices {
     accepted: &[("noop", Deserializer::Noop), ("json", Deserializer::Json)],
     unsupported: &[("schema-registry", UNSUPPORTED)],
 };
+const CREDENTIALS: Choices<bool> = Choices {
+    default: false,
+    accepted: &[("cluster", false), ("per-request", true)],
+    unsupported: &[],
+};
 const DATA: Choices<Data> = Choices {
     default: Data::Raw,
     accepted: &[("raw", Data::Raw), ("envelope", Data::Envelope)],
@@ -433,11 +461,15 @@ const ON_DECODE_ERROR: Choices<OnDecodeError> = Choices {
     unsupported: &[],
 };
 const PATTERN: &str = "topics_pattern";
+/// The field of [`Feed::cluster_override`].
+pub(crate) const OVERRIDE: &str = "cluster_override";
 const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
-const FIELDS: [&str; 29] = [
+const FIELDS: [&str; 31] = [
     "cluster",
+    OVERRIDE,
+    "credential",
     "topics",
     PATTERN,
     "entrypoints",
@@ -470,7 +502,7 @@ const FIELDS: [&str; 29] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 4] = ["schema_registry", "credential", "websocket", "pubsub"];
+const UNSUPPORTED_FIELDS: [&str; 3] = ["schema_registry", "websocket", "pubsub"];
 
 #[cfg(test)]
 mod tests;

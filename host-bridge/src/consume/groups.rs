@@ -16,6 +16,7 @@ use super::feeds::MemberOf;
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
+use super::sources::Source;
 use super::start::{Gap, Given, KnownTopic};
 use crate::clock::now_ms;
 use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE};
@@ -34,8 +35,8 @@ mod members;
 /// The groups of the bridge.
 #[derive(Default)]
 pub(crate) struct Groups {
-    /// Those that are read without being a member, by cluster and id.
-    seats: Mutex<BTreeMap<(String, String), Arc<Seat>>>,
+    /// Those that are read without being a member, by what they are of and by id.
+    seats: Mutex<BTreeMap<(Source, String), Arc<Seat>>>,
     members: Members,
 }
 
@@ -149,7 +150,7 @@ impl Groups {
             checked = check(&cursor, reader, &known(Duration::ZERO).await?);
         }
         checked?;
-        let members = self.members.of(&reader.feed.cluster, id);
+        let members = self.members.of(&reader.source, id);
         if !members.is_empty() {
             return acknowledge(members, cursor).await;
         }
@@ -162,10 +163,14 @@ impl Groups {
 
     fn seat(&self, reader: &FeedReader, id: &str) -> Arc<Seat> {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if seats.len() >= FEED_GROUPS {
-            seats.retain(|_, seat| Arc::strong_count(seat) > 1);
-        }
-        let key = (reader.feed.cluster.clone(), id.to_owned());
+        let is_full = seats.len() >= FEED_GROUPS;
+        // Nobody may come with the same credential again, and its client ends with its last seat.
+        let has_own = reader.source.credential.is_some();
+        seats.retain(|(source, _), seat| {
+            let may_go = is_full || (has_own && source.credential.is_some());
+            !may_go || Arc::strong_count(seat) > 1
+        });
+        let key = ((*reader.source).clone(), id.to_owned());
         let seat = || Arc::new(Seat { group: reader.hub.client.group(id), turn: Arc::default() });
         Arc::clone(seats.entry(key).or_insert_with(seat))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kafka_client::{At, NotReady, Reason};
+use kafka_client::{At, ConnectionFailure, NotReady, Reason, Stage};
 use kafka_upstream_core::expression::RecordExpression;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -20,6 +20,7 @@ use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
 use super::selection::{Identity, Selected};
+use super::sources::Source;
 use super::start::{Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::steps::Steps;
 use super::topic_log::{Segment, Stored};
@@ -36,6 +37,8 @@ pub(crate) struct FeedReader {
     /// Its place among all feeds.
     pub(crate) number: usize,
     pub(crate) hub: Arc<Hub>,
+    /// What the hub reads.
+    pub(crate) source: Arc<Source>,
     pub(crate) metrics: Arc<FeedMetrics>,
     /// Readers at a time.
     pub(crate) connections: Arc<Semaphore>,
@@ -66,10 +69,12 @@ impl FeedReader {
         let identity = Identity::default();
         let (filter, steps) = (None, Some(hub.resources.steps()));
         let socket_steps = hub.resources.steps();
+        let source = Arc::new(Source::of(&feed.cluster));
         Self {
             feed,
             number,
             hub,
+            source,
             metrics,
             connections,
             matching,
@@ -79,6 +84,23 @@ impl FeedReader {
             steps,
             socket_steps,
         }
+    }
+
+    /// The same feed read elsewhere.
+    pub(super) fn elsewhere(&self, source: Source, hub: Arc<Hub>) -> Self {
+        Self {
+            source: Arc::new(source),
+            matching: Matching::new(&self.feed.topics).map(Arc::new),
+            steps: Some(hub.resources.steps()),
+            socket_steps: hub.resources.steps(),
+            hub,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a reader has what this reads with.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.source) > 1
     }
 
     /// The same for readers over WebSockets, which are sent other bytes.
@@ -295,9 +317,24 @@ impl FeedReader {
         age: Duration,
         within: Duration,
     ) -> Result<BTreeMap<String, KnownTopic>, Refusal> {
-        let names = self.names(start, topics, within).await?;
-        cursor::check_names(&names)?;
-        self.known(&names, age, within).await
+        let asking = async {
+            let names = self.names(start, topics, within).await?;
+            cursor::check_names(&names)?;
+            self.known(&names, age, within).await
+        };
+        asking.await.map_err(|refusal| self.because_of_the_credential(refusal))
+    }
+
+    /// Who came with a credential is told when that is what Kafka does not take.
+    fn because_of_the_credential(&self, refusal: Refusal) -> Refusal {
+        let is_own = self.source.credential.is_some();
+        let is_refused = |fault: &ConnectionFailure| fault.stage == Stage::Credential;
+        match refusal.code {
+            Code::KafkaUnavailable if is_own && self.hub.client.faults().iter().any(is_refused) => {
+                Code::AuthExpired.because("Kafka does not take the token (kafka-upstream-token)")
+            }
+            _ => refusal,
+        }
     }
 
     /// Where a reader whose position is gone may go on.

@@ -11,7 +11,6 @@ use axum::extract::{Extension, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::{get, post};
-use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ use super::envelope::Raw;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
 use super::groups::{Groups, Share};
-use super::hub::{Hub, Resources};
+use super::hub::Resources;
 use super::page::Page;
 use super::page_body::PageBody;
 use super::pubsub;
@@ -34,6 +33,7 @@ use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
 use super::socket::{Asked, Conversation, Writer};
+use super::sources::Sources;
 use super::start::Given;
 use super::stream::{self, EventStream};
 use crate::admission::Unending;
@@ -51,6 +51,8 @@ use crate::{reply, websocket};
 /// All feeds.
 pub(crate) struct Readers {
     feeds: BTreeMap<String, Arc<FeedReader>>,
+    /// None where a test has its readers.
+    sources: Option<Sources>,
     /// Of feeds to which clients write.
     writers: BTreeMap<String, Writer>,
     authorization: Authorization,
@@ -64,40 +66,37 @@ impl Readers {
     pub(crate) fn new(
         feeds: &Feeds,
         authorization: Authorization,
-        clusters: &Clusters,
+        clusters: &Arc<Clusters>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let resources = Resources::new(FEED_MEMORY_BYTES);
-        let mut hubs: Vec<(&str, IsolationLevel, Arc<Hub>)> = Vec::new();
+        let sources = Sources::new(clusters, Resources::new(FEED_MEMORY_BYTES));
         let (mut readers, mut writers) = (BTreeMap::new(), BTreeMap::new());
         for (number, (name, feed)) in feeds.feeds.iter().enumerate() {
-            let (cluster, level) = (&*feed.cluster, feed.isolation_level);
             // The configuration was checked: the cluster is there.
-            let Some(pipeline) = clusters.named(cluster) else { continue };
-            let client = pipeline.client();
+            let Some(pipeline) = clusters.named(&feed.cluster) else { continue };
+            let Some(hub) = sources.hub(&feed.cluster, feed.isolation_level) else { continue };
             if !feed.conversation.produce.is_empty() {
                 let (pipeline, metrics) = (Arc::clone(pipeline), Arc::clone(metrics));
                 writers.insert(name.clone(), Writer { pipeline, metrics });
             }
-            let same = hubs.iter().find(|(name, of, _)| (*name, *of) == (cluster, level));
-            let hub = match same {
-                Some((.., hub)) => Arc::clone(hub),
-                None => {
-                    let hub = Hub::new(client.clone(), level, &resources);
-                    hubs.push((cluster, level, Arc::clone(&hub)));
-                    hub
-                }
-            };
+            let client = || hub.client.clone();
             let dlq_topic = feed.selection.dlq_topic.as_ref();
             let metrics = metrics.feeds.of(name);
             let dead_letters = dlq_topic
-                .map(|topic| DeadLetters::new(name, topic, client.clone(), Arc::clone(&metrics)));
+                .map(|topic| DeadLetters::new(name, topic, client(), Arc::clone(&metrics)));
             let reader = FeedReader::new(feed.clone(), number, hub, dead_letters, metrics);
             readers.insert(name.clone(), Arc::new(reader));
         }
         let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
         let groups = Groups::of_bridge(&feeds.member);
-        Arc::new(Self { feeds: readers, writers, authorization, connections, groups })
+        Arc::new(Self {
+            feeds: readers,
+            sources: Some(sources),
+            writers,
+            authorization,
+            connections,
+            groups,
+        })
     }
 
     /// Leaves the groups of its readers once the process is to end.
@@ -115,7 +114,7 @@ impl Readers {
     pub(crate) fn of_one(name: &str, reader: Arc<FeedReader>) -> Self {
         let (authorization, connections) = (Authorization::default(), Connections::new(8, 8));
         let (feeds, groups) = ([(name.to_owned(), reader)].into(), Groups::default());
-        Self { feeds, writers: BTreeMap::new(), authorization, connections, groups }
+        Self { feeds, sources: None, writers: BTreeMap::new(), authorization, connections, groups }
     }
 
     #[cfg(test)]
@@ -133,9 +132,16 @@ impl Readers {
         let Ok(Path(name)) = path else { return Err(Code::FeedNotFound.because("no such feed")) };
         let reader = self.feeds.get(&name);
         let feed = reader.map(|reader| &*reader.feed);
-        let Granted { feed, identity, group, expires_in, produce } =
+        let Granted { feed, identity, group, expires_in, produce, cluster, token } =
             self.authorization.admit(headers, &name, feed, now_ms())?;
         let reader = reader.ok_or_else(|| Code::FeedNotFound.because("there is no such feed"))?;
+        let reader = match (&self.sources, cluster, token) {
+            (Some(sources), cluster, token) if cluster.is_some() || token.is_some() => {
+                let cluster = cluster.unwrap_or_else(|| reader.feed.cluster.clone());
+                &sources.reader(reader, &cluster, token)?
+            }
+            _ => reader,
+        };
         let reader = reader.held_to(feed, identity.clone());
         let writing = (self.writers.get(&name).cloned(), produce);
         Ok(Reading { reader, identity, group, expires_in, writing })

@@ -31,7 +31,7 @@ impl Parts {
         let pipeline = Arc::new(Pipeline::new("default", client, &config.producer));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge::new(
-            Clusters::new(&config).unwrap(),
+            Arc::new(Clusters::new(&config).unwrap()),
             Arc::default(),
             Webhooks::default(),
         ));

@@ -149,6 +149,9 @@ impl Webhook<'_> {
             Some(of) if of.selection.is_per_client() => {
                 own.fault("feed", "has an expression with `client`: nobody says who a webhook is");
             }
+            Some(of) if of.per_request_credential => {
+                own.fault("feed", "has credential = \"per-request\": a webhook makes no request");
+            }
             Some(_) => {}
         }
         let group_id = own.text("group_id").unwrap_or_else(|| format!("webhook.{name}"));

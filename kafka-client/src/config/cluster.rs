@@ -97,7 +97,9 @@ impl ClusterConfig {
     /// give it something that asks there.
     pub fn credential_source(&self) -> Option<Source> {
         match &self.sasl.as_ref()?.identity {
-            SaslIdentity::Password { .. } | SaslIdentity::Kerberos(_) => None,
+            SaslIdentity::Password { .. } | SaslIdentity::Token(_) | SaslIdentity::Kerberos(_) => {
+                None
+            }
             SaslIdentity::OAuth(client) => Some(Source::OAuth(client.clone())),
             SaslIdentity::Aws(client) => Some(Source::Aws(client.clone())),
         }

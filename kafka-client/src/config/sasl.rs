@@ -59,6 +59,8 @@ pub enum SaslLogin {
         /// SASL extensions (KIP-342), such as `logicalCluster`.
         extensions: BTreeMap<String, String>,
     },
+    /// OAUTHBEARER with one token (RFC 7628): once that has expired, no new connection is made.
+    Token(Secret),
 }
 
 impl SaslLogin {
@@ -80,6 +82,9 @@ impl SaslLogin {
                     return Err(PropertyError::Option { option: name.clone(), mechanism });
                 }
                 (Mechanism::OAuthBearer, SaslIdentity::OAuth(client), extensions)
+            }
+            Self::Token(token) => {
+                (Mechanism::OAuthBearer, SaslIdentity::Token(token), BTreeMap::new())
             }
         };
         Ok(Sasl { mechanism, identity, extensions, region: None })

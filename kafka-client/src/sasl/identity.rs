@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::aws::AwsKeys;
-use crate::secret::SecretSource;
+use crate::secret::{Secret, SecretSource};
 use crate::tls::HttpsTrust;
 
 /// The mechanisms that this client speaks.
@@ -68,6 +68,8 @@ pub(crate) enum SaslIdentity {
     Password { user: String, password: SecretSource, is_token: bool },
     /// As a token endpoint says.
     OAuth(OAuthClient),
+    /// For OAUTHBEARER, a token that is not renewed.
+    Token(Secret),
     /// As AWS says: for AWS_MSK_IAM, and for OAUTHBEARER with AWS's callback handler.
     Aws(AwsClient),
     /// As a KDC says.

@@ -61,6 +61,7 @@ impl Login {
                 let password = self.read(password.clone()).await?;
                 Ok((Credential::Password { user, password, is_token }, None))
             }
+            (None, SaslIdentity::Token(token)) => Ok((Credential::Token(token.clone()), None)),
             (None, SaslIdentity::Aws(AwsClient { base: AwsBase::Keys(keys), role: None, .. })) => {
                 Ok((Credential::Aws { keys: keys.clone(), region: None }, None))
             }

@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Show every request beside its record
     #[arg(long)]
     verbose: bool,
+    /// Build and fetch what it needs, and end
+    #[arg(long)]
+    build: bool,
 }
 
 #[derive(Args)]
@@ -67,7 +70,13 @@ struct Parts {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
-    Parts::of(options, false)?.launch()
+    let parts = Parts::of(options, false)?;
+    if options.build {
+        parts.check()?;
+        parts.prepare()?;
+        return Ok(Outcome::of(true));
+    }
+    parts.launch()
 }
 
 pub(crate) fn func_e(options: &Options) -> anyhow::Result<Outcome> {
@@ -107,8 +116,7 @@ impl Parts {
         if self.broker == Broker::Memory {
             line("The broker is an embedded one, in memory; --broker kafka is Apache Kafka.");
         }
-        check(&self.prerequisites())?;
-        require(Prerequisite::WasmTarget)?;
+        self.check()?;
         let (demo, filter, bridge) = self.prepare()?;
         let mut command = Command::new(demo);
         command.arg("--filter").arg(filter).arg("--bridge").arg(bridge);
@@ -121,6 +129,11 @@ impl Parts {
         }
         // Returns only when it fails.
         Err(command.exec()).context("cannot run the demo")
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check(&self.prerequisites())?;
+        require(Prerequisite::WasmTarget)
     }
 
     fn prerequisites(&self) -> Vec<Prerequisite> {

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
+use std::thread;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use xtask::jobs::side_by_side;
 use xtask::prerequisites::{Prerequisite, check, require};
@@ -220,7 +221,12 @@ fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
         alone = alone.filter(&module);
     }
     report.step("end-to-end, side by side", |report| {
-        setup.run(&[Kind::EndToEnd], &together, report)
+        // Tests wait for time more than for a processor.
+        thread::scope(|scope| {
+            let demo = scope.spawn(demo_build);
+            setup.run(&[Kind::EndToEnd], &together, report)?;
+            demo.join().unwrap_or_else(|_| bail!("the demo's build panicked"))
+        })
     })?;
     report.step("end-to-end, alone", |report| setup.run(&[Kind::EndToEnd], &alone, report))?;
     report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
@@ -235,12 +241,19 @@ fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
     report.step("func-e", |_| setup.demo(&["--func-e", home]))
 }
 
-/// As a person types it: with the builds of its own, of the bridge with its default features, which
-/// clippy reads here.
+/// As a person types it.
 fn demo_command() -> anyhow::Result<()> {
     let mut command = build::command();
     command.args(["xtask", "demo", "--check"]).envs(LINTS);
     ensure!(build::run(command)?, "`cargo xtask demo --check` failed");
+    Ok(())
+}
+
+/// What that builds: the bridge with its default features, which clippy reads here. Tests that run
+/// meanwhile come first.
+fn demo_build() -> anyhow::Result<()> {
+    let command = build::command_at_rest(&["xtask", "demo", "--build"], &LINTS);
+    ensure!(build::run(command)?, "`cargo xtask demo --build` failed");
     Ok(())
 }
 

@@ -59,8 +59,15 @@ fn admit(
 }
 
 const NOBODY: Identity = Identity { id: None, consumer: None, attrs: None };
-const ALL: Granted =
-    Granted { feed: None, identity: NOBODY, group: None, expires_in: None, produce: Vec::new() };
+const ALL: Granted = Granted {
+    feed: None,
+    identity: NOBODY,
+    group: None,
+    cluster: None,
+    token: None,
+    expires_in: None,
+    produce: Vec::new(),
+};
 
 /// `orders`, held to these topics.
 fn held_to(topics: &[&str], change: impl FnOnce(&mut Feed)) -> Granted {
@@ -150,7 +157,16 @@ fn a_gateway_narrows_a_feed_and_chooses_among_its_resets() {
         ),
         (&[("topics", "orders,audit")], Code::TopicNotAllowed, "`audit` is not in this feed"),
         (&[("topics", "")], Code::TopicNotAllowed, "`` is not in this feed"),
-        (&[("token", "x")], Code::InvalidParameter, "kafka-upstream-token: is not supported"),
+        (
+            &[("token", "x")],
+            Code::InvalidParameter,
+            "kafka-upstream-token: the feed's `credential` is not `per-request`",
+        ),
+        (
+            &[("cluster", "us")],
+            Code::InvalidParameter,
+            "kafka-upstream-cluster: must be one of cluster_override",
+        ),
         (
             &[("group", "x")],
             Code::InvalidParameter,

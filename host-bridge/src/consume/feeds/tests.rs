@@ -309,6 +309,13 @@ fn each_fault_names_its_field() {
             "deserializer = 'schema-registry'",
             "deserializer: `schema-registry` is not supported; there is noop, json",
         ),
+        ("cluster_override = ['us']", "cluster_override: there is no [clusters.us]"),
+        ("credential = 'token'", "credential: must be one of cluster, per-request, not `token`"),
+        (
+            "credential = 'per-request'\ndlq_topic = 'dead'",
+            "dlq_topic: is written to by the credential of the feed's cluster, and the feed is read \
+             elsewhere (credential, cluster_override)",
+        ),
         ("record_bytes_max = 0", "record_bytes_max: must be a number from 1 to 67108864"),
         ("record_bytes_max = 1.5", "record_bytes_max: must be a number from 1 to 67108864"),
         ("topic = 'a'", &format!("topic: {accepted}")),

@@ -15,6 +15,7 @@ use crate::consume::feeds::MemberOf;
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
 use crate::consume::refusal::{Code, Refusal};
+use crate::consume::sources::Source;
 use crate::consume::topics::Topics;
 use crate::limits::{FEED_GRACE, FEED_KNOWN, FEED_MEMBERS, FEED_PATIENCE};
 use keeper::Keeper;
@@ -28,7 +29,7 @@ mod memberships;
 pub(crate) mod share;
 pub(crate) mod shares;
 
-/// The groups of which the bridge is a member, by cluster, id and topics.
+/// The groups of which the bridge is a member, by what they are of, id and topics.
 #[derive(Default)]
 pub(super) struct Members {
     all: Memberships,
@@ -67,7 +68,7 @@ impl Members {
         let mut names: Vec<String> =
             names.filter(|name| topics.is_none_or(|asked| asked.contains(name))).cloned().collect();
         names.sort();
-        let key = (reader.feed.cluster.clone(), id.to_owned(), names);
+        let key = ((*reader.source).clone(), id.to_owned(), names);
         let mut all = self.all.lock();
         let has_room = all.len() < FEED_MEMBERS;
         let found = all.get(&key).and_then(|found| Share::of(found, reader, query));
@@ -88,9 +89,9 @@ impl Members {
     }
 
     /// The memberships of a group.
-    pub(super) fn of(&self, cluster: &str, id: &str) -> Vec<Arc<Membership>> {
+    pub(super) fn of(&self, source: &Source, id: &str) -> Vec<Arc<Membership>> {
         let all = self.all.lock();
-        let of_group = all.iter().filter(|((of, group, _), _)| (&**of, &**group) == (cluster, id));
+        let of_group = all.iter().filter(|((of, group, _), _)| (of, &**group) == (source, id));
         of_group.map(|(_, membership)| Arc::clone(membership)).collect()
     }
 
@@ -101,13 +102,18 @@ impl Members {
     }
 
     /// A static member where the protocol has that: other subscriptions of the bridge are others.
-    fn config(&self, (cluster, _, topics): &Key) -> GroupConfig {
+    fn config(&self, (source, _, topics): &Key) -> GroupConfig {
         let MemberOf { instance, session } = &self.member;
         let config = GroupConfig::default().session_timeout(*session);
         let Some(instance) = instance else { return config };
-        let hash = digest(&SHA256, format!("{cluster}\0{}", topics.join("\0")).as_bytes());
-        let hash: String =
-            hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let mut told = format!("{}\0{}", source.cluster, topics.join("\0")).into_bytes();
+        told.extend(source.credential.iter().flatten());
+        let hash: String = digest(&SHA256, &told)
+            .as_ref()
+            .iter()
+            .take(HASH_BYTES)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         config.instance_id(&format!("{instance}-{hash}"))
     }
 }

@@ -28,7 +28,14 @@ fn readers(fixture: &Fixture) -> Arc<Readers> {
     });
     let (authorization, connections) = (Authorization::default(), Connections::new(2, 1));
     let (writers, groups) = (BTreeMap::new(), Groups::default());
-    Arc::new(Readers { feeds: feeds.into(), writers, authorization, connections, groups })
+    Arc::new(Readers {
+        feeds: feeds.into(),
+        sources: None,
+        writers,
+        authorization,
+        connections,
+        groups,
+    })
 }
 
 async fn assert_overloaded(readers: &Arc<Readers>) {

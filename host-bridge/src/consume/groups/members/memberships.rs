@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::membership::Membership;
+use crate::consume::sources::Source;
 
-/// Cluster, id and topics.
-pub(super) type Key = (String, String, Vec<String>);
+/// What it is of, id and topics.
+pub(super) type Key = (Source, String, Vec<String>);
 
 /// Those of all groups.
 #[derive(Clone, Default)]

@@ -1,0 +1,144 @@
+//! Where feeds are read: a cluster, by the bridge's credential or by one that came with the request.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use kafka_client::{Client, IsolationLevel, Secret};
+use ring::digest::{SHA256, digest};
+use tokio::time::Instant;
+
+use super::hub::{Hub, Resources};
+use super::reader::FeedReader;
+use super::refusal::{Code, Refusal};
+use crate::clusters::Clusters;
+use crate::limits::FEED_CREDENTIALS;
+
+/// Whose records are read, and by whose right: what differs in either shares nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Source {
+    pub(crate) cluster: String,
+    /// The hash of a credential that came with the request; none means the cluster's own.
+    pub(crate) credential: Option<[u8; 32]>,
+}
+
+/// Hubs by what they read, and the readers of feeds that are read elsewhere than by their own cluster's
+/// credential.
+pub(super) struct Sources {
+    clusters: Arc<Clusters>,
+    pub(super) resources: Arc<Resources>,
+    made: Mutex<Made>,
+}
+
+#[derive(Default)]
+struct Made {
+    hubs: HashMap<(Source, IsolationLevel), Weak<Hub>>,
+    /// By the feed's number.
+    readers: HashMap<(usize, Source), Elsewhere>,
+}
+
+struct Elsewhere {
+    reader: Arc<FeedReader>,
+    used: Instant,
+}
+
+impl Source {
+    /// A cluster by its own credential.
+    pub(crate) fn of(cluster: &str) -> Self {
+        Self { cluster: cluster.to_owned(), credential: None }
+    }
+
+    pub(super) fn new(cluster: &str, token: Option<&Secret>) -> Self {
+        let hash = |token: &Secret| {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
+            hash
+        };
+        Self { cluster: cluster.to_owned(), credential: token.map(hash) }
+    }
+}
+
+impl Sources {
+    pub(super) fn new(clusters: &Arc<Clusters>, resources: Arc<Resources>) -> Self {
+        Self { clusters: Arc::clone(clusters), resources, made: Mutex::default() }
+    }
+
+    /// What reads a cluster at this level: one for all feeds.
+    pub(super) fn hub(&self, cluster: &str, level: IsolationLevel) -> Option<Arc<Hub>> {
+        let client = || self.clusters.named(cluster).map(|pipeline| pipeline.client().clone());
+        self.made().hub(Source::of(cluster), level, &self.resources, client)
+    }
+
+    /// A feed at another cluster, or by another credential, than its own.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`], while so many credentials are in use that no other one may be.
+    pub(super) fn reader(
+        &self,
+        of: &FeedReader,
+        cluster: &str,
+        token: Option<Secret>,
+    ) -> Result<Arc<FeedReader>, Refusal> {
+        let source = Source::new(cluster, token.as_ref());
+        let mut made = self.made();
+        let key = (of.number, source.clone());
+        if let Some(found) = made.readers.get_mut(&key) {
+            found.used = Instant::now();
+            return Ok(Arc::clone(&found.reader));
+        }
+        made.readers.retain(|_, elsewhere| elsewhere.is_used());
+        made.hubs.retain(|_, hub| hub.strong_count() > 0);
+        let with_credential = |(source, _): &&(Source, IsolationLevel)| source.credential.is_some();
+        if token.is_some() && made.hubs.keys().filter(with_credential).count() >= FEED_CREDENTIALS {
+            let message = format!("{FEED_CREDENTIALS} credentials are in use, as many as may be");
+            return Err(Code::Overloaded.because(message));
+        }
+        let client = || match token {
+            Some(token) => self.clusters.by_token(cluster, token),
+            None => self.clusters.named(cluster).map(|pipeline| pipeline.client().clone()),
+        };
+        let level = of.feed.isolation_level;
+        let hub = made.hub(source.clone(), level, &self.resources, client);
+        let hub =
+            hub.ok_or_else(|| Code::Internal.because(format!("there is no cluster `{cluster}`")))?;
+        let reader = Arc::new(of.elsewhere(source, hub));
+        let elsewhere = Elsewhere { reader: Arc::clone(&reader), used: Instant::now() };
+        made.readers.insert(key, elsewhere);
+        Ok(reader)
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Made {
+    fn hub(
+        &mut self,
+        source: Source,
+        level: IsolationLevel,
+        resources: &Arc<Resources>,
+        client: impl FnOnce() -> Option<Client>,
+    ) -> Option<Arc<Hub>> {
+        let key = (source, level);
+        if let Some(hub) = self.hubs.get(&key).and_then(Weak::upgrade) {
+            return Some(hub);
+        }
+        let hub = Hub::new(client()?, level, resources);
+        self.hubs.insert(key, Arc::downgrade(&hub));
+        Some(hub)
+    }
+}
+
+impl Elsewhere {
+    /// Whether somebody reads it, or has lately.
+    fn is_used(&self) -> bool {
+        self.used.elapsed() < UNUSED || Arc::strong_count(&self.reader) > 1 || self.reader.is_held()
+    }
+}
+
+/// A reader that is asked for no more is kept for so long: whoever polls comes again.
+const UNUSED: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;
