@@ -217,7 +217,7 @@ async fn each_reader_is_known_to_kafka_by_the_token_of_its_request() -> anyhow::
         ensure!(reply.json()?["error"] == code, "{}", reply.text());
         ensure!(!reply.text().contains(&foreign), "a token is told");
     }
-    let log = std::fs::read_to_string(bridge.log())?;
+    let log = std::fs::read_to_string(bridge.process().log())?;
     let is_told = [&first, &second, &foreign].into_iter().any(|token| log.contains(&**token));
     ensure!(!is_told, "a token is in the log");
     Ok(())

@@ -22,7 +22,7 @@ fn read(text: &str) -> (Authorization, Feeds, Vec<String>) {
         raw.extend(toml::from_str::<toml::Table>(feed).unwrap());
     }
     let rules = table.remove("authorization").map(|rules| rules.try_into().unwrap());
-    let (clusters, mut faults) = (BTreeSet::from(["default"]), Vec::new());
+    let (clusters, mut faults) = (BTreeSet::from(["default", "eu"]), Vec::new());
     let authorization = Authorization::read(&mut raw, rules.unwrap_or_default(), &mut faults);
     let feeds = Feeds::read(raw, &clusters, &mut faults);
     authorization.check(&feeds, None, &mut faults);
@@ -299,5 +299,34 @@ fn each_fault_names_its_field() {
         ),
     ] {
         assert_eq!(read(&format!("[feeds]\n{text}\n")).2, [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_gateway_names_a_cluster_and_a_token_where_the_feed_lets_it() {
+    let (_, _, faults) = read(
+        "[feeds]\nlisten = ['unix:/s']\nelsewhere = { topics = ['t'], \
+        credential = 'per-request' }\nabroad = { topics = ['t'], cluster_override = ['eu'] }\n",
+    );
+    let reason = "is for a gateway, and there is no `gateway` of [feeds]";
+    let fields = ["feeds.abroad.cluster_override", "feeds.elsewhere.credential"];
+    assert_eq!(faults, fields.map(|field| format!("{field}: {reason}")));
+    let (authorization, mut feeds) = behind_a_gateway("");
+    let orders = feeds.feeds.get_mut("orders").unwrap();
+    orders.cluster_override = vec!["eu".to_owned()];
+    orders.per_request_credential = true;
+    let gateway = (authorization, feeds);
+    let token = || Some(Secret::new("a.b-c_d~e+f/g=="));
+    let asked = |lines: &[(&str, &str)]| admit(&gateway, "orders", lines);
+    let own = Granted { token: token(), ..ALL };
+    let line = ("token", "a.b-c_d~e+f/g==");
+    assert_eq!(asked(&[line]), Ok(own.clone()));
+    assert_eq!(asked(&[line, ("cluster", "default")]), Ok(own.clone()));
+    let eu = Granted { cluster: Some("eu".to_owned()), ..own };
+    assert_eq!(asked(&[line, ("cluster", "eu")]), Ok(eu));
+    assert_eq!(asked(&[]).unwrap_err().0, Code::IdentityRequired);
+    let long = "x".repeat(TOKEN_BYTES + 1);
+    for wrong in ["", "=", "a b", "a=b", "ä", &long] {
+        assert_eq!(asked(&[("token", wrong)]).unwrap_err().0, Code::InvalidParameter, "{wrong}");
     }
 }

@@ -33,6 +33,8 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
     assert_eq!((feeds.connections_max, feeds.client_connections_max), (20_000, 3));
     let orders = Feed {
         cluster: "default".to_owned(),
+        cluster_override: Vec::new(),
+        per_request_credential: false,
         topics: Topics::List(vec!["orders".to_owned()]),
         reset: Reset::Latest,
         reset_override: Vec::new(),
@@ -65,6 +67,8 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
     assert_eq!(feeds.feeds["orders"], orders);
     let other = Feed {
         cluster: "main".to_owned(),
+        cluster_override: Vec::new(),
+        per_request_credential: false,
         topics: Topics::List(vec!["a".to_owned(), "b".to_owned()]),
         reset: Reset::None,
         reset_override: vec![Reset::Latest, Reset::Earliest],

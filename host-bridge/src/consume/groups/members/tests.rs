@@ -13,6 +13,7 @@ use crate::consume::delivery::{Commit, Delivery, GroupMode, Qos};
 use crate::consume::feeds::{Feed, Reset};
 use crate::consume::fixture::Fixture;
 use crate::consume::serve::{Readers, router};
+use crate::consume::sources::Source;
 
 const GROUP: &str = "readers";
 
@@ -449,7 +450,7 @@ async fn a_bridge_with_the_name_of_another_takes_its_place_and_that_one_is_told(
     let _second = join(&other, &others).await;
     let end = tokio::time::timeout(LATER, first.next()).await.unwrap().unwrap_err();
     assert_eq!(end.code, Code::GroupInUse, "{end}");
-    assert!(members.of("default", GROUP).is_empty());
+    assert!(members.of(&Source::of("default"), GROUP).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
