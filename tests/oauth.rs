@@ -196,7 +196,7 @@ async fn each_reader_is_known_to_kafka_by_the_token_of_its_request() -> anyhow::
                 .header("authorization", format!("Basic {credential}"));
         let url = oidc.token_endpoint();
         let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next());
-        let reply = request.send(port.context("no port")?.parse()?).await?.json()?;
+        let reply = request.send(port.context("no port")?.parse::<u16>()?).await?.json()?;
         anyhow::Ok(reply["access_token"].as_str().context("no token")?.to_owned())
     };
     let read = async |token: Option<&str>| {
