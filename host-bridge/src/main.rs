@@ -13,6 +13,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Pages come and go: huge ones are cleared and kept whole for the little that is used of them. A
+    // kernel that has none refuses that.
+    let _has_none = nix::sys::prctl::set_thp_disable(true);
     let worked = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
         let done = match &args.command {
             Some(Command::Check { topic }) => runtime.block_on(check(&args, topic)),
