@@ -112,9 +112,8 @@ impl Webhook {
     pub(super) fn recorded(&self) -> Vec<Value> {
         let places = self.places();
         let each = places.values().map(|place| {
-            let is_recorded = place.new_offset().is_none();
             let (topic, partition) = (&*place.topic.log.name, place.partition);
-            json!({ "topic": topic, "partition": partition, "recorded": is_recorded })
+            json!({ "topic": topic, "partition": partition, "recorded": place.is_recorded() })
         });
         each.collect()
     }

@@ -57,6 +57,12 @@ async fn a_range_is_sent_again_and_positions_stay() {
         assert!(started.elapsed() < WITHIN, "{:?}", bridge.webhooks.json());
         sleep(Duration::from_millis(5)).await;
     }
+    let nowhere = wish(r#"{"from": "orders@2147483647#0", "to": "orders@2147483647#1"}"#);
+    assert!(matches!(bridge.webhooks.redeliver("hook", nowhere), Some(Ok(_))));
+    while bridge.webhooks.json()[0]["redelivery"]["left"] != 0 {
+        assert!(started.elapsed() < WITHIN, "{:?}", bridge.webhooks.json());
+        sleep(Duration::from_millis(5)).await;
+    }
     receiver.answers(|_, _| (503, None));
     let again = wish(r#"{"from": "orders@0#5", "to": "orders@0#6"}"#);
     assert!(matches!(bridge.webhooks.redeliver("hook", again), Some(Ok(_))));
@@ -70,6 +76,10 @@ async fn a_range_is_sent_again_and_positions_stay() {
         ),
         (r#"{"from": "orders@0#5", "to": "orders@1#6"}"#, "to: has no offset of orders-0"),
         (r#"{"from": "dead@0#5", "to": "dead@0#6"}"#, "from: the topic `dead` is not in the feed"),
+        (
+            r#"{"from": "orders@0#0,1#0", "to": "orders@0#9223372036854775807,1#1"}"#,
+            "there are too many offsets between `from` and `to`",
+        ),
     ] {
         let Some(Err(NotRedelivered::Invalid(why))) = bridge.webhooks.redeliver("hook", wish(text))
         else {
