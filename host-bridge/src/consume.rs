@@ -9,6 +9,7 @@ pub(crate) mod cursor;
 mod cursor_text;
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
+mod ending;
 pub(crate) mod envelope;
 pub(crate) mod feed_metrics;
 pub(crate) mod feeds;

@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{Group, GroupOffset};
+use kafka_client::{At, Group, GroupOffset};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, Position};
 use super::delivery::{Commit, Delivery, Qos};
+use super::ending::unless_ending;
 use super::feeds::MemberOf;
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
 use super::sources::Source;
-use super::start::{Gap, Given, KnownTopic};
+use super::start::{Gap, GapReason, Given, KnownTopic};
 use crate::clock::now_ms;
-use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE};
-use crate::shutdown::finish;
+use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET};
 use answers::{committed_of, refused};
 use committed::{Committed, GroupStart, all};
 use members::Members;
@@ -52,6 +52,8 @@ pub(crate) struct Turn {
     reader: Arc<FeedReader>,
     committed: Committed,
     start: GroupStart,
+    /// Whether it says up to where it has all.
+    has_cursor: bool,
     /// Of a commit.
     metadata: String,
     /// Until the group's position is known to move no more by this request.
@@ -74,11 +76,7 @@ impl Groups {
         query: &Query,
         shutdown: &CancellationToken,
     ) -> Result<Share, Refusal> {
-        let join = self.members.join(reader, id, query, shutdown);
-        let Some(joined) = finish(join, shutdown, FEED_GRACE).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: come again"));
-        };
-        joined
+        unless_ending(self.members.join(reader, id, query, shutdown), shutdown).await
     }
 
     /// As [`Members::close`].
@@ -99,11 +97,7 @@ impl Groups {
         shutdown: &CancellationToken,
     ) -> Result<Turn, Refusal> {
         let until = Instant::now() + query.timeout;
-        let begin = self.begin(reader, id, query, until);
-        let Some(turn) = finish(begin, shutdown, FEED_GRACE).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
-        };
-        let turn = turn?;
+        let turn = unless_ending(self.begin(reader, id, query, until), shutdown).await?;
         query.start = turn.start.given.clone();
         query.timeout = until.saturating_duration_since(Instant::now());
         if reader.feed.delivery.qos == Qos::AtMostOnce {
@@ -128,7 +122,8 @@ impl Groups {
         let known = reader.partitions(asked, topics, FEED_KNOWN, within).await?;
         let committed = seat.committed(&known, within).await?;
         let start = committed.start(asked, &known, &reader.feed)?;
-        Ok(Turn::new(seat, reader, committed, start, held))
+        let has_cursor = matches!(asked, Given::Cursor(_));
+        Ok(Turn { has_cursor, ..Turn::new(seat, reader, committed, start, held) })
     }
 
     /// Commits what is before a cursor, all of it or nothing.
@@ -150,6 +145,9 @@ impl Groups {
             checked = check(&cursor, reader, &known(Duration::ZERO).await?);
         }
         checked?;
+        if written(reader, &cursor, FEED_GRACE).await != cursor {
+            return Err(Code::OffsetOutOfRange.because("cursor: it is beyond the log end"));
+        }
         let members = self.members.of(&reader.source, id);
         if !members.is_empty() {
             return acknowledge(members, cursor).await;
@@ -216,7 +214,7 @@ impl Turn {
     ) -> Self {
         let metadata = Committed::metadata(committed.anchor_ms.unwrap_or_else(now_ms));
         let (reader, held) = (Arc::clone(reader), Some(held));
-        Self { seat, reader, committed, start, metadata, held }
+        Self { seat, reader, committed, start, has_cursor: false, metadata, held }
     }
 
     /// The request starts at this cursor: the group keeps that, unless it is further. Gives what the
@@ -227,11 +225,34 @@ impl Turn {
     pub(crate) async fn begin(&mut self, cursor: &Cursor) -> Result<Vec<Gap>, Refusal> {
         // Also what has not changed: only so it is known that the group has no members, and nothing
         // of it expires that is seldom written.
-        self.commit(cursor).await?;
+        match self.has_cursor {
+            true => self.commit(&written(&self.reader, cursor, FEED_QUIET).await).await?,
+            false => self.commit(cursor).await?,
+        }
         if self.delivery().commit != Commit::Auto {
             self.held = None;
         }
         Ok(self.start.gaps(cursor))
+    }
+
+    /// What the reader is told. Where the log is another one, or shorter, the group goes back with it,
+    /// unless it was the reader's cursor alone that was beyond the log end.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) async fn hear(&mut self, gaps: &[Gap]) -> Result<(), Refusal> {
+        let mut is_back = false;
+        for gap in gaps {
+            let Some(to) = gap.goes_back_to() else { continue };
+            let log_end = self.reader.hub.topic(&gap.topic).log.lock().log_end(gap.partition);
+            let kept = self.committed.next(&gap.topic, gap.partition);
+            let is_in_log = kept.zip(log_end).is_some_and(|((next, _), log_end)| next <= log_end);
+            if gap.reason != GapReason::BeyondEnd || !is_in_log {
+                self.committed.insert(&gap.topic, gap.partition, (to, None), "");
+                is_back = true;
+            }
+        }
+        if is_back { self.commit(&Cursor::default()).await } else { Ok(()) }
     }
 
     /// Before the records up to this cursor are sent.
@@ -281,6 +302,33 @@ impl Turn {
         if kept.is_ok() { &metrics.commits } else { &metrics.commit_failures }.inc();
         kept
     }
+}
+
+/// A cursor without the positions that are beyond the log end: nobody has what is not written. Where
+/// brokers do not say in time it may be.
+async fn written(reader: &FeedReader, cursor: &Cursor, within: Duration) -> Cursor {
+    let mut written = cursor.clone();
+    for (name, positions) in &mut written.topics {
+        let topic = reader.hub.topic(name);
+        let is_known = |partition, next| {
+            topic.log.lock().log_end(partition).is_some_and(|log_end| next <= log_end)
+        };
+        let asked = positions.partitions.iter().filter_map(|(partition, position)| {
+            (!is_known(*partition, position.next()?)).then_some(*partition)
+        });
+        let asked: Vec<_> = asked.collect();
+        if asked.is_empty() {
+            continue;
+        }
+        let log_ends = reader.hub.offsets(&topic, &asked, At::Latest, within).await;
+        for (partition, log_end) in asked.iter().zip(log_ends) {
+            let next = positions.partitions.get(partition).and_then(|position| position.next());
+            if next.zip(log_end.ok()).is_some_and(|(next, log_end)| next > log_end) {
+                positions.partitions.remove(partition);
+            }
+        }
+    }
+    written
 }
 
 /// Whether there is all that a cursor names, for this reader.
