@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{At, Group, GroupOffset};
+use kafka_client::{Group, GroupOffset};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,10 +27,12 @@ use members::Members;
 use members::membership::Membership;
 pub(crate) use members::share::Share;
 pub(crate) use members::shares::{News, Partition};
+use written::written;
 
 mod answers;
 mod committed;
 mod members;
+mod written;
 
 /// The groups of the bridge.
 #[derive(Default)]
@@ -302,33 +304,6 @@ impl Turn {
         if kept.is_ok() { &metrics.commits } else { &metrics.commit_failures }.inc();
         kept
     }
-}
-
-/// A cursor without the positions that are beyond the log end: nobody has what is not written. Where
-/// brokers do not say in time it may be.
-async fn written(reader: &FeedReader, cursor: &Cursor, within: Duration) -> Cursor {
-    let mut written = cursor.clone();
-    for (name, positions) in &mut written.topics {
-        let topic = reader.hub.topic(name);
-        let is_known = |partition, next| {
-            topic.log.lock().log_end(partition).is_some_and(|log_end| next <= log_end)
-        };
-        let asked = positions.partitions.iter().filter_map(|(partition, position)| {
-            (!is_known(*partition, position.next()?)).then_some(*partition)
-        });
-        let asked: Vec<_> = asked.collect();
-        if asked.is_empty() {
-            continue;
-        }
-        let log_ends = reader.hub.offsets(&topic, &asked, At::Latest, within).await;
-        for (partition, log_end) in asked.iter().zip(log_ends) {
-            let next = positions.partitions.get(partition).and_then(|position| position.next());
-            if next.zip(log_end.ok()).is_some_and(|(next, log_end)| next > log_end) {
-                positions.partitions.remove(partition);
-            }
-        }
-    }
-    written
 }
 
 /// Whether there is all that a cursor names, for this reader.

@@ -44,10 +44,9 @@ impl Webhooks {
     /// # Errors
     /// The first that has something wrong with these.
     pub(crate) fn new(
-        configs: &BTreeMap<String, WebhookConfig>,
+        (configs, member): (&BTreeMap<String, WebhookConfig>, &MemberOf),
         feed: impl Fn(&str) -> Option<Arc<FeedReader>>,
         families: &WebhookFamilies,
-        member: &MemberOf,
     ) -> Result<Self, ConfigError> {
         let memory = Memory::new(WEBHOOK_MEMORY_BYTES);
         let mut webhooks = BTreeMap::new();

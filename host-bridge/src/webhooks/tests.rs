@@ -212,7 +212,7 @@ impl Kafka {
         let reader = Arc::new(FeedReader::new(feed, 0, hub, dead_letters, metrics));
         let families = WebhookFamilies::default();
         let feed = |_: &str| Some(Arc::clone(&reader));
-        let webhooks = Arc::new(Webhooks::new(&configs, feed, &families, &self.member).unwrap());
+        let webhooks = Arc::new(Webhooks::new((&configs, &self.member), feed, &families).unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(webhooks.run(&stop, WITHIN));
         Bridge { webhooks, stop, running, client }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::committed_of;
 use super::committed::all;
-use super::written;
+use super::written::written;
 use crate::consume::cursor::Cursor;
 use crate::consume::feeds::MemberOf;
 use crate::consume::query::Query;
