@@ -9,6 +9,7 @@ pub(crate) mod cursor;
 mod cursor_text;
 pub(crate) mod dead_letters;
 pub(crate) mod delivery;
+mod ending;
 pub(crate) mod envelope;
 pub(crate) mod feed_metrics;
 pub(crate) mod feeds;
@@ -35,6 +36,7 @@ pub(crate) mod serve;
 #[cfg(test)]
 mod served;
 mod socket;
+pub(crate) mod source;
 mod sources;
 mod sse;
 pub(crate) mod start;

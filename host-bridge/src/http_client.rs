@@ -275,7 +275,7 @@ pub(crate) fn is_inner(ip: IpAddr) -> bool {
             let embedded = ip.to_ipv4_mapped().or_else(|| nat64(ip));
             ip.is_unicast_link_local()
                 || ip.is_unspecified()
-                || ip == METADATA_V6
+                || METADATA_V6.contains(&ip)
                 || embedded.is_some_and(|ip| is_inner(ip.into()))
         }
     }
@@ -288,13 +288,20 @@ fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     (prefix == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::from_bits(bits))
 }
 
-/// Of Alibaba and Oracle, and of Azure's machines; of AWS.
+/// Of Alibaba and Oracle, and of Azure's machines.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(192, 0, 0, 192),
     Ipv4Addr::new(168, 63, 129, 16),
 ];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Of AWS's machines, and of its pods' identities; of Google, Oracle and Scaleway.
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
 /// How long a connection waits for its next request: less than servers commonly wait.
 const IDLE: Duration = Duration::from_secs(60);
 /// Connections to a host that wait.

@@ -84,7 +84,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     };
     let (clusters, metrics) = (Arc::new(Clusters::new(&config)?), Arc::<Metrics>::default());
     let feeds = Readers::new(&config.feeds, config.authorization.clone(), &clusters, &metrics);
-    let webhooks = Webhooks::new(&config.webhooks, |name| feeds.reader(name), &metrics.webhooks)?;
+    let configured = (&config.webhooks, &config.feeds.member);
+    let webhooks = Webhooks::new(configured, |name| feeds.reader(name), &metrics.webhooks)?;
     let bridge = Arc::new(Bridge::new(Arc::clone(&clusters), metrics, webhooks));
     let hangup = signal(SignalKind::hangup())?;
     let following = [

@@ -8,6 +8,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::limits::READ_STEP_BYTES;
 
 const LENGTH_BYTES: usize = 4;
+/// Room of a frame that stays with its connection for the next one: that of the answers that most readers
+/// ask for.
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
 /// A spare room below this is not worth a read call.
 const LEAST_SPARE_BYTES: usize = 4096;
 
@@ -86,7 +89,12 @@ impl Decoder {
         self.first = false;
         self.largest = self.largest.max(size);
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(size).freeze()))
+        let frame = self.buffer.split_to(size).freeze();
+        if self.buffer.is_empty() && size > KEPT_BYTES {
+            // Else the connection would keep the room of the frame for as long as it waits.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(frame))
     }
 }
 
@@ -213,6 +221,19 @@ mod tests {
         decoder.spare().extend_from_slice(&[0x7f, 0xff, 0xff, 0xff]);
         assert_eq!(decoder.poll_frame(), Ok(None));
         assert!(decoder.spare().capacity() <= 2 * READ_STEP_BYTES);
+    }
+
+    #[test]
+    fn a_connection_keeps_no_room_of_a_large_frame() {
+        for (size, is_kept) in [(KEPT_BYTES, true), (KEPT_BYTES + 1, false)] {
+            let mut decoder = Decoder::new(usize::MAX);
+            let length = i32::try_from(size).unwrap().to_be_bytes();
+            decoder.spare().extend_from_slice(&[&length[..], &vec![0; size]].concat());
+            assert_eq!(decoder.poll_frame().unwrap().map(|frame| frame.len()), Some(size));
+            // The frame is gone: its room could be used again.
+            decoder.buffer.reserve(1);
+            assert_eq!(decoder.buffer.capacity() >= size, is_kept, "{size}");
+        }
     }
 
     #[test]

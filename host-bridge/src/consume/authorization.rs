@@ -14,6 +14,7 @@ use super::feeds::{Feed, Feeds, OVERRIDE};
 use super::globs;
 use super::refusal::{Code, Refusal};
 use super::selection::Identity;
+use super::topics::Topics;
 use crate::auth::{self, Tokens};
 use crate::config::{ConfigError, Listen, ListenTls, field, is_loopback};
 
@@ -262,12 +263,7 @@ impl Authorization {
         if !self.rules.is_empty() {
             topics.held_to(rules.iter().flat_map(|rule| rule.topics.clone()).collect());
         }
-        if let Some(narrowed) = said.checked("topics", "text", Some)? {
-            let narrowed: Vec<_> = narrowed.split(',').map(str::trim).collect();
-            let foreign = narrowed.iter().find(|topic| !topics.has(topic));
-            foreign.map_or(Ok(()), |topic| Err(Refusal::foreign_topic(topic)))?;
-            topics.narrow(&narrowed);
-        }
+        said.narrow(&mut topics)?;
         if topics.is_empty() {
             return Err(forbidden());
         }
@@ -275,12 +271,7 @@ impl Authorization {
             said.checked("auto-offset-reset", "one of auto_offset_reset_override", |text| {
                 feed.reset_override.iter().copied().find(|reset| reset.name() == text)
             })?;
-        let cluster = said.checked("cluster", "one of cluster_override", |text| {
-            let is_own = text == feed.cluster;
-            (is_own || feed.cluster_override.iter().any(|name| name == text)).then_some(text)
-        })?;
-        let cluster = cluster.filter(|name| *name != feed.cluster).map(str::to_owned);
-        let token = said.token(feed)?;
+        let (cluster, token) = (said.cluster(feed)?, said.token(feed)?);
         let group = said.checked("group", GROUP, |text| is_group(text).then_some(text))?;
         let delivery = &feed.delivery;
         let produce = self.writable(consumer, name, feed);
@@ -348,6 +339,25 @@ impl<'a> Said<'a> {
         };
         let checked = value.to_str().ok().and_then(check);
         checked.map(Some).ok_or_else(|| invalid(&name, &format!("must be {form}")))
+    }
+
+    /// Holds a reader to the topics that the gateway names.
+    fn narrow(&self, topics: &mut Topics) -> Result<(), Refusal> {
+        let Some(narrowed) = self.checked("topics", "text", Some)? else { return Ok(()) };
+        let narrowed: Vec<_> = narrowed.split(',').map(str::trim).collect();
+        let foreign = narrowed.iter().find(|topic| !topics.has(topic));
+        foreign.map_or(Ok(()), |topic| Err(Refusal::foreign_topic(topic)))?;
+        topics.narrow(&narrowed);
+        Ok(())
+    }
+
+    /// The cluster, where it is another than the feed's.
+    fn cluster(&self, feed: &Feed) -> Result<Option<String>, Refusal> {
+        let cluster = self.checked("cluster", "one of cluster_override", |text| {
+            let is_own = text == feed.cluster;
+            (is_own || feed.cluster_override.iter().any(|name| name == text)).then_some(text)
+        })?;
+        Ok(cluster.filter(|name| *name != feed.cluster).map(str::to_owned))
     }
 
     /// What the feed is read with. A token for a feed that needs none is not ignored: it would change

@@ -12,25 +12,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::cursor::{Cursor, Position};
 use super::delivery::{Commit, Delivery, Qos};
+use super::ending::unless_ending;
 use super::feeds::MemberOf;
 use super::query::Query;
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
-use super::sources::Source;
-use super::start::{Gap, Given, KnownTopic};
+use super::source::Source;
+use super::start::{Gap, GapReason, Given, KnownTopic};
 use crate::clock::now_ms;
-use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE};
-use crate::shutdown::finish;
+use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET};
 use answers::{committed_of, refused};
 use committed::{Committed, GroupStart, all};
 use members::Members;
 use members::membership::Membership;
 pub(crate) use members::share::Share;
 pub(crate) use members::shares::{News, Partition};
+use written::written;
 
 mod answers;
 mod committed;
 mod members;
+mod written;
 
 /// The groups of the bridge.
 #[derive(Default)]
@@ -52,6 +54,8 @@ pub(crate) struct Turn {
     reader: Arc<FeedReader>,
     committed: Committed,
     start: GroupStart,
+    /// Whether it says up to where it has all.
+    has_cursor: bool,
     /// Of a commit.
     metadata: String,
     /// Until the group's position is known to move no more by this request.
@@ -74,11 +78,7 @@ impl Groups {
         query: &Query,
         shutdown: &CancellationToken,
     ) -> Result<Share, Refusal> {
-        let join = self.members.join(reader, id, query, shutdown);
-        let Some(joined) = finish(join, shutdown, FEED_GRACE).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: come again"));
-        };
-        joined
+        unless_ending(self.members.join(reader, id, query, shutdown), shutdown).await
     }
 
     /// As [`Members::close`].
@@ -99,11 +99,7 @@ impl Groups {
         shutdown: &CancellationToken,
     ) -> Result<Turn, Refusal> {
         let until = Instant::now() + query.timeout;
-        let begin = self.begin(reader, id, query, until);
-        let Some(turn) = finish(begin, shutdown, FEED_GRACE).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
-        };
-        let turn = turn?;
+        let turn = unless_ending(self.begin(reader, id, query, until), shutdown).await?;
         query.start = turn.start.given.clone();
         query.timeout = until.saturating_duration_since(Instant::now());
         if reader.feed.delivery.qos == Qos::AtMostOnce {
@@ -128,7 +124,8 @@ impl Groups {
         let known = reader.partitions(asked, topics, FEED_KNOWN, within).await?;
         let committed = seat.committed(&known, within).await?;
         let start = committed.start(asked, &known, &reader.feed)?;
-        Ok(Turn::new(seat, reader, committed, start, held))
+        let has_cursor = matches!(asked, Given::Cursor(_));
+        Ok(Turn { has_cursor, ..Turn::new(seat, reader, committed, start, held) })
     }
 
     /// Commits what is before a cursor, all of it or nothing.
@@ -150,6 +147,9 @@ impl Groups {
             checked = check(&cursor, reader, &known(Duration::ZERO).await?);
         }
         checked?;
+        if written(reader, &cursor, FEED_GRACE).await != cursor {
+            return Err(Code::OffsetOutOfRange.because("cursor: it is beyond the log end"));
+        }
         let members = self.members.of(&reader.source, id);
         if !members.is_empty() {
             return acknowledge(members, cursor).await;
@@ -216,7 +216,7 @@ impl Turn {
     ) -> Self {
         let metadata = Committed::metadata(committed.anchor_ms.unwrap_or_else(now_ms));
         let (reader, held) = (Arc::clone(reader), Some(held));
-        Self { seat, reader, committed, start, metadata, held }
+        Self { seat, reader, committed, start, has_cursor: false, metadata, held }
     }
 
     /// The request starts at this cursor: the group keeps that, unless it is further. Gives what the
@@ -227,11 +227,34 @@ impl Turn {
     pub(crate) async fn begin(&mut self, cursor: &Cursor) -> Result<Vec<Gap>, Refusal> {
         // Also what has not changed: only so it is known that the group has no members, and nothing
         // of it expires that is seldom written.
-        self.commit(cursor).await?;
+        match self.has_cursor {
+            true => self.commit(&written(&self.reader, cursor, FEED_QUIET).await).await?,
+            false => self.commit(cursor).await?,
+        }
         if self.delivery().commit != Commit::Auto {
             self.held = None;
         }
         Ok(self.start.gaps(cursor))
+    }
+
+    /// What the reader is told. Where the log is another one, or shorter, the group goes back with it,
+    /// unless it was the reader's cursor alone that was beyond the log end.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) async fn hear(&mut self, gaps: &[Gap]) -> Result<(), Refusal> {
+        let mut is_back = false;
+        for gap in gaps {
+            let Some(to) = gap.goes_back_to() else { continue };
+            let log_end = self.reader.hub.topic(&gap.topic).log.lock().log_end(gap.partition);
+            let kept = self.committed.next(&gap.topic, gap.partition);
+            let is_in_log = kept.zip(log_end).is_some_and(|((next, _), log_end)| next <= log_end);
+            if gap.reason != GapReason::BeyondEnd || !is_in_log {
+                self.committed.insert(&gap.topic, gap.partition, (to, None), "");
+                is_back = true;
+            }
+        }
+        if is_back { self.commit(&Cursor::default()).await } else { Ok(()) }
     }
 
     /// Before the records up to this cursor are sent.

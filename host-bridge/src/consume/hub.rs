@@ -282,17 +282,21 @@ impl Hub {
         within: Duration,
     ) -> Vec<Result<i64, Reason>> {
         let name = &*topic.log.name;
+        let alone = async |at| {
+            let asked: Vec<_> = partitions.iter().map(|partition| (name, *partition)).collect();
+            self.consumer.offsets(&asked, at, within).await
+        };
         let shared = match at {
             At::Earliest => &topic.begins,
             At::Latest => &topic.ends,
-            At::Time(_) => {
-                let asked: Vec<_> = partitions.iter().map(|partition| (name, *partition)).collect();
-                return self.consumer.offsets(&asked, at, within).await;
-            }
+            At::Time(_) => return alone(at).await,
         };
         // Of all partitions, so that everybody can use them.
         let count = self.known(topic, FEED_KNOWN, within).await.map_or(0, |known| known.partitions);
-        let count = partitions.iter().map(|it| it + 1).max().unwrap_or(0).max(count);
+        if partitions.iter().any(|partition| *partition >= count) {
+            // What there may not be.
+            return alone(at).await;
+        }
         let asked: Vec<_> = (0..count).map(|partition| (name, partition)).collect();
         let ask = self.consumer.offsets(&asked, at, within);
         let all = shared.get(|_, _| false, Instant::now() + within, ask).await;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Cursor;
+use super::ending::unless_ending;
 use super::envelope::Record;
 use super::follow::{Follower, Portion, Taken};
 use super::groups::Turn;
@@ -20,7 +21,6 @@ use super::topic_log::{Segment, Stored};
 use crate::limits::{
     FEED_CHUNK_BYTES, FEED_GRACE, FEED_PAGE_CHUNK_BYTES, FEED_PATIENCE, FEED_QUIET,
 };
-use crate::shutdown::finish;
 
 /// What a reader gets.
 pub(crate) struct Page {
@@ -94,10 +94,7 @@ impl Page {
         let open =
             Follower::open(Arc::clone(reader), &query.start, query.topics.as_deref(), within);
         // A refusal would be an error to the client, where another bridge can go on from a position.
-        let Some(opened) = finish(open, shutdown, FEED_GRACE).await else {
-            return Err(Code::Overloaded.because("the bridge is about to end: ask again"));
-        };
-        let mut follower = opened?;
+        let mut follower = unless_ending(open, shutdown).await?;
         follower.has_come();
         if query.timeout.is_zero() {
             follower.doubt_tail();
@@ -121,6 +118,7 @@ impl Page {
         }
         let end = turn.is_some().then(|| follower.cursor());
         if let (Some(turn), Some(end)) = (turn, &end) {
+            turn.hear(&gaps).await?;
             turn.before(end).await?;
         }
         Ok(Self { items, cursor, end, gaps, lag, error })

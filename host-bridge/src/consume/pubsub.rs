@@ -91,15 +91,20 @@ fn request(frame: Bytes) -> Option<PubSubReq> {
 }
 
 async fn reply(reader: Arc<FeedReader>, request: PubSubReq) -> Bytes {
+    let mut room = None;
     let resp = match request.req {
         None => error("wrong command".to_owned()),
         Some(Command::Empty(_)) => error("unknown command".to_owned()),
         Some(Command::Ping(ping)) => Reply::Pong(ping),
         Some(Command::Fetch(command)) => {
             let (topic, partition) = (command.topic.clone(), command.partition);
-            commands::fetch(&reader, command)
-                .await
-                .map_or_else(|why| failed("fetch message", &topic, partition, &why), Reply::Fetch)
+            match commands::fetch(&reader, command).await {
+                Ok((records, held)) => {
+                    room = Some(held);
+                    Reply::Fetch(records)
+                }
+                Err(why) => failed("fetch message", &topic, partition, &why),
+            }
         }
         Some(Command::ListOffset(command)) => {
             let (topic, partition) = (command.topic.clone(), command.partition);
@@ -114,8 +119,8 @@ async fn reply(reader: Arc<FeedReader>, request: PubSubReq) -> Bytes {
     websocket::write_head(&mut frame, Kind::Binary, reply.encoded_len());
     let _infallible = reply.encode(&mut frame);
     // It counts until it is sent.
-    let held = reader.hub.resources.answers.hold(frame.len());
-    held.keep(frame)
+    let room = room.unwrap_or_else(|| reader.hub.resources.answers.hold(frame.len()));
+    room.keep(frame)
 }
 
 fn failed(what: &str, topic: &str, partition: i32, why: &str) -> Reply {

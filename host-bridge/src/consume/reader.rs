@@ -20,7 +20,7 @@ use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
 use super::selection::{Identity, Selected};
-use super::sources::Source;
+use super::source::Source;
 use super::start::{Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::steps::Steps;
 use super::topic_log::{Segment, Stored};

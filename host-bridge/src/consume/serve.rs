@@ -20,6 +20,7 @@ use super::connections::Connections;
 use super::cursor::{Cursor, Position};
 use super::dead_letters::DeadLetters;
 use super::delivery::Commit;
+use super::ending::unless_ending;
 use super::envelope::Raw;
 use super::feeds::{Entrypoint, Feed, Feeds};
 use super::follow::Follower;
@@ -40,11 +41,9 @@ use crate::admission::Unending;
 use crate::clock::now_ms;
 use crate::clusters::Clusters;
 use crate::limits::{
-    BODY_TIMEOUT, FEED_COMMIT_BYTES, FEED_GRACE, FEED_MEMORY_BYTES, FEED_PATIENCE,
-    RETRY_AFTER_SECONDS,
+    BODY_TIMEOUT, FEED_COMMIT_BYTES, FEED_MEMORY_BYTES, FEED_PATIENCE, RETRY_AFTER_SECONDS,
 };
 use crate::metrics::Metrics;
-use crate::shutdown::finish;
 use crate::taking::SlowCloses;
 use crate::{reply, websocket};
 
@@ -322,9 +321,7 @@ async fn follow(
         return Ok((Follower::of_share(&reader), Some(share)));
     }
     let open = Follower::open(reader, &query.start, query.topics.as_deref(), FEED_PATIENCE);
-    let ending = || Code::Overloaded.because("the bridge is about to end: come again");
-    let opened = finish(open, shutdown, FEED_GRACE).await.unwrap_or_else(|| Err(ending()));
-    Ok((opened?, None))
+    Ok((unless_ending(open, shutdown).await?, None))
 }
 
 /// A WebSocket of JSON, or of bare values.

@@ -303,13 +303,13 @@ impl Conversation {
             let is_full = left == 0 || window.is_some_and(|window| window.room(acks) == 0);
             is_full || records.bytes() >= FEED_QUEUE_BYTES
         });
-        let (frames, records, id) = records.finish();
+        let (frames, records, moves) = records.finish();
         if let Some(share) = share.filter(|_| records > 0) {
             share.commit(&self.follower.cursor()).await?;
         }
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
         // What was filtered out behind the last record is sent as a `position` later, to each by itself.
-        let is_told = id == self.follower.id();
+        let is_told = moves == Some(self.follower.moves());
         if let Some(from) = from.filter(|_| taken.is_ok() && (is_told || records == 0)) {
             self.follower.tell_others(&from, Sent { parts: frames.clone().into(), records });
         }

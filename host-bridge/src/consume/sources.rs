@@ -1,26 +1,18 @@
-//! Where feeds are read: a cluster, by the bridge's credential or by one that came with the request.
+//! What feeds are read with where a gateway says so: hubs by cluster and credential.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use kafka_client::{Client, IsolationLevel, Secret};
-use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
 
 use super::hub::{Hub, Resources};
 use super::reader::FeedReader;
 use super::refusal::{Code, Refusal};
+use super::source::Source;
 use crate::clusters::Clusters;
 use crate::limits::FEED_CREDENTIALS;
-
-/// Whose records are read, and by whose right: what differs in either shares nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Source {
-    pub(crate) cluster: String,
-    /// The hash of a credential that came with the request; none means the cluster's own.
-    pub(crate) credential: Option<[u8; 32]>,
-}
 
 /// Hubs by what they read, and the readers of feeds that are read elsewhere than by their own cluster's
 /// credential.
@@ -40,22 +32,6 @@ struct Made {
 struct Elsewhere {
     reader: Arc<FeedReader>,
     used: Instant,
-}
-
-impl Source {
-    /// A cluster by its own credential.
-    pub(crate) fn of(cluster: &str) -> Self {
-        Self { cluster: cluster.to_owned(), credential: None }
-    }
-
-    pub(super) fn new(cluster: &str, token: Option<&Secret>) -> Self {
-        let hash = |token: &Secret| {
-            let mut hash = [0; 32];
-            hash.copy_from_slice(digest(&SHA256, token.expose().as_bytes()).as_ref());
-            hash
-        };
-        Self { cluster: cluster.to_owned(), credential: token.map(hash) }
-    }
 }
 
 impl Sources {

@@ -296,6 +296,13 @@ impl KnownTopic {
 }
 
 impl Gap {
+    /// Where reading goes on in another log, or in one that has become shorter: what was committed before
+    /// means nothing there.
+    pub(crate) fn goes_back_to(&self) -> Option<i64> {
+        use GapReason::{BeyondEnd, Recreated, Truncated};
+        self.to.filter(|_| matches!(self.reason, BeyondEnd | Recreated | Truncated))
+    }
+
     /// Where reading goes on is not known.
     pub(super) fn new(topic: &str, partition: i32, position: &Position, reason: GapReason) -> Self {
         let from = match position {

@@ -175,12 +175,7 @@ impl Stored {
 
     /// What it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers = self.record.headers.iter().map(|(name, value)| name.len() + length(&value));
-        length(&self.record.key)
-            + length(&self.record.value)
-            + headers.sum::<usize>()
-            + ITEM_OVERHEAD_BYTES
+        bytes_of(&self.record) + ITEM_OVERHEAD_BYTES
     }
 
     /// What readers of a feed get of it: looked at once for all of them; another feed looks anew.
@@ -443,4 +438,11 @@ impl State {
 /// The beginning of a topic's id, by which a cursor knows it.
 pub(crate) fn tag_of(id: u128) -> Option<u32> {
     u32::try_from(id >> 96).ok()
+}
+
+/// Bytes of a record's key, value and headers.
+pub(crate) fn bytes_of(record: &StoredRecord) -> usize {
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers = record.headers.iter().map(|(name, value)| name.len() + length(&value));
+    length(&record.key) + length(&record.value) + headers.sum::<usize>()
 }

@@ -65,6 +65,17 @@ impl Event {
         Self::Binary { attributes, content_type }
     }
 
+    /// What its attributes take in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Structured { content_type } => content_type.len(),
+            Self::Binary { attributes, content_type } => {
+                let own = attributes.iter().map(|(name, value)| name.len() + value.len());
+                own.sum::<usize>() + content_type.as_ref().map_or(0, String::len)
+            }
+        }
+    }
+
     /// The headers of a request with this event alone, in binary mode unless it is a structured one; `id`
     /// is for one that has none.
     pub(super) fn headers(&self, id: &str) -> (Vec<(String, String)>, Option<String>) {

@@ -15,6 +15,7 @@ use crate::consume::feeds::Feed;
 use crate::consume::memory::Held;
 use crate::consume::select::Placed;
 use crate::consume::selection::{Deserializer, Selected};
+use crate::consume::topic_log::bytes_of;
 
 /// A record.
 pub(super) struct Item {
@@ -73,9 +74,9 @@ impl Item {
 
     /// What it takes in memory, about.
     pub(super) fn bytes(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let kept = self.record.as_ref().map_or(0, |it| length(&it.key) + length(&it.value));
-        self.body.len() + kept + OVERHEAD_BYTES
+        let kept = self.record.as_ref().map_or(0, bytes_of);
+        let event = self.event.as_ref().map_or(0, |(event, _)| event.bytes());
+        self.body.len() + kept + event + OVERHEAD_BYTES
     }
 
     pub(super) fn placed<'a>(&'a self, origin: &'a Origin) -> Option<Placed<'a>> {
@@ -164,3 +165,42 @@ const JSON: &str = "application/json";
 const BATCH_HEADERS: [&str; 3] = ["kafka-topic", "kafka-partition", "kafka-offset"];
 /// What an item takes beside its bytes.
 const OVERHEAD_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+    use kafka_client::{ClusterConfig, Record as Written};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn headers_count_where_they_are_kept() {
+        let cluster = FakeCluster::new(FakeSettings::default());
+        cluster.create_topic("orders", &[1]);
+        let client = cluster.client(ClusterConfig::new(&cluster.bootstrap()).unwrap().into());
+        let large = [b'x'; 100_000];
+        let headers = [(&b"ce_large"[..], Some(&large[..]))];
+        let headers = [&headers[..], &REQUIRED.map(|name| (name, Some(&b"1"[..])))].concat();
+        let record = Written { headers: &headers, ..Written::new(b"a") };
+        client.producer().send("orders", record, std::time::Duration::from_secs(5)).await;
+        let stored = cluster.log("orders", 0).remove(0);
+        let origin = Origin { topic: "orders".into(), partition: 0, tag: None };
+        let bytes = |format, on_failure| {
+            let config = WebhookConfig { format, on_failure, ..WebhookConfig::of_url("http://a") };
+            let feed = Feed::of_topics(&["orders"]);
+            Item::new(&config, &feed, &origin, &stored, &Selected::Whole).bytes()
+        };
+        assert!(bytes(Format::Raw, OnFailure::Stop) < 1000);
+        for (format, on_failure, times) in [
+            (Format::Raw, OnFailure::Dlq, 1),
+            (Format::CloudEvents, OnFailure::Stop, 1),
+            (Format::CloudEvents, OnFailure::Dlq, 2),
+            (Format::Envelope, OnFailure::Dlq, 2),
+        ] {
+            let counted = bytes(format, on_failure) / large.len();
+            assert_eq!(counted, times, "{format:?} {on_failure:?}");
+        }
+    }
+
+    const REQUIRED: [&[u8]; 4] = [b"ce_id", b"ce_source", b"ce_type", b"ce_specversion"];
+}

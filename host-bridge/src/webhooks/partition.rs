@@ -126,9 +126,9 @@ impl Partition {
 
     /// Waits until something has happened.
     async fn step(&mut self) {
-        let due = self.window.poll_timeout().map(Instant::from_std);
-        let wake = due.into_iter().chain(self.told_at).min();
         let is_halted = self.halts.borrow().is_some();
+        let due = self.window.poll_timeout().filter(|_| !is_halted).map(Instant::from_std);
+        let wake = due.into_iter().chain(self.told_at).min();
         tokio::select! {
             Some((number, done)) = self.under_way.next() => self.done(number, done),
             portion = finished(&mut self.reading) => self.take_in(portion).await,
@@ -318,12 +318,14 @@ impl Partition {
             }
             let config = &self.webhook.config;
             let mut item = Item::new(config, &reader.feed, &self.origin, record, &selected);
-            let bytes = item.bytes();
+            let key = record.key.as_deref();
+            // The records that wait for it are found by its key.
+            let bytes = item.bytes() + key.map_or(0, <[u8]>::len);
             if self.window.was_settled(offset) {
                 self.window.push_settled(offset, bytes);
             } else {
                 item.held = Some(self.webhook.memory.hold(bytes));
-                self.window.push(offset, record.key.as_deref(), bytes, Arc::new(item));
+                self.window.push(offset, key, bytes, Arc::new(item));
             }
         }
         if *end == segment.records.len() {

@@ -85,6 +85,12 @@ impl Place {
         Some(NewOffset { position, note, version: progress.version })
     }
 
+    /// Whether Kafka has all of it.
+    pub(super) fn is_recorded(&self) -> bool {
+        let progress = self.progress();
+        progress.position.is_some() && progress.version == progress.committed
+    }
+
     /// Kafka has it.
     pub(super) fn is_committed(&self, offset: &NewOffset) {
         self.progress().committed = offset.version;

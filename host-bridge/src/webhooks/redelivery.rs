@@ -62,9 +62,11 @@ impl Wish {
                 }
             }
         }
-        match ranges.is_empty() {
-            true => Err("there is nothing between `from` and `to`".to_owned()),
-            false => Ok(ranges),
+        let mut offsets = ranges.values().map(|(begin, end)| end - begin);
+        match offsets.try_fold(0, i64::checked_add) {
+            Some(0) => Err("there is nothing between `from` and `to`".to_owned()),
+            Some(_) => Ok(ranges),
+            None => Err("there are too many offsets between `from` and `to`".to_owned()),
         }
     }
 

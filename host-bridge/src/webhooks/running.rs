@@ -18,6 +18,7 @@ use super::redelivery::{self, Wish};
 use super::subscription;
 use super::webhook::Webhook;
 use crate::config::{ConfigError, field};
+use crate::consume::feeds::MemberOf;
 use crate::consume::memory::Memory;
 use crate::consume::reader::FeedReader;
 use crate::limits::WEBHOOK_MEMORY_BYTES;
@@ -43,7 +44,7 @@ impl Webhooks {
     /// # Errors
     /// The first that has something wrong with these.
     pub(crate) fn new(
-        configs: &BTreeMap<String, WebhookConfig>,
+        (configs, member): (&BTreeMap<String, WebhookConfig>, &MemberOf),
         feed: impl Fn(&str) -> Option<Arc<FeedReader>>,
         families: &WebhookFamilies,
     ) -> Result<Self, ConfigError> {
@@ -53,7 +54,7 @@ impl Webhooks {
             // The configuration was checked: the feed is there.
             let Some(reader) = feed(&config.feed) else { continue };
             let (metrics, memory) = (families.of(name), Arc::clone(&memory));
-            let webhook = Webhook::new(name, config, reader, metrics, memory);
+            let webhook = Webhook::new(name, config, reader, metrics, memory, member);
             let webhook = webhook.map_err(|fault| field(&format!("webhooks.{name}"), &fault))?;
             webhooks.insert(name.clone(), Arc::new(webhook));
         }

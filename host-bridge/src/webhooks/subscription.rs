@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kafka_client::{Assignor, GroupConfig, GroupEvent, MemberEvents};
+use kafka_client::{GroupEvent, MemberEvents};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -31,14 +31,13 @@ enum Over {
 
 /// Sends until the process is to end. Then what is under way is awaited, for so long.
 pub(super) async fn run(webhook: Arc<Webhook>, shutdown: CancellationToken, grace: Duration) {
-    let config = GroupConfig::default().assignors(&[Assignor::CooperativeSticky]);
     loop {
         let topics = tokio::select! {
             topics = topics(&webhook) => topics,
             () = shutdown.cancelled() => return,
         };
         let names: Vec<_> = topics.iter().map(String::as_str).collect();
-        let (member, mut events) = webhook.group.join(&names, &config);
+        let (member, mut events) = webhook.group.join(&names, &webhook.membership_config);
         webhook.begin(topics.clone(), member.clone());
         let mut sending = Sending(BTreeMap::new());
         let over = tokio::select! {
@@ -190,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::consume::feed_metrics::FeedFamilies;
-    use crate::consume::feeds::Feed;
+    use crate::consume::feeds::{Feed, MemberOf};
     use crate::consume::hub::{Hub, Resources};
     use crate::consume::memory::Memory;
     use crate::consume::reader::FeedReader;
@@ -209,7 +208,8 @@ mod tests {
         let reader = FeedReader::new(feed, 0, hub, None, FeedFamilies::default().of("test"));
         let (config, memory) = (WebhookConfig::of_url("http://a"), Memory::new(1024));
         let metrics = WebhookFamilies::default().of("test");
-        let webhook = Webhook::new("test", &config, Arc::new(reader), metrics, memory);
+        let webhook =
+            Webhook::new("test", &config, Arc::new(reader), metrics, memory, &MemberOf::default());
         let webhook = Arc::new(webhook.map_err(|fault| panic!("{fault}")).unwrap());
         let own = Arc::clone(&webhook);
         let first = tokio::spawn(async move { topics(&own).await });

@@ -20,7 +20,7 @@ use super::metrics::WebhookFamilies;
 use super::running::Webhooks;
 use crate::consume::dead_letters::DeadLetters;
 use crate::consume::feed_metrics::FeedFamilies;
-use crate::consume::feeds::Feeds;
+use crate::consume::feeds::{Feeds, MemberOf};
 use crate::consume::hub::{Hub, Resources};
 use crate::consume::reader::FeedReader;
 
@@ -150,6 +150,8 @@ impl Receiver {
 struct Kafka {
     cluster: FakeCluster,
     producer: Producer,
+    /// What bridges are called, and how long they may be away.
+    member: MemberOf,
 }
 
 impl Kafka {
@@ -159,7 +161,7 @@ impl Kafka {
         cluster.create_topic("orders", leaders);
         cluster.create_topic("dead", &[1]);
         let producer = client(&cluster).producer();
-        Self { cluster, producer }
+        Self { cluster, producer, member: MemberOf::default() }
     }
 
     async fn write(&self, partition: i32, key: &[u8], value: &[u8]) {
@@ -210,7 +212,7 @@ impl Kafka {
         let reader = Arc::new(FeedReader::new(feed, 0, hub, dead_letters, metrics));
         let families = WebhookFamilies::default();
         let feed = |_: &str| Some(Arc::clone(&reader));
-        let webhooks = Arc::new(Webhooks::new(&configs, feed, &families).unwrap());
+        let webhooks = Arc::new(Webhooks::new((&configs, &self.member), feed, &families).unwrap());
         let stop = CancellationToken::new();
         let running = tokio::spawn(webhooks.run(&stop, WITHIN));
         Bridge { webhooks, stop, running, client }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{Group, GroupOffset, Member};
+use kafka_client::{Assignor, Group, GroupConfig, GroupOffset, Member};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -16,6 +16,7 @@ use super::metrics::WebhookMetrics;
 use super::place::{NewOffset, Place};
 use super::progress::Progress;
 use super::receiver::Receiver;
+use crate::consume::feeds::MemberOf;
 use crate::consume::memory::Memory;
 use crate::consume::reader::FeedReader;
 
@@ -28,6 +29,8 @@ pub(super) struct Webhook {
     pub(super) config: WebhookConfig,
     pub(super) reader: Arc<FeedReader>,
     pub(super) group: Group,
+    /// How the bridge is a member of it.
+    pub(super) membership_config: GroupConfig,
     pub(super) receiver: Receiver,
     pub(super) metrics: WebhookMetrics,
     /// Of all webhooks.
@@ -50,9 +53,11 @@ impl Webhook {
         reader: Arc<FeedReader>,
         metrics: WebhookMetrics,
         memory: Arc<Memory>,
+        member: &MemberOf,
     ) -> Result<Self, String> {
         let (name, config) = (name.to_owned(), config.clone());
         let group = reader.hub.client.group(&config.group_id);
+        let membership_config = membership_config(&name, member);
         let receiver = Receiver::new(&config)?;
         let requests = Semaphore::new(config.concurrency);
         let (places, membership, redelivery) =
@@ -63,6 +68,7 @@ impl Webhook {
             config,
             reader,
             group,
+            membership_config,
             receiver,
             metrics,
             memory,
@@ -112,9 +118,8 @@ impl Webhook {
     pub(super) fn recorded(&self) -> Vec<Value> {
         let places = self.places();
         let each = places.values().map(|place| {
-            let is_recorded = place.new_offset().is_none();
             let (topic, partition) = (&*place.topic.log.name, place.partition);
-            json!({ "topic": topic, "partition": partition, "recorded": is_recorded })
+            json!({ "topic": topic, "partition": partition, "recorded": place.is_recorded() })
         });
         each.collect()
     }
@@ -216,6 +221,18 @@ impl Webhook {
         let halts = places.values().filter_map(|place| place.halts().borrow().clone());
         let Halt { why, reason } = halts.into_iter().next()?;
         Some(json!({ "webhook": self.name, "state": why.name(), "reason": reason }))
+    }
+}
+
+/// A static member where the bridge has a name and the protocol has that: a bridge that was killed finds
+/// its partitions again when it is back.
+fn membership_config(webhook: &str, MemberOf { instance, session }: &MemberOf) -> GroupConfig {
+    let config = GroupConfig::default().assignors(&[Assignor::CooperativeSticky]);
+    let config = config.session_timeout(*session);
+    match instance {
+        // Two webhooks may have one group.
+        Some(instance) => config.instance_id(&format!("{instance}-webhook-{webhook}")),
+        None => config,
     }
 }
 

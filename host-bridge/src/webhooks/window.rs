@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Which records wait for which.
@@ -62,7 +63,7 @@ struct Open<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Lane {
     Whole,
-    Key(Box<[u8]>),
+    Key(Arc<[u8]>),
     Free,
 }
 

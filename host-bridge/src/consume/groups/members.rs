@@ -1,5 +1,6 @@
 //! Groups that are read by streams: the bridge is one member of each, and its streams share what it has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,14 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::committed_of;
 use super::committed::all;
+use super::written::written;
+use crate::consume::cursor::Cursor;
 use crate::consume::feeds::MemberOf;
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
 use crate::consume::refusal::{Code, Refusal};
-use crate::consume::sources::Source;
+use crate::consume::source::Source;
+use crate::consume::start::{Given, KnownTopic};
 use crate::consume::topics::Topics;
 use crate::limits::{FEED_GRACE, FEED_KNOWN, FEED_MEMBERS, FEED_PATIENCE};
 use keeper::Keeper;
@@ -60,6 +64,7 @@ impl Members {
         let start = committed_of(&group, all(&known).collect(), FEED_PATIENCE).await?;
         let start = start.start(&query.start, &known, &reader.feed)?;
         let _found = reader.open(&start.given, topics, FEED_PATIENCE).await?;
+        let acked = acknowledged(reader, &query.start, &known).await;
         let names = match &reader.feed.topics {
             Topics::List(list) => list.iter(),
             // The configuration was checked.
@@ -71,7 +76,7 @@ impl Members {
         let key = ((*reader.source).clone(), id.to_owned(), names);
         let mut all = self.all.lock();
         let has_room = all.len() < FEED_MEMBERS;
-        let found = all.get(&key).and_then(|found| Share::of(found, reader, query));
+        let found = all.get(&key).and_then(|found| Share::of(found, reader, query, &acked));
         if let Some(share) = found {
             return Ok(share);
         }
@@ -81,7 +86,7 @@ impl Members {
             return Err(Code::Overloaded.because(message));
         }
         let (membership, events) = Membership::join(group, &self.config(&key), &key.2, reader);
-        let share = Share::of(&membership, reader, query);
+        let share = Share::of(&membership, reader, query, &acked);
         all.insert(key.clone(), Arc::clone(&membership));
         let keeper = Keeper::new(membership, events, (self.all.clone(), key));
         self.tasks.spawn(keeper.keep(shutdown.clone()));
@@ -116,6 +121,21 @@ impl Members {
             .collect();
         config.instance_id(&format!("{instance}-{hash}"))
     }
+}
+
+/// What a client has, by the cursor with which it comes: nothing of a topic that is not there any more.
+async fn acknowledged(
+    reader: &FeedReader,
+    asked: &Given,
+    known: &BTreeMap<String, KnownTopic>,
+) -> Cursor {
+    let Given::Cursor(cursor) = asked else { return Cursor::default() };
+    let mut acked = cursor.clone();
+    acked.topics.retain(|topic, positions| {
+        let tag = known.get(topic).and_then(|known| known.tag);
+        positions.tag.zip(tag).is_none_or(|(before, now)| before == now)
+    });
+    written(reader, &acked, FEED_GRACE).await
 }
 
 /// How long leaving a group may take.

@@ -250,6 +250,43 @@ async fn at_least_once_never_jumps_to_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_not_written_is_acknowledged_by_nobody() {
+    let fixture = fixture();
+    let served = at_least_once(&fixture);
+    write(&fixture, 0, &["a", "b"]).await;
+    assert_eq!(served.values("").await, ["a", "b"]);
+    let beyond = (410, "offset_out_of_range".to_owned());
+    for cursor in ["orders@0#3", "orders@0#1,1#1", "orders@0#9223372036854775807"] {
+        assert_eq!(served.commit(cursor).await, beyond, "{cursor}");
+    }
+    let page = served.get("&cursor=orders@0%239223372036854775807,1%230;").await.unwrap();
+    assert_eq!((page.values.len(), &*page.gaps), (2, &["0 beyond_end".to_owned()][..]));
+    assert_eq!((kept(&fixture, 0), kept(&fixture, 1)), (Some(0), Some(0)));
+    assert_eq!(served.commit("orders@0#2,1#0").await.0, 204);
+    assert_eq!(kept(&fixture, 0), Some(2));
+    assert_eq!(served.values("&cursor=orders@0%239,1%230;").await, ["a", "b"]);
+    assert_eq!(kept(&fixture, 0), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_log_is_shorter_the_group_goes_back_with_its_pages() {
+    for (qos, commit) in [(Qos::AtLeastOnce, Commit::Client), (Qos::AtMostOnce, Commit::Auto)] {
+        let fixture = fixture();
+        let served = Served::new(&fixture, qos, commit, |_| {});
+        write(&fixture, 0, &["a", "b", "c"]).await;
+        let group = fixture.hub.client.group(GROUP);
+        let before = [(0, 9), (1, 0)].map(|(it, next)| GroupOffset::new("orders", it, next));
+        let committed = group.commit(&before, FEED_PATIENCE).await;
+        assert!(committed.iter().all(Result::is_ok));
+        let page = served.get("").await.unwrap();
+        assert_eq!((page.values.len(), &*page.gaps), (3, &["0 beyond_end".to_owned()][..]));
+        let expected = if commit == Commit::Client { 0 } else { 3 };
+        assert_eq!(kept(&fixture, 0), Some(expected), "{qos:?}");
+        assert_eq!(served.get("").await.unwrap().gaps, [""; 0], "{qos:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_of_a_group_take_turns_and_wait_no_longer_than_for_records() {
     let fixture = fixture();
     let served = Served::new(&fixture, Qos::Balanced, Commit::Auto, |_| {});

@@ -11,6 +11,7 @@ use super::messages::{
 };
 use crate::consume::envelope;
 use crate::consume::hub::{Topic, Wanted, is_unknown_topic};
+use crate::consume::memory::Held;
 use crate::consume::reader::FeedReader;
 use crate::consume::selection::Selected;
 use crate::consume::topic_log::{Look, Segment, Stored};
@@ -43,27 +44,37 @@ pub(super) async fn list_offset(
     Ok(KafkaListOffsetResp { offset })
 }
 
-/// Records from an offset on: as many as fit in a reply, and none only at the log end.
+/// Records from an offset on: as many as fit in a reply, and none only at the log end; with memory for
+/// them.
 pub(super) async fn fetch(
     reader: &Arc<FeedReader>,
     command: CmdKafkaFetch,
-) -> Result<KafkaFetchResp, Why> {
+) -> Result<(KafkaFetchResp, Held), Why> {
     let CmdKafkaFetch { topic: name, partition, offset } = command;
     let topic = topic(reader, &name, partition).await?;
-    let room = reader.hub.resources.answers.wait_for(REPLY_BYTES, || {});
-    let Ok(_room) = timeout(FEED_PATIENCE, room).await else {
-        return Err(REQUEST_TIMED_OUT.to_owned());
-    };
-    let mut reading =
-        Reading { reader, topic, partition, next: offset, messages: vec![], bytes: 0 };
-    let read = timeout(SCAN_TIMEOUT, reading.read()).await;
-    let error = match read {
-        Ok(read) => read.err(),
-        Err(_) => Some(REQUEST_TIMED_OUT.to_owned()),
-    };
-    match error.filter(|_| reading.messages.is_empty()) {
-        Some(error) => Err(error),
-        None => Ok(KafkaFetchResp { messages: reading.messages }),
+    let answers = &reader.hub.resources.answers;
+    let mut bytes = REPLY_BYTES;
+    loop {
+        let Ok(room) = timeout(FEED_PATIENCE, answers.wait_for(bytes, || {})).await else {
+            return Err(REQUEST_TIMED_OUT.to_owned());
+        };
+        let topic = Arc::clone(&topic);
+        let mut reading =
+            Reading { reader, topic, partition, next: offset, messages: vec![], bytes: 0 };
+        let read = timeout(SCAN_TIMEOUT, reading.read()).await;
+        let error = match read {
+            Ok(read) => read.err(),
+            Err(_) => Some(REQUEST_TIMED_OUT.to_owned()),
+        };
+        if let Some(error) = error.filter(|_| reading.messages.is_empty()) {
+            return Err(error);
+        }
+        drop(room);
+        if let Some(held) = answers.try_hold(reading.bytes) {
+            return Ok((KafkaFetchResp { messages: reading.messages }, held));
+        }
+        // A record that has more bytes is read again once there is room: who waits keeps nothing.
+        bytes = reading.bytes;
     }
 }
 

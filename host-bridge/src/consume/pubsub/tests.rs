@@ -16,6 +16,7 @@ use super::*;
 use crate::consume::feeds::Entrypoint;
 use crate::consume::served::Served;
 use crate::consume::topics::Topics;
+use crate::limits::FEED_ANSWERS_BYTES;
 
 /// A bridge with the feed `orders`, of the topics `orders` and `missing`.
 struct Bridge(Served);
@@ -324,6 +325,21 @@ async fn who_asks_and_does_not_read_is_not_read_either() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_large_record_waits_for_room_in_memory() {
+    let bridge = Bridge::start().await;
+    bridge.fixture.write(0, &[b'x'; 1_040_000]).await;
+    let answers = Arc::clone(&bridge.fixture.resources.answers);
+    let mut client = bridge.client().await;
+    let in_use = answers.hold(FEED_ANSWERS_BYTES - 1_010_000);
+    let asking = client.fetch("orders", 0);
+    let mut asking = std::pin::pin!(asking);
+    let at_once = tokio::time::timeout(Duration::from_millis(500), asking.as_mut()).await;
+    assert!(at_once.is_err(), "{at_once:?}");
+    drop(in_use);
+    assert_eq!(asking.await.unwrap()[0].value.len(), 1_040_000);
 }
 
 #[tokio::test]

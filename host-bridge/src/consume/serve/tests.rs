@@ -6,6 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::*;
 use crate::consume::fixture::Fixture;
+use crate::limits::FEED_GRACE;
 
 const MEMORY: usize = 64 * 1024 * 1024;
 

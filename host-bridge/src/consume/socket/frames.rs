@@ -303,15 +303,21 @@ impl<'de> Deserialize<'de> for Headers {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
-                let mut headers = Vec::new();
+                let (mut headers, mut bytes) = (Vec::new(), 0);
                 while let Some((name, values)) = map.next_entry::<String, HeaderValues>()? {
                     let values = match values {
                         HeaderValues::One(value) => vec![value],
                         HeaderValues::Several(values) => values,
                     };
                     for value in values {
-                        let bytes = value.map(HeaderValue::bytes).transpose();
-                        headers.push((name.clone(), bytes.map_err(A::Error::custom)?));
+                        let value = value.map(HeaderValue::bytes).transpose();
+                        let value = value.map_err(A::Error::custom)?;
+                        // A name stands once in the frame, and in the record with each of its values.
+                        bytes += name.len() + value.as_ref().map_or(0, Vec::len) + HEADER_OVERHEAD;
+                        if bytes > HEADERS_BYTES {
+                            return Err(A::Error::custom("headers take more than 1 MiB"));
+                        }
+                        headers.push((name.clone(), value));
                     }
                 }
                 Ok(Headers(headers))
@@ -355,6 +361,9 @@ fn given_big<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error
 
 /// Bytes of what an answer refers to, which comes back with it.
 const REF_BYTES: usize = 256;
+/// Bytes of a record's headers, as many as a message has; and what each takes beside its name and value.
+const HEADERS_BYTES: usize = 1024 * 1024;
+const HEADER_OVERHEAD: usize = 64;
 /// Bytes of the reason in a dead letter's header.
 const REASON_BYTES: usize = 1024;
 

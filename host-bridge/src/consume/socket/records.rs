@@ -43,8 +43,10 @@ pub(super) struct Records<'a> {
     text: Vec<u8>,
     /// Its records.
     batch: usize,
-    /// The cursor behind the last of all.
+    /// The cursor behind the last, where the message that has it ends later.
     id: String,
+    /// Moves of the reader behind the last.
+    moves: Option<u64>,
     count: u64,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Records<'a> {
             text: Vec::new(),
             batch: 0,
             id: String::new(),
+            moves: None,
             count: 0,
         }
     }
@@ -75,6 +78,7 @@ impl<'a> Records<'a> {
         let record = Record::of(taken.topic, taken.partition, &stored.record, &headers)
             .selected(&taken.selected);
         let before = self.bytes();
+        self.moves = Some(taken.moves);
         match self.asked.protocol {
             Protocol::Json => self.write_json(taken.id, &record),
             Protocol::Raw => self.write_value(&record),
@@ -93,15 +97,17 @@ impl<'a> Records<'a> {
         Envelope::new(id, record, feed, self.asked.shape).write(&mut self.text);
         self.count += 1;
         self.batch += 1;
-        id.clone_into(&mut self.id);
         if self.asked.batch == 1 {
             // The record goes on where the frame began.
             if let Some(brace) = self.text.get_mut(brace) {
                 *brace = b',';
             }
             self.end_frame(Kind::Text);
-        } else if self.batch == self.asked.batch {
-            self.end_batch();
+        } else {
+            id.clone_into(&mut self.id);
+            if self.batch == self.asked.batch {
+                self.end_batch();
+            }
         }
     }
 
@@ -156,11 +162,11 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The frames, how many records they have, and the cursor behind them.
-    pub(super) fn finish(mut self) -> (Vec<Bytes>, u64, String) {
+    /// The frames, how many records they have, and the moves of the reader behind them.
+    pub(super) fn finish(mut self) -> (Vec<Bytes>, u64, Option<u64>) {
         self.end_batch();
         self.end_part();
-        (self.parts, self.count, self.id)
+        (self.parts, self.count, self.moves)
     }
 }
 

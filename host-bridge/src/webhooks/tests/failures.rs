@@ -1,5 +1,8 @@
 //! Receivers that fail, for a time or for good.
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
 use super::*;
 
 /// Numbers 0 to 4 in one partition.
@@ -102,6 +105,23 @@ async fn without_a_dead_letter_topic_a_refused_record_stops_the_webhook_until_it
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_stopped_takes_no_time() {
+    let kafka = five().await;
+    let receiver = Receiver::new(|_, _| (400, None)).await;
+    let bridge = kafka.bridge(&receiver, "", SOON);
+    bridge.is("state", "stopped").await;
+    let processor_ms = || {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+        [usage.user_time(), usage.system_time()].iter().map(|it| it.num_milliseconds()).sum::<i64>()
+    };
+    let before = processor_ms();
+    sleep(Duration::from_secs(1)).await;
+    let taken = processor_ms() - before;
+    assert!(taken < 200, "{taken} ms");
+    bridge.end().await;
+}
+
+#[tokio::test]
 async fn records_may_be_skipped() {
     let kafka = five().await;
     let receiver = Receiver::new(|request, _| match request.place().1 {
@@ -155,4 +175,18 @@ async fn a_receiver_that_cannot_be_reached_is_tried_until_it_can() {
     receiver.has(5).await;
     kafka.committed(0, 5).await;
     bridge.end().await;
+}
+
+#[tokio::test]
+async fn keys_count_as_far_as_a_partition_goes_on_behind_a_record_that_is_not_delivered() {
+    let kafka = Kafka::new(&[1]);
+    for number in 0..40_usize {
+        kafka.write(0, &[&[b'k'; 900_000][..], &number.to_le_bytes()].concat(), b"").await;
+    }
+    let receiver = Receiver::new(|_, _| (503, None)).await;
+    let bridge = kafka.bridge(&receiver, "", &format!("ordering = 'key'\nformat = 'raw'\n{SOON}"));
+    receiver.has(400).await;
+    let offsets: std::collections::BTreeSet<_> = receiver.places().into_iter().collect();
+    assert!((8..20).contains(&offsets.len()), "{offsets:?}");
+    bridge.crash().await;
 }

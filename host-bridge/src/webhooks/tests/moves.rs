@@ -1,5 +1,7 @@
 //! Bridges that come, go and crash, and logs that change under them.
 
+use kafka_client::fake_broker::CONSUMER_GROUP_HEARTBEAT;
+
 use super::*;
 
 #[tokio::test]
@@ -33,6 +35,23 @@ async fn bridges_share_partitions_and_take_over_in_order() {
         assert!(own.map(|(_, offset)| offset).eq(0..12), "{:?}", receiver.places());
         assert_eq!(kafka.position(partition), Some(12));
     }
+}
+
+#[tokio::test]
+async fn a_bridge_with_a_name_that_was_killed_has_its_partitions_again_when_it_is_back() {
+    let mut kafka = Kafka::new(&[1]);
+    [1, 2].iter().for_each(|id| kafka.cluster.upgrade(*id, CONSUMER_GROUP_HEARTBEAT, 1, 0));
+    kafka.member.instance = Some("b1".to_owned());
+    let receiver = Receiver::new(ok).await;
+    kafka.write_numbers(0, 0..2).await;
+    let bridge = kafka.bridge(&receiver, "", SOON);
+    kafka.committed(0, 2).await;
+    bridge.crash().await;
+    kafka.write_numbers(0, 2..4).await;
+    let bridge = kafka.bridge(&receiver, "", SOON);
+    // Another member would wait for the end of the session.
+    receiver.has(4).await;
+    bridge.end().await;
 }
 
 #[tokio::test]

@@ -70,6 +70,10 @@ async fn a_range_is_sent_again_and_positions_stay() {
         ),
         (r#"{"from": "orders@0#5", "to": "orders@1#6"}"#, "to: has no offset of orders-0"),
         (r#"{"from": "dead@0#5", "to": "dead@0#6"}"#, "from: the topic `dead` is not in the feed"),
+        (
+            r#"{"from": "orders@0#0,1#0", "to": "orders@0#9223372036854775807,1#1"}"#,
+            "there are too many offsets between `from` and `to`",
+        ),
     ] {
         let Some(Err(NotRedelivered::Invalid(why))) = bridge.webhooks.redeliver("hook", wish(text))
         else {
@@ -80,4 +84,21 @@ async fn a_range_is_sent_again_and_positions_stay() {
     assert!(bridge.webhooks.redeliver("other", wish(r#"{"from": ";", "to": ";"}"#)).is_none());
     bridge.end().await;
     assert_eq!(kafka.position(0), Some(6));
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_passed_over() {
+    let kafka = Kafka::new(&[1]);
+    let receiver = Receiver::new(ok).await;
+    let bridge = kafka.bridge(&receiver, "", SOON);
+    bridge.is("state", "running").await;
+    let nowhere = r#"{"from": "orders@2147483647#0", "to": "orders@2147483647#1"}"#;
+    let nowhere = serde_json::from_str(nowhere).unwrap();
+    assert!(matches!(bridge.webhooks.redeliver("hook", nowhere), Some(Ok(_))));
+    let started = Instant::now();
+    while bridge.webhooks.json()[0]["redelivery"]["left"] != 0 {
+        assert!(started.elapsed() < WITHIN, "{:?}", bridge.webhooks.json());
+        sleep(Duration::from_millis(5)).await;
+    }
+    bridge.end().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::membership::Membership;
-use crate::consume::sources::Source;
+use crate::consume::source::Source;
 
 /// What it is of, id and topics.
 pub(super) type Key = (Source, String, Vec<String>);

@@ -15,7 +15,7 @@ use crate::consume::delivery::{Commit, Delivery, Qos};
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
 use crate::consume::refusal::Refusal;
-use crate::consume::start::{Gap, GapReason, Given};
+use crate::consume::start::{Gap, Given};
 use crate::limits::{FEED_KNOWN, FEED_PATIENCE};
 
 /// Partitions come and go by [`Share::next`]. It is given back when this is dropped.
@@ -33,11 +33,12 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// None if the membership is over.
+    /// Of a client that has what is before `acked`. None if the membership is over.
     pub(super) fn of(
         membership: &Arc<Membership>,
         reader: &Arc<FeedReader>,
         query: &Query,
+        acked: &Cursor,
     ) -> Option<Self> {
         let changed = membership.news.subscribe();
         let mut state = membership.lock();
@@ -46,10 +47,8 @@ impl Share {
         }
         let number = state.enter();
         drop(state);
-        if let Given::Cursor(cursor) = &query.start
-            && commits(reader)
-        {
-            membership.acknowledge(cursor);
+        if matches!(query.start, Given::Cursor(_)) && commits(reader) {
+            membership.acknowledge(acked);
         }
         membership.news.send_replace(());
         Some(Self {
@@ -173,10 +172,8 @@ impl Share {
 
     /// What the reader is told. Where the log is another one, or shorter, the group goes back with it.
     pub(crate) fn hear(&self, gaps: &[Gap]) {
-        use GapReason::{BeyondEnd, Recreated, Truncated};
         for gap in gaps {
-            let is_back = matches!(gap.reason, BeyondEnd | Recreated | Truncated);
-            if let Some(to) = gap.to.filter(|_| is_back && commits(&self.reader)) {
+            if let Some(to) = gap.goes_back_to().filter(|_| commits(&self.reader)) {
                 self.membership.lock().go_back(self.number, &gap.topic, gap.partition, to);
             }
         }

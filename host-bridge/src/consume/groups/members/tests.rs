@@ -13,7 +13,7 @@ use crate::consume::delivery::{Commit, Delivery, GroupMode, Qos};
 use crate::consume::feeds::{Feed, Reset};
 use crate::consume::fixture::Fixture;
 use crate::consume::serve::{Readers, router};
-use crate::consume::sources::Source;
+use crate::consume::source::Source;
 
 const GROUP: &str = "readers";
 
@@ -337,15 +337,31 @@ async fn at_least_once_everything_comes_again_until_it_is_acknowledged() {
 async fn where_the_log_is_shorter_the_group_goes_back_with_it() {
     let bridge = Bridge::new(fixture(1), Qos::AtLeastOnce, Commit::Client, |_| {});
     bridge.write(0..4).await;
-    let mut client = bridge.open("").await;
-    assert_eq!(client.read(SOON).await.len(), 4);
-    assert_eq!(bridge.commit("orders@0#9").await.0, 204);
-    drop(client);
+    let group = bridge.reader.hub.client.group(GROUP);
+    let before = GroupOffset::new("orders", 0, 9);
+    group.commit(&[before], FEED_PATIENCE).await[0].clone().unwrap();
     let mut client = bridge.open("").await;
     assert_eq!(client.read(SOON).await.len(), 4, "{:?}", client.values);
     assert_eq!(client.gaps, 1);
+    assert_eq!(bridge.commit("orders@0#9").await, (410, "offset_out_of_range".to_owned()));
     assert_eq!(bridge.commit("orders@0#2").await.0, 204);
     assert_eq!(bridge.kept(0), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_acknowledges_nothing_that_is_not_written() {
+    let bridge = Bridge::new(fixture(2), Qos::AtLeastOnce, Commit::Client, |_| {});
+    bridge.write(0..4).await;
+    let mut client = bridge.open("").await;
+    assert_eq!(client.read(SOON).await.len(), 4);
+    // Both partitions are another one's; the first cursor is of a topic that was deleted.
+    for cursor in ["orders:00000001@0%231,1%231", "orders@0%239,1%239223372036854775807"] {
+        let mut newcomer = bridge.open(&format!("?cursor={cursor}")).await;
+        newcomer.read(SOON).await;
+        assert_eq!((bridge.kept(0), bridge.kept(1)), (Some(0), Some(0)), "{cursor}");
+    }
+    assert_eq!(bridge.commit("orders@0#1,1#2").await.0, 204);
+    assert_eq!((bridge.kept(0), bridge.kept(1)), (Some(1), Some(2)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -122,3 +122,17 @@ fn what_cannot_be_meant_is_named() {
     let deep = format!(r#"{{"type":"ping","state":{}{}}}"#, "[".repeat(9999), "]".repeat(9999));
     assert!(matches!(parse(&deep), Ok(Command::Ping(Some(_)))));
 }
+
+#[test]
+fn headers_take_no_more_memory_than_a_message_may_have() {
+    let frame = |name: usize, values: usize| {
+        let (name, values) = ("n".repeat(name), vec!["null"; values].join(","));
+        format!(r#"{{"type":"produce","ref":1,"content":1,"headers":{{"{name}":[{values}]}}}}"#)
+    };
+    // Of 64 KiB, and 200 MB as a record.
+    for (name, values) in [(32_000, 6000), (1, 20_000)] {
+        let told = parse(&frame(name, values)).unwrap_err().0;
+        assert!(told.starts_with("produce: headers take more than 1 MiB"), "{told}");
+    }
+    assert!(parse(&frame(1000, 900)).is_ok());
+}
