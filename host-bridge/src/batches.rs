@@ -7,7 +7,7 @@ use std::pin::pin;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
-use kafka_upstream_core::outcome::{self, Code, Outcome};
+use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -269,11 +269,6 @@ impl Kept {
     }
 }
 
-/// Of a record of which nothing is known.
-pub(crate) fn no_outcome() -> Outcome {
-    Outcome::Unknown(outcome::Reason::new(Code::BadReply, "no outcome"))
-}
-
 /// Room for the records that brokers are asked about: they are copies, which may outlive their
 /// request.
 static ASKED_ROOM: Semaphore = Semaphore::const_new(ASKED_BYTES);
@@ -297,6 +292,7 @@ mod tests {
 
     use kafka_client::Config;
     use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+    use kafka_upstream_core::outcome::Code;
 
     use super::*;
 

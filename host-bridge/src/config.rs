@@ -88,13 +88,9 @@ impl Config {
         if texts.is_empty() {
             faults.push(field("listen", "names no address"));
         }
-        let mut listen = Vec::new();
-        for text in &texts {
-            match Listen::parse("listen", text) {
-                Ok(address) => listen.push(address),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let mut address =
+            |text: &String| Listen::parse("listen", text).map_err(|fault| faults.push(fault)).ok();
+        let listen: Vec<_> = texts.iter().filter_map(&mut address).collect();
         let tokens = raw.token_file.is_some();
         check_exposure("listen", &listen, raw.tls.as_ref(), tokens, faults);
         let mut tables = |section: &str, tables: BTreeMap<String, toml::Table>| -> BTreeMap<_, _> {

@@ -5,27 +5,14 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kafka_upstream_core::outcome::{Code, Outcome, Reason};
-use kafka_upstream_core::profile::Profile;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::registry::{self, SchemaIdPlace, Subject};
 use kafka_upstream_schema::wire::{self, SchemaId};
 use kafka_upstream_schema::{Invalid, PayloadEncoding};
 use tokio::time::{Instant, timeout_at};
 
-use crate::registry::connection::Connection;
 use crate::registry::registries::Registries;
-use crate::registry::{Failure, Key, Registered, Registry};
-
-/// Which schemas the records of some topics have, as configured.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Rule {
-    /// None stands for all.
-    pub(crate) topics: Option<Vec<String>>,
-    pub(crate) connection: Connection,
-    pub(crate) key: Option<Subject>,
-    pub(crate) value: Option<Subject>,
-    pub(crate) place: SchemaIdPlace,
-}
+use crate::registry::{Failure, Key, Registered, Registry, Rule};
 
 /// Encodes the records of a pipeline by the first rule that names their topic.
 pub(crate) struct Encoder(Vec<OfTopics>);
@@ -68,22 +55,6 @@ struct Framed {
     bytes: Vec<u8>,
     /// The header that names the schema, where nothing stands in front of the bytes.
     header: Option<Vec<u8>>,
-}
-
-impl Rule {
-    /// That of a profile which names a schema.
-    pub(crate) fn of_profile(profile: &Profile, trust: kafka_client::HttpsTrust) -> Option<Self> {
-        let confluent = profile.schema_registry.as_ref()?.confluent.as_ref()?;
-        let (key, value) = (confluent.key_subject(), confluent.value_subject());
-        let rule = Self {
-            topics: None,
-            connection: Connection::new(confluent, trust),
-            key: key.cloned(),
-            value: value.cloned(),
-            place: confluent.schema_id.unwrap_or_default(),
-        };
-        profile.has_schemas().then_some(rule)
-    }
 }
 
 impl Encoder {
@@ -246,7 +217,7 @@ impl Encoded {
     pub(crate) fn outcomes(self, produced: Vec<Outcome>) -> Vec<Outcome> {
         let mut produced = produced.into_iter();
         let outcome = |changed: Result<Changed, Reason>| match changed {
-            Ok(_) => produced.next().unwrap_or_else(crate::batches::no_outcome),
+            Ok(_) => produced.next().unwrap_or_else(crate::outcomes::no_outcome),
             Err(reason) => Outcome::NotWritten(reason),
         };
         self.0.into_iter().map(outcome).collect()

@@ -9,20 +9,18 @@ pub(crate) mod connection;
 pub(crate) mod fixture;
 mod oauth;
 pub(crate) mod registries;
+mod schema;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
-use kafka_upstream_core::registry::SchemaVersion;
-use kafka_upstream_schema::Schema;
-use kafka_upstream_schema::wire::SchemaId;
 use tokio::time::{Instant, timeout};
 
 use self::api::Api;
-use self::cache::{Cache, Found};
+use self::cache::{Cache, Flight, Found};
 use self::connection::Connection;
+pub(crate) use self::schema::{Failure, Key, Registered, Rule};
 
 /// A registry, by how it is asked.
 pub(crate) struct Registry {
@@ -34,46 +32,6 @@ pub(crate) struct Registry {
     health: Mutex<Health>,
 }
 
-/// A schema that the registry gave.
-#[derive(Debug)]
-pub(crate) struct Registered {
-    pub(crate) schema: Schema,
-    /// Its number in this registry; none where it was asked for by its GUID.
-    pub(crate) id: Option<u32>,
-    pub(crate) guid: Option<[u8; 16]>,
-    /// Of its subject, where it was asked for by that.
-    pub(crate) version: Option<u32>,
-    pub(crate) language: &'static str,
-    /// Of its text and those that it refers to.
-    pub(crate) bytes: usize,
-}
-
-/// Which schema.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    /// None stands for the latest version.
-    Subject(Arc<str>, Option<u32>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked for by who reads records"))]
-    Id(SchemaId),
-}
-
-/// Why there is no schema.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Nobody answers, or not as a registry does: it may do so later.
-    #[error("the schema registry is not available: {0}")]
-    Unavailable(Arc<str>),
-    /// The registry has no such schema.
-    #[error("the schema registry does not know it: {0}")]
-    Unknown(Arc<str>),
-    /// It lets the bridge not in, or is no registry: an operator has to mend that.
-    #[error("{0}")]
-    Refused(Arc<str>),
-    /// Its schema cannot be used.
-    #[error("the schema cannot be used: {0}")]
-    Unusable(Arc<str>),
-}
-
 /// Whether the registry answered when it was last asked; else why not, and since when.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health {
@@ -83,9 +41,6 @@ pub(crate) struct Health {
     /// How often a schema was used that could not be asked for again.
     pub(crate) stale: u64,
 }
-
-/// A schema on its way, for all who wait for it.
-type Flight = Shared<BoxFuture<'static, Result<Arc<Registered>, Failure>>>;
 
 impl Registry {
     pub(crate) fn new(name: String, connection: &Connection) -> Self {
@@ -187,18 +142,6 @@ impl Registry {
 
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Key {
-    /// Of a subject and a version as they are configured.
-    pub(crate) fn of_subject(name: &str, version: Option<&SchemaVersion>) -> Self {
-        let version = match version {
-            Some(SchemaVersion::Number(number)) => Some(*number),
-            Some(SchemaVersion::Text(text)) => text.parse().ok(),
-            None => None,
-        };
-        Self::Subject(name.into(), version)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::error::{ConfigError, field};
 use super::sources::without_value;
 use crate::consume::feeds::fields::{Choices, Fields, is_name};
-use crate::encoding::Rule;
+use crate::registry::Rule;
 use crate::registry::connection::Connection;
 
 /// As configured, and checked.

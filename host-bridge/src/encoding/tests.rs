@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::batches;
 use crate::pipeline::{Limits, Pipeline};
+use crate::registry::connection::Connection;
 use crate::registry::fixture::FakeRegistry;
 
 fn subject(name: &str) -> Option<Subject> {

@@ -6,8 +6,9 @@ use kafka_upstream_core::record::Record;
 use kafka_upstream_core::registry::SchemaIdPlace;
 
 use super::*;
-use crate::encoding::{Encoder, Rule};
+use crate::encoding::Encoder;
 use crate::queued::tests::Parts;
+use crate::registry::Rule;
 use crate::registry::fixture::FakeRegistry;
 use crate::registry::registries::Registries;
 

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use kafka_upstream_schema::SchemaType;
 use serde::Deserialize;
 
-use super::Failure;
+use super::schema::Failure;
 
 /// A schema: what the routes by subject, id and GUID have in common, and what some of them add.
 #[derive(Debug, Deserialize)]

@@ -21,7 +21,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::answer::{Answer, ReferenceAnswer, guid_text, refusal, unavailable};
 use super::connection::Connection;
 use super::oauth::TokenOfRegistry;
-use super::{Failure, Key, Registered};
+use super::schema::{Failure, Key, Registered};
 use crate::credentials::sensitive;
 use crate::credentials::token::Token;
 use crate::http_client::{HttpClient, HttpError, HttpLimits};

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Shared};
 use tokio::time::Instant;
 
-use super::{Failure, Flight, Key, Registered};
+use super::schema::{Failure, Key, Registered};
+
+/// A schema on its way, for all who wait for it.
+pub(super) type Flight = Shared<BoxFuture<'static, Result<Arc<Registered>, Failure>>>;
 
 #[derive(Default)]
 pub(super) struct Cache {

@@ -9,7 +9,7 @@ use form_urlencoded::{Serializer, byte_serialize};
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE};
-use kafka_client::{HttpsTrust, Lease, Secret as Told};
+use kafka_client::{HttpsTrust, Lease, Secret as Hidden};
 use kafka_upstream_core::registry::{
     AuthMethod, GrantType, JwtAlgorithm, OAuth2, OAuth2Client, RegistryAuthentication,
 };
@@ -121,13 +121,13 @@ impl TokenOfRegistry {
     }
 
     /// What the endpoint is told and may say again.
-    fn secrets(&self) -> Vec<Told> {
+    fn secrets(&self) -> Vec<Hidden> {
         let OAuth2 { client_id, client_secret, password, .. } = &self.oauth2;
         let given =
-            [client_secret, password].into_iter().flatten().map(|it| Told::new(it.expose()));
+            [client_secret, password].into_iter().flatten().map(|it| Hidden::new(it.expose()));
         let more = [&self.oauth2.token_headers, &self.oauth2.token_post_args].into_iter().flatten();
-        let more = more.flat_map(|it| it.values()).map(|it| Told::new(it.expose()));
-        let pair = Told::new(basic(text(client_id), text(client_secret)));
+        let more = more.flat_map(|it| it.values()).map(|it| Hidden::new(it.expose()));
+        let pair = Hidden::new(basic(text(client_id), text(client_secret)));
         given.chain(more).chain([pair]).collect()
     }
 }

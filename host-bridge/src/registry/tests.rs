@@ -3,6 +3,8 @@
 use futures_util::future::join_all;
 use kafka_client::HttpsTrust;
 use kafka_upstream_core::registry::Confluent;
+use kafka_upstream_schema::Schema;
+use kafka_upstream_schema::wire::SchemaId;
 use serde_json::json;
 
 use super::fixture::{FakeRegistry, ORDER};
