@@ -88,10 +88,10 @@ impl Registry {
         }
     }
 
-    /// Asks the registry, whatever is known, and says step by step how far that goes.
+    /// Asks whether there is a registry that lets the bridge in.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// At which step that fails.
     pub(crate) async fn probe(&self) -> Result<(), Failure> {
         self.api.probe().await
     }

@@ -34,9 +34,9 @@ impl Report {
         match registry.get(&Key::of_subject(name, subject.schema_version.as_ref())).await {
             Ok(found) => {
                 let version =
-                    found.version.map_or_else(String::new, |it| format!(" version {it},"));
+                    found.version.map_or_else(String::new, |it| format!("version {it}, "));
                 let id = found.id.unwrap_or_default();
-                self.ok(&what, &format!("{},{version} id {id}", found.language));
+                self.ok(&what, &format!("{}, {version}id {id}", found.language));
             }
             Err(failure) => self.fail(&what, &failure.to_string()),
         }
