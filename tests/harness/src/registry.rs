@@ -90,7 +90,8 @@ impl SchemaRegistry {
         let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
         let answer = request.send(self.port).await?;
         let told: Value = answer.json()?;
-        let id = told["id"].as_u64().with_context(|| format!("{subject}: {told}"))?;
+        let id =
+            told.get("id").and_then(Value::as_u64).with_context(|| format!("{subject}: {told}"))?;
         Ok(u32::try_from(id)?)
     }
 }
