@@ -230,7 +230,7 @@ impl RequestStream {
             let stream = Box::new(stream);
             return Ok(StreamState::PerRequest { route: Rc::clone(shared), stream });
         }
-        let waits = delivery == Delivery::Acked;
+        let waits = delivery != Delivery::Memory;
         let (now, topics) = (route.clock.now(), captured.several_topics());
         route.outbox.push(captured, waits.then_some(self.id), now).map_err(not_queued)?;
         let state = if waits {

@@ -224,7 +224,7 @@ impl Route {
             // Their clients have a 200.
             None => "records_dropped",
         };
-        let (code, topic, detail) = (reason.code.name(), settled.topic(), &reason.detail);
+        let (code, topic, detail) = (reason.code.name(), settled.topic(), reason.logged());
         let line = format!(
             "event={event} code={code} records={records} topic={topic:?} detail={detail:?}"
         );

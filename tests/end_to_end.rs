@@ -51,6 +51,7 @@ mod reload;
 mod replicas;
 mod rules;
 mod sasl;
+mod schemas;
 mod shipped;
 mod sizes;
 mod soak;

@@ -230,7 +230,7 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
 ) -> anyhow::Result<()> {
     for (listener, refused) in [
         ("sasl", "is neither loopback nor in inline_token_endpoints"),
-        ("registry", "schema_registry.confluent: this version of the bridge cannot do that"),
+        ("registry", "`http://r` is neither loopback nor in inline_schema_registries"),
         ("tls", "security.ssl: the bridge's cluster `default` is configured without TLS"),
         ("certificate", "security.certificate_id: `c` is not in the bridge's `certificates`"),
     ] {

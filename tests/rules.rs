@@ -143,7 +143,9 @@ async fn what_the_bridge_cannot_do_is_refused_by_its_field(
     let reply = gateway.send("refused", text("x")).await?;
     assert_eq!((reply.status, reply.header("kafka-error")), (500, Some("profile_refused")));
     assert!(
-        reply.text().contains("schema_registry.confluent: this version of the bridge"),
+        reply
+            .text()
+            .contains("`http://registry` is neither loopback nor in inline_schema_registries"),
         "{}",
         reply.text()
     );

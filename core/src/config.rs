@@ -15,5 +15,6 @@ mod settings;
 
 pub use self::field::ConfigError;
 pub use self::plugin::{Plugin, Rule};
+pub use self::producer::{check_registry, check_subject};
 pub use self::raw::{Host, Mode};
 pub use self::settings::{BatchLimits, Bridge, Gating, QueueLimits, Settings};

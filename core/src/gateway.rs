@@ -128,8 +128,8 @@ impl Gateway {
     #[must_use]
     pub const fn queues_in_root(self, delivery: Delivery, root_wakes: bool) -> bool {
         match delivery {
-            Delivery::Acked => self.can_wake_root() && root_wakes,
-            Delivery::Memory | Delivery::Queued => self.has_ticks(),
+            Delivery::Acked | Delivery::Queued => self.can_wake_root() && root_wakes,
+            Delivery::Memory => self.has_ticks(),
         }
     }
 

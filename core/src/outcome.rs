@@ -57,6 +57,13 @@ impl Reason {
         detail.truncate(end.unwrap_or(0));
         Self { code, detail }
     }
+
+    /// The detail, but where it may have names out of a client's document: nothing of a payload is
+    /// logged.
+    #[must_use]
+    pub fn logged(&self) -> &str {
+        if self.code == Code::SchemaMismatch { "" } else { &self.detail }
+    }
 }
 
 /// How far a failure reaches: what fails with the record, as long as the cause lasts.
@@ -143,7 +150,7 @@ macro_rules! codes {
     };
 }
 
-// The one table of what each code means; nothing derives one column from another. 400 and 413 are
+// The one table of what each code means; nothing derives one column from another. 400, 413 and 422 are
 // about the request, 502 is Kafka's refusal, 500 is for an operator alone; only 503 says "not
 // written, send it again". On the wire a code is its position: new ones go to the end.
 codes! {
@@ -206,6 +213,12 @@ codes! {
     GrpcUnsupported = "grpc_unsupported", 415, Permanent, Record, Never;
     /// The partition has no leader now.
     NoLeader = "no_leader", 503, Transient, Topic, Possible;
+    /// The key or the value does not fit its schema.
+    SchemaMismatch = "schema_mismatch", 422, Permanent, Record, Never;
+    /// The schema registry does not answer, and its schema is not known yet.
+    RegistryUnavailable = "registry_unavailable", 503, Transient, Cluster, Never;
+    /// The schema registry has no such schema, or one that cannot be used, or lets nobody in.
+    RegistryRefused = "registry_refused", 500, Transient, Cluster, Never;
 }
 
 #[cfg(test)]

@@ -109,6 +109,13 @@ impl Compression {
 }
 
 impl Profile {
+    /// Whether keys or values must fit a schema.
+    #[must_use]
+    pub fn has_schemas(&self) -> bool {
+        let confluent = self.schema_registry.as_ref().and_then(|it| it.confluent.as_ref());
+        confluent.is_some_and(|it| it.key_subject().or(it.value_subject()).is_some())
+    }
+
     /// The document that is registered: JSON with its fields in this type's order.
     ///
     /// # Errors

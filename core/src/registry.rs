@@ -20,7 +20,7 @@ pub struct SchemaRegistry {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Confluent {
-    /// The registry's address, `http://` or `https://`; required.
+    /// The registry's address, `http://` or `https://`, or several with commas between; required.
     pub url: Option<String>,
     /// Seconds for which a schema is remembered.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 3600)))]
@@ -34,6 +34,43 @@ pub struct Confluent {
     pub key_schema: Option<Subject>,
     /// The schema of values.
     pub value_schema: Option<Subject>,
+    /// Where a record says which schema it has: in front of key and value, or in its headers
+    /// `__key_schema_id` and `__value_schema_id`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "prefix", "x-new" = true)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_id: Option<SchemaIdPlace>,
+}
+
+impl Confluent {
+    /// The addresses in `url`.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.as_deref().unwrap_or_default().split(',').map(str::trim)
+    }
+
+    /// The schema of keys, if one is named.
+    #[must_use]
+    pub fn key_subject(&self) -> Option<&Subject> {
+        self.key_schema.as_ref().filter(|subject| subject.subject_name.is_some())
+    }
+
+    /// The schema of values, if one is named.
+    #[must_use]
+    pub fn value_subject(&self) -> Option<&Subject> {
+        self.value_schema.as_ref().filter(|subject| subject.subject_name.is_some())
+    }
+}
+
+/// `schema_registry.confluent.schema_id`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SchemaIdPlace {
+    /// A zero byte and the id in four bytes stand in front.
+    #[default]
+    Prefix,
+    /// The GUID, or the id where the registry gives no GUID, in a header; key and value are as they
+    /// would be without a registry.
+    Header,
 }
 
 /// `schema_registry.confluent.authentication`.

@@ -96,8 +96,10 @@ impl Replies {
         Reply::failure(code, reason.code, self.shown(reason), lines)
     }
 
+    /// What does not fit a schema is the client's to mend, and its reason quotes no value.
     fn shown<'a>(&self, reason: &'a Reason) -> Option<&'a str> {
-        (self.reveal && !reason.detail.is_empty()).then_some(&reason.detail)
+        let is_shown = self.reveal || reason.code == Code::SchemaMismatch;
+        (is_shown && !reason.detail.is_empty()).then_some(&reason.detail)
     }
 }
 
@@ -138,7 +140,7 @@ impl Reply {
         match self.status {
             200..=299 => -1,
             // INVALID_ARGUMENT
-            400 | 413 | 431 => 3,
+            400 | 413 | 422 | 431 => 3,
             // DEADLINE_EXCEEDED: it may have been done.
             408 | 504 => 4,
             415 => GRPC_UNIMPLEMENTED,
@@ -155,6 +157,7 @@ impl Reply {
             408 => "Request Timeout",
             413 => "Payload Too Large",
             415 => "Unsupported Media Type",
+            422 => "Unprocessable Entity",
             431 => "Request Header Fields Too Large",
             500 => "Internal Server Error",
             502 => "Bad Gateway",
@@ -261,7 +264,7 @@ mod tests {
             let reason = Reason::new(*code, "why");
             let not = replies.of(&Outcome::NotWritten(reason.clone()), "orders");
             assert!(
-                matches!(not.status, 400 | 408 | 413 | 415 | 431 | 500 | 502 | 503 | 504),
+                matches!(not.status, 400 | 408 | 413 | 415 | 422 | 431 | 500 | 502 | 503 | 504),
                 "{code:?}"
             );
             assert_eq!(header(&not, "retry-after").is_some(), not.status == 503);
@@ -294,6 +297,15 @@ mod tests {
         );
         let reply = revealing.of(&Outcome::NotWritten(reason), "orders");
         assert!(String::from_utf8(reply.body).unwrap().contains("10.0.0.1"));
+        let reason = Reason::new(Code::SchemaMismatch, "orders-value version 3: $.id: is missing");
+        let reply = replies.of(&Outcome::NotWritten(reason), "orders");
+        assert_eq!(
+            String::from_utf8(reply.body).unwrap(),
+            concat!(
+                r#"{"message":"Unprocessable Entity","#,
+                r#""error":"orders-value version 3: $.id: is missing"}"#
+            )
+        );
     }
 
     fn status_and_body(outcomes: &[(&str, Outcome)], reveal: bool) -> (u16, String) {

@@ -7,23 +7,26 @@ use std::pin::pin;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use kafka_client::{Permit, Producer, Reason, Ticket, Topic, record_size};
-use kafka_upstream_core::outcome::{self, Code, Outcome};
+use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::encoding::Encoded;
 use crate::failing::Topics;
 use crate::limits::{PROBE_AFTER, SLOW_BATCH};
 use crate::metrics::Metrics;
 use crate::outcomes;
-use crate::pipeline::{Encoded, Limits, Pipeline};
+use crate::pipeline::{Limits, Pipeline};
 
 /// The records of a batch, at their positions: enqueued, refused at once, or not enqueued before
 /// the brokers have been asked about their topic or partition.
 pub(crate) struct Enqueued {
     ended: Vec<Ended>,
     asked: Vec<Asked>,
+    /// Which records these are, where others did not fit their schemas.
+    encoded: Option<Encoded>,
 }
 
 type Ended = (usize, Result<Ticket, Reason>);
@@ -57,7 +60,21 @@ pub(crate) async fn enqueue(
     records: &[Record<'_>],
     limits: Limits,
 ) -> Enqueued {
-    let (producer, encoder) = (pipeline.producer(), pipeline.encoder());
+    let Some(encoder) = pipeline.encoder() else {
+        return enqueue_encoded(pipeline, records, limits).await;
+    };
+    let encoded = encoder.encode(records, limits.waiting).await;
+    let enqueued = enqueue_encoded(pipeline, &encoded.records(records), limits).await;
+    Enqueued { encoded: Some(encoded.verdicts()), ..enqueued }
+}
+
+/// Enqueues records as they are.
+pub(crate) async fn enqueue_encoded(
+    pipeline: &Pipeline,
+    records: &[Record<'_>],
+    limits: Limits,
+) -> Enqueued {
+    let producer = pipeline.producer();
     let (now, deadline) = (Instant::now(), limits.waiting);
     let mut topics: BTreeMap<&str, Option<Result<Topic, Reason>>> = BTreeMap::new();
     for record in records {
@@ -71,23 +88,18 @@ pub(crate) async fn enqueue(
     let asked_until = if topics.len() > 1 { now + left * 2 / 3 } else { deadline };
     let is_known = |record: &&Record<'_>| matches!(topics.get(record.topic), Some(Some(_)));
     let known = records.iter().filter(is_known);
-    let size = |record| {
-        let Encoded { key, value } = encoder.encode(record);
-        record_size(&kafka_record(record, key.as_deref(), value.as_deref()))
-    };
-    let bytes = known.map(size).sum();
+    let bytes = known.map(|record| record_size(&kafka_record(record))).sum();
     let mut permit = match room(producer, bytes, deadline).await {
         Ok(permit) => permit,
         Err(reason) => {
             let refused = (0..records.len()).map(|position| (position, Err(reason.clone())));
-            return Enqueued { ended: refused.collect(), asked: Vec::new() };
+            return Enqueued { ended: refused.collect(), asked: Vec::new(), encoded: None };
         }
     };
     let (mut ended, mut asked) = (Vec::with_capacity(records.len()), BTreeMap::new());
     for (position, record) in records.iter().enumerate() {
         let mut topic = topics.get_mut(record.topic).and_then(Option::as_mut);
-        let Encoded { key, value } = encoder.encode(record);
-        let produced = kafka_record(record, key.as_deref(), value.as_deref());
+        let produced = kafka_record(record);
         let enqueue = |topic| put(producer, &mut permit, topic, produced, limits.delivery);
         let end = topic.as_deref_mut().map(enqueue);
         let end = match end {
@@ -110,7 +122,7 @@ pub(crate) async fn enqueue(
         };
         ended.push((position, end));
     }
-    Enqueued { ended, asked: asked.into_values().collect() }
+    Enqueued { ended, asked: asked.into_values().collect(), encoded: None }
 }
 
 /// Memory for a whole batch. One that is larger than all the memory there is gets none: each record
@@ -170,7 +182,11 @@ impl Enqueued {
             all.extend(asked.into_iter().flatten());
             all.sort_by_key(|(position, _)| *position);
         }
-        all.into_iter().map(|(_, outcome)| outcome).collect()
+        let outcomes = all.into_iter().map(|(_, outcome)| outcome).collect();
+        match self.encoded {
+            Some(encoded) => encoded.outcomes(outcomes),
+            None => outcomes,
+        }
     }
 }
 
@@ -209,7 +225,7 @@ impl Asked {
             let records = self.records.iter();
             records.map(|(position, kept)| (*position, kept.record(&self.name)))
         };
-        let bytes = records().map(|(_, record)| record_size(&as_kept(&record))).sum();
+        let bytes = records().map(|(_, record)| record_size(&kafka_record(&record))).sum();
         let reserved = match &found {
             Ok(_) => room(&self.producer, bytes, limits.waiting).await,
             Err(reason) => Err(reason.clone()),
@@ -217,7 +233,7 @@ impl Asked {
         let (mut topic, mut ended) = (found, Vec::with_capacity(self.records.len()));
         match reserved {
             Ok(mut permit) => ended.extend(records().map(|(position, record)| {
-                let record = as_kept(&record);
+                let record = kafka_record(&record);
                 (position, put(&self.producer, &mut permit, &mut topic, record, limits.delivery))
             })),
             Err(reason) => {
@@ -253,29 +269,21 @@ impl Kept {
     }
 }
 
-/// Of a record of which nothing is known.
-pub(crate) fn no_outcome() -> Outcome {
-    Outcome::Unknown(outcome::Reason::new(Code::BadReply, "no outcome"))
-}
-
 /// Room for the records that brokers are asked about: they are copies, which may outlive their
 /// request.
 static ASKED_ROOM: Semaphore = Semaphore::const_new(ASKED_BYTES);
 /// A quarter of what request bodies may take.
 const ASKED_BYTES: usize = 64 * 1024 * 1024;
 
-fn as_kept<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
-    kafka_record(record, record.key, record.value)
-}
-
-/// A record with these key and value.
-fn kafka_record<'a>(
-    record: &'a Record<'a>,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-) -> kafka_client::Record<'a> {
-    let Record { partition, timestamp_ms, headers, .. } = record;
-    kafka_client::Record { partition: *partition, key, value, headers, timestamp_ms: *timestamp_ms }
+fn kafka_record<'a>(record: &'a Record<'a>) -> kafka_client::Record<'a> {
+    let Record { partition, timestamp_ms, key, value, headers, .. } = record;
+    kafka_client::Record {
+        partition: *partition,
+        key: *key,
+        value: *value,
+        headers,
+        timestamp_ms: *timestamp_ms,
+    }
 }
 
 #[cfg(test)]
@@ -284,6 +292,7 @@ mod tests {
 
     use kafka_client::Config;
     use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+    use kafka_upstream_core::outcome::Code;
 
     use super::*;
 
@@ -297,7 +306,7 @@ mod tests {
         let properties = [&[("bootstrap.servers", &*bootstrap)], properties].concat();
         let config = Config::from_properties(properties).unwrap();
         let producer = config.producer.clone();
-        Pipeline::new("default", cluster.client(config), &producer)
+        Pipeline::new("default", cluster.client(config), &producer, None)
     }
 
     fn until(end: Instant) -> Limits {

@@ -2,6 +2,7 @@
 //! broker goes. Nothing is written to Kafka.
 
 mod feeds;
+mod registries;
 
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
@@ -74,6 +75,7 @@ pub async fn check(
         }
         client.close(Instant::now()).await;
     }
+    report.registries(&config.schemas).await;
     for (cluster, topic) in asked {
         if !config.clusters.contains_key(cluster) {
             report.fail(&format!("topic {topic}"), &format!("there is no cluster {cluster}"));

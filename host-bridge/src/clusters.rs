@@ -15,7 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::access;
 use crate::config::{Config, ConfigError, Places, field, is_loopback};
 use crate::credentials;
+use crate::encoding::Encoder;
 use crate::pipeline::Pipeline;
+use crate::registry::Rule;
+use crate::registry::connection::Connection;
+use crate::registry::registries::Registries;
 use crate::security::{self, Properties, Tls};
 
 /// The clients and producers of this process.
@@ -25,6 +29,7 @@ pub(crate) struct Clusters {
     allowed: BTreeSet<String>,
     tls: Tls,
     allowed_endpoints: BTreeSet<String>,
+    registries: Registries,
     places: Places,
     made: Mutex<Made>,
     /// Cancelled when a client cannot go on.
@@ -34,7 +39,7 @@ pub(crate) struct Clusters {
 #[derive(Default)]
 struct Made {
     clients: HashMap<Place, Client>,
-    pipelines: HashMap<(Place, ProducerConfig), Arc<Pipeline>>,
+    pipelines: HashMap<(Place, ProducerConfig, Vec<Rule>), Arc<Pipeline>>,
 }
 
 /// A client by its cluster, the name that filters give it, if they do, and how it connects.
@@ -51,9 +56,15 @@ pub(crate) enum Refusal {
     Security(#[from] security::Refusal),
     #[error(transparent)]
     Authentication(#[from] access::Refusal),
-    #[error("token_endpoint_url: `{0}` is neither loopback nor in inline_token_endpoints")]
-    TokenEndpoint(String),
-    #[error("{0}: this version of the bridge cannot do that, {1}")]
+    #[error("{0}: `{1}` is neither loopback nor in inline_token_endpoints")]
+    TokenEndpoint(&'static str, String),
+    #[error(
+        "schema_registry.confluent.url: `{0}` is neither loopback nor in inline_schema_registries"
+    )]
+    Registry(String),
+    #[error(
+        "schema_registry.confluent.authentication.oauth2_client.{0}: the bridge cannot do that, {1}"
+    )]
     NotServed(&'static str, &'static str),
     #[error("properties: a profile cannot set `{0}`")]
     NotOfAProfile(String),
@@ -70,7 +81,8 @@ impl Refusal {
         match self {
             Self::UnknownCluster(name) => Some(format!("clusters.{name}")),
             Self::NotAllowed(_) => Some("inline_bootstrap_servers".to_owned()),
-            Self::TokenEndpoint(_) => Some("inline_token_endpoints".to_owned()),
+            Self::TokenEndpoint(..) => Some("inline_token_endpoints".to_owned()),
+            Self::Registry(_) => Some("inline_schema_registries".to_owned()),
             Self::Security(refusal) => Some(refusal.setting()),
             Self::Authentication(_)
             | Self::NotServed(..)
@@ -91,6 +103,10 @@ impl Clusters {
             allowed: config.inline_bootstrap_servers.clone(),
             tls: config.tls.clone(),
             allowed_endpoints: config.inline_token_endpoints.clone(),
+            registries: Registries::new(
+                &config.schemas.registries,
+                &config.inline_schema_registries,
+            ),
             places: config.places.clone(),
             made: Mutex::default(),
             failed: CancellationToken::new(),
@@ -100,8 +116,9 @@ impl Clusters {
             let refused = |reason: String| field(&format!("clusters.{name}"), &reason);
             let checked = read(properties).map_err(|error| refused(error.to_string()))?;
             checked.cluster.check_files().map_err(|error| refused(error.to_string()))?;
+            let rules = config.schemas.of_cluster(name);
             let pipeline = clusters
-                .pipeline(name, None, checked)
+                .pipeline(name, None, checked, rules)
                 .map_err(|refusal| refused(refusal.to_string()))?;
             clusters.named.insert(name.clone(), pipeline);
         }
@@ -133,15 +150,20 @@ impl Clusters {
 
     /// The pipeline that a profile asks for, made if it is new.
     pub(crate) fn for_profile(&self, profile: &Profile) -> Result<Arc<Pipeline>, Refusal> {
-        check_served(profile)?;
         let (cluster, properties) = self.properties(profile)?;
         let mut config = read(&properties)?;
         let trust = config.cluster.https_trust();
+        let rule = Rule::of_profile(profile, trust.clone());
+        rule.iter().try_for_each(|rule| self.check_registry(&rule.connection))?;
         let asked = profile.authentication.as_ref().map(|asked| access::login(asked, trust));
         if let Some(login) = asked.transpose()?.flatten() {
             config.cluster = config.cluster.sasl(login)?;
         }
-        self.pipeline(cluster, profile.cluster_name.clone(), config)
+        self.pipeline(cluster, profile.cluster_name.clone(), config, rule.into_iter().collect())
+    }
+
+    pub(crate) fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// A client of a named cluster that shows brokers a token (OAUTHBEARER); whoever asks has it alone.
@@ -239,9 +261,10 @@ impl Clusters {
         cluster: &str,
         own_name: Option<String>,
         config: kafka_client::Config,
+        rules: Vec<Rule>,
     ) -> Result<Arc<Pipeline>, Refusal> {
         let place = (cluster.to_owned(), own_name, config.cluster.clone());
-        let key = (place, config.producer.clone());
+        let key = (place, config.producer.clone(), rules);
         let mut made = self.made();
         if let Some(pipeline) = made.pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
@@ -257,7 +280,8 @@ impl Clusters {
                 client
             }
         };
-        let pipeline = Arc::new(Pipeline::new(cluster, client, &key.1));
+        let encoder = Encoder::new(&key.2, &self.registries);
+        let pipeline = Arc::new(Pipeline::new(cluster, client, &key.1, encoder));
         made.pipelines.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }
@@ -285,12 +309,25 @@ impl Clusters {
     /// A filter must not make the bridge ask whom it likes.
     fn check_token_endpoint(&self, authentication: &Authentication) -> Result<(), Refusal> {
         let oauth = authentication.oauthbearer.as_ref();
-        match oauth.and_then(|oauth| oauth.token_endpoint_url.as_ref()) {
-            Some(url) if !self.allowed_endpoints.contains(url) && !is_loopback_url(url) => {
-                Err(Refusal::TokenEndpoint(without_secrets(url)))
-            }
-            _ => Ok(()),
+        let url = oauth.and_then(|oauth| oauth.token_endpoint_url.as_deref());
+        url.filter(|url| !self.may_ask(url)).map_or(Ok(()), |url| {
+            Err(Refusal::TokenEndpoint("token_endpoint_url", without_secrets(url)))
+        })
+    }
+
+    fn check_registry(&self, connection: &Connection) -> Result<(), Refusal> {
+        if let Some(url) = self.registries.forbidden(connection, is_loopback_url) {
+            return Err(Refusal::Registry(without_secrets(url)));
         }
+        if let Some(url) = connection.token_endpoint().filter(|url| !self.may_ask(url)) {
+            return Err(Refusal::TokenEndpoint(REGISTRY_ENDPOINT, without_secrets(url)));
+        }
+        let not_served = connection.not_served();
+        not_served.map_or(Ok(()), |(field, why)| Err(Refusal::NotServed(field, why)))
+    }
+
+    fn may_ask(&self, endpoint: &str) -> bool {
+        self.allowed_endpoints.contains(endpoint) || is_loopback_url(endpoint)
     }
 
     fn made(&self) -> std::sync::MutexGuard<'_, Made> {
@@ -303,16 +340,6 @@ pub(crate) fn read(
 ) -> Result<kafka_client::Config, kafka_client::PropertyError> {
     let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     kafka_client::Config::from_properties(pairs)
-}
-
-/// What a filter asks for and nobody would do must not look done.
-fn check_served(profile: &Profile) -> Result<(), Refusal> {
-    let asked =
-        [(profile.schema_registry.is_some(), "schema_registry.confluent", "it asks no registry")];
-    match asked.into_iter().find(|(is_asked, ..)| *is_asked) {
-        Some((_, field, why)) => Err(Refusal::NotServed(field, why)),
-        None => Ok(()),
-    }
 }
 
 /// An address without a user, a password and arguments, wherever a misspelt one has them.
@@ -341,13 +368,23 @@ impl Made {
     /// name and are not about to be used: who needs it again registers again. Its client goes with its
     /// last pipeline.
     fn forget_one(&mut self) -> bool {
-        let is_idle = |it: &Arc<Pipeline>| Arc::strong_count(it) == 1 && it.is_idle();
-        let idle = self.pipelines.iter().filter(|(_, pipeline)| is_idle(pipeline));
+        // With other schemas it may share its producer.
+        let sharing = |(place, producer, _): &(Place, ProducerConfig, Vec<Rule>)| {
+            let is_its = |other: &&(Place, _, _)| other.0 == *place && other.1 == *producer;
+            self.pipelines.keys().filter(is_its).count() > 1
+        };
+        let is_idle = |(key, it): &(&_, &Arc<Pipeline>)| {
+            Arc::strong_count(it) == 1 && (it.is_idle() || sharing(key))
+        };
+        let idle = self.pipelines.iter().filter(is_idle);
         let oldest = idle.min_by_key(|(_, pipeline)| pipeline.last_used());
         let Some(key) = oldest.map(|(key, _)| key.clone()) else { return false };
+        let is_shared = sharing(&key);
         self.pipelines.remove(&key);
-        let (place, producer) = key;
-        if self.pipelines.keys().any(|(other, _)| *other == place) {
+        let (place, producer, _) = key;
+        if is_shared {
+            true
+        } else if self.pipelines.keys().any(|(other, ..)| *other == place) {
             self.clients.get(&place).is_some_and(|client| client.forget_producer(&producer))
         } else {
             self.clients.remove(&place).is_some()
@@ -355,6 +392,8 @@ impl Made {
     }
 }
 
+/// Where a registry's client gets its tokens.
+const REGISTRY_ENDPOINT: &str = "schema_registry.confluent.authentication.oauth2.token_endpoint";
 /// How clusters that filters name by their addresses are called.
 const INLINE: &str = "inline";
 /// Most producers at a time: each holds memory, and some have a client of their own.
@@ -525,12 +564,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_bridge_cannot_do_yet_is_refused_by_its_field() {
+    async fn a_registry_is_asked_where_the_bridge_allows_it() {
         let clusters = clusters();
-        let fields = r#""schema_registry":{"confluent":{"url":"http://r"}}"#;
-        let document = format!(r#"{{"bootstrap_servers":[],"properties":{{}},{fields}}}"#);
-        let profile: Profile = serde_json::from_str(&document).unwrap();
-        let error = clusters.for_profile(&profile).map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("schema_registry.confluent: this version"), "{error}");
+        let refused = |fields: &str| {
+            let document = format!(
+                r#"{{"bootstrap_servers":[],"properties":{{}},"schema_registry":{{"confluent":{{
+                    "value_schema":{{"subject_name":"s","schema_version":1}},{fields}}}}}}}"#
+            );
+            let profile: Profile = serde_json::from_str(&document).unwrap();
+            clusters.for_profile(&profile).map(|_| ()).map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(refused(r#""url":"http://localhost:1,http://127.0.0.1:2/a""#), Ok(()));
+        let elsewhere = refused(r#""url":"http://localhost:1, http://r:2""#).unwrap_err();
+        let why = "`http://r:2` is neither loopback nor in inline_schema_registries";
+        assert_eq!(elsewhere, format!("schema_registry.confluent.url: {why}"));
+        let with = |oauth2: &str, client: &str| {
+            refused(&format!(
+                r#""url":"http://localhost:1","authentication":{{"mode":"oauth2",
+                    "oauth2":{{{oauth2}}},"oauth2_client":{{{client}}}}}"#
+            ))
+        };
+        let endpoint = with(r#""token_endpoint":"http://idp/t?key=hunter2""#, "").unwrap_err();
+        let why = "`http://idp/t` is neither loopback nor in inline_token_endpoints";
+        assert_eq!(endpoint, format!("{REGISTRY_ENDPOINT}: {why}"));
+        let proxy = with(r#""token_endpoint":"http://localhost/t""#, r#""http_proxy":"http://p""#);
+        assert!(proxy.unwrap_err().ends_with(
+            "http_proxy: the bridge cannot do that, it asks token \
+            endpoints directly"
+        ));
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod error;
 mod lines;
 mod listen;
 mod places;
+pub(crate) mod schemas;
 mod services;
 mod sources;
 
@@ -24,6 +25,7 @@ pub(crate) use places::Places;
 pub use sources::environment;
 pub(crate) use sources::without_value;
 
+use self::schemas::Schemas;
 use crate::consume::authorization::Authorization;
 use crate::consume::feeds::Feeds;
 use crate::security::Tls;
@@ -56,6 +58,10 @@ pub struct Config {
     pub tls: Tls,
     /// Token endpoints that a filter may name, besides loopback ones.
     pub inline_token_endpoints: BTreeSet<String>,
+    /// Addresses of schema registries that a filter may name, besides loopback ones.
+    pub inline_schema_registries: BTreeSet<String>,
+    /// Schema registries, and which records have schemas without a filter that says so.
+    pub(crate) schemas: Schemas,
     /// Where all of that was given.
     pub(crate) places: Places,
 }
@@ -82,13 +88,9 @@ impl Config {
         if texts.is_empty() {
             faults.push(field("listen", "names no address"));
         }
-        let mut listen = Vec::new();
-        for text in &texts {
-            match Listen::parse("listen", text) {
-                Ok(address) => listen.push(address),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let mut address =
+            |text: &String| Listen::parse("listen", text).map_err(|fault| faults.push(fault)).ok();
+        let listen: Vec<_> = texts.iter().filter_map(&mut address).collect();
         let tokens = raw.token_file.is_some();
         check_exposure("listen", &listen, raw.tls.as_ref(), tokens, faults);
         let mut tables = |section: &str, tables: BTreeMap<String, toml::Table>| -> BTreeMap<_, _> {
@@ -104,6 +106,7 @@ impl Config {
             services::expand(name, properties).unwrap_or_else(|fault| faults.push(fault));
         }
         let names = clusters.keys().map(String::as_str).collect();
+        let schemas = Schemas::read(raw.registries, raw.schemas, &names, faults);
         let (mut feeds, rules) = (raw.feeds, raw.authorization);
         let authorization = Authorization::read(&mut feeds, rules, faults);
         let feeds = Feeds::read(feeds, &names, faults);
@@ -122,6 +125,8 @@ impl Config {
             drain_timeout: Duration::from_millis(raw.drain_timeout_ms.unwrap_or(10_000)),
             inline_bootstrap_servers: raw.inline_bootstrap_servers.into_iter().collect(),
             inline_token_endpoints: raw.inline_token_endpoints.into_iter().collect(),
+            inline_schema_registries: raw.inline_schema_registries.into_iter().collect(),
+            schemas,
             clusters,
             feeds,
             webhooks,

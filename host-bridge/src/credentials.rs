@@ -2,10 +2,12 @@
 
 mod aws;
 pub(crate) mod oauth;
+pub(crate) mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use kafka_client::{Client, Config, CredentialSource, Source};
 
 use crate::http_client::HttpLimits;
@@ -25,8 +27,15 @@ fn asked_at(source: Source) -> Arc<dyn CredentialSource> {
     }
 }
 
+/// A header that is not shown.
+pub(crate) fn sensitive(value: String) -> Result<HeaderValue, ()> {
+    let mut value = HeaderValue::try_from(value).map_err(|_| ())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// What a server says, made fit to be shown: bounded, and without control characters.
-fn quotable(text: &str) -> String {
+pub(crate) fn quotable(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().take(QUOTED_CHARS).map(clean).collect()
 }

@@ -116,7 +116,7 @@ impl Failing {
         let one = |((cluster, topic), trouble): (&(String, String), &Trouble)| {
             json!({
                 "cluster": cluster, "topic": topic, "code": trouble.reason.code.name(),
-                "reason": trouble.reason.detail, "seconds": trouble.since.elapsed().as_secs(),
+                "reason": trouble.reason.logged(), "seconds": trouble.since.elapsed().as_secs(),
             })
         };
         self.current().by_name.iter().map(one).collect()
@@ -217,7 +217,7 @@ impl Known {
             if number < FAILING_TOPICS_LOGGED {
                 let (topic, code) = (topic.escape_debug(), trouble.reason.code.name());
                 let separator = if number == 0 { "" } else { ", " };
-                let detail = trouble.reason.detail.escape_debug();
+                let detail = trouble.reason.logged().escape_debug();
                 let one = format_args!("{separator}{cluster}/{topic} {failures} {code}: {detail}");
                 // Writing to a string cannot fail.
                 let _written = line.text.write_fmt(one);

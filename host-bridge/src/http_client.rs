@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::response;
@@ -60,6 +60,8 @@ pub(crate) enum HttpError {
     /// One of the above, as the pool hands it on.
     #[error("{0}")]
     NotConnected(String),
+    #[error("HTTP: an answer of more than {0} bytes")]
+    Large(usize),
     #[error("HTTP: {0}")]
     Http(String),
 }
@@ -120,10 +122,13 @@ impl HttpClient {
         let most = self.limits.answer_bytes;
         let (head, body) = self.pool.request(request).await.map_err(HttpError::of)?.into_parts();
         if body.size_hint().lower() > most as u64 {
-            return Err(HttpError::Http(format!("an answer of more than {most} bytes")));
+            return Err(HttpError::Large(most));
         }
         let whole = Limited::new(body, most).collect().await;
-        let whole = whole.map_err(|error| HttpError::Http(error.to_string()))?;
+        let whole = whole.map_err(|error| match error.is::<LengthLimitError>() {
+            true => HttpError::Large(most),
+            false => HttpError::Http(error.to_string()),
+        })?;
         Ok(Response::from_parts(head, whole.to_bytes()))
     }
 }

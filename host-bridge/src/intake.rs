@@ -16,6 +16,8 @@ use crate::batches;
 use crate::bridge::Bridge;
 use crate::failing::Topics;
 use crate::limits::ANSWER_GRACE;
+use crate::pipeline::Pipeline;
+use crate::queued;
 use crate::recent::{Accepted, Seen};
 use crate::reply::{refusal, reply};
 
@@ -56,13 +58,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         Known::Answered(outcomes) => return Ok(outcomes),
     };
     if delivery == Delivery::Queued {
-        let is_queued = bridge.queued.push(&pipeline, &frame, &batch);
-        // In the words of outcomes, so that the client hears which queue is full.
-        let outcome = match is_queued {
-            true => Outcome::Queued,
-            false => Outcome::NotWritten(Reason::new(Code::QueueFull, QUEUE_FULL)),
-        };
-        return Ok(taken.answer(&vec![outcome; batch.records.len()]));
+        return Ok(taken.answer(&queue(bridge, &pipeline, &frame, &batch, deadline).await));
     }
     let limits = pipeline.limits(delivery, deadline);
     let enqueued = batches::enqueue(&pipeline, &batch.records, limits).await;
@@ -83,6 +79,32 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
         }),
         Err(_) => Err(in_progress()),
     }
+}
+
+/// Queues the records of a batch that fit their schemas. They are encoded before their clients have a
+/// 200, and never again: a later version of a schema might refuse them.
+async fn queue(
+    bridge: &Bridge,
+    pipeline: &Arc<Pipeline>,
+    frame: &[u8],
+    batch: &Batch<'_>,
+    deadline: Instant,
+) -> Vec<Outcome> {
+    let end = |is_queued: bool| match is_queued {
+        true => Outcome::Queued,
+        // In the words of outcomes, so that the client hears which queue is full.
+        false => Outcome::NotWritten(Reason::new(Code::QueueFull, QUEUE_FULL)),
+    };
+    let Some(encoder) = pipeline.encoder() else {
+        return vec![end(bridge.queued.push(pipeline, frame, batch)); batch.records.len()];
+    };
+    let encoded = encoder.encode(&batch.records, deadline).await;
+    let fit = Batch { head: batch.head, records: encoded.records(&batch.records), encoded: &[] };
+    let count = fit.records.len();
+    let frame = queued::encode(&fit.head, &fit.records.iter().collect::<Vec<_>>());
+    let is_queued = count == 0 || bridge.queued.push(pipeline, &frame, &fit);
+    drop(fit);
+    encoded.outcomes(vec![end(is_queued); count])
 }
 
 /// A batch that has an answer, or is to be produced.

@@ -62,6 +62,11 @@ struct Cluster {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SchemaRegistry {
+    registry: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     cluster: String,
     stage: &'static str,
@@ -144,6 +149,7 @@ impl Metrics {
         text::encode_registry(&mut page, &failing_topics(clusters, &self.failing))?;
         text::encode_registry(&mut page, &log())?;
         text::encode_registry(&mut page, &clients(clusters))?;
+        text::encode_registry(&mut page, &schema_registries(clusters))?;
         text::encode_eof(&mut page)?;
         Ok(page)
     }
@@ -220,6 +226,31 @@ fn clients(clusters: &Clusters) -> Registry {
     registry.register("ready", help, family);
     faults(&mut registry, &listed);
     tls(&mut registry, &listed);
+    registry
+}
+
+/// What the clients of schema registries count. Of several by one name the worst is told.
+fn schema_registries(clusters: &Clusters) -> Registry {
+    let mut registry = Registry::with_prefix("host_bridge_schema_registry");
+    let up = Family::<SchemaRegistry, Gauge>::default();
+    let counters: [(&str, &str, Family<SchemaRegistry, Counter>); 3] = [
+        ("answers", "Schemas that a registry gave, or said not to have", Family::default()),
+        ("failures", "Questions for schemas without an answer", Family::default()),
+        ("stale", "Uses of schemas that could not be asked for again", Family::default()),
+    ];
+    for one in clusters.registries().all() {
+        let (label, health) = (SchemaRegistry { registry: one.name().to_owned() }, one.health());
+        let former = up.get(&label).map_or(1, |gauge| gauge.get());
+        up.get_or_create(&label).set(former.min(health.fault.is_none().into()));
+        let counts = [health.answers, health.failures, health.stale];
+        for ((_, _, family), count) in counters.iter().zip(counts) {
+            family.get_or_create(&label).inc_by(count);
+        }
+    }
+    registry.register("up", "Whether a registry answered when it was last asked (1)", up);
+    for (name, help, family) in counters {
+        registry.register(name, help, family);
+    }
     registry
 }
 
@@ -316,6 +347,7 @@ mod tests {
     use kafka_upstream_core::outcome::Reason;
 
     use super::*;
+    use crate::registry::connection::Connection;
     use crate::{Args, Config};
 
     /// A row of the documentation for each metric of a scrape.
@@ -344,7 +376,11 @@ mod tests {
     async fn the_documentation_lists_every_metric_and_no_other() {
         let servers = Some("127.0.0.1:1".to_owned());
         let args = Args { bootstrap_servers: servers, ..Default::default() };
-        let clusters = Clusters::new(&Config::load(&args, std::iter::empty()).unwrap()).unwrap();
+        let mut config = Config::load(&args, std::iter::empty()).unwrap();
+        let (confluent, trust) = (Default::default(), kafka_client::HttpsTrust::System);
+        let registry = Connection::new(&confluent, trust);
+        config.schemas.registries.insert("main".to_owned(), registry);
+        let clusters = Clusters::new(&config).unwrap();
         let metrics = Metrics::default();
         let outcome = Outcome::Unknown(Reason::new(Code::BadReply, ""));
         metrics.batch_settled("default", Delivery::Acked, &Topics::of(&[]), &[outcome]);

@@ -24,6 +24,11 @@ pub(crate) fn reason(cause: &Cause) -> Reason {
     }
 }
 
+/// Of a record of which nothing is known.
+pub(crate) fn no_outcome() -> Outcome {
+    Outcome::Unknown(Reason::new(Code::BadReply, "no outcome"))
+}
+
 fn code(cause: &Cause) -> Code {
     match cause {
         Cause::DeadlineExceeded { last: Some(last) } => match code(last) {

@@ -1,15 +1,14 @@
 //! What a profile becomes: the client of its cluster, the producer with its settings, the encoder of
 //! its records, and the limits that hold for them.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use kafka_client::{Client, Producer, ProducerConfig};
-use kafka_upstream_core::record::Record;
 use kafka_upstream_core::wire::Delivery;
 use tokio::time::Instant;
 
+use crate::encoding::Encoder;
 use crate::limits::{
     AWAY_PATIENCE, CLUSTER_AWAY, MEMORY_DELIVERY, READY_AGAIN, READY_PATIENCE, READY_RETRY,
 };
@@ -19,22 +18,12 @@ pub(crate) struct Pipeline {
     cluster: String,
     client: Client,
     producer: Producer,
-    encoder: Encoder,
+    encoder: Option<Encoder>,
     /// Whether the cluster answered when it was last asked.
     is_ready: AtomicBool,
     /// When it was last used.
     used_ms: AtomicU64,
     began: Instant,
-}
-
-/// Turns keys and values into the bytes that are produced: so far they are left as they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Encoder;
-
-/// A record's key and value as they are produced: its own bytes, or what takes their place.
-pub(crate) struct Encoded<'a> {
-    pub(crate) key: Option<Cow<'a, [u8]>>,
-    pub(crate) value: Option<Cow<'a, [u8]>>,
 }
 
 /// Until when records have time.
@@ -46,27 +35,18 @@ pub(crate) struct Limits {
     pub(crate) delivery: Instant,
 }
 
-impl Encoder {
-    pub(crate) fn encode<'a>(self, record: &Record<'a>) -> Encoded<'a> {
-        Encoded { key: record.key.map(Cow::Borrowed), value: record.value.map(Cow::Borrowed) }
-    }
-}
-
 impl Pipeline {
     /// Over a client of the cluster of this name, with a producer of these settings.
-    pub(crate) fn new(cluster: &str, client: Client, config: &ProducerConfig) -> Self {
+    pub(crate) fn new(
+        cluster: &str,
+        client: Client,
+        config: &ProducerConfig,
+        encoder: Option<Encoder>,
+    ) -> Self {
         let producer = client.producer_with(config);
         let (is_ready, used_ms, began) =
             (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
-        Self {
-            cluster: cluster.to_owned(),
-            client,
-            producer,
-            encoder: Encoder,
-            is_ready,
-            used_ms,
-            began,
-        }
+        Self { cluster: cluster.to_owned(), client, producer, encoder, is_ready, used_ms, began }
     }
 
     /// The name of its cluster.
@@ -99,8 +79,9 @@ impl Pipeline {
         self.is_ready.load(Relaxed)
     }
 
-    pub(crate) fn encoder(&self) -> Encoder {
-        self.encoder
+    /// None where keys and values are produced as they come.
+    pub(crate) fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_ref()
     }
 
     /// What records of this delivery mode get whose sender is answered by `deadline`.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use kafka_upstream_core::outcome::Outcome;
 use kafka_upstream_core::record::Record;
-use kafka_upstream_core::wire::{self, Batch, Delivery};
+use kafka_upstream_core::wire::{self, Batch, Delivery, Head};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -71,7 +71,8 @@ impl Queues {
         })
     }
 
-    /// Takes a batch in, all of it or nothing; false when there is no room.
+    /// Takes a batch in whose records are encoded already, all of it or nothing; false when there is no
+    /// room.
     pub(crate) fn push(
         self: &Arc<Self>,
         pipeline: &Arc<Pipeline>,
@@ -215,7 +216,7 @@ fn by_topic(frame: &[u8], batch: &Batch<'_>) -> Vec<(Arc<str>, Entry)> {
     }
     let is_single = topics.len() == 1;
     let part = |(topic, records): (&str, Vec<&Record<'_>>)| {
-        let frame = if is_single { frame.to_vec() } else { encode(batch, &records) };
+        let frame = if is_single { frame.to_vec() } else { encode(&batch.head, &records) };
         let (left, since) = ((0..records.len()).collect(), Instant::now());
         (Arc::from(topic), Entry { frame: frame.into(), left, since })
     };
@@ -223,10 +224,10 @@ fn by_topic(frame: &[u8], batch: &Batch<'_>) -> Vec<(Arc<str>, Entry)> {
 }
 
 /// Encoding what was decoded cannot fail.
-fn encode(batch: &Batch<'_>, records: &[&Record<'_>]) -> Vec<u8> {
+pub(crate) fn encode(head: &Head, records: &[&Record<'_>]) -> Vec<u8> {
     let encoded: Vec<_> =
         records.iter().map(|record| wire::encode_record(record).unwrap_or_default()).collect();
-    wire::encode_frame(&batch.head, encoded.iter().map(Vec::as_slice)).unwrap_or_default()
+    wire::encode_frame(head, encoded.iter().map(Vec::as_slice)).unwrap_or_default()
 }
 
 /// A lane's task. What it holds has been promised: a panic does not end it.
@@ -270,7 +271,7 @@ async fn send(queues: &Queues, pipeline: &Pipeline, wave: &[Entry]) -> Vec<Outco
     let (enqueued, topics) = {
         let records: Vec<Record<'_>> = wave.iter().flat_map(Entry::records).collect();
         let topics = Topics::of(&records);
-        (batches::enqueue(pipeline, &records, limits).await, topics)
+        (batches::enqueue_encoded(pipeline, &records, limits).await, topics)
     };
     enqueued.settle(&queues.metrics, pipeline, Delivery::Queued, &topics).await
 }

@@ -30,9 +30,13 @@ pub(crate) async fn readyz(
     }
     let (failing, refused) = (bridge.metrics.failing.json(), bridge.profiles.refused_json());
     let halted = bridge.webhooks.faults();
-    for (name, told) in
-        [("failing_topics", failing), ("refused_profiles", refused), ("halted_webhooks", halted)]
-    {
+    let registries = bridge.clusters.registries().faults();
+    for (name, told) in [
+        ("failing_topics", failing),
+        ("refused_profiles", refused),
+        ("halted_webhooks", halted),
+        ("schema_registries", registries),
+    ] {
         if let (false, Some(body)) = (told.is_empty(), body.as_object_mut()) {
             body.insert(name.to_owned(), told.into());
         }

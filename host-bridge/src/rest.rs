@@ -18,6 +18,7 @@ use crate::batches;
 use crate::bridge::Bridge;
 use crate::clock::now_ms;
 use crate::failing::Topics;
+use crate::outcomes;
 use crate::reply::{from_core, refusal};
 
 /// Produces the raw body as the value of one record, and answers as the filter does in `acked`
@@ -58,7 +59,7 @@ pub(crate) async fn produce(
     let enqueued = batches::enqueue(pipeline, records, limits).await;
     let topics = Topics::of(records);
     let outcomes = enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await;
-    let outcome = outcomes.into_iter().next().unwrap_or_else(batches::no_outcome);
+    let outcome = outcomes.into_iter().next().unwrap_or_else(outcomes::no_outcome);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))
 }
 

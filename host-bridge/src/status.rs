@@ -33,6 +33,7 @@ pub(crate) async fn status(State(bridge): State<Arc<Bridge>>) -> Response<Body> 
         "failing_topics": bridge.metrics.failing.json(),
         "refused_profiles": bridge.profiles.refused_json(),
         "halted_webhooks": bridge.webhooks.faults(),
+        "schema_registries": bridge.clusters.registries().faults(),
         "clients": clients,
     });
     reply::json(StatusCode::OK, &body)

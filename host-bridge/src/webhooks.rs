@@ -23,6 +23,5 @@ mod source;
 mod subscription;
 #[cfg(test)]
 mod tests;
-mod token;
 mod webhook;
 mod window;

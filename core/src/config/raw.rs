@@ -182,7 +182,7 @@ pub(super) struct Raw {
         schemars(range(min = 0, max = 3_600_000), extend("default" = 0, "x-new" = true))
     )]
     pub(super) linger: Option<i64>,
-    /// A schema registry that checks keys and values. This version of host-bridge refuses it.
+    /// A schema registry: keys and values must fit its schemas, and are encoded by them.
     pub(super) schema_registry: Option<SchemaRegistry>,
     /// How much of a failure's cause a reply shows.
     pub(super) error_handling: Option<ErrorHandling>,

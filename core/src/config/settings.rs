@@ -112,13 +112,22 @@ impl Settings {
 
     /// Checks what is written, and sets what is not.
     pub(super) fn check(raw: Raw) -> Result<Self, ConfigError> {
+        let (mode, profile) = (raw.mode.unwrap_or_default(), producer::profile(&raw)?);
+        let delivery = match delivery(&raw)? {
+            // The bridge checks a record before it takes it, and only then its client has a 200. Who is
+            // only tapped has none of ours.
+            Delivery::Memory if profile.has_schemas() && mode == Mode::Terminate => {
+                Delivery::Queued
+            }
+            other => other,
+        };
         Ok(Self {
-            mode: raw.mode.unwrap_or_default(),
+            mode,
             bridge: bridge(&raw)?,
             forward: record::forward(&raw)?,
             expressions: record::expressions(&raw)?,
             message_format: record::format(&raw)?,
-            delivery: delivery(&raw)?,
+            delivery,
             group_commit: raw.group_commit.unwrap_or(true),
             max_body_bytes: number(
                 "max_body_bytes",
@@ -138,7 +147,7 @@ impl Settings {
             batch: batch(&raw)?,
             queue: queue(&raw)?,
             gating: gating(&raw)?,
-            profile: producer::profile(&raw)?,
+            profile,
             topic: topic("topic", raw.topic)?.ok_or_else(|| required("topic"))?,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! | | acked | memory | per request |
 //! | --- | --- | --- | --- |
-//! | a 200 means | Kafka has the record | the root has it | Kafka has it, or the bridge |
+//! | a 200 means | Kafka has the record, or the bridge | the root has it | Kafka has it, or the bridge |
 //! | lanes | one for topics known to work, one each for others | one per topic | one |
 //! | a batch is due | at once | full, old, or draining | at once |
 //! | order | younger batches may overtake a resend | none overtakes | one batch at a time |
@@ -27,8 +27,10 @@ use crate::wire::{self, Delivery};
 /// A delivery mode, with what it remembers.
 #[derive(Debug)]
 pub(super) enum Policy {
-    /// The client waits until Kafka has its record.
+    /// The client waits until Kafka has its record, or with `Delivery::Queued` until the bridge has
+    /// checked it and queues it in its memory.
     Acked {
+        delivery: Delivery,
         /// Topics that have been written to; none where the settings have one topic.
         written: Option<HashSet<String>>,
     },
@@ -43,8 +45,10 @@ impl Policy {
     pub(super) fn new(settings: &Settings) -> Self {
         let has_one_topic = settings.has_one_topic();
         match settings.delivery {
-            Delivery::Acked => Self::Acked { written: (!has_one_topic).then(HashSet::new) },
-            Delivery::Memory | Delivery::Queued => {
+            delivery @ (Delivery::Acked | Delivery::Queued) => {
+                Self::Acked { delivery, written: (!has_one_topic).then(HashSet::new) }
+            }
+            Delivery::Memory => {
                 Self::Memory { has_one_topic, flush_timeout: settings.batch.flush_timeout }
             }
         }
@@ -53,18 +57,16 @@ impl Policy {
     /// The same for a request that makes its own callouts.
     pub(super) fn for_one_request(&self) -> Self {
         Self::PerRequest(match self {
-            Self::Acked { .. } => Delivery::Acked,
             Self::Memory { .. } => Delivery::Queued,
-            Self::PerRequest(delivery) => *delivery,
+            Self::Acked { delivery, .. } | Self::PerRequest(delivery) => *delivery,
         })
     }
 
     /// What the bridge is asked for.
     pub(super) const fn delivery(&self) -> Delivery {
         match self {
-            Self::Acked { .. } => Delivery::Acked,
             Self::Memory { .. } => Delivery::Memory,
-            Self::PerRequest(delivery) => *delivery,
+            Self::Acked { delivery, .. } | Self::PerRequest(delivery) => *delivery,
         }
     }
 
@@ -73,23 +75,23 @@ impl Policy {
     /// not exist would delay the replies to all others by a `delivery_timeout`.
     pub(super) fn lane<'a>(&self, record: &'a [u8]) -> &'a str {
         match self {
-            Self::Acked { written: Some(written) } => match wire::topic(record) {
+            Self::Acked { written: Some(written), .. } => match wire::topic(record) {
                 topic if written.contains(topic) => SHARED,
                 topic => topic,
             },
             Self::Memory { has_one_topic: false, .. } => wire::topic(record),
-            Self::Acked { written: None } | Self::Memory { .. } | Self::PerRequest(_) => SHARED,
+            Self::Acked { written: None, .. } | Self::Memory { .. } | Self::PerRequest(_) => SHARED,
         }
     }
 
     /// Acked mode: topics that are written share their batches from now on, those that fail do not.
     pub(super) fn learn(&mut self, records: &[QueuedRecord], outcomes: &[Outcome]) {
-        let Self::Acked { written: Some(written) } = self else { return };
+        let Self::Acked { written: Some(written), .. } = self else { return };
         for (record, outcome) in records.iter().zip(outcomes) {
             let topic = wire::topic(&record.encoded);
             match outcome {
-                Outcome::Written { .. } if written.contains(topic) => {}
-                Outcome::Written { .. } => {
+                outcome if outcome.is_kept() && written.contains(topic) => {}
+                Outcome::Written { .. } | Outcome::Queued => {
                     if written.len() >= limits::LANES_MAX {
                         written.clear();
                     }
@@ -100,7 +102,6 @@ impl Policy {
                         written.remove(topic);
                     }
                 }
-                Outcome::Queued => {}
             }
         }
     }

@@ -586,3 +586,23 @@ fn an_answer_that_leaves_doubt_is_asked_for_again_under_the_same_number() {
         }
     }
 }
+
+#[test]
+fn with_a_schema_memory_mode_answers_when_the_bridge_has_checked_a_record() {
+    let registry = r#""schema_registry":{"confluent":{"url":"http://r","value_schema":{
+        "subject_name":"s","schema_version":1}}}"#;
+    let mut filter = Filter::new(registry);
+    filter.push(1).unwrap();
+    filter.push(2).unwrap();
+    let callout = filter.poll().unwrap();
+    let head = wire::decode_frame(&callout.body).unwrap().head;
+    assert_eq!((head.delivery, streams(&callout)), (wire::Delivery::Queued, vec![1, 2]));
+    let mismatch = Outcome::NotWritten(Reason::new(Code::SchemaMismatch, "why"));
+    let settled = filter.outcomes(&callout, &[Outcome::Queued, mismatch.clone()]);
+    let outcomes: Vec<_> = settled.iter().map(|it| (it.stream, it.outcome.clone())).collect();
+    assert_eq!(outcomes, [(Some(1), Outcome::Queued), (Some(2), mismatch)]);
+    // Nobody waits for the copy of a tapped request.
+    let tap = format!(r#"{{"bridge":"b","topic":"t","mode":"tap",{registry}}}"#);
+    let tap = Settings::parse(tap.as_bytes()).unwrap();
+    assert_eq!(tap.delivery, wire::Delivery::Memory);
+}

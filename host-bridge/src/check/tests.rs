@@ -6,6 +6,7 @@ use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 
 use super::*;
 use crate::consume::topics::Topics;
+use crate::registry::fixture::FakeRegistry;
 use crate::{config, connection};
 
 async fn checked(config: &std::path::Path) -> Report {
@@ -339,4 +340,26 @@ async fn topics_of_feeds_and_their_dead_letter_topics_are_asked_for() {
          ok    feed d, produce orders: may be written to\n  \
          FAIL  feed d, produce no: authorization: the topic does not exist"
     );
+}
+
+#[tokio::test]
+async fn a_registry_and_its_schemas_are_asked_for() {
+    let fake = FakeRegistry::with_orders().await;
+    fake.put("/schemas/types", 200, r#"["JSON"]"#);
+    let toml = format!(
+        "[registries.away]\nurl = 'http://127.0.0.1:1'\n[registries.main]\nurl = '{}'\n\
+         [clusters.default]\nbootstrap.servers = '127.0.0.1:1'\n[schemas.orders]\nregistry = 'main'\n\
+         topics = ['orders']\nvalue_schema = {{ subject_name = 'orders-value', schema_version = 1 }}\n\
+         key_schema = {{ subject_name = 'orders-key', schema_version = 'latest' }}",
+        fake.url
+    );
+    let shown = report(&toml, &[], &[]).await;
+    for part in [
+        "registry away\n  FAIL  connection: the schema registry is not available: no connection: ",
+        "registry main\n  ok    connection: the registry answers, and lets the bridge in\n",
+        "  FAIL  schema orders-key: the schema registry does not know it: subject orders-key ",
+        "  ok    schema orders-value: JSON, version 1, id 7",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) inline_token_endpoints: Vec<String>,
     #[serde(default)]
+    pub(super) inline_schema_registries: Vec<String>,
+    #[serde(default)]
     pub(super) clusters: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub(super) certificates: BTreeMap<String, toml::Table>,
@@ -36,6 +38,10 @@ pub(super) struct Raw {
     pub(super) feeds: toml::Table,
     #[serde(default)]
     pub(super) webhooks: toml::Table,
+    #[serde(default)]
+    pub(super) registries: toml::Table,
+    #[serde(default)]
+    pub(super) schemas: toml::Table,
     #[serde(default)]
     pub(super) authorization: Vec<Rule>,
     #[serde(default)]
@@ -143,6 +149,7 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
         "INLINE_BOOTSTRAP_SERVERS" => raw.inline_bootstrap_servers = list(),
         "TOKEN_FILE" => raw.token_file = Some(value.into()),
         "INLINE_TOKEN_ENDPOINTS" => raw.inline_token_endpoints = list(),
+        "INLINE_SCHEMA_REGISTRIES" => raw.inline_schema_registries = list(),
         "DRAIN_TIMEOUT_MS" => {
             let millis = value
                 .parse()
@@ -246,7 +253,8 @@ const OF_NAMES: [&str; 4] = ["clusters.", "certificates.", "feeds.", "webhooks."
 const OF_FLAGS: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
 const PREFIX: &str = "HOST_BRIDGE_";
 /// The lists that are no properties.
-const LISTS: [&str; 3] = ["listen", "inline_bootstrap_servers", "inline_token_endpoints"];
+const LISTS: [&str; 4] =
+    ["listen", "inline_bootstrap_servers", "inline_token_endpoints", "inline_schema_registries"];
 /// How a message begins, what is in it, and what is added.
 const HINTS: [(&str, &str, &str); 3] = [
     (

@@ -76,7 +76,8 @@ impl Fixture {
 
     /// What writes for clients.
     pub(crate) fn writer(&self) -> Writer {
-        let pipeline = Pipeline::new("default", self.client.clone(), &ProducerConfig::default());
+        let (client, config) = (self.client.clone(), ProducerConfig::default());
+        let pipeline = Pipeline::new("default", client, &config, None);
         Writer { pipeline: Arc::new(pipeline), metrics: Arc::default() }
     }
 

@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode};
 use kafka_client::{Credential, CredentialSource, Lease, OAuthClient, Obtaining, Secret};
 use serde::Deserialize;
 
+use super::token::Endpoint;
 use super::{LIMITS, quotable};
 use crate::http_client::HttpClient;
 
@@ -41,7 +42,7 @@ impl TokenEndpoint {
         Self { client, http }
     }
 
-    pub(crate) async fn ask(&self) -> Result<Lease, String> {
+    async fn leased(&self) -> Result<Lease, String> {
         let source = self.client.secret.clone();
         let secret = tokio::task::spawn_blocking(move || source.read()).await;
         let secret = secret.map_err(|error| error.to_string())?;
@@ -70,10 +71,16 @@ impl TokenEndpoint {
     }
 }
 
+impl Endpoint for TokenEndpoint {
+    async fn ask(&self) -> Result<Lease, String> {
+        self.leased().await
+    }
+}
+
 impl CredentialSource for TokenEndpoint {
     fn obtain(&self) -> Obtaining<'_> {
         Box::pin(async {
-            let asked = self.ask().await;
+            let asked = self.leased().await;
             let told = |what| {
                 // An argument may be a secret.
                 let endpoint = self.client.endpoint.split('?').next().unwrap_or_default();
@@ -85,7 +92,7 @@ impl CredentialSource for TokenEndpoint {
 }
 
 /// `told` is what the endpoint was told and may say again.
-fn read(
+pub(crate) fn read(
     status: StatusCode,
     body: &[u8],
     now: SystemTime,

@@ -3,9 +3,14 @@
 use http_body_util::BodyExt as _;
 use kafka_client::fake_broker::{Fault, METADATA, PRODUCE, When};
 use kafka_upstream_core::record::Record;
+use kafka_upstream_core::registry::SchemaIdPlace;
 
 use super::*;
+use crate::encoding::Encoder;
 use crate::queued::tests::Parts;
+use crate::registry::Rule;
+use crate::registry::fixture::FakeRegistry;
+use crate::registry::registries::Registries;
 
 const PROFILE: [u8; 32] = [7; 32];
 
@@ -206,4 +211,33 @@ async fn a_partition_without_a_leader_is_named() {
     assert_eq!(told(&parts, 2).await, (Code::NoLeader, false, 10), "the cluster answers");
     parts.kafka.kill(1);
     assert_eq!(told(&parts, 3).await.0, Code::KafkaUnreachable, "that is old when nobody answers");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_its_schema_is_refused_before_it_is_queued() {
+    let fake = FakeRegistry::with_orders().await;
+    let subject = r#"{"subject_name":"orders-value","schema_version":"latest"}"#;
+    let rule = Rule {
+        topics: None,
+        connection: fake.connection(),
+        key: None,
+        value: Some(serde_json::from_str(subject).unwrap()),
+        place: SchemaIdPlace::Prefix,
+    };
+    let registries = Registries::new(&Default::default(), &Default::default());
+    let encoder = Encoder::new(std::slice::from_ref(&rule), &registries);
+    let parts = Parts::with(&[], encoder);
+    parts.bridge.profiles.put(PROFILE, &parts.pipeline);
+    let outcome = async |sequence, value| {
+        let (status, body) = send(&parts, &frame(sequence, Delivery::Queued, 10_000, value)).await;
+        assert_eq!(status, 200);
+        wire::decode_outcomes(&body).unwrap().remove(0)
+    };
+    assert_eq!(outcome(1, r#"{"id":1}"#).await, Outcome::Queued);
+    let Outcome::NotWritten(reason) = outcome(2, "{}").await else { panic!("it does not fit") };
+    assert_eq!(reason.code, Code::SchemaMismatch);
+    // What is queued is not encoded again, by whatever version comes next.
+    fake.answer_all(Some((404, r#"{"error_code":40401}"#)));
+    parts.bridge.queued.drain(Instant::now() + Duration::from_secs(10)).await;
+    assert_eq!(parts.written(), ["\0\0\0\0\x07{\"id\":1}"]);
 }

@@ -10,6 +10,7 @@ use kafka_upstream_core::wire::{Delivery, Head};
 use super::*;
 use crate::bridge::Bridge;
 use crate::clusters::Clusters;
+use crate::encoding::Encoder;
 use crate::webhooks::running::Webhooks;
 
 const PROFILE: [u8; 32] = [7; 32];
@@ -22,13 +23,17 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn new(properties: &[(&str, &str)]) -> Self {
+        Self::with(properties, None)
+    }
+
+    pub(crate) fn with(properties: &[(&str, &str)], encoder: Option<Encoder>) -> Self {
         let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
         kafka.create_topic("orders", &[1]);
         let bootstrap = kafka.bootstrap();
         let all = [&[("bootstrap.servers", &*bootstrap), ("acks", "all")], properties].concat();
         let config = Config::from_properties(all).unwrap();
         let client = kafka.client(config.clone());
-        let pipeline = Arc::new(Pipeline::new("default", client, &config.producer));
+        let pipeline = Arc::new(Pipeline::new("default", client, &config.producer, encoder));
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge::new(
             Arc::new(Clusters::new(&config).unwrap()),

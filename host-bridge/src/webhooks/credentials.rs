@@ -11,6 +11,7 @@ use kafka_client::{Secret, SecretSource};
 
 use super::config::{Auth, Secrets, WebhookConfig};
 use super::signature::Keys;
+use crate::credentials::sensitive;
 use crate::watched::Watched;
 
 /// As they are now.
@@ -68,13 +69,6 @@ fn authorization(auth: &Auth) -> Result<Option<HeaderValue>, String> {
     };
     let value = sensitive(value);
     value.map(Some).map_err(|()| format!("{field}: has characters that no header may have"))
-}
-
-/// A header that is not shown.
-pub(super) fn sensitive(value: String) -> Result<HeaderValue, ()> {
-    let mut value = HeaderValue::try_from(value).map_err(|_| ())?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 fn read(source: &SecretSource) -> Result<Secret, String> {

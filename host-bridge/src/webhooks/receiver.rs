@@ -11,8 +11,9 @@ use super::credentials::{self, Credentials};
 use super::message::Message;
 use super::permission::Permission;
 use super::retry::Verdict;
-use super::token::Token;
 use crate::clock::now_ms;
+use crate::credentials::oauth::TokenEndpoint;
+use crate::credentials::token::Token;
 use crate::http_client::{HttpClient, HttpLimits};
 use crate::watched::Watched;
 
@@ -20,7 +21,7 @@ use crate::watched::Watched;
 pub(super) struct Receiver {
     http: HttpClient,
     credentials: Arc<Watched<Credentials>>,
-    token: Option<Token>,
+    token: Option<Token<TokenEndpoint>>,
     permission: Permission,
     /// Until then it is left alone, after so many answers in a row that said so.
     overloaded: Mutex<Option<(Instant, u32)>>,
@@ -49,7 +50,7 @@ impl Receiver {
         };
         let credentials = credentials::load(config)?;
         let token = match &config.auth {
-            Auth::OAuth2(client) => Some(Token::new(client)),
+            Auth::OAuth2(client) => Some(Token::new(TokenEndpoint::new(client.clone()))),
             _ => None,
         };
         let (permission, overloaded) = (Permission::default(), Mutex::default());

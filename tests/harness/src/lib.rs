@@ -11,6 +11,7 @@ pub mod ports;
 pub mod process;
 pub mod reader;
 pub mod record;
+pub mod registry;
 pub mod run_dir;
 pub mod samples;
 pub mod stack;

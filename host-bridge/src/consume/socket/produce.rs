@@ -21,6 +21,7 @@ use crate::consume::memory::Held;
 use crate::consume::refusal::{Code, Refusal};
 use crate::failing::Topics;
 use crate::metrics::Metrics;
+use crate::outcomes;
 use crate::pipeline::Pipeline;
 use crate::rest::DELIVERY_TIMEOUT;
 
@@ -160,10 +161,10 @@ async fn enqueue(writer: Writer, written: Written, held: Held) -> Settling {
     let settling = tokio::spawn(async move {
         let Writer { pipeline, metrics } = writer;
         let outcomes = enqueued.settle(&metrics, &pipeline, Delivery::Acked, &topics).await;
-        outcomes.into_iter().next().unwrap_or_else(batches::no_outcome)
+        outcomes.into_iter().next().unwrap_or_else(outcomes::no_outcome)
     });
     Box::pin(async move {
-        let outcome = settling.await.unwrap_or_else(|_| batches::no_outcome());
+        let outcome = settling.await.unwrap_or_else(|_| outcomes::no_outcome());
         Done { reference, topic, outcome, bytes }
     })
 }

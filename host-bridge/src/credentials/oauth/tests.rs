@@ -85,7 +85,7 @@ async fn what_an_endpoint_says_instead_of_a_token_is_told() {
             "its token has expired; are the clocks right?",
         ),
         (http("200 OK", &huge), "HTTP: an answer of more than 65536 bytes"),
-        (endless, "HTTP: length limit exceeded"),
+        (endless, "HTTP: an answer of more than 65536 bytes"),
     ] {
         let told = obtain(answer).await.unwrap_err();
         assert_eq!(told, format!("the token endpoint URL ({PROPERTY}): {error}"));

@@ -1,29 +1,37 @@
 //! Tokens of an OAuth 2 endpoint, kept for as long as they are good.
 
 use axum::http::HeaderValue;
-use kafka_client::{Credential, Lease, OAuthClient};
+use kafka_client::{Credential, Lease};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::credentials::sensitive;
-use crate::credentials::oauth::TokenEndpoint;
+use super::sensitive;
 
-/// The token of a webhook.
-pub(super) struct Token {
-    endpoint: TokenEndpoint,
+/// What gives tokens.
+pub(crate) trait Endpoint {
+    /// Asks for one.
+    ///
+    /// # Errors
+    /// What it answered instead.
+    fn ask(&self) -> impl Future<Output = Result<Lease, String>> + Send;
+}
+
+/// The token of a webhook or of a schema registry's client.
+pub(crate) struct Token<E> {
+    endpoint: E,
     current: Mutex<Option<(HeaderValue, Instant)>>,
 }
 
-impl Token {
-    pub(super) fn new(client: &OAuthClient) -> Self {
-        Self { endpoint: TokenEndpoint::new(client.clone()), current: Mutex::default() }
+impl<E: Endpoint> Token<E> {
+    pub(crate) fn new(endpoint: E) -> Self {
+        Self { endpoint, current: Mutex::default() }
     }
 
     /// `Authorization`; asked for anew if it is over soon, or is the one that was refused.
     ///
     /// # Errors
     /// The endpoint gives none.
-    pub(super) async fn get(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, String> {
+    pub(crate) async fn get(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, String> {
         let mut current = self.current.lock().await;
         if let Some((token, until)) = &*current
             && *until > Instant::now()
