@@ -41,6 +41,7 @@ struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     fn value(&mut self, id: Id, value: Value<'a>, depth: usize) -> Result<(), Fault> {
         self.spend(1)?;
+        self.spend_text(value.text())?;
         let is_branch = std::mem::take(&mut self.is_branch);
         let types = self.types;
         let of = types.get(id);
@@ -70,6 +71,11 @@ impl<'a> Encoder<'a> {
             None => return Err(Fault::limit("it makes too many values for its size")),
         }
         Ok(())
+    }
+
+    /// Counts a text, which each branch that is tried reads again.
+    fn spend_text(&mut self, text: &str) -> Result<(), Fault> {
+        self.spend(text.len() / 16)
     }
 
     /// What is told with names of the schema. A union may try many branches that end so.
@@ -209,6 +215,7 @@ impl<'a> Encoder<'a> {
         self.given.resize(base + record.fields.len(), None);
         let mut next = 0;
         for (name, member) in value.members() {
+            self.spend_text(name)?;
             let place = record.names.find(name, next);
             let slot = place.and_then(|place| self.given.get_mut(base + place));
             let slot = slot.ok_or_else(|| Fault::new("no such field").of_member(name))?;
@@ -267,6 +274,7 @@ impl<'a> Encoder<'a> {
         }
         let mut seen = HashSet::new();
         for (name, member) in value.members() {
+            self.spend_text(name)?;
             if !seen.insert(name) {
                 return Err(Fault::new("it comes twice").of_member(name));
             }

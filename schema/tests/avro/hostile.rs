@@ -180,6 +180,33 @@ fn unions_that_fail_at_their_innermost_end() {
 }
 
 #[test]
+fn branches_that_read_long_texts_again_end() {
+    let branch = |n: usize| {
+        let fields = r#"{"name":"a","type":"bytes"},{"name":"b","type":"int"}"#;
+        format!(r#"{{"type":"record","name":"R{n}","fields":[{fields}]}}"#)
+    };
+    let branches: Vec<_> = (0..10_000).map(branch).collect();
+    let union = schema(&format!("[{}]", branches.join(",")));
+    let text = "AAAA".repeat(MIB / 4);
+    for (what, json) in [
+        ("long texts", format!(r#"{{"a":"{text}","b":""}}"#)),
+        ("long names", format!(r#"{{"{text}":0}}"#)),
+        ("long numbers", format!(r#"{{"a":"","b":{}.0}}"#, "1".repeat(MIB))),
+    ] {
+        let reason = refused(what, &union, &json, SimpleJson);
+        assert!(reason.contains("too many values"), "{what}: {reason}");
+    }
+    let map = r#"{"type":"map","values":["null","R"]}"#;
+    let list = schema(
+        &record(&format!(r#"{{"name":"x","type":{map}}}"#))
+            .replace("[\"null\",\"R\"]", &format!("[\"null\",\"R\",{map}]")),
+    );
+    let key = "k".repeat(MIB / 64);
+    let json = nested(30, &format!(r#"{{"x":{{"{key}":"#), "0", "}}");
+    refused("long keys", &list, &json, SimpleJson);
+}
+
+#[test]
 fn documents_take_bounded_memory() {
     let numbers = schema(r#"{"type":"array","items":"long"}"#);
     let json = format!("[{}]", many(|_| "1".into()));

@@ -1,6 +1,11 @@
 //! Avro through the crate's own border: schemas, JSON in both encodings, and bytes.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test reports by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test reports by panicking"
+)]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
 mod forms;
