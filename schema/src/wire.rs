@@ -74,10 +74,37 @@ pub fn split<'a>(header: Option<&'a [u8]>, bytes: &'a [u8]) -> Result<Framed<'a>
 /// The id in front, and what follows it.
 fn named(bytes: &[u8]) -> Option<(SchemaId, &[u8])> {
     match bytes.split_first()? {
-        (0, rest) => {
-            rest.split_first_chunk().map(|(id, rest)| (SchemaId::Number(u32::from_be_bytes(*id)), rest))
-        }
+        (0, rest) => rest
+            .split_first_chunk()
+            .map(|(id, rest)| (SchemaId::Number(u32::from_be_bytes(*id)), rest)),
         (1, rest) => rest.split_first_chunk().map(|(id, rest)| (SchemaId::Guid(*id), rest)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_framed_is_taken_apart() {
+        let bytes = prefixed(258, &[2, 4], b"payload");
+        assert_eq!(bytes, b"\0\0\0\x01\x02\x02\x04payload");
+        let id = SchemaId::Number(258);
+        let framed = Framed { id, message_index: None, bytes: b"\x02\x04payload" };
+        assert_eq!(split(None, &bytes), Ok(framed));
+        for id in [id, SchemaId::Guid([7; 16])] {
+            let header = header(id, &[0]);
+            let framed = Framed { id, message_index: Some(&[0]), bytes: b"payload" };
+            assert_eq!(split(Some(&header), b"payload"), Ok(framed));
+        }
+    }
+
+    #[test]
+    fn what_names_no_schema_is_refused() {
+        for bytes in [&b""[..], b"\0", b"\0\0\0\0", b"{}", b"\x02\0\0\0\0\0", &[1; 16]] {
+            assert_eq!(split(None, bytes), Err("it does not begin with a schema's id"));
+            assert_eq!(split(Some(bytes), b"x"), Err("its header names no schema's id"));
+        }
     }
 }

@@ -19,10 +19,11 @@ pub(crate) struct Options {
 }
 
 /// Folders of sources; each is a crate.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "src",
     "core/src",
     "kafka-client/src",
+    "schema/src",
     "host-bridge/src",
     "tests/harness/src",
     "bench/src",
