@@ -10,7 +10,9 @@ mod fault;
 mod json;
 mod json_schema;
 pub mod limits;
+mod path;
 mod protobuf;
+mod values;
 pub mod wire;
 
 pub use document::{Document, Payload, PayloadEncoding, Reference, SchemaType};

@@ -1,9 +1,59 @@
-//! STUB
-use crate::{Document, Invalid, Payload, PayloadEncoding, SchemaError};
+//! Protobuf: JSON becomes a message by its canonical JSON mapping, and a message JSON.
+//!
+//! As Confluent's serializers have it, what is written is the first message of the file. What is
+//! read is any message that the index names, with each field that has no presence, also where it
+//! has its default value.
+
+mod decode;
+mod encode;
+mod index;
+mod source;
+mod types;
+mod well_known;
+mod wire;
+
+use crate::path::Path;
+use crate::{Document, Invalid, Payload, SchemaError, values};
+use types::Types;
+
 #[derive(Debug)]
-pub(crate) struct Schema;
-impl Schema {
-    pub(crate) fn parse(_document: &Document) -> Result<Self, SchemaError> { Err(SchemaError("stub".into())) }
-    pub(crate) fn encode(&self, json: &[u8]) -> Result<Payload, Invalid> { Err(Invalid { path: "$".into(), reason: "stub".into() }) }
-    pub(crate) fn decode(&self, message_index: Option<&[u8]>, bytes: &[u8]) -> Result<Vec<u8>, Invalid> { Err(Invalid { path: "$".into(), reason: "stub".into() }) }
+pub(crate) struct Schema {
+    types: Types,
+    /// The message that is written: the first one.
+    written: usize,
 }
+
+impl Schema {
+    pub(crate) fn parse(document: &Document) -> Result<Self, SchemaError> {
+        let types = Types::of(&source::compile(document)?);
+        let first = types.at_index(&[0]);
+        let written = first.ok_or_else(|| SchemaError("it has no message".to_owned()))?;
+        Ok(Self { types, written })
+    }
+
+    pub(crate) fn encode(&self, json: &[u8]) -> Result<Payload, Invalid> {
+        let document = values::read(json)?;
+        let bytes = encode::payload(&self.types, self.written, &document.value)?;
+        Ok(Payload { message_index: index::FIRST.to_vec(), bytes })
+    }
+
+    pub(crate) fn decode(
+        &self,
+        message_index: Option<&[u8]>,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, Invalid> {
+        let malformed = |reason| Path::Root.invalid(format!("its message index is {reason}"));
+        let (index, payload) = match message_index {
+            None => index::read(bytes).map_err(malformed)?,
+            Some(apart) => match index::read(apart).map_err(malformed)? {
+                (index, []) => (index, bytes),
+                _ => return Err(malformed("longer than it says")),
+            },
+        };
+        let message = self.types.at_index(&index).ok_or_else(|| malformed("of no message"))?;
+        decode::json(&self.types, message, payload)
+    }
+}
+
+#[cfg(test)]
+mod tests;
