@@ -95,6 +95,11 @@ impl Type {
             _ => 5,
         }
     }
+
+    /// Of these a union has one, whatever they mean.
+    fn is_bytes(&self) -> bool {
+        matches!(self, Self::Simple("bytes", _) | Self::Decimal { fixed: None, .. })
+    }
 }
 
 /// Makes types, and values of them.
@@ -154,7 +159,10 @@ impl Maker {
         for _ in 0..self.rng.usize(1..5) {
             let branch = self.of(depth);
             let is_union = matches!(branch, Type::Union(_) | Type::Outer(_));
-            if !is_union && branches.iter().all(|other| other.class() != branch.class()) {
+            let differs = |other: &Type| {
+                other.class() != branch.class() && !(other.is_bytes() && branch.is_bytes())
+            };
+            if !is_union && branches.iter().all(differs) {
                 branches.push(branch);
             }
         }
