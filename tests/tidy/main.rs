@@ -21,7 +21,9 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["bench", "core", "host-bridge", "kafka-client", "schema", "src", "tests", "xtask"] {
+    for folder in
+        ["bench", "core", "host-bridge", "kafka-client", "schema", "src", "tests", "xtask"]
+    {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 40, "only {} files were found", found.len());
