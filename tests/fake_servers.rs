@@ -496,13 +496,13 @@ async fn endpoint_liars(elsewhere: &FakeServer) -> anyhow::Result<Vec<Liar>> {
         liar(
             "undeclared",
             endpoint(format!("{OK}\r\n"), KIB, 102_400).await?,
-            "HTTP: length limit exceeded",
+            "HTTP: an answer of more than 65536 bytes",
         ),
         liar(
             "chunks",
             endpoint(format!("{OK}transfer-encoding: chunked\r\n\r\n"), b"1\r\nx\r\n", FOREVER)
                 .await?,
-            "HTTP: length limit exceeded",
+            "HTTP: an answer of more than 65536 bytes",
         ),
         liar("headers", endpoint(OK, b"a: b\r\n", 100_000).await?, head),
         liar("header", endpoint(format!("{OK}a: "), KIB, FOREVER).await?, head),
