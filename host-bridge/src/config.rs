@@ -88,9 +88,7 @@ impl Config {
         if texts.is_empty() {
             faults.push(field("listen", "names no address"));
         }
-        let mut address =
-            |text: &String| Listen::parse("listen", text).map_err(|fault| faults.push(fault)).ok();
-        let listen: Vec<_> = texts.iter().filter_map(&mut address).collect();
+        let listen = Listen::parse_all("listen", &texts, faults);
         let tokens = raw.token_file.is_some();
         check_exposure("listen", &listen, raw.tls.as_ref(), tokens, faults);
         let mut tables = |section: &str, tables: BTreeMap<String, toml::Table>| -> BTreeMap<_, _> {

@@ -30,7 +30,7 @@ struct OfPart {
     key: Key,
     encoding: PayloadEncoding,
     part: Part,
-    /// As it is told: `orders-value`.
+    /// Its name in error messages: `orders-value`.
     subject: String,
 }
 
@@ -255,7 +255,7 @@ fn as_text(bytes: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(std::str::from_utf8(bytes).ok()?).ok()
 }
 
-/// Characters of a subject and of a path that are told: a reason has 256 bytes.
+/// Characters of a subject and of a path in an error message: a reason has 256 bytes.
 const SUBJECT_CHARS: usize = 64;
 const PATH_CHARS: usize = 64;
 /// Bytes of keys and values that are encoded before others get their turn: a few ms.

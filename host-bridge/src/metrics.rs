@@ -229,7 +229,7 @@ fn clients(clusters: &Clusters) -> Registry {
     registry
 }
 
-/// What the clients of schema registries count. Of several by one name the worst is told.
+/// What the clients of schema registries count. Of several with one name the worst is reported.
 fn schema_registries(clusters: &Clusters) -> Registry {
     let mut registry = Registry::with_prefix("host_bridge_schema_registry");
     let up = Family::<SchemaRegistry, Gauge>::default();

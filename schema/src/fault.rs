@@ -1,7 +1,7 @@
 //! What does not fit and why, the path to it gathered from the inside out.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 
 /// Why a schema cannot be used: one sentence without its text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +84,7 @@ impl From<Fault> for Invalid {
             match step {
                 Step::Index(index) => _ = write!(path, "[{index}]"),
                 Step::Name(name) if is_shorthand(name) => path.extend([".", name]),
-                Step::Name(name) => push_quoted(&mut path, name),
+                Step::Name(name) => _ = write!(path, "['{}']", Escaped(name)),
             }
         }
         Self { path, reason: fault.reason.into_owned() }
@@ -97,16 +97,20 @@ fn is_shorthand(name: &str) -> bool {
     name.starts_with(is_first) && name.chars().all(|c| is_first(c) || c.is_ascii_digit())
 }
 
-fn push_quoted(path: &mut String, name: &str) {
-    path.push_str("['");
-    for c in name.chars() {
-        match c {
-            '\'' | '\\' => path.extend(['\\', c]),
-            c if c.is_control() => _ = write!(path, "\\u{:04x}", u32::from(c)),
-            c => path.push(c),
+/// A name as it stands between single quotes (RFC 9535, 2.3.1.1).
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\'' | '\\' => write!(out, "\\{c}")?,
+                c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c))?,
+                c => out.write_char(c)?,
+            }
         }
+        Ok(())
     }
-    path.push_str("']");
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::Invalid;
+use crate::fault::{Escaped, Invalid};
 
 /// Characters of a name that an error shows; names are the document's, and may be of any length.
 const NAME_CHARS_MAX: usize = 100;
@@ -54,15 +54,7 @@ impl Display for Name<'_> {
         if shown.starts_with(is_first) && shown.chars().all(|c| is_first(c) || c.is_ascii_digit()) {
             return write!(out, ".{shown}{cut}");
         }
-        out.write_str("['")?;
-        for c in shown.chars() {
-            match c {
-                '\'' | '\\' => write!(out, "\\{c}")?,
-                c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c))?,
-                c => out.write_char(c)?,
-            }
-        }
-        write!(out, "{cut}']")
+        write!(out, "['{}{cut}']", Escaped(shown))
     }
 }
 

@@ -52,8 +52,19 @@ pub(super) struct UnixSocket {
 }
 
 impl Listen {
+    /// Reads the addresses of the setting `setting`. What is wrong is added to `faults`.
+    pub(crate) fn parse_all(
+        setting: &str,
+        texts: &[String],
+        faults: &mut Vec<ConfigError>,
+    ) -> Vec<Self> {
+        let address =
+            |text: &String| Self::parse(setting, text).map_err(|fault| faults.push(fault)).ok();
+        texts.iter().filter_map(address).collect()
+    }
+
     /// Reads an address of the setting `setting`.
-    pub(crate) fn parse(setting: &str, text: &str) -> Result<Self, ConfigError> {
+    fn parse(setting: &str, text: &str) -> Result<Self, ConfigError> {
         let fault = |reason: &str| field(setting, reason);
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.starts_with('/') {

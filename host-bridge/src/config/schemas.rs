@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::error::{ConfigError, field};
 use super::sources::without_value;
-use crate::consume::feeds::fields::{Choices, Fields, is_name};
+use crate::consume::feeds::fields::{Choices, Fields, NAME, is_name};
 use crate::registry::Rule;
 use crate::registry::connection::Connection;
 
@@ -35,7 +35,7 @@ impl Schemas {
             let connection = connection(path, table, faults);
             read.registries.extend(connection.map(|connection| (name.to_owned(), connection)));
         });
-        // One that is wrong is told once.
+        // A registry with a fault is reported once, not again by each section that names it.
         if faults.is_empty() {
             each("schemas", schemas, faults, |path, _, table, faults| {
                 if let Some((cluster, rule)) = rule(path, table, &read.registries, clusters, faults)
@@ -69,8 +69,7 @@ fn each(
         match table {
             toml::Value::Table(table) if is_name(&name) => read(&path, &name, table, faults),
             toml::Value::Table(_) => {
-                let reason = "the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";
-                faults.push(field(&path, reason));
+                faults.push(field(&path, &format!("the name {NAME}")));
             }
             _ => faults.push(field(&path, &format!("must be a section, [{section}.NAME]"))),
         }

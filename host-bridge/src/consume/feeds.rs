@@ -90,7 +90,7 @@ impl Feed {
     }
 
     /// Whether clients may write.
-    fn can_produce(&self) -> bool {
+    pub(crate) fn can_produce(&self) -> bool {
         !self.conversation.produce.is_empty()
     }
 
@@ -208,13 +208,7 @@ impl Feeds {
             fields.number("client_connections_max", CONNECTIONS_RANGE, CLIENT_CONNECTIONS);
         let member = MemberOf::read(&mut fields);
         let sections = fields.table;
-        let mut listen = Vec::new();
-        for text in &texts {
-            match Listen::parse("feeds.listen", text) {
-                Ok(address) => listen.push(address),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let listen = Listen::parse_all("feeds.listen", &texts, faults);
         let mut feeds = BTreeMap::new();
         for (name, table) in sections {
             let path = format!("feeds.{name}");

@@ -237,7 +237,7 @@ impl Turn {
         Ok(self.start.gaps(cursor))
     }
 
-    /// What the reader is told. Where the log is another one, or shorter, the group goes back with it,
+    /// The gaps that the reader is sent. Where the log is another one, or shorter, the group goes back,
     /// unless it was the reader's cursor alone that was beyond the log end.
     ///
     /// # Errors

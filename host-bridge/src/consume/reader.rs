@@ -325,7 +325,7 @@ impl FeedReader {
         asking.await.map_err(|refusal| self.because_of_the_credential(refusal))
     }
 
-    /// Who came with a credential is told when that is what Kafka does not take.
+    /// Where Kafka refuses the credential of the request, that is the error, not that it is unavailable.
     fn because_of_the_credential(&self, refusal: Refusal) -> Refusal {
         let is_own = self.source.credential.is_some();
         let is_refused = |fault: &ConnectionFailure| fault.stage == Stage::Credential;

@@ -74,7 +74,7 @@ impl Readers {
             // The configuration was checked: the cluster is there.
             let Some(pipeline) = clusters.named(&feed.cluster) else { continue };
             let Some(hub) = sources.hub(&feed.cluster, feed.isolation_level) else { continue };
-            if !feed.conversation.produce.is_empty() {
+            if feed.can_produce() {
                 let (pipeline, metrics) = (Arc::clone(pipeline), Arc::clone(metrics));
                 writers.insert(name.clone(), Writer { pipeline, metrics });
             }

@@ -18,7 +18,7 @@ use crate::limits::FEED_CREDENTIALS;
 /// credential.
 pub(super) struct Sources {
     clusters: Arc<Clusters>,
-    pub(super) resources: Arc<Resources>,
+    resources: Arc<Resources>,
     made: Mutex<Made>,
 }
 
@@ -41,8 +41,7 @@ impl Sources {
 
     /// What reads a cluster at this level: one for all feeds.
     pub(super) fn hub(&self, cluster: &str, level: IsolationLevel) -> Option<Arc<Hub>> {
-        let client = || self.clusters.named(cluster).map(|pipeline| pipeline.client().clone());
-        self.made().hub(Source::of(cluster), level, &self.resources, client)
+        self.made().hub(Source::of(cluster), level, &self.resources, || self.client(cluster))
     }
 
     /// A feed at another cluster, or by another credential, than its own.
@@ -71,7 +70,7 @@ impl Sources {
         }
         let client = || match token {
             Some(token) => self.clusters.by_token(cluster, token),
-            None => self.clusters.named(cluster).map(|pipeline| pipeline.client().clone()),
+            None => self.client(cluster),
         };
         let level = of.feed.isolation_level;
         let hub = made.hub(source.clone(), level, &self.resources, client);
@@ -81,6 +80,11 @@ impl Sources {
         let elsewhere = Elsewhere { reader: Arc::clone(&reader), used: Instant::now() };
         made.readers.insert(key, elsewhere);
         Ok(reader)
+    }
+
+    /// By the cluster's own credential.
+    fn client(&self, cluster: &str) -> Option<Client> {
+        self.clusters.named(cluster).map(|pipeline| pipeline.client().clone())
     }
 
     fn made(&self) -> std::sync::MutexGuard<'_, Made> {

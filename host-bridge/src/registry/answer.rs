@@ -63,11 +63,11 @@ impl Answer {
 
 /// What an answer that is no success means.
 pub(super) fn refusal(status: StatusCode, body: &[u8], of: &str) -> Failure {
-    let told: Refusal = serde_json::from_slice(body).unwrap_or_default();
-    match (status.as_u16(), told.error_code) {
+    let error: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    match (status.as_u16(), error.error_code) {
         // Of a subject, a version, a schema; a version that cannot be.
         (404, Some(40401..=40403)) | (422, _) => {
-            let message = crate::credentials::quotable(&told.message.unwrap_or_default());
+            let message = crate::credentials::quotable(&error.message.unwrap_or_default());
             Failure::Unknown(format!("{of}: {message}").into())
         }
         (404, _) => {

@@ -120,7 +120,7 @@ impl TokenOfRegistry {
         Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// What the endpoint is told and may say again.
+    /// What the endpoint is sent, and must not be quoted in an error message.
     fn secrets(&self) -> Vec<Hidden> {
         let OAuth2 { client_id, client_secret, password, .. } = &self.oauth2;
         let given =

@@ -12,7 +12,7 @@ use super::cloudevents::Attributes;
 use super::retry::Retry;
 use super::window::Ordering;
 use crate::config::{ConfigError, field};
-use crate::consume::feeds::fields::{Choices, FALSE, Fields};
+use crate::consume::feeds::fields::{Choices, FALSE, Fields, NAME};
 use crate::consume::feeds::{Feeds, is_name};
 use crate::http_client::is_inner;
 
@@ -124,7 +124,7 @@ pub(crate) fn read(
             continue;
         };
         if !is_name(&name) {
-            faults.push(field(&path, "the name must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`"));
+            faults.push(field(&path, &format!("the name {NAME}")));
         }
         let webhook = Webhook(Fields { path: &path, table, faults }).read(&name, feeds);
         if !groups.insert(webhook.group_id.clone()) {

@@ -78,7 +78,7 @@ impl<'a> Encoder<'a> {
         self.spend(text.len() / 16)
     }
 
-    /// What is told with names of the schema. A union may try many branches that end so.
+    /// A reason that lists names of the schema. A union may try many branches that end so.
     fn listed(&mut self, reason: &str, names: &Names) -> Fault {
         match self.spend(Names::SHOWN) {
             Ok(()) => Fault::new(format!("{reason} {names}")),
@@ -107,7 +107,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn scalar(&mut self, kind: &Kind, value: Value<'a>, is_branch: bool) -> Result<(), Fault> {
-        // Of a branch nobody is told: a union tells its branches.
+        // The reason of one branch is not reported: the union lists its branches.
         let form = self.form;
         let misfit = || Fault::new(if is_branch { "".into() } else { expected(kind, form) });
         match kind {
@@ -302,7 +302,7 @@ impl<'a> Encoder<'a> {
         self.value(id, member, depth).map_err(|fault| fault.of_member(tag))
     }
 
-    /// The first branch that fits. What is told where none does: what is wrong inside the value, if
+    /// The first branch that fits. The reason where none does: what is wrong inside the value, if
     /// only one branch is of its kind, else which branches there are.
     fn untagged(&mut self, union: &'a Union, value: Value<'a>, depth: usize) -> Result<(), Fault> {
         let (out, given) = (self.out.len(), self.given.len());

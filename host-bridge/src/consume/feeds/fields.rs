@@ -129,4 +129,4 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 /// Of feeds, and of bridges.
-pub(super) const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";
+pub(crate) const NAME: &str = "must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`";

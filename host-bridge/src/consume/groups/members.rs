@@ -111,14 +111,11 @@ impl Members {
         let MemberOf { instance, session } = &self.member;
         let config = GroupConfig::default().session_timeout(*session);
         let Some(instance) = instance else { return config };
-        let mut told = format!("{}\0{}", source.cluster, topics.join("\0")).into_bytes();
-        told.extend(source.credential.iter().flatten());
-        let hash: String = digest(&SHA256, &told)
-            .as_ref()
-            .iter()
-            .take(HASH_BYTES)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut subscription = format!("{}\0{}", source.cluster, topics.join("\0")).into_bytes();
+        subscription.extend(source.credential.iter().flatten());
+        let hash = digest(&SHA256, &subscription);
+        let hash: String =
+            hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
         config.instance_id(&format!("{instance}-{hash}"))
     }
 }
