@@ -9,6 +9,16 @@ import time
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
+
+
+def say(socket, message):
+    """What came before the end is read after it, too: the `goaway` above all."""
+    try:
+        socket.send(json.dumps(message))
+    except ConnectionClosed:
+        pass
+
+
 url, name = sys.argv[1:]
 cursor, written = "from=earliest", 0
 while True:
@@ -24,12 +34,12 @@ while True:
                     print("event", json.dumps(["message", value, frame["id"]]), flush=True)
                     if place["partition"] == 1 and value.split()[1].endswith("5"):
                         refusal = {name: place[name] for name in ("topic", "partition", "offset")}
-                        socket.send(json.dumps(refusal | {"type": "nack", "reason": "a five"}))
+                        say(socket, refusal | {"type": "nack", "reason": "a five"})
                     else:
-                        socket.send(json.dumps({"type": "ack", "id": frame["id"]}))
+                        say(socket, {"type": "ack", "id": frame["id"]})
                     if value.split()[1].endswith("0"):
-                        said = {"type": "produce", "ref": written, "content": f"{name} {written}"}
-                        socket.send(json.dumps(said))
+                        content = f"{name} {written}"
+                        say(socket, {"type": "produce", "ref": written, "content": content})
                         written += 1
                 elif kind == "produced":
                     print("produced", json.dumps([frame["outcome"], frame["ref"]]), flush=True)
