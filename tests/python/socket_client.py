@@ -6,12 +6,18 @@ import time
 
 import websocket
 
+from reports import report
+
 url, name = sys.argv[1:]
 cursor, written = "from=earliest", 0
 
 
 def say(socket, **frame):
-    socket.send(json.dumps(frame))
+    """What came before the end is read after it, too: the `goaway` above all."""
+    try:
+        socket.send(json.dumps(frame))
+    except (OSError, websocket.WebSocketException):
+        pass
 
 
 while True:
@@ -20,21 +26,16 @@ while True:
         print("opened", flush=True)
         while text := socket.recv():
             frame = json.loads(text)
-            kind = frame["type"]
-            if kind == "messages":
+            if frame["type"] == "messages":
+                cursor = "cursor=" + frame["id"]
                 for item in frame["items"]:
                     print("event", json.dumps(["message", item["content"], item["id"]]), flush=True)
                     if item["content"].split()[1].endswith("0"):
                         say(socket, type="produce", ref=written, content=f"{name} {written}")
                         written += 1
-                cursor = "cursor=" + frame["id"]
                 say(socket, type="ack", id=frame["id"])
-            elif kind == "produced":
-                print("produced", json.dumps([frame["outcome"], frame["ref"]]), flush=True)
-            elif kind == "goaway":
-                print("event", json.dumps(["goaway", frame["reason"], cursor]), flush=True)
-            elif kind in ("gap", "error"):
-                print("event", json.dumps([kind, text, cursor]), flush=True)
+            else:
+                report(frame, text, cursor)
     except (OSError, websocket.WebSocketException) as error:
         print("closed", repr(error), flush=True)
     time.sleep(0.2)

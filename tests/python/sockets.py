@@ -9,6 +9,7 @@ import time
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
+from reports import report
 
 
 def say(socket, message):
@@ -27,8 +28,7 @@ while True:
             print("opened", socket.subprotocol, flush=True)
             for text in socket:
                 frame = json.loads(text)
-                kind = frame["type"]
-                if kind == "message":
+                if frame["type"] == "message":
                     value, place = frame["content"], frame["metadata"]
                     cursor = "cursor=" + frame["id"]
                     print("event", json.dumps(["message", value, frame["id"]]), flush=True)
@@ -41,12 +41,8 @@ while True:
                         content = f"{name} {written}"
                         say(socket, {"type": "produce", "ref": written, "content": content})
                         written += 1
-                elif kind == "produced":
-                    print("produced", json.dumps([frame["outcome"], frame["ref"]]), flush=True)
-                elif kind == "goaway":
-                    print("event", json.dumps(["goaway", frame["reason"], cursor]), flush=True)
-                elif kind in ("gap", "error"):
-                    print("event", json.dumps([kind, text, cursor]), flush=True)
+                else:
+                    report(frame, text, cursor)
     except (OSError, ConnectionClosed, InvalidHandshake) as error:
         print("closed", repr(error), flush=True)
     time.sleep(0.2)
