@@ -32,7 +32,8 @@ impl Drop for ReaderRuntime {
 impl ReaderRuntime {
     fn start() -> io::Result<Self> {
         let mut runtime = Builder::new_multi_thread();
-        runtime.enable_all().thread_name("readers").build().map(|runtime| Self(Some(runtime)))
+        runtime.enable_all().thread_name("readers").on_thread_start(yield_to_writers);
+        runtime.build().map(|runtime| Self(Some(runtime)))
     }
 
     /// Runs a task to its end on these threads.
@@ -44,6 +45,16 @@ impl ReaderRuntime {
         runtime.spawn(task).await.map_err(io::Error::other)
     }
 }
+
+/// Where processors are scarce this thread waits for those of writers: a producer's client times out, a
+/// reader reads later. On Linux niceness is a thread's own.
+fn yield_to_writers() {
+    if let Err(error) = rustix::process::nice(READERS_NICE) {
+        tracing::warn!(%error, "readers_not_nice");
+    }
+}
+
+const READERS_NICE: i32 = 5;
 
 impl ReaderListeners {
     /// Binds the addresses of the feeds; without them, and without webhooks, there is nothing to serve.
