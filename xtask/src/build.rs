@@ -175,16 +175,6 @@ pub fn command() -> Command {
     cargo
 }
 
-/// Cargo in the workspace, for when nothing else wants a processor.
-#[must_use]
-pub fn command_at_rest(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut nice = Command::new("nice");
-    nice.arg("-n19").arg(command().get_program()).args(arguments);
-    nice.current_dir(paths::workspace()).envs(variables.iter().copied());
-    forget_package(&mut nice);
-    nice
-}
-
 /// Runs a command to its end, and says whether it succeeded.
 ///
 /// # Errors

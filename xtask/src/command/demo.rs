@@ -42,9 +42,6 @@ pub(crate) struct Options {
     /// Show every request beside its record
     #[arg(long)]
     verbose: bool,
-    /// Build and fetch what it needs, and end
-    #[arg(long)]
-    build: bool,
 }
 
 #[derive(Args)]
@@ -70,13 +67,7 @@ struct Parts {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let parts = Parts::of(options, false)?;
-    if options.build {
-        parts.check()?;
-        parts.prepare()?;
-        return Ok(Outcome::of(true));
-    }
-    parts.launch()
+    Parts::of(options, false)?.launch()
 }
 
 pub(crate) fn func_e(options: &Options) -> anyhow::Result<Outcome> {

@@ -8,9 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::Args;
 use xtask::jobs::side_by_side;
 use xtask::prerequisites::{Prerequisite, check, require};
@@ -98,6 +97,7 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         return report
             .step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &run, report));
     }
+    report.step("lints of what the demo builds", |_| lint_demo())?;
     unit_tests(report, &setup)?;
     report.step("mutations", mutations)?;
     let emulator = |report: &mut Report| setup.run(&[Kind::Emulator], &Run::new(2), report);
@@ -105,6 +105,7 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     end_to_end(report, &setup)?;
     demos(report, &setup)?;
     if options.full {
+        report.step("demo, from its command", |_| demo_command())?;
         report.step("librdkafka as a peer", |_| librdkafka())?;
     }
     Ok(())
@@ -220,20 +221,13 @@ fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
         together = together.skip(&module);
         alone = alone.filter(&module);
     }
-    report.step("end-to-end, side by side", |report| {
-        // Tests wait for time more than for a processor.
-        thread::scope(|scope| {
-            let demo = scope.spawn(demo_build);
-            setup.run(&[Kind::EndToEnd], &together, report)?;
-            demo.join().unwrap_or_else(|_| bail!("the demo's build panicked"))
-        })
-    })?;
-    report.step("end-to-end, alone", |report| setup.run(&[Kind::EndToEnd], &alone, report))?;
+    for (name, run) in [("end-to-end, side by side", together), ("end-to-end, alone", alone)] {
+        report.step(name, |report| setup.run(&[Kind::EndToEnd], &run, report))?;
+    }
     report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
 }
 
 fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
-    report.step("demo, from its command", |_| demo_command())?;
     report.step("demo", |_| setup.demo(&[]))?;
     report.step("demo, embedded broker", |_| setup.demo(&["--memory"]))?;
     let home = paths::target().join("func-e");
@@ -249,12 +243,10 @@ fn demo_command() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What that builds: the bridge with its default features, which clippy reads here. Tests that run
-/// meanwhile come first.
-fn demo_build() -> anyhow::Result<()> {
-    let command = build::command_at_rest(&["xtask", "demo", "--build"], &LINTS);
-    ensure!(build::run(command)?, "`cargo xtask demo --build` failed");
-    Ok(())
+/// The bridge without Kerberos, and without what tests ask of its libraries.
+fn lint_demo() -> anyhow::Result<()> {
+    let packages = ["--package", "host-bridge", "--package", "kafka-upstream-harness", "--bins"];
+    cargo(&[&["clippy"], &packages[..], &["--", "-D", "warnings"]].concat())
 }
 
 /// What the feature `librdkafka` of the benchmarks adds.
