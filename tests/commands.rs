@@ -31,6 +31,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
     kafka.create_topic("http-requests", 1).await?;
     kafka.create_topic("orders", 1).await?;
+    kafka.create_topic("captured", 1).await?;
     let (dir, port, envoy_port) = (tempfile::tempdir()?, ports::free()?, ports::free()?);
     let config = dir.path().join("host-bridge.toml");
     let (bootstrap, listen) = (kafka.bootstrap(), ports::free()?);
@@ -50,7 +51,8 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
     let mut reading = Settings::to(&*bootstrap);
     // Nobody listens there.
     let webhook = "[webhooks.billing]\nfeed = 'orders'\nurl = 'http://127.0.0.1:9/'\n";
-    reading.extra = format!("{}{webhook}", section(feeds));
+    let capture = "[captures.orders]\ntopic = 'captured'\nproducer_async = false\n";
+    reading.extra = format!("{}{webhook}{capture}", section(feeds));
     let readers = Bridge::start(reading).await?;
     let order = Request::post("/v1/clusters/default/topics/orders", "{\"order\":1}");
     let reply = order.header("kafka-key", "customer-1").send(readers.port()).await?;
@@ -62,6 +64,7 @@ async fn the_quick_start_and_an_operators_commands_do_what_they_say() -> anyhow:
         ("host-bridge --", format!("exec {} --", binary.display())),
         ("host-bridge check", format!("{} check", binary.display())),
         ("host-bridge tail", format!("{} tail", binary.display())),
+        ("localhost:9280/v1/capture", format!("127.0.0.1:{}/v1/capture", readers.port())),
         ("localhost:9280/v1/webhooks", format!("127.0.0.1:{}/v1/webhooks", readers.port())),
         ("127.0.0.1:9280", format!("127.0.0.1:{port}")),
         ("localhost:9280", format!("127.0.0.1:{port}")),

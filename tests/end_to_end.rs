@@ -4,6 +4,7 @@ mod acks;
 mod batches;
 mod bridge;
 mod callouts;
+mod captures;
 mod cluster;
 mod cluster_changes;
 mod commands;

@@ -52,6 +52,19 @@ fn accepts(kind: Kind, config: &Value) -> anyhow::Result<Plugin> {
 }
 
 #[test]
+fn kong_and_apisix_send_a_request_to_a_capture_route_once() -> anyhow::Result<()> {
+    let kong = yaml("kong/capture.yml")?;
+    let service = &kong["services"][0];
+    assert_eq!(service["url"], "http://127.0.0.1:9280/v1/capture/orders");
+    assert_eq!((&service["retries"], &service["read_timeout"]), (&json!(0), &json!(15_000)));
+    let apisix: Value = serde_json::from_str(&read("apisix/capture.json")?)?;
+    assert_eq!(apisix["upstream"]["retries"], 0);
+    let rewrite = &apisix["plugins"]["proxy-rewrite"];
+    assert_eq!(rewrite["regex_uri"], json!(["^(/.*)$", "/v1/capture/orders$1"]));
+    Ok(())
+}
+
+#[test]
 fn the_filter_takes_the_configurations_for_kong_nginx_and_apisix() -> anyhow::Result<()> {
     let kong = yaml("kong/kong.yml")?;
     let filter = &kong["filter_chains"][0]["filters"][0];

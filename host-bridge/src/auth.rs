@@ -20,7 +20,7 @@ pub(crate) type Tokens = Arc<Watched<Vec<[u8; 32]>>>;
 pub(crate) enum Proof {
     /// Everybody is authorized who reaches the bridge.
     None,
-    /// `Authorization: Bearer`.
+    /// `Authorization: Bearer`, or the header of gateways.
     Bearer(Tokens),
     /// A header of gateways: what stands in `Authorization` there is their clients'.
     Gateway(Tokens),
@@ -58,8 +58,8 @@ pub(crate) fn check<B>(proof: &Proof, request: &Request<B>) -> Option<Access> {
     let (tokens, given) = match proof {
         Proof::None => return Some(Access::Authorized),
         Proof::Bearer(tokens) => {
-            let given = value(header::AUTHORIZATION);
-            (tokens, given.and_then(|value| value.strip_prefix(b"Bearer ")))
+            let bearer = || value(header::AUTHORIZATION)?.strip_prefix(b"Bearer ");
+            (tokens, value(GATEWAY_TOKEN).or_else(bearer))
         }
         Proof::Gateway(tokens) => (tokens, value(GATEWAY_TOKEN)),
     };
@@ -94,7 +94,8 @@ pub(crate) fn refusal<B>(proof: &Proof, request: &Request<B>) -> Response<Body> 
 }
 
 /// The header of a gateway's token.
-const GATEWAY_TOKEN: HeaderName = HeaderName::from_static("kafka-upstream-gateway-token");
+pub(crate) const GATEWAY_TOKEN: HeaderName =
+    HeaderName::from_static("kafka-upstream-gateway-token");
 /// Routes of probes.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 

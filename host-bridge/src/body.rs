@@ -36,59 +36,87 @@ impl Default for BodyBudget {
     }
 }
 
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    #[error("content-length is required")]
+    NoLength,
+    #[error("the body has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("the bridge holds as many bytes of requests as it may")]
+    NoMemory,
+    #[error("the body broke off: {0}")]
+    BrokeOff(axum::Error),
+    #[error("the body did not arrive in time")]
+    TimedOut,
+}
+
+impl From<Unread> for Response<Body> {
+    fn from(unread: Unread) -> Self {
+        let (status, code) = match unread {
+            Unread::NoLength => (StatusCode::LENGTH_REQUIRED, "length_required"),
+            Unread::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Unread::NoMemory => (StatusCode::SERVICE_UNAVAILABLE, "queue_full"),
+            Unread::BrokeOff(_) => (StatusCode::BAD_REQUEST, "body_broke_off"),
+            Unread::TimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+        };
+        refusal(status, code, &unread.to_string())
+    }
+}
+
 impl BodyBudget {
     /// Reads a body of at most `limit` bytes, whose length must be announced.
     ///
     /// # Errors
-    /// The reply: 411 without a length, 413 above the limit, 503 when there is no memory now, 400
-    /// when the body breaks off, 408 when it does not arrive in time.
+    /// [`Unread`].
     pub(crate) async fn read(
         &self,
         parts: &Parts,
         body: Body,
         limit: usize,
-    ) -> Result<(Bytes, Held<'_>), Response<Body>> {
-        let Some(length) = body.size_hint().exact() else {
-            let error = "content-length is required";
-            return Err(refusal(StatusCode::LENGTH_REQUIRED, "length_required", error));
-        };
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if length > limit {
-            let error = format!("{length} bytes are more than {limit}");
-            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error));
+    ) -> Result<(Bytes, Held<'_>), Unread> {
+        body.size_hint().exact().ok_or(Unread::NoLength)?;
+        self.read_any(parts, body, limit).await
+    }
+
+    /// The same for a body that may come without a length.
+    ///
+    /// # Errors
+    /// [`Unread`], but `NoLength`.
+    pub(crate) async fn read_any(
+        &self,
+        parts: &Parts,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, Held<'_>), Unread> {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Unread::TooLarge(limit));
         }
         let share = parts.extensions.get::<Share>().cloned().unwrap_or_default();
         let mut held = Held { budget: self, share, bytes: 0 };
-        let Ok(read) = timeout(BODY_TIMEOUT, collect(body, length, &mut held)).await else {
-            let error = "the body did not arrive in time";
-            return Err(refusal(StatusCode::REQUEST_TIMEOUT, "body_timeout", error));
-        };
-        read.map(|bytes| (bytes, held))
+        let read = timeout(BODY_TIMEOUT, collect(body, limit, &mut held)).await;
+        read.map_err(|_| Unread::TimedOut)?.map(|bytes| (bytes, held))
     }
 }
 
 /// HTTP ends a body that is longer or shorter than announced with an error.
-async fn collect(
-    mut body: Body,
-    length: usize,
-    held: &mut Held<'_>,
-) -> Result<Bytes, Response<Body>> {
+async fn collect(mut body: Body, limit: usize, held: &mut Held<'_>) -> Result<Bytes, Unread> {
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
-        let broke_off = |error: axum::Error| {
-            refusal(StatusCode::BAD_REQUEST, "body_broke_off", &error.to_string())
-        };
-        let Ok(data) = frame.map_err(broke_off)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(Unread::BrokeOff)?.into_data() else { continue };
+        if held.bytes + data.len() > limit {
+            return Err(Unread::TooLarge(limit));
+        }
         if !held.take(data.len()) {
-            let error = "the bridge holds as many bytes of requests as it may";
-            return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "queue_full", error));
+            return Err(Unread::NoMemory);
         }
         if first.is_empty() {
             first = data;
             continue;
         }
         if whole.is_empty() {
-            whole.reserve(length.min(BODY_BYTES_FIRST));
+            whole.reserve(length.unwrap_or_default().min(BODY_BYTES_FIRST));
             whole.extend_from_slice(&first);
         }
         whole.extend_from_slice(&data);
@@ -176,7 +204,7 @@ mod tests {
     ) -> Result<usize, StatusCode> {
         let body = Body::new(Silent { announced, arrives });
         let read = budget.read(&parts(share), body, FRAME_BYTES_MAX).await;
-        read.map(|(bytes, _)| bytes.len()).map_err(|reply| reply.status())
+        read.map(|(bytes, _)| bytes.len()).map_err(|unread| Response::from(unread).status())
     }
 
     /// Callers on a connection each, of whose bodies of 16 MiB so many bytes arrive.
@@ -228,7 +256,7 @@ mod tests {
             let body = Body::new(Silent { announced: 1 << 20, arrives: 1 << 20 });
             match budget.read(&parts(&share), body, FRAME_BYTES_MAX).await {
                 Ok((bytes, memory)) => held.push((bytes, memory)),
-                Err(reply) => break reply.status(),
+                Err(unread) => break Response::from(unread).status(),
             }
         };
         assert_eq!((held.len() << 20, refused.as_u16()), (BODY_BYTES_MAX / 2, 503));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::body::BodyBudget;
+use crate::captures::Captures;
 use crate::clusters::Clusters;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
@@ -18,19 +19,26 @@ pub(crate) struct Bridge {
     pub(crate) profiles: Profiles,
     pub(crate) recent: Recent,
     pub(crate) queued: Arc<Queues>,
+    pub(crate) captures: Captures,
     pub(crate) bodies: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) webhooks: Arc<Webhooks>,
 }
 
 impl Bridge {
-    pub(crate) fn new(clusters: Arc<Clusters>, metrics: Arc<Metrics>, webhooks: Webhooks) -> Self {
+    pub(crate) fn new(
+        clusters: Arc<Clusters>,
+        captures: Captures,
+        metrics: Arc<Metrics>,
+        webhooks: Webhooks,
+    ) -> Self {
         Self {
             began: Instant::now(),
             clusters,
             profiles: Profiles::default(),
             recent: Recent::default(),
             queued: Queues::new(Arc::clone(&metrics)),
+            captures,
             bodies: BodyBudget::default(),
             metrics,
             webhooks: Arc::new(webhooks),

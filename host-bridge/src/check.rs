@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
+use crate::captures::Captures;
+use crate::clusters::Clusters;
 use crate::config::{Args, Config, ConfigError, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
@@ -46,6 +48,7 @@ pub async fn check(
     if faults.is_empty() {
         let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
+        report.captures(&config);
     }
     report.listeners(&config).await;
     if config.clusters.is_empty() {
@@ -82,6 +85,14 @@ pub async fn check(
         }
     }
     report
+}
+
+impl Report {
+    /// Whether the producers of capture routes can be made.
+    fn captures(&mut self, config: &Config) {
+        let made = Clusters::new(config).and_then(|made| Captures::new(config, &made));
+        made.err().iter().for_each(|fault| self.fail("configuration", &config.places.told(fault)));
+    }
 }
 
 /// Whether a bridge answers there. Behind TLS nobody is asked.

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, the environment and flags, in rising precedence.
 
 mod args;
+pub(crate) mod captures;
 pub(crate) mod error;
 mod lines;
 mod listen;
@@ -25,6 +26,7 @@ pub(crate) use places::Places;
 pub use sources::environment;
 pub(crate) use sources::without_value;
 
+use self::captures::CaptureConfig;
 use self::schemas::Schemas;
 use crate::consume::authorization::Authorization;
 use crate::consume::feeds::Feeds;
@@ -46,6 +48,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Kafka's properties by cluster.
     pub clusters: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is captured without a filter.
+    pub(crate) captures: BTreeMap<String, CaptureConfig>,
     /// What is read over HTTP.
     pub(crate) feeds: Feeds,
     /// What is sent to receivers.
@@ -105,6 +109,7 @@ impl Config {
         }
         let names = clusters.keys().map(String::as_str).collect();
         let schemas = Schemas::read(raw.registries, raw.schemas, &names, faults);
+        let captures = captures::read(raw.captures, faults);
         let (mut feeds, rules) = (raw.feeds, raw.authorization);
         let authorization = Authorization::read(&mut feeds, rules, faults);
         let feeds = Feeds::read(feeds, &names, faults);
@@ -126,6 +131,7 @@ impl Config {
             inline_schema_registries: raw.inline_schema_registries.into_iter().collect(),
             schemas,
             clusters,
+            captures,
             feeds,
             webhooks,
             authorization,

@@ -83,7 +83,7 @@ async fn take(bridge: &Arc<Bridge>, request: Request<Body>) -> Result<Bytes, Res
 
 /// Queues the records of a batch that fit their schemas. They are encoded before their clients have a
 /// 200, and never again: a later version of a schema might refuse them.
-async fn queue(
+pub(crate) async fn queue(
     bridge: &Bridge,
     pipeline: &Arc<Pipeline>,
     frame: &[u8],

@@ -6,6 +6,8 @@ mod auth;
 mod batches;
 mod body;
 mod bridge;
+mod capture;
+mod captures;
 mod check;
 mod clock;
 mod clusters;
@@ -63,6 +65,7 @@ pub use crate::tail::{Ended, tail};
 
 use crate::auth::Proof;
 use crate::bridge::Bridge;
+use crate::captures::Captures;
 use crate::clusters::Clusters;
 use crate::connection::{Bounds, Server};
 use crate::consume::authorization::Gateway;
@@ -88,7 +91,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let feeds = Readers::new(&config.feeds, config.authorization.clone(), &clusters, &metrics);
     let configured = (&config.webhooks, &config.feeds.member);
     let webhooks = Webhooks::new(configured, |name| feeds.reader(name), &metrics.webhooks)?;
-    let bridge = Arc::new(Bridge::new(Arc::clone(&clusters), metrics, webhooks));
+    let (captures, drain_timeout) = (Captures::new(&config, &clusters)?, config.drain_timeout);
+    let bridge = Arc::new(Bridge::new(Arc::clone(&clusters), captures, metrics, webhooks));
     let hangup = signal(SignalKind::hangup())?;
     let following = [
         shutdown.spawn("reload", reload_on_hangup(hangup, bridge.clone())),
@@ -98,7 +102,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     let count = listeners.len() + readers.as_ref().map_or(0, ReaderListeners::len);
     let descriptors = admission::raise_descriptors();
     let places = |most| admission::places(descriptors, count, most);
-    let drain_timeout = config.drain_timeout;
     let server =
         |router, proof, bounds| Server::new(router, proof, shutdown.token().clone(), bounds);
     let serving = async {

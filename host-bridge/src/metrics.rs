@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     repeated: Counter,
     refused: Family<Refused, Counter>,
     bypassed: Counter,
+    captures: Family<Captured, Counter>,
     records: Family<Settled, Counter>,
     pub(crate) failing: Failing,
     pub(crate) feeds: FeedFamilies,
@@ -41,6 +42,12 @@ pub(crate) struct Metrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Captured {
+    capture: String,
     status: u16,
 }
 
@@ -93,12 +100,26 @@ impl Default for Metrics {
         registry.register("batches_repeated", "Batches answered from memory", repeated.clone());
         registry.register("batches_refused", "Batches refused whole", refused.clone());
         registry.register("bypassed", "Requests that no filter answered", bypassed.clone());
+        let captures = Family::<Captured, Counter>::default();
+        let help = "Requests to capture routes, by their replies";
+        registry.register("capture_requests", help, captures.clone());
         registry.register("records", "Records by what became of them", records.clone());
         let (failing, feeds) = (Failing::default(), FeedFamilies::default());
         feeds.register(&mut registry);
         let webhooks = WebhookFamilies::default();
         webhooks.register(&mut registry);
-        Self { registry, batches, repeated, refused, bypassed, records, failing, feeds, webhooks }
+        Self {
+            registry,
+            batches,
+            repeated,
+            refused,
+            bypassed,
+            captures,
+            records,
+            failing,
+            feeds,
+            webhooks,
+        }
     }
 }
 
@@ -134,6 +155,12 @@ impl Metrics {
 
     pub(crate) fn bypassed(&self) {
         self.bypassed.inc();
+    }
+
+    /// A request to a capture route has its reply.
+    pub(crate) fn captured(&self, capture: &str, status: StatusCode) {
+        let labels = Captured { capture: capture.to_owned(), status: status.as_u16() };
+        self.captures.get_or_create(&labels).inc();
     }
 
     /// The text of a scrape.

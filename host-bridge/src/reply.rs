@@ -25,10 +25,19 @@ pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: Body) 
     response
 }
 
-/// A reply of core's, for the routes that answer as the filter does.
+/// A reply of core's with the marker.
 pub(crate) fn from_core(core: Reply) -> Response<Body> {
+    let mut response = to_client(core);
+    let marker = HeaderValue::from_static(wire::VERSION);
+    response.headers_mut().insert(wire::MARKER, marker);
+    response
+}
+
+/// A reply as the filter gives it.
+pub(crate) fn to_client(core: Reply) -> Response<Body> {
     let status = StatusCode::from_u16(core.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = reply(status, "application/json", core.body.into());
+    let mut response = Response::new(Body::from(core.body));
+    *response.status_mut() = status;
     for (name, value) in core.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);

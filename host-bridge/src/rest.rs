@@ -44,7 +44,7 @@ pub(crate) async fn produce(
     let limit = usize::try_from(BODY_BYTES_MAX).unwrap_or(usize::MAX);
     let (value, _held) = match bridge.bodies.read(&parts, body, limit).await {
         Ok(read) => read,
-        Err(refused) => return refused,
+        Err(unread) => return unread.into(),
     };
     let record = Record {
         topic: &topic,

@@ -14,10 +14,11 @@ use serde_json::json;
 
 use crate::auth::is_bypassed;
 use crate::bridge::Bridge;
+use crate::capture::is_captured;
 use crate::config::without_value;
 use crate::limits::REFUSAL_BYTES;
 use crate::reply::{self, refusal};
-use crate::{intake, readiness, rest, status, webhooks};
+use crate::{capture, intake, readiness, rest, status, webhooks};
 
 /// Every route of the bridge.
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
@@ -50,7 +51,7 @@ async fn register(
     let (parts, body) = request.into_parts();
     let document = match bridge.bodies.read(&parts, body, PROFILE_BYTES_MAX).await {
         Ok((document, _held)) => document,
-        Err(refused) => return refused,
+        Err(unread) => return unread.into(),
     };
     let id = profile::id(&document);
     let unprocessable = |error: &str| {
@@ -96,11 +97,14 @@ fn bypassed(bridge: &Bridge) -> Response<Body> {
     refusal(StatusCode::GATEWAY_TIMEOUT, "bypassed", error)
 }
 
-/// Gateways put what they have of the client's path behind that of the upstream, so `bypassed` is
-/// every path that begins so.
+/// Gateways put what they have of the client's path behind that of the upstream, so `bypassed` and
+/// `capture` are every path that begins so.
 async fn unknown(State(bridge): State<Arc<Bridge>>, request: Request<Body>) -> Response<Body> {
     if is_bypassed(request.uri().path()) {
         return bypassed(&bridge);
+    }
+    if is_captured(request.uri().path()) {
+        return capture::answer(&bridge, request).await;
     }
     refusal(StatusCode::NOT_FOUND, "unknown_route", "the bridge has no such route")
 }

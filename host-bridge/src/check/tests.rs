@@ -363,3 +363,12 @@ async fn a_registry_and_its_schemas_are_asked_for() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }
+
+#[tokio::test]
+async fn a_capture_route_whose_cluster_is_missing_is_reported() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[captures.orders]\ntopic = 'orders'\ncluster = 'b'").unwrap();
+    let report = checked(file.path()).await;
+    let fault = "captures.orders: cluster: `b` is not in the bridge's configuration";
+    assert!(report.has_failed() && report.to_string().contains(fault), "{report}");
+}

@@ -58,7 +58,8 @@ impl Schemas {
     }
 }
 
-fn each(
+/// Each section `[SECTION.NAME]`.
+pub(super) fn each(
     section: &str,
     tables: toml::Table,
     faults: &mut Vec<ConfigError>,

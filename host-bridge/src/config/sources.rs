@@ -35,6 +35,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) certificates: BTreeMap<String, toml::Table>,
     #[serde(default)]
+    pub(super) captures: toml::Table,
+    #[serde(default)]
     pub(super) feeds: toml::Table,
     #[serde(default)]
     pub(super) webhooks: toml::Table,

@@ -9,6 +9,7 @@ use kafka_upstream_core::wire::{Delivery, Head};
 
 use super::*;
 use crate::bridge::Bridge;
+use crate::captures::Captures;
 use crate::clusters::Clusters;
 use crate::encoding::Encoder;
 use crate::webhooks::running::Webhooks;
@@ -37,6 +38,7 @@ impl Parts {
         let config = crate::Config::load(&crate::Args::default(), std::iter::empty()).unwrap();
         let bridge = Arc::new(Bridge::new(
             Arc::new(Clusters::new(&config).unwrap()),
+            Captures::default(),
             Arc::default(),
             Webhooks::default(),
         ));

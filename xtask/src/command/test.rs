@@ -162,6 +162,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::envoy()?;
     tools::kcat()?;
     tools::nginx()?;
+    tools::haproxy()?;
     tools::chromium()?;
     tools::pubsub_client()?;
     tools::standard_webhooks()?;

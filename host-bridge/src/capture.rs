@@ -1,0 +1,172 @@
+//! `/v1/capture/{name}/…`: the bridge captures a request itself, for gateways that run no filter.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, Request, Response, StatusCode, header};
+use kafka_upstream_core::capture::{Captured, admit, capture};
+use kafka_upstream_core::config::Settings;
+use kafka_upstream_core::outcome::Code;
+use kafka_upstream_core::reply::Reply;
+use kafka_upstream_core::request::{self, joined};
+use kafka_upstream_core::wire::{self, Delivery, Head};
+use tokio::time::Instant;
+
+use crate::auth::GATEWAY_TOKEN;
+use crate::batches;
+use crate::body::Unread;
+use crate::bridge::Bridge;
+use crate::captures::{Destination, Route};
+use crate::clock::now_ms;
+use crate::config::captures::{CaptureConfig, ProxyHeaders};
+use crate::failing::Topics;
+use crate::intake;
+use crate::reply::{refusal, to_client};
+
+/// Whether a path is that of a capture route.
+pub(crate) fn is_captured(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Captures a request, and answers as the filter does.
+pub(crate) async fn answer(bridge: &Bridge, request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
+    let (name, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let Some((name, route)) = bridge.captures.routes.get_key_value(name) else {
+        let error = "the bridge's configuration has no such section [captures.NAME]";
+        return refusal(StatusCode::NOT_FOUND, "unknown_capture", error);
+    };
+    let query = request.uri().query().map(|query| format!("?{query}"));
+    let rest = if rest.is_empty() { "/" } else { rest };
+    let target = format!("{rest}{}", query.unwrap_or_default());
+    let response = match take(route, bridge, target, request).await {
+        Ok(response) => response,
+        Err(reply) => to_client(reply),
+    };
+    bridge.metrics.captured(name, response.status());
+    response
+}
+
+async fn take(
+    route: &Route,
+    bridge: &Bridge,
+    target: String,
+    request: Request<Body>,
+) -> Result<Response<Body>, Reply> {
+    let CaptureConfig { plugin, proxy } = &route.config;
+    let (parts, body) = request.into_parts();
+    let mut request = of_parts(&parts, target, proxy, bridge.captures.have_tokens)?;
+    let authority = request.value(b"host").unwrap_or_default();
+    let found = plugin.settings_for(&request.method, &request.target, authority);
+    let found = found.and_then(|at| plugin.settings.get(at).zip(route.destinations.get(at)));
+    let Some((settings, destination)) = found else {
+        let error = "no rule of `match` fits this request";
+        return Ok(refusal(StatusCode::NOT_FOUND, "no_rule", error));
+    };
+    let announced = admit(settings, &request)?;
+    let limit = usize::try_from(settings.max_body_bytes).unwrap_or(usize::MAX);
+    let (body, _held) = bridge.bodies.read_any(&parts, body, limit).await.map_err(unread)?;
+    let (size, most) = (body.len() as u64, settings.max_body_bytes);
+    request.body = announced.take(size, most, |_| Some(body.into()))?;
+    let captured = capture(settings, &request, now_ms())?;
+    drop(request);
+    send(bridge, destination, settings, captured).await.map(to_client)
+}
+
+async fn send(
+    bridge: &Bridge,
+    Destination { pipeline, profile }: &Destination,
+    settings: &Settings,
+    captured: Captured,
+) -> Result<Reply, Reply> {
+    let budget = settings.delivery_timeout;
+    let deadline = Instant::now() + budget;
+    let head = Head {
+        profile: *profile,
+        vm: [0; 16],
+        sequence: 0,
+        delivery: settings.delivery,
+        budget_ms: u32::try_from(budget.as_millis()).unwrap_or(u32::MAX),
+        settled_below: 0,
+    };
+    let records = [vec![captured.first], captured.more].concat();
+    let unfit = |error: wire::WireError| Reply::refused(Code::RecordTooLarge, &error.to_string());
+    let frame = wire::encode_frame(&head, records.iter().map(Vec::as_slice)).map_err(unfit)?;
+    drop(records);
+    let batch = wire::decode_frame(&frame).map_err(unfit)?;
+    let outcomes = match settings.delivery {
+        Delivery::Acked => {
+            let limits = pipeline.limits(Delivery::Acked, deadline);
+            let topics = Topics::of(&batch.records);
+            let enqueued = batches::enqueue(pipeline, &batch.records, limits).await;
+            enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await
+        }
+        Delivery::Memory | Delivery::Queued => {
+            intake::queue(bridge, pipeline, &frame, &batch, deadline).await
+        }
+    };
+    let topics = batch.records.iter().map(|record| record.topic);
+    let outcomes: Vec<_> = topics.zip(outcomes).collect();
+    Ok(match &outcomes[..] {
+        [(topic, outcome)] => settings.replies.of(outcome, topic),
+        several => settings.replies.of_several(several),
+    })
+}
+
+/// The request that the proxy's client sent, without its body.
+fn of_parts(
+    parts: &Parts,
+    target: String,
+    proxy: &ProxyHeaders,
+    have_tokens: bool,
+) -> Result<request::Request, Reply> {
+    let said = |name: &Option<HeaderName>| {
+        let value = name.as_ref().and_then(|name| parts.headers.get(name));
+        value.map(|value| value.as_bytes().to_vec())
+    };
+    let target = said(&proxy.path).unwrap_or_else(|| target.into());
+    if !target.starts_with(b"/") {
+        let error = format!(
+            "the header `{}` must begin with /",
+            proxy.path.as_ref().map_or("", HeaderName::as_str)
+        );
+        return Err(Reply::refused(Code::BadRequest, &error));
+    }
+    let scheme = said(&proxy.scheme);
+    let scheme = scheme.or_else(|| parts.uri.scheme_str().map(|scheme| scheme.into()));
+    let host = parts.headers.get(header::HOST).map(|host| host.as_bytes());
+    let authority = host.or_else(|| parts.uri.authority().map(|it| it.as_str().as_bytes()));
+    let mut pairs = vec![
+        (b":method".to_vec(), parts.method.as_str().into()),
+        (b":path".to_vec(), target),
+        (b":scheme".to_vec(), scheme.unwrap_or_default()),
+    ];
+    pairs.extend(authority.map(|authority| (b":authority".to_vec(), authority.to_vec())));
+    // A token of the bridge's is nobody else's to read.
+    let has_own_token = parts.headers.contains_key(GATEWAY_TOKEN);
+    let hidden = |name: &HeaderName| {
+        *name == GATEWAY_TOKEN
+            || *name == header::HOST
+            || (*name == header::AUTHORIZATION && have_tokens && !has_own_token)
+    };
+    let headers = parts.headers.iter().filter(|(name, _)| !hidden(name));
+    pairs.extend(headers.map(|(name, value)| (name.as_str().into(), value.as_bytes().into())));
+    let mut request = request::Request::from_host(pairs);
+    let addresses = said(&proxy.client_address).unwrap_or_default();
+    request.source_address = joined(&addresses, b",").last().unwrap_or_default().to_vec();
+    Ok(request)
+}
+
+fn unread(unread: Unread) -> Reply {
+    let code = match unread {
+        Unread::TooLarge(_) => Code::BodyTooLarge,
+        Unread::NoMemory => Code::QueueFull,
+        Unread::TimedOut => Code::BodyTimeout,
+        Unread::NoLength | Unread::BrokeOff(_) => Code::BadRequest,
+    };
+    Reply::refused(code, &unread.to_string())
+}
+
+const PREFIX: &str = "/v1/capture/";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Requests that are captured, against brokers in memory.
+
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use http_body_util::BodyExt as _;
+use kafka_client::fake_broker::{FakeCluster, FakeSettings};
+use serde_json::Value;
+
+use super::*;
+use crate::captures::Captures;
+use crate::clusters::Clusters;
+use crate::config::Config;
+use crate::webhooks::running::Webhooks;
+
+/// A bridge with `[captures.orders]`, at brokers in memory.
+async fn bridge(fields: &str) -> (FakeCluster, Bridge) {
+    let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+    for topic in ["orders", "more"] {
+        kafka.create_topic(topic, &[1]);
+    }
+    kafka.listen().await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let servers = kafka.bootstrap();
+    let text = format!(
+        "token_file = '{0}'\n[clusters.default]\n'bootstrap.servers' = '{servers}'\n\
+         [captures.orders]\ntopic = 'orders'\n{fields}",
+        file.path().display()
+    );
+    std::fs::write(file.path(), text).unwrap();
+    let args = crate::Args { config: Some(file.path().to_owned()), ..Default::default() };
+    let config = Config::load(&args, std::iter::empty()).unwrap();
+    let clusters = Arc::new(Clusters::new(&config).unwrap());
+    let captures = Captures::new(&config, &clusters).unwrap();
+    (kafka, Bridge::new(clusters, captures, Arc::default(), Webhooks::default()))
+}
+
+async fn ask(bridge: &Bridge, request: Request<Body>) -> (u16, Option<HeaderValue>, String) {
+    let response = answer(bridge, request).await;
+    let (status, code) =
+        (response.status().as_u16(), response.headers().get("kafka-error").cloned());
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, code, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn post(target: &str, body: &'static str) -> Request<Body> {
+    Request::post(target).header("host", "example.org").body(body.into()).unwrap()
+}
+
+fn values(kafka: &FakeCluster, topic: &str) -> Vec<String> {
+    let text = |value: Option<bytes::Bytes>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+    kafka.log(topic, 0).into_iter().map(|record| text(record.value)).collect()
+}
+
+const SENT: &str = r#"{"message":"message sent"}"#;
+
+#[tokio::test]
+async fn a_request_is_captured_as_kongs_plugin_does_and_no_token_is_in_it() {
+    let fields = "producer_async = false\nforward_method = true\nforward_uri = true\n\
+        forward_headers = true\ntopics_query_arg = 'to'\nallowed_topics = ['more']\n\
+        path_header = 'x-original-uri'";
+    let (kafka, bridge) = bridge(fields).await;
+    let mut request = post("/v1/capture/orders/a%2Fb?c=1", "x");
+    request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer secret"));
+    assert_eq!(ask(&bridge, request).await, (200, None, SENT.to_owned()));
+    let mut request = post("/v1/capture/orders", "y");
+    let headers = request.headers_mut();
+    headers.insert("authorization", HeaderValue::from_static("Basic client"));
+    headers.insert(GATEWAY_TOKEN, HeaderValue::from_static("secret"));
+    headers.insert("x-original-uri", HeaderValue::from_static("/asked?to=more,orders"));
+    assert_eq!(ask(&bridge, request).await, (200, None, SENT.to_owned()));
+    let [first, second] = &values(&kafka, "orders")[..] else { panic!() };
+    let message: Value = serde_json::from_str(first).unwrap();
+    assert_eq!(
+        message,
+        serde_json::json!({
+            "method": "POST", "uri": "/a%2Fb?c=1", "uri_args": { "c": "1" },
+            "headers": { "host": "example.org" }, "body": "eA==", "body_base64": true,
+            "body_args": {},
+        })
+    );
+    let message: Value = serde_json::from_str(second).unwrap();
+    assert_eq!(message["uri"], "/asked?to=more,orders");
+    assert_eq!(message["headers"]["authorization"], "Basic client");
+    assert!(!second.contains("secret"), "{second}");
+    assert_eq!(&values(&kafka, "more"), std::slice::from_ref(second));
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_refused_as_the_filter_does() {
+    let fields = "producer_async = false\nmax_body_bytes = 3\n[[captures.orders.match]]\n\
+        methods = ['POST']";
+    let (kafka, bridge) = bridge(fields).await;
+    let code = async |request| {
+        let (status, code, _) = ask(&bridge, request).await;
+        (status, code.map(|code| code.to_str().unwrap().to_owned()).unwrap_or_default())
+    };
+    let refused = |status, code: &str| (status, code.to_owned());
+    let to = "/v1/capture/orders/";
+    assert_eq!(code(post(to, "1234")).await, refused(413, "body_too_large"));
+    let chunks = ["12", "34"].map(Ok::<_, std::io::Error>);
+    let endless = Body::from_stream(futures_util::stream::iter(chunks));
+    let request = Request::post(to).body(endless).unwrap();
+    assert_eq!(code(request).await, refused(413, "body_too_large"));
+    let broken = futures_util::stream::iter([Ok("1"), Err(std::io::Error::other("reset"))]);
+    let request = Request::post(to).body(Body::from_stream(broken)).unwrap();
+    assert_eq!(code(request).await, refused(400, "bad_request"));
+    let upgrade = Request::post(to).header("connection", "upgrade").header("upgrade", "websocket");
+    assert_eq!(code(upgrade.body(Body::empty()).unwrap()).await, refused(400, "bad_request"));
+    let grpc = Request::post(to).header("content-type", "application/grpc");
+    assert_eq!(code(grpc.body(Body::empty()).unwrap()).await, refused(415, "grpc_unsupported"));
+    let get = Request::get(to).body(Body::empty()).unwrap();
+    assert_eq!(ask(&bridge, get).await.0, 404, "no rule fits");
+    assert_eq!(ask(&bridge, post("/v1/capture/other", "")).await.0, 404);
+    assert_eq!(values(&kafka, "orders"), <[String; 0]>::default());
+    let whole = futures_util::stream::iter(["12", "3"].map(Ok::<_, std::io::Error>));
+    let request = Request::post(to).body(Body::from_stream(whole)).unwrap();
+    assert_eq!(ask(&bridge, request).await.0, 200, "a body without a length");
+    assert_eq!(values(&kafka, "orders").len(), 1);
+    let page = bridge.metrics.text(&bridge.clusters, bridge.queued.depth()).unwrap();
+    let row = r#"host_bridge_capture_requests_total{capture="orders",status="413"} 2"#;
+    assert!(page.contains(row), "{page}");
+}
+
+#[tokio::test]
+async fn in_memory_mode_a_200_comes_before_kafkas_answer_and_the_record_after_it() {
+    let (kafka, bridge) = bridge("success_response = { status = 204 }").await;
+    kafka.kill(1);
+    let (status, _, body) = ask(&bridge, post("/v1/capture/orders/", "x")).await;
+    assert_eq!((status, body.as_str()), (204, ""));
+    assert_eq!(bridge.queued.depth().records, 1);
+    kafka.restart(1);
+    let end = Instant::now() + std::time::Duration::from_secs(20);
+    bridge.queued.drain(end).await;
+    assert_eq!(values(&kafka, "orders").len(), 1);
+}
