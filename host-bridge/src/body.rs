@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -76,10 +77,10 @@ impl BodyBudget {
         limit: usize,
     ) -> Result<(Bytes, Held<'_>), Unread> {
         body.size_hint().exact().ok_or(Unread::NoLength)?;
-        self.read_any(parts, body, limit).await
+        self.read_any(parts, body, limit, BODY_TIMEOUT).await
     }
 
-    /// The same for a body that may come without a length.
+    /// The same for a body that may come without a length, within so long.
     ///
     /// # Errors
     /// [`Unread`], but `NoLength`.
@@ -88,13 +89,14 @@ impl BodyBudget {
         parts: &Parts,
         body: Body,
         limit: usize,
+        time: Duration,
     ) -> Result<(Bytes, Held<'_>), Unread> {
         if body.size_hint().lower() > limit as u64 {
             return Err(Unread::TooLarge(limit));
         }
         let share = parts.extensions.get::<Share>().cloned().unwrap_or_default();
         let mut held = Held { budget: self, share, bytes: 0 };
-        let read = timeout(BODY_TIMEOUT, collect(body, limit, &mut held)).await;
+        let read = timeout(time, collect(body, limit, &mut held)).await;
         read.map_err(|_| Unread::TimedOut)?.map(|bytes| (bytes, held))
     }
 }
@@ -128,7 +130,7 @@ async fn collect(mut body: Body, limit: usize, held: &mut Held<'_>) -> Result<By
 impl Held<'_> {
     /// A connection holds at most as much as it leaves free, so that however many connections hold
     /// all they can, another finds memory.
-    fn take(&mut self, bytes: usize) -> bool {
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let mine = self.share.0.load(Relaxed) + bytes;
         let take = |free: usize| if mine <= free { free.checked_sub(bytes) } else { None };
         let taken = self.budget.free.fetch_update(Relaxed, Relaxed, take).is_ok();

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, Request, Response, StatusCode, header};
 use kafka_upstream_core::capture::{Captured, admit, capture};
 use kafka_upstream_core::config::Settings;
+use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::request::{self, joined};
@@ -13,13 +14,14 @@ use tokio::time::Instant;
 
 use crate::auth::GATEWAY_TOKEN;
 use crate::batches;
-use crate::body::Unread;
+use crate::body::{Held, Unread};
 use crate::bridge::Bridge;
 use crate::captures::{Destination, Route};
 use crate::clock::now_ms;
 use crate::config::captures::{CaptureConfig, ProxyHeaders};
 use crate::failing::Topics;
 use crate::intake;
+use crate::limits::CAPTURE_BODY_TIMEOUT;
 use crate::reply::{refusal, to_client};
 
 /// Whether a path is that of a capture route.
@@ -64,12 +66,13 @@ async fn take(
     };
     let announced = admit(settings, &request)?;
     let limit = usize::try_from(settings.max_body_bytes).unwrap_or(usize::MAX);
-    let (body, _held) = bridge.bodies.read_any(&parts, body, limit).await.map_err(unread)?;
+    let read = bridge.bodies.read_any(&parts, body, limit, CAPTURE_BODY_TIMEOUT).await;
+    let (body, mut held) = read.map_err(unread)?;
     let (size, most) = (body.len() as u64, settings.max_body_bytes);
     request.body = announced.take(size, most, |_| Some(body.into()))?;
     let captured = capture(settings, &request, now_ms())?;
     drop(request);
-    send(bridge, destination, settings, captured).await.map(to_client)
+    send(bridge, destination, settings, captured, &mut held).await.map(to_client)
 }
 
 async fn send(
@@ -77,6 +80,7 @@ async fn send(
     Destination { pipeline, profile }: &Destination,
     settings: &Settings,
     captured: Captured,
+    held: &mut Held<'_>,
 ) -> Result<Reply, Reply> {
     let budget = settings.delivery_timeout;
     let deadline = Instant::now() + budget;
@@ -89,10 +93,18 @@ async fn send(
         settled_below: 0,
     };
     let records = [vec![captured.first], captured.more].concat();
-    let unfit = |error: wire::WireError| Reply::refused(Code::RecordTooLarge, &error.to_string());
-    let frame = wire::encode_frame(&head, records.iter().map(Vec::as_slice)).map_err(unfit)?;
+    let unfit =
+        |error: &dyn std::fmt::Display| Reply::refused(Code::RecordTooLarge, &error.to_string());
+    let frame = wire::encode_frame(&head, records.iter().map(Vec::as_slice));
+    let frame = frame.map_err(|error| unfit(&error))?;
     drop(records);
-    let batch = wire::decode_frame(&frame).map_err(unfit)?;
+    if frame.len() > FRAME_BYTES_MAX {
+        return Err(unfit(&"the message is larger than a frame"));
+    }
+    if !held.take(frame.len()) {
+        return Err(unread(Unread::NoMemory));
+    }
+    let batch = wire::decode_frame(&frame).map_err(|error| unfit(&error))?;
     let outcomes = match settings.delivery {
         Delivery::Acked => {
             let limits = pipeline.limits(Delivery::Acked, deadline);

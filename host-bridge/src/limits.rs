@@ -133,6 +133,9 @@ pub(crate) const BACKLOG: u32 = 4096;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request body may take: it comes from this machine or from one that is near.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the body of a request that is captured may take: it comes from a client, through a proxy that
+/// may not wait for all of it.
+pub(crate) const CAPTURE_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of request bodies at a time, of all connections; more are answered "not now".
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that are taken for a body before any of it has arrived.

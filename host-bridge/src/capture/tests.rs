@@ -134,3 +134,26 @@ async fn in_memory_mode_a_200_comes_before_kafkas_answer_and_the_record_after_it
     bridge.queued.drain(end).await;
     assert_eq!(values(&kafka, "orders").len(), 1);
 }
+
+#[tokio::test]
+async fn what_a_client_makes_of_a_body_is_bounded() {
+    let fields = "producer_async = false\nmessage_format = 'body'\nmax_body_bytes = 8388608\n\
+        topics_query_arg = 'to'\nallowed_topics = ['more']";
+    let (kafka, bridge) = bridge(fields).await;
+    let large = || Body::from(vec![b'x'; 8_388_608]);
+    let request = Request::post("/v1/capture/orders/?to=orders,more").body(large()).unwrap();
+    let (status, code, body) = ask(&bridge, request).await;
+    assert_eq!((status, code.unwrap().as_bytes()), (413, &b"record_too_large"[..]), "{body}");
+    assert_eq!(values(&kafka, "orders"), <[String; 0]>::default());
+    // Of 256 MiB others hold 248: there is room for a body of 3 MiB, but not for its record as well.
+    let mut others = Vec::new();
+    for _ in 0..31 {
+        let parts = Request::new(()).into_parts().0;
+        let read = bridge.bodies.read(&parts, large(), 8_388_608).await;
+        others.push(read.map(|(_, held)| held).unwrap_or_else(|unread| panic!("{unread}")));
+    }
+    let body = Body::from(vec![b'x'; 3_145_728]);
+    let request = Request::post("/v1/capture/orders/").body(body).unwrap();
+    let (status, code, body) = ask(&bridge, request).await;
+    assert_eq!((status, code.unwrap().as_bytes()), (503, &b"queue_full"[..]), "{body}");
+}

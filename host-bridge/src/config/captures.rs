@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::HeaderName;
 use kafka_upstream_core::config::{Mode, Plugin};
+use kafka_upstream_core::limits::RECORD_BYTES_MAX;
 use serde_json::{Map, Value};
 
 use super::error::{ConfigError, field};
@@ -78,7 +79,7 @@ fn plugin(table: toml::Table, file: Option<&str>) -> Result<Plugin, (String, Str
     }
     // Every plugin configuration names one.
     config.insert("bridge".to_owned(), "host-bridge".into());
-    let plugin = Plugin::parse(Value::Object(config).to_string().as_bytes())
+    let mut plugin = Plugin::parse(Value::Object(config).to_string().as_bytes())
         .map_err(|error| (error.path, error.reason))?;
     if plugin.settings.iter().any(|settings| settings.mode == Mode::Tap) {
         return fault("mode", "`tap` needs an upstream, and a capture route has none");
@@ -87,6 +88,8 @@ fn plugin(table: toml::Table, file: Option<&str>) -> Result<Plugin, (String, Str
         let reason = "is for filters: a capture route refuses when the bridge's queue is full";
         return fault("producer_async_health_gating", reason);
     }
+    // Of a filter's queue, which bounds the records of a request that goes to several topics.
+    plugin.settings.iter_mut().for_each(|settings| settings.queue.bytes = RECORD_BYTES_MAX);
     Ok(plugin)
 }
 
