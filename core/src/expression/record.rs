@@ -95,6 +95,7 @@ mod tests {
             offset: 17,
             timestamp_ms: 1_700_000_000_000,
             key: Some(b"customer-1"),
+            key_is_json: false,
             value: Some(br#"{"total":41.5,"tags":["eu","new"]}"#),
             is_json: true,
             headers: vec![(b"tenant", Some(b"a")), (b"tenant", None), (b"raw", Some(b"\xff"))],
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(holds("value == b'\\xff' && key == null", &bytes), Ok(true));
         let tombstone = RecordParts { value: None, ..input() };
         assert_eq!(holds("value == null", &tombstone), Ok(true));
+        let json = RecordParts { key: Some(b"{\"id\":7}"), key_is_json: true, ..input() };
+        assert_eq!(holds("key.id == 7 && value.total > 40.0", &json), Ok(true));
     }
 
     #[test]

@@ -20,9 +20,11 @@ pub struct RecordParts<'a> {
     pub offset: i64,
     /// `timestamp`, in ms since 1970-01-01 UTC
     pub timestamp_ms: i64,
-    /// `key`: null, text, or bytes where it is not UTF-8
+    /// `key`: null, text, or bytes where it is not UTF-8; or what its JSON says
     pub key: Option<&'a [u8]>,
-    /// `value`: as `key`, or what its JSON says
+    /// Whether `key` is JSON.
+    pub key_is_json: bool,
+    /// `value`: as `key`
     pub value: Option<&'a [u8]>,
     /// Whether `value` is JSON.
     pub is_json: bool,
@@ -36,8 +38,12 @@ pub struct RecordParts<'a> {
 #[derive(Debug)]
 pub struct RecordInput<'a> {
     record: RecordParts<'a>,
-    read: OnceCell<Result<Value<'a>, EvaluationError>>,
+    key: Json<'a>,
+    value: Json<'a>,
 }
+
+/// JSON that is read once, also where it is none: `||` may ask for it again and again.
+type Json<'a> = OnceCell<Result<Value<'a>, EvaluationError>>;
 
 /// Who reads, as the gateway says; what it does not say is not there, and asking for it fails.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,7 +60,7 @@ impl<'a> RecordInput<'a> {
     /// Over these parts.
     #[must_use]
     pub fn new(record: RecordParts<'a>) -> Self {
-        Self { record, read: OnceCell::new() }
+        Self { record, key: OnceCell::new(), value: OnceCell::new() }
     }
 
     pub(super) fn part(
@@ -67,19 +73,17 @@ impl<'a> RecordInput<'a> {
             Part::Partition => Value::Int(self.record.partition.into()),
             Part::Offset => Value::Int(self.record.offset),
             Part::Timestamp => Value::Int(self.record.timestamp_ms),
+            Part::Key if self.record.key_is_json => {
+                read("key", self.record.key, &self.key, budget)?
+            }
             Part::Key => text_or_bytes(self.record.key, budget)?,
-            Part::Value if self.record.is_json => self.json(budget)?,
+            Part::Value if self.record.is_json => {
+                read("value", self.record.value, &self.value, budget)?
+            }
             Part::Value => text_or_bytes(self.record.value, budget)?,
             Part::Headers => self.headers(budget)?,
             Part::Client => self.record.client.value()?,
         })
-    }
-
-    /// Read once, also where it is no JSON: `||` may ask for it again and again.
-    fn json(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
-        let Some(value) = self.record.value else { return Ok(Value::Null) };
-        budget.pay_bytes(value.len())?;
-        self.read.get_or_init(|| json::read("value", value)).clone()
     }
 
     fn headers(&self, budget: &mut Budget) -> Result<Value<'a>, EvaluationError> {
@@ -108,6 +112,17 @@ impl<'a> Client<'a> {
             |(name, value): (&'static str, Option<_>)| Some((Key::text(name.into()), value?));
         Ok(Value::map(parts.into_iter().filter_map(said).collect()))
     }
+}
+
+fn read<'a>(
+    name: &'static str,
+    text: Option<&'a [u8]>,
+    once: &Json<'a>,
+    budget: &mut Budget,
+) -> Result<Value<'a>, EvaluationError> {
+    let Some(text) = text else { return Ok(Value::Null) };
+    budget.pay_bytes(text.len())?;
+    once.get_or_init(|| json::read(name, text)).clone()
 }
 
 fn text_or_bytes<'a>(
