@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use prost_reflect::FileDescriptor;
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorProto;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
@@ -76,8 +80,21 @@ struct Files(HashMap<String, String>);
 impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         let text = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        File::from_source(name, text)
+        match described(text) {
+            Some(file) => {
+                let name = Some(name.to_owned());
+                Ok(File::from_file_descriptor_proto(FileDescriptorProto { name, ..file }))
+            }
+            None => File::from_source(name, text),
+        }
     }
+}
+
+/// A file as Confluent's clients for Python register it, and Apicurio gives it: its descriptor in base64,
+/// in which no text has its braces.
+fn described(text: &str) -> Option<FileDescriptorProto> {
+    let bytes = BASE64_STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty())?;
+    FileDescriptorProto::decode(&*bytes).ok()
 }
 
 /// The compiler's sentence, which names what it stumbled over.

@@ -1,7 +1,10 @@
 //! Protobuf there and back, and what is refused.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 
@@ -413,5 +416,31 @@ proptest! {
     fn no_text_makes_it_panic(text in "[a-zA-Z0-9 {}<>\\[\\]()=;\"'./*\\\\\n]{0,80}") {
         let _ = try_parse(&format!("message A {{ {text} }} {text}"), &[]);
         let _ = try_parse(&text, &[]);
+    }
+}
+
+#[test]
+fn a_file_may_be_its_descriptor_in_base64() {
+    let text = "syntax = \"proto3\"; message A { message B { int64 large_n = 1; } B b = 1; }";
+    let imported = "syntax = \"proto3\"; message Other { bytes id = 1; }";
+    let described = |text: &str, change: fn(&mut FileDescriptorProto)| {
+        let file = protox::file::File::from_source("own.proto", text).unwrap();
+        let mut file = file.file_descriptor_proto().clone();
+        change(&mut file);
+        BASE64_STANDARD.encode(file.encode_to_vec())
+    };
+    let schema = parse(&described(text, |_| {}));
+    assert_eq!(schema.decode(Some(&[4, 0, 0]), &[8, 2]).unwrap(), br#"{"largeN":"2"}"#);
+    let with_import = "syntax = \"proto3\"; import \"o.proto\"; message A { Other o = 1; }";
+    let references = [("o.proto", described(imported, |_| {}))];
+    let references = references.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let schema = try_parse(&described(with_import, |_| {}), &references).unwrap();
+    assert_eq!(schema.decode(Some(&[0]), &[10, 0]).unwrap(), br#"{"o":{"id":""}}"#);
+    // What no compiler writes is refused.
+    let missing =
+        described(text, |file| file.message_type[0].field[0].type_name = Some(".C".into()));
+    let imports_itself = described(text, |file| file.dependency.push("own.proto".into()));
+    for hostile in [&missing, &imports_itself, "AAAA", "/////w==", ""] {
+        assert!(try_parse(hostile, &[]).is_err(), "{hostile}");
     }
 }
