@@ -78,7 +78,7 @@ pub async fn check(
         }
         client.close(Instant::now()).await;
     }
-    report.registries(&config.schemas).await;
+    report.registries(&config).await;
     for (cluster, topic) in asked {
         if !config.clusters.contains_key(cluster) {
             report.fail(&format!("topic {topic}"), &format!("there is no cluster {cluster}"));

@@ -29,7 +29,7 @@ pub(crate) use sources::without_value;
 use self::captures::CaptureConfig;
 use self::schemas::Schemas;
 use crate::consume::authorization::Authorization;
-use crate::consume::feeds::Feeds;
+use crate::consume::feeds::{Feeds, Known};
 use crate::security::Tls;
 use crate::webhooks::config::WebhookConfig;
 
@@ -107,12 +107,12 @@ impl Config {
         for (name, properties) in &mut clusters {
             services::expand(name, properties).unwrap_or_else(|fault| faults.push(fault));
         }
-        let names = clusters.keys().map(String::as_str).collect();
-        let schemas = Schemas::read(raw.registries, raw.schemas, &names, faults);
+        let known = Known::new(&clusters, &raw.registries);
+        let schemas = Schemas::read(raw.registries, raw.schemas, &known.clusters, faults);
         let captures = captures::read(raw.captures, faults);
         let (mut feeds, rules) = (raw.feeds, raw.authorization);
         let authorization = Authorization::read(&mut feeds, rules, faults);
-        let feeds = Feeds::read(feeds, &names, faults);
+        let feeds = Feeds::read(feeds, &known, faults);
         let webhooks = crate::webhooks::config::read(raw.webhooks, &feeds, faults);
         authorization.check(&feeds, raw.tls.as_ref(), faults);
         let tokens = authorization.takes_tokens(tokens);

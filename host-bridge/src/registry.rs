@@ -104,9 +104,7 @@ impl Registry {
             let late = || format!("no answer within {} s", FLIGHT.as_secs());
             let answer = asked.unwrap_or_else(|_| Err(Failure::Unavailable(late().into())));
             registry.note(&answer);
-            let answer = answer.map(Arc::new);
-            registry.lock().settle(&key, &answer, Instant::now());
-            answer
+            registry.lock().settle(&key, answer.map(Arc::new), Instant::now())
         });
         let ended = |end: Result<_, tokio::task::JoinError>| {
             end.unwrap_or_else(|error| Err(Failure::Unavailable(error.to_string().into())))

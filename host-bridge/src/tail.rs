@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Args, Config, ConfigError, Format, Places, Tail};
 use crate::consume::cursor::Cursor;
 use crate::consume::envelope::{Envelope, Raw, Record, Shape};
-use crate::consume::feeds::{Feed, Feeds};
+use crate::consume::feeds::{Feed, Feeds, Known};
 use crate::consume::follow::{Follower, Taken};
 use crate::consume::hub::{Hub, Resources};
 use crate::consume::query;
 use crate::consume::reader::FeedReader;
 use crate::consume::start::{Gap, Given};
 use crate::limits::{FEED_MEMORY_BYTES, FEED_PATIENCE};
+use crate::registry::Registry;
 use crate::{clusters, credentials};
 
 /// Why it ended, when nothing went wrong.
@@ -60,7 +61,13 @@ pub async fn tail(
         }
     });
     let hub = Hub::new(client, feed.isolation_level, &Resources::new(FEED_MEMORY_BYTES));
-    let reader = Arc::new(FeedReader::new(feed, 0, hub, None, Arc::default()));
+    let registry = feed.schema_registry.as_ref();
+    let registry = registry.and_then(|name| {
+        let connection = config.schemas.registries.get(name)?;
+        Some(Arc::new(Registry::new(name.clone(), connection)))
+    });
+    let reader = FeedReader::new(feed, 0, hub, None, Arc::default());
+    let reader = Arc::new(reader.decoding(registry));
     let following = async {
         let mut follower = Follower::open(reader, &start, None, FEED_PATIENCE).await?;
         follow(tail, &mut follower, &interrupted).await
@@ -96,8 +103,9 @@ fn feed(tail: &Tail, config: &Config) -> anyhow::Result<(String, Feed)> {
     let mut section = toml::Table::new();
     section.insert("listen".to_owned(), vec!["127.0.0.1:0"].into());
     section.insert("topic".to_owned(), feed.into());
-    let (clusters, mut faults) = (config.clusters.keys().map(String::as_str).collect(), Vec::new());
-    let read = Feeds::read(section, &clusters, &mut faults).feeds.into_values().next();
+    let known = Known::of_clusters(config.clusters.keys().map(String::as_str));
+    let mut faults = Vec::new();
+    let read = Feeds::read(section, &known, &mut faults).feeds.into_values().next();
     match (read, faults.into_iter().next()) {
         (_, Some(ConfigError::Field { reason, .. })) => Err(anyhow::Error::msg(reason)),
         (_, Some(other)) => Err(other.into()),

@@ -6,22 +6,31 @@ use std::sync::Arc;
 use kafka_upstream_core::registry::Subject;
 
 use super::Report;
-use crate::config::schemas::Schemas;
+use crate::config::Config;
 use crate::registry::{Key, Registry};
 
 impl Report {
-    pub(super) async fn registries(&mut self, schemas: &Schemas) {
-        for (name, connection) in &schemas.registries {
+    pub(super) async fn registries(&mut self, config: &Config) {
+        for (name, connection) in &config.schemas.registries {
             self.lines.push(format!("registry {name}"));
             let registry = Arc::new(Registry::new(name.clone(), connection));
-            match registry.probe().await {
+            let probed = registry.probe().await;
+            match &probed {
                 Ok(()) => self.ok("connection", "the registry answers, and lets the bridge in"),
-                Err(failure) => {
-                    self.fail("connection", &failure.to_string());
-                    continue;
+                Err(failure) => self.fail("connection", &failure.to_string()),
+            }
+            let feeds = config.feeds.feeds.iter();
+            for (feed, _) in feeds.filter(|(_, feed)| feed.schema_registry.as_ref() == Some(name)) {
+                let what = format!("feed {feed}");
+                match probed {
+                    Ok(()) => self.ok(&what, "may ask it for schemas"),
+                    Err(_) => self.note(&format!("{what}: its readers wait for the registry")),
                 }
             }
-            let rules = schemas.rules().filter(|rule| rule.connection == *connection);
+            if probed.is_err() {
+                continue;
+            }
+            let rules = config.schemas.rules().filter(|rule| rule.connection == *connection);
             for subject in rules.flat_map(|rule| rule.key.iter().chain(&rule.value)) {
                 self.schema(&registry, subject).await;
             }

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use super::feeds::Feed;
 use super::json_text;
-use super::selection::{DECODE_ERROR, Deserializer, KEY_DECODE_ERROR, RECORD_TOO_LARGE, Selected};
+use super::selection::{
+    ChangedValue, DECODE_ERROR, Deserializer, KEY_DECODE_ERROR, RECORD_TOO_LARGE, Selected,
+};
 
 /// A record of the log.
 #[derive(Debug, Clone, Copy)]
@@ -131,16 +133,25 @@ impl<'a> Record<'a> {
     }
 
     fn deserializer(&self, feed: &Feed) -> Deserializer {
-        match self.selected {
-            Selected::Value { deserializer, .. } => *deserializer,
-            _ => feed.deserializer,
-        }
+        self.changed_value().map_or(feed.deserializer, |value| value.deserializer)
     }
 
     fn is_tombstone(&self) -> bool {
+        self.changed_value().map_or(self.value.is_none(), |value| value.bytes.is_none())
+    }
+
+    fn changed_value(&self) -> Option<&'a ChangedValue> {
         match self.selected {
-            Selected::Value { bytes, .. } => bytes.is_none(),
-            _ => self.value.is_none(),
+            Selected::Changed { value, .. } => value.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The key, and what it is.
+    fn key_of(&self, feed: &Feed) -> (Option<&'a [u8]>, Deserializer) {
+        match self.selected {
+            Selected::Changed { key: Some(key), .. } => (Some(key), Deserializer::Json),
+            _ => (self.key, feed.key_deserializer),
         }
     }
 }
@@ -150,7 +161,8 @@ impl<'a> Envelope<'a> {
     pub(crate) fn new(id: &'a str, record: &Record<'a>, feed: &Feed, shape: Shape) -> Self {
         let error = faulty(record, feed);
         let is_large = error == Some(RECORD_TOO_LARGE);
-        let (value, key) = if is_large { (None, None) } else { (value(record, feed), record.key) };
+        let (key, key_deserializer) = record.key_of(feed);
+        let (value, key) = if is_large { (None, None) } else { (value(record, feed), key) };
         let content = Content::new(value, record.deserializer(feed));
         let headers = (shape.headers && !is_large).then(|| Headers::of(record));
         let metadata = shape.metadata.then(|| Metadata {
@@ -159,7 +171,7 @@ impl<'a> Envelope<'a> {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             timestamp_type: record.timestamp_type,
-            key: Content::new(key, feed.key_deserializer),
+            key: Content::new(key, key_deserializer),
             big_as_string: shape.big_as_string,
         });
         let id = feed.delivery.has_cursors().then_some(id);
@@ -258,7 +270,7 @@ impl<'a> Raw<'a> {
                 ("kafka-timestamp", record.timestamp_ms.to_string()),
             ]);
         }
-        if let Some(key) = record.key.filter(|_| shape.metadata && !is_large) {
+        if let (Some(key), true) = (record.key_of(feed).0, shape.metadata && !is_large) {
             // What a header's value cannot hold, or would lose: spaces at its ends.
             let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
             match std::str::from_utf8(key).ok().filter(is_plain) {
@@ -290,6 +302,8 @@ impl<'a> Content<'a> {
         let content = match deserializer {
             Deserializer::Noop => std::str::from_utf8(bytes).ok().map(Self::Text),
             Deserializer::Json => json(bytes).map(Self::Json),
+            // What was decoded is JSON.
+            Deserializer::SchemaRegistry => None,
         };
         content.unwrap_or_else(|| Self::Base64(STANDARD.encode(bytes)))
     }
@@ -407,8 +421,8 @@ pub(super) fn is_too_large(record: &Record<'_>, feed: &Feed) -> bool {
 pub(super) fn value<'a>(record: &Record<'a>, feed: &Feed) -> Option<&'a [u8]> {
     // A schema named by a record header leaves the value without one.
     let is_named = || record.headers.iter().any(|(name, _)| &**name == VALUE_SCHEMA_ID);
-    if let Selected::Value { bytes, .. } = record.selected {
-        return bytes.as_deref();
+    if let Some(changed) = record.changed_value() {
+        return changed.bytes.as_deref();
     }
     // The record's own may have what the expression leaves out.
     if matches!(record.selected, Selected::Error(_)) && feed.selection.value_expression.is_some() {

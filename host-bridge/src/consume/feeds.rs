@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kafka_client::IsolationLevel;
 use kafka_upstream_core::expression::RecordExpression;
+use kafka_upstream_schema::PayloadEncoding;
 
 use crate::config::{ConfigError, Listen, field};
 use crate::limits::{CLIENT_CONNECTIONS, FEED_CONNECTIONS, FEEDS_CONNECTIONS};
@@ -24,6 +25,25 @@ mod conversation;
 pub(crate) mod fields;
 mod groups;
 mod member;
+
+/// What other sections of the configuration have, by name.
+pub(crate) struct Known<'a> {
+    pub(crate) clusters: BTreeSet<&'a str>,
+    /// Also those with a fault, which is reported once, not again by each feed that names one.
+    pub(crate) registries: BTreeSet<String>,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) fn new<T>(clusters: &'a BTreeMap<String, T>, registries: &toml::Table) -> Self {
+        let clusters = clusters.keys().map(String::as_str).collect();
+        Self { clusters, registries: registries.keys().cloned().collect() }
+    }
+
+    /// Without a registry.
+    pub(crate) fn of_clusters(clusters: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { clusters: clusters.into_iter().collect(), registries: BTreeSet::new() }
+    }
+}
 
 /// The configured feeds and where they are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +78,10 @@ pub(crate) struct Feed {
     pub(crate) isolation_level: IsolationLevel,
     pub(crate) deserializer: Deserializer,
     pub(crate) key_deserializer: Deserializer,
+    /// The name of a `[registries.NAME]`, if it has schemas of one.
+    pub(crate) schema_registry: Option<String>,
+    /// How JSON stands for Avro.
+    pub(crate) payload_encoding: PayloadEncoding,
     /// Whether the 5 bytes of a schema registry's header are left out of values.
     pub(crate) remove_confluent_header: bool,
     /// Bytes of key, value and headers; a larger record is delivered as an error.
@@ -113,7 +137,7 @@ impl Feed {
         let table = toml::Table::from_iter([("topics".to_owned(), toml::Value::Array(names))]);
         let mut faults = Vec::new();
         let fields = Fields { path: "feeds.test", table, faults: &mut faults };
-        let feed = fields.feed(&["default"].into(), None);
+        let feed = fields.feed(&Known::of_clusters(["default"]), None);
         assert!(faults.is_empty(), "{faults:?}");
         feed
     }
@@ -195,12 +219,8 @@ impl Default for Feeds {
 }
 
 impl Feeds {
-    /// Reads `[feeds]`; `clusters` are the configured ones. What is wrong is added to `faults`.
-    pub(crate) fn read(
-        raw: toml::Table,
-        clusters: &BTreeSet<&str>,
-        faults: &mut Vec<ConfigError>,
-    ) -> Self {
+    /// Reads `[feeds]`. What is wrong is added to `faults`.
+    pub(crate) fn read(raw: toml::Table, known: &Known<'_>, faults: &mut Vec<ConfigError>) -> Self {
         let mut fields = Fields { path: "feeds", table: raw, faults };
         let texts = fields.list("listen").unwrap_or_default();
         let connections_max = fields.number(CONNECTIONS, CONNECTIONS_RANGE, FEEDS_CONNECTIONS);
@@ -220,7 +240,7 @@ impl Feeds {
                 faults.push(field(&path, &format!("the name {NAME}")));
             }
             let feed =
-                Fields { path: &path, table, faults }.feed(clusters, member.instance.as_deref());
+                Fields { path: &path, table, faults }.feed(known, member.instance.as_deref());
             feeds.insert(name, feed);
         }
         let is_served = feeds.values().any(|feed: &Feed| !feed.entrypoints.is_empty());
@@ -232,7 +252,8 @@ impl Feeds {
 }
 
 impl Fields<'_> {
-    fn feed(mut self, clusters: &BTreeSet<&str>, instance: Option<&str>) -> Feed {
+    fn feed(mut self, known: &Known<'_>, instance: Option<&str>) -> Feed {
+        let clusters = &known.clusters;
         let cluster = self.text("cluster").unwrap_or_else(|| "default".to_owned());
         if !clusters.contains(&*cluster) {
             self.fault("cluster", &format!("there is no [clusters.{cluster}]"));
@@ -260,6 +281,8 @@ impl Fields<'_> {
             isolation_level: self.choice("isolation_level", &ISOLATION_LEVELS),
             deserializer: self.choice("deserializer", &DESERIALIZERS),
             key_deserializer: self.choice("key_deserializer", &DESERIALIZERS),
+            schema_registry: self.text("schema_registry").filter(|name| !name.is_empty()),
+            payload_encoding: self.choice("payload_encoding", &PAYLOAD_ENCODINGS),
             remove_confluent_header: self.choice("remove_confluent_header", &FALSE),
             record_bytes_max: self.number("record_bytes_max", RECORD_BYTES_RANGE, RECORD_BYTES),
             connections_max: self.number(CONNECTIONS, CONNECTIONS_RANGE, FEED_CONNECTIONS),
@@ -269,6 +292,7 @@ impl Fields<'_> {
             conversation,
             delivery,
         };
+        self.check_registry(&feed, &known.registries);
         if feed.entrypoints.contains(&Entrypoint::Pubsub) && feed.has_error_items() {
             let reason = "must be skip, dlq or stop: pubsub has no way to deliver an error";
             self.fault("on_decode_error", reason);
@@ -288,6 +312,29 @@ impl Fields<'_> {
         }
         self.finish(&FIELDS);
         feed
+    }
+
+    fn check_registry(&mut self, feed: &Feed, registries: &BTreeSet<String>) {
+        let has_schemas =
+            [feed.deserializer, feed.key_deserializer].contains(&Deserializer::SchemaRegistry);
+        match &feed.schema_registry {
+            None if has_schemas => {
+                self.fault(REGISTRY, "is missing: which registry has the schemas of the records?");
+            }
+            Some(name) if !registries.contains(name) => {
+                self.fault(REGISTRY, &format!("there is no [registries.{name}]"));
+            }
+            Some(_) if !has_schemas => {
+                let reason = "is not asked: neither deserializer nor key_deserializer is \
+                              `schema-registry`";
+                self.fault(REGISTRY, reason);
+            }
+            _ => {}
+        }
+        if feed.remove_confluent_header && feed.deserializer == Deserializer::SchemaRegistry {
+            let reason = "cannot be: the header names the schema by which values are decoded";
+            self.fault("remove_confluent_header", reason);
+        }
     }
 
     fn sse(&mut self) -> Sse {
@@ -429,8 +476,20 @@ const ISOLATION_LEVELS: Choices<IsolationLevel> = Choices {
 };
 const DESERIALIZERS: Choices<Deserializer> = Choices {
     default: Deserializer::Noop,
-    accepted: &[("noop", Deserializer::Noop), ("json", Deserializer::Json)],
-    unsupported: &[("schema-registry", UNSUPPORTED)],
+    accepted: &[
+        ("noop", Deserializer::Noop),
+        ("json", Deserializer::Json),
+        ("schema-registry", Deserializer::SchemaRegistry),
+    ],
+    unsupported: &[],
+};
+const PAYLOAD_ENCODINGS: Choices<PayloadEncoding> = Choices {
+    default: PayloadEncoding::SimpleJson,
+    accepted: &[
+        ("simple_json", PayloadEncoding::SimpleJson),
+        ("avro_json", PayloadEncoding::AvroJson),
+    ],
+    unsupported: &[],
 };
 const CREDENTIALS: Choices<bool> = Choices {
     default: false,
@@ -460,7 +519,8 @@ pub(crate) const OVERRIDE: &str = "cluster_override";
 const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
-const FIELDS: [&str; 31] = [
+const REGISTRY: &str = "schema_registry";
+const FIELDS: [&str; 33] = [
     "cluster",
     OVERRIDE,
     "credential",
@@ -478,6 +538,8 @@ const FIELDS: [&str; 31] = [
     "isolation_level",
     "deserializer",
     "key_deserializer",
+    REGISTRY,
+    "payload_encoding",
     "remove_confluent_header",
     "record_bytes_max",
     CONNECTIONS,
@@ -496,7 +558,7 @@ const FIELDS: [&str; 31] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 3] = ["schema_registry", "websocket", "pubsub"];
+const UNSUPPORTED_FIELDS: [&str; 2] = ["websocket", "pubsub"];
 
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,14 @@ impl Fixture {
     pub(crate) async fn write_to(&self, topic: &str, partition: i32, value: &[u8]) {
         // Before any reader came.
         let (partition, timestamp_ms) = (Some(partition), 1000);
-        let record = Record { partition, timestamp_ms, ..Record::new(value) };
+        self.send_to(topic, Record { partition, timestamp_ms, ..Record::new(value) }).await;
+    }
+
+    pub(crate) async fn send(&self, record: Record<'_>) {
+        self.send_to("orders", record).await;
+    }
+
+    async fn send_to(&self, topic: &str, record: Record<'_>) {
         let outcome = self.producer.send(topic, record, WITHIN).await;
         assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
     }

@@ -14,7 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::asking::{Asked, Asking};
 use super::cursor::{Cursor, Position, TopicPositions};
-use super::dead_letters::Writing;
 use super::gone::onward;
 use super::hub::{Answer, Wanted, is_unknown_topic};
 use super::positions::Positions;
@@ -25,6 +24,7 @@ use super::start::{Gap, Given};
 use super::steps::Met;
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
+use super::waiting::{Waiting, WaitsFor};
 use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN};
 
 mod ahead;
@@ -60,15 +60,16 @@ pub(crate) struct Follower {
     trouble: Option<Refusal>,
     /// Whether brokers answered for none when time was over.
     is_unanswered: bool,
-    /// Whether a partition waited for the dead-letter topic then.
-    is_stopped: bool,
+    /// For whom a partition waited then, and for whom one did last.
+    is_stopped: Option<WaitsFor>,
+    waited_for: WaitsFor,
     turn: usize,
     met: Option<Met>,
     timer: Timer,
 }
 
-/// A place before a record that is being written to the dead-letter topic.
-type Stop = (usize, Writing);
+/// A place before a record that is not decided on.
+type Stop = (usize, Waiting);
 
 /// Records that are there for a partition.
 pub(crate) struct Portion {
@@ -105,7 +106,7 @@ struct Found {
     /// Portions that were in memory.
     hits: u64,
     is_being_read: bool,
-    /// Whether one waits to be tried again with the dead-letter topic.
+    /// Whether one is at a record that is to be decided on again.
     is_stopped: bool,
     /// Partitions that wait at their tails, and whether any of these is answered for.
     at_end: usize,
@@ -159,7 +160,8 @@ impl Follower {
             unknown_since: BTreeMap::new(),
             trouble: None,
             is_unanswered: false,
-            is_stopped: false,
+            is_stopped: None,
+            waited_for: WaitsFor::DeadLetterTopic,
             turn: 0,
             met: None,
             timer: Timer::default(),
@@ -178,15 +180,15 @@ impl Follower {
         gaps
     }
 
-    /// Why there was nothing at all: no broker answers, or the dead-letter topic takes nothing.
+    /// Why there was nothing at all: no broker answers, or what a record waits for does not.
     pub(crate) fn trouble(&self) -> Option<Refusal> {
-        let stopped = self.is_stopped.then(|| self.reader.no_dead_letter()).flatten();
+        let stopped = self.is_stopped.and_then(|of| self.reader.late(of));
         stopped.or_else(|| self.trouble.clone().filter(|_| self.is_unanswered))
     }
 
     /// Why there is no more though other records were there, if that is known.
     pub(crate) fn fault(&self) -> Option<Refusal> {
-        self.is_stopped.then(|| self.reader.dead_letter_fault()).flatten()
+        self.is_stopped.and_then(|of| self.reader.fault(of))
     }
 
     /// Records at the positions, as soon as there are any; none once there is something to tell, or
@@ -224,7 +226,7 @@ impl Follower {
         let version = self.at.version();
         let mut found = self.look();
         let mut portions = std::mem::take(&mut found.portions);
-        let stops = self.without_dead_letters(&mut portions);
+        let stops = self.decided(&mut portions);
         if !portions.is_empty() || !self.gaps.is_empty() {
             return Ok(Some(portions));
         }
@@ -238,7 +240,8 @@ impl Follower {
         let until = if is_reading { until + grace } else { until };
         if now >= until {
             self.is_unanswered = found.at_end == found.failing;
-            self.is_stopped = found.is_stopped || !stops.is_empty();
+            let stop = stops.first().map(|(_, waiting)| waiting.waits_for());
+            self.is_stopped = stop.or(found.is_stopped.then_some(self.waited_for));
             return Ok(Some(Vec::new()));
         }
         let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();
@@ -299,17 +302,16 @@ impl Follower {
         stopped
     }
 
-    /// Leaves what may be given now: what is no reader's has to be in the dead-letter topic before. Says
-    /// where that is waited for.
-    fn without_dead_letters(&self, portions: &mut Vec<Portion>) -> Vec<Stop> {
+    /// Leaves what may be given now. Says where something is waited for.
+    fn decided(&self, portions: &mut Vec<Portion>) -> Vec<Stop> {
         let mut stops = Vec::new();
         for portion in portions.iter_mut() {
             let Some(place) = self.at.places.get(portion.place) else { continue };
             let Some(followed) = self.at.topics.get(place.topic) else { continue };
             let of_topic = (&*followed.topic.log.name, place.partition, &*portion.segment);
-            let (end, writing) = self.reader.before_dead_letter(of_topic, portion.at, self.wanted);
+            let (end, waiting) = self.reader.decided(of_topic, portion.at, self.wanted);
             portion.end = end;
-            stops.extend(writing.map(|writing| (portion.place, writing)));
+            stops.extend(waiting.map(|waiting| (portion.place, waiting)));
         }
         portions.retain(|portion| portion.at < portion.end);
         stops
@@ -363,7 +365,7 @@ impl Follower {
                 }
             };
             match look {
-                // What is to go to the dead-letter topic, which does not take it now.
+                // What was waited for in vain.
                 Look::Here(_) if retry_at.is_some() => {
                     found.is_stopped = true;
                     found.wait_for(retry_at);
@@ -442,7 +444,7 @@ impl Follower {
         is_being_read: bool,
         stops: Vec<Stop>,
     ) -> Result<(), Refusal> {
-        let Self { at, reading, asking, timer, .. } = self;
+        let Self { at, reading, asking, timer, waited_for, .. } = self;
         tokio::select! {
             answers = finished(reading) => {
                 self.reading = None;
@@ -454,8 +456,9 @@ impl Follower {
                 self.created = asked.created?;
                 self.resolve(asked.resolved)
             }
-            (place, is_written) = first(stops) => {
-                if !is_written {
+            (place, of, is_done) = first(stops) => {
+                if !is_done {
+                    *waited_for = of;
                     at.pause(place);
                 }
                 Ok(())
@@ -557,15 +560,16 @@ impl Follower {
     }
 }
 
-/// The first of these to be over, and whether the record is there.
-async fn first(stops: Vec<Stop>) -> (usize, bool) {
+/// The first of these to be over, and whether readers may go on there.
+async fn first(stops: Vec<Stop>) -> (usize, WaitsFor, bool) {
     if stops.is_empty() {
         return pending().await;
     }
     let stops = stops.into_iter();
-    select_all(stops.map(|(place, writing)| async move { (place, writing.done().await) }.boxed()))
-        .await
-        .0
+    let wait = |(place, waiting): Stop| {
+        async move { (place, waiting.waits_for(), waiting.done().await) }.boxed()
+    };
+    select_all(stops.map(wait)).await.0
 }
 
 async fn finished<T>(task: &mut Option<AbortOnDropHandle<T>>) -> T {

@@ -13,22 +13,26 @@ use tokio::time::{Instant, sleep};
 
 use super::cursor::{self, Cursor, Position, TopicPositions};
 use super::dead_letters::{DeadLetters, Writing};
+use super::decoding::{Decoded, Decoder, Lookup};
 use super::feed_metrics::FeedMetrics;
 use super::feeds::Feed;
 use super::hub::{Hub, is_unknown_topic};
 use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
-use super::selection::{Identity, Selected};
+use super::selection::{DECODE_ERROR, Identity, Selected};
 use super::source::Source;
 use super::start::{Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::steps::Steps;
 use super::topic_log::{Segment, Stored};
 use super::topics::Topics;
+use super::waiting::{Waiting, WaitsFor};
 use crate::clock::now_ms;
 use crate::limits::{
-    FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE, FEED_UNKNOWN,
+    FEED_CHUNK_BYTES, FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE,
+    FEED_UNKNOWN,
 };
+use crate::registry::Registry;
 
 /// A feed, and what reads it.
 #[derive(Clone)]
@@ -46,6 +50,7 @@ pub(crate) struct FeedReader {
     matching: Option<Arc<Matching>>,
     /// Where records go that cannot be delivered.
     dead_letters: Option<Arc<DeadLetters>>,
+    decoder: Option<Arc<Decoder>>,
     /// Where what it gives depends on who reads.
     identity: Identity,
     filter: Option<RecordExpression>,
@@ -79,11 +84,17 @@ impl FeedReader {
             connections,
             matching,
             dead_letters,
+            decoder: None,
             identity,
             filter,
             steps,
             socket_steps,
         }
+    }
+
+    /// The same with the registry that has the schemas of its records, if it has any.
+    pub(crate) fn decoding(self, registry: Option<Arc<Registry>>) -> Self {
+        Self { decoder: Decoder::new(&self.feed, registry).map(Arc::new), ..self }
     }
 
     /// The same feed read elsewhere.
@@ -151,7 +162,8 @@ impl FeedReader {
     pub(crate) fn select(&self, topic: &str, partition: i32, stored: &Stored) -> Selected {
         let placed = Placed { topic, partition, record: &stored.record };
         let selected = self.select_for_all(placed, stored);
-        let passes = |filter| placed.holds(filter, &self.feed, self.identity.as_client());
+        let client = self.identity.as_client();
+        let passes = |filter| placed.holds(filter, &self.feed, client, &self.decoded(stored));
         match &self.filter {
             // At what ends readers all of them end, whatever they like.
             Some(filter) if selected.is_given() => {
@@ -171,17 +183,16 @@ impl FeedReader {
             return Selected::Whole;
         }
         let select = || {
-            let selected = placed.select(&self.feed, self.identity.as_client());
+            let client = self.identity.as_client();
+            let selected = placed.select(&self.feed, client, &self.decoded(stored));
             if let Some(error) = selected.error() {
                 self.metrics.error(error);
             }
             self.metrics.filtered.inc_by(u64::from(!selected.is_given()));
-            match selected {
-                Selected::Value { bytes: Some(bytes), deserializer } => {
-                    let held = self.hub.resources.memory.hold(bytes.len());
-                    Selected::Value { bytes: Some(held.keep(bytes)), deserializer }
-                }
-                selected => selected,
+            match self.feed.selection.value_expression {
+                Some(_) => selected.with_value(|bytes| self.held(bytes)),
+                // What was decoded is held already.
+                None => selected,
             }
         };
         if self.feed.selection.is_per_client() {
@@ -191,21 +202,56 @@ impl FeedReader {
         }
     }
 
+    /// As it was decoded when it was decided on.
+    fn decoded(&self, stored: &Stored) -> Decoded {
+        let Some(decoder) = &self.decoder else { return Decoded::default() };
+        let decoded = stored.decoded(self.number, || decoder.decode(&stored.record));
+        let missing = |_| Decoded { error: Some(DECODE_ERROR), ..Decoded::default() };
+        decoded.unwrap_or_else(missing)
+    }
+
+    /// Decodes a record, unless that was done. Returns the bytes that were looked at and made.
+    fn decode(&self, stored: &Stored) -> Result<usize, Lookup> {
+        let Some(decoder) = &self.decoder else { return Ok(0) };
+        let mut bytes = 0;
+        stored.decoded(self.number, || {
+            let decoded = decoder.decode(&stored.record)?;
+            bytes = stored.bytes() + decoded.bytes();
+            Ok(decoded.map(|json| self.held(json)))
+        })?;
+        Ok(bytes)
+    }
+
+    /// Bytes that count as memory of readers.
+    fn held(&self, bytes: bytes::Bytes) -> bytes::Bytes {
+        self.hub.resources.memory.hold(bytes.len()).keep(bytes)
+    }
+
     /// The place in a segment that readers may come to, looking at as many records for readers as are
-    /// wanted: with a record before which they have to wait, until it is in the dead-letter topic.
-    pub(crate) fn before_dead_letter(
+    /// wanted: what is before it is decoded, and what is no reader's is in the dead-letter topic. With
+    /// what is to be waited for there.
+    pub(crate) fn decided(
         &self,
         (topic, partition, segment): (&str, i32, &Segment),
         at: usize,
         wanted: usize,
-    ) -> (usize, Option<Writing>) {
+    ) -> (usize, Option<Waiting>) {
         let end = segment.records.len();
-        let Some(dead_letters) = &self.dead_letters else { return (end, None) };
-        let mut left = wanted;
+        if self.dead_letters.is_none() && self.decoder.is_none() {
+            return (end, None);
+        }
+        let (mut left, mut decoded) = (wanted, 0);
         for (index, stored) in segment.records.iter().enumerate().skip(at) {
-            if left == 0 {
+            // A small record may be a large text.
+            let is_spent = || self.hub.resources.memory.is_spent();
+            if left == 0 || decoded > FEED_CHUNK_BYTES || (decoded > 0 && is_spent()) {
                 return (index, None);
             }
+            match self.decode(stored) {
+                Ok(bytes) => decoded += bytes,
+                Err(lookup) => return (index, Some(Waiting::Schema(lookup))),
+            }
+            let Some(dead_letters) = &self.dead_letters else { continue };
             let placed = Placed { topic, partition, record: &stored.record };
             // A reader's own filter makes no dead letter.
             let selected = self.select_for_all(placed, stored);
@@ -213,7 +259,7 @@ impl FeedReader {
             let Selected::DeadLetter(reason) = selected else { continue };
             let writing = dead_letters.write(placed, segment.topic_id, reason);
             if !writing.is_done() {
-                return (index, Some(writing));
+                return (index, Some(Waiting::DeadLetter(writing)));
             }
         }
         (end, None)
@@ -230,9 +276,12 @@ impl FeedReader {
         Some(dead_letters.write(placed, topic_id, reason))
     }
 
-    /// Why a record is not in the dead-letter topic, if that is known.
-    pub(crate) fn dead_letter_fault(&self) -> Option<Refusal> {
-        self.dead_letters.as_ref().and_then(|dead_letters| dead_letters.fault())
+    /// Why a record is not decided on, if that is known.
+    pub(crate) fn fault(&self, of: WaitsFor) -> Option<Refusal> {
+        match of {
+            WaitsFor::DeadLetterTopic => self.dead_letters.as_ref().and_then(|it| it.fault()),
+            WaitsFor::Registry => self.decoder.as_ref().and_then(|it| it.fault()),
+        }
     }
 
     /// Writes a record that a receiver did not take to the dead-letter topic.
@@ -249,9 +298,12 @@ impl FeedReader {
     }
 
     /// The same for who has waited in vain.
-    pub(crate) fn no_dead_letter(&self) -> Option<Refusal> {
+    pub(crate) fn late(&self, of: WaitsFor) -> Option<Refusal> {
         let late = |it: &Arc<DeadLetters>| it.refusal("does not take a record in time");
-        self.dead_letter_fault().or_else(|| self.dead_letters.as_ref().map(late))
+        self.fault(of).or_else(|| match of {
+            WaitsFor::DeadLetterTopic => self.dead_letters.as_ref().map(late),
+            WaitsFor::Registry => self.decoder.as_ref().map(|decoder| decoder.late()),
+        })
     }
 
     /// The positions of a start in every partition, and what the reader has to be told.

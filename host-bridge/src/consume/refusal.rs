@@ -56,6 +56,8 @@ pub(crate) enum Code {
     /// Kafka refuses for good: an unsupported version, a missing permission on the cluster.
     KafkaRefused,
     KafkaUnavailable,
+    /// The registry that has the schemas of records.
+    RegistryUnavailable,
     /// The bridge reads as much at a time as it may.
     Overloaded,
     /// The client has as many readers as one may have.
@@ -131,6 +133,7 @@ impl Code {
             Self::DecodeError => ("decode_error", StatusCode::BAD_GATEWAY),
             Self::KafkaRefused => ("kafka_refused", StatusCode::BAD_GATEWAY),
             Self::KafkaUnavailable => ("kafka_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::RegistryUnavailable => ("registry_unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooManyConnections => ("too_many_connections", StatusCode::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
@@ -167,7 +170,12 @@ mod tests {
         ] {
             assert!(code.is_lasting() && !code.is_overload(), "{code:?}");
         }
-        for code in [Code::KafkaUnavailable, Code::Overloaded, Code::TooManyConnections] {
+        for code in [
+            Code::KafkaUnavailable,
+            Code::RegistryUnavailable,
+            Code::Overloaded,
+            Code::TooManyConnections,
+        ] {
             assert!(code.is_overload() && !code.is_lasting(), "{code:?}");
         }
         assert!(!Code::Internal.is_lasting());

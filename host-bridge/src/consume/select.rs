@@ -6,10 +6,12 @@ use kafka_upstream_core::expression::{
     Client, ExpressionError, RecordExpression, RecordInput, RecordParts,
 };
 
+use super::decoding::Decoded;
 use super::envelope::{self, Record};
 use super::feeds::Feed;
 use super::selection::{
-    Deserializer, EXPRESSION_ERROR, FILTER_ERROR, OnDecodeError, RECORD_TOO_LARGE, Selected,
+    ChangedValue, Deserializer, EXPRESSION_ERROR, FILTER_ERROR, OnDecodeError, RECORD_TOO_LARGE,
+    Selected,
 };
 
 /// A record at its place.
@@ -21,14 +23,14 @@ pub(crate) struct Placed<'a> {
 }
 
 impl Placed<'_> {
-    /// What readers of a feed get of it.
-    pub(crate) fn select(self, feed: &Feed, client: Client<'_>) -> Selected {
+    /// What readers of a feed get of it, as it is decoded.
+    pub(crate) fn select(self, feed: &Feed, client: Client<'_>, decoded: &Decoded) -> Selected {
         let selection = &feed.selection;
         let expressions = [&selection.filter, &selection.value_expression];
         // One input for both: JSON is parsed once. Most records that are left out need no headers.
         let headers = self.headers_for(expressions.into_iter().flatten(), feed);
         let record = Record::of(self.topic, self.partition, self.record, &headers);
-        let input = input(feed, &record, borrowed(&headers), client);
+        let input = input(feed, &record, decoded, borrowed(&headers), client);
         match selection.filter.as_ref().map(|filter| filter.holds(&input)) {
             None | Some(Ok(true)) => {}
             Some(Ok(false)) => return Selected::Nothing,
@@ -43,19 +45,22 @@ impl Placed<'_> {
             Some(Err(_)) => return Selected::Skipped(FILTER_ERROR),
         }
         let headers: Vec<_> = self.record.headers.iter().collect();
-        match envelope::faulty(&Record { headers: &headers, ..record }, feed) {
+        match envelope::faulty(&Record { headers: &headers, ..record }, feed).or(decoded.error) {
             None => {}
             Some(RECORD_TOO_LARGE) => return Selected::Whole,
             Some(error) => return undecodable(feed, error),
         }
-        let Some(expression) = &selection.value_expression else { return Selected::Whole };
+        let Some(expression) = &selection.value_expression else { return decoded.selected() };
         match expression.value(&input) {
-            Ok(value) => Selected::Value {
-                bytes: value.bytes.map(|bytes| Bytes::from(bytes.into_owned())),
-                deserializer: match value.is_json {
-                    true => Deserializer::Json,
-                    false => Deserializer::Noop,
-                },
+            Ok(value) => Selected::Changed {
+                key: decoded.key.clone(),
+                value: Some(ChangedValue {
+                    bytes: value.bytes.map(|bytes| Bytes::from(bytes.into_owned())),
+                    deserializer: match value.is_json {
+                        true => Deserializer::Json,
+                        false => Deserializer::Noop,
+                    },
+                }),
             },
             Err(_) => match undecodable(feed, EXPRESSION_ERROR) {
                 // Other readers may have a value.
@@ -74,10 +79,11 @@ impl Placed<'_> {
         filter: &RecordExpression,
         feed: &Feed,
         client: Client<'_>,
+        decoded: &Decoded,
     ) -> Result<bool, ExpressionError> {
         let headers = self.headers_for([filter].into_iter(), feed);
         let record = Record::of(self.topic, self.partition, self.record, &headers);
-        filter.holds(&input(feed, &record, borrowed(&headers), client))
+        filter.holds(&input(feed, &record, decoded, borrowed(&headers), client))
     }
 
     /// The headers, where they are asked for.
@@ -96,6 +102,7 @@ impl Placed<'_> {
 fn input<'a>(
     feed: &Feed,
     record: &Record<'a>,
+    decoded: &'a Decoded,
     headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
     client: Client<'a>,
 ) -> RecordInput<'a> {
@@ -104,9 +111,10 @@ fn input<'a>(
         partition: record.partition,
         offset: record.offset,
         timestamp_ms: record.timestamp_ms,
-        key: record.key,
-        value: envelope::value(record, feed),
-        is_json: feed.deserializer == Deserializer::Json,
+        key: decoded.key.as_deref().or(record.key),
+        key_is_json: feed.key_deserializer == Deserializer::SchemaRegistry,
+        value: decoded.value.as_deref().or_else(|| envelope::value(record, feed)),
+        is_json: feed.deserializer != Deserializer::Noop,
         headers,
         client,
     })

@@ -9,6 +9,8 @@ pub(crate) enum Deserializer {
     /// Bytes: text where they are UTF-8.
     Noop,
     Json,
+    /// By the schemas of a registry: readers get JSON.
+    SchemaRegistry,
 }
 
 /// A feed's filter, its value expression, and what becomes of records that cannot be decoded.
@@ -40,10 +42,10 @@ pub(crate) enum OnDecodeError {
 pub(crate) enum Selected {
     /// The record as it is.
     Whole,
-    /// With another value.
-    Value {
-        bytes: Option<Bytes>,
-        deserializer: Deserializer,
+    /// With another key, which is JSON, or another value; none is the record's own.
+    Changed {
+        key: Option<Bytes>,
+        value: Option<ChangedValue>,
     },
     /// An item that says why there is no value.
     Error(&'static str),
@@ -54,6 +56,13 @@ pub(crate) enum Selected {
     DeadLetter(&'static str),
     /// Readers end, with the reason.
     Stop(&'static str),
+}
+
+/// What readers get as a record's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChangedValue {
+    pub(crate) bytes: Option<Bytes>,
+    pub(crate) deserializer: Deserializer,
 }
 
 /// Who reads, as a gateway says.
@@ -75,7 +84,7 @@ impl Identity {
 impl Selected {
     /// Whether it is something that a reader is given.
     pub(crate) fn is_given(&self) -> bool {
-        matches!(self, Self::Whole | Self::Value { .. } | Self::Error(_))
+        matches!(self, Self::Whole | Self::Changed { .. } | Self::Error(_))
     }
 
     /// Why it is not what the feed says.
@@ -85,16 +94,23 @@ impl Selected {
             | Self::Skipped(error)
             | Self::DeadLetter(error)
             | Self::Stop(error) => Some(error),
-            Self::Whole | Self::Value { .. } | Self::Nothing => None,
+            Self::Whole | Self::Changed { .. } | Self::Nothing => None,
         }
+    }
+
+    /// The same with other bytes as its value, made of its own.
+    pub(crate) fn with_value(mut self, change: impl FnOnce(Bytes) -> Bytes) -> Self {
+        if let Self::Changed { value: Some(value), .. } = &mut self {
+            value.bytes = value.bytes.take().map(change);
+        }
+        self
     }
 
     /// What it takes in memory beside the record.
     pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Value { bytes: Some(bytes), .. } => bytes.len(),
-            _ => 0,
-        }
+        let Self::Changed { key, value } = self else { return 0 };
+        let value = value.as_ref().and_then(|value| value.bytes.as_ref());
+        key.iter().chain(value).map(Bytes::len).sum()
     }
 }
 
@@ -109,8 +125,8 @@ pub(super) const EXPRESSION_ERROR: &str = "expression_error";
 /// What is told of a record at which readers end.
 pub(crate) fn told(error: &str) -> &str {
     match error {
-        DECODE_ERROR => "the value is not JSON",
-        KEY_DECODE_ERROR => "the key is not JSON",
+        DECODE_ERROR => "the value cannot be decoded",
+        KEY_DECODE_ERROR => "the key cannot be decoded",
         EXPRESSION_ERROR => "value_expression has no result",
         other => other,
     }

@@ -84,7 +84,9 @@ impl Readers {
             let dead_letters = dlq_topic
                 .map(|topic| DeadLetters::new(name, topic, client(), Arc::clone(&metrics)));
             let reader = FeedReader::new(feed.clone(), number, hub, dead_letters, metrics);
-            readers.insert(name.clone(), Arc::new(reader));
+            let registry = feed.schema_registry.as_ref();
+            let registry = registry.and_then(|name| clusters.registries().named(name));
+            readers.insert(name.clone(), Arc::new(reader.decoding(registry)));
         }
         let connections = Connections::new(feeds.connections_max, feeds.client_connections_max);
         let groups = Groups::of_bridge(&feeds.member);

@@ -11,6 +11,7 @@ use kafka_client::{Fetched, StoredRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::decoding::Decoded;
 use super::envelope::Shape;
 use super::memory::{Held, Memory};
 use super::selection::Selected;
@@ -53,6 +54,8 @@ pub(crate) struct Stored {
     rendered: OnceLock<(View, Rendered<Bytes>)>,
     /// What readers of a feed, by its number, get of it.
     selected: OnceLock<(usize, Selected)>,
+    /// What it is by the schemas of a registry, for each feed that decodes it.
+    decoded: Mutex<Vec<(usize, Decoded)>>,
 }
 
 /// What decides how a record looks as an event.
@@ -130,6 +133,7 @@ impl Segment {
             record,
             rendered: OnceLock::new(),
             selected: OnceLock::new(),
+            decoded: Mutex::default(),
         });
         let records: Vec<_> = records.collect();
         let bytes = SEGMENT_OVERHEAD_BYTES + records.iter().map(Stored::bytes).sum::<usize>();
@@ -189,6 +193,24 @@ impl Stored {
                 selected
             }
         }
+    }
+
+    /// What it is by the schemas of a feed's registry: decoded once, and kept as long as the record.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub(crate) fn decoded<E>(
+        &self,
+        feed: usize,
+        decode: impl FnOnce() -> Result<Decoded, E>,
+    ) -> Result<Decoded, E> {
+        let mut all = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, decoded)) = all.iter().find(|(of, _)| *of == feed) {
+            return Ok(decoded.clone());
+        }
+        let decoded = decode()?;
+        all.push((feed, decoded.clone()));
+        Ok(decoded)
     }
 
     /// Its event: made once for all readers of a view; another view makes its own.

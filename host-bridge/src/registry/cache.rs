@@ -18,11 +18,15 @@ pub(super) struct Cache {
     bytes: usize,
     /// Counts questions, to know which slot was used last.
     uses: u64,
+    /// When the registry was last taken at its word that it does not know an id.
+    given_up: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Slot {
     known: Option<(Arc<Registered>, Instant)>,
+    /// Since when the registry has said that it does not know it.
+    unknown_since: Option<Instant>,
     /// Why the last question had no answer, and until when none follows it.
     failed: Option<(Failure, Instant)>,
     flight: Option<Flight>,
@@ -66,13 +70,34 @@ impl Cache {
         }
     }
 
-    /// The end of a question.
+    /// The end of a question. Returns what it means to who waits.
     pub(super) fn settle(
         &mut self,
         key: &Key,
-        answer: &Result<Arc<Registered>, Failure>,
+        answer: Result<Arc<Registered>, Failure>,
         now: Instant,
-    ) {
+    ) -> Result<Arc<Registered>, Failure> {
+        let answer = answer.map_err(|failure| self.unless_lagging(key, failure, now));
+        self.remember(key, &answer, now);
+        answer
+    }
+
+    /// A record names an id that its writer has just had: one that the registry does not know may be new
+    /// to this replica of it. For a time that is no answer; but what is no id at all, as each record of
+    /// a topic may begin with, must not hold up readers again and again.
+    fn unless_lagging(&mut self, key: &Key, failure: Failure, now: Instant) -> Failure {
+        let (Key::Id(_), Failure::Unknown(why)) = (key, &failure) else { return failure };
+        let Some(slot) = self.slots.get_mut(key) else { return failure };
+        let since = *slot.unknown_since.get_or_insert(now);
+        let is_recent = |at: Instant| now < at + REPLICA_LAG;
+        if is_recent(since) && !self.given_up.is_some_and(is_recent) {
+            return Failure::Unavailable(Arc::clone(why));
+        }
+        self.given_up = Some(now);
+        failure
+    }
+
+    fn remember(&mut self, key: &Key, answer: &Result<Arc<Registered>, Failure>, now: Instant) {
         let bytes = answer.as_ref().map_or(0, |registered| registered.bytes);
         self.make_room(0, bytes);
         // It may have been asked for by so many others that it is gone.
@@ -111,6 +136,8 @@ fn kept_for(failure: &Failure) -> Duration {
     }
 }
 
+/// How long an id may be unknown to a replica of a registry that another one has given.
+const REPLICA_LAG: Duration = Duration::from_secs(10);
 /// Schemas that are known or asked for.
 const SLOTS_MAX: usize = 1000;
 /// Bytes of their texts. What is made of a text takes several times as much.

@@ -29,6 +29,11 @@ impl Registries {
         Self { named, allowed: allowed.clone(), made: Mutex::new(made) }
     }
 
+    /// One of the configuration.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Registry>> {
+        self.named.get(name).cloned()
+    }
+
     /// One that is asked like that, made if it is new.
     pub(crate) fn of(&self, connection: &Connection) -> Arc<Registry> {
         let mut made = self.made();

@@ -40,7 +40,6 @@ pub(crate) struct Registered {
 pub(crate) enum Key {
     /// None stands for the latest version.
     Subject(Arc<str>, Option<u32>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked for by who reads records"))]
     Id(SchemaId),
 }
 

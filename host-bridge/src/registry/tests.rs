@@ -235,13 +235,13 @@ async fn what_is_kept_is_bounded_and_gets_old() {
     for number in 0..3000 {
         let asked = cache.find(&key(number), ttl, now, flight);
         assert!(matches!(asked, Found::Asked(None, _)), "{number}");
-        cache.settle(&key(number), &Ok(registered(1)), now);
+        let _settled = cache.settle(&key(number), Ok(registered(1)), now);
     }
     assert!(matches!(cache.find(&key(2999), ttl, now, flight), Found::Known(_)));
     let old = now + ttl;
     assert!(matches!(cache.find(&key(2999), ttl, old, flight), Found::Asked(Some(_), _)));
     let away = Failure::Unavailable("gone".into());
-    cache.settle(&key(2999), &Err(away), old);
+    let _settled = cache.settle(&key(2999), Err(away), old);
     assert!(matches!(cache.find(&key(2999), ttl, old, flight), Found::Stale(_)));
     let later = old + Duration::from_secs(1);
     assert!(matches!(cache.find(&key(2999), ttl, later, flight), Found::Asked(Some(_), _)));
@@ -251,12 +251,40 @@ async fn what_is_kept_is_bounded_and_gets_old() {
     );
     let id = Key::Id(SchemaId::Number(1));
     let _asked = cache.find(&id, ttl, now, flight);
-    cache.settle(&id, &Ok(registered(1)), now);
+    let _settled = cache.settle(&id, Ok(registered(1)), now);
     assert!(matches!(cache.find(&id, ttl, old, flight), Found::Known(_)), "an id is for ever");
     // As many bytes as there may be leave no room for any other.
     let large = key(0);
     let _asked = cache.find(&large, ttl, now, flight);
-    cache.settle(&large, &Ok(registered(16 * 1024 * 1024)), now);
+    let _settled = cache.settle(&large, Ok(registered(16 * 1024 * 1024)), now);
     assert!(matches!(cache.find(&large, ttl, now, flight), Found::Asked(..) | Found::Known(_)));
     assert!(matches!(cache.find(&id, ttl, now, flight), Found::Asked(None, _)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_a_replica_does_not_know_yet_is_asked_for_again() {
+    let mut cache = Cache::default();
+    let never = || std::future::pending::<Result<Arc<Registered>, Failure>>().boxed().shared();
+    let start = Instant::now();
+    let mut ask = |id: u32, seconds: u64| {
+        let (key, now) = (Key::Id(SchemaId::Number(id)), start + Duration::from_secs(seconds));
+        match cache.find(&key, Duration::ZERO, now, never) {
+            Found::Asked(..) => {
+                cache.settle(&key, Err(Failure::Unknown("id".into())), now).unwrap_err()
+            }
+            Found::Failed(failure) => failure,
+            Found::Known(_) | Found::Stale(_) => panic!("nobody knows it"),
+        }
+    };
+    for second in 0..10 {
+        assert!(matches!(ask(1, second), Failure::Unavailable(_)), "{second}");
+    }
+    for second in 10..30 {
+        assert!(matches!(ask(1, second), Failure::Unknown(_)), "{second}");
+    }
+    // Where that is how records begin, each of them is none.
+    for id in 2..1000 {
+        assert!(matches!(ask(id, 25), Failure::Unknown(_)), "{id}");
+    }
+    assert!(matches!(ask(1000, 36), Failure::Unavailable(_)));
 }

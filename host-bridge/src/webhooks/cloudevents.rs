@@ -20,6 +20,14 @@ pub(super) struct Attributes {
     pub(super) r#type: String,
 }
 
+/// What a value is.
+#[derive(Clone, Copy)]
+pub(super) struct ValueType {
+    pub(super) name: &'static str,
+    /// Whether a schema made it that.
+    pub(super) is_decoded: bool,
+}
+
 /// A record as an event.
 pub(super) enum Event {
     /// The value is the data. Without an id the record was none.
@@ -29,8 +37,9 @@ pub(super) enum Event {
 }
 
 impl Event {
-    /// A record; `content_type` is that of its value if it does not say so itself.
-    pub(super) fn of(record: &StoredRecord, given: &Attributes, content_type: &str) -> Self {
+    /// A record; `value_type` is the type of its value if it does not say so itself, or if that was
+    /// decoded.
+    pub(super) fn of(record: &StoredRecord, given: &Attributes, value_type: ValueType) -> Self {
         let mut attributes = BTreeMap::new();
         let mut own = None;
         for (name, value) in record.headers.iter() {
@@ -61,7 +70,9 @@ impl Event {
             let time = time.and_then(|time| time.format(&Rfc3339).ok());
             attributes.extend(time.map(|time| ("time".to_owned(), time)));
         }
-        let content_type = own.or_else(|| record.value.as_ref().map(|_| content_type.to_owned()));
+        let own = own.filter(|_| !value_type.is_decoded);
+        let of_value = || record.value.as_ref().map(|_| value_type.name.to_owned());
+        let content_type = own.or_else(of_value);
         Self::Binary { attributes, content_type }
     }
 
@@ -145,6 +156,9 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const JSON: ValueType = ValueType { name: "application/json", is_decoded: false };
+    const BYTES: ValueType = ValueType { name: "application/octet-stream", is_decoded: false };
     use kafka_client::fake_broker::{FakeCluster, FakeSettings};
     use kafka_client::{ClusterConfig, Record};
 
@@ -172,19 +186,19 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_no_event_becomes_the_data_of_one() {
         let record = stored(Some(b"{\"a\": 1}"), &[(b"tenant", Some(b"x"))]).await;
-        let event = Event::of(&record, &given(), "application/json");
+        let event = Event::of(&record, &given(), JSON);
         let headers = "ce-id: msg_1, ce-source: /kafka/orders, ce-specversion: 1.0, \
             ce-time: 1970-01-01T00:00:01Z, ce-type: record";
         assert_eq!(told(&event), (headers.to_owned(), Some("application/json".to_owned())));
         let json = event.json("msg_1", record.value.as_deref()).unwrap();
         let expected = r#"{"datacontenttype":"application/json","id":"msg_1","source":"/kafka/orders","specversion":"1.0","time":"1970-01-01T00:00:01Z","type":"record","data":{"a": 1}}"#;
         assert_eq!(std::str::from_utf8(&json).unwrap(), expected);
-        let binary = Event::of(&record, &given(), "application/octet-stream");
+        let binary = Event::of(&record, &given(), BYTES);
         let json = |value: &[u8]| binary.json("m", Some(value)).unwrap();
         assert!(json(b"{}").ends_with(br#","data":"{}"}"#));
         assert!(json(b"\xff").ends_with(br#","data_base64":"/w=="}"#));
         let tombstone = stored(None, &[]).await;
-        let event = Event::of(&tombstone, &given(), "application/json");
+        let event = Event::of(&tombstone, &given(), JSON);
         assert_eq!(told(&event).1, None);
         assert!(event.json("m", None).unwrap().ends_with(br#""type":"record"}"#));
     }
@@ -200,7 +214,7 @@ mod tests {
             (b"ce_NOT an attribute", Some(b"x")),
             (b"Content-Type", Some(b"text/plain")),
         ];
-        let event = Event::of(&stored(Some(b"a"), &headers).await, &given(), "application/json");
+        let event = Event::of(&stored(Some(b"a"), &headers).await, &given(), JSON);
         let expected = "ce-id: 7, ce-source: /%C3%BC%20%22%25, ce-specversion: 1.0, \
             ce-tenant: x, ce-type: t";
         assert_eq!(told(&event), (expected.to_owned(), Some("text/plain".to_owned())));
@@ -211,7 +225,7 @@ mod tests {
         let content_type: (&[u8], _) =
             (b"content-type", Some(&b"application/cloudevents+json"[..]));
         let record = stored(Some(whole), &[content_type]).await;
-        let event = Event::of(&record, &given(), "application/json");
+        let event = Event::of(&record, &given(), JSON);
         let structured = Some("application/cloudevents+json".to_owned());
         assert_eq!(told(&event), (String::new(), structured));
         assert_eq!(event.json("msg_1", record.value.as_deref()).unwrap(), &whole[..]);

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use kafka_client::StoredRecord;
 
-use super::cloudevents::{BATCH, Event};
+use super::cloudevents::{BATCH, Event, ValueType};
 use super::config::{Format, OnFailure, WebhookConfig};
 use crate::consume::envelope::{Envelope, Raw, Record, Shape};
 use crate::consume::feeds::Feed;
@@ -124,7 +124,7 @@ impl Whole {
                 content_type
             }
             (None, Format::Envelope) => Some(JSON.to_owned()),
-            (None, _) => Some(value_type(feed).to_owned()),
+            (None, _) => Some(value_type(feed).name.to_owned()),
         };
         Self { headers, content_type, body: item.body.clone() }
     }
@@ -153,11 +153,13 @@ impl Whole {
 }
 
 /// The type of a value.
-fn value_type(feed: &Feed) -> &'static str {
-    match feed.deserializer {
-        Deserializer::Json => JSON,
-        Deserializer::Noop => "application/octet-stream",
-    }
+fn value_type(feed: &Feed) -> ValueType {
+    let (name, is_decoded) = match feed.deserializer {
+        Deserializer::Json => (JSON, false),
+        Deserializer::SchemaRegistry => (JSON, true),
+        Deserializer::Noop => ("application/octet-stream", false),
+    };
+    ValueType { name, is_decoded }
 }
 
 const JSON: &str = "application/json";

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::consume::hub::{Topic, Wanted};
 use crate::consume::reader::FeedReader;
 use crate::consume::topic_log::{Look, Segment};
+use crate::consume::waiting::Waiting;
 use crate::limits::{FEED_CHUNK_BYTES, FEED_QUIET, FEED_RETRY};
 
 /// A partition to be read from.
@@ -23,8 +24,8 @@ pub(super) struct Source {
     caught_up: watch::Receiver<()>,
 }
 
-/// Records from one offset on, all of which are decided on: what is to go to the dead-letter topic of the
-/// feed is there.
+/// Records from one offset on, all of which are decided on: they are decoded, and what is to go to the
+/// dead-letter topic of the feed is there.
 pub(super) struct Portion {
     pub(super) segment: Arc<Segment>,
     pub(super) at: usize,
@@ -117,13 +118,14 @@ impl Source {
     async fn decided(&self, segment: Arc<Segment>, next: i64) -> Result<Option<Portion>, Trouble> {
         let at = segment.place_of(next);
         let of_topic = (&*self.topic.log.name, self.partition, &*segment);
-        let (end, writing) = self.reader.before_dead_letter(of_topic, at, usize::MAX);
-        match writing {
-            Some(writing) if end == at => match writing.done().await {
+        let (end, waiting) = self.reader.decided(of_topic, at, usize::MAX);
+        let of = waiting.as_ref().map(Waiting::waits_for);
+        match waiting {
+            Some(waiting) if end == at => match waiting.done().await {
                 true => Ok(None),
                 false => {
                     sleep(FEED_RETRY).await;
-                    let refusal = self.reader.no_dead_letter();
+                    let refusal = of.and_then(|of| self.reader.late(of));
                     Err(Trouble::Passing(refusal.map_or_else(String::new, |it| it.message)))
                 }
             },

@@ -20,7 +20,7 @@ use super::metrics::WebhookFamilies;
 use super::running::Webhooks;
 use crate::consume::dead_letters::DeadLetters;
 use crate::consume::feed_metrics::FeedFamilies;
-use crate::consume::feeds::{Feeds, MemberOf};
+use crate::consume::feeds::{Feeds, Known, MemberOf};
 use crate::consume::hub::{Hub, Resources};
 use crate::consume::reader::FeedReader;
 
@@ -198,7 +198,7 @@ impl Kafka {
             Some(toml::Value::Table(table)) => table,
             other => panic!("{other:?}"),
         };
-        let feeds = Feeds::read(section("feeds"), &["default"].into(), &mut faults);
+        let feeds = Feeds::read(section("feeds"), &Known::of_clusters(["default"]), &mut faults);
         let configs = config::read(section("webhooks"), &feeds, &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
         let feed = feeds.feeds["orders"].clone();

@@ -1,11 +1,9 @@
 //! What gateways say, what rules allow, and what a configuration may ask for.
 
-use std::collections::BTreeSet;
-
 use axum::http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::consume::feeds::Reset;
+use crate::consume::feeds::{Known, Reset};
 use crate::consume::topics::Topics;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -22,9 +20,9 @@ fn read(text: &str) -> (Authorization, Feeds, Vec<String>) {
         raw.extend(toml::from_str::<toml::Table>(feed).unwrap());
     }
     let rules = table.remove("authorization").map(|rules| rules.try_into().unwrap());
-    let (clusters, mut faults) = (BTreeSet::from(["default", "eu"]), Vec::new());
+    let (known, mut faults) = (Known::of_clusters(["default", "eu"]), Vec::new());
     let authorization = Authorization::read(&mut raw, rules.unwrap_or_default(), &mut faults);
-    let feeds = Feeds::read(raw, &clusters, &mut faults);
+    let feeds = Feeds::read(raw, &known, &mut faults);
     authorization.check(&feeds, None, &mut faults);
     (authorization, feeds, faults.iter().map(ToString::to_string).collect())
 }

@@ -8,7 +8,9 @@ fn read(text: &str) -> (Feeds, Vec<String>) {
     let mut table: toml::Table = toml::from_str(text).unwrap();
     let Some(toml::Value::Table(raw)) = table.remove("feeds") else { panic!("{table}") };
     let mut faults = Vec::new();
-    let feeds = Feeds::read(raw, &["default", "main"].into(), &mut faults);
+    let known =
+        Known { clusters: ["default", "main"].into(), registries: ["main".to_owned()].into() };
+    let feeds = Feeds::read(raw, &known, &mut faults);
     (feeds, faults.iter().map(ToString::to_string).collect())
 }
 
@@ -20,7 +22,8 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
          qos = 'at-best'\nauto_offset_reset = 'none'\n\
          auto_offset_reset_override = ['latest', 'earliest']\nencode_message_id = false\n\
          check_topic_existence = false\nisolation_level = 'read_uncommitted'\n\
-         deserializer = 'json'\nkey_deserializer = 'json'\nremove_confluent_header = true\n\
+         deserializer = 'json'\nkey_deserializer = 'schema-registry'\nschema_registry = 'main'\n\
+         payload_encoding = 'avro_json'\nremove_confluent_header = true\n\
          record_bytes_max = 5\nconnections_max = 7\nfilter = 'key != null'\nallow_client_filter = true\n\
  value_expression = 'value.a'\non_decode_error = 'dlq'\ndlq_topic = 'dead'\n\
          client_acks = true\nmax_unacked = 5\nack_timeout_ms = 1000\n\
@@ -43,6 +46,8 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         isolation_level: IsolationLevel::ReadCommitted,
         deserializer: Deserializer::Noop,
         key_deserializer: Deserializer::Noop,
+        schema_registry: None,
+        payload_encoding: PayloadEncoding::SimpleJson,
         remove_confluent_header: false,
         record_bytes_max: 16 * 1024 * 1024,
         connections_max: 10_000,
@@ -76,7 +81,9 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
         check_topic_existence: false,
         isolation_level: IsolationLevel::ReadUncommitted,
         deserializer: Deserializer::Json,
-        key_deserializer: Deserializer::Json,
+        key_deserializer: Deserializer::SchemaRegistry,
+        schema_registry: Some("main".to_owned()),
+        payload_encoding: PayloadEncoding::AvroJson,
         remove_confluent_header: true,
         record_bytes_max: 5,
         connections_max: 7,
@@ -311,7 +318,26 @@ fn each_fault_names_its_field() {
         ("encode_message_id = 'yes'", "encode_message_id: must be one of true, false, not `yes`"),
         (
             "deserializer = 'schema-registry'",
-            "deserializer: `schema-registry` is not supported; there is noop, json",
+            "schema_registry: is missing: which registry has the schemas of the records?",
+        ),
+        (
+            "key_deserializer = 'schema-registry'\nschema_registry = 'other'",
+            "schema_registry: there is no [registries.other]",
+        ),
+        (
+            "schema_registry = 'main'",
+            "schema_registry: is not asked: neither deserializer nor key_deserializer is \
+             `schema-registry`",
+        ),
+        (
+            "deserializer = 'schema-registry'\nschema_registry = 'main'\n\
+             remove_confluent_header = true",
+            "remove_confluent_header: cannot be: the header names the schema by which values are \
+             decoded",
+        ),
+        (
+            "payload_encoding = 'avro'",
+            "payload_encoding: must be one of simple_json, avro_json, not `avro`",
         ),
         ("cluster_override = ['us']", "cluster_override: there is no [clusters.us]"),
         ("credential = 'token'", "credential: must be one of cluster, per-request, not `token`"),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::{At, ReadError, Reason, Stage};
+use bytes::Bytes;
+use kafka_client::{At, ReadError, Reason, Stage, StoredRecord};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::messages::{
@@ -162,7 +163,7 @@ impl Reading<'_> {
     async fn take(&mut self, segment: &Segment) -> Result<bool, Why> {
         let at = segment.place_of(self.next);
         let of_topic = (&*self.topic.log.name, self.partition, segment);
-        let (end, dead_letter) = self.reader.before_dead_letter(of_topic, at, usize::MAX);
+        let (end, waiting) = self.reader.decided(of_topic, at, usize::MAX);
         for stored in segment.records.get(at..end).unwrap_or_default() {
             if let Some(message) = self.message(stored)? {
                 let bytes = MESSAGE_OVERHEAD + message.key.len() + message.value.len();
@@ -174,12 +175,19 @@ impl Reading<'_> {
             }
             self.next = stored.record.offset + 1;
         }
-        let Some(writing) = dead_letter else {
-            self.next = segment.next;
+        let Some(waiting) = waiting else {
+            if end == segment.records.len() {
+                self.next = segment.next;
+            }
             return Ok(true);
         };
-        if !writing.done().await {
-            let refusal = self.reader.no_dead_letter();
+        if !self.messages.is_empty() {
+            // What is before the record is not held back.
+            return Ok(false);
+        }
+        let of = waiting.waits_for();
+        if !waiting.done().await {
+            let refusal = self.reader.late(of);
             return Err(refusal.map_or_else(String::new, |refusal| refusal.message));
         }
         Ok(true)
@@ -188,30 +196,36 @@ impl Reading<'_> {
     /// What the reader gets of a record; none where the feed's filter leaves it out.
     fn message(&self, stored: &Stored) -> Result<Option<KafkaMessage>, Why> {
         let Stored { record, .. } = stored;
+        let mut key = record.key.clone();
         let value = match self.reader.select(&self.topic.log.name, self.partition, stored) {
             Selected::Nothing | Selected::Skipped(_) | Selected::DeadLetter(_) => return Ok(None),
             Selected::Stop(reason) | Selected::Error(reason) => return Err(reason.to_owned()),
-            Selected::Value { bytes, .. } => bytes,
-            Selected::Whole => {
-                let headers: Vec<_> = record.headers.iter().collect();
-                let of = &self.topic.log.name;
-                let whole = envelope::Record::of(of, self.partition, record, &headers);
-                if envelope::is_too_large(&whole, &self.reader.feed) {
-                    return Err(RECORD_TOO_LARGE.to_owned());
+            Selected::Changed { key: changed, value } => {
+                key = changed.or(key);
+                match value {
+                    Some(value) => value.bytes,
+                    None => self.own_value(record)?,
                 }
-                let bytes = record.value.as_ref();
-                bytes.map(|bytes| {
-                    let value = envelope::value(&whole, &self.reader.feed).unwrap_or_default();
-                    bytes.slice(bytes.len() - value.len()..)
-                })
             }
+            Selected::Whole => self.own_value(record)?,
         };
         Ok(Some(KafkaMessage {
             offset: record.offset,
             timestamp: record.timestamp_ms,
-            key: record.key.clone().unwrap_or_default(),
+            key: key.unwrap_or_default(),
             value: value.unwrap_or_default(),
         }))
+    }
+
+    /// The record's own value, without what the feed leaves out.
+    fn own_value(&self, record: &StoredRecord) -> Result<Option<Bytes>, Why> {
+        let headers: Vec<_> = record.headers.iter().collect();
+        let whole = envelope::Record::of(&self.topic.log.name, self.partition, record, &headers);
+        if envelope::is_too_large(&whole, &self.reader.feed) {
+            return Err(RECORD_TOO_LARGE.to_owned());
+        }
+        let value = envelope::value(&whole, &self.reader.feed).unwrap_or_default();
+        Ok(record.value.as_ref().map(|bytes| bytes.slice(bytes.len() - value.len()..)))
     }
 }
 

@@ -14,6 +14,7 @@ use super::messages::{
 };
 use super::*;
 use crate::consume::feeds::Entrypoint;
+use crate::consume::selection::{Deserializer, OnDecodeError};
 use crate::consume::served::Served;
 use crate::consume::topics::Topics;
 use crate::limits::FEED_ANSWERS_BYTES;
@@ -359,4 +360,24 @@ async fn who_answers_no_ping_is_gone() {
     // Two pings, and the end without a closing frame: nobody would read it.
     silent.0.get_mut().read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes, b"\x89\0\x89\0");
+}
+
+#[tokio::test]
+async fn what_is_before_a_record_that_has_to_wait_is_given() {
+    let served = Served::start(|feed| {
+        feed.entrypoints = [Entrypoint::Pubsub].into();
+        feed.deserializer = Deserializer::Json;
+        feed.selection.on_decode_error = OnDecodeError::Dlq;
+        feed.selection.dlq_topic = Some("dead".to_owned());
+    });
+    let bridge = Bridge(served.await);
+    bridge.fixture.write(0, b"1").await;
+    bridge.fixture.write(0, b"no json").await;
+    let mut client = bridge.client().await;
+    assert_eq!(client.fetch("orders", 0).await.unwrap().len(), 1);
+    let error = client.fetch("orders", 1).await.unwrap_err();
+    assert!(error.contains("the dead-letter topic `dead`"), "{error}");
+    bridge.fixture.cluster.create_topic("dead", &[1]);
+    assert_eq!(client.fetch("orders", 1).await, Ok(Vec::new()));
+    assert_eq!(bridge.fixture.cluster.log("dead", 0).len(), 1);
 }

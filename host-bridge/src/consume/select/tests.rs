@@ -250,9 +250,12 @@ async fn a_value_expression_gives_another_value() {
     let value_expression = expression("{'total': value.total, 'card': value.card.size()}");
     let mut reader =
         follower(&fixture, Selection { value_expression, ..Selection::default() }).await;
-    let json = |text: &'static str| Selected::Value {
-        bytes: Some(Bytes::from_static(text.as_bytes())),
-        deserializer: Deserializer::Json,
+    let json = |text: &'static str| Selected::Changed {
+        key: None,
+        value: Some(ChangedValue {
+            bytes: Some(Bytes::from_static(text.as_bytes())),
+            deserializer: Deserializer::Json,
+        }),
     };
     assert_eq!(
         all(&mut reader).await.unwrap(),

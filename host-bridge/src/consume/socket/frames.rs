@@ -267,7 +267,9 @@ fn bytes(
             decoded.map(Some).ok_or_else(|| format!("{name} is not base64"))
         }
         (Some(_), _) => Err(format!("the encoding of {name} can be base64")),
-        (None, selection::Deserializer::Json) => Ok(Some(json.as_bytes().to_vec())),
+        (None, selection::Deserializer::Json | selection::Deserializer::SchemaRegistry) => {
+            Ok(Some(json.as_bytes().to_vec()))
+        }
         (None, selection::Deserializer::Noop) => {
             Ok(Some(text().map_or_else(|| json.as_bytes().to_vec(), String::into_bytes)))
         }

@@ -10,6 +10,7 @@ use crate::consume::reader::{FeedReader, refused};
 use crate::consume::refusal::{Code, Refusal};
 use crate::consume::select::Placed;
 use crate::consume::topic_log::{Look, Segment};
+use crate::consume::waiting::WaitsFor;
 use crate::limits::FEED_CHUNK_BYTES;
 
 /// Returns when all replicas have it.
@@ -33,7 +34,9 @@ pub(super) async fn dead_letter(
     };
     match writing.done().await {
         true => Ok(()),
-        false => Err(reader.no_dead_letter().unwrap_or_else(|| gone(place, "not written"))),
+        false => Err(reader
+            .late(WaitsFor::DeadLetterTopic)
+            .unwrap_or_else(|| gone(place, "not written"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[webhooks]` in files that are right, and in files that are not.
 
 use super::*;
+use crate::consume::feeds::Known;
 
 /// The webhooks and the faults of this text, beside some feeds.
 fn read_text(text: &str) -> (BTreeMap<String, WebhookConfig>, Vec<String>) {
@@ -8,7 +9,8 @@ fn read_text(text: &str) -> (BTreeMap<String, WebhookConfig>, Vec<String>) {
         dlq_topic = 'd'\n[mine]\ntopics = ['a']\n\
         filter = 'key == client.id'\n[nowhere]\ntopics = ['a']\nentrypoints = ['webhook']\n";
     let mut faults = Vec::new();
-    let feeds = Feeds::read(toml::from_str(feeds).unwrap(), &["default"].into(), &mut faults);
+    let known = Known::of_clusters(["default"]);
+    let feeds = Feeds::read(toml::from_str(feeds).unwrap(), &known, &mut faults);
     assert!(faults.is_empty(), "{faults:?}");
     let webhooks = read(toml::from_str(text).unwrap(), &feeds, &mut faults);
     (webhooks, faults.iter().map(ToString::to_string).collect())
