@@ -3,6 +3,7 @@
 mod apicurio;
 mod chromium;
 mod classes;
+mod confluent_kafka;
 mod debian;
 mod haproxy;
 mod install;
@@ -30,6 +31,7 @@ use anyhow::{Context, bail};
 use crate::prerequisites::{Prerequisite, java_path, require};
 pub use apicurio::apicurio;
 pub use chromium::chromium;
+pub use confluent_kafka::confluent_kafka;
 pub use haproxy::haproxy;
 use install::install;
 pub use install::run;

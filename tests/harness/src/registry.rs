@@ -73,6 +73,16 @@ impl SchemaRegistry {
         self.process.take().context("the registry does not run")?.stop(START).await.map(drop)
     }
 
+    /// Stops it where it is, until [`Self::thaw`]: it takes requests, and answers none.
+    pub fn freeze(&self) {
+        self.process.iter().for_each(Process::freeze);
+    }
+
+    /// It goes on.
+    pub fn thaw(&self) {
+        self.process.iter().for_each(Process::thaw);
+    }
+
     /// Its address for clients.
     #[must_use]
     pub fn url(&self) -> String {
