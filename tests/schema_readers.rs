@@ -114,6 +114,7 @@ async fn what_confluents_serializers_wrote_is_read_as_exact_json() -> anyhow::Re
     let told = parts.python("schema_writers.py", tools::confluent_kafka, &arguments).await?;
     ensure!(told.len() == 3, "{told:?}");
     each_way_gives_what_was_written(&parts, &told).await?;
+    in_a_terminal_there_is_the_same(&parts, &told).await?;
     a_registry_that_does_not_answer_holds_up_readers(&parts).await?;
     what_has_no_schema_is_an_error(&parts).await
 }
@@ -141,6 +142,16 @@ async fn each_way_gives_what_was_written(parts: &Parts, told: &[String]) -> anyh
         ensure!(page.contains(&format!("\"key\":{number}}}")), "key {number} is not in {page}");
         parts.has_sent(&content).await?;
     }
+    Ok(())
+}
+
+async fn in_a_terminal_there_is_the_same(parts: &Parts, told: &[String]) -> anyhow::Result<()> {
+    let mut tail = Command::new(parts.bridge.binary());
+    tail.args(["tail", "typed", "--from", "earliest", "--limit", "3", "--format", "value"]);
+    tail.arg("--config").arg(parts.bridge.config_path());
+    let output = spawn_blocking(move || tail.output()).await??;
+    let lines = String::from_utf8(output.stdout)?;
+    ensure!(lines.lines().eq(told), "{lines} {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
