@@ -168,6 +168,8 @@ pub(crate) const FEED_COMMIT_BYTES: usize = 16 * 1024;
 pub(crate) const FEED_LAG_TOLD: Duration = Duration::from_secs(1);
 /// Records of a partition that a stream has ready at a time where each is looked at for dead letters.
 pub(crate) const FEED_DEAD_LETTERS_AHEAD: usize = 100;
+/// And where each is decoded, by whomever: a reader that takes a few at a time does not pass all that follow.
+pub(crate) const FEED_DECODED_AHEAD: usize = 100;
 /// Connections of one of their listeners at a time: more than readers may be, so that those who are
 /// too many are told.
 pub(crate) const FEED_LISTENER_CONNECTIONS: u64 = 20_480;

@@ -350,13 +350,18 @@ async fn a_registry_and_its_schemas_are_asked_for() {
         "[registries.away]\nurl = 'http://127.0.0.1:1'\n[registries.main]\nurl = '{}'\n\
          [clusters.default]\nbootstrap.servers = '127.0.0.1:1'\n[schemas.orders]\nregistry = 'main'\n\
          topics = ['orders']\nvalue_schema = {{ subject_name = 'orders-value', schema_version = 1 }}\n\
-         key_schema = {{ subject_name = 'orders-key', schema_version = 'latest' }}",
+         key_schema = {{ subject_name = 'orders-key', schema_version = 'latest' }}\n\
+         [feeds.a]\ntopics = ['a']\nentrypoints = ['webhook']\ndeserializer = 'schema-registry'\n\
+         schema_registry = 'away'\n[feeds.b]\ntopics = ['b']\nentrypoints = ['webhook']\n\
+         key_deserializer = 'schema-registry'\nschema_registry = 'main'",
         fake.url
     );
     let shown = report(&toml, &[], &[]).await;
     for part in [
         "registry away\n  FAIL  connection: the schema registry is not available: no connection: ",
-        "registry main\n  ok    connection: the registry answers, and lets the bridge in\n",
+        "  note  feed a: its readers wait for the registry\n",
+        "registry main\n  ok    connection: the registry answers, and lets the bridge in\n  \
+         ok    feed b: may ask it for schemas\n",
         "  FAIL  schema orders-key: the schema registry does not know it: subject orders-key ",
         "  ok    schema orders-value: JSON, version 1, id 7",
     ] {

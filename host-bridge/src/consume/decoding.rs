@@ -10,7 +10,8 @@ use kafka_upstream_schema::wire::{self, Framed, KEY_HEADER, VALUE_HEADER};
 
 use super::feeds::Feed;
 use super::refusal::{Code, Refusal};
-use super::selection::{ChangedValue, DECODE_ERROR, Deserializer, KEY_DECODE_ERROR, Selected};
+use super::selection::{DECODE_ERROR, Decoded, Deserializer, KEY_DECODE_ERROR};
+use super::topic_log::bytes_of;
 use crate::registry::{Failure, Key, Registry};
 
 /// What decodes the records of a feed.
@@ -19,16 +20,8 @@ pub(crate) struct Decoder {
     keys: bool,
     values: bool,
     encoding: PayloadEncoding,
-    /// Of the JSON of a key or value.
+    /// Of a record, and of the JSON of a key or value.
     bytes_max: usize,
-}
-
-/// A record's key and value as JSON, where they are decoded.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Decoded {
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) error: Option<&'static str>,
 }
 
 /// A schema that the registry has to be asked for.
@@ -60,6 +53,10 @@ impl Decoder {
     /// # Errors
     /// The schema that is to be waited for.
     pub(crate) fn decode(&self, record: &StoredRecord) -> Result<Decoded, Lookup> {
+        if bytes_of(record) > self.bytes_max {
+            // It is told as that.
+            return Ok(Decoded::default());
+        }
         let of = |is_decoded: bool, bytes: &Option<Bytes>, header| match bytes {
             Some(bytes) if is_decoded => self.part(record, bytes, header),
             _ => Ok(Part::Own),
@@ -113,29 +110,6 @@ impl Decoder {
             self.registry.name()
         );
         Code::RegistryUnavailable.because(message)
-    }
-}
-
-impl Decoded {
-    /// What readers get where no expression says otherwise.
-    pub(crate) fn selected(&self) -> Selected {
-        if self.key.is_none() && self.value.is_none() {
-            return Selected::Whole;
-        }
-        let value = self
-            .value
-            .clone()
-            .map(|json| ChangedValue { bytes: Some(json), deserializer: Deserializer::Json });
-        Selected::Changed { key: self.key.clone(), value }
-    }
-
-    /// The same with other bytes, made of its own.
-    pub(crate) fn map(self, change: impl Fn(Bytes) -> Bytes) -> Self {
-        Self { key: self.key.map(&change), value: self.value.map(&change), error: self.error }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.key.iter().chain(&self.value).map(Bytes::len).sum()
     }
 }
 

@@ -146,7 +146,9 @@ impl Page {
 
     /// What is in memory for its items.
     pub(crate) fn records_bytes(&self) -> usize {
-        self.items.sources.iter().map(|source| source.segment.bytes()).sum()
+        let sources = self.items.sources.iter().map(|source| source.segment.bytes());
+        let changed = self.items.items.iter().map(|item| item.selected.bytes());
+        sources.chain(changed).sum()
     }
 
     pub(crate) fn forget_records(&mut self) {

@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use super::cursor::{self, Cursor, Position, TopicPositions};
 use super::dead_letters::{DeadLetters, Writing};
-use super::decoding::{Decoded, Decoder, Lookup};
+use super::decoding::{Decoder, Lookup};
 use super::feed_metrics::FeedMetrics;
 use super::feeds::Feed;
 use super::hub::{Hub, is_unknown_topic};
 use super::matching::Matching;
 use super::refusal::{Code, Refusal};
 use super::select::Placed;
-use super::selection::{DECODE_ERROR, Identity, Selected};
+use super::selection::{DECODE_ERROR, Decoded, Identity, Selected};
 use super::source::Source;
 use super::start::{Gap, GapReason, Given, KnownTopic, Scope, Start, Starts};
 use super::steps::Steps;
@@ -29,8 +29,8 @@ use super::topics::Topics;
 use super::waiting::{Waiting, WaitsFor};
 use crate::clock::now_ms;
 use crate::limits::{
-    FEED_CHUNK_BYTES, FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN, FEED_PATIENCE,
-    FEED_UNKNOWN,
+    FEED_CHUNK_BYTES, FEED_DECODED_AHEAD, FEED_GRACE, FEED_KNOWN, FEED_LISTED, FEED_LOOK_AGAIN,
+    FEED_PATIENCE, FEED_UNKNOWN,
 };
 use crate::registry::Registry;
 
@@ -244,7 +244,8 @@ impl FeedReader {
         for (index, stored) in segment.records.iter().enumerate().skip(at) {
             // A small record may be a large text.
             let is_spent = || self.hub.resources.memory.is_spent();
-            if left == 0 || decoded > FEED_CHUNK_BYTES || (decoded > 0 && is_spent()) {
+            let is_enough = self.decoder.is_some() && index >= at + FEED_DECODED_AHEAD;
+            if left == 0 || is_enough || decoded > FEED_CHUNK_BYTES || decoded > 0 && is_spent() {
                 return (index, None);
             }
             match self.decode(stored) {

@@ -6,12 +6,11 @@ use kafka_upstream_core::expression::{
     Client, ExpressionError, RecordExpression, RecordInput, RecordParts,
 };
 
-use super::decoding::Decoded;
 use super::envelope::{self, Record};
 use super::feeds::Feed;
 use super::selection::{
-    ChangedValue, Deserializer, EXPRESSION_ERROR, FILTER_ERROR, OnDecodeError, RECORD_TOO_LARGE,
-    Selected,
+    ChangedValue, Decoded, Deserializer, EXPRESSION_ERROR, FILTER_ERROR, OnDecodeError,
+    RECORD_TOO_LARGE, Selected,
 };
 
 /// A record at its place.

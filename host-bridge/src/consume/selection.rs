@@ -65,6 +65,14 @@ pub(crate) struct ChangedValue {
     pub(crate) deserializer: Deserializer,
 }
 
+/// A record's key and value as JSON, where they are decoded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decoded {
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) error: Option<&'static str>,
+}
+
 /// Who reads, as a gateway says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -78,6 +86,29 @@ impl Identity {
     pub(crate) fn as_client(&self) -> Client<'_> {
         let Self { id, consumer, attrs } = self;
         Client { id: id.as_deref(), consumer: consumer.as_deref(), attrs: attrs.as_deref() }
+    }
+}
+
+impl Decoded {
+    /// What readers get where no expression says otherwise.
+    pub(crate) fn selected(&self) -> Selected {
+        if self.key.is_none() && self.value.is_none() {
+            return Selected::Whole;
+        }
+        let value = self
+            .value
+            .clone()
+            .map(|json| ChangedValue { bytes: Some(json), deserializer: Deserializer::Json });
+        Selected::Changed { key: self.key.clone(), value }
+    }
+
+    /// The same with other bytes, made of its own.
+    pub(crate) fn map(self, change: impl Fn(Bytes) -> Bytes) -> Self {
+        Self { key: self.key.map(&change), value: self.value.map(&change), error: self.error }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.iter().chain(&self.value).map(Bytes::len).sum()
     }
 }
 

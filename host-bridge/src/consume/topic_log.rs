@@ -11,10 +11,9 @@ use kafka_client::{Fetched, StoredRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::decoding::Decoded;
 use super::envelope::Shape;
 use super::memory::{Held, Memory};
-use super::selection::Selected;
+use super::selection::{Decoded, Selected};
 use super::sse::Rendered;
 use crate::limits::{FEED_TAIL_BYTES, ITEM_OVERHEAD_BYTES, SEGMENT_OVERHEAD_BYTES};
 

@@ -15,7 +15,7 @@ use crate::consume::follow::Follower;
 use crate::consume::page::Page;
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
-use crate::consume::selection::OnDecodeError;
+use crate::consume::selection::{OnDecodeError, Selected};
 use crate::consume::start::{Given, Start};
 use crate::registry::fixture::FakeRegistry;
 
