@@ -34,6 +34,10 @@ struct Registered {
 impl Registered {
     /// Avro has id 1, JSON Schema 2 and a GUID, Protobuf 3.
     async fn start() -> Self {
+        Self::with_memory(1 << 30).await
+    }
+
+    async fn with_memory(bytes: usize) -> Self {
         let fake = FakeRegistry::start().await;
         let put = |path: &str, kind: &str, schema: &str| {
             fake.put(path, 200, &json!({ "schemaType": kind, "schema": schema }).to_string());
@@ -45,7 +49,7 @@ impl Registered {
         put("/schemas/ids/4", "AVRO", r#"{"type":"array","items":"null"}"#);
         put("/schemas/ids/5", "AVRO", "no schema");
         let registry = Arc::new(Registry::new("main".to_owned(), &fake.connection()));
-        let fixture = Fixture::new(&[1], 1 << 30);
+        let fixture = Fixture::new(&[1], bytes);
         fixture.cluster.create_topic("dead", &[1]);
         Self { fixture, fake, registry }
     }
@@ -282,4 +286,26 @@ async fn small_records_that_are_large_texts_are_decoded_as_they_are_needed() {
     assert_eq!(count, 1);
     let held = it.fixture.resources.memory.used() - before;
     assert!((5_000_000..6_000_000).contains(&held), "{held}");
+}
+
+#[tokio::test]
+async fn many_small_records_that_are_large_texts_take_no_more_memory_than_readers_have() {
+    const MEMORY: usize = 4 << 20;
+    let it = Registered::with_memory(MEMORY).await;
+    // 100,000 nulls, some 500 KB of JSON.
+    let value = framed(4, &[0xc0, 0x9a, 0x0c, 0]);
+    for _ in 0..60 {
+        it.fixture.write(0, &value).await;
+    }
+    let reader = it.reader(|_| {});
+    let (mut start, mut count) = ("from=earliest".to_owned(), 0);
+    while count < 60 {
+        let query = Query::parse(&format!("{start}&max_bytes=1000000"), None).unwrap();
+        let page = Page::read(&reader, &query, None, &CancellationToken::new()).await.unwrap();
+        assert!(page.len() > 0, "after {count}: {:?}", page.error);
+        count += page.len();
+        let used = it.fixture.resources.memory.used();
+        assert!(used < MEMORY + (1 << 20), "{used} after {count}");
+        start = format!("cursor={}", page.cursor.replace('=', "%3D").replace('+', "%2B"));
+    }
 }
