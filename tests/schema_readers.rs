@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use eventsource_stream::Eventsource as _;
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use harness::bridge::{Bridge, Settings};
 use harness::http::{Request, Response};
 use harness::kafka::{Kafka, KafkaVersion};
@@ -21,6 +22,7 @@ use kafka_upstream_tests::feeds_envoy;
 use kafka_upstream_tests::produce::client;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use xtask::{paths, tools};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -76,6 +78,18 @@ impl Parts {
         Request::get(&format!("/v1/feeds/{query}")).send(self.port).await
     }
 
+    /// The data of a feed's events.
+    async fn events(&self, query: &str) -> anyhow::Result<BoxStream<'static, String>> {
+        let opened = Request::get(&format!("/v1/feeds/{query}")).open(self.port).await?;
+        let chunks = stream::try_unfold(opened, async |mut opened| {
+            anyhow::Ok(opened.chunk().await?.map(|chunk| (chunk, opened)))
+        });
+        let records = chunks.eventsource().filter_map(async |event| {
+            event.ok().filter(|event| event.event == "message").map(|event| event.data)
+        });
+        Ok(records.boxed())
+    }
+
     async fn write(&self, value: &[u8]) -> anyhow::Result<()> {
         let producer = client(&self.kafka.bootstrap(), &[])?.producer();
         let outcome = producer.send("typed", Record::new(value), SOON).await;
@@ -123,20 +137,15 @@ async fn each_way_gives_what_was_written(parts: &Parts, told: &[String]) -> anyh
     let envoy = feeds_envoy::start(&[parts.port], None).await?;
     let path = "/v1/feeds/typed?from=earliest&min=3";
     let page = Request::get(path).send(envoy.port("feeds")?).await?.text();
-    let opened = Request::get("/v1/feeds/typed/events?from=earliest").open(parts.port).await?;
-    let chunks = stream::try_unfold(opened, async |mut opened| {
-        anyhow::Ok(opened.chunk().await?.map(|chunk| (chunk, opened)))
-    });
-    let events = Box::pin(chunks.eventsource()).filter_map(async |event| event.ok());
-    let events = events.filter(|event| std::future::ready(event.event == "message"));
-    let events: Vec<_> = tokio::time::timeout(SOON, events.take(told.len()).collect()).await?;
+    let events = parts.events("typed/events?from=earliest").await?;
+    let events: Vec<_> = timeout(SOON, events.take(told.len()).collect()).await?;
     let url = format!("ws://127.0.0.1:{}/v1/feeds/typed/socket?from=earliest", parts.port);
     let count = told.len().to_string();
     let arguments = [&*url, &*count];
     let frames = parts.python("schema_socket.py", tools::websockets, &arguments).await?;
     ensure!(frames == told, "{frames:?}");
     for (number, (json, event)) in told.iter().zip(events).enumerate() {
-        ensure!(event.data == *json, "{}", event.data);
+        ensure!(event == *json, "{event}");
         let content = format!("\"content\":{json},");
         ensure!(page.contains(&content), "{content} is not in {page}");
         ensure!(page.contains(&format!("\"key\":{number}}}")), "key {number} is not in {page}");
@@ -162,9 +171,11 @@ async fn a_registry_that_does_not_answer_holds_up_readers(parts: &Parts) -> anyh
     let before = parts.page("typed?from=earliest&min=4&timeout=200").await?;
     let begins = before.text().matches("\"content\":").count();
     ensure!((before.status, begins) == (200, 3), "{}", before.text());
-    let cursor = before.json()?;
-    let cursor = cursor.pointer("/pagination/nextCursor").and_then(|it| it.as_str());
-    let next = format!("typed?cursor={}&timeout=200", cursor.context("nextCursor")?);
+    let page = before.json()?;
+    let cursor = page.pointer("/pagination/nextCursor").and_then(|it| it.as_str());
+    let cursor = cursor.context("nextCursor")?;
+    let next = format!("typed?cursor={cursor}&timeout=200");
+    let mut events = parts.events(&format!("typed/events?cursor={cursor}")).await?;
     let held = parts.page(&next).await?;
     ensure!(held.status == 503, "{} {}", held.status, held.text());
     ensure!(held.text().contains("registry_unavailable"), "{}", held.text());
@@ -176,6 +187,7 @@ async fn a_registry_that_does_not_answer_holds_up_readers(parts: &Parts) -> anyh
         Ok(())
     })
     .await?;
+    ensure!(timeout(SOON, events.next()).await?.as_deref() == Some("\"late\""), "another event");
     parts.has_sent("\"content\":\"late\"").await
 }
 
