@@ -93,6 +93,8 @@ pub(crate) struct Feed {
     /// Sites whose pages may open a WebSocket; `*` stands for all.
     pub(crate) origins: Vec<String>,
     pub(crate) sse: Sse,
+    /// Bytes of a reply of pubsub with records, unless one record alone has more.
+    pub(crate) pubsub_reply_bytes: usize,
     pub(crate) conversation: Conversation,
     pub(crate) selection: Selection,
     pub(crate) delivery: Delivery,
@@ -289,6 +291,7 @@ impl Fields<'_> {
             entrypoints,
             origins: self.list("origins").unwrap_or_default(),
             sse,
+            pubsub_reply_bytes: self.pubsub(),
             conversation,
             delivery,
         };
@@ -351,6 +354,15 @@ impl Fields<'_> {
         };
         fields.finish(&SSE_FIELDS);
         sse
+    }
+
+    fn pubsub(&mut self) -> usize {
+        let table = self.section("pubsub").unwrap_or_default();
+        let path = format!("{}.pubsub", self.path);
+        let mut fields = Fields { path: &path, table, faults: &mut *self.faults };
+        let bytes = fields.number("reply_bytes", REPLY_BYTES_RANGE, REPLY_BYTES);
+        fields.finish(&["reply_bytes"]);
+        bytes
     }
 
     fn selection(&mut self, topics: &Topics) -> Selection {
@@ -461,6 +473,9 @@ const HEARTBEAT_MS_RANGE: (usize, usize) = (2000, 300_000);
 pub(crate) const ENTRYPOINTS: [Entrypoint; 4] =
     [Entrypoint::Get, Entrypoint::Sse, Entrypoint::Websocket, Entrypoint::Pubsub];
 const THERE_ARE: &str = "there are get, sse, websocket, pubsub, webhook";
+/// Below what clients of WebSockets take by default; and the largest reply that a record makes.
+const REPLY_BYTES: usize = 1_000_000;
+const REPLY_BYTES_RANGE: (usize, usize) = (1024, RECORD_BYTES);
 const RESETS: Choices<Reset> = Choices {
     default: Reset::Latest,
     accepted: &[("earliest", Reset::Earliest), ("latest", Reset::Latest), ("none", Reset::None)],
@@ -520,7 +535,7 @@ const CONNECTIONS: &str = "connections_max";
 /// As many as have a descriptor on any system.
 const CONNECTIONS_RANGE: (usize, usize) = (1, 1_000_000);
 const REGISTRY: &str = "schema_registry";
-const FIELDS: [&str; 33] = [
+const FIELDS: [&str; 34] = [
     "cluster",
     OVERRIDE,
     "credential",
@@ -545,6 +560,7 @@ const FIELDS: [&str; 33] = [
     CONNECTIONS,
     "origins",
     "sse",
+    "pubsub",
     "client_acks",
     "max_unacked",
     "ack_timeout_ms",
@@ -558,7 +574,7 @@ const FIELDS: [&str; 33] = [
 const SSE_FIELDS: [&str; 5] =
     ["heartbeat_ms", "data", "metadata_as_comment", "headers_as_comment", "overload"];
 /// Fields that are specified and would change what readers get.
-const UNSUPPORTED_FIELDS: [&str; 2] = ["websocket", "pubsub"];
+const UNSUPPORTED_FIELDS: [&str; 1] = ["websocket"];
 
 #[cfg(test)]
 mod tests;

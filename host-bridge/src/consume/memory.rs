@@ -54,6 +54,11 @@ impl Memory {
         }
     }
 
+    /// What one of many may take: each leaves others the most of what there is, however many come.
+    pub(crate) fn share(&self) -> usize {
+        self.most.saturating_sub(self.used.load(Relaxed)) / SHARES
+    }
+
     pub(crate) fn is_spent(&self) -> bool {
         self.used.load(Relaxed) >= self.most
     }
@@ -67,6 +72,18 @@ impl Memory {
 impl Held {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        self.memory.used.fetch_add(bytes, Relaxed);
+        self.bytes += bytes;
+    }
+
+    /// So much of it, or all that there is.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { memory: Arc::clone(&self.memory), bytes }
     }
 
     /// Bytes that count until the last of their slices is dropped.
@@ -87,6 +104,9 @@ impl Drop for Held {
         self.memory.freed.notify_waiters();
     }
 }
+
+/// Of what is left: of 160 MiB nobody else uses, one page may have its 8 MiB.
+const SHARES: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,8 @@ pub(crate) struct Page {
     pub(crate) lag: i64,
     /// Why there are not more items.
     pub(crate) error: Option<Refusal>,
+    /// Memory for the items that have not been made.
+    pub(crate) held: Held,
 }
 
 #[derive(Default)]
@@ -46,8 +48,6 @@ struct Items {
     ids: String,
     /// What the items are, about.
     bytes: usize,
-    /// Memory for them.
-    held: Vec<Held>,
 }
 
 /// A record, and where to go on behind it.
@@ -76,6 +76,7 @@ struct Reading<'a> {
     follower: Follower,
     items: Items,
     gaps: Vec<Gap>,
+    held: Held,
 }
 
 impl Page {
@@ -103,14 +104,15 @@ impl Page {
             Some(turn) => turn.begin(&follower.cursor()).await?,
             None => Vec::new(),
         };
-        let mut reading = Reading { query, follower, items: Items::default(), gaps };
+        let held = reader.hub.resources.answers.hold(0);
+        let mut reading = Reading { query, follower, items: Items::default(), gaps, held };
         let error = match shutdown.run_until_cancelled(reading.read(deadline)).await {
             Some(Err(refusal)) if reading.items.len() == 0 => return Err(refusal),
             Some(Err(refusal)) => Some(refusal),
             Some(Ok(())) | None => None,
         };
         let is_full = reading.is_full();
-        let Reading { mut follower, items, mut gaps, .. } = reading;
+        let Reading { mut follower, items, mut gaps, held, .. } = reading;
         gaps.extend(follower.take_gaps());
         let (cursor, lag) = (follower.id().to_owned(), follower.lag());
         if is_full {
@@ -121,7 +123,7 @@ impl Page {
             turn.hear(&gaps).await?;
             turn.before(end).await?;
         }
-        Ok(Self { items, cursor, end, gaps, lag, error })
+        Ok(Self { items, cursor, end, gaps, lag, error, held })
     }
 
     /// How many items it has.
@@ -209,7 +211,7 @@ impl Reading<'_> {
                 let message = "the memory of all readers is in use: ask again later";
                 return Err(Code::Overloaded.because(message));
             }
-            let left = self.query.max_bytes - self.items.bytes;
+            let left = self.bytes_max().saturating_sub(self.items.bytes);
             self.follower.chunk_bytes = left.clamp(FEED_CHUNK_BYTES, FEED_PAGE_CHUNK_BYTES);
             self.follower.wanted = self.query.limit - self.items.len();
             let enough = self.items.len() >= self.query.min;
@@ -248,18 +250,23 @@ impl Reading<'_> {
     }
 
     fn take(&mut self, portions: Vec<Portion>) -> Result<(), Refusal> {
-        let Self { follower, items, query, .. } = self;
-        let bytes_before = items.bytes;
+        let bytes_max = self.bytes_max();
+        let Self { follower, items, query, held, .. } = self;
         let taken = follower.take(portions, |taken| {
             items.push(taken);
-            items.len() >= query.limit || items.bytes >= query.max_bytes
+            items.len() >= query.limit || items.bytes >= bytes_max
         });
-        let answers = &follower.reader.hub.resources.answers;
-        items.held.push(answers.hold(items.bytes - bytes_before));
+        held.grow(items.bytes - held.bytes());
         taken
     }
 
     fn is_full(&self) -> bool {
-        self.items.len() >= self.query.limit || self.items.bytes >= self.query.max_bytes
+        self.items.len() >= self.query.limit
+            || (self.items.len() > 0 && self.items.bytes >= self.bytes_max())
+    }
+
+    /// Pages are shorter while many wait for their readers: those of others have room, too.
+    fn bytes_max(&self) -> usize {
+        self.query.max_bytes.min(self.follower.reader.hub.resources.answers.share())
     }
 }

@@ -125,7 +125,9 @@ impl PageBody {
             self.unmade = None;
         }
         self.connection.metrics.by(Entrypoint::Get).bytes.inc_by(out.len() as u64);
-        (!out.is_empty()).then(|| out.into())
+        let rest = if self.has_ended { usize::MAX } else { out.len() };
+        let held = self.page.held.split(rest);
+        (!out.is_empty()).then(|| held.keep(out))
     }
 
     fn beginning(&self) -> &'static [u8] {

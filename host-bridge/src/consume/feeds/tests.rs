@@ -27,7 +27,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
          record_bytes_max = 5\nconnections_max = 7\nfilter = 'key != null'\nallow_client_filter = true\n\
  value_expression = 'value.a'\non_decode_error = 'dlq'\ndlq_topic = 'dead'\n\
          client_acks = true\nmax_unacked = 5\nack_timeout_ms = 1000\n\
-         produce = { enabled = true, topics = ['c', 'a'] }\n\
+         produce = { enabled = true, topics = ['c', 'a'] }\npubsub = { reply_bytes = 65535 }\n\
          sse = { heartbeat_ms = 300000, data = 'envelope', metadata_as_comment = true,\
          headers_as_comment = true, overload = 'stream' }\n",
     );
@@ -60,6 +60,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             headers_as_comment: false,
             overload_as_stream: false,
         },
+        pubsub_reply_bytes: 1_000_000,
         conversation: Conversation {
             client_acks: false,
             max_unacked: 1000,
@@ -96,6 +97,7 @@ fn a_feed_has_the_defaults_that_it_does_not_set() {
             headers_as_comment: true,
             overload_as_stream: true,
         },
+        pubsub_reply_bytes: 65_535,
         conversation: Conversation {
             client_acks: true,
             max_unacked: 5,

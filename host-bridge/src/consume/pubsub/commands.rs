@@ -45,8 +45,8 @@ pub(super) async fn list_offset(
     Ok(KafkaListOffsetResp { offset })
 }
 
-/// Records from an offset on: as many as fit in a reply, and none only at the log end; with memory for
-/// them.
+/// Records from an offset on: as many as fit in a reply, fewer while many wait to be sent, and none only
+/// at the log end; with memory for them.
 pub(super) async fn fetch(
     reader: &Arc<FeedReader>,
     command: CmdKafkaFetch,
@@ -54,14 +54,15 @@ pub(super) async fn fetch(
     let CmdKafkaFetch { topic: name, partition, offset } = command;
     let topic = topic(reader, &name, partition).await?;
     let answers = &reader.hub.resources.answers;
-    let mut bytes = REPLY_BYTES;
+    let most = reader.feed.pubsub_reply_bytes.min(answers.share());
+    let mut bytes = most;
     loop {
         let Ok(room) = timeout(FEED_PATIENCE, answers.wait_for(bytes, || {})).await else {
             return Err(REQUEST_TIMED_OUT.to_owned());
         };
         let topic = Arc::clone(&topic);
         let mut reading =
-            Reading { reader, topic, partition, next: offset, messages: vec![], bytes: 0 };
+            Reading { reader, topic, partition, next: offset, messages: vec![], bytes: 0, most };
         let read = timeout(SCAN_TIMEOUT, reading.read()).await;
         let error = match read {
             Ok(read) => read.err(),
@@ -107,6 +108,8 @@ struct Reading<'a> {
     next: i64,
     messages: Vec<KafkaMessage>,
     bytes: usize,
+    /// Bytes that they may have, unless one alone has more.
+    most: usize,
 }
 
 impl Reading<'_> {
@@ -117,7 +120,7 @@ impl Reading<'_> {
             let until = *end_of_wait.get_or_insert(Instant::now() + FEED_QUIET);
             timeout_at(until, changed.changed()).await.is_ok()
         };
-        while self.bytes < REPLY_BYTES {
+        while self.messages.is_empty() || self.bytes < self.most {
             let look = self.topic.log.lock().look(None, self.partition, (self.next, None));
             let segment = match look {
                 Look::Here(segment) => segment,
@@ -167,7 +170,7 @@ impl Reading<'_> {
         for stored in segment.records.get(at..end).unwrap_or_default() {
             if let Some(message) = self.message(stored)? {
                 let bytes = MESSAGE_OVERHEAD + message.key.len() + message.value.len();
-                if !self.messages.is_empty() && self.bytes + bytes > REPLY_BYTES {
+                if !self.messages.is_empty() && self.bytes + bytes > self.most {
                     return Ok(false);
                 }
                 self.bytes += bytes;
@@ -251,8 +254,6 @@ fn unavailable(reader: &FeedReader) -> Why {
     .to_owned()
 }
 
-/// Bytes of messages in a reply, unless one alone has more: below what clients take by default.
-const REPLY_BYTES: usize = 1_000_000;
 /// Bytes of a message beside its key and value, at most.
 const MESSAGE_OVERHEAD: usize = 40;
 /// How long records are passed that the feed's filter leaves out.

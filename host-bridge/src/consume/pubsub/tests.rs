@@ -329,6 +329,26 @@ async fn who_asks_and_does_not_read_is_not_read_either() {
 }
 
 #[tokio::test]
+async fn replies_are_as_short_as_the_feed_or_the_memory_of_all_has_them() {
+    let bridge = Bridge(
+        Served::start(|feed| {
+            feed.entrypoints = [Entrypoint::Pubsub].into();
+            feed.pubsub_reply_bytes = 65_535;
+        })
+        .await,
+    );
+    for bytes in [30_000, 30_000, 30_000, 100_000] {
+        bridge.fixture.write(0, &vec![b'x'; bytes]).await;
+    }
+    let mut client = bridge.client().await;
+    let answers = Arc::clone(&bridge.fixture.resources.answers);
+    let mut count = async |offset| client.fetch("orders", offset).await.unwrap().len();
+    assert_eq!([count(0).await, count(2).await, count(3).await], [2, 1, 1]);
+    let _not_taken = answers.hold(FEED_ANSWERS_BYTES - 16 * 40_000);
+    assert_eq!([count(0).await, count(3).await], [1, 1]);
+}
+
+#[tokio::test]
 async fn a_large_record_waits_for_room_in_memory() {
     let bridge = Bridge::start().await;
     bridge.fixture.write(0, &[b'x'; 1_040_000]).await;

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::*;
 use crate::consume::fixture::Fixture;
-use crate::limits::FEED_GRACE;
+use crate::limits::{FEED_ANSWERS_BYTES, FEED_GRACE, FEED_PIECE_BYTES};
 
 const MEMORY: usize = 64 * 1024 * 1024;
 
@@ -164,7 +164,7 @@ async fn a_page_is_the_same_whether_it_is_made_while_it_is_sent_or_before() {
         let whole = |pieces: &[Option<bytes::Bytes>]| {
             let pieces: Vec<_> = pieces.iter().flatten().collect();
             assert!(pieces.len() > 3, "{accept}");
-            let least = crate::limits::FEED_PIECE_BYTES - 8 * 1024;
+            let least = FEED_PIECE_BYTES - 8 * 1024;
             let (_, all_but_one) = pieces.split_last().unwrap();
             assert!(all_but_one.iter().all(|it| (least..=least + 8 * 1024).contains(&it.len())));
             String::from_utf8(pieces.iter().flat_map(|it| it.to_vec()).collect()).unwrap()
@@ -191,6 +191,45 @@ async fn a_page_is_the_same_whether_it_is_made_while_it_is_sent_or_before() {
 async fn whole_page(readers: &Arc<Readers>, path: &str) -> Value {
     let body = reply(readers, path, CancellationToken::new()).await.into_body();
     serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_nobody_takes_leave_room_for_those_of_others() {
+    const LEFT: usize = 16 * 1024 * 1024;
+    let fixture = Fixture::new(&[1], MEMORY);
+    let readers = readers(&fixture);
+    readers.connections.all.add_permits(1000);
+    for _ in 0..200 {
+        fixture.write(0, &[b'x'; 10_000]).await;
+    }
+    let answers = &fixture.resources.answers;
+    let path = "/v1/feeds/orders?from=earliest&limit=200";
+    let (mut untaken, mut in_use) = (Vec::new(), 0);
+    for number in 0..60 {
+        if number == 1 {
+            // The first one has all that it asks for.
+            assert!(in_use > 2_000_000, "{in_use}");
+            untaken.clear();
+            untaken.push((Response::default(), answers.hold(FEED_ANSWERS_BYTES - LEFT)));
+            in_use = answers.used();
+        }
+        let page = reply(&readers, path, CancellationToken::new()).await;
+        assert_eq!(page.status(), StatusCode::OK, "after {number}");
+        let bytes = answers.used() - in_use;
+        assert!(bytes > 10_000, "{bytes} after {number}");
+        in_use = answers.used();
+        untaken.push((page, answers.hold(0)));
+    }
+    assert!(in_use < FEED_ANSWERS_BYTES, "{in_use}");
+    // What is taken is free again, piece by piece.
+    let mut page = untaken.swap_remove(1).0.into_body();
+    let piece = page.frame().await.unwrap().unwrap();
+    assert_eq!(answers.used(), in_use);
+    drop(piece);
+    let freed = in_use - answers.used();
+    assert!((FEED_PIECE_BYTES / 2..=FEED_PIECE_BYTES).contains(&freed), "{freed}");
+    drop((page, untaken));
+    assert_eq!(answers.used(), 0);
 }
 
 #[tokio::test(start_paused = true)]
