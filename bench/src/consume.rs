@@ -1,6 +1,7 @@
 //! `bench consume`: what readers cost, beside the least that they can cost.
 
 mod clock;
+mod conversations;
 mod events;
 mod fan_out;
 mod faults;
@@ -56,6 +57,10 @@ enum Cell {
     Events,
     /// Pages beside a consumer without HTTP
     Pages,
+    /// WebSockets with acknowledgements beside a consumer without HTTP
+    Sockets,
+    /// APISIX's pubsub beside the same, and beside short replies
+    Pubsub,
     /// Records that a filter looks at
     Filters,
     /// kafka-client beside kcat and Java's console consumer
@@ -68,51 +73,30 @@ enum Cell {
     Stalled,
     /// Webhooks whose receivers take 50 ms
     Webhooks,
+    /// A webhook by key whose receiver refuses one
+    Keys,
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let ground = Ground::start(options.bridge.clone()).await?;
     ground::check_descriptors(options.clients)?;
     let mut report = Report::default();
-    let is_wanted = |cell| options.only.is_empty() || options.only.contains(&cell);
-    let (rounds, events) = if options.quick { (1, 50) } else { (options.rounds, 100) };
-    let (records, small) = if options.quick { (50_000, 300_000) } else { (200_000, 2_000_000) };
-    if is_wanted(Cell::Pages) || is_wanted(Cell::Filters) {
+    let (rounds, records, small) =
+        if options.quick { (1, 50_000, 300_000) } else { (options.rounds, 200_000, 2_000_000) };
+    let of_pages = [Cell::Pages, Cell::Sockets, Cell::Pubsub, Cell::Filters];
+    if of_pages.into_iter().any(|cell| options.wants(cell)) {
         pages::fill(&ground, records).await?;
     }
-    if is_wanted(Cell::Yardsticks) {
+    if options.wants(Cell::Yardsticks) {
         reading::fill(&ground, small).await?;
     }
-    if is_wanted(Cell::Idle) {
+    if options.wants(Cell::Idle) {
         fan_out::idle(&ground, options.clients, &mut report).await?;
     }
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        if is_wanted(Cell::Events) {
-            fan_out::events(&ground, options.clients, events, &mut report).await?;
-        }
-        if is_wanted(Cell::Pages) {
-            pages::pages(&ground, records, &mut report).await?;
-        }
-        if is_wanted(Cell::Filters) {
-            pages::filters(&ground, records, &mut report).await?;
-        }
-        if is_wanted(Cell::Yardsticks) {
-            reading::yardsticks(&ground, small, &mut report).await?;
-        }
-        if is_wanted(Cell::Writing) {
-            let seconds = if options.quick { 5 } else { 10 };
-            writing::beside_readers(&ground, options.clients, seconds, &mut report).await?;
-        }
-        if is_wanted(Cell::Reconnect) {
-            faults::reconnect(&ground, options.clients, &mut report).await?;
-        }
-        if is_wanted(Cell::Stalled) {
-            faults::stalled(&ground, &mut report).await?;
-        }
-        if is_wanted(Cell::Webhooks) {
-            let records = if options.quick { 50 } else { 200 };
-            webhooks::deliver(&ground, 1000, records, &mut report).await?;
+        for cell in Cell::value_variants().iter().filter(|cell| options.wants(**cell)) {
+            cell.measure(&ground, options, (records, small), &mut report).await?;
         }
     }
     println!("{}", report.text());
@@ -128,4 +112,39 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("figures: {}", path.display());
     Ok(())
+}
+
+impl Options {
+    fn wants(&self, cell: Cell) -> bool {
+        self.only.is_empty() || self.only.contains(&cell)
+    }
+}
+
+impl Cell {
+    /// One round of it.
+    async fn measure(
+        self,
+        ground: &Ground,
+        options: &Options,
+        (records, small): (u32, u32),
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let Options { clients, quick, .. } = *options;
+        let of = |few, many| if quick { few } else { many };
+        match self {
+            // Memory is measured once.
+            Self::Idle => Ok(()),
+            Self::Events => fan_out::events(ground, clients, of(50, 100), report).await,
+            Self::Pages => pages::pages(ground, records, report).await,
+            Self::Sockets => conversations::sockets(ground, records, report).await,
+            Self::Pubsub => conversations::pubsub(ground, records, report).await,
+            Self::Filters => pages::filters(ground, records, report).await,
+            Self::Yardsticks => reading::yardsticks(ground, small, report).await,
+            Self::Writing => writing::beside_readers(ground, clients, of(5, 10), report).await,
+            Self::Reconnect => faults::reconnect(ground, clients, report).await,
+            Self::Stalled => faults::stalled(ground, report).await,
+            Self::Webhooks => webhooks::deliver(ground, 1000, of(50, 200), report).await,
+            Self::Keys => webhooks::refused_key(ground, of(1000, 4000), report).await,
+        }
+    }
 }

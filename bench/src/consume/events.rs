@@ -40,13 +40,23 @@ impl Writer {
 
     /// Writes so many events at a rate; says when each was acknowledged.
     pub(super) async fn write(&mut self, count: u32, rate: f64) -> anyhow::Result<Vec<Start>> {
+        self.write_keyed(count, rate, |_| None).await
+    }
+
+    /// The same with the key of each number.
+    pub(super) async fn write_keyed(
+        &mut self,
+        count: u32,
+        rate: f64,
+        key: impl Fn(u32) -> Option<String>,
+    ) -> anyhow::Result<Vec<Start>> {
         let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut under_way = JoinSet::new();
         for _ in 0..count {
             ticks.tick().await;
             let number = self.next;
-            let ticket = self.put(VALUE_BYTES).await?;
+            let ticket = self.put(VALUE_BYTES, key(number)).await?;
             under_way.spawn(async move {
                 written(ticket).await?;
                 Ok((number, clock::now_us()))
@@ -55,12 +65,12 @@ impl Writer {
         under_way.join_all().await.into_iter().collect()
     }
 
-    async fn put(&mut self, bytes: usize) -> anyhow::Result<Ticket> {
+    async fn put(&mut self, bytes: usize, key: Option<String>) -> anyhow::Result<Ticket> {
         let value = value(self.next, bytes);
         self.next += 1;
         let record = Record {
             partition: None,
-            key: None,
+            key: key.as_ref().map(String::as_bytes),
             value: Some(&value),
             headers: &[],
             timestamp_ms: now_ms()?,
@@ -73,7 +83,7 @@ impl Writer {
     pub(super) async fn fill(&mut self, count: u32, bytes: usize) -> anyhow::Result<()> {
         let mut tickets = VecDeque::new();
         for _ in 0..count {
-            tickets.push_back(self.put(bytes).await?);
+            tickets.push_back(self.put(bytes, None).await?);
             if tickets.len() > UNDER_WAY
                 && let Some(oldest) = tickets.pop_front()
             {

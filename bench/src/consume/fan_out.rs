@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use harness::process::Process;
 
+use super::conversations::upgrade;
 use super::events::{Start, Writer};
-use super::ground::{Ground, PARTITIONS, Readers};
+use super::ground::{Ground, PARTITIONS, Readers, request};
 use super::report::{Bound, Report};
 use super::swarm::{Arrival, Plan, Swarm};
 
@@ -51,17 +52,30 @@ pub(super) async fn idle(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     ground.kafka.create_topic("idle", PARTITIONS).await?;
-    let readers = ground.bridge("idle", "").await?;
+    let stream = of_idle(ground, clients, &request("events", "")).await?;
+    report.judge(format!("memory of an idle stream, {clients}"), "KiB", stream, Bound::Most(24.0));
+    let socket = of_idle(ground, clients, &upgrade("/v1/feeds/special/socket")).await?;
+    report.add(format!("memory of an idle websocket, {clients}"), "KiB", socket);
+    let ratio = socket / stream;
+    report.judge("memory, websocket / stream", "times", ratio, Bound::Most(1.25));
+    Ok(())
+}
+
+/// Of each client that asks for this, KiB.
+async fn of_idle(ground: &Ground, clients: usize, request: &str) -> anyhow::Result<f64> {
+    let readers = ground.bridge("idle", "entrypoints = ['websocket']\n").await?;
+    let request = |_| request.to_owned();
+    let swarm = async |clients| {
+        Swarm::connect(&Plan { ports: &readers.ports, clients, request: &request }).await
+    };
     let rss = || readers.bridge.process().rss_bytes();
     // What the first reader loads is none of the others'.
-    drop(readers.swarm(10).await?);
+    drop(swarm(10).await?);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = rss()?;
-    let _swarm = readers.swarm(clients).await?;
+    let _swarm = swarm(clients).await?;
     tokio::time::sleep(IDLE).await;
-    let each = (rss()? as f64 - before as f64) / clients as f64 / 1024.0;
-    report.judge(format!("memory of an idle stream, {clients}"), "KiB", each, Bound::Most(24.0));
-    Ok(())
+    Ok((rss()? as f64 - before as f64) / clients as f64 / 1024.0)
 }
 
 /// What an event costs and how late it is, with few and many clients, beside the floor.

@@ -51,7 +51,7 @@ impl Ground {
         let listen: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut settings = Settings::to(self.kafka.bootstrap());
         settings.binary = Some(self.program.clone());
-        settings = settings.line(&format!("[feeds]\nlisten = {listen:?}"));
+        settings = settings.line(&format!("[feeds]\nlisten = {listen:?}\ninstance_id = 'bench'"));
         for (name, more) in [("events", ""), ("special", special)] {
             settings = settings.line(&format!("[feeds.{name}]\ntopics = ['{topic}']\n{more}"));
         }

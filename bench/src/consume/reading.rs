@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use harness::process::Process;
-use kafka_client::{At, Client, Config, ConsumerConfig, Position};
+use kafka_client::{At, Client, Config, Consumer, ConsumerConfig, Position};
 use xtask::tools::{self, KafkaVersion};
 
 use super::events::Writer;
@@ -140,16 +140,8 @@ fn has_ended(id: u32) -> anyhow::Result<bool> {
 
 /// `bench read-with`: kafka-client as kcat is: each value becomes a line.
 pub(crate) async fn read(options: &Options) -> anyhow::Result<()> {
-    let config = Config::from_properties([("bootstrap.servers", &*options.bootstrap)])?;
-    let consumer = Client::new(config).consumer(&ConsumerConfig::default());
-    let name = &*options.topic;
-    let found = consumer.partitions(name, PATIENCE).await.map_err(|it| anyhow!("{it}"))?;
-    let partitions: Vec<_> = (0..).take(found.leaders.len()).map(|it| (name, it)).collect();
-    let starts = consumer.offsets(&partitions, At::Earliest, PATIENCE).await;
-    let mut positions = Vec::new();
-    for ((topic, partition), start) in partitions.into_iter().zip(starts) {
-        positions.push(Position::new(topic, partition, start.map_err(|it| anyhow!("{it}"))?));
-    }
+    let consumer = consumer(&options.bootstrap)?;
+    let mut positions = positions(&consumer, &options.topic, At::Earliest).await?;
     let (mut read, mut out) = (0, BufWriter::new(std::io::stdout().lock()));
     while read < options.records {
         let wait = Duration::from_millis(500);
@@ -166,6 +158,26 @@ pub(crate) async fn read(options: &Options) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+pub(super) fn consumer(bootstrap: &str) -> anyhow::Result<Consumer> {
+    let config = Config::from_properties([("bootstrap.servers", bootstrap)])?;
+    Ok(Client::new(config).consumer(&ConsumerConfig::default()))
+}
+
+/// A place in each partition of a topic.
+pub(super) async fn positions<'a>(
+    consumer: &Consumer,
+    topic: &'a str,
+    at: At,
+) -> anyhow::Result<Vec<Position<'a>>> {
+    let found = consumer.partitions(topic, PATIENCE).await.map_err(|it| anyhow!("{it}"))?;
+    let partitions: Vec<_> = (0..).take(found.leaders.len()).map(|it| (topic, it)).collect();
+    let offsets = consumer.offsets(&partitions, at, PATIENCE).await;
+    let positions = partitions.into_iter().zip(offsets).map(|((topic, partition), offset)| {
+        Ok(Position::new(topic, partition, offset.map_err(|it| anyhow!("{it}"))?))
+    });
+    positions.collect()
 }
 
 /// What Java's consumer and librdkafka ask of a partition.

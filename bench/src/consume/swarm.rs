@@ -31,9 +31,9 @@ const WAKER: Token = Token(usize::MAX);
 pub(super) struct Client {
     /// Of its whole connection, also the head.
     pub(super) bytes: u64,
-    /// Whether the head came, and was a 200.
+    /// Whether the head came, and was a 200, or a 101 for a WebSocket.
     pub(super) is_open: bool,
-    /// The head came, and was no 200.
+    /// The head came, and was another.
     pub(super) is_refused: bool,
     /// Its connection has ended.
     pub(super) is_closed: bool,
@@ -288,7 +288,7 @@ impl Client {
             self.id.clear();
             self.id.push_str(std::str::from_utf8(id).unwrap_or_default());
         } else if !self.is_open && line.starts_with(b"HTTP/1.1 ") {
-            self.is_open = line.starts_with(b"HTTP/1.1 200");
+            self.is_open = [&b"200"[..], b"101"].contains(&line.get(9..12).unwrap_or_default());
             self.is_refused = !self.is_open;
         }
     }

@@ -1,5 +1,7 @@
-//! Webhooks whose receivers take 50 ms for each request.
+//! Webhooks whose receivers take 50 ms for each request, and one whose receiver refuses a key.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -8,15 +10,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
+use super::clock;
 use super::events::{VALUE_BYTES, Writer};
+use super::fan_out::delays;
 use super::ground::{Ground, PARTITIONS};
-use super::report::Report;
+use super::report::{Bound, Report};
+use super::swarm::Arrival;
 
 /// How long a receiver takes.
 const THINKS: Duration = Duration::from_millis(50);
 
 /// How long all webhooks may take to have their partitions, and to deliver.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Of the records by key: a second of them, their keys, and each how manieth has the one that is refused.
+const RATE: f64 = 200.0;
+const KEYS: u32 = 50;
+const REFUSED: u32 = 20;
 
 /// So many webhooks of one topic, to which so many records are written.
 pub(super) async fn deliver(
@@ -28,14 +38,8 @@ pub(super) async fn deliver(
     let topic = format!("webhooks-{}", fastrand::u32(..));
     ground.kafka.create_topic(&topic, PARTITIONS).await?;
     let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
-    let url = receiver().await?;
-    let mut settings = Settings::to(ground.kafka.bootstrap());
-    settings.binary = Some(ground.program.clone());
-    let feed = format!(
-        "[feeds.events]\ntopics = ['{topic}']\nentrypoints = ['webhook']\n\
-         auto_offset_reset = 'earliest'"
-    );
-    settings = settings.line(&feed);
+    let url = receiver(THINKS, |_, _| true).await?;
+    let mut settings = settings(ground, &topic);
     for number in 0..webhooks {
         let webhook = format!("[webhooks.w{number}]\nfeed = 'events'\nurl = '{url}{number}'\n");
         settings = settings.line(&format!("{webhook}group_id = '{topic}-{number}'"));
@@ -61,6 +65,71 @@ pub(super) async fn deliver(
     Ok(())
 }
 
+/// What a key that its receiver refuses costs the others.
+pub(super) async fn refused_key(
+    ground: &Ground,
+    records: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let topic = format!("keys-{}", fastrand::u32(..));
+    ground.kafka.create_topic(&topic, PARTITIONS).await?;
+    let mut writer = Writer::new(&ground.kafka.bootstrap(), &topic).await?;
+    let (refuses, arrivals) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<_>>::default());
+    let of_receiver = (Arc::clone(&refuses), Arc::clone(&arrivals));
+    let url = receiver(Duration::ZERO, move |head, number| {
+        let (refuses, arrivals) = &of_receiver;
+        if !head.contains("\r\nkafka-key: refused\r\n") {
+            lock(arrivals).push((number, clock::now_us()));
+            return true;
+        }
+        !refuses.load(Relaxed)
+    })
+    .await?;
+    let webhook = format!(
+        "[webhooks.keys]\nfeed = 'events'\nurl = '{url}'\nordering = 'key'\nformat = 'raw'\n\
+         group_id = '{topic}'"
+    );
+    let bridge = Bridge::start(settings(ground, &topic).line(&webhook)).await?;
+    until(&bridge, "host_bridge_webhook_partitions", f64::from(PARTITIONS)).await?;
+    let key = |number: u32| match number % REFUSED {
+        0 => Some("refused".to_owned()),
+        _ => Some(format!("key-{}", number % KEYS)),
+    };
+    let mut p99 = Vec::new();
+    for (records, is_refused) in [(records / 10, false), (records, false), (records, true)] {
+        refuses.store(is_refused, Relaxed);
+        let starts = writer.write_keyed(records, RATE, key).await?;
+        let others = records - records / REFUSED;
+        let begin = Instant::now();
+        while lock(&arrivals).len() < others as usize {
+            ensure!(begin.elapsed() < PATIENCE, "a record did not come");
+            sleep(Duration::from_millis(20)).await;
+        }
+        p99.push(delays(&starts, &std::mem::take(&mut *lock(&arrivals)))?.1);
+    }
+    if let [_, without, beside] = *p99 {
+        report.add("webhook by key, p99", "ms", without);
+        report.add("webhook by key, p99 beside a key that is refused", "ms", beside);
+        let name = "webhook, beside a refused key / without";
+        report.judge(name, "times", beside / without, Bound::Most(1.1));
+    }
+    Ok(())
+}
+
+fn lock(arrivals: &Mutex<Vec<Arrival>>) -> MutexGuard<'_, Vec<Arrival>> {
+    arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A bridge with a feed of a topic, for webhooks.
+fn settings(ground: &Ground, topic: &str) -> Settings {
+    let mut settings = Settings::to(ground.kafka.bootstrap());
+    settings.binary = Some(ground.program.clone());
+    settings.line(&format!(
+        "[feeds.events]\ntopics = ['{topic}']\nentrypoints = ['webhook']\n\
+         auto_offset_reset = 'earliest'"
+    ))
+}
+
 /// Waits until a metric is so much.
 async fn until(bridge: &Bridge, metric: &str, value: f64) -> anyhow::Result<()> {
     let begin = Instant::now();
@@ -74,19 +143,28 @@ async fn until(bridge: &Bridge, metric: &str, value: f64) -> anyhow::Result<()> 
     }
 }
 
-/// Answers 200 to each request, after its time; says where.
-async fn receiver() -> anyhow::Result<String> {
+/// Answers each request after a time: 200 if its head and the number of its record are taken, else 503.
+/// Says where.
+async fn receiver(
+    thinks: Duration,
+    takes: impl Fn(&str, u32) -> bool + Send + Sync + 'static,
+) -> anyhow::Result<String> {
+    let takes = Arc::new(takes);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
+            tokio::spawn(serve(stream, thinks, Arc::clone(&takes)));
         }
     });
     Ok(url)
 }
 
-async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    thinks: Duration,
+    takes: Arc<impl Fn(&str, u32) -> bool>,
+) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let mut heard = Vec::new();
     loop {
@@ -102,8 +180,13 @@ async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
         while heard.len() < head + length {
             ensure!(stream.read_buf(&mut heard).await? > 0, "closed");
         }
+        let number = heard.get(head..).and_then(|body| body.strip_prefix(b"{\"n\":"));
+        let digits = number.unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit());
+        let number = digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
         heard.drain(..head + length);
-        sleep(THINKS).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        sleep(thinks).await;
+        let status = if takes(&text, number) { "200 OK" } else { "503 Service Unavailable" };
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await?;
     }
 }
