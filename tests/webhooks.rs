@@ -181,24 +181,32 @@ async fn is_in_state(
     }
 }
 
-/// Signatures are those of Standard Webhooks, by its own library.
+/// Signatures are those of Standard Webhooks, by its own libraries.
 async fn verify(requests: &[Received]) -> anyhow::Result<()> {
     let lines = requests.iter().map(|it| json!({ "headers": it.headers, "body": it.body }));
     let lines: String = lines.map(|line| format!("{line}\n")).collect();
     let packages = spawn_blocking(tools::standard_webhooks).await??;
-    let mut python = Command::new("python3");
-    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/webhooks.py")).arg(SECRET);
-    python.env("PYTHONPATH", packages).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let output = spawn_blocking(move || {
-        let mut running = python.spawn()?;
-        let mut stdin = running.stdin.take().context("no stdin")?;
-        std::io::Write::write_all(&mut stdin, lines.as_bytes())?;
-        drop(stdin);
-        anyhow::Ok(running.wait_with_output()?)
-    });
-    let output = output.await??;
-    let count = String::from_utf8(output.stdout)?;
-    ensure!(output.status.success() && count.trim() == requests.len().to_string(), "{count}");
+    let of_node = spawn_blocking(tools::standard_webhooks_of_node).await??;
+    for (program, script, path, packages) in [
+        ("python3", "python/webhooks.py", "PYTHONPATH", packages),
+        ("node", "javascript/webhooks.js", "NODE_PATH", of_node),
+    ] {
+        let mut command = Command::new(program);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).arg(SECRET);
+        command.env(path, packages).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let lines = lines.clone();
+        let output = spawn_blocking(move || {
+            let mut running = command.spawn()?;
+            let mut stdin = running.stdin.take().context("no stdin")?;
+            std::io::Write::write_all(&mut stdin, lines.as_bytes())?;
+            drop(stdin);
+            anyhow::Ok(running.wait_with_output()?)
+        });
+        let output = output.await??;
+        let count = String::from_utf8(output.stdout)?;
+        let is_all = count.trim() == requests.len().to_string();
+        ensure!(output.status.success() && is_all, "{program}: {count}");
+    }
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub use nginx::nginx;
 pub use pubsub_client::pubsub_client;
 pub use socket_clients::{websockets, ws};
 pub use sse_client::sse_client;
-pub use standard_webhooks::standard_webhooks;
+pub use standard_webhooks::{standard_webhooks, standard_webhooks_of_node};
 
 /// The Envoy that everything is tried with.
 pub const ENVOY_VERSION: &str = "1.40.0";

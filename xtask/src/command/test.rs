@@ -166,6 +166,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::chromium()?;
     tools::pubsub_client()?;
     tools::standard_webhooks()?;
+    tools::standard_webhooks_of_node()?;
     tools::sse_client().map(drop)
 }
 
