@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "what is missing in an answer fails the test")]
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -9,10 +11,13 @@ use harness::bridge::{Bridge, Settings};
 use harness::http::{Request, Response};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
-use kafka_client::{Group, GroupConfig};
+use harness::process::wait_until;
+use kafka_client::{Group, GroupConfig, GroupOffset};
+use kafka_upstream_tests::followers::Writer;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use xtask::tools;
 
 const FEEDS: &str = "\
@@ -21,8 +26,12 @@ encode_message_id = false\ngroup = { mode = 'manual', id = 'acked', allowed = ['
 [feeds.latest]\ntopics = ['orders']\nentrypoints = ['get']\nqos = 'balanced'\n\
 group = { mode = 'client', prefix = 'p-' }\n\
 [feeds.once]\ntopics = ['orders']\nentrypoints = ['get']\nqos = 'at-most-once'\n\
-single_bridge = true\nauto_offset_reset = 'earliest'\ngroup = { mode = 'authenticated' }\n";
+single_bridge = true\nauto_offset_reset = 'earliest'\ngroup = { mode = 'authenticated' }\n\
+[feeds.killed]\ntopics = ['killed']\nentrypoints = ['get']\nqos = 'at-most-once'\n\
+single_bridge = true\nauto_offset_reset = 'earliest'\ngroup = { mode = 'manual', id = 'killed' }\n";
 const WITHIN: Duration = Duration::from_secs(20);
+/// A minute, and some for brokers that are busy.
+const EXPIRY: Duration = Duration::from_secs(120);
 
 struct Served {
     kafka: Kafka,
@@ -31,8 +40,7 @@ struct Served {
 }
 
 impl Served {
-    async fn start(version: KafkaVersion) -> anyhow::Result<Self> {
-        let kafka = Kafka::pooled(version).await?;
+    async fn start(kafka: Kafka) -> anyhow::Result<Self> {
         kafka.create_topic("orders", 3).await?;
         let port = ports::free()?;
         let mut settings = Settings::to(kafka.bootstrap());
@@ -95,7 +103,7 @@ fn is_refused(reply: &Response, status: u16, error: &str) -> anyhow::Result<()> 
 }
 
 async fn groups(version: KafkaVersion) -> anyhow::Result<()> {
-    let served = Served::start(version).await?;
+    let mut served = Served::start(Kafka::pooled(version).await?).await?;
     let numbered = |name: &str, range: std::ops::Range<i32>| -> Vec<_> {
         range.map(|number| (number % 3, format!("{name}{number}"))).collect()
     };
@@ -134,7 +142,68 @@ async fn groups(version: KafkaVersion) -> anyhow::Result<()> {
     is_refused(&served.commit(&json!("orders@0#1")).await?, 409, "group_in_use")?;
     member.leave(WITHIN).await;
     ensure!(served.values("acked?min=3", &[]).await?.len() >= 3);
+    bridges_are_killed(&mut served).await
+}
+
+/// At most once: whenever the bridge is killed a page is lost at most, and nothing comes twice.
+async fn bridges_are_killed(served: &mut Served) -> anyhow::Result<()> {
+    const LIMIT: u64 = 20;
+    let kills = std::env::var("AT_MOST_ONCE_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let kills = kills.unwrap_or(2);
+    served.kafka.create_topic("killed", 3).await?;
+    let pause = (Duration::from_millis(5), 0);
+    let writer = Writer::start(&client(&served.kafka.bootstrap(), &[])?, "killed", 0..3, pause);
+    let read = Arc::<Mutex<Vec<String>>>::default();
+    let (port, of_reader) = (served.port, Arc::clone(&read));
+    let reader = tokio::spawn(async move {
+        let path = format!("/v1/feeds/killed/messages?limit={LIMIT}&timeout=500");
+        loop {
+            let page: anyhow::Result<Value> =
+                Request::get(&path).send(port).await.and_then(|reply| reply.json());
+            let Ok(page) = page else {
+                // The bridge is away, or the page was cut off.
+                sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let items = page["items"].as_array().into_iter().flatten();
+            let values = items.filter_map(|item| item["content"].as_str().map(str::to_owned));
+            lock(&of_reader).extend(values);
+        }
+    });
+    for _ in 0..kills {
+        let before = lock(&read).len();
+        wait_until("records", WITHIN, async || {
+            let count = lock(&read).len() - before;
+            ensure!(count > 100, "{count}");
+            Ok(())
+        })
+        .await?;
+        served.bridge.kill9()?;
+        served.bridge.restart().await?;
+    }
+    let written = writer.finish().await?;
+    let all: u64 = written.iter().sum();
+    // What is written after the last kill is read.
+    wait_until("the last records", WITHIN, async || {
+        let values = served.values("killed?timeout=0", &[]).await?;
+        let is_last = values.is_empty();
+        lock(&read).extend(values);
+        ensure!(is_last, "there are more");
+        Ok(())
+    })
+    .await?;
+    reader.abort();
+    let ledger = lock(&read);
+    let distinct: BTreeSet<_> = ledger.iter().collect();
+    ensure!(distinct.len() == ledger.len(), "{} came twice", ledger.len() - distinct.len());
+    let lost = all - ledger.len() as u64;
+    println!("{kills} kills: {lost} of {all} records were lost");
+    ensure!(lost <= kills * LIMIT, "{lost} of {all} were lost by {kills} kills");
     Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A partition whose offset has expired is read from when the group began.
@@ -153,6 +222,37 @@ async fn a_position_is_gone(served: &Served) -> anyhow::Result<()> {
     let (values, page) = served.page("acked?min=5", &[]).await?;
     ensure!(values.len() == 5 && page["gaps"] == json!([]), "{page}");
     Ok(())
+}
+
+/// Kafka forgets what is not committed again for a minute: of a group that is read, also a partition that
+/// nothing was written to.
+async fn offsets_expire(version: KafkaVersion) -> anyhow::Result<()> {
+    let properties =
+        [("offsets.retention.minutes", "1"), ("offsets.retention.check.interval.ms", "1000")];
+    let served = Served::start(Kafka::start_voting(version, 1, 1, &properties).await?).await?;
+    let alice = [("consumer", "alice"), ("client-id", "phone")];
+    served.write([(1, "old".to_owned())]).await?;
+    ensure!(served.values("latest?timeout=0", &alice).await?.is_empty());
+    // Beside it, one that is committed once.
+    let once = served.group("once")?;
+    once.commit(&[GroupOffset::new("orders", 1, 1)], WITHIN).await.remove(0)?;
+    wait_until("an offset to expire", EXPIRY, async || {
+        served.write([(0, "busy".to_owned())]).await?;
+        ensure!(served.values("latest?min=1", &alice).await? == ["busy"]);
+        let kept = once.committed(&[("orders", 1)], WITHIN).await.remove(0)?;
+        ensure!(kept.is_none(), "{kept:?}");
+        Ok(())
+    })
+    .await?;
+    served.write([(1, "new".to_owned())]).await?;
+    let (values, page) = served.page("latest?min=1", &alice).await?;
+    ensure!(values == ["new"] && page["gaps"] == json!([]), "{page}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn offsets_of_a_group_that_is_read_do_not_expire() -> anyhow::Result<()> {
+    offsets_expire(KafkaVersion::V4_3).await
 }
 
 on_both_versions! {

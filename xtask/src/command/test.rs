@@ -34,13 +34,14 @@ const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes"
 const SIDE_BY_SIDE: usize = 3;
 
 /// Variables that make tests longer, for `--full`.
-const FULL: [(&str, &str); 7] = [
+const FULL: [(&str, &str); 8] = [
     ("CLUSTER_RECORDS", "200000"),
     ("KAFKA_SIM_SEEDS", "10000"),
     ("MEMORY_REQUESTS", "1000000"),
     ("SOAK_SECONDS", "1800"),
     ("READERS_SECONDS", "600"),
     ("REAUTHENTICATION_SECONDS", "300"),
+    ("AT_MOST_ONCE_KILLS", "50"),
     ("ROUNDS", "20000"),
 ];
 
