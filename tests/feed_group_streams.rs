@@ -13,6 +13,11 @@ use harness::run_dir::RunDir;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::interval;
+use xtask::tools;
 
 use crate::event_streams::Curl;
 use crate::groups::{Other, printed, produce, values};
@@ -111,7 +116,7 @@ async fn streams(version: KafkaVersion) -> anyhow::Result<()> {
     shares_are(&[&one, &two], &[3, 3]).await?;
     let sent = produce(&writer, 2, 10).await?;
     disjoint(|| Ok(vec![got(&one, 2)?, got(&two, 2)?]), &sent).await?;
-    clients_come_and_go(&first, &[&one, &two]).await?;
+    clients_come_and_go(&kafka, &first, &[&one, &two]).await?;
     positions_are_the_members(&first, &one, &two).await?;
     beside_java(&kafka, &[&one, &two]).await?;
     // Killed: what it had is taken over, and nothing is lost.
@@ -142,22 +147,49 @@ async fn streams(version: KafkaVersion) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Beside the members of two bridges, a dozen clients at once, several times: Kafka hears of none.
-async fn clients_come_and_go(served: &Served, stay: &[&Curl]) -> anyhow::Result<()> {
-    let before = served.rebalances().await?;
-    for _ in 0..3 {
-        let clients: Vec<_> = (0..8).map(|_| served.open()).collect::<Result<_, _>>()?;
-        wait_until("streams", SOON, async || {
-            let open = served.bridge.metric("host_bridge_feed_connections", "sse").await?;
-            ensure!(open >= 9.0, "{open}");
-            Ok(())
-        })
-        .await?;
-        drop(clients);
+/// Beside the members of two bridges, 500 clients that come and go every second: Kafka hears of none.
+async fn clients_come_and_go(kafka: &Kafka, served: &Served, stay: &[&Curl]) -> anyhow::Result<()> {
+    let before = (served.rebalances().await?, epochs(kafka).await?);
+    let mut seconds = interval(Duration::from_secs(1));
+    for _ in 0..4 {
+        seconds.tick().await;
+        let clients: JoinSet<_> = (0..500).map(|_| stream(served.port)).collect();
+        let clients: Vec<_> = clients.join_all().await.into_iter().collect::<Result<_, _>>()?;
+        let open = served.bridge.metric("host_bridge_feed_connections", "sse").await?;
+        ensure!(open >= clients.len() as f64, "{open}");
     }
     shares_are(stay, &[3, 3]).await?;
-    ensure!(served.rebalances().await? == before, "a client caused a rebalance");
+    let after = (served.rebalances().await?, epochs(kafka).await?);
+    ensure!(after == before, "a client caused a rebalance: {before:?}, {after:?}");
     Ok(())
+}
+
+/// A client of the group's stream; most have no partition, and no position.
+async fn stream(port: u16) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /v1/feeds/shared/events HTTP/1.1\r\nhost: a\r\n\r\n").await?;
+    let mut heard = Vec::new();
+    // The end of its first chunk.
+    while !heard.ends_with(b"\n\n\r\n") {
+        ensure!(stream.read_buf(&mut heard).await? > 0, "the stream has ended");
+    }
+    ensure!(heard.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard));
+    Ok(stream)
+}
+
+/// What Kafka says of the group, with its epochs; 3.9 has no tool that tells them.
+async fn epochs(kafka: &Kafka) -> anyhow::Result<String> {
+    if kafka.version() == KafkaVersion::V3_9 {
+        return Ok(String::new());
+    }
+    let mut command = tools::kafka_java(kafka.version())?.command(&[])?;
+    command.args(tools::QUICK).arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+    command.args(["--bootstrap-server", &kafka.bootstrap(), "--describe", "--group", "shared"]);
+    command.args(["--state", "--verbose"]);
+    let output = spawn_blocking(move || command.output()).await??;
+    let told = String::from_utf8(output.stdout)?;
+    ensure!(told.contains("GROUP-EPOCH") && told.contains("Stable"), "{told}");
+    Ok(told)
 }
 
 async fn positions_are_the_members(
