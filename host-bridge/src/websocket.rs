@@ -270,4 +270,4 @@ const PROTOCOL_BYTES: usize = 128;
 const PINGS_UNANSWERED_MAX: u32 = 2;
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time: each connection has a buffer of them.
-const READ_BYTES: usize = 4096;
+const READ_BYTES: usize = 1024;

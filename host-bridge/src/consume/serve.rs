@@ -351,7 +351,7 @@ async fn socket(
         if let Some(socket) = accepted.open(bytes).await {
             let sides = (socket, connection);
             let conversation = Conversation::new(sides, following, asked, writing, shutdown);
-            conversation.serve(expires_in).await;
+            Box::new(conversation).serve(expires_in).await;
         }
     });
     Ok(response)

@@ -48,6 +48,8 @@ pub(crate) struct Conversation {
     /// Of a group, and where it was in what it gives up of that.
     share: Option<Box<Share>>,
     leaving: Cursor,
+    /// Where it was in the others then.
+    stayed_at: Cursor,
     asked: Asked,
     /// What may be unacknowledged; without it there is no bound but the connection's.
     window: Option<Window>,
@@ -161,6 +163,7 @@ impl Conversation {
             follower,
             share: share.map(Box::new),
             leaving: Cursor::default(),
+            stayed_at: Cursor::default(),
             asked,
             window,
             acks: Acks::default(),
@@ -180,15 +183,16 @@ impl Conversation {
     }
 
     /// Goes on until the client leaves or has to, for so long at most.
-    pub(crate) async fn serve(mut self, expires_in: Option<Duration>) {
+    pub(crate) async fn serve(mut self: Box<Self>, expires_in: Option<Duration>) {
         self.expires_at = expires_in.and_then(|left| Instant::now().checked_add(left));
         if let Err(end) = self.go_on().await {
-            self.end(end).await;
+            Box::pin(self.end(end)).await;
         }
     }
 
+    /// What is rare is boxed: a client that waits would have room for all of it.
     async fn go_on(&mut self) -> Result<(), End> {
-        self.welcome().await?;
+        Box::pin(self.welcome()).await?;
         loop {
             self.has_sent();
             match self.next().await {
@@ -198,9 +202,9 @@ impl Conversation {
                 },
                 Event::News(news) => Box::pin(self.change(news?)).await?,
                 Event::Received(None) => return Ok(()),
-                Event::Received(Some(received)) => self.hear(received).await?,
-                Event::Produced(done) => self.tell_outcome(&done).await?,
-                Event::Nacked(nacked) => self.has_nacked(nacked).await?,
+                Event::Received(Some(received)) => Box::pin(self.hear(received)).await?,
+                Event::Produced(done) => Box::pin(self.tell_outcome(&done)).await?,
+                Event::Nacked(nacked) => Box::pin(self.has_nacked(nacked)).await?,
                 Event::Ending => return Err(End::Shutdown),
                 Event::Time => {}
             }
@@ -396,7 +400,7 @@ impl Conversation {
             }
             Command::Ack(id) => {
                 self.check_acks()?;
-                let (acked, now) = (Cursor::parse(&id)?, self.cursor());
+                let (acked, now) = (self.with_leaving(Cursor::parse(&id)?), self.cursor());
                 let is_more = self.acks.ack(&acked, &now)?;
                 self.has_acked(is_more).await?;
             }

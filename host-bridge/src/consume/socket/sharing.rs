@@ -24,6 +24,9 @@ impl Conversation {
         share.give_up(&taken);
         if self.window.is_some() {
             self.leaving.extend(&taken);
+            if taken != Cursor::default() {
+                self.stayed_at = self.follower.cursor();
+            }
         }
         if !news.given.is_empty() {
             let (starts, gaps) = share.starts(&news.given).await?;
@@ -52,6 +55,19 @@ impl Conversation {
         let leaving = self.leaving.clone();
         let owes = |topic: &str, it| settled.position(topic, it) != leaving.position(topic, it);
         self.leaving.retain(owes);
+    }
+
+    /// Later cursors do not list what the client gives up: who acknowledges a record that was sent behind
+    /// all of that has that, too.
+    pub(super) fn with_leaving(&self, mut acked: Cursor) -> Cursor {
+        let is_later = acked.iter().any(|(topic, partition, position)| {
+            let then = self.stayed_at.position(topic, partition).and_then(|then| then.next());
+            then.zip(position.next()).is_some_and(|(then, now)| now > then)
+        });
+        if is_later {
+            acked.extend(&self.leaving);
+        }
+        acked
     }
 
     /// Where the client is, if it may go on from there.

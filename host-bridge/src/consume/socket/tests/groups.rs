@@ -100,6 +100,30 @@ async fn a_partition_moves_when_what_was_sent_of_it_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_cursor_acknowledges_a_partition_that_it_does_not_list() {
+    let served = at_least_once().await;
+    write(&served, 0, 0..3).await;
+    write(&served, 1, 0..3).await;
+    let (mut first, before) = open(&served).await;
+    first.contents(6).await;
+    let mut second = Client::open(&served, "").await;
+    second.hear_of("welcome").await;
+    let left = position(&mut first).await;
+    let (stays, goes) = if left == "orders@0#3.0" { (0, 1) } else { (1, 0) };
+    // Neither is of a record that came later.
+    for id in [before, left] {
+        first.say(json!({ "type": "ack", "id": id })).await;
+    }
+    acked(&mut first).await;
+    second.hears_nothing().await;
+    write(&served, stays, 3..4).await;
+    let later = first.hear_of("message").await["id"].clone();
+    first.say(json!({ "type": "ack", "id": later })).await;
+    assert_eq!(position(&mut second).await, format!("orders@{goes}#3.0"));
+    second.hears_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_acknowledges_nothing_in_time_is_closed_and_its_partitions_move_on() {
     let served = at_least_once().await;
     write(&served, 0, 0..3).await;
