@@ -48,11 +48,7 @@ impl Fault {
 
     /// The same, of the member `name` of an object.
     pub(crate) fn of_member(mut self, name: &str) -> Self {
-        let mut short: String = name.chars().take(NAME_CHARS_MAX).collect();
-        if short.len() < name.len() {
-            short.push('…');
-        }
-        self.steps.push(Step::Name(short));
+        self.steps.push(Step::Name(cut(name, NAME_CHARS_MAX)));
         self
     }
 
@@ -97,8 +93,16 @@ fn is_shorthand(name: &str) -> bool {
     name.starts_with(is_first) && name.chars().all(|c| is_first(c) || c.is_ascii_digit())
 }
 
+/// The beginning of a text, for an error.
+pub(crate) fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A name as it stands between single quotes (RFC 9535, 2.3.1.1).
-pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

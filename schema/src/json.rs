@@ -79,6 +79,12 @@ impl<'a> Json<'a> {
     }
 }
 
+/// Of a name that an object has twice: what is checked here would not be what a consumer reads that
+/// takes the other one.
+pub(crate) fn repeated(name: &str) -> Fault {
+    Fault::new("it comes twice").of_member(name)
+}
+
 /// Of documents whose levels are too many.
 pub(crate) fn too_deep() -> Fault {
     Fault::limit("the document has too many levels")

@@ -8,6 +8,7 @@ mod bounds;
 mod counted;
 mod reason;
 mod references;
+mod tree;
 
 use std::fmt;
 use std::thread;
@@ -18,8 +19,10 @@ use referencing::{Draft, Registry};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::path::Path;
-use crate::{Document, Invalid, Payload, SchemaError, values};
+use crate::fault::Fault;
+use crate::json::Json;
+use crate::limits::TEXT_DEPTH_MAX;
+use crate::{Document, Invalid, Payload, SchemaError};
 use bounds::Bounds;
 use counted::{Counted, Counting, Steps};
 use reason::cut;
@@ -50,8 +53,8 @@ impl fmt::Debug for Schema {
 
 impl Schema {
     pub(crate) fn parse(document: &Document) -> Result<Self, SchemaError> {
-        let schema = values::read(document.text.as_bytes());
-        let schema = schema.map_err(|invalid| SchemaError(invalid.to_string()))?.value;
+        let schema = tree::read(document.text.as_bytes());
+        let schema = schema.map_err(|fault| SchemaError(Invalid::from(fault).to_string()))?.value;
         let draft = draft(&schema)?;
         let references = References::read(document)?;
         // The registry's own walk follows references by recursion as well.
@@ -62,10 +65,10 @@ impl Schema {
     }
 
     pub(crate) fn encode(&self, json: &[u8]) -> Result<Payload, Invalid> {
-        let document = values::read(json)?;
+        let document = tree::read(json)?;
         let levels = document.levels.saturating_mul(self.bounds.applied_levels);
         let checked = on_stack(levels, || self.check(&document.value));
-        checked.unwrap_or_else(|SchemaError(reason)| Err(Path::Root.invalid(reason)))?;
+        checked.unwrap_or_else(|SchemaError(reason)| Err(Fault::new(reason).into()))?;
         Ok(Payload { message_index: Vec::new(), bytes: json.to_vec() })
     }
 
@@ -73,7 +76,10 @@ impl Schema {
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, Invalid> {
         match serde_json::from_slice::<IgnoredAny>(bytes) {
             Ok(_) => Ok(bytes.to_vec()),
-            Err(error) => Err(values::not_json(bytes, &error)),
+            Err(_) => {
+                let fault = Json::parse_bytes(bytes, TEXT_DEPTH_MAX).err();
+                Err(fault.unwrap_or_else(|| Fault::new("no JSON")).into())
+            }
         }
     }
 
@@ -82,7 +88,7 @@ impl Schema {
         let steps = Steps::new(STEPS_MAX, self.bounds.applied);
         let fits = validator.is_valid(Counting::new(value, &steps));
         if steps.are_used_up() {
-            return Err(Path::Root.invalid("to check it against its schema takes too long"));
+            return Err(Fault::new("to check it against its schema takes too long").into());
         }
         if fits {
             return Ok(());
@@ -90,7 +96,7 @@ impl Schema {
         let steps = Steps::new(REASON_STEPS_MAX, 1);
         match validator.validate(Counting::new(value, &steps)) {
             Err(error) if !steps.are_used_up() => Err(reason::of(&error)),
-            _ => Err(Path::Root.invalid("it does not fit its schema; to say where takes too long")),
+            _ => Err(Fault::new("it does not fit its schema; to say where takes too long").into()),
         }
     }
 }

@@ -10,9 +10,8 @@ mod fault;
 mod json;
 mod json_schema;
 pub mod limits;
-mod path;
+mod number;
 mod protobuf;
-mod values;
 pub mod wire;
 
 pub use document::{Document, Payload, PayloadEncoding, Reference, SchemaType};

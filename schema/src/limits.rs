@@ -5,6 +5,8 @@ pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 /// Levels of records, objects, arrays, maps and messages in a schema or a document: each is a level
 /// of recursion.
 pub const DEPTH_MAX: usize = 64;
+/// Levels of a JSON text: a tagged union of Avro takes one of its own.
+pub(crate) const TEXT_DEPTH_MAX: usize = 2 * DEPTH_MAX;
 /// Bytes of a payload or JSON text that is made. Defaults and the names of fields make it larger
 /// than what it is made of; a frame from the filter has no more.
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -12,8 +12,8 @@ mod types;
 mod well_known;
 mod wire;
 
-use crate::path::Path;
-use crate::{Document, Invalid, Payload, SchemaError, values};
+use crate::fault::Fault;
+use crate::{Document, Invalid, Payload, SchemaError};
 use types::Types;
 
 #[derive(Debug)]
@@ -32,8 +32,7 @@ impl Schema {
     }
 
     pub(crate) fn encode(&self, json: &[u8]) -> Result<Payload, Invalid> {
-        let document = values::read(json)?;
-        let bytes = encode::payload(&self.types, self.written, &document.value)?;
+        let bytes = encode::payload(&self.types, self.written, json)?;
         Ok(Payload { message_index: index::FIRST.to_vec(), bytes })
     }
 
@@ -42,16 +41,16 @@ impl Schema {
         message_index: Option<&[u8]>,
         bytes: &[u8],
     ) -> Result<Vec<u8>, Invalid> {
-        let malformed = |reason| Path::Root.invalid(format!("its message index is {reason}"));
+        let malformed = |reason| Fault::new(format!("its message index is {reason}"));
         let (index, payload) = match message_index {
             None => index::read(bytes).map_err(malformed)?,
             Some(apart) => match index::read(apart).map_err(malformed)? {
                 (index, []) => (index, bytes),
-                _ => return Err(malformed("longer than it says")),
+                _ => return Err(malformed("longer than it says").into()),
             },
         };
         let message = self.types.at_index(&index).ok_or_else(|| malformed("of no message"))?;
-        decode::json(&self.types, message, payload)
+        Ok(decode::json(&self.types, message, payload)?)
     }
 }
 

@@ -6,6 +6,7 @@ use super::types::{Id, Kind, Record, Types, Union};
 use crate::fault::Fault;
 use crate::json::too_deep;
 use crate::limits::{DEPTH_MAX, OUTPUT_BYTES_MAX, values_max};
+use crate::number;
 
 pub(super) fn decode(types: &Types, bytes: &[u8], form: Form) -> Result<Vec<u8>, Fault> {
     let mut decoder = Decoder {
@@ -168,17 +169,13 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// A number with as few digits as make it again; `wide` is its value.
-    fn float(&mut self, number: impl serde::Serialize, wide: f64) -> Result<(), Fault> {
-        if wide.is_finite() {
-            return serde_json::to_writer(&mut self.out, &number)
-                .map_err(|_| Fault::new("it has no JSON"));
+    /// A float with as few digits as make it again; `wide` is its value.
+    fn float(&mut self, float: impl serde::Serialize, wide: f64) -> Result<(), Fault> {
+        match number::not_finite_json(wide) {
+            Some(json) => self.push(json),
+            None => serde_json::to_writer(&mut self.out, &float)
+                .map_err(|_| Fault::new("it has no JSON"))?,
         }
-        self.push(match wide {
-            f64::INFINITY => "\"Infinity\"",
-            f64::NEG_INFINITY => "\"-Infinity\"",
-            _ => "\"NaN\"",
-        });
         Ok(())
     }
 

@@ -8,10 +8,8 @@ use super::logical::{self, Logical};
 use super::types::{Id, Kind, Names, Record, Type, Types, Union};
 use crate::fault::Fault;
 use crate::json::{self, Json, Value, too_deep};
-use crate::limits::{DEPTH_MAX, OUTPUT_BYTES_MAX, values_max};
-
-/// Levels of a document's text: a tagged union takes one of its own.
-const TEXT_DEPTH_MAX: usize = 2 * DEPTH_MAX;
+use crate::limits::{DEPTH_MAX, OUTPUT_BYTES_MAX, TEXT_DEPTH_MAX, values_max};
+use crate::number;
 
 pub(super) fn encode(types: &Types, json: &[u8], form: Form) -> Result<Vec<u8>, Fault> {
     let parsed = Json::parse_bytes(json, TEXT_DEPTH_MAX)?;
@@ -220,7 +218,7 @@ impl<'a> Encoder<'a> {
             let slot = place.and_then(|place| self.given.get_mut(base + place));
             let slot = slot.ok_or_else(|| Fault::new("no such field").of_member(name))?;
             if slot.replace(member).is_some() {
-                return Err(Fault::new("it comes twice").of_member(name));
+                return Err(json::repeated(name));
             }
             next = place.map_or(0, |place| place + 1);
         }
@@ -276,7 +274,7 @@ impl<'a> Encoder<'a> {
         for (name, member) in value.members() {
             self.spend_text(name)?;
             if !seen.insert(name) {
-                return Err(Fault::new("it comes twice").of_member(name));
+                return Err(json::repeated(name));
             }
             self.sized(name.as_bytes());
             self.value(values, member, depth).map_err(|fault| fault.of_member(name))?;
@@ -333,15 +331,13 @@ fn integer(value: Value<'_>, is_branch: bool) -> Option<i64> {
     if is_branch || value.kind() == json::Kind::Integer {
         return text.parse().ok();
     }
-    let bytes = logical::unscaled(text, 19, 0).ok()?;
-    let bytes = logical::sign_extended(&bytes, size_of::<i64>())?;
-    Some(i64::from_be_bytes(bytes.try_into().ok()?))
+    i64::try_from(number::whole(text)?).ok()
 }
 
 /// The double that is nearest to a number, or a word for one that is none. As a branch of a union an
 /// integer that would be rounded is none, so that it finds a long.
 fn double(value: Value<'_>, is_branch: bool) -> Option<f64> {
-    let Some(text) = value.number() else { return not_finite(value.string()?) };
+    let Some(text) = value.number() else { return number::not_finite(value.string()?) };
     let number: f64 = text.parse().ok()?;
     let is_exact = || text.parse() == Ok(number as i128);
     let is_integer = value.kind() == json::Kind::Integer;
@@ -350,21 +346,13 @@ fn double(value: Value<'_>, is_branch: bool) -> Option<f64> {
 
 /// As [`double`], in 32 bits.
 fn float(value: Value<'_>, is_branch: bool) -> Option<f32> {
-    let Some(text) = value.number() else { return Some(not_finite(value.string()?)? as f32) };
+    let Some(text) = value.number() else {
+        return Some(number::not_finite(value.string()?)? as f32);
+    };
     let number: f32 = text.parse().ok()?;
     let is_exact = || text.parse() == Ok(number as i128);
     let is_integer = value.kind() == json::Kind::Integer;
     (number.is_finite() && (!is_branch || !is_integer || is_exact())).then_some(number)
-}
-
-/// The numbers that JSON has no digits for, as Java writes them.
-fn not_finite(text: &str) -> Option<f64> {
-    match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => None,
-    }
 }
 
 /// What a value of the kind must be.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::fault::Fault;
 use crate::json::{self, Value};
 use crate::limits::DECIMAL_DIGITS_MAX;
+use crate::number;
 
 /// What a value means, where JSON says it in another way than Avro.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,35 +110,10 @@ pub(super) fn duration_json(bytes: &[u8]) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-/// The number without its point, as two's complement: a number with more digits than there is
-/// place for is refused, never rounded.
+/// The number without its point, as two's complement.
 pub(super) fn unscaled(text: &str, precision: usize, scale: usize) -> Result<Vec<u8>, Fault> {
-    let too_long = || Fault::new(format!("it has more than {precision} digits"));
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let (sign, whole) = match whole.strip_prefix('-') {
-        Some(whole) => ("-", whole),
-        None => ("", whole),
-    };
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    let kept = digits.trim_end_matches('0');
-    if kept.is_empty() {
-        return Ok(vec![0]);
-    }
-    // Texts are far shorter than 2^63, an exponent that is not is as good as infinite.
-    let exponent: i64 = exponent.parse().map_err(|_| too_long())?;
-    let exponent = exponent
-        .saturating_sub(fraction.len() as i64)
-        .saturating_add((digits.len() - kept.len()) as i64)
-        .saturating_add(scale as i64);
-    let zeros = usize::try_from(exponent)
-        .map_err(|_| Fault::new(format!("it has more than {scale} digits behind the point")))?;
-    if zeros.saturating_add(kept.len()) > precision {
-        return Err(too_long());
-    }
-    let number = format!("{sign}{kept}{}", "0".repeat(zeros));
-    let number: BigInt = number.parse().map_err(|_| Fault::new("must be a number"))?;
+    let digits = number::digits(text, precision, scale)?;
+    let number: BigInt = digits.parse().map_err(|_| Fault::new("must be a number"))?;
     Ok(number.to_signed_bytes_be())
 }
 

@@ -7,7 +7,7 @@ use jsonschema::paths::{Location, LocationSegment};
 use serde_json::Value;
 
 use crate::Invalid;
-use crate::path::Name;
+use crate::fault::{self, Fault};
 
 /// Branches of `anyOf` and `oneOf` that a reason tells of.
 const BRANCHES_MAX: usize = 4;
@@ -22,29 +22,26 @@ pub(super) fn of(error: &ValidationError<'_>) -> Invalid {
         Kind::OneOfNotValid { context } => branches("oneOf", error, context),
         Kind::PropertyNames { error: inner } => {
             let reason = format!("propertyNames: a name does not fit: {}", of(inner).reason);
-            Invalid { path: path(error.instance_path()), reason }
+            at(error.instance_path(), Fault::new(reason))
         }
         Kind::AdditionalProperties { unexpected } => unexpected_member(error, unexpected),
         Kind::UnevaluatedProperties { unexpected } => unexpected_member(error, unexpected),
         // Of a schema without properties of its own.
         Kind::FalseSchema if error.schema_path().as_str().ends_with("/additionalProperties") => {
-            let reason = "additionalProperties: it must have no members".to_owned();
-            Invalid { path: path(error.instance_path()), reason }
+            let reason = "additionalProperties: it must have no members";
+            at(error.instance_path(), Fault::new(reason))
         }
         kind => {
             let reason = format!("{}: {}", kind.keyword(), sentence(kind));
-            Invalid { path: path(error.instance_path()), reason }
+            at(error.instance_path(), Fault::new(reason))
         }
     }
 }
 
 /// The first member that no keyword allows.
 fn unexpected_member(error: &ValidationError<'_>, names: &[String]) -> Invalid {
-    let mut path = path(error.instance_path());
-    if let Some(name) = names.first() {
-        path.push_str(&Name(name).to_string());
-    }
-    Invalid { path, reason: format!("{}: there may be no such member", error.kind().keyword()) }
+    let fault = Fault::new(format!("{}: there may be no such member", error.kind().keyword()));
+    at(error.instance_path(), names.iter().take(1).fold(fault, |fault, name| fault.of_member(name)))
 }
 
 fn branches(
@@ -63,10 +60,8 @@ fn branches(
         reasons.push("…".to_owned());
     }
     let reasons = cut(&reasons.join("; "));
-    Invalid {
-        path: path(error.instance_path()),
-        reason: format!("{keyword}: it fits none of {} schemas ({reasons})", branches.len()),
-    }
+    let reason = format!("{keyword}: it fits none of {} schemas ({reasons})", branches.len());
+    at(error.instance_path(), Fault::new(reason))
 }
 
 fn sentence(kind: &Kind) -> String {
@@ -108,21 +103,16 @@ fn shown(value: &Value) -> String {
     cut(&value.to_string())
 }
 
-fn path(location: &Location) -> String {
-    let mut path = "$".to_owned();
-    for segment in location.iter() {
-        match segment {
-            LocationSegment::Property(name) => path.push_str(&Name(&name).to_string()),
-            LocationSegment::Index(index) => path.push_str(&format!("[{index}]")),
-        }
-    }
-    path
+fn at(location: &Location, fault: Fault) -> Invalid {
+    let segments: Vec<_> = location.iter().collect();
+    let inside_out = segments.into_iter().rev();
+    Invalid::from(inside_out.fold(fault, |fault, segment| match segment {
+        LocationSegment::Property(name) => fault.of_member(&name),
+        LocationSegment::Index(index) => fault.of_item(index),
+    }))
 }
 
 /// The beginning of a text of the schema, for an error.
 pub(super) fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
+    fault::cut(text, SHOWN_CHARS_MAX)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use referencing::{Retrieve, Uri};
 use serde_json::Value;
 
-use crate::{Document, SchemaError, values};
+use super::tree;
+use crate::{Document, Invalid, SchemaError};
 
 /// The base of references in a schema that has no `$id`.
 pub(super) const BASE: &str = "json-schema:///";
@@ -19,9 +20,10 @@ impl References {
     pub(super) fn read(document: &Document) -> Result<Self, SchemaError> {
         let read = document.references.iter().map(|reference| {
             let name = &reference.name;
-            let read = values::read(reference.text.as_bytes());
-            let read = read.map_err(|invalid| SchemaError(format!("reference {name}: {invalid}")));
-            Ok((name.strip_prefix("./").unwrap_or(name).to_owned(), read?.value))
+            let tree = tree::read(reference.text.as_bytes()).map_err(|fault| {
+                SchemaError(format!("reference {name}: {}", Invalid::from(fault)))
+            })?;
+            Ok((name.strip_prefix("./").unwrap_or(name).to_owned(), tree.value))
         });
         Ok(Self(read.collect::<Result<_, _>>()?))
     }

@@ -40,8 +40,8 @@ fn refused(schema: &Value, references: &[(&str, Value)]) -> String {
 fn a_document_that_fits_is_its_payload() {
     let schema = parse(&json!({"type": "object", "properties": {"n": {"type": "integer"}}}));
     assert_eq!(said(&schema, " {\"n\" : 9007199254740993, \"o\":1.50 }\n"), "");
-    assert_eq!(said(&schema, r#"{"n":1,"n":2}"#), "$.n: its name comes twice in the object");
-    assert_eq!(said(&schema, "{"), "$: it is not JSON: EOF while parsing an object at byte 0");
+    assert_eq!(said(&schema, r#"{"n":1,"n":2}"#), "$.n: it comes twice");
+    assert_eq!(said(&schema, "{"), "$: no JSON: byte 1");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn numbers_are_compared_exactly() {
     let schema = parse(&json!({"const": 18446744073709551615_u64}));
     assert_eq!(said(&schema, "18446744073709551615"), "");
     assert_ne!(said(&schema, "18446744073709551614"), "");
-    assert_eq!(said(&schema, "1e400"), "$: it is not JSON: number out of range at byte 4");
+    assert_eq!(said(&schema, "1e400"), "$: it is beyond a double's range");
 }
 
 #[test]
@@ -236,5 +236,5 @@ fn what_is_read_is_json_and_not_judged_again() {
     let schema = parse(&json!({"type": "string"}));
     assert_eq!(schema.decode(b" {\"a\":1.50} ").unwrap(), b" {\"a\":1.50} ");
     let invalid = schema.decode(b"{\"a\":").unwrap_err().to_string();
-    assert_eq!(invalid, "$: it is not JSON: EOF while parsing a value at byte 4");
+    assert_eq!(invalid, "$: no JSON: byte 5");
 }

@@ -8,17 +8,19 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde_json::{Map, Number, Value};
 
 use super::types::{Enum, Field, Form, Kind, Message, Shape, Types};
 use super::well_known;
-use crate::Invalid;
-use crate::path::Path;
+use crate::fault::Fault;
+use crate::json::{self, Json, Value};
+use crate::limits::DEPTH_MAX;
+use crate::number;
 
 /// The bytes of the message `message`.
-pub(super) fn payload(types: &Types, message: usize, json: &Value) -> Result<Vec<u8>, Invalid> {
-    let mut encoder = Encoder { types, out: Vec::new() };
-    encoder.message(message, json, &Path::Root)?;
+pub(super) fn payload(types: &Types, message: usize, json: &[u8]) -> Result<Vec<u8>, Fault> {
+    let parsed = Json::parse_bytes(json, DEPTH_MAX)?;
+    let mut encoder = Encoder { types, out: Vec::with_capacity(json.len() / 2) };
+    encoder.message(message, parsed.root())?;
     Ok(encoder.out)
 }
 
@@ -28,88 +30,64 @@ struct Encoder<'t> {
 }
 
 /// A member of an object that is a field.
-type Member<'a> = (usize, &'a Field, &'a str, &'a Value);
+type Member<'a> = (usize, &'a Field, &'a str, Value<'a>);
 
-impl<'t> Encoder<'t> {
-    fn message(&mut self, message: usize, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
+impl Encoder<'_> {
+    fn message(&mut self, message: usize, json: Value<'_>) -> Result<(), Fault> {
         let types = self.types;
-        let message = types.message(message).ok_or_else(|| path.invalid("its type is unknown"))?;
+        let message = types.message(message).ok_or_else(unknown)?;
         match message.form {
-            Form::Object => {
-                let members = json.as_object().ok_or_else(|| {
-                    path.invalid(format!("it must be an object of {}", message.name))
-                })?;
-                self.object(message, members.iter(), path)
+            Form::Object if json.kind() != json::Kind::Object => {
+                Err(Fault::new(format!("it must be an object of {}", message.name)))
             }
-            Form::Any => self.any(json, path),
-            Form::Duration => {
-                self.seconds(json, well_known::read_duration, well_known::DURATION, path)
-            }
+            Form::Object => self.object(message, json.members()),
+            Form::Any => self.any(json),
+            Form::Duration => self.seconds(json, well_known::read_duration, well_known::DURATION),
             Form::Timestamp => {
-                self.seconds(json, well_known::read_timestamp, well_known::TIMESTAMP, path)
+                self.seconds(json, well_known::read_timestamp, well_known::TIMESTAMP)
             }
             Form::FieldMask => {
-                let paths = json.as_str().and_then(well_known::read_field_mask);
-                let paths = paths.ok_or_else(|| path.invalid(well_known::FIELD_MASK))?;
+                let paths = json.string().and_then(well_known::read_field_mask);
+                let paths = paths.ok_or_else(|| Fault::new(well_known::FIELD_MASK))?;
                 paths.iter().for_each(|path| self.delimited(1, path.as_bytes()));
                 Ok(())
             }
             Form::Struct | Form::ListValue | Form::Wrapper => {
-                let field = message.numbered(1);
-                self.field(field.ok_or_else(|| path.invalid("its type is unknown"))?, json, path)
+                self.field(message.numbered(1).ok_or_else(unknown)?, json)
             }
-            Form::Value => self.value(message, json, path),
+            Form::Value => self.value(message, json),
         }
     }
 
     fn object<'a>(
         &mut self,
         message: &'a Message,
-        members: impl Iterator<Item = (&'a String, &'a Value)>,
-        path: &Path<'_>,
-    ) -> Result<(), Invalid> {
+        members: impl Iterator<Item = (&'a str, Value<'a>)>,
+    ) -> Result<(), Fault> {
         let mut fields: Vec<Member<'_>> = Vec::new();
         for (name, value) in members {
-            let found = message.field(name);
-            let (at, field) = found.ok_or_else(|| {
-                path.name(name).invalid(format!("{} has no such field", message.name))
+            let (at, field) = message.field(name).ok_or_else(|| {
+                Fault::new(format!("{} has no such field", message.name)).of_member(name)
             })?;
-            if !value.is_null() || self.takes_null(field) {
-                fields.push((at, field, name, value));
-            }
+            fields.push((at, field, name, value));
         }
         // As messages are written usually, and so that names of one field are side by side.
         fields.sort_by_key(|(at, ..)| *at);
-        self.check(message, &fields, path)?;
+        for pair in fields.windows(2) {
+            if let [(before, ..), (at, _, name, _)] = pair
+                && before == at
+            {
+                return Err(json::repeated(name));
+            }
+        }
+        fields.retain(|(_, field, _, value)| {
+            value.kind() != json::Kind::Null || self.takes_null(field)
+        });
+        check(message, &fields)?;
         for (_, field, name, value) in fields {
-            self.field(field, value, &path.name(name))?;
+            self.field(field, value).map_err(|fault| fault.of_member(name))?;
         }
         Ok(())
-    }
-
-    /// No field twice, no two of a oneof, none missing that is required.
-    fn check(
-        &self,
-        message: &Message,
-        fields: &[Member<'_>],
-        path: &Path<'_>,
-    ) -> Result<(), Invalid> {
-        let mut oneofs = HashSet::new();
-        let mut before = None;
-        for (at, field, name, _) in fields {
-            if before.replace(at) == Some(at) {
-                return Err(path.name(name).invalid("the field comes twice, by both its names"));
-            }
-            if field.oneof.is_some_and(|oneof| !oneofs.insert(oneof)) {
-                return Err(path.name(name).invalid("another field of its oneof is set"));
-            }
-        }
-        let is_there = |at: &usize| fields.binary_search_by_key(at, |(at, ..)| *at).is_ok();
-        let missing = message.required.iter().find(|at| !is_there(at));
-        match missing.and_then(|at| message.fields.get(*at)) {
-            Some(field) => Err(path.invalid(format!("the field {} is missing", field.name))),
-            None => Ok(()),
-        }
     }
 
     /// Null is a value of these, and elsewhere as good as nothing.
@@ -126,11 +104,11 @@ impl<'t> Encoder<'t> {
         }
     }
 
-    fn field(&mut self, field: &Field, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
+    fn field(&mut self, field: &Field, json: Value<'_>) -> Result<(), Fault> {
         match field.shape {
             Shape::Implicit => {
                 let before = self.out.len();
-                self.tagged(field, json, path)?;
+                self.tagged(field, json)?;
                 // A default value is written as nothing: its bytes are all zero behind the tag.
                 let tag = varint_len(tag(field.number, wire_type(field.kind)));
                 let value = self.out.get(before + tag..).unwrap_or_default();
@@ -139,110 +117,117 @@ impl<'t> Encoder<'t> {
                 }
                 Ok(())
             }
-            Shape::Optional | Shape::Required => self.tagged(field, json, path),
+            Shape::Optional | Shape::Required => self.tagged(field, json),
             Shape::Repeated | Shape::Packed => {
-                let items = json.as_array().ok_or_else(|| path.invalid("it must be an array"))?;
-                if field.shape == Shape::Repeated || items.is_empty() {
-                    let mut items = items.iter().enumerate();
-                    return items
-                        .try_for_each(|(at, item)| self.tagged(field, item, &path.index(at)));
+                if json.kind() != json::Kind::Array {
+                    return Err(Fault::new("it must be an array"));
+                }
+                let mut items = json.items().enumerate();
+                if field.shape == Shape::Repeated || json.len() == 0 {
+                    return items.try_for_each(|(at, item)| {
+                        self.tagged(field, item).map_err(|fault| fault.of_item(at))
+                    });
                 }
                 self.push_varint(tag(field.number, WireType::Delimited));
                 self.measured(|encoder| {
-                    let mut items = items.iter().enumerate();
                     items.try_for_each(|(at, item)| {
-                        encoder.scalar(field.kind, item, &path.index(at))
+                        encoder.scalar(field.kind, item).map_err(|fault| fault.of_item(at))
                     })
                 })
             }
-            Shape::Map => {
-                let entries =
-                    json.as_object().ok_or_else(|| path.invalid("it must be an object"))?;
-                self.map(field, entries, path)
-            }
+            Shape::Map => self.map(field, json),
         }
     }
 
-    fn map(
-        &mut self,
-        field: &Field,
-        entries: &Map<String, Value>,
-        path: &Path<'_>,
-    ) -> Result<(), Invalid> {
+    fn map(&mut self, field: &Field, json: Value<'_>) -> Result<(), Fault> {
+        if json.kind() != json::Kind::Object {
+            return Err(Fault::new("it must be an object"));
+        }
         let entry = match field.kind {
             Kind::Message(at) => self.types.message(at),
             _ => None,
         };
         let parts = entry.and_then(|entry| Some((entry.numbered(1)?, entry.numbered(2)?)));
-        let (key, value) = parts.ok_or_else(|| path.invalid("its type is unknown"))?;
-        for (name, json) in entries {
-            let path = path.name(name);
+        let (key, value) = parts.ok_or_else(unknown)?;
+        let mut seen = HashSet::new();
+        for (name, json) in json.members() {
+            if !seen.insert(name) {
+                return Err(json::repeated(name));
+            }
             self.push_varint(tag(field.number, WireType::Delimited));
-            self.measured(|encoder| {
-                let name = match (key.kind, name.as_str()) {
-                    (Kind::Bool, "true") => Value::Bool(true),
-                    (Kind::Bool, "false") => Value::Bool(false),
-                    (_, name) => Value::String(name.to_owned()),
-                };
-                encoder.tagged(key, &name, &path)?;
-                encoder.tagged(value, json, &path)
-            })?;
+            let written = self.measured(|encoder| {
+                encoder.push_varint(tag(key.number, wire_type(key.kind)));
+                encoder.key(key.kind, name)?;
+                encoder.tagged(value, json)
+            });
+            written.map_err(|fault| fault.of_member(name))?;
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, kind: Kind, name: &str) -> Result<(), Fault> {
+        match (kind, name) {
+            (Kind::String, name) => self.push_delimited(name.as_bytes()),
+            (Kind::Bool, "true") => self.out.push(1),
+            (Kind::Bool, "false") => self.out.push(0),
+            (Kind::Bool, _) => return Err(Fault::new("it must be a boolean")),
+            (kind, name) => self.integer(kind, json::is_number(name).then_some(name))?,
         }
         Ok(())
     }
 
     /// A value with its tag.
-    fn tagged(&mut self, field: &Field, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
+    fn tagged(&mut self, field: &Field, json: Value<'_>) -> Result<(), Fault> {
         self.push_varint(tag(field.number, wire_type(field.kind)));
         match field.kind {
-            Kind::Message(at) => self.measured(|encoder| encoder.message(at, json, path)),
+            Kind::Message(at) => self.measured(|encoder| encoder.message(at, json)),
             Kind::Group(at) => {
-                self.message(at, json, path)?;
+                self.message(at, json)?;
                 self.push_varint(tag(field.number, WireType::EndGroup));
                 Ok(())
             }
-            kind => self.scalar(kind, json, path),
+            kind => self.scalar(kind, json),
         }
     }
 
-    fn scalar(&mut self, kind: Kind, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
+    fn scalar(&mut self, kind: Kind, json: Value<'_>) -> Result<(), Fault> {
         match kind {
             Kind::Double => {
-                let value = double(json).ok_or_else(|| path.invalid("it must be a double"))?;
+                let value = double(json).ok_or_else(|| Fault::new("it must be a double"))?;
                 self.out.extend(value.to_le_bytes());
             }
             Kind::Float => {
-                let value = float(json).ok_or_else(|| path.invalid("it must be a float"))?;
+                let value = float(json).ok_or_else(|| Fault::new("it must be a float"))?;
                 self.out.extend(value.to_le_bytes());
             }
-            Kind::Bool => {
-                let value = json.as_bool().ok_or_else(|| path.invalid("it must be a boolean"))?;
-                self.out.push(u8::from(value));
-            }
+            Kind::Bool => match json.kind() {
+                json::Kind::True => self.out.push(1),
+                json::Kind::False => self.out.push(0),
+                _ => return Err(Fault::new("it must be a boolean")),
+            },
             Kind::String => {
-                let text = json.as_str().ok_or_else(|| path.invalid("it must be a string"))?;
+                let text = json.string().ok_or_else(|| Fault::new("it must be a string"))?;
                 self.push_delimited(text.as_bytes());
             }
             Kind::Bytes => {
-                let bytes = json.as_str().and_then(bytes);
-                let bytes = bytes.ok_or_else(|| path.invalid("it must be a string in base64"))?;
+                let bytes = json.string().and_then(bytes);
+                let bytes = bytes.ok_or_else(|| Fault::new("it must be a string in base64"))?;
                 self.push_delimited(&bytes);
             }
             Kind::Enum(at) => {
                 let of = self.types.enumeration(at);
                 let number = of.and_then(|of| enum_number(of, json));
-                let number =
-                    number.ok_or_else(|| path.invalid("it must be a value of its enum"))?;
+                let number = number.ok_or_else(|| Fault::new("it must be a value of its enum"))?;
                 self.push_varint(i64::from(number).cast_unsigned());
             }
             // No message is a scalar.
             Kind::Message(_) | Kind::Group(_) => {}
-            kind => self.integer(kind, json, path)?,
+            kind => self.integer(kind, numeral(json))?,
         }
         Ok(())
     }
 
-    fn integer(&mut self, kind: Kind, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
+    fn integer(&mut self, kind: Kind, text: Option<&str>) -> Result<(), Fault> {
         let (name, least, most) = match kind {
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
                 ("int32", i128::from(i32::MIN), i128::from(i32::MAX))
@@ -251,8 +236,8 @@ impl<'t> Encoder<'t> {
             Kind::Uint64 | Kind::Fixed64 => ("uint64", 0, i128::from(u64::MAX)),
             _ => ("int64", i128::from(i64::MIN), i128::from(i64::MAX)),
         };
-        let value = integer(json).filter(|value| (least..=most).contains(value));
-        let value = value.ok_or_else(|| path.invalid(format!("it must be an {name}")))?;
+        let value = text.and_then(number::whole).filter(|value| (least..=most).contains(value));
+        let value = value.ok_or_else(|| Fault::new(format!("it must be an {name}")))?;
         // In range, so the low bits are the value.
         let bits = value as u64;
         match kind {
@@ -269,12 +254,11 @@ impl<'t> Encoder<'t> {
 
     fn seconds(
         &mut self,
-        json: &Value,
+        json: Value<'_>,
         read: fn(&str) -> Option<well_known::Seconds>,
-        reason: &str,
-        path: &Path<'_>,
-    ) -> Result<(), Invalid> {
-        let read = json.as_str().and_then(read).ok_or_else(|| path.invalid(reason))?;
+        reason: &'static str,
+    ) -> Result<(), Fault> {
+        let read = json.string().and_then(read).ok_or_else(|| Fault::new(reason))?;
         let parts = [(1, read.0), (2, i64::from(read.1))];
         for (number, part) in parts.into_iter().filter(|(_, part)| *part != 0) {
             self.push_varint(tag(number, WireType::Varint));
@@ -284,45 +268,49 @@ impl<'t> Encoder<'t> {
     }
 
     /// Any JSON: the field of its type.
-    fn value(&mut self, message: &Message, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
-        let number = match json {
-            Value::Null => 1,
-            Value::Number(_) => 2,
-            Value::String(_) => 3,
-            Value::Bool(_) => 4,
-            Value::Object(_) => 5,
-            Value::Array(_) => 6,
+    fn value(&mut self, message: &Message, json: Value<'_>) -> Result<(), Fault> {
+        let number = match json.kind() {
+            json::Kind::Null => 1,
+            json::Kind::Integer | json::Kind::Number => 2,
+            json::Kind::String | json::Kind::Escaped => 3,
+            json::Kind::True | json::Kind::False => 4,
+            json::Kind::Object => 5,
+            json::Kind::Array => 6,
         };
-        let field = message.numbered(number).ok_or_else(|| path.invalid("its type is unknown"))?;
-        self.tagged(field, json, path)
+        self.tagged(message.numbered(number).ok_or_else(unknown)?, json)
     }
 
     /// A message with the name of its type, which must be one of the schema's.
-    fn any(&mut self, json: &Value, path: &Path<'_>) -> Result<(), Invalid> {
-        let members = json.as_object().ok_or_else(|| path.invalid("it must be an object"))?;
-        if members.is_empty() {
+    fn any(&mut self, json: Value<'_>) -> Result<(), Fault> {
+        const TYPE: &str = "@type";
+        if json.kind() != json::Kind::Object {
+            return Err(Fault::new("it must be an object"));
+        }
+        if json.len() == 0 {
             return Ok(());
         }
-        let url = members.get("@type").and_then(Value::as_str);
-        let url = url.ok_or_else(|| path.invalid("it must have an @type"))?;
-        let at = url.rsplit_once('/').and_then(|(_, name)| self.types.named(name));
-        let unknown =
-            || path.name("@type").invalid("it must end with a / and a type of the schema");
-        let at = at.ok_or_else(unknown)?;
-        let message = self.types.message(at).ok_or_else(unknown)?;
+        let url = json.get(TYPE).and_then(Value::string);
+        let url = url.ok_or_else(|| Fault::new("it must have an @type"))?;
+        if json.members().filter(|(name, _)| *name == TYPE).count() > 1 {
+            return Err(json::repeated(TYPE));
+        }
+        let named = url.rsplit_once('/').and_then(|(_, name)| self.types.named(name));
+        let found = named.and_then(|at| Some((at, self.types.message(at)?)));
+        let (at, message) = found.ok_or_else(|| {
+            Fault::new("it must end with a / and a type of the schema").of_member(TYPE)
+        })?;
         self.delimited(1, url.as_bytes());
         self.push_varint(tag(2, WireType::Delimited));
         self.measured(|encoder| {
-            let others = members.iter().filter(|(name, _)| *name != "@type");
+            let mut others = json.members().filter(|(name, _)| *name != TYPE);
             if message.form == Form::Object {
-                return encoder.object(message, others, path);
+                return encoder.object(message, others);
             }
-            let mut others = others;
             match (others.next(), others.next()) {
-                (Some((name, value)), None) if name == "value" => {
-                    encoder.message(at, value, &path.name("value"))
+                (Some((name @ "value", value)), None) => {
+                    encoder.message(at, value).map_err(|fault| fault.of_member(name))
                 }
-                _ => Err(path.invalid("beside @type it must have a value, and nothing else")),
+                _ => Err(Fault::new("beside @type it must have a value, and nothing else")),
             }
         })
     }
@@ -340,8 +328,8 @@ impl<'t> Encoder<'t> {
     /// What `write` writes, with its length in front.
     fn measured(
         &mut self,
-        write: impl FnOnce(&mut Self) -> Result<(), Invalid>,
-    ) -> Result<(), Invalid> {
+        write: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let start = self.out.len();
         write(self)?;
         let mut length = (self.out.len() - start) as u64;
@@ -366,6 +354,26 @@ impl<'t> Encoder<'t> {
         }
         self.out.push(value as u8);
     }
+}
+
+/// No two of a oneof, and none missing that is required.
+fn check(message: &Message, fields: &[Member<'_>]) -> Result<(), Fault> {
+    let mut oneofs = HashSet::new();
+    for (_, field, name, _) in fields {
+        if field.oneof.is_some_and(|oneof| !oneofs.insert(oneof)) {
+            return Err(Fault::new("another field of its oneof is set").of_member(name));
+        }
+    }
+    let is_there = |at: &usize| fields.binary_search_by_key(at, |(at, ..)| *at).is_ok();
+    let missing = message.required.iter().find(|at| !is_there(at));
+    match missing.and_then(|at| message.fields.get(*at)) {
+        Some(field) => Err(Fault::new(format!("the field {} is missing", field.name))),
+        None => Ok(()),
+    }
+}
+
+fn unknown() -> Fault {
+    Fault::new("its type is unknown")
 }
 
 /// How a value is written.
@@ -405,50 +413,23 @@ fn is_default(kind: Kind, bytes: &[u8]) -> bool {
     }
 }
 
-/// A whole number, as a number or a string of one; nothing if digits may have been lost.
-fn integer(json: &Value) -> Option<i128> {
-    match json {
-        Value::Number(number) => whole(number),
-        Value::String(text) => whole(&number(text)?),
-        _ => None,
+/// The text of a number, or of a string that is one.
+fn numeral(json: Value<'_>) -> Option<&str> {
+    json.number().or_else(|| json.string().filter(|text| json::is_number(text)))
+}
+
+fn double(json: Value<'_>) -> Option<f64> {
+    match numeral(json) {
+        Some(text) => text.parse().ok().filter(|value: &f64| value.is_finite()),
+        None => number::not_finite(json.string()?),
     }
 }
 
-fn whole(number: &Number) -> Option<i128> {
-    if let Some(value) = number.as_u64() {
-        return Some(value.into());
+fn float(json: Value<'_>) -> Option<f32> {
+    match numeral(json) {
+        Some(text) => text.parse().ok().filter(|value: &f32| value.is_finite()),
+        None => Some(number::not_finite(json.string()?)? as f32),
     }
-    if let Some(value) = number.as_i64() {
-        return Some(value.into());
-    }
-    let value = number.as_f64()?;
-    // From here on a double stands for several whole numbers.
-    let is_exact = value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0;
-    is_exact.then_some(value as i128)
-}
-
-fn number(text: &str) -> Option<Number> {
-    let is_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
-    text.chars().all(is_number).then(|| serde_json::from_str(text).ok())?
-}
-
-fn double(json: &Value) -> Option<f64> {
-    match json {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => match text.as_str() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            text => number(text)?.as_f64(),
-        },
-        _ => None,
-    }
-}
-
-fn float(json: &Value) -> Option<f32> {
-    let value = double(json)?;
-    let narrow = value as f32;
-    (narrow.is_finite() || !value.is_finite()).then_some(narrow)
 }
 
 /// Base64 with either alphabet, padded or not.
@@ -460,13 +441,13 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(&alphabet, LENIENT).decode(text).ok()
 }
 
-fn enum_number(of: &Enum, json: &Value) -> Option<i32> {
-    if of.is_null && json.is_null() {
+fn enum_number(of: &Enum, json: Value<'_>) -> Option<i32> {
+    if of.is_null && json.kind() == json::Kind::Null {
         return Some(0);
     }
-    if let Some(name) = json.as_str() {
+    if let Some(name) = json.string() {
         return of.number(name);
     }
-    let number = i32::try_from(whole(json.as_number()?)?).ok()?;
+    let number = i32::try_from(number::whole(json.number()?)?).ok()?;
     (!of.is_closed || of.name(number).is_some()).then_some(number)
 }
