@@ -9,23 +9,16 @@ pub(super) mod floor;
 mod ground;
 mod pages;
 pub(super) mod reading;
-mod report;
 mod swarm;
 mod webhooks;
 mod writing;
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use harness::kafka::KafkaVersion;
-use serde_json::json;
-use xtask::paths;
 
-use super::client::machine;
+use super::report::Report;
 use ground::Ground;
-use report::Report;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -99,19 +92,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             cell.measure(&ground, options, (records, small), &mut report).await?;
         }
     }
-    println!("{}", report.text());
-    let path = options.json.clone().unwrap_or_else(|| paths::target().join("bench/consume.json"));
-    let text = json!({
-        "machine": machine::description(),
-        "kafka": KafkaVersion::V4_3.number(),
-        "partitions": ground::PARTITIONS,
-        "figures": report.json(),
-    });
-    path.parent().map_or(Ok(()), fs::create_dir_all)?;
-    fs::write(&path, format!("{text:#}\n"))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("figures: {}", path.display());
-    Ok(())
+    report.finish("consume", options.json.as_deref())
 }
 
 impl Options {

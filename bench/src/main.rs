@@ -5,6 +5,8 @@ mod client;
 mod consume;
 mod envoy;
 mod produce_with;
+mod report;
+mod schema;
 mod statistics;
 mod table;
 
@@ -28,6 +30,8 @@ enum Subject {
     Client(client::Options),
     /// What readers cost: event streams, pages, filters
     Consume(consume::Options),
+    /// What a record's schema costs, beside the libraries called directly
+    Schema(schema::Options),
     #[command(hide = true)]
     ConsumeFloor(consume::floor::Options),
     #[command(hide = true)]
@@ -42,6 +46,7 @@ async fn main() -> ExitCode {
         Subject::Envoy(options) => envoy::run(&options).await,
         Subject::Client(options) => client::run(&options).await,
         Subject::Consume(options) => consume::run(&options).await,
+        Subject::Schema(options) => schema::run(&options).await,
         Subject::ConsumeFloor(options) => consume::floor::run(&options),
         Subject::ReadWith(options) => consume::reading::read(&options).await,
         Subject::ProduceWith(options) => produce_with::run(&options).await,

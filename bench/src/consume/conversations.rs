@@ -17,7 +17,7 @@ use super::events::VALUE_BYTES;
 use super::ground::{Ground, PARTITIONS};
 use super::pages::TOPIC;
 use super::reading::{self, Peer};
-use super::report::{Bound, Report};
+use crate::report::{Bound, Report};
 
 /// What the original sends in a frame at most.
 const CAPPED_BYTES: usize = 65_535;

@@ -12,8 +12,8 @@ use harness::process::Process;
 use super::conversations::upgrade;
 use super::events::{Start, Writer};
 use super::ground::{Ground, PARTITIONS, Readers, request};
-use super::report::{Bound, Report};
 use super::swarm::{Arrival, Plan, Swarm};
+use crate::report::{Bound, Report};
 
 /// Events a second: with many clients the machine is busy, or each event has it for itself.
 const BUSY: f64 = 10.0;

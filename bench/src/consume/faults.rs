@@ -10,8 +10,8 @@ use tokio::net::TcpSocket;
 use super::events::{VALUE_BYTES, Writer};
 use super::fan_out::delays;
 use super::ground::{Ground, PARTITIONS, request};
-use super::report::{Bound, Report};
 use super::swarm::{Plan, Swarm};
+use crate::report::{Bound, Report};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -8,7 +8,7 @@ use harness::http::{Request, Response};
 use super::events::{VALUE_BYTES, Writer};
 use super::ground::{Ground, PARTITIONS, Readers};
 use super::reading::{self, Peer};
-use super::report::{Bound, Report};
+use crate::report::{Bound, Report};
 
 /// The topic of 1 KiB records, which all of these read.
 pub(super) const TOPIC: &str = "pages";

@@ -15,7 +15,7 @@ use xtask::tools::{self, KafkaVersion};
 
 use super::events::Writer;
 use super::ground::{Ground, PARTITIONS};
-use super::report::{Bound, Report};
+use crate::report::{Bound, Report};
 
 /// The topic of the yardsticks, and the bytes of its records.
 const TOPIC: &str = "yardsticks";

@@ -14,8 +14,9 @@ use super::clock;
 use super::events::{VALUE_BYTES, Writer};
 use super::fan_out::delays;
 use super::ground::{Ground, PARTITIONS};
-use super::report::{Bound, Report};
+
 use super::swarm::Arrival;
+use crate::report::{Bound, Report};
 
 /// How long a receiver takes.
 const THINKS: Duration = Duration::from_millis(50);

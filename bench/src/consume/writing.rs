@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::events::{FIRST, VALUE_BYTES, Writer, value};
 use super::ground::{Ground, PARTITIONS, Readers};
-use super::report::{Bound, Report};
+use crate::report::{Bound, Report};
 
 /// Records a second.
 const RATE: f64 = 200.0;

@@ -1,7 +1,14 @@
 //! The figures, each beside what it should be.
 
-use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 
+use anyhow::Context as _;
+use harness::kafka::KafkaVersion;
+use serde_json::{Value, json};
+use xtask::paths;
+
+use crate::client::machine;
 use crate::statistics::{median, range};
 
 /// What was measured, in its rounds.
@@ -48,7 +55,24 @@ impl Report {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// Shows the figures, and writes those of every round to `path`, or to `target/bench`.
+    pub(super) fn finish(&self, name: &str, path: Option<&Path>) -> anyhow::Result<()> {
+        println!("{}", self.text());
+        let default = paths::target().join(format!("bench/{name}.json"));
+        let path = path.unwrap_or(&default);
+        let text = json!({
+            "machine": machine::description(),
+            "kafka": KafkaVersion::V4_3.number(),
+            "figures": self.json(),
+        });
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, format!("{text:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("figures: {}", path.display());
+        Ok(())
+    }
+
+    fn text(&self) -> String {
         let lines = self.0.iter().map(|figure| {
             let (low, high) = range(figure.values.iter().copied());
             let spread = match figure.values.len() {
@@ -61,7 +85,7 @@ impl Report {
         lines.map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
-    pub(super) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let figure = |figure: &Figure| {
             json!({
                 "name": figure.name,

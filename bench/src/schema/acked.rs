@@ -1,0 +1,83 @@
+//! Records by HTTP with a schema and without: how many a second, and what each costs the bridge.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use harness::bridge::{Bridge, Settings};
+use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{Limit, Load, Requests};
+use harness::registry::SchemaRegistry;
+use xtask::build;
+use xtask::progress::Step;
+
+use super::documents::{AVRO, order};
+use crate::report::{Bound, Report};
+
+const PARTITIONS: i32 = 12;
+const CONNECTIONS: usize = 32;
+
+/// The topic whose values have a schema, and one whose values have none.
+const TOPICS: [&str; 2] = ["encoded", "plain"];
+
+/// Kafka, a registry, and a bridge that knows both.
+pub(super) struct Parts {
+    bridge: Bridge,
+    _kafka: Kafka,
+    _registry: SchemaRegistry,
+}
+
+impl Parts {
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let program = tokio::task::spawn_blocking(build::bridge_as_shipped).await??;
+        let step = Step::begin("starting Kafka and a schema registry");
+        let kafka = Kafka::start_measured(KafkaVersion::V4_3, 1, &[]).await?;
+        let registry = SchemaRegistry::start().await?;
+        step.done();
+        registry.register("orders-value", "AVRO", AVRO).await?;
+        for topic in TOPICS {
+            kafka.create_topic(topic, PARTITIONS).await?;
+        }
+        let mut settings = Settings::to(kafka.bootstrap()).line(&format!(
+            "[registries.main]\nurl = '{}'\n[schemas.orders]\nregistry = 'main'\n\
+             topics = ['{}']\nvalue_schema = {{ subject_name = 'orders-value', \
+             payload_encoding = 'simple_json' }}",
+            registry.url(),
+            TOPICS[0]
+        ));
+        settings.binary = Some(program);
+        let bridge = Bridge::start(settings).await?;
+        Ok(Self { bridge, _kafka: kafka, _registry: registry })
+    }
+
+    /// Each topic for so long: the one without a schema between the halves of the other.
+    pub(super) async fn measure(&self, time: Duration, report: &mut Report) -> anyhow::Result<()> {
+        for topic in TOPICS {
+            self.load(topic, Duration::from_secs(1)).await?;
+        }
+        let [with, without] = TOPICS;
+        let first = self.load(with, time / 2).await?;
+        let (plain, plain_cpu) = self.load(without, time).await?;
+        let last = self.load(with, time / 2).await?;
+        let (encoded, encoded_cpu) = ((first.0 + last.0) / 2.0, (first.1 + last.1) / 2.0);
+        report.add("acked with Avro", "records/s", encoded);
+        report.add("acked without", "records/s", plain);
+        report.judge("acked with Avro / without", "times", encoded / plain, Bound::Least(0.7));
+        report.add("bridge CPU of a record with Avro", "µs", encoded_cpu);
+        report.add("bridge CPU of a record without", "µs", plain_cpu);
+        Ok(())
+    }
+
+    /// Records a second, and the bridge's microseconds of processor time for each.
+    async fn load(&self, topic: &str, time: Duration) -> anyhow::Result<(f64, f64)> {
+        let body = order(4, false);
+        let path = format!("/v1/clusters/default/topics/{topic}");
+        let requests = Requests::post(&path, "application/json", move |_| body.clone());
+        let load = Load::new(self.bridge.port(), requests).connections(CONNECTIONS);
+        let begin = self.bridge.process().cpu_time()?;
+        let sent = load.limit(Limit::Duration(time)).run().await?;
+        let cpu = self.bridge.process().cpu_time()? - begin;
+        let acked = sent.count(200);
+        ensure!(acked == sent.requests(), "{:?}", sent.counts());
+        Ok((sent.rps(), cpu.as_secs_f64() * 1e6 / acked as f64))
+    }
+}
