@@ -4,6 +4,7 @@ mod acks;
 mod ahead;
 mod asking;
 pub(crate) mod authorization;
+mod broadcasts;
 mod connections;
 pub(crate) mod cursor;
 mod cursor_text;

@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod consume;
 mod credentials;
+mod direct;
 mod encoding;
 mod failing;
 mod http_client;

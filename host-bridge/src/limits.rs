@@ -214,6 +214,12 @@ pub(crate) const FEED_RETRY: Duration = Duration::from_secs(1);
 pub(crate) const FEED_QUEUE_BYTES: usize = 32 * 1024;
 /// An event with more bytes is not copied for each client.
 pub(crate) const FEED_SHARED_BYTES: usize = 16 * 1024;
+/// Event streams that one task writes to when they wait at the same place, and those of a feed that are worth
+/// such a task.
+pub(crate) const BROADCAST_MOST: usize = 256;
+pub(crate) const BROADCAST_LEAST: usize = 32;
+/// Streams that it writes to before others have their turn: some 200 µs.
+pub(crate) const BROADCAST_WRITES: usize = 32;
 /// Places of a feed's readers of which it is kept what follows, and the bytes of that: so much, rendered,
 /// readers may be apart from each other and still share it.
 pub(crate) const FEED_STEPS: usize = 256;

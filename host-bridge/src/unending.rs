@@ -1,10 +1,11 @@
 //! An answer without end takes its connection of HTTP/1.1 for itself: HTTP's own buffers would take two
 //! thirds of a reader's memory, and what it does for each event as long as the write.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use axum::http::response::Parts;
@@ -12,9 +13,10 @@ use axum::http::{Request, Response, Version, header};
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::admission::{Admitted, Answer, Unending};
+use crate::direct::Direct;
 use crate::taking::SlowCloses;
 
 /// A connection's stream, which HTTP uses until it is taken.
@@ -126,27 +128,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
 }
 
 /// Writes an answer until it ends or its reader is gone, and closes the connection.
-pub(crate) async fn write<S>(mut stream: S, response: Response<Answer>, admitted: Arc<Admitted>)
+pub(crate) async fn write<S>(stream: S, response: Response<Answer>, admitted: Arc<Admitted>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (head, body) = response.into_parts();
     let slow = head.extensions.get::<SlowCloses>().cloned();
-    let ended = write_to(&mut stream, head, body).await;
+    let direct = head.extensions.get::<Arc<Direct>>().cloned().unwrap_or_default();
+    direct.give(stream);
+    let ended = write_to(&direct, head, body).await;
     // Who is gone is not told.
     if let (Err(error), Some(slow)) = (ended, slow)
         && error.kind() == io::ErrorKind::TimedOut
     {
         slow.count();
     }
-    drop(stream);
+    direct.end();
     drop(admitted);
 }
 
-async fn write_to<S>(stream: &mut S, head: Parts, mut body: Answer) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn write_to(mut stream: &Direct, head: Parts, mut body: Answer) -> io::Result<()> {
     stream.write_all(&text(head)).await?;
     stream.flush().await?;
     loop {
@@ -166,21 +167,37 @@ where
     stream.shutdown().await
 }
 
-async fn write_chunk(stream: &mut (impl AsyncWrite + Unpin), data: Bytes) -> io::Result<()> {
-    let size = format!("{:x}\r\n", data.len());
+async fn write_chunk(mut stream: &Direct, data: Bytes) -> io::Result<()> {
     if data.len() <= COPIED_BYTES {
         // Cheaper than several parts.
-        stream.write_all(&[size.as_bytes(), &data, b"\r\n"].concat()).await?;
+        stream.write_all(&chunk(&data)).await?;
     } else {
-        stream.write_all_buf(&mut Bytes::from(size).chain(data).chain(&b"\r\n"[..])).await?;
+        let size = Bytes::from(format!("{:x}\r\n", data.len()));
+        stream.write_all_buf(&mut size.chain(data).chain(&b"\r\n"[..])).await?;
     }
     stream.flush().await
 }
 
-/// Returns when the reader has closed the connection. Whatever else it sends gets no answer.
-async fn gone(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    while stream.read(&mut [0; 64]).await? > 0 {}
-    Ok(())
+/// Bytes with what HTTP/1.1 puts around them.
+pub(crate) fn chunk(data: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
+}
+
+/// Returns when the reader has closed the connection; meanwhile what others began to write is written.
+/// Whatever the reader sends gets no answer.
+async fn gone(mut stream: &Direct) -> io::Result<()> {
+    poll_fn(|cx| {
+        ready!(Pin::new(&mut stream).poll_flush(cx))?;
+        loop {
+            let mut bytes = [0; 64];
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
+    .await
 }
 
 /// Bytes of an event that go out with what is around them in one piece.
@@ -215,7 +232,7 @@ mod tests {
     use axum::routing::{any, get};
     use futures_util::stream;
     use prometheus_client::metrics::counter::Counter;
-    use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split};
     use tokio::sync::{Mutex, mpsc};
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;

@@ -217,7 +217,6 @@ impl Follower {
         until: Instant,
         grace: Duration,
     ) -> Result<Option<Vec<Portion>>, Refusal> {
-        self.at.leave_others();
         // Answers that are awaited are for the places as they are.
         if self.reading.is_none() && self.asking.is_none() {
             self.add_created()?;

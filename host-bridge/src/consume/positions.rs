@@ -22,10 +22,10 @@ pub(super) struct Positions {
     /// In the order of the cursor.
     pub(super) places: Vec<Place>,
     pub(super) text: CursorText,
-    /// Where the reader has gone with others since: places and text are not there yet.
-    with_others: Option<Arc<Here>>,
     /// Grows with every move.
     pub(super) moves: u64,
+    /// Grows when there may be other places.
+    pub(super) layout: u64,
     hub: Arc<Hub>,
     encode_message_id: bool,
     /// Whether it is of all partitions, not a share of them.
@@ -59,8 +59,8 @@ impl Positions {
             topics: Vec::new(),
             places: Vec::new(),
             text: CursorText::new(cursor, encode_message_id),
-            with_others: None,
             moves: 0,
+            layout: 0,
             hub: Arc::clone(&reader.hub),
             encode_message_id,
             complete: cursor.complete,
@@ -87,39 +87,20 @@ impl Positions {
     }
 
     /// Where the reader is, for others.
-    pub(super) fn here(&mut self, shape: Shape) -> Here {
-        self.leave_others();
+    pub(super) fn here(&self, shape: Shape) -> Here {
         let positions = self.places.iter().map(|place| place.position).collect();
         Here { shape, positions, text: self.text.clone() }
     }
 
-    /// Goes to where another reader of the same places is. Nothing is copied until it goes on alone: of ten
-    /// thousand readers each would bring its own places from memory for each event.
-    pub(super) fn go(&mut self, here: &Arc<Here>) {
-        self.with_others = Some(Arc::clone(here));
-        self.moves += 1;
-    }
-
-    /// Goes on alone from where it is.
-    pub(super) fn leave_others(&mut self) {
-        let Some(here) = self.with_others.take() else { return };
+    /// Goes to where another reader of the same places is.
+    pub(super) fn go(&mut self, here: &Here) {
         for (place, position) in self.places.iter_mut().zip(&here.positions) {
             if place.position != *position {
                 (place.position, place.retry_at) = (*position, None);
             }
         }
         self.text.copy(&here.text);
-    }
-
-    /// The cursor.
-    pub(super) fn id(&self) -> &str {
-        self.with_others.as_ref().map_or(&self.text, |here| &here.text).as_str()
-    }
-
-    /// Each place, and its position now.
-    pub(super) fn now(&self) -> impl Iterator<Item = (&Place, Position)> {
-        let mut ahead = self.with_others.iter().flat_map(|here| here.positions.iter().copied());
-        self.places.iter().map(move |place| (place, ahead.next().unwrap_or(place.position)))
+        self.moves += 1;
     }
 
     /// Grows with what comes to the tails of the topics.
@@ -208,9 +189,8 @@ impl Positions {
     pub(super) fn cursor(&self) -> Cursor {
         let mut topics = BTreeMap::new();
         for (index, followed) in self.topics.iter().enumerate() {
-            let of_topic = self.now().filter(|(place, _)| place.topic == index);
-            let partitions = of_topic.map(|(place, position)| (place.partition, position));
-            let partitions = partitions.collect();
+            let of_topic = self.places.iter().filter(|place| place.topic == index);
+            let partitions = of_topic.map(|place| (place.partition, place.position)).collect();
             let positions = TopicPositions { tag: followed.tag, partitions };
             topics.insert(followed.topic.log.name.to_string(), positions);
         }
@@ -219,9 +199,9 @@ impl Positions {
 
     /// Takes its positions from a cursor.
     pub(super) fn set(&mut self, cursor: &Cursor) {
-        self.with_others = None;
         self.text = CursorText::new(cursor, self.encode_message_id);
         self.moves += 1;
+        self.layout += 1;
         self.topics.clear();
         self.places.clear();
         for (index, (name, positions)) in cursor.topics.iter().enumerate() {

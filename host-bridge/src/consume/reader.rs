@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
+use super::broadcasts::Broadcasts;
 use super::cursor::{self, Cursor, Position, TopicPositions};
 use super::dead_letters::{DeadLetters, Writing};
 use super::decoding::{Decoder, Lookup};
@@ -58,6 +59,8 @@ pub(crate) struct FeedReader {
     pub(crate) steps: Option<Arc<Steps>>,
     /// The same over WebSockets.
     socket_steps: Arc<Steps>,
+    /// Event streams that are written to together; none where another one may find other topics.
+    pub(crate) broadcasts: Option<Arc<Broadcasts>>,
 }
 
 impl FeedReader {
@@ -89,6 +92,7 @@ impl FeedReader {
             filter,
             steps,
             socket_steps,
+            broadcasts: Some(Arc::default()),
         }
     }
 
@@ -125,9 +129,10 @@ impl FeedReader {
         if feed.is_none() && !self.feed.selection.is_per_client() && !self.takes_filters() {
             return Arc::clone(self);
         }
+        let broadcasts = self.broadcasts.clone().filter(|_| feed.is_none());
         let feed = feed.map_or_else(|| Arc::clone(&self.feed), Arc::new);
         let steps = self.steps.clone().filter(|_| !self.feed.selection.is_per_client());
-        Arc::new(Self { feed, identity, steps, ..(**self).clone() })
+        Arc::new(Self { feed, identity, steps, broadcasts, ..(**self).clone() })
     }
 
     /// The same for a reader that has a filter of its own.

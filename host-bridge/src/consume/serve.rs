@@ -304,8 +304,10 @@ async fn events(
     let (follower, share) = follow(readers, reader, group, &query, &shutdown).await?;
     let slow = connection.metrics.by(Entrypoint::Sse).slow_closes.clone();
     let stream = EventStream::new(follower, query.shape, shutdown, connection).sharing(share);
+    let direct = stream.direct();
     let mut response = event_stream(stream.expiring(*expires_in).into_body())?;
     response.extensions_mut().insert(SlowCloses(slow));
+    response.extensions_mut().insert(direct);
     Ok(response)
 }
 

@@ -27,7 +27,10 @@ use super::refusal::{Code, Refusal};
 use super::sse::{self, Notice, Rendered};
 use super::steps::Sent;
 use super::topic_log::View;
+use crate::direct::Direct;
 use crate::limits::{FEED_AT_RISK, FEED_LAG_TOLD, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
+
+mod broadcast;
 
 /// A reader that is sent events for as long as it stays.
 pub(crate) struct EventStream {
@@ -36,10 +39,7 @@ pub(crate) struct EventStream {
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     /// When what the gateway said of the reader holds no longer.
     expires_at: Option<Instant>,
-    connection: Connection,
-    lag: Lag,
-    /// When that is to be told next.
-    lag_at: Instant,
+    _connection: Connection,
 }
 
 /// What it is sent.
@@ -53,6 +53,13 @@ struct Sending {
     heartbeat_at: Instant,
     /// Moves of the cursor when it was last sent.
     told_moves: u64,
+    /// Records of the queue that are not counted.
+    records: u64,
+    lag: Lag,
+    /// When that is to be told next.
+    lag_at: Instant,
+    /// Where others may write, unless this is for many.
+    direct: Option<Arc<Direct>>,
     has_ended: bool,
     turns: usize,
 }
@@ -65,25 +72,20 @@ impl EventStream {
         connection: Connection,
     ) -> Self {
         let view = View { feed: follower.reader.number, shape };
-        let (queue, heartbeat_at) = (VecDeque::new(), Instant::now());
-        let mut sending = Sending {
-            follower,
-            share: None,
-            view,
-            queue,
-            heartbeat_at,
-            told_moves: 0,
-            has_ended: false,
-            turns: 0,
-        };
+        let direct = Some(Arc::default());
+        let mut sending = Sending::new(follower, view, connection.metrics.lag(), direct);
         // What is told at the start comes before the position behind it.
         let mut text = sse::retry(random());
         text.push_str(&sending.gaps());
         text.push_str(&sending.id().map(sse::position).unwrap_or_default());
         sending.send(text);
         let ending = Box::pin(shutdown.cancelled_owned());
-        let (lag, lag_at) = (connection.metrics.lag(), Instant::now());
-        Self { sending, ending, expires_at: None, connection, lag, lag_at }
+        Self { sending, ending, expires_at: None, _connection: connection }
+    }
+
+    /// Where its connection's stream is to be.
+    pub(crate) fn direct(&self) -> Arc<Direct> {
+        self.sending.direct.clone().unwrap_or_default()
     }
 
     /// It has a share of a group, whose partitions come and go.
@@ -134,22 +136,48 @@ impl EventStream {
             }
         }
         let next = sending.queue.pop_front()?;
-        self.connection.metrics.by(Entrypoint::Sse).bytes.inc_by(next.len() as u64);
-        self.tell_lag();
+        sending.count(next.len(), 1);
         Some(next)
-    }
-
-    /// Now and then: it takes a look at every partition.
-    fn tell_lag(&mut self) {
-        let now = Instant::now();
-        if now >= self.lag_at {
-            self.lag_at = now + FEED_LAG_TOLD;
-            self.lag.set(self.sending.follower.lag());
-        }
     }
 }
 
 impl Sending {
+    fn new(follower: Follower, view: View, lag: Lag, direct: Option<Arc<Direct>>) -> Self {
+        let now = Instant::now();
+        Self {
+            follower,
+            share: None,
+            view,
+            queue: VecDeque::new(),
+            heartbeat_at: now,
+            told_moves: 0,
+            records: 0,
+            lag,
+            lag_at: now,
+            direct,
+            has_ended: false,
+            turns: 0,
+        }
+    }
+
+    /// Bytes were sent, with the records that were not counted before, to so many clients.
+    fn count(&mut self, bytes: usize, clients: usize) {
+        let (records, clients) = (std::mem::take(&mut self.records), clients as u64);
+        let sse = self.follower.reader.metrics.by(Entrypoint::Sse);
+        sse.bytes.inc_by(bytes as u64 * clients);
+        sse.records.inc_by(records * clients);
+        if records > 0 {
+            // Beside the one that has looked.
+            self.follower.reader.metrics.tail_hits.inc_by(clients.saturating_sub(1));
+        }
+        let now = Instant::now();
+        if now >= self.lag_at {
+            // Now and then: it takes a look at every partition.
+            self.lag_at = now + FEED_LAG_TOLD;
+            self.lag.set(self.follower.lag());
+        }
+    }
+
     fn go_away(&mut self, reason: &str) {
         self.send(goaway(reason));
         self.has_ended = true;
@@ -165,11 +193,14 @@ impl Sending {
             let room = resources.memory.wait_for(FEED_QUEUE_BYTES, || resources.shrink());
             let _in_time = timeout_at(until, room).await;
             Vec::new()
+        } else if let Some(joined) = self.join() {
+            self.wait_with_others(joined, end).await;
+            return Ok(());
         } else if let Some(sent) = self.follower.as_others(self.view.shape, until).await? {
             if !sent.parts.is_empty() {
                 self.queue.extend(sent.parts.iter().cloned());
                 self.has_sent();
-                self.follower.reader.metrics.by(Entrypoint::Sse).records.inc_by(sent.records);
+                self.records += sent.records;
             }
             return Ok(());
         } else {
@@ -237,7 +268,7 @@ impl Sending {
         if let Some(share) = self.share.as_ref().filter(|_| is_committed_before && records > 0) {
             Box::pin(share.commit(&self.follower.cursor())).await?;
         }
-        reader.metrics.by(Entrypoint::Sse).records.inc_by(records);
+        self.records += records;
         let Events { mut text, parts, .. } = out;
         for part in parts {
             self.queue.push_back(part);

@@ -22,7 +22,6 @@ impl Follower {
     /// # Errors
     /// As [`Self::more`].
     pub(crate) async fn check(&mut self) -> Result<(), Refusal> {
-        self.at.leave_others();
         let found = self.look();
         self.start_reading(&found.behind);
         let until = Instant::now() + FEED_QUIET;

@@ -13,7 +13,7 @@ use crate::consume::steps::{Here, Next, Onward, Sent};
 impl Follower {
     /// The cursor.
     pub(crate) fn id(&self) -> &str {
-        self.at.id()
+        self.at.text.as_str()
     }
 
     /// How often it has moved.
@@ -28,9 +28,9 @@ impl Follower {
 
     /// Records between the positions and the log ends, where these are known.
     pub(crate) fn lag(&self) -> i64 {
-        let behind = self.at.now().filter_map(|(place, position)| {
+        let behind = self.at.places.iter().filter_map(|place| {
             let end = self.at.topics.get(place.topic)?.topic.log.lock().log_end(place.partition)?;
-            Some((end - position.next()?).max(0))
+            Some((end - place.next()?).max(0))
         });
         behind.sum()
     }
@@ -46,30 +46,65 @@ impl Follower {
         shape: Shape,
         until: Instant,
     ) -> Result<Option<Sent>, Refusal> {
-        let now = Instant::now();
-        // What it reads and asks for itself is for where it is.
-        let is_busy = self.reading.is_some() || self.asking.is_some();
-        let has_news = !self.gaps.is_empty() || !self.created.is_empty();
-        if is_busy || has_news || self.doubts_tail || now >= until.min(self.look_again) {
-            return Ok(None);
-        }
-        let Some(steps) = self.reader.steps.clone() else { return Ok(None) };
-        self.at.mark_unchanged();
-        let here = self.here(shape);
-        let next = steps.next(&here, self.at.version());
-        match next {
-            Next::Onward(Onward { sent, to }) => {
-                self.at.go(&to);
+        match self.next(shape, until) {
+            Some((_, Next::Onward(Onward { sent, to }))) => {
+                self.go_to(&to);
                 self.reader.metrics.tail_hits.inc();
-                self.met = Some((to, self.at.moves));
                 Ok(Some(sent))
             }
-            Next::Nothing => {
+            Some((_, Next::Nothing)) => {
                 self.wait(until.min(self.look_again), false, Vec::new()).await?;
                 Ok(Some(Sent::default()))
             }
-            Next::Unknown => Ok(None),
+            Some((_, Next::Unknown)) | None => Ok(None),
         }
+    }
+
+    /// Where it is, if another one has found that nothing is there and others there follow what it follows.
+    pub(crate) fn waits_at(&mut self, shape: Shape) -> Option<Arc<Here>> {
+        if self.follows_created != self.reader.has_pattern() {
+            return None;
+        }
+        let (here, next) = self.next(shape, self.look_again)?;
+        matches!(next, Next::Nothing).then_some(here)
+    }
+
+    /// What others who were here were sent, unless it has to look for itself.
+    fn next(&mut self, shape: Shape, until: Instant) -> Option<(Arc<Here>, Next)> {
+        // What it reads and asks for itself is for where it is.
+        let is_busy = self.reading.is_some() || self.asking.is_some();
+        let has_news = self.has_gaps() || !self.created.is_empty();
+        let until = until.min(self.look_again);
+        if is_busy || has_news || self.doubts_tail || Instant::now() >= until {
+            return None;
+        }
+        let steps = self.reader.steps.clone()?;
+        self.at.mark_unchanged();
+        let here = self.here(shape);
+        let next = steps.next(&here, self.at.version());
+        Some((here, next))
+    }
+
+    /// Goes to where others are who were where it is.
+    pub(crate) fn go_to(&mut self, here: &Arc<Here>) {
+        self.at.go(here);
+        self.met = Some((Arc::clone(here), self.at.moves));
+    }
+
+    /// Another one at its place.
+    pub(crate) fn another(&self) -> Self {
+        let another = Self::at(Arc::clone(&self.reader), &self.cursor());
+        Self { follows_created: self.follows_created, ..another }
+    }
+
+    /// Whether it has something to tell beside records.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// Grows when it may have other partitions.
+    pub(crate) fn layout(&self) -> u64 {
+        self.at.layout
     }
 
     /// Where it is, before it takes what it has found.
