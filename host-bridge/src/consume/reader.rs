@@ -579,9 +579,7 @@ impl FeedReader {
 fn is_as_expected(starts: &Result<Starts, Refusal>) -> bool {
     match starts {
         Ok(starts) => starts.gaps.iter().all(|gap| gap.reason != GapReason::Recreated),
-        Err(refusal) => {
-            !matches!(refusal.code, Code::CursorUnknownPartition | Code::OffsetOutOfRange)
-        }
+        Err(it) => !matches!(it.code, Code::CursorUnknownPartition | Code::OffsetOutOfRange),
     }
 }
 
