@@ -412,6 +412,7 @@ mod tests {
         let outcome = Outcome::Unknown(Reason::new(Code::BadReply, ""));
         metrics.batch_settled("default", Delivery::Acked, &Topics::of(&[]), &[outcome]);
         metrics.batch_refused(StatusCode::BAD_REQUEST);
+        metrics.captured("orders", StatusCode::OK);
         let _counters = (metrics.feeds.of("orders"), metrics.webhooks.of("hook"));
         let page = include_str!("../../docs/metrics.md");
         let queued = Depth { records: 0, bytes: 0 };
