@@ -156,6 +156,7 @@ fn fetch_from_maven_and_go() -> anyhow::Result<()> {
     tools::kafka_libs(KafkaVersion::V4_3)?;
     tools::kafka_libs(KafkaVersion::V3_9)?;
     tools::msk_libs()?;
+    tools::apicurio()?;
     tools::func_e().map(drop)
 }
 
@@ -167,6 +168,9 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::chromium()?;
     tools::pubsub_client()?;
     tools::standard_webhooks()?;
+    tools::websockets()?;
+    tools::ws()?;
+    tools::confluent_kafka()?;
     tools::standard_webhooks_of_node()?;
     tools::sse_client().map(drop)
 }
