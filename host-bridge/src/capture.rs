@@ -92,7 +92,7 @@ async fn send(
         budget_ms: u32::try_from(budget.as_millis()).unwrap_or(u32::MAX),
         settled_below: 0,
     };
-    let records = [vec![captured.first], captured.more].concat();
+    let records: Vec<_> = std::iter::once(captured.first).chain(captured.more).collect();
     let unfit =
         |error: &dyn std::fmt::Display| Reply::refused(Code::RecordTooLarge, &error.to_string());
     let frame = wire::encode_frame(&head, records.iter().map(Vec::as_slice));

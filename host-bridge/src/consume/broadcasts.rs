@@ -33,8 +33,8 @@ pub(crate) struct Member {
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) here: Arc<Here>,
-    /// Whether its client was told the position.
-    pub(crate) is_told: bool,
+    /// Whether its client was sent the position.
+    pub(crate) is_sent: bool,
     pub(crate) heartbeat_at: Instant,
 }
 

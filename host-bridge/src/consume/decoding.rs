@@ -54,7 +54,7 @@ impl Decoder {
     /// The schema that is to be waited for.
     pub(crate) fn decode(&self, record: &StoredRecord) -> Result<Decoded, Lookup> {
         if bytes_of(record) > self.bytes_max {
-            // It is told as that.
+            // It is reported as too large.
             return Ok(Decoded::default());
         }
         let of = |is_decoded: bool, bytes: &Option<Bytes>, header| match bytes {
@@ -103,7 +103,7 @@ impl Decoder {
         self.registry.health().fault.map(|_| self.late())
     }
 
-    /// The same for who has waited in vain. The reason, which may have addresses, is for operators.
+    /// The same after a wait without an answer. The reason, which may have addresses, is for operators.
     pub(crate) fn late(&self) -> Refusal {
         let message = format!(
             "the schema registry `{}` does not give the schema of a record now",

@@ -216,7 +216,7 @@ async fn what_cannot_be_decoded_goes_the_way_of_on_decode_error() {
     let dead = it.fixture.cluster.log("dead", 0);
     let dead: Vec<_> = dead.iter().map(|record| record.value.as_deref().unwrap()).collect();
     assert_eq!(dead, bad, "as they are");
-    // A key that fails is an error, too, and the value of such an item is told as it is.
+    // A key that fails is an error, too, and the value of such an item is sent as it is.
     it.fixture.send(Record { key: Some(b"raw"), ..Record::new(&good) }).await;
     let keys = reader(OnDecodeError::ErrorItem, |feed| {
         feed.key_deserializer = Deserializer::SchemaRegistry;
@@ -249,7 +249,7 @@ async fn a_registry_that_is_away_holds_the_position() {
         "the schema registry `other` does not give the schema of a record now"
     );
     it.fake.answer_all(None);
-    // Who has waited goes on, with the answer or at the next try.
+    // A reader that waited goes on, with the answer or at the next try.
     let start = Given::From(Start::Earliest);
     let mut follower = Follower::open(reader, &start, None, WITHIN).await.unwrap();
     assert_eq!(follower.next_records(WITHIN).await.len(), 1);

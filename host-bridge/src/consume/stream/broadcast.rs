@@ -51,10 +51,10 @@ impl Sending {
         };
         tokio::select! {
             left = &mut joined.left => match left {
-                Ok(Place { here, is_told, heartbeat_at }) => {
+                Ok(Place { here, is_sent, heartbeat_at }) => {
                     self.follower.go_to(&here);
                     self.heartbeat_at = heartbeat_at;
-                    if is_told {
+                    if is_sent {
                         self.told_moves = self.follower.moves();
                     }
                 }
@@ -98,8 +98,8 @@ impl Sending {
 
     fn place(&mut self) -> Place {
         let here = self.follower.here(self.view.shape);
-        let is_told = self.told_moves == self.follower.moves();
-        Place { here, is_told, heartbeat_at: self.heartbeat_at }
+        let is_sent = self.told_moves == self.follower.moves();
+        Place { here, is_sent, heartbeat_at: self.heartbeat_at }
     }
 
     /// What is queued: its bytes, and as it goes over HTTP/1.1.
