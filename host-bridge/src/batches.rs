@@ -68,6 +68,18 @@ pub(crate) async fn enqueue(
     Enqueued { encoded: Some(encoded.verdicts()), ..enqueued }
 }
 
+/// Produces records whose sender waits until `deadline` for what becomes of them.
+pub(crate) async fn write(
+    metrics: &Metrics,
+    pipeline: &Pipeline,
+    records: &[Record<'_>],
+    deadline: Instant,
+) -> Vec<Outcome> {
+    let limits = pipeline.limits(Delivery::Acked, deadline);
+    let enqueued = enqueue(pipeline, records, limits).await;
+    enqueued.settle(metrics, pipeline, Delivery::Acked, &Topics::of(records)).await
+}
+
 /// Enqueues records as they are.
 pub(crate) async fn enqueue_encoded(
     pipeline: &Pipeline,

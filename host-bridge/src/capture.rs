@@ -19,7 +19,6 @@ use crate::bridge::Bridge;
 use crate::captures::{Destination, Route};
 use crate::clock::now_ms;
 use crate::config::captures::{CaptureConfig, ProxyHeaders};
-use crate::failing::Topics;
 use crate::intake;
 use crate::limits::CAPTURE_BODY_TIMEOUT;
 use crate::reply::{refusal, to_client};
@@ -107,10 +106,7 @@ async fn send(
     let batch = wire::decode_frame(&frame).map_err(|error| unfit(&error))?;
     let outcomes = match settings.delivery {
         Delivery::Acked => {
-            let limits = pipeline.limits(Delivery::Acked, deadline);
-            let topics = Topics::of(&batch.records);
-            let enqueued = batches::enqueue(pipeline, &batch.records, limits).await;
-            enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await
+            batches::write(&bridge.metrics, pipeline, &batch.records, deadline).await
         }
         Delivery::Memory | Delivery::Queued => {
             intake::queue(bridge, pipeline, &frame, &batch, deadline).await

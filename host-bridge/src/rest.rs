@@ -11,13 +11,11 @@ use kafka_upstream_core::limits::BODY_BYTES_MAX;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::record::{Header, Record};
 use kafka_upstream_core::reply::{Replies, Reply};
-use kafka_upstream_core::wire::Delivery;
 use tokio::time::Instant;
 
 use crate::batches;
 use crate::bridge::Bridge;
 use crate::clock::now_ms;
-use crate::failing::Topics;
 use crate::outcomes;
 use crate::reply::{from_core, refusal};
 
@@ -54,11 +52,8 @@ pub(crate) async fn produce(
         value: Some(&value),
         headers: record_headers(&parts.headers),
     };
-    let limits = pipeline.limits(Delivery::Acked, Instant::now() + DELIVERY_TIMEOUT);
-    let records = std::slice::from_ref(&record);
-    let enqueued = batches::enqueue(pipeline, records, limits).await;
-    let topics = Topics::of(records);
-    let outcomes = enqueued.settle(&bridge.metrics, pipeline, Delivery::Acked, &topics).await;
+    let (records, deadline) = (std::slice::from_ref(&record), Instant::now() + DELIVERY_TIMEOUT);
+    let outcomes = batches::write(&bridge.metrics, pipeline, records, deadline).await;
     let outcome = outcomes.into_iter().next().unwrap_or_else(outcomes::no_outcome);
     from_core(Replies { reveal: true, ..Replies::default() }.of(&outcome, &topic))
 }
