@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod demo;
 mod generate;
+mod image;
 mod modules;
 mod mutations;
 mod test;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Bench(bench::Options),
     /// Writes the files that are made of the code: schema, Kong's meta file, reference
     Generate,
+    /// Writes the filter as an OCI image, for gateways that fetch Wasm modules from a registry
+    Image(image::Options),
     /// Counts each crate's files and lines, and finds imports that run in circles
     Modules(modules::Options),
 }
@@ -49,6 +52,7 @@ impl Command {
             Self::Mutations(options) => mutations::run(&options),
             Self::Bench(options) => bench::run(&options),
             Self::Generate => generate::run(),
+            Self::Image(options) => image::run(&options),
             Self::Modules(options) => modules::run(&options),
         }
     }

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
+use std::thread::{self, ScopedJoinHandle};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use xtask::jobs::side_by_side;
 use xtask::prerequisites::{Prerequisite, check, require};
@@ -30,8 +31,16 @@ const DISK: u64 = 10;
 /// side by side.
 const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes", "soak"];
 
-/// How many end-to-end tests run side by side: most wait for timeouts, or for a process to start.
+/// Modules of end-to-end tests that mostly wait, for sessions that end and for servers that do not
+/// answer: they run beside the others.
+const WAITING: [&str; 7] =
+    ["configuration", "connection_cases", "gssapi", "msk", "oauth", "sasl", "tls"];
+
+/// How many end-to-end tests run side by side: the others also wait for processes to start.
 const SIDE_BY_SIDE: usize = 3;
+
+/// How many of those that mostly wait run beside them.
+const WAIT_SIDE_BY_SIDE: usize = 2;
 
 /// Variables that make tests longer, for `--full`.
 const FULL: [(&str, &str); 8] = [
@@ -98,8 +107,11 @@ fn steps(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         return report
             .step("end-to-end tests", |report| setup.run(&[Kind::EndToEnd], &run, report));
     }
-    report.step("lints of what the demo builds", |_| lint_demo())?;
-    unit_tests(report, &setup)?;
+    thread::scope(|scope| {
+        let lints = scope.spawn(lint_demo);
+        unit_tests(report, &setup)?;
+        report.step("lints of what the demo builds", |_| joined(lints))
+    })?;
     report.step("mutations", mutations)?;
     let emulator = |report: &mut Report| setup.run(&[Kind::Emulator], &Run::new(2), report);
     report.step("emulated gateways", emulator)?;
@@ -157,6 +169,7 @@ fn fetch_from_maven_and_go() -> anyhow::Result<()> {
     tools::kafka_libs(KafkaVersion::V3_9)?;
     tools::msk_libs()?;
     tools::apicurio()?;
+    tools::custom_resource_definitions()?;
     tools::func_e().map(drop)
 }
 
@@ -171,6 +184,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::websockets()?;
     tools::ws()?;
     tools::confluent_kafka()?;
+    tools::kubernetes_validate()?;
     tools::standard_webhooks_of_node()?;
     tools::sse_client().map(drop)
 }
@@ -223,15 +237,35 @@ fn mutations(report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
-    let (mut together, mut alone) = (Run::new(SIDE_BY_SIDE), Run::new(1));
-    for module in ALONE.map(|module| format!("{module}::")) {
-        together = together.skip(&module);
-        alone = alone.filter(&module);
-    }
-    for (name, run) in [("end-to-end, side by side", together), ("end-to-end, alone", alone)] {
-        report.step(name, |report| setup.run(&[Kind::EndToEnd], &run, report))?;
-    }
+    let only = |run: Run, modules: &[&str]| {
+        modules.iter().fold(run, |run, module| run.filter(&format!("{module}::")))
+    };
+    let others = [&ALONE[..], &WAITING]
+        .concat()
+        .iter()
+        .fold(Run::new(SIDE_BY_SIDE), |run, module| run.skip(&format!("{module}::")));
+    let waiting = only(Run::new(WAIT_SIDE_BY_SIDE), &WAITING);
+    let alone = only(Run::new(1), &ALONE);
+    let kind = &[Kind::EndToEnd];
+    report.step("end-to-end, side by side", |report| {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut report = Report::default();
+                setup.run(kind, &waiting, &mut report)?;
+                Ok(report)
+            });
+            setup.run(kind, &others, report)?;
+            report.add(joined(waiting)?);
+            Ok(())
+        })
+    })?;
+    report.step("end-to-end, alone", |report| setup.run(kind, &alone, report))?;
     report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
+}
+
+/// What a thread returned.
+fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow!("a step panicked"))?
 }
 
 fn demos(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {

@@ -39,6 +39,12 @@ impl Report {
         self.failures.push(what);
     }
 
+    /// Takes over what ran beside.
+    pub(super) fn add(&mut self, other: Self) {
+        self.tests.extend(other.tests);
+        self.failures.extend(other.failures);
+    }
+
     /// How many tests have run.
     pub(super) fn ran(&self) -> usize {
         self.tests.len() + self.failures.len()
