@@ -52,6 +52,7 @@ mod reload;
 mod replicas;
 mod rules;
 mod sasl;
+mod schema_clients;
 mod schema_readers;
 mod schemas;
 mod shipped;

@@ -13,8 +13,11 @@ use harness::reader::read_all;
 use harness::record::ReadRecord;
 use harness::registry::SchemaRegistry;
 use harness::stack;
+use kafka_upstream_tests::fake_server::FakeServer;
 use serde_json::{Value, json};
 use xtask::build;
+
+use super::schema_clients;
 
 const ORDER: &str = r#"{"type":"record","name":"Order","fields":[
     {"name":"id","type":"long"},{"name":"note","type":["null","string"],"default":null}]}"#;
@@ -24,6 +27,7 @@ struct Parts {
     bridge: Bridge,
     kafka: Kafka,
     registry: SchemaRegistry,
+    guids: FakeServer,
     id: u32,
 }
 
@@ -32,14 +36,16 @@ impl Parts {
         let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
         let registry = SchemaRegistry::start().await?;
         let id = registry.register("orders-value", "AVRO", ORDER).await?;
-        for topic in ["rest", "plain", "acked", "memory"] {
+        let guids = schema_clients::registry_of_guids().await?;
+        for topic in ["rest", "plain", "acked", "memory"].iter().chain(&schema_clients::TOPICS) {
             kafka.create_topic(topic, 1).await?;
         }
         let section = format!(
             "[registries.main]\nurl = \"{}\"\nttl = 1\n[schemas.rest]\nregistry = \"main\"\n\
              topics = [\"rest\"]\nvalue_schema = {{ subject_name = \"orders-value\", \
-             schema_version = \"latest\", payload_encoding = \"simple_json\" }}",
-            registry.url()
+             schema_version = \"latest\", payload_encoding = \"simple_json\" }}\n{}",
+            registry.url(),
+            schema_clients::sections(&guids)
         );
         let bridge = Bridge::start(Settings::to(kafka.bootstrap()).line(&section)).await?;
         let confluent = |place: &str| {
@@ -59,7 +65,7 @@ impl Parts {
             .bridge(&bridge)
             .listener(listener("acked", "header", false))
             .listener(listener("memory", "prefix", true));
-        Ok(Self { envoy: Envoy::start(config).await?, bridge, kafka, registry, id })
+        Ok(Self { envoy: Envoy::start(config).await?, bridge, kafka, registry, guids, id })
     }
 
     async fn rest(&self, topic: &str, body: &str) -> anyhow::Result<Response> {
@@ -111,6 +117,8 @@ async fn records_have_the_schemas_of_their_registry_or_are_refused() -> anyhow::
     what_fits_is_written_as_its_schema_says(&parts).await?;
     what_does_not_fit_is_told_and_not_written(&parts).await?;
     other_topics_are_as_before(&parts).await?;
+    let Parts { bridge, kafka, registry, guids, .. } = &parts;
+    schema_clients::clients_decode_what_was_sent(bridge, kafka, registry, guids).await?;
     without_the_registry_the_last_schema_serves(&mut parts).await?;
     a_bridge_that_starts_without_it_waits_for_nobody_else(&mut parts).await
 }

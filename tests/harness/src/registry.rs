@@ -94,9 +94,23 @@ impl SchemaRegistry {
     /// # Errors
     /// When the registry refuses it.
     pub async fn register(&self, subject: &str, kind: &str, schema: &str) -> anyhow::Result<u32> {
-        let body = json!({ "schemaType": kind, "schema": schema }).to_string();
+        self.register_with(subject, kind, schema, json!([])).await
+    }
+
+    /// As [`Self::register`], with references as Confluent's API has them.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub async fn register_with(
+        &self,
+        subject: &str,
+        kind: &str,
+        schema: &str,
+        references: Value,
+    ) -> anyhow::Result<u32> {
+        let body = json!({ "schemaType": kind, "schema": schema, "references": references });
         let path = format!("{API}/subjects/{subject}/versions");
-        let request = Request::post(&path, body);
+        let request = Request::post(&path, body.to_string());
         let request = request.header("content-type", "application/vnd.schemaregistry.v1+json");
         let answer = request.send(self.port).await?;
         let told: Value = answer.json()?;
