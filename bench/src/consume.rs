@@ -7,7 +7,7 @@ mod fan_out;
 mod faults;
 pub(super) mod floor;
 mod ground;
-mod pages;
+pub(super) mod pages;
 pub(super) mod reading;
 mod swarm;
 mod webhooks;

@@ -33,5 +33,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             parts.measure(Duration::from_secs(options.seconds), &mut report).await?;
         }
     }
+    if let Some(parts) = &parts {
+        parts.read(&mut report).await?;
+    }
     report.finish("schema", None)
 }

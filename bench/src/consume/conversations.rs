@@ -41,7 +41,7 @@ pub(super) async fn sockets(
         fastrand::u32(..)
     );
     let readers = ground.bridge(TOPIC, &special).await?;
-    let port = *readers.ports.first().context("no port")?;
+    let port = readers.port()?;
     let (cpu, begin) = (readers.cpu()?, Instant::now());
     let mut socket = Socket::connect(port, "/v1/feeds/special/socket?batch=100").await?;
     let mut read = 0;
@@ -83,7 +83,7 @@ pub(super) async fn pubsub(
     ] {
         let special = format!("entrypoints = ['pubsub']\npubsub = {{ reply_bytes = {bytes} }}\n");
         let readers = ground.bridge(TOPIC, &special).await?;
-        let port = *readers.ports.first().context("no port")?;
+        let port = readers.port()?;
         let begin = Instant::now();
         fetch(ground, port, at_once).await?;
         let rate = megabytes(begin.elapsed());

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
 
@@ -77,7 +77,7 @@ pub(super) async fn stalled(ground: &Ground, report: &mut Report) -> anyhow::Res
     let swarm = readers.swarm(OTHERS).await?;
     let warm_up = writer.write(EVENTS / 10, RATE).await?.len() as u64;
     swarm.wait_for(warm_up, PATIENCE).await?;
-    let port = *readers.ports.first().context("no port")?;
+    let port = readers.port()?;
     let (mut of, mut memory, mut before, mut held) = (Vec::new(), Vec::new(), warm_up, None);
     for is_beside in [false, true] {
         if is_beside {

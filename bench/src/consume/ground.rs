@@ -66,6 +66,11 @@ impl Readers {
         Swarm::connect(&Plan { ports: &self.ports, clients, request: &request }).await
     }
 
+    /// One of its ports.
+    pub(super) fn port(&self) -> anyhow::Result<u16> {
+        self.ports.first().copied().context("no port")
+    }
+
     /// Processor time of the bridge so far.
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
         self.bridge.process().cpu_time()

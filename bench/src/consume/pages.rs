@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use harness::http::{Request, Response};
 
 use super::events::{VALUE_BYTES, Writer};
-use super::ground::{Ground, PARTITIONS, Readers};
+use super::ground::{Ground, PARTITIONS};
 use super::reading::{self, Peer};
 use crate::report::{Bound, Report};
 
@@ -36,7 +36,7 @@ pub(super) async fn pages(
     let direct = reading::run(ground, Peer::Ours, TOPIC, records).await?;
     let readers = ground.bridge(TOPIC, "").await?;
     let (cpu, begin) = (readers.cpu()?, Instant::now());
-    let read = read(&readers, "events", "limit=5000&timeout=1000").await?;
+    let read = read(readers.port()?, "events", "limit=5000&timeout=1000").await?;
     let (time, cpu) = (begin.elapsed(), readers.cpu()? - cpu);
     ensure!(read == u64::from(records), "{read} of {records} records");
     let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(records);
@@ -63,7 +63,7 @@ pub(super) async fn filters(
         let lines = format!("auto_offset_reset = 'earliest'\n{lines}");
         let readers = ground.bridge(TOPIC, &lines).await?;
         let cpu = readers.cpu()?;
-        let read = read(&readers, "special", "limit=10000&timeout=30000").await?;
+        let read = read(readers.port()?, "special", "limit=10000&timeout=30000").await?;
         let cpu = readers.cpu()? - cpu;
         let passed = read as f64 / f64::from(records);
         ensure!((0.005..0.02).contains(&passed), "{read} of {records} records passed");
@@ -74,8 +74,7 @@ pub(super) async fn filters(
 }
 
 /// Follows the cursors until nothing is left; how many records there were.
-async fn read(readers: &Readers, feed: &str, query: &str) -> anyhow::Result<u64> {
-    let port = *readers.ports.first().context("no port")?;
+pub(crate) async fn read(port: u16, feed: &str, query: &str) -> anyhow::Result<u64> {
     let (mut start, mut records) = ("from=earliest".to_owned(), 0);
     loop {
         // What is not waited for: the rest is there.

@@ -1,4 +1,5 @@
-//! Records by HTTP with a schema and without: how many a second, and what each costs the bridge.
+//! Records by HTTP with a schema and without: how many a second, and what each costs the bridge when it is
+//! written and when it is read.
 
 use std::time::Duration;
 
@@ -6,11 +7,13 @@ use anyhow::ensure;
 use harness::bridge::{Bridge, Settings};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::load::{Limit, Load, Requests};
+use harness::ports;
 use harness::registry::SchemaRegistry;
 use xtask::build;
 use xtask::progress::Step;
 
 use super::documents::{AVRO, order};
+use crate::consume::pages;
 use crate::report::{Bound, Report};
 
 const PARTITIONS: i32 = 12;
@@ -22,6 +25,8 @@ const TOPICS: [&str; 2] = ["encoded", "plain"];
 /// Kafka, a registry, and a bridge that knows both.
 pub(super) struct Parts {
     bridge: Bridge,
+    /// Of readers.
+    port: u16,
     _kafka: Kafka,
     _registry: SchemaRegistry,
 }
@@ -37,16 +42,20 @@ impl Parts {
         for topic in TOPICS {
             kafka.create_topic(topic, PARTITIONS).await?;
         }
+        let port = ports::free()?;
         let mut settings = Settings::to(kafka.bootstrap()).line(&format!(
-            "[registries.main]\nurl = '{}'\n[schemas.orders]\nregistry = 'main'\n\
+            "[feeds]\nlisten = ['127.0.0.1:{port}']\n\
+             [feeds.encoded]\ntopics = ['encoded']\ndeserializer = 'schema-registry'\n\
+             schema_registry = 'main'\n[feeds.plain]\ntopics = ['plain']\ndeserializer = 'json'\n\
+             [registries.main]\nurl = '{}'\n[schemas.orders]\nregistry = 'main'\n\
              topics = ['{}']\nvalue_schema = {{ subject_name = 'orders-value', \
-             payload_encoding = 'simple_json' }}",
+             schema_version = 'latest', payload_encoding = 'simple_json' }}",
             registry.url(),
             TOPICS[0]
         ));
         settings.binary = Some(program);
         let bridge = Bridge::start(settings).await?;
-        Ok(Self { bridge, _kafka: kafka, _registry: registry })
+        Ok(Self { bridge, port, _kafka: kafka, _registry: registry })
     }
 
     /// Each topic for so long: the one without a schema between the halves of the other.
@@ -64,6 +73,18 @@ impl Parts {
         report.judge("acked with Avro / without", "times", encoded / plain, Bound::Least(0.7));
         report.add("bridge CPU of a record with Avro", "µs", encoded_cpu);
         report.add("bridge CPU of a record without", "µs", plain_cpu);
+        Ok(())
+    }
+
+    /// Each topic's records by pages, from the first to the last, each for the first time.
+    pub(super) async fn read(&self, report: &mut Report) -> anyhow::Result<()> {
+        for topic in TOPICS {
+            let begin = self.bridge.process().cpu_time()?;
+            let read = pages::read(self.port, topic, "limit=5000&timeout=1000").await?;
+            let cpu = self.bridge.process().cpu_time()? - begin;
+            let each = cpu.as_secs_f64() * 1e6 / read as f64;
+            report.add(format!("pages, bridge CPU of a record of `{topic}`"), "µs", each);
+        }
         Ok(())
     }
 
