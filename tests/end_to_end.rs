@@ -19,6 +19,7 @@ mod faults;
 mod feed_access;
 mod feed_filters;
 mod feed_gateways;
+mod feed_group_sockets;
 mod feed_group_streams;
 mod feed_groups;
 mod feed_topics;

@@ -58,6 +58,14 @@ impl Client {
         Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
     }
 
+    /// Ends it at once; its log stays.
+    ///
+    /// # Errors
+    /// When it has not ended.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill9().map(drop)
+    }
+
     /// How often it was connected.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use super::fields::{FALSE, Fields};
 /// How a feed is read and written over a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conversation {
-    /// Whether clients acknowledge what they are sent; else each says so when it connects.
+    /// Whether clients acknowledge what they are sent; else each says so when it connects, unless the
+    /// feed is read at least once.
     pub(crate) client_acks: bool,
     /// Records that a client is sent before it has acknowledged any of them.
     pub(crate) max_unacked: usize,

@@ -63,7 +63,8 @@ impl Asked {
         }
         let (protocol, name) = Protocol::choose(websocket::offered(headers))?;
         // Values alone say neither which of them they acknowledge nor that one cannot be decoded.
-        let acks = query.acks || feed.conversation.client_acks;
+        let always = feed.conversation.client_acks || feed.delivery.loses_nothing();
+        let acks = query.acks || always;
         if protocol == Protocol::Raw && (acks || feed.has_error_items()) {
             let lacks = if acks { "acknowledgements" } else { "error items: see on_decode_error" };
             let message = format!("sec-websocket-protocol: {RAW} has no {lacks}");

@@ -10,7 +10,6 @@ async fn served_group(qos: Qos, commit: Commit, change: impl FnOnce(&mut Feed)) 
         let id = Some(GROUP.to_owned());
         let group = GroupMode::Manual { id, allowed: Vec::new(), suffix: String::new() };
         feed.delivery = Delivery { qos, commit, group };
-        feed.conversation.client_acks = commit == Commit::Client;
         change(feed);
     })
     .await
