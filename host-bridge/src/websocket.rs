@@ -157,7 +157,8 @@ impl Accepted {
 
 impl Socket {
     /// The next message; `None` when the connection has ended: the peer has closed it, has not
-    /// answered two pings, or has been told which rule it broke. Dropped before, nothing is lost.
+    /// answered two pings, or has been told which rule it broke. Dropped before, nothing is lost. What is
+    /// rare is boxed: a socket that waits would have room for all of it.
     pub(crate) async fn receive(&mut self) -> Option<Received> {
         loop {
             let received = tokio::select! {
@@ -171,7 +172,7 @@ impl Socket {
                         return None;
                     }
                     self.unanswered += 1;
-                    self.stream.send(Message::Ping(Bytes::new())).await.ok()?;
+                    Box::pin(self.stream.send(Message::Ping(Bytes::new()))).await.ok()?;
                     continue;
                 }
             };
@@ -183,8 +184,8 @@ impl Socket {
                 Ok(_) => {}
                 Err(error) => {
                     if let Some(code) = code_of(&error) {
-                        self.close(code, "").await;
-                        self.drain().await;
+                        Box::pin(self.close(code, "")).await;
+                        Box::pin(self.drain()).await;
                     }
                     return None;
                 }
@@ -270,4 +271,4 @@ const PROTOCOL_BYTES: usize = 128;
 const PINGS_UNANSWERED_MAX: u32 = 2;
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time: each connection has a buffer of them.
-const READ_BYTES: usize = 1024;
+const READ_BYTES: usize = 512;

@@ -353,7 +353,8 @@ async fn socket(
         if let Some(socket) = accepted.open(bytes).await {
             let sides = (socket, connection);
             let conversation = Conversation::new(sides, following, asked, writing, shutdown);
-            Box::new(conversation).serve(expires_in).await;
+            // Apart: this task has room for all that came before.
+            tokio::spawn(Box::new(conversation).serve(expires_in));
         }
     });
     Ok(response)

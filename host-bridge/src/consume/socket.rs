@@ -197,7 +197,7 @@ impl Conversation {
             self.has_sent();
             match self.next().await {
                 Event::Found(found) => match found? {
-                    Found::Portions(portions) => self.send_found(portions).await?,
+                    Found::Portions(portions) => Box::pin(self.send_found(portions)).await?,
                     Found::Shared(sent) => self.send_shared(sent).await?,
                 },
                 Event::News(news) => Box::pin(self.change(news?)).await?,

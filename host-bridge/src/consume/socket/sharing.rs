@@ -92,7 +92,8 @@ impl Conversation {
 
 pub(super) async fn news(share: &mut Option<Box<Share>>) -> Result<News, Refusal> {
     match share {
-        Some(share) => share.next().await,
+        // Who has none would have room for it.
+        Some(share) => Box::pin(share.next()).await,
         None => pending().await,
     }
 }
