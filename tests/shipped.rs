@@ -101,6 +101,7 @@ fn the_filter_takes_the_configurations_for_kong_nginx_and_apisix() -> anyhow::Re
         }
     }
     let feeds: Value = serde_json::from_str(&read("apisix/feeds.json")?)?;
+    assert_eq!(feeds["enable_websocket"], true);
     assert_eq!(feeds["plugins"]["proxy-buffering"]["disable_proxy_buffering"], true);
     assert_eq!(kong["services"][1]["routes"][0]["response_buffering"], false);
     let apisix = yaml("apisix/config.yaml")?;

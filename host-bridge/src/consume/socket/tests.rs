@@ -290,6 +290,36 @@ async fn who_breaks_the_rules_is_told_which() {
     client.hears_nothing().await;
 }
 
+#[tokio::test]
+async fn who_sends_and_does_not_read_is_not_read_either_and_others_are_served() {
+    let served = served(|feed| feed.conversation.client_acks = true).await;
+    served.fixture.write(0, b"a").await;
+    let ahead = json!({ "type": "ack", "topic": "orders", "partition": 0, "offset": 9 });
+    let ping = Message::Ping(Bytes::from(vec![b'x'; 125]));
+    for message in [Message::text(""), Message::text(ahead.to_string()), ping] {
+        let mut client = Client::open(&served, "").await;
+        let sent = std::cell::Cell::new(0);
+        let sending = async {
+            loop {
+                client.0.send(message.clone()).await.unwrap();
+                sent.set(sent.get() + 1);
+            }
+        };
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            let before = sent.get();
+            timeout(Duration::from_millis(500), sending.as_mut()).await.unwrap_err();
+            assert!(sent.get() < 200_000, "{}", sent.get());
+            if sent.get() == before {
+                break;
+            }
+        }
+        let mut other = Client::open(&served, "from=earliest").await;
+        other.hear_of("welcome").await;
+        assert_eq!(other.contents(1).await, ["a"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_pauses_is_sent_nothing_until_it_resumes() {
     let served = served(|_| {}).await;
@@ -399,9 +429,6 @@ async fn bare_values_are_text_where_they_can_be() {
 
 #[tokio::test(start_paused = true)]
 async fn a_conversation_takes_little_memory() {
-    let served = served(|_| {}).await;
-    let mut client = Client::open(&served, "").await;
-    client.hear_of("welcome").await;
     let bytes = size_of::<Conversation>();
     assert!(bytes < 2048, "{bytes}");
 }
