@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Request, Response, StatusCode, header};
 use kafka_upstream_core::capture::{Captured, admit, capture};
-use kafka_upstream_core::config::Settings;
+use kafka_upstream_core::config::{Gating, Settings};
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::reply::Reply;
@@ -109,6 +109,13 @@ async fn send(
             batches::write(&bridge.metrics, pipeline, &batch.records, deadline).await
         }
         Delivery::Memory | Delivery::Queued => {
+            let is_failing = |gating: Gating| {
+                let failing = |topic| bridge.queued.is_failing(*profile, topic, gating.failures);
+                pipeline.is_away() || batch.records.iter().any(|record| failing(record.topic))
+            };
+            if settings.gating.is_some_and(is_failing) {
+                return Err(Reply::refused(Code::DeliveryFailing, FAILING));
+            }
             intake::queue(bridge, pipeline, &frame, &batch, deadline).await
         }
     };
@@ -175,6 +182,7 @@ fn unread(unread: Unread) -> Reply {
 }
 
 const PREFIX: &str = "/v1/capture/";
+const FAILING: &str = "deliveries fail, and producer_async_health_gating refuses to queue more";
 
 #[cfg(test)]
 mod tests;

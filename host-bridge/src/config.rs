@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn the_configurations_for_kubernetes_have_no_fault() {
+        for (file, address) in [
+            (include_str!("../../kubernetes/bridge/host-bridge.toml"), "0.0.0.0:9281"),
+            (include_str!("../../kubernetes/sidecar/host-bridge.toml"), "127.0.0.1:9280"),
+        ] {
+            let listen = load(file, &[], &[]).unwrap().listen;
+            assert_eq!(listen.first().unwrap().to_string().trim_start_matches("tls:"), address);
+        }
+    }
+
+    #[test]
     fn a_unix_socket_has_the_mode_and_the_group_of_the_file_or_the_environment() {
         let file = "[unix_socket]\nmode = '0660'\ngroup = 'root'";
         let of_file = UnixSocketAccess { mode: Some(0o660), group: Some(0) };

@@ -89,9 +89,8 @@ impl Pipeline {
         let now = Instant::now();
         match delivery {
             Delivery::Acked => {
-                let silent = self.client.silent_for();
-                let is_away = silent.is_some_and(|silent| silent >= CLUSTER_AWAY);
-                let end = if is_away { deadline.min(now + AWAY_PATIENCE) } else { deadline };
+                let end =
+                    if self.is_away() { deadline.min(now + AWAY_PATIENCE) } else { deadline };
                 Limits { waiting: end, delivery: end }
             }
             // A client of memory mode has its 200: while it is unknown whether a record was written,
@@ -100,6 +99,11 @@ impl Pipeline {
                 Limits { waiting: deadline, delivery: deadline + MEMORY_DELIVERY }
             }
         }
+    }
+
+    /// Whether no broker has answered for some time.
+    pub(crate) fn is_away(&self) -> bool {
+        self.client.silent_for().is_some_and(|silent| silent >= CLUSTER_AWAY)
     }
 
     /// Connects, and logs each change: the cluster id and its brokers, or the stage that failed.

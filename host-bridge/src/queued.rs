@@ -51,6 +51,8 @@ struct Lane {
     waiting: VecDeque<Entry>,
     records: usize,
     bytes: usize,
+    /// Waves in a row of which something was not written.
+    failures: u32,
 }
 
 /// A batch of one topic as it came, and the positions of its records that are left.
@@ -94,6 +96,12 @@ impl Queues {
             held.lanes.entry(id).or_default().push(entry);
         }
         true
+    }
+
+    /// Whether the last so many waves of a topic have failed.
+    pub(crate) fn is_failing(&self, profile: [u8; 32], topic: &str, failures: u32) -> bool {
+        let lane = (profile, Arc::from(topic));
+        self.lock().lanes.get(&lane).is_some_and(|lane| lane.failures >= failures)
     }
 
     pub(crate) fn depth(&self) -> Depth {
@@ -165,6 +173,7 @@ impl Queues {
             is_whole &= entry.left.is_empty();
             freed.bytes += if entry.left.is_empty() { entry.frame.len() } else { 0 };
         }
+        lane.failures = if is_whole { 0 } else { lane.failures.saturating_add(1) };
         lane.waiting.retain(|entry| !entry.left.is_empty());
         lane.records -= freed.records;
         lane.bytes -= freed.bytes;

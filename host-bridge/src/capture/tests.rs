@@ -136,6 +136,35 @@ async fn in_memory_mode_a_200_comes_before_kafkas_answer_and_the_record_after_it
 }
 
 #[tokio::test]
+async fn while_deliveries_fail_memory_mode_refuses_where_it_is_gated() {
+    let gated = "[[captures.orders.match]]\npath_prefix = '/gated'\n\
+        config = { producer_async_health_gating = true }\n[[captures.orders.match]]";
+    let (kafka, bridge) = bridge(gated).await;
+    let ask = async |path: &str| {
+        let (status, code, _) = ask(&bridge, post(&format!("/v1/capture/orders{path}"), "x")).await;
+        (status, code.is_some_and(|code| code == "delivery_failing"))
+    };
+    assert_eq!(ask("/gated").await, (200, false));
+    let end = Instant::now() + std::time::Duration::from_secs(20);
+    bridge.queued.drain(end).await;
+    kafka.kill(1);
+    let mut taken = 1;
+    while ask("/gated").await == (200, false) {
+        taken += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(Instant::now() < end);
+    }
+    assert_eq!((ask("/gated").await, ask("/").await), ((503, true), (200, false)));
+    kafka.restart(1);
+    while ask("/gated").await != (200, false) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(Instant::now() < end);
+    }
+    bridge.queued.drain(end).await;
+    assert_eq!(values(&kafka, "orders").len(), taken + 2);
+}
+
+#[tokio::test]
 async fn what_a_client_makes_of_a_body_is_bounded() {
     let fields = "producer_async = false\nmessage_format = 'body'\nmax_body_bytes = 8388608\n\
         topics_query_arg = 'to'\nallowed_topics = ['more']";

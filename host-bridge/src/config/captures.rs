@@ -84,10 +84,6 @@ fn plugin(table: toml::Table, file: Option<&str>) -> Result<Plugin, (String, Str
     if plugin.settings.iter().any(|settings| settings.mode == Mode::Tap) {
         return fault("mode", "`tap` needs an upstream, and a capture route has none");
     }
-    if plugin.settings.iter().any(|settings| settings.gating.is_some()) {
-        let reason = "is for filters: a capture route refuses when the bridge's queue is full";
-        return fault("producer_async_health_gating", reason);
-    }
     // Of a filter's queue, which bounds the records of a request that goes to several topics.
     plugin.settings.iter_mut().for_each(|settings| settings.queue.bytes = RECORD_BYTES_MAX);
     Ok(plugin)
@@ -171,11 +167,6 @@ mod tests {
             (
                 "[a]\ntopic = 't'\nmode = 'tap'",
                 "captures.a.mode: `tap` needs an upstream, and a capture route has none",
-            ),
-            (
-                "[a]\ntopic = 't'\n[[a.match]]\nconfig = { producer_async_health_gating = true }",
-                "captures.a.producer_async_health_gating: is for filters: a capture route refuses \
-                 when the bridge's queue is full",
             ),
             (
                 "[a]\ntopic = 't'\nscheme_header = 'a b'",

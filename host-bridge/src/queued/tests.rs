@@ -136,6 +136,19 @@ async fn what_is_queued_while_kafka_is_down_comes_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_whose_waves_fail_is_failing_until_one_is_written() {
+    let parts = Parts::new(&[]);
+    let is_failing = || parts.bridge.queued.is_failing(PROFILE, "orders", 2);
+    parts.kafka.kill(1);
+    assert!(parts.push(&numbered(1, 1)[0]) && !is_failing());
+    while !is_failing() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    parts.kafka.restart(1);
+    assert!(parts.is_empty_within(300).await && !is_failing());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_while_a_wave_is_sent_again_does_not_overtake_it() {
     let parts = Parts::new(&[]);
     let batches = numbered(40, 5);
