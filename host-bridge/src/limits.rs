@@ -210,6 +210,9 @@ pub(crate) const FEED_IDLE: Duration = Duration::from_secs(30);
 pub(crate) const FEED_LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Pause before a partition is read again that no broker answered for.
 pub(crate) const FEED_RETRY: Duration = Duration::from_secs(1);
+/// How long a stream or a WebSocket waits for a registry where nothing else is to be sent: its client has
+/// to learn of it.
+pub(crate) const FEED_HELD: Duration = Duration::from_secs(30);
 /// Bytes of events that are made ready for a client at a time, unless one alone has more.
 pub(crate) const FEED_QUEUE_BYTES: usize = 32 * 1024;
 /// An event with more bytes is not copied for each client.

@@ -36,6 +36,8 @@ pub(crate) struct Place {
     /// Whether its client was sent the position.
     pub(crate) is_sent: bool,
     pub(crate) heartbeat_at: Instant,
+    /// Since when it is held up by the registry.
+    pub(crate) held_since: Option<Instant>,
 }
 
 /// A stream's membership.

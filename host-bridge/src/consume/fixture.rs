@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 use kafka_client::{
-    Client, ClusterConfig, IsolationLevel, Outcome, Producer, ProducerConfig, Record,
+    Client, ClusterConfig, HttpsTrust, IsolationLevel, Outcome, Producer, ProducerConfig, Record,
 };
+use kafka_upstream_core::registry::Confluent;
 
 use super::dead_letters::DeadLetters;
 use super::feed_metrics::FeedFamilies;
@@ -15,9 +16,12 @@ use super::feeds::{Feed, Reset};
 use super::follow::Follower;
 use super::hub::{Hub, Resources};
 use super::reader::FeedReader;
+use super::selection::Deserializer;
 use super::socket::Writer;
 use super::start::{Given, Start};
 use crate::pipeline::Pipeline;
+use crate::registry::Registry;
+use crate::registry::connection::Connection;
 
 pub(crate) struct Fixture {
     pub(crate) cluster: FakeCluster,
@@ -71,7 +75,9 @@ impl Fixture {
         let metrics = FeedFamilies::default().of("test");
         let dead_letters =
             topic.map(|topic| DeadLetters::new("test", &topic, client, Arc::clone(&metrics)));
-        Arc::new(FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters, metrics))
+        let registry = (feed.deserializer == Deserializer::SchemaRegistry).then(away);
+        let reader = FeedReader::new(feed, number, Arc::clone(&self.hub), dead_letters, metrics);
+        Arc::new(reader.decoding(registry))
     }
 
     /// What writes for clients.
@@ -104,6 +110,14 @@ impl Fixture {
         let outcome = self.producer.send(topic, record, WITHIN).await;
         assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
     }
+}
+
+/// A registry that does not answer.
+fn away() -> Arc<Registry> {
+    let url = Some("http://127.0.0.1:1".to_owned());
+    let connection =
+        Connection::new(&Confluent { url, ..Confluent::default() }, HttpsTrust::Anyone);
+    Arc::new(Registry::new("away".to_owned(), &connection))
 }
 
 impl Follower {

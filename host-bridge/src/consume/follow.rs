@@ -25,7 +25,7 @@ use super::steps::Met;
 use super::timer::Timer;
 use super::topic_log::{Look, Segment};
 use super::waiting::{Waiting, WaitsFor};
-use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_LOOK_AGAIN};
+use crate::limits::{FEED_CHUNK_BYTES, FEED_DEAD_LETTERS_AHEAD, FEED_HELD, FEED_LOOK_AGAIN};
 
 mod ahead;
 mod changes;
@@ -63,6 +63,8 @@ pub(crate) struct Follower {
     /// For whom a partition waited then, and for whom one did last.
     is_stopped: Option<WaitsFor>,
     waited_for: WaitsFor,
+    /// Since when there is nothing else but records that wait for the registry.
+    pub(crate) held_since: Option<Instant>,
     turn: usize,
     met: Option<Met>,
     timer: Timer,
@@ -162,6 +164,7 @@ impl Follower {
             is_unanswered: false,
             is_stopped: None,
             waited_for: WaitsFor::DeadLetterTopic,
+            held_since: None,
             turn: 0,
             met: None,
             timer: Timer::default(),
@@ -189,6 +192,12 @@ impl Follower {
     /// Why there is no more though other records were there, if that is known.
     pub(crate) fn fault(&self) -> Option<Refusal> {
         self.is_stopped.and_then(|of| self.reader.fault(of))
+    }
+
+    /// Why a client is not to be kept any longer: its next records have waited too long for the registry.
+    pub(crate) fn held_up(&self) -> Option<Refusal> {
+        self.held_since.filter(|since| since.elapsed() >= FEED_HELD)?;
+        self.reader.late(WaitsFor::Registry)
     }
 
     /// Records at the positions, as soon as there are any; none once there is something to tell, or
@@ -227,8 +236,13 @@ impl Follower {
         let mut portions = std::mem::take(&mut found.portions);
         let stops = self.decided(&mut portions);
         if !portions.is_empty() || !self.gaps.is_empty() {
+            self.held_since = None;
             return Ok(Some(portions));
         }
+        let stop = stops.first().map(|(_, waiting)| waiting.waits_for());
+        let stop = stop.or(found.is_stopped.then_some(self.waited_for));
+        let held = stop.filter(|of| *of == WaitsFor::Registry);
+        self.held_since = held.map(|_| self.held_since.unwrap_or_else(Instant::now));
         if found.at_end == self.at.places.len() && found.failing == 0 {
             self.tell_end(version);
         }
@@ -239,8 +253,7 @@ impl Follower {
         let until = if is_reading { until + grace } else { until };
         if now >= until {
             self.is_unanswered = found.at_end == found.failing;
-            let stop = stops.first().map(|(_, waiting)| waiting.waits_for());
-            self.is_stopped = stop.or(found.is_stopped.then_some(self.waited_for));
+            self.is_stopped = stop;
             return Ok(Some(Vec::new()));
         }
         let wake = found.retry_at.into_iter().chain([until, self.look_again]).min();

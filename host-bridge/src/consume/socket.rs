@@ -570,6 +570,9 @@ async fn look(
     {
         return Ok(Found::Shared(sent));
     }
+    if let Some(refusal) = follower.held_up() {
+        return Err(refusal);
+    }
     let portions = follower.look_and_wait(until, Duration::ZERO).await?;
     Ok(Found::Portions(portions.unwrap_or_default()))
 }

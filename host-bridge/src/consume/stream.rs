@@ -203,6 +203,8 @@ impl Sending {
                 self.records += sent.records;
             }
             return Ok(());
+        } else if let Some(refusal) = self.follower.held_up() {
+            return Err(refusal);
         } else {
             let Self { follower, share, .. } = self;
             let found = tokio::select! {

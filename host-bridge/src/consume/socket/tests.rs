@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use super::asked::{JSON, RAW};
 use super::*;
 use crate::consume::feeds::{Feed, Reset};
+use crate::consume::selection::Deserializer;
 use crate::consume::served::Served;
 use crate::limits::FEED_STEPS_BYTES;
 
@@ -411,6 +412,18 @@ async fn who_is_at_the_same_place_is_sent_the_same_in_its_own_words() {
     }
     let text = String::from_utf8(text).unwrap();
     assert_eq!(text.matches("event: message\ndata: value ").count(), 20, "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_stays_away_closes_the_connection() {
+    let served = served(|feed| feed.deserializer = Deserializer::SchemaRegistry).await;
+    served.fixture.write(0, b"\0\0\0\0\x01x").await;
+    let mut client = Client::open(&served, "").await;
+    client.hear_of("welcome").await;
+    let began = Instant::now();
+    assert_eq!(client.error().await, "registry_unavailable");
+    assert!((30..35).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(client.close_code().await, 1013);
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,8 +51,9 @@ impl Sending {
         };
         tokio::select! {
             left = &mut joined.left => match left {
-                Ok(Place { here, is_sent, heartbeat_at }) => {
+                Ok(Place { here, is_sent, heartbeat_at, held_since }) => {
                     self.follower.go_to(&here);
+                    self.follower.held_since = held_since;
                     self.heartbeat_at = heartbeat_at;
                     if is_sent {
                         self.told_moves = self.follower.moves();
@@ -99,7 +100,8 @@ impl Sending {
     fn place(&mut self) -> Place {
         let here = self.follower.here(self.view.shape);
         let is_sent = self.told_moves == self.follower.moves();
-        Place { here, is_sent, heartbeat_at: self.heartbeat_at }
+        let held_since = self.follower.held_since;
+        Place { here, is_sent, heartbeat_at: self.heartbeat_at, held_since }
     }
 
     /// What is queued: its bytes, and as it goes over HTTP/1.1.

@@ -11,8 +11,9 @@ use crate::consume::connections::Connections;
 use crate::consume::cursor::Cursor;
 use crate::consume::feeds::{Data, Feed};
 use crate::consume::fixture::{Fixture, WITHIN};
-use crate::consume::selection::Identity;
+use crate::consume::selection::{Deserializer, Identity};
 use crate::consume::start::{Given, Start};
+use crate::limits::FEED_HELD;
 
 const MEMORY: usize = 64 * 1024 * 1024;
 const SHAPE: Shape = Shape { headers: false, metadata: true, big_as_string: false };
@@ -152,6 +153,34 @@ async fn without_a_policy_a_position_that_is_gone_is_a_failure_with_the_ends_of_
     assert_eq!(body["error"], "offset_out_of_range");
     assert!(body["cursors"]["latest"].as_str().unwrap().ends_with("@0#1;"), "{body}");
     assert_eq!(client.stream.next().await, None);
+}
+
+/// A record whose schema a registry would have to be asked for.
+const OF_SCHEMA: &[u8] = b"\0\0\0\0\x01x";
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_stays_away_is_told_to_who_gets_nothing_else() {
+    let fixture = Fixture::new(&[1, 1], MEMORY);
+    fixture.write(0, OF_SCHEMA).await;
+    let decoded = |feed: &mut Feed| feed.deserializer = Deserializer::SchemaRegistry;
+    let mut client = Client::open(&fixture, Given::From(Start::Earliest), decoded).await;
+    client.text(SOON).await;
+    // Another partition's records, which need no registry, keep the stream.
+    for _ in 0..5 {
+        fixture.write(1, b"no schema").await;
+        while !client.text(WITHIN).await.contains("event: error-item") {}
+        tokio::time::sleep(FEED_HELD * 2 / 3).await;
+    }
+    let (began, mut text) = (Instant::now(), String::new());
+    while let Some(next) = timeout(2 * FEED_HELD, client.stream.next()).await.unwrap() {
+        text.push_str(std::str::from_utf8(&next).unwrap());
+    }
+    assert!((10..45).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(text.starts_with(":\n\n"), "{text}");
+    let failure = "event: failure\ndata: {\"error\":\"registry_unavailable\",\"message\":\"the schema \
+                   registry `away` does not give the schema of a record now\"}\n\n";
+    assert!(text.ends_with(failure), "{text}");
+    assert!(!text.contains("retry:"), "it is worth to come again soon: {text}");
 }
 
 #[tokio::test(start_paused = true)]

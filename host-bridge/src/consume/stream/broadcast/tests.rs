@@ -16,10 +16,10 @@ use crate::consume::feeds::Feed;
 use crate::consume::fixture::{Fixture, WITHIN};
 use crate::consume::follow::Follower;
 use crate::consume::reader::FeedReader;
-use crate::consume::selection::Identity;
+use crate::consume::selection::{Deserializer, Identity};
 use crate::consume::start::{Given, Start};
 use crate::consume::stream::EventStream;
-use crate::limits::{BROADCAST_LEAST, FEED_LOOK_AGAIN};
+use crate::limits::{BROADCAST_LEAST, FEED_HELD, FEED_LOOK_AGAIN};
 use crate::unending;
 
 const MEMORY: usize = 64 * 1024 * 1024;
@@ -36,13 +36,16 @@ struct Clients {
 
 impl Clients {
     async fn connect() -> Self {
-        Self::connect_until(None).await
+        Self::connect_until(None, Deserializer::Noop).await
     }
 
     /// The first has room for a few events; for the last, what its gateway said expires after so long.
-    async fn connect_until(expires_in: Option<Duration>) -> Self {
+    async fn connect_until(expires_in: Option<Duration>, deserializer: Deserializer) -> Self {
         let fixture = Fixture::new(&[1, 1], MEMORY);
-        let reader = fixture.reader(|feed: &mut Feed| feed.encode_message_id = false);
+        let reader = fixture.reader(|feed: &mut Feed| {
+            feed.encode_message_id = false;
+            feed.deserializer = deserializer;
+        });
         let (connections, shutdown) = (Connections::new(COUNT, COUNT), CancellationToken::new());
         let admission = Admission::new(COUNT, TaskTracker::new());
         let mut streams = Vec::new();
@@ -180,8 +183,18 @@ async fn a_failure_is_told_to_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_that_stays_away_is_told_to_each_in_time() {
+    let clients = Clients::connect_until(None, Deserializer::SchemaRegistry).await;
+    clients.write(0, "\0\0\0\0\u{1}x").await;
+    sleep(FEED_HELD + Duration::from_secs(5)).await;
+    for text in clients.texts().await.iter().skip(1) {
+        assert!(text.contains("\"registry_unavailable\"") && !text.ends_with(GOAWAY), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_expires_ends_and_the_others_go_on() {
-    let clients = Clients::connect_until(Some(Duration::from_secs(7))).await;
+    let clients = Clients::connect_until(Some(Duration::from_secs(7)), Deserializer::Noop).await;
     sleep(Duration::from_secs(8)).await;
     clients.write(1, "third").await;
     let mut texts = clients.texts().await;
