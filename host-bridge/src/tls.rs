@@ -34,7 +34,10 @@ pub(crate) fn load(tls: &ListenTls, names: &[ServerName<'static>]) -> Result<Ser
     Watched::new(paths, move || server_config(&tls, &names))
 }
 
-fn server_config(tls: &ListenTls, names: &[ServerName<'static>]) -> Result<ServerConfig, String> {
+pub(crate) fn server_config(
+    tls: &ListenTls,
+    names: &[ServerName<'static>],
+) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = tls.client_ca_file.as_ref().map(|path| verifier(path, &provider)).transpose()?;
     let chain = certificates(&tls.certificate_file)?;

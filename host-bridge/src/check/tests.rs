@@ -6,8 +6,9 @@ use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 
 use super::*;
 use crate::consume::topics::Topics;
-use crate::registry::fixture::FakeRegistry;
 use crate::{config, connection};
+
+mod registries;
 
 async fn checked(config: &std::path::Path) -> Report {
     let args = Args { config: Some(config.to_owned()), listen: free(), ..Args::default() };
@@ -340,33 +341,6 @@ async fn topics_of_feeds_and_their_dead_letter_topics_are_asked_for() {
          ok    feed d, produce orders: may be written to\n  \
          FAIL  feed d, produce no: authorization: the topic does not exist"
     );
-}
-
-#[tokio::test]
-async fn a_registry_and_its_schemas_are_asked_for() {
-    let fake = FakeRegistry::with_orders().await;
-    fake.put("/schemas/types", 200, r#"["JSON"]"#);
-    let toml = format!(
-        "[registries.away]\nurl = 'http://127.0.0.1:1'\n[registries.main]\nurl = '{}'\n\
-         [clusters.default]\nbootstrap.servers = '127.0.0.1:1'\n[schemas.orders]\nregistry = 'main'\n\
-         topics = ['orders']\nvalue_schema = {{ subject_name = 'orders-value', schema_version = 1 }}\n\
-         key_schema = {{ subject_name = 'orders-key', schema_version = 'latest' }}\n\
-         [feeds.a]\ntopics = ['a']\nentrypoints = ['webhook']\ndeserializer = 'schema-registry'\n\
-         schema_registry = 'away'\n[feeds.b]\ntopics = ['b']\nentrypoints = ['webhook']\n\
-         key_deserializer = 'schema-registry'\nschema_registry = 'main'",
-        fake.url
-    );
-    let shown = report(&toml, &[], &[]).await;
-    for part in [
-        "registry away\n  FAIL  connection: the schema registry is not available: no connection: ",
-        "  note  feed a: its readers wait for the registry\n",
-        "registry main\n  ok    connection: the registry answers, and lets the bridge in\n  \
-         ok    feed b: may ask it for schemas\n",
-        "  FAIL  schema orders-key: the schema registry does not know it: subject orders-key ",
-        "  ok    schema orders-value: JSON, version 1, id 7",
-    ] {
-        assert!(shown.contains(part), "{part}: {shown}");
-    }
 }
 
 #[tokio::test]

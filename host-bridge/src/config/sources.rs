@@ -177,10 +177,14 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
                 [section @ ("FEEDS" | "WEBHOOKS"), own, key] => {
                     let section =
                         if section == "FEEDS" { &mut raw.feeds } else { &mut raw.webhooks };
-                    let own = section.entry(own.to_lowercase());
-                    let own = own.or_insert_with(|| toml::Table::new().into()).as_table_mut();
-                    let own = own.ok_or_else(|| field(name, "the file has no such section"))?;
-                    put(own, &key.to_lowercase(), value);
+                    put(inside(section, own, name)?, &key.to_lowercase(), value);
+                }
+                ["REGISTRIES", own, ref tables @ .., key] => {
+                    let mut table = inside(&mut raw.registries, own, name)?;
+                    for own in tables {
+                        table = inside(table, own, name)?;
+                    }
+                    put(table, &key.to_lowercase(), value);
                 }
                 ["INLINE", key] => put(&mut raw.inline, &property(key), value),
                 _ => return Err(ConfigError::Variable(name.to_owned())),
@@ -190,10 +194,25 @@ fn set(raw: &mut Raw, name: &str, setting: &str, value: String) -> Result<(), Co
     Ok(())
 }
 
+/// The table of that name in another one, made if it is not there.
+fn inside<'a>(
+    table: &'a mut toml::Table,
+    own: &str,
+    variable: &str,
+) -> Result<&'a mut toml::Table, ConfigError> {
+    let own = table.entry(own.to_lowercase()).or_insert_with(|| toml::Table::new().into());
+    own.as_table_mut().ok_or_else(|| field(variable, "the file has no such section"))
+}
+
 /// The variable that sets what stands at this path of the file.
 pub(crate) fn variable(path: &str) -> String {
     let has_names = OF_NAMES.iter().any(|section| path.starts_with(section));
-    let steps = path.splitn(if has_names { 3 } else { 2 }, '.');
+    let steps = match path.starts_with("registries.") {
+        true => usize::MAX,
+        false if has_names => 3,
+        false => 2,
+    };
+    let steps = path.splitn(steps, '.');
     let steps: Vec<_> = steps.map(|step| step.replace('.', "_")).collect();
     format!("{PREFIX}{}", steps.join("__").to_uppercase())
 }

@@ -6,12 +6,16 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode, header};
 use kafka_client::HttpsTrust;
 use kafka_upstream_core::registry::Confluent;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
+use crate::config::ListenTls;
+use crate::tls::server_config;
 
 #[derive(Clone)]
 pub(crate) struct FakeRegistry {
@@ -26,11 +30,13 @@ struct Answers {
     /// What is answered whatever the path.
     all: Option<(u16, String)>,
     heads: Vec<String>,
+    /// The only `Authorization` that is let in, if there is one.
+    demanded: Option<String>,
 }
 
 impl FakeRegistry {
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<Answers>>::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
@@ -71,6 +77,31 @@ impl FakeRegistry {
         self.state.lock().unwrap().all = answer;
     }
 
+    /// From now on answers 401 to who has another `Authorization`.
+    pub(crate) fn demand(&self, authorization: &str) {
+        self.state.lock().unwrap().demanded = Some(authorization.to_owned());
+    }
+
+    /// The same by TLS. Gives the address.
+    pub(crate) async fn secure(&self, tls: &ListenTls) -> String {
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(tls, &[]).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let plain = self.url.strip_prefix("http://").unwrap().to_owned();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, plain) = (acceptor.clone(), plain.clone());
+                tokio::spawn(async move {
+                    // Who does not trust the certificate hangs up.
+                    let mut client = acceptor.accept(stream).await?;
+                    let mut registry = TcpStream::connect(plain).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut registry).await
+                });
+            }
+        });
+        url
+    }
+
     /// Method, path and headers of each request.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.state.lock().unwrap().heads.clone()
@@ -94,7 +125,11 @@ async fn answer(
     state.heads.push(format!("{} {path} {:?}", request.method(), request.headers()));
     let missing =
         || (404, json!({ "error_code": 40401, "message": "Subject not found." }).to_string());
-    let found = state.all.clone().or_else(|| state.answers.get(&path).cloned());
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let is_let_in = state.demanded.as_ref().is_none_or(|it| authorization.is_some_and(|a| a == it));
+    let refusal = (!is_let_in).then(|| (401, String::new()));
+    let found = refusal.or_else(|| state.all.clone());
+    let found = found.or_else(|| state.answers.get(&path).cloned());
     let (status, body) = found.unwrap_or_else(missing);
     let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();

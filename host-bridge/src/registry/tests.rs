@@ -215,6 +215,60 @@ async fn a_registry_is_asked_as_its_authentication_says() {
 }
 
 #[tokio::test]
+async fn a_token_that_ends_or_is_refused_is_replaced_unnoticed() {
+    let (fake, idp) = (FakeRegistry::with_orders().await, FakeRegistry::start().await);
+    let token = |token: &str, seconds: u64| {
+        idp.put(
+            "/token",
+            200,
+            &json!({ "access_token": token, "expires_in": seconds }).to_string(),
+        );
+        fake.demand(&format!("Bearer {token}"));
+    };
+    let registry = client(&Confluent {
+        ttl: Some(0),
+        authentication: serde_json::from_value(json!({
+            "mode": "oauth2", "logical_cluster_id": "lsrc-1", "oauth2": {
+                "token_endpoint": format!("{}/token", idp.url), "client_id": "i",
+                "client_secret": "s",
+            },
+        }))
+        .unwrap(),
+        ..fake.confluent()
+    });
+    let asked = async |asked: usize, tokens: usize| {
+        registry.get(&latest("orders-value")).await.unwrap();
+        assert_eq!((fake.heads().len(), idp.heads().len()), (asked, tokens));
+    };
+    token("short", 1);
+    asked(1, 1).await;
+    token("long", 600);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    asked(2, 2).await;
+    token("other", 600);
+    // With the token that is refused, and again.
+    asked(4, 3).await;
+    asked(5, 3).await;
+    assert!(registry.health().fault.is_none());
+    assert!(fake.heads().iter().all(|head| head.contains(r#""target-sr-cluster": "lsrc-1""#)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_slow_is_given_up_after_five_seconds() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Some(format!("http://{}", silent.local_addr().unwrap()));
+    let registry = client(&Confluent { url, ..Confluent::default() });
+    let began = Instant::now();
+    let failure = registry.get(&latest("s")).await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), 5);
+    let told = "the schema registry is not available: HTTP: no answer within 5000 ms";
+    assert_eq!(failure.to_string(), told);
+    // Others are not kept waiting by it.
+    assert_eq!(registry.get(&latest("s")).await.unwrap_err(), failure);
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test]
 async fn what_is_kept_is_bounded_and_gets_old() {
     let document = kafka_upstream_schema::Document {
         schema_type: kafka_upstream_schema::SchemaType::Json,
