@@ -1,5 +1,6 @@
 //! `bench`: measures what a request costs, and what a record does.
 
+mod capture;
 mod cell;
 mod client;
 mod consume;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Subject {
     /// Envoy alone, the filter alone, and each way of delivery
     Envoy(envoy::Options),
+    /// Requests captured without a filter, and REST, beside Benthos
+    Capture(capture::Options),
     /// Our Kafka client beside librdkafka and Java's: records per second, and per CPU second
     Client(client::Options),
     /// What readers cost: event streams, pages, filters
@@ -44,6 +47,7 @@ enum Subject {
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().subject {
         Subject::Envoy(options) => envoy::run(&options).await,
+        Subject::Capture(options) => capture::run(&options).await,
         Subject::Client(options) => client::run(&options).await,
         Subject::Consume(options) => consume::run(&options).await,
         Subject::Schema(options) => schema::run(&options).await,

