@@ -29,7 +29,10 @@ const DISK: u64 = 10;
 /// Modules of end-to-end tests that have the machine for themselves, because they load it so much
 /// that others would wait for them, or measure how long an honest request takes. The others run
 /// side by side.
-const ALONE: [&str; 6] = ["cluster", "fake_servers", "ledger", "memory", "sizes", "soak"];
+const ALONE: [&str; 5] = ["fake_servers", "ledger", "memory", "sizes", "soak"];
+
+/// Those that load it as much, and wait for brokers that start again: two at a time.
+const CLUSTERS: [&str; 1] = ["cluster"];
 
 /// Modules of end-to-end tests that mostly wait, for sessions that end and for servers that do not
 /// answer: they run beside the others.
@@ -56,9 +59,11 @@ const FULL: [(&str, &str); 8] = [
 
 /// Variables by which cargo has the workspace's own crates compiled by clippy, with the arguments that
 /// `cargo clippy -- -D warnings` hands it: lints cost no build of their own.
-const LINTS: [(&str, &str); 2] = [
+const LINTS: [(&str, &str); 3] = [
     ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver"),
     ("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__"),
+    // What is compiled so is debugged nowhere.
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
 ];
 
 #[derive(Args)]
@@ -240,12 +245,12 @@ fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
     let only = |run: Run, modules: &[&str]| {
         modules.iter().fold(run, |run, module| run.filter(&format!("{module}::")))
     };
-    let others = [&ALONE[..], &WAITING]
+    let others = [&ALONE[..], &CLUSTERS, &WAITING]
         .concat()
         .iter()
         .fold(Run::new(SIDE_BY_SIDE), |run, module| run.skip(&format!("{module}::")));
     let waiting = only(Run::new(WAIT_SIDE_BY_SIDE), &WAITING);
-    let alone = only(Run::new(1), &ALONE);
+    let (clusters, alone) = (only(Run::new(2), &CLUSTERS), only(Run::new(1), &ALONE));
     let kind = &[Kind::EndToEnd];
     report.step("end-to-end, side by side", |report| {
         thread::scope(|scope| {
@@ -259,7 +264,9 @@ fn end_to_end(report: &mut Report, setup: &Setup) -> anyhow::Result<()> {
             Ok(())
         })
     })?;
-    report.step("end-to-end, alone", |report| setup.run(kind, &alone, report))?;
+    for (name, run) in [("end-to-end, clusters", clusters), ("end-to-end, alone", alone)] {
+        report.step(name, |report| setup.run(kind, &run, report))?;
+    }
     report.step("benchmarks", |report| setup.run(&[Kind::Bench], &Run::new(1), report))
 }
 
