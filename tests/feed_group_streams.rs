@@ -1,5 +1,6 @@
 //! Event streams in consumer groups: bridges, their clients and Kafka's own consumers share partitions.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
 use harness::process::wait_until;
 use harness::run_dir::RunDir;
+use kafka_client::Client;
 use kafka_upstream_tests::on_both_versions;
 use kafka_upstream_tests::produce::client;
 use serde_json::json;
@@ -118,7 +120,7 @@ async fn streams(version: KafkaVersion) -> anyhow::Result<()> {
     disjoint(|| Ok(vec![got(&one, 2)?, got(&two, 2)?]), &sent).await?;
     clients_come_and_go(&kafka, &first, &[&one, &two]).await?;
     positions_are_the_members(&first, &one, &two).await?;
-    beside_java(&kafka, &[&one, &two]).await?;
+    beside_others(&kafka, &writer, &[&one, &two]).await?;
     // Killed: what it had is taken over, and nothing is lost.
     let killed = Instant::now();
     second.bridge.kill9()?;
@@ -209,20 +211,35 @@ async fn positions_are_the_members(
     Ok(())
 }
 
-/// Java's console consumer has a third while it is there.
-async fn beside_java(kafka: &Kafka, curls: &[&Curl; 2]) -> anyhow::Result<()> {
-    let dir = RunDir::new("group-streams")?;
+/// Java's console consumer has a third while it is there, and kcat a part, too.
+async fn beside_others(kafka: &Kafka, writer: &Client, curls: &[&Curl; 2]) -> anyhow::Result<()> {
+    let (of_java, of_kcat) = (RunDir::new("group-java")?, RunDir::new("group-kcat")?);
     let modern = [("group.protocol", "consumer")];
     let properties = if kafka.version() == KafkaVersion::V3_9 { &[][..] } else { &modern[..] };
-    let mut java = Other::Java.start(kafka, &dir, "shared", properties)?;
+    let mut java = Other::Java.start(kafka, &of_java, "shared", properties)?;
     shares_are(&curls[..], &[2, 2]).await.with_context(|| java.log_tail())?;
-    let sent = produce(&client(&kafka.bootstrap(), &[])?, 3, 10).await?;
-    let read = || {
-        let of_java = values(&printed(&java)?, 3);
-        let [one, two] = curls;
-        Ok(vec![got(one, 3)?, got(two, 3)?, of_java])
-    };
+    let [one, two] = curls;
+    let sent = produce(writer, 3, 10).await?;
+    let read = || Ok(vec![got(one, 3)?, got(two, 3)?, values(&printed(&java)?, 3)]);
     disjoint(read, &sent).await.with_context(|| java.log_tail())?;
+    // librdkafka speaks the classic protocol alone, also where the others do not.
+    let mut kcat = Other::Kcat.start(kafka, &of_kcat, "shared", &[])?;
+    let round = Cell::new(10);
+    wait_until("kcat's part", SOON, async || {
+        round.update(|round| round + 1);
+        produce(writer, round.get(), 1).await?;
+        ensure!(!printed(&kcat)?.is_empty(), "{}", kcat.log_tail());
+        Ok(())
+    })
+    .await?;
+    let sent = produce(writer, 6, 10).await?;
+    let read = || {
+        let others = [&java, &kcat].map(|other| Ok(values(&printed(other)?, 6)));
+        let others: Vec<_> = others.into_iter().collect::<anyhow::Result<_>>()?;
+        Ok([vec![got(one, 6)?, got(two, 6)?], others].concat())
+    };
+    disjoint(read, &sent).await.with_context(|| kcat.log_tail())?;
+    kcat.stop(SOON).await?;
     java.stop(SOON).await?;
     shares_are(&curls[..], &[3, 3]).await
 }
