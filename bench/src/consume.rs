@@ -64,6 +64,8 @@ enum Cell {
     Reconnect,
     /// A client that reads nothing
     Stalled,
+    /// Clients that ask for large pages and read nothing
+    StalledPages,
     /// Webhooks whose receivers take 50 ms
     Webhooks,
     /// A webhook by key whose receiver refuses one
@@ -76,7 +78,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let mut report = Report::default();
     let (rounds, records, small) =
         if options.quick { (1, 50_000, 300_000) } else { (options.rounds, 200_000, 2_000_000) };
-    let of_pages = [Cell::Pages, Cell::Sockets, Cell::Pubsub, Cell::Filters];
+    let of_pages = [Cell::Pages, Cell::Sockets, Cell::Pubsub, Cell::Filters, Cell::StalledPages];
     if of_pages.into_iter().any(|cell| options.wants(cell)) {
         pages::fill(&ground, records).await?;
     }
@@ -124,6 +126,7 @@ impl Cell {
             Self::Writing => writing::beside_readers(ground, clients, of(5, 10), report).await,
             Self::Reconnect => faults::reconnect(ground, clients, report).await,
             Self::Stalled => faults::stalled(ground, report).await,
+            Self::StalledPages => faults::stalled_pages(ground, report).await,
             Self::Webhooks => webhooks::deliver(ground, 1000, of(50, 200), report).await,
             Self::Keys => webhooks::refused_key(ground, of(1000, 4000), report).await,
         }

@@ -1,15 +1,17 @@
-//! Readers when something goes wrong: a bridge that is killed, and a client that reads nothing.
+//! Readers when something goes wrong: a bridge that is killed, and clients that read nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harness::http::Request;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::events::{VALUE_BYTES, Writer};
 use super::fan_out::delays;
 use super::ground::{Ground, PARTITIONS, request};
+use super::pages::TOPIC;
 use super::swarm::{Plan, Swarm};
 use crate::report::{Bound, Report};
 
@@ -81,12 +83,7 @@ pub(super) async fn stalled(ground: &Ground, report: &mut Report) -> anyhow::Res
     let (mut of, mut memory, mut before, mut held) = (Vec::new(), Vec::new(), warm_up, None);
     for is_beside in [false, true] {
         if is_beside {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let socket = TcpSocket::new_v4()?;
-            socket.set_recv_buffer_size(4096)?;
-            let mut stream = socket.connect(address).await?;
-            stream.write_all(request("events", "").as_bytes()).await?;
-            held = Some(stream);
+            held = Some(reads_nothing(port, &request("events", "")).await?);
         }
         let starts = writer.write(EVENTS, RATE).await?;
         before += u64::from(EVENTS);
@@ -107,4 +104,46 @@ pub(super) async fn stalled(ground: &Ground, report: &mut Report) -> anyhow::Res
         report.add("memory more beside it", "MB", memory_beside - memory);
     }
     Ok(())
+}
+
+/// Clients that ask for the largest pages and read nothing, and how long another one reads beside them.
+const PAGES: [usize; 3] = [0, 30, 300];
+const BESIDE: Duration = Duration::from_secs(20);
+const PAGE: &str = "/v1/feeds/events/messages?from=earliest&limit=10000&max_bytes=8388608";
+
+/// What a client's pages are beside others whose pages nobody takes.
+pub(super) async fn stalled_pages(ground: &Ground, report: &mut Report) -> anyhow::Result<()> {
+    for stalled in PAGES {
+        let readers = ground.bridge(TOPIC, "").await?;
+        let port = readers.port()?;
+        let mut held = Vec::new();
+        for _ in 0..stalled {
+            held.push(
+                reads_nothing(port, &format!("GET {PAGE} HTTP/1.1\r\nhost: a\r\n\r\n")).await?,
+            );
+        }
+        let (begin, mut pages, mut refused, mut bytes) = (Instant::now(), 0, 0, 0);
+        while begin.elapsed() < BESIDE {
+            let reply = Request::get(PAGE).send(port).await?;
+            match reply.status {
+                200 => (pages, bytes) = (pages + 1, bytes + reply.body.len()),
+                _ => refused += 1,
+            }
+        }
+        let name = |what: &str| format!("beside {stalled} whose pages nobody takes: {what}");
+        report.add(name("pages a second"), "pages", f64::from(pages) / BESIDE.as_secs_f64());
+        report.add(name("a page"), "KiB", bytes as f64 / f64::from(pages.max(1)) / 1024.0);
+        report.add(name("refused"), "pages", f64::from(refused));
+        report.add(name("memory"), "MB", readers.bridge.process().rss_bytes()? as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// A client that has sent a request, and takes as little of the reply as can be.
+async fn reads_nothing(port: u16, request: &str) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream)
 }
