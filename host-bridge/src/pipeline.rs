@@ -89,8 +89,7 @@ impl Pipeline {
         let now = Instant::now();
         match delivery {
             Delivery::Acked => {
-                let end =
-                    if self.is_away() { deadline.min(now + AWAY_PATIENCE) } else { deadline };
+                let end = if self.is_away() { deadline.min(now + AWAY_PATIENCE) } else { deadline };
                 Limits { waiting: end, delivery: end }
             }
             // A client of memory mode has its 200: while it is unknown whether a record was written,
