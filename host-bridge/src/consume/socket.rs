@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -17,6 +14,7 @@ use self::asked::Protocol;
 use self::frames::{Command, Fault, Frame, Place, Produce};
 use self::produce::{Done, Producing};
 use self::records::{Records, Window};
+use self::several::Several;
 use super::acks::{Acks, Unsent};
 use super::connections::Connection;
 use super::cursor::Cursor;
@@ -39,6 +37,7 @@ mod frames;
 mod nack;
 mod produce;
 mod records;
+mod several;
 mod sharing;
 
 /// A client, and what it is sent.
@@ -57,7 +56,7 @@ pub(crate) struct Conversation {
     /// When an acknowledgement is due.
     ack_due: Option<Instant>,
     producing: Producing,
-    nacks: FuturesUnordered<BoxFuture<'static, Nacked>>,
+    nacks: Several<Nacked>,
     is_paused: bool,
     /// Moves of the cursor when it was last told, and when it is to be told again.
     told_moves: u64,
@@ -169,7 +168,7 @@ impl Conversation {
             acks: Acks::default(),
             ack_due: None,
             producing,
-            nacks: FuturesUnordered::new(),
+            nacks: Several::default(),
             is_paused: false,
             told_moves: 0,
             position_at: now,

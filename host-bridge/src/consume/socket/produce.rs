@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, OptionFuture};
-use futures_util::stream::FuturesUnordered;
 use kafka_upstream_core::outcome::{self, Outcome, Reason};
 use kafka_upstream_core::record::Record;
 use kafka_upstream_core::reply;
@@ -15,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::frames::{Frame, Produce};
+use super::several::Several;
 use crate::batches;
 use crate::clock::now_ms;
 use crate::consume::memory::Held;
@@ -41,7 +40,7 @@ pub(super) struct Producing {
     allowed: Vec<String>,
     waiting: VecDeque<(Written, Held)>,
     enqueuing: Option<BoxFuture<'static, Settling>>,
-    settling: FuturesUnordered<Settling>,
+    settling: Several<Done>,
     bytes: usize,
 }
 
@@ -68,7 +67,7 @@ impl Producing {
             allowed,
             waiting: VecDeque::new(),
             enqueuing: None,
-            settling: FuturesUnordered::new(),
+            settling: Several::default(),
             bytes: 0,
         }
     }
