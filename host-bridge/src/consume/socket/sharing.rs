@@ -15,7 +15,8 @@ impl Conversation {
     pub(super) async fn change(&mut self, news: News) -> Result<(), End> {
         self.has_sent();
         self.settle();
-        let gone = self.follower.take_away(&news.gone);
+        // Should they come back, what it owes of them comes again: it is not taken for acknowledged.
+        let gone = self.acks.settled(self.follower.take_away(&news.gone));
         let taken = self.follower.take_away(&news.taken);
         gone.iter().for_each(|(topic, it, _)| self.acks.go_on_from(topic, it, None));
         self.ack_due = self.ack_due.filter(|_| self.acks.records() > 0);

@@ -1,5 +1,7 @@
 //! Clients that share the partitions of a group.
 
+use kafka_client::fake_broker::{CONSUMER_GROUP_HEARTBEAT, Fault, HEARTBEAT, Trace, When};
+
 use super::*;
 use crate::consume::delivery::{Commit, Delivery, GroupMode, Qos};
 
@@ -46,6 +48,18 @@ async fn position(client: &mut Client) -> String {
 
 fn ack(partition: i32, offset: usize) -> Value {
     json!({ "type": "ack", "topic": "orders", "partition": partition, "offset": offset })
+}
+
+/// What comes in so many messages, whatever comes between them.
+async fn messages(client: &mut Client, count: usize) -> Vec<String> {
+    let mut contents = Vec::new();
+    while contents.len() < count {
+        let frame = client.hear().await;
+        if frame["type"] == "message" {
+            contents.push(frame["content"].as_str().unwrap().to_owned());
+        }
+    }
+    contents
 }
 
 async fn acked(client: &mut Client) -> String {
@@ -134,16 +148,30 @@ async fn who_acknowledges_nothing_in_time_is_closed_and_its_partitions_move_on()
     position(&mut silent).await;
     assert_eq!(silent.error().await, "ack_timeout");
     assert_eq!(silent.close_code().await, 4408);
-    let mut read = Vec::new();
-    while read.len() < 6 {
-        let frame = second.hear().await;
-        if frame["type"] == "message" {
-            read.push(frame["content"].as_str().unwrap().to_owned());
-        }
-    }
+    let mut read = messages(&mut second, 6).await;
     read.sort();
     assert_eq!(read, ["0", "0", "1", "1", "2", "2"]);
     assert_eq!(served.reader.metrics.rebalances.get(), 1, "the member stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_of_a_partition_that_is_lost_comes_again_when_it_is_back() {
+    let served = at_least_once().await;
+    write(&served, 0, 0..5).await;
+    let (mut client, _) = open(&served).await;
+    client.contents(5).await;
+    client.say(ack(0, 1)).await;
+    acked(&mut client).await;
+    // The coordinator has forgotten the member.
+    let refused = Fault::Refuse { code: 25, trace: Trace::Nothing };
+    for api in [CONSUMER_GROUP_HEARTBEAT, HEARTBEAT] {
+        served.fixture.cluster.arm(api, When::Nth(1), refused.clone());
+    }
+    let again = timeout(Duration::from_secs(15), messages(&mut client, 3)).await;
+    assert_eq!(again.unwrap(), ["2", "3", "4"]);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kept(&served, 0), Some(2));
+    assert_eq!(served.reader.metrics.rebalances.get(), 3, "lost, and assigned again");
 }
 
 #[tokio::test(start_paused = true)]
