@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use harness::bridge::{Bridge, Settings};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
@@ -54,8 +54,9 @@ fn without_gaps(of_clients: &[&[Record]], repeats_most: usize) -> anyhow::Result
     ensure!(repeats <= repeats_most, "{repeats} came twice: {of_clients:?}");
     let mut next = vec![0; PARTITIONS];
     for (partition, number) in all {
-        ensure!(next[partition] == number, "a gap in {partition} before {number}");
-        next[partition] += 1;
+        let next = next.get_mut(partition).context("no such partition")?;
+        ensure!(*next == number, "a gap in {partition} before {number}");
+        *next += 1;
     }
     Ok(next)
 }
@@ -95,7 +96,9 @@ async fn one_takes_over(version: KafkaVersion) -> anyhow::Result<()> {
     wait_until("a takeover", SOON, async || {
         let of_other = records(other)?;
         let next = without_gaps(&[&of_cut, &of_other], WINDOW)?;
-        let goes_on = |(partition, last): (&usize, &u64)| next[*partition] > last + WINDOW as u64;
+        let goes_on = |(partition, last): (&usize, &u64)| {
+            next.get(*partition).is_some_and(|next| *next > last + WINDOW as u64)
+        };
         ensure!(last.iter().all(goes_on), "{last:?}, {next:?}");
         Ok(())
     })

@@ -348,13 +348,17 @@ async fn socket(
     let (response, accepted) = accepted.map_err(|why| Code::InvalidParameter.because(why))?;
     let reader = reader.filtered(query.filter.take())?.over_socket();
     let following = follow(readers, reader, group.as_deref(), &query, &shutdown).await?;
+    let bytes = asked.message_bytes(&writing.1);
+    // Boxed until it is in the conversation: the task would have room for it all its life.
+    let rest = Box::new((connection, following, writing, shutdown));
     tokio::spawn(async move {
-        let bytes = asked.message_bytes(&writing.1);
-        if let Some(socket) = accepted.open(bytes).await {
+        let conversation = accepted.open(bytes).await.map(|socket| {
+            let (connection, following, writing, shutdown) = *rest;
             let sides = (socket, connection);
-            let conversation = Conversation::new(sides, following, asked, writing, shutdown);
-            // Apart: this task has room for all that came before.
-            tokio::spawn(Box::new(conversation).serve(expires_in));
+            Box::new(Conversation::new(sides, following, asked, writing, shutdown))
+        });
+        if let Some(conversation) = conversation {
+            conversation.serve(expires_in).await;
         }
     });
     Ok(response)
