@@ -180,6 +180,8 @@ fn references_are_found_by_their_names() {
         let why = refused(&json!({"$ref": name}), &[]);
         assert_eq!(why, format!("it refers to \"{name}\", which is not among its references"));
     }
+    let why = refused(&json!({"$ref": "airline.json"}), &[("line.json", json!(true))]);
+    assert_eq!(why, "it refers to \"airline.json\", which is not among its references");
     let why = refused(&json!({"items": {"$ref": "#/definitions/none"}}), &[]);
     assert_eq!(why, "there is nothing where its reference \"#/definitions/none\" leads");
 }

@@ -1,4 +1,4 @@
-//! `mutations`: adds bugs to a copy of the Kafka client, and looks whether the tests detect each.
+//! `mutations`: adds bugs to a copy of the Kafka client and the schemas, and looks whether the tests detect each.
 
 mod diff;
 mod patch;
@@ -21,7 +21,7 @@ use run::{FEW_SEEDS, Run, SEEDS};
 use scratch::Scratch;
 
 /// Where the patches are.
-const FOLDER: &str = "kafka-client/tests/mutations";
+const FOLDERS: [&str; 2] = ["kafka-client/tests/mutations", "schema/tests/mutations"];
 
 /// Mutations that are tried at a time.
 const SIDE_BY_SIDE: usize = 2;
@@ -59,11 +59,11 @@ struct Build {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let patches = Patch::all(&paths::workspace().join(FOLDER))?;
+    let patches = patches()?;
     let is_meant =
         |patch: &&Patch| options.filter.as_deref().is_none_or(|it| patch.name.contains(it));
     let meant: Vec<_> = patches.iter().filter(is_meant).collect();
-    ensure!(!meant.is_empty(), "no such patch in {FOLDER}");
+    ensure!(!meant.is_empty(), "no such patch in {}", FOLDERS.join(" and "));
     // Whichever are meant: another selection would be another build.
     let build = Build::new(&patches, &meant).context("BROKEN")?;
     let (next, undetected) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -86,9 +86,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(if undetected == 0 { Outcome::Passed } else { Outcome::Failed })
 }
 
+fn patches() -> anyhow::Result<Vec<Patch>> {
+    let mut patches = Vec::new();
+    for folder in FOLDERS {
+        patches.extend(Patch::all(&paths::workspace().join(folder))?);
+    }
+    Ok(patches)
+}
+
 impl Build {
     fn new(patches: &[Patch], meant: &[&Patch]) -> anyhow::Result<Self> {
-        let step = Step::begin("building the client's tests with all mutations");
+        let step = Step::begin("building the tests with all mutations");
         let scratch = Scratch::new(patches)?;
         let binaries = scratch.build()?;
         step.done();
@@ -140,7 +148,7 @@ impl Build {
             Run::of(parts, (target, names), Some(name), seeds, PATIENCE)
         };
         let few = run(FEW_SEEDS)?;
-        let is_enough = target == Target::Lib || not_failed(&few, names).is_empty();
+        let is_enough = target != Target::Simulation || not_failed(&few, names).is_empty();
         if is_enough { Ok(few) } else { run(SEEDS) }
     }
 }
@@ -151,15 +159,11 @@ fn not_failed(run: &Run, names: &[&str]) -> Vec<String> {
 }
 
 fn by_target<'a>(tests: impl IntoIterator<Item = &'a Test>) -> Vec<(Target, Vec<&'a str>)> {
-    let mut lib = Vec::new();
-    let mut simulation = Vec::new();
+    let mut groups = Target::ALL.map(|(target, _)| (target, Vec::new()));
     for test in tests {
-        match test.target {
-            Target::Lib => lib.push(test.name.as_str()),
-            Target::Simulation => simulation.push(test.name.as_str()),
-        }
+        let own = groups.iter_mut().filter(|(target, _)| *target == test.target);
+        own.for_each(|(_, names)| names.push(test.name.as_str()));
     }
-    let groups = [(Target::Lib, lib), (Target::Simulation, simulation)];
     groups.into_iter().filter(|(_, names)| !names.is_empty()).collect()
 }
 

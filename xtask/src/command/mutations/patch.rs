@@ -11,7 +11,7 @@ use super::diff::{self, FileDiff};
 #[derive(Debug)]
 pub(super) struct Patch {
     pub(super) name: String,
-    /// What is wrong with the client then, in one sentence.
+    /// What is wrong then, in one sentence.
     pub(super) breaks: String,
     pub(super) tests: Vec<Test>,
     pub(super) files: Vec<FileDiff>,
@@ -24,11 +24,33 @@ pub(super) struct Test {
     pub(super) name: String,
 }
 
-/// A test binary of the client.
+/// A test binary of the client, or of the schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     Lib,
     Simulation,
+    Schema,
+    Avro,
+}
+
+impl Target {
+    /// As patches name them.
+    pub(super) const ALL: [(Self, &str); 4] = [
+        (Self::Lib, "lib"),
+        (Self::Simulation, "simulation"),
+        (Self::Schema, "schema"),
+        (Self::Avro, "avro"),
+    ];
+
+    /// The folder of its package, and the name under which it is built.
+    pub(super) fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Lib => ("kafka-client", "kafka-client-unit"),
+            Self::Simulation => ("kafka-client", "simulation"),
+            Self::Schema => ("schema", "schema-unit"),
+            Self::Avro => ("schema", "avro"),
+        }
+    }
 }
 
 impl Patch {
@@ -71,11 +93,14 @@ impl Patch {
 
 impl Test {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let (target, name) = match text.split_once(' ') {
-            Some(("lib", name)) => (Target::Lib, name),
-            Some(("simulation", name)) => (Target::Simulation, name),
-            _ => bail!("a test is `lib NAME` or `simulation NAME`, not {text}"),
-        };
+        let known = text.split_once(' ').and_then(|(of, name)| {
+            let (target, _) = Target::ALL.into_iter().find(|(_, named)| *named == of)?;
+            Some((target, name))
+        });
+        let (target, name) = known.with_context(|| {
+            let names = Target::ALL.map(|(_, name)| name).join(", ");
+            format!("a test is one of {names}, and its name, not {text}")
+        })?;
         Ok(Self { target, name: name.to_owned() })
     }
 }

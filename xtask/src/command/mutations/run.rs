@@ -41,7 +41,7 @@ impl Run {
         seeds: u32,
         patience: Duration,
     ) -> anyhow::Result<Self> {
-        let package = scratch.package();
+        let package = scratch.package(target);
         let mut command = Command::new(scratch::program(binaries, target)?);
         command.arg("--exact").args(names).current_dir(&package);
         command.env("CARGO_MANIFEST_DIR", &package).env("RUST_BACKTRACE", "0");

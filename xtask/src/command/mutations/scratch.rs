@@ -12,30 +12,17 @@ use super::super::binaries::Binaries;
 use super::diff::{self, Edit};
 use super::patch::{Patch, Target};
 
-/// The switch, as it lies beside the patches and in the scratch copy.
-const SWITCH: (&str, &str) =
-    ("kafka-client/tests/mutations/switch.rs", "kafka-client/src/mutation.rs");
+/// The switch, as it lies beside the client's patches.
+const SWITCH: &str = "kafka-client/tests/mutations/switch.rs";
 
-const LIB: &str = "kafka-client/src/lib.rs";
-
-const MANIFEST: &str = "kafka-client/Cargo.toml";
+/// The folders of packages that are mutated, and what their unit tests need.
+const PACKAGES: [(&str, &str); 2] =
+    [("kafka-client", "required-features = [\"fake_broker\"]\n"), ("schema", "")];
 
 /// Of the workspace, with the client's profile: here its build takes longer than its tests.
 const ROOT_MANIFEST: &str = "Cargo.toml";
 const OPTIMIZED: &str = "kafka-client = { opt-level = 1 }";
 const QUICK: &str = "kafka-client = { opt-level = 0 }";
-
-/// The names under which the test binaries are built.
-const UNIT: &str = "kafka-client-unit";
-const SIMULATION: &str = "simulation";
-
-/// The client's unit tests, as a target that can be chosen by its name: see [`Scratch::build`].
-const UNIT_TARGET: &str = "
-[[test]]
-name = \"kafka-client-unit\"
-path = \"src/lib.rs\"
-required-features = [\"fake_broker\"]
-";
 
 /// Files by their path in the workspace, with what they have in them.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -63,30 +50,27 @@ impl Scratch {
     /// they depend on is compiled there already.
     ///
     /// It is, if it has the same features, and these depend on which packages are chosen. So the
-    /// same packages are chosen as for all other tests, and the targets by names that only the
-    /// client has: no other package is built, above all no binary that would take the place of the
+    /// same packages are chosen as for all other tests, and the targets by names that only these
+    /// two have: no other package is built, above all no binary that would take the place of the
     /// right one. `--lib` would choose a library of each package.
     pub(super) fn build(&self) -> anyhow::Result<Binaries> {
         let mut cargo = build::command();
         cargo.args(["test", "--no-run", "--workspace", "--exclude", "kafka-upstream"]);
-        cargo.args(["--test", UNIT, "--test", SIMULATION]);
+        cargo.args(Target::ALL.iter().flat_map(|(target, _)| ["--test", target.place().1]));
         cargo.current_dir(&self.sources).env("CARGO_TARGET_DIR", paths::target());
         Binaries::build(cargo)
     }
 
-    /// Where cargo would run the client's tests.
-    pub(super) fn package(&self) -> PathBuf {
-        self.sources.join("kafka-client")
+    /// Where cargo would run the tests.
+    pub(super) fn package(&self, target: Target) -> PathBuf {
+        self.sources.join(target.place().0)
     }
 }
 
 /// The test program that has the tests of a target.
 pub(super) fn program(binaries: &Binaries, target: Target) -> anyhow::Result<&Path> {
-    let name = match target {
-        Target::Lib => UNIT,
-        Target::Simulation => SIMULATION,
-    };
-    binaries.test(&format!("kafka-client/{name}"))
+    let (folder, name) = target.place();
+    binaries.test(&format!("{folder}/{name}"))
 }
 
 /// All files of a folder but what is built and what is hidden.
@@ -159,22 +143,27 @@ fn edits_of(
 
 /// Adds what the scratch copy has and the sources have not.
 fn add_switch(files: &mut Files) -> anyhow::Result<()> {
-    let (from, to) = SWITCH;
-    let switch = files.get(Path::new(from)).with_context(|| format!("{from} is not there"))?;
-    files.insert(to.into(), switch.clone());
-    let lib = files.get_mut(Path::new(LIB)).with_context(|| format!("{LIB} is not there"))?;
-    // A mutation may leave things unused.
-    lib.splice(0..0, *b"#![allow(warnings)]\n");
-    lib.extend_from_slice(b"\nmod mutation;\n");
-    let manifest = files.get_mut(Path::new(MANIFEST));
-    let manifest = manifest.with_context(|| format!("{MANIFEST} is not there"))?;
-    manifest.extend_from_slice(UNIT_TARGET.as_bytes());
-    let root = files.get_mut(Path::new(ROOT_MANIFEST));
-    let root = root.with_context(|| format!("{ROOT_MANIFEST} is not there"))?;
+    let switch = file(files, SWITCH)?.clone();
+    for (folder, features) in PACKAGES {
+        files.insert(format!("{folder}/src/mutation.rs").into(), switch.clone());
+        let lib = file(files, &format!("{folder}/src/lib.rs"))?;
+        // A mutation may leave things unused.
+        lib.splice(0..0, *b"#![allow(warnings)]\n");
+        lib.extend_from_slice(b"\nmod mutation;\n");
+        // The unit tests, as a target that can be chosen by its name: see [`Scratch::build`].
+        let unit =
+            format!("\n[[test]]\nname = \"{folder}-unit\"\npath = \"src/lib.rs\"\n{features}");
+        file(files, &format!("{folder}/Cargo.toml"))?.extend_from_slice(unit.as_bytes());
+    }
+    let root = file(files, ROOT_MANIFEST)?;
     let text = std::str::from_utf8(root)?;
     ensure!(text.contains(OPTIMIZED), "{ROOT_MANIFEST} has no `{OPTIMIZED}`");
     *root = text.replace(OPTIMIZED, QUICK).into_bytes();
     Ok(())
+}
+
+fn file<'a>(files: &'a mut Files, path: &str) -> anyhow::Result<&'a mut Vec<u8>> {
+    files.get_mut(Path::new(path)).with_context(|| format!("{path} is not there"))
 }
 
 /// Makes a folder have these files and no others. A file that has not changed keeps its time.
@@ -224,10 +213,13 @@ mod tests {
 
     #[test]
     fn the_patches_of_this_workspace_fit() {
-        let patches = Patch::all(&paths::workspace().join(super::super::FOLDER)).unwrap();
+        let patches = super::super::patches().unwrap();
         assert!(patches.len() >= 46);
         let mut files = Files::new();
-        read(&paths::workspace(), Path::new("kafka-client/src"), &mut files).unwrap();
+        for (folder, _) in PACKAGES {
+            let sources = Path::new(folder).join("src");
+            read(&paths::workspace(), &sources, &mut files).unwrap();
+        }
         assert_eq!(mutate(&mut files, &patches).unwrap(), BTreeMap::new());
     }
 
