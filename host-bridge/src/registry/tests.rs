@@ -62,7 +62,7 @@ async fn a_schema_is_found_by_subject_and_version_id_and_guid() {
 }
 
 #[tokio::test]
-async fn what_a_registry_says_instead_of_a_schema_is_told_apart() {
+async fn what_a_registry_says_instead_of_a_schema_is_told_apart_and_passes() {
     let large = format!(r#"{{"id":1,"schema":"{}"}}"#, "x".repeat(5 * 1024 * 1024));
     let nested =
         json!({ "id": 1, "schemaType": "JSON", "schema": "[".repeat(500_000) }).to_string();
@@ -83,10 +83,10 @@ async fn what_a_registry_says_instead_of_a_schema_is_told_apart() {
         (200, r#"{"id":1,"schema":"{}","schemaType":"XML"}"#, "unusable"),
         (200, r#"{"id":1,"schema":"not Avro"}"#, "unusable"),
     ] {
-        let fake = FakeRegistry::start().await;
+        let fake = FakeRegistry::with_orders().await;
         fake.answer_all(Some((status, body)));
-        let registry = client(&fake.confluent());
-        let failure = registry.get(&latest("s")).await.unwrap_err();
+        let (registry, key) = (client(&fake.confluent()), latest("orders-value"));
+        let failure = registry.get(&key).await.unwrap_err();
         let told = match failure {
             Failure::Unavailable(_) => "unavailable",
             Failure::Unknown(_) => "unknown",
@@ -97,8 +97,14 @@ async fn what_a_registry_says_instead_of_a_schema_is_told_apart() {
         assert_eq!(told, kind, "{status} {shown}: {failure}");
         let answered = matches!(failure, Failure::Unknown(_) | Failure::Unusable(_));
         assert_eq!(registry.health().fault.is_none(), answered, "{status} {shown}");
-        assert_eq!(registry.get(&latest("s")).await.unwrap_err(), failure, "remembered");
+        assert_eq!(registry.get(&key).await.unwrap_err(), failure, "remembered");
         assert_eq!(fake.heads().len(), 1, "{status} {shown}");
+        fake.answer_all(None);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::resume();
+        assert_eq!(registry.get(&key).await.unwrap().id, Some(7), "{status} {shown}");
+        assert!(registry.health().fault.is_none(), "{status} {shown}");
     }
     let nobody = Confluent { url: Some("http://127.0.0.1:1".to_owned()), ..Confluent::default() };
     let failure = client(&nobody).get(&latest("s")).await.unwrap_err();
