@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::body::BodyBudget;
+use crate::bypassed::Bypassed;
 use crate::captures::Captures;
 use crate::clusters::Clusters;
 use crate::metrics::Metrics;
@@ -21,6 +22,7 @@ pub(crate) struct Bridge {
     pub(crate) queued: Arc<Queues>,
     pub(crate) captures: Captures,
     pub(crate) bodies: BodyBudget,
+    pub(crate) bypassed: Bypassed,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) webhooks: Arc<Webhooks>,
 }
@@ -40,6 +42,7 @@ impl Bridge {
             queued: Queues::new(Arc::clone(&metrics)),
             captures,
             bodies: BodyBudget::default(),
+            bypassed: Bypassed::default(),
             metrics,
             webhooks: Arc::new(webhooks),
         }

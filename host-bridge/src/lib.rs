@@ -6,6 +6,7 @@ mod auth;
 mod batches;
 mod body;
 mod bridge;
+mod bypassed;
 mod capture;
 mod captures;
 mod check;

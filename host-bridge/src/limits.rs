@@ -141,6 +141,9 @@ pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that are taken for a body before any of it has arrived.
 pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
 
+/// Requests that a filter holds while their headers are here already; one takes some 4 KB.
+pub(crate) const BYPASSED_HELD: usize = 16_384;
+
 /// Readers at a time, streams and pages that are waited for: of all feeds, and of one.
 pub(crate) const FEEDS_CONNECTIONS: usize = 20_000;
 pub(crate) const FEED_CONNECTIONS: usize = 10_000;

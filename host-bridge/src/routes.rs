@@ -89,19 +89,11 @@ async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response<Body> {
     }
 }
 
-/// What stands behind a terminating filter: a request that slipped past it is never answered as if
-/// it had been written.
-fn bypassed(bridge: &Bridge) -> Response<Body> {
-    bridge.metrics.bypassed();
-    let error = "the filter did not answer this request: its message may have been written";
-    refusal(StatusCode::GATEWAY_TIMEOUT, "bypassed", error)
-}
-
 /// Gateways put what they have of the client's path behind that of the upstream, so `bypassed` and
 /// `capture` are every path that begins so.
 async fn unknown(State(bridge): State<Arc<Bridge>>, request: Request<Body>) -> Response<Body> {
     if is_bypassed(request.uri().path()) {
-        return bypassed(&bridge);
+        return bridge.bypassed.answer(&bridge.metrics, request).await;
     }
     if is_captured(request.uri().path()) {
         return capture::answer(&bridge, request).await;
