@@ -17,11 +17,21 @@ pub(crate) struct Reservation {
 impl ByteBudget {
     /// A share of so many bytes, if all shares together stay within `most`.
     pub(crate) fn take(&self, bytes: usize, most: usize) -> Option<Reservation> {
-        let total = self.0.get().saturating_add(bytes);
-        (total <= most).then(|| {
-            self.0.set(total);
-            Reservation { bytes, budget: self.clone() }
-        })
+        let mut share = Reservation { bytes: 0, budget: self.clone() };
+        share.grow(bytes, most).then_some(share)
+    }
+}
+
+impl Reservation {
+    /// Makes it larger by so many bytes, if all shares together stay within `most`.
+    pub(crate) fn grow(&mut self, bytes: usize, most: usize) -> bool {
+        let total = self.budget.0.get().saturating_add(bytes);
+        let is_within = total <= most;
+        if is_within {
+            self.budget.0.set(total);
+            self.bytes += bytes;
+        }
+        is_within
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) enum Level {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Map {
     Request = 0,
+    Response = 2,
     CalloutReply = 6,
 }
 

@@ -11,13 +11,13 @@ use kafka_upstream_core::outbox::Settled;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::reply::Reply;
 use kafka_upstream_core::request::Request;
-use kafka_upstream_core::wire::Delivery;
+use kafka_upstream_core::wire::{self, Delivery};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::budget::{ByteBudget, Reservation};
 use crate::headers::RequestHead;
-use crate::host::{self, Buffer};
+use crate::host::{self, Buffer, Map};
 use crate::metrics::{Counter, RequestEnd};
 use crate::per_request::PerRequestStream;
 use crate::route::{StreamEnd, WakeUp, read_end};
@@ -51,9 +51,44 @@ struct Collecting {
     route: SharedRoute,
     request: Request,
     announced: Announced,
+    /// Whether its headers were held back.
+    next: AtHeaders,
     /// Bytes of its body so far; none before the first body callback.
     body_bytes: Option<u64>,
-    _bytes: Option<Reservation>,
+    /// Its body so far, where that goes on as it comes.
+    copy: Option<Vec<u8>>,
+    bytes: Option<Reservation>,
+}
+
+impl Collecting {
+    /// Whether what has just arrived goes on.
+    fn goes_on(&self) -> bool {
+        self.copy.is_some() || (self.next != AtHeaders::Hold && self.body_bytes.is_none())
+    }
+
+    /// A body callback, or none of its own for the end: the bytes of the body so far. What is held
+    /// back counts in each callback, what goes on in one alone.
+    fn take_in(&mut self, size: Option<u64>, max_body_bytes: u64) -> Result<u64, Reply> {
+        let before = self.body_bytes.unwrap_or_default();
+        let total = match (&mut self.copy, size) {
+            (_, None) => before,
+            (None, Some(size)) => size,
+            (Some(copy), Some(size)) => {
+                let total = before.saturating_add(size);
+                body::within(total, max_body_bytes)?;
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                if !self.bytes.as_mut().is_none_or(|bytes| bytes.grow(size, UNFINISHED_BYTES_MAX)) {
+                    return Err(too_many_wait());
+                }
+                if size > 0 {
+                    copy.extend(host::buffer(Buffer::RequestBody, size).unwrap_or_default());
+                }
+                total
+            }
+        };
+        self.body_bytes = Some(total);
+        Ok(total)
+    }
 }
 
 /// Why the filter has no record of a request.
@@ -99,9 +134,7 @@ impl RequestStream {
         }
         match self.state {
             StreamState::Passing => Action::Continue,
-            StreamState::Collecting(_) if routes.gateway.has_one_body_callback() => {
-                Action::Continue
-            }
+            StreamState::Collecting(ref collecting) if collecting.goes_on() => Action::Continue,
             _ => Action::Pause,
         }
     }
@@ -132,29 +165,33 @@ impl RequestStream {
             return Ok(());
         }
         let announced = admit(settings, &request).map_err(|reply| refused(settings, reply))?;
-        let next = gateway.at_headers(ended, &request, || host::property(b"request\0protocol"));
+        let stops = routes.stops_at_headers();
+        let protocol = || host::property(b"request\0protocol");
+        let next = gateway.at_headers(ended, stops, &request, protocol);
         let bytes = match next {
             AtHeaders::Capture => None,
             _ => Some(
                 share(&request, &routes.unfinished).map_err(|reply| refused(settings, reply))?,
             ),
         };
-        let route = Rc::clone(&route);
-        let collecting = Collecting { route, request, announced, body_bytes: None, _bytes: bytes };
+        let (route, goes_on) = (Rc::clone(&route), settings.goes_on_without_copy());
+        let in_pieces = next != AtHeaders::Capture && !gateway.has_one_body_callback();
+        // Nothing that has gone on is held back: Envoy would send it twice where it retries.
+        let copy = (in_pieces && goes_on && next == AtHeaders::GoOn).then(Vec::new);
+        if in_pieces && copy.is_none() {
+            routes.await_body(self.id, settings.delivery_timeout, goes_on);
+        }
+        let body_bytes = None;
+        let collecting = Collecting { route, request, announced, next, body_bytes, copy, bytes };
         self.state = StreamState::Collecting(Box::new(collecting));
         match next {
-            AtHeaders::Capture => return self.finish(routes, 0),
-            AtHeaders::Hold => {
-                let goes_on = settings.goes_on_without_copy();
-                routes.await_body(self.id, settings.delivery_timeout, goes_on);
-            }
+            AtHeaders::Capture => self.finish(routes, 0),
             AtHeaders::AskForBody if !host::set_property(b"wasm_process_req_body", b"1") => {
                 let error = "the gateway does not read the request's body";
-                return Err(refused(settings, Reply::refused(Code::HostMismatch, error)));
+                Err(refused(settings, Reply::refused(Code::HostMismatch, error)))
             }
-            AtHeaders::AskForBody | AtHeaders::GoOn => {}
+            AtHeaders::Hold | AtHeaders::AskForBody | AtHeaders::GoOn => Ok(()),
         }
-        Ok(())
     }
 
     fn pass(&mut self, routes: &Routes) {
@@ -174,6 +211,7 @@ impl RequestStream {
         let whole = routes.gateway.has_one_body_callback();
         if begins
             && !whole
+            && collecting.copy.is_none()
             && let Err(given_up) = routes.body_began(self.id)
         {
             self.state = match given_up {
@@ -188,8 +226,8 @@ impl RequestStream {
             };
             return Ok(());
         }
-        let size = size.or(collecting.body_bytes).unwrap_or_default();
-        collecting.body_bytes = Some(size);
+        let size = collecting.take_in(size, settings.max_body_bytes);
+        let size = size.map_err(|reply| refused(settings, reply))?;
         if ended || whole {
             return self.finish(routes, size);
         }
@@ -200,10 +238,10 @@ impl RequestStream {
     fn finish(&mut self, routes: &Routes, size: u64) -> Result<(), Rejection> {
         let state = std::mem::replace(&mut self.state, StreamState::Answered);
         let StreamState::Collecting(collecting) = state else { return Ok(()) };
-        let Collecting { route, mut request, announced, .. } = *collecting;
+        let Collecting { route, mut request, announced, copy, .. } = *collecting;
         let captured = {
             let settings = &Rc::clone(&route.borrow().settings);
-            let read = |size| host::buffer(Buffer::RequestBody, size);
+            let read = |size| copy.or_else(|| host::buffer(Buffer::RequestBody, size));
             let captured = announced.take(size, settings.max_body_bytes, read).and_then(|body| {
                 request.body = body;
                 capture(settings, &request, host::timestamp_ms())
@@ -265,6 +303,48 @@ impl RequestStream {
     }
 }
 
+/// Where the headers of a request go on before its body, something behind the filter may answer
+/// first: a route that is wrong, Envoy itself where the bridge is away. No client gets that.
+impl RequestStream {
+    /// A part of a response: whether it is the client's. One that is held back is replaced by the
+    /// filter's own, when that is there.
+    fn guard(&mut self) -> Action {
+        let Some(routes) = self.routes.clone().filter(|routes| !routes.stops_at_headers()) else {
+            return Action::Continue;
+        };
+        let is_held = match &self.state {
+            StreamState::New | StreamState::Answered | StreamState::Passing => false,
+            StreamState::Collecting(collecting) => {
+                collecting.copy.is_none() && self.replace_response(&routes)
+            }
+            // The filter's own reply comes by here, too, after its stream has ceased to wait.
+            StreamState::Waiting(route) => {
+                route.borrow().paused.contains(self.id) || routes.is_about_to_end(self.id)
+            }
+            StreamState::PerRequest { .. } => true,
+        };
+        if is_held { Action::Pause } else { Action::Continue }
+    }
+
+    /// The response to a request whose body is not complete, and of which nothing is written: what
+    /// is not Envoy's own refusal of the request is replaced.
+    fn replace_response(&mut self, routes: &Routes) -> bool {
+        routes.forget(self.id);
+        self.state = StreamState::Answered;
+        let status = host::header(Map::Response, ":status").unwrap_or_default();
+        let is_bridges = host::header(Map::Response, wire::MARKER).is_some();
+        let Some(reply) = Reply::instead_of(&status, is_bridges) else { return false };
+        if let Some(code) = reply.code {
+            routes.metrics.count_request(RequestEnd::Failed(code));
+            if code == Code::HostMismatch {
+                routes.warn_once(MISROUTED);
+            }
+        }
+        host::answer(&reply);
+        true
+    }
+}
+
 impl Context for RequestStream {
     fn on_http_call_response(
         &mut self,
@@ -318,6 +398,18 @@ impl HttpContext for RequestStream {
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
         self.on(|request, routes| request.collect(routes, None, true))
     }
+
+    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        self.guard()
+    }
+
+    fn on_http_response_body(&mut self, _body_size: usize, _end_of_stream: bool) -> Action {
+        self.guard()
+    }
+
+    fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.guard()
+    }
 }
 
 fn refused(settings: &Settings, reply: Reply) -> Rejection {
@@ -330,9 +422,12 @@ fn share(request: &Request, unfinished: &ByteBudget) -> Result<Reservation, Repl
     let headers = request.headers.iter();
     let headers = headers.map(|(name, value)| name.len() + value.len() + header_bytes);
     let bytes = request_bytes + request.target.len() + headers.sum::<usize>();
+    unfinished.take(bytes, UNFINISHED_BYTES_MAX).ok_or_else(too_many_wait)
+}
+
+fn too_many_wait() -> Reply {
     let error = "too many requests wait for their bodies: send it again later";
-    let full = || Reply::refused(Code::QueueFull, error);
-    unfinished.take(bytes, UNFINISHED_BYTES_MAX).ok_or_else(full)
+    Reply::refused(Code::QueueFull, error)
 }
 
 fn not_queued(code: Code) -> Reply {
@@ -348,3 +443,6 @@ fn not_queued(code: Code) -> Reply {
         _ => Reply::refused(code, "the queue is full: nothing was written, send it again later"),
     }
 }
+
+const MISROUTED: &str = "event=answered_behind effect=500 hint=\"something behind the filter answered \
+    before a request's body was there: route captured requests to /v1/bypassed of the bridge\"";

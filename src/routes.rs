@@ -61,6 +61,7 @@ impl Routes {
         metrics: Rc<Metrics>,
     ) -> Self {
         Self {
+            body_seen: Cell::new(!plugin.stops_at_headers),
             plugin,
             gateway,
             routes,
@@ -68,7 +69,6 @@ impl Routes {
             is_expected_gateway: Cell::new(None),
             clock: Clock::start(),
             bodiless: RefCell::default(),
-            body_seen: Cell::new(false),
             ends: RefCell::default(),
             unfinished: ByteBudget::default(),
             has_warned: Cell::new(false),
@@ -95,10 +95,22 @@ impl Routes {
         known
     }
 
+    /// Whether the gateway passes the body of a request that is held back at its headers.
+    pub(crate) fn stops_at_headers(&self) -> bool {
+        self.plugin.stops_at_headers || self.gateway != Gateway::Envoy
+    }
+
     /// Logs, once, a refusal that the gateway's configuration can prevent.
     pub(crate) fn warn_of(&self, code: Code) {
-        if code == Code::BodyNotReadable && !self.has_warned.replace(true) {
-            host::log(Level::Warn, SPILLED);
+        if code == Code::BodyNotReadable {
+            self.warn_once(SPILLED);
+        }
+    }
+
+    /// Logs what is the first to be logged so.
+    pub(crate) fn warn_once(&self, line: &str) {
+        if !self.has_warned.replace(true) {
+            host::log(Level::Warn, line);
         }
     }
 
@@ -145,6 +157,11 @@ impl Routes {
     /// A paused stream's end is known; the root carries it out.
     pub(crate) fn end_later(&self, stream: StreamId, end: StreamEnd) {
         self.ends.borrow_mut().insert(stream, end);
+    }
+
+    /// Whether a stream's end is known and not yet carried out.
+    pub(crate) fn is_about_to_end(&self, stream: StreamId) -> bool {
+        self.ends.borrow().contains_key(&stream)
     }
 
     /// A stream has ended, and gets no answer: Envoy crashes when the root answers a stream that no

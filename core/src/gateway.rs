@@ -65,19 +65,21 @@ impl Gateway {
     }
 
     /// What to do at a request's headers. `ended` is the host's flag for the end of the stream:
-    /// WasmX never sets it, and APISIX always does, also when a body follows. `protocol` is read
-    /// only where it decides.
+    /// WasmX never sets it, and APISIX always does, also when a body follows. `stops` says whether
+    /// Envoy has its option for it. `protocol` is read only where it decides.
     #[must_use]
     pub fn at_headers(
         self,
         ended: bool,
+        stops: bool,
         request: &Request,
         protocol: impl FnOnce() -> Option<Vec<u8>>,
     ) -> AtHeaders {
         match self {
             Self::Envoy if ended => AtHeaders::Capture,
             // A request that continues is routed, and possibly answered, before its body arrives.
-            Self::Envoy => AtHeaders::Hold,
+            Self::Envoy if stops => AtHeaders::Hold,
+            Self::Envoy => AtHeaders::GoOn,
             // Without a body there is no body callback: the request would go to the upstream. With
             // one, nginx reads it only after the headers' callback has continued.
             Self::Wasmx if expects_body(request, protocol) => AtHeaders::GoOn,
@@ -274,13 +276,14 @@ mod tests {
             ("DELETE", &[], "HTTP/2.0", AtHeaders::GoOn),
         ] {
             let request = request(method, headers);
-            let done = Gateway::Wasmx.at_headers(false, &request, http(version));
+            let done = Gateway::Wasmx.at_headers(false, true, &request, http(version));
             assert_eq!(done, expected, "{method} {headers:?} {version}");
         }
         let get = request("GET", &[]);
-        assert_eq!(Gateway::Envoy.at_headers(true, &get, || None), AtHeaders::Capture);
-        assert_eq!(Gateway::Envoy.at_headers(false, &get, || None), AtHeaders::Hold);
-        assert_eq!(Gateway::Apisix.at_headers(true, &get, || None), AtHeaders::AskForBody);
+        assert_eq!(Gateway::Envoy.at_headers(true, false, &get, || None), AtHeaders::Capture);
+        assert_eq!(Gateway::Envoy.at_headers(false, true, &get, || None), AtHeaders::Hold);
+        assert_eq!(Gateway::Envoy.at_headers(false, false, &get, || None), AtHeaders::GoOn);
+        assert_eq!(Gateway::Apisix.at_headers(true, true, &get, || None), AtHeaders::AskForBody);
     }
 
     #[test]

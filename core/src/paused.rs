@@ -48,6 +48,12 @@ impl PausedStreams {
         self.streams.remove(&stream)
     }
 
+    /// Whether a stream waits.
+    #[must_use]
+    pub fn contains(&self, stream: StreamId) -> bool {
+        self.streams.contains(&stream)
+    }
+
     /// How many streams wait.
     #[must_use]
     pub fn len(&self) -> usize {

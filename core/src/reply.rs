@@ -119,6 +119,21 @@ impl Reply {
         Self::failure(code.status(), code, Some(error), &[])
     }
 
+    /// What a client gets instead of the response of what stands behind the filter to a request
+    /// whose body is not complete. None for 4xx: there the gateway refuses the request itself, as
+    /// too large, too slow or malformed.
+    #[must_use]
+    pub fn instead_of(status: &[u8], is_bridges: bool) -> Option<Self> {
+        match status {
+            [b'4', ..] => None,
+            b"503" => Some(Self::refused(Code::BridgeUnreachable, NOT_HELD)),
+            _ if is_bridges => Some(Self::refused(Code::BridgeUnreachable, NOT_HELD)),
+            _ => {
+                Some(Self::refused(Code::HostMismatch, "the gateway routes the request elsewhere"))
+            }
+        }
+    }
+
     /// The refusal of a gRPC request (gRPC over HTTP/2, Trailers-Only): its status is in headers,
     /// and it has no body. Envoy makes HTTP 200 of it, as of every reply to such a request.
     #[must_use]
@@ -243,6 +258,7 @@ fn line<'a>(topic: &'a str, outcome: &'a Outcome) -> Line<'a> {
 
 /// UNIMPLEMENTED, by its number in gRPC.
 const GRPC_UNIMPLEMENTED: i32 = 12;
+const NOT_HELD: &str = "the bridge did not hold the request until its end: send it again later";
 const JSON: &str = "application/json";
 
 #[cfg(test)]
@@ -283,6 +299,22 @@ mod tests {
         let refusal = Reply::grpc_unsupported();
         assert_eq!((header(&refusal, "grpc-status"), refusal.grpc_status()), (Some("12"), 12));
         assert!(refusal.body.is_empty());
+    }
+
+    #[test]
+    fn what_stands_behind_the_filter_answers_nobody_but_for_what_is_wrong_with_the_request() {
+        let code = |status: &[u8], is_bridges| {
+            Reply::instead_of(status, is_bridges).map(|reply| (reply.status, reply.code.unwrap()))
+        };
+        for status in ["400", "404", "408", "413", "429"] {
+            assert_eq!(code(status.as_bytes(), false), None, "{status}");
+        }
+        for status in ["", "200", "204", "302", "500", "502", "504"] {
+            let told = Some((500, Code::HostMismatch));
+            assert_eq!(code(status.as_bytes(), false), told, "{status}");
+        }
+        let away = Some((503, Code::BridgeUnreachable));
+        assert_eq!((code(b"503", false), code(b"504", true)), (away, away));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::matching::{Condition, HostPattern, PathCondition};
 pub struct Plugin {
     /// The host that the filter must run in.
     pub host: Host,
+    /// Whether Envoy gives the filter the body of a request that it holds back at its headers.
+    pub stops_at_headers: bool,
     /// Which requests are captured, first match first; one that captures all without `match`.
     pub rules: Vec<Rule>,
     /// The settings of rules; equal ones are here once, and share a queue.
@@ -35,10 +37,16 @@ impl Plugin {
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         let document = JsonValue::read(json)?;
         let raw: Raw = parse(&document)?;
-        let host = raw.host.unwrap_or_default();
+        let mut plugin = Self {
+            host: raw.host.unwrap_or_default(),
+            stops_at_headers: raw.allow_on_headers_stop_iteration.unwrap_or(true),
+            rules: Vec::new(),
+            settings: Vec::new(),
+        };
         let Some(rules) = &raw.r#match else {
-            let rule = Rule { condition: Condition::default(), settings: 0 };
-            return Ok(Self { host, rules: vec![rule], settings: vec![Settings::check(raw)?] });
+            plugin.rules.push(Rule { condition: Condition::default(), settings: 0 });
+            plugin.settings.push(Settings::check(raw)?);
+            return Ok(plugin);
         };
         if !(1..=RULES_MAX).contains(&rules.len()) {
             return Err(fault("match", &format!("must have 1 to {RULES_MAX} rules")));
@@ -49,7 +57,6 @@ impl Plugin {
             .map(|(index, rule)| condition(&format!("match[{index}]"), rule))
             .collect::<Result<_, _>>()?;
         Settings::check(raw)?;
-        let mut plugin = Self { host, rules: Vec::new(), settings: Vec::new() };
         for (index, condition) in conditions.into_iter().enumerate() {
             let own = settings_of_rule(&document, index)?;
             let known = plugin.settings.iter().position(|settings| *settings == own);
@@ -98,6 +105,10 @@ fn condition(path: &str, rule: &raw::RawRule) -> Result<Condition, ConfigError> 
     let own = rule.config.as_deref();
     for (field, is_there) in [
         ("host", own.is_some_and(|own| own.host.is_some())),
+        (
+            "allow_on_headers_stop_iteration",
+            own.is_some_and(|own| own.allow_on_headers_stop_iteration.is_some()),
+        ),
         ("match", own.is_some_and(|own| own.r#match.is_some())),
     ] {
         if is_there {
@@ -182,6 +193,23 @@ mod tests {
     fn without_rules_every_request_is_captured() {
         let plugin = Plugin::parse(br#"{"bridge":"b","topic":"t"}"#).unwrap();
         assert_eq!(plugin.settings_for(b"GET", b"/", b""), Some(0));
+        assert!(plugin.stops_at_headers);
+    }
+
+    #[test]
+    fn a_tap_whose_headers_go_on_before_the_record_is_written_is_refused() {
+        let parse = |fields: &str| {
+            let json = format!(
+                r#"{{"bridge":"b","topic":"t","mode":"tap","allow_on_headers_stop_iteration":false{fields}}}"#
+            );
+            Plugin::parse(json.as_bytes()).map_err(|error| error.to_string())
+        };
+        assert!(!parse("").unwrap().stops_at_headers);
+        assert_eq!(
+            parse(r#","producer_async":false"#).unwrap_err(),
+            "mode: `tap` with `delivery` `acked` lets no request go on before its record is written: \
+             it needs allow_on_headers_stop_iteration"
+        );
     }
 
     #[test]
@@ -199,6 +227,10 @@ mod tests {
             ),
             (r#"[{"config":{"match":[]}}]"#, "match[0].config.match: is the same for all rules"),
             (r#"[{"config":{"host":"auto"}}]"#, "match[0].config.host: is the same for all rules"),
+            (
+                r#"[{"config":{"allow_on_headers_stop_iteration":true}}]"#,
+                "match[0].config.allow_on_headers_stop_iteration: is the same for all rules",
+            ),
             (r#"[{"path":"a"}]"#, "match[0].path: must begin with /"),
             (
                 r#"[{"path_prefix":"/a?b=c"}]"#,

@@ -28,6 +28,11 @@ pub(super) struct Raw {
     /// The gateway that the filter must run in.
     #[cfg_attr(feature = "schema", schemars(extend("default" = "auto", "x-new" = true)))]
     pub(super) host: Option<Host>,
+    /// Whether Envoy's own `allow_on_headers_stop_iteration` is true beside this configuration.
+    /// False where it cannot be set, as by Envoy Gateway's `EnvoyExtensionPolicy` and Istio's
+    /// `WasmPlugin`: then the headers of a request with a body go on before the body.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true, "x-new" = true)))]
+    pub(super) allow_on_headers_stop_iteration: Option<bool>,
     /// Which requests are captured, and how; the first rule that matches a request applies, and one
     /// that matches none is not captured. Without it every request is captured.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]

@@ -121,6 +121,12 @@ impl Settings {
             }
             other => other,
         };
+        let stops_at_headers = raw.allow_on_headers_stop_iteration.unwrap_or(true);
+        if mode == Mode::Tap && delivery != Delivery::Memory && !stops_at_headers {
+            let reason = "`tap` with `delivery` `acked` lets no request go on before its record is \
+                          written: it needs allow_on_headers_stop_iteration";
+            return Err(fault("mode", reason));
+        }
         Ok(Self {
             mode,
             bridge: bridge(&raw)?,

@@ -118,8 +118,14 @@ fn of_toml(value: toml::Value) -> Value {
 }
 
 /// Fields that say how a filter reaches the bridge.
-const OF_FILTERS: [&str; 5] =
-    ["bridge", "bridge_authority", "bridge_token", "host", "group_commit"];
+const OF_FILTERS: [&str; 6] = [
+    "bridge",
+    "bridge_authority",
+    "bridge_token",
+    "host",
+    "allow_on_headers_stop_iteration",
+    "group_commit",
+];
 
 #[cfg(test)]
 mod tests {

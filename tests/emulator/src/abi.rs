@@ -25,6 +25,8 @@ pub mod map {
     pub const REQUEST: u32 = 0;
     /// The request's trailers.
     pub const REQUEST_TRAILERS: u32 = 1;
+    /// The headers of the response.
+    pub const RESPONSE: u32 = 2;
     /// The headers of a callout's reply.
     pub const CALLOUT_REPLY: u32 = 6;
 }

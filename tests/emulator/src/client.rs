@@ -183,9 +183,14 @@ impl Seen {
     /// The status that the client got, whoever gave it; 0 without a reply.
     #[must_use]
     pub fn status(&self) -> u32 {
+        self.reply().map_or(0, |reply| reply.status)
+    }
+
+    /// The reply that the client got, whoever gave it.
+    pub(crate) fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Answered(reply) | Self::Upstream(reply) | Self::Host(reply) => reply.status,
-            Self::Pending | Self::Closed => 0,
+            Self::Answered(reply) | Self::Upstream(reply) | Self::Host(reply) => Some(reply),
+            Self::Pending | Self::Closed => None,
         }
     }
 

@@ -6,7 +6,7 @@ mod vms;
 
 use crate::abi::{PAUSE, Pair};
 use crate::client::{Reply, Request, Seen};
-use crate::host::Host;
+use crate::host::{Host, NEVER};
 use crate::profile::{FailurePolicy, Profile};
 use crate::rule::Rule;
 use crate::running::Called;
@@ -91,7 +91,7 @@ impl Host {
                 if let Some(piece) = piece {
                     if stream.buffered + piece.len() > limit {
                         let reply = Reply::text(413, "Payload Too Large");
-                        self.envoy_finish(id, Seen::Host(reply));
+                        self.envoy_respond(id, Seen::Host(reply));
                         return;
                     }
                     self.stream(id, |stream| {
@@ -122,10 +122,18 @@ impl Host {
         {
             return;
         }
-        if result.unwrap_or_default() == PAUSE {
-            self.stream(id, |stream| stream.paused = true);
-        } else {
+        let is_paused = result.unwrap_or_default() == PAUSE;
+        let ended = self.stream(id, |stream| {
+            stream.paused = is_paused;
+            stream.ended
+        });
+        if is_paused {
+            return;
+        }
+        if ended || self.world.borrow().settings.answers_early {
             self.envoy_goes_on(id);
+        } else if callback == "proxy_on_request_body" {
+            self.stream(id, |stream| stream.buffered = Vec::new());
         }
     }
 
@@ -151,7 +159,7 @@ impl Host {
             }
             let stream = self.world.borrow().stream_of(vm, *context);
             if let Some(stream) = stream {
-                self.envoy_finish(stream, Seen::Answered(reply.clone()));
+                self.envoy_respond(stream, Seen::Answered(reply.clone()));
             }
         }
         for context in frame.resumed {
@@ -165,10 +173,40 @@ impl Host {
         }
     }
 
-    /// The request goes to the upstream, which answers without its body.
-    fn envoy_goes_on(&mut self, id: usize) {
+    /// The request goes to the upstream, which answers.
+    pub(crate) fn envoy_goes_on(&mut self, id: usize) {
         let upstream = self.world.borrow().settings.upstream.clone();
-        self.envoy_finish(id, Seen::Upstream(upstream));
+        self.envoy_respond(id, Seen::Upstream(upstream));
+    }
+
+    /// A response on its way to the client. The first of a stream comes by the filter, which may hold
+    /// it back; a local reply then takes its place without coming by the filter.
+    fn envoy_respond(&mut self, id: usize, seen: Seen) {
+        let filter = self.stream(id, |stream| stream.filter.filter(|_| !stream.holds_response));
+        let reply = seen.reply().cloned();
+        let (Some((vm, context)), Some(reply)) = (filter, reply) else {
+            self.envoy_finish(id, seen);
+            return;
+        };
+        let mut headers = vec![(b":status".to_vec(), reply.status.to_string().into_bytes())];
+        headers.extend(reply.headers);
+        let count = u32::try_from(headers.len()).unwrap();
+        self.stream(id, |stream| stream.response = headers);
+        let ends = u32::from(reply.body.is_empty());
+        let called = self.call("proxy_on_response_headers", vm, context, &[count, ends]);
+        if called.trapped {
+            self.envoy_died(vm, Some((id, called.frame.callback)));
+            return;
+        }
+        if called.result == Some(PAUSE) {
+            self.stream(id, |stream| {
+                (stream.holds_response, stream.idle_at_ms) = (true, NEVER);
+            });
+            self.envoy_after(vm, called);
+            return;
+        }
+        self.envoy_after(vm, called);
+        self.envoy_finish(id, seen);
     }
 
     /// A stream ends: its callouts are cancelled, and the filter sees its end.
@@ -208,7 +246,7 @@ impl Host {
             true => Reply::text(504, "stream timeout"),
             false => Reply { status: 503, ..Reply::default() },
         };
-        self.envoy_finish(id, Seen::Host(reply));
+        self.envoy_respond(id, Seen::Host(reply));
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::callout::{Callout, Ending};
-use crate::client::{Request, Seen};
+use crate::client::{Reply, Request, Seen};
 use crate::profile::{Profile, Settings};
 use crate::vm::{Guest, Vm};
 use crate::wasmx::callouts::waits_for_more;
@@ -117,6 +117,8 @@ impl Host {
                 stage: StreamPhase::Headers,
                 seen: Seen::Pending,
                 idle_at_ms,
+                response: Vec::new(),
+                holds_response: false,
                 wants_body: false,
                 bodiless_reply: false,
             };
@@ -146,6 +148,12 @@ impl Host {
             Profile::Envoy | Profile::EnvoyNoStop => self.close(client.0, Seen::Closed),
             Profile::Wasmx | Profile::Apisix => self.nginx_hang_up(client.0),
         }
+    }
+
+    /// Envoy: what stands behind the filter answers a request whose headers have gone on.
+    pub fn answer_behind(&mut self, client: Client, reply: Reply) {
+        self.world.borrow_mut().settings.upstream = reply;
+        self.envoy_goes_on(client.0);
     }
 
     /// What a client has seen.

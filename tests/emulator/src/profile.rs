@@ -64,6 +64,9 @@ pub struct Settings {
     pub trap_aborts: bool,
     /// The upstream.
     pub upstream: Reply,
+    /// Envoy: it answers when it has a request's headers, as a `direct_response` does, and not at the
+    /// request's end.
+    pub answers_early: bool,
     /// The next header map that is read is cut to so many bytes.
     pub broken_map: Option<usize>,
     /// Wasm instructions that a callback may take.
@@ -85,6 +88,7 @@ impl Default for Settings {
             shared_zone: false,
             trap_aborts: false,
             upstream: Reply::text(504, "bypassed"),
+            answers_early: true,
             broken_map: None,
             fuel: 1_000_000_000,
         }

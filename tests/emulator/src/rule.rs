@@ -26,7 +26,7 @@ impl fmt::Display for Rule {
 /// How many rules there are.
 pub const RULES: usize = NAMES.len();
 
-const NAMES: [&str; 48] = [
+const NAMES: [&str; 49] = [
     "a host links its own functions with their signatures, and no other",
     "a trap has its host's consequences",
     "every status is a raw number",
@@ -75,4 +75,5 @@ const NAMES: [&str; 48] = [
     "apisix: the configuration is encoded anew",
     "envoy: hundreds of answers in one callback overflow the stack and end the VM",
     "envoy: a local reply to a gRPC request is HTTP 200 with a grpc-status",
+    "envoy: every response comes by the filter; a local reply replaces one that it holds back",
 ];

@@ -9,7 +9,7 @@ use crate::profile::Profile;
 use crate::vm::Guest;
 
 /// The hosts that the filter serves.
-pub const SERVED: [Profile; 3] = [Profile::Envoy, Profile::Wasmx, Profile::Apisix];
+pub const SERVED: [Profile; 4] = Profile::ALL;
 
 /// A host, its filter's configuration, and the bridge.
 pub struct Scene {
@@ -104,7 +104,11 @@ impl Scene {
 #[must_use]
 pub fn configuration(profile: Profile, fields: Value) -> Value {
     let bridge = if profile.is_envoy() { "host_bridge" } else { "127.0.0.1:9280" };
-    with(json!({ "bridge": bridge, "topic": "orders" }), fields)
+    let own = match profile {
+        Profile::EnvoyNoStop => json!({ "allow_on_headers_stop_iteration": false }),
+        _ => json!({}),
+    };
+    with(with(json!({ "bridge": bridge, "topic": "orders" }), own), fields)
 }
 
 fn with(mut all: Value, fields: Value) -> Value {

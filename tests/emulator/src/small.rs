@@ -37,6 +37,12 @@ impl Small {
         self.on("proxy_on_request_trailers", "$ctx $count", true, code)
     }
 
+    /// Response headers: `$ctx`, `$count`, `$end`; an action.
+    #[must_use]
+    pub fn response(self, code: &str) -> Self {
+        self.on("proxy_on_response_headers", "$ctx $count $end", true, code)
+    }
+
     /// A callout's end: `$ctx`, `$token`, `$headers`, `$body`, `$trailers`.
     #[must_use]
     pub fn reply(self, code: &str) -> Self {

@@ -136,6 +136,9 @@ pub(crate) struct Stream {
     pub(crate) stage: StreamPhase,
     pub(crate) seen: Seen,
     pub(crate) idle_at_ms: u64,
+    /// Envoy: the headers of a response on its way, and whether the filter holds it back.
+    pub(crate) response: Vec<Pair>,
+    pub(crate) holds_response: bool,
     /// APISIX: the property that asks for the body.
     pub(crate) wants_body: bool,
     /// WasmX: the last callout's reply had no body although the callout had one.
@@ -196,7 +199,10 @@ impl World {
     pub(crate) fn new(profile: Profile) -> Self {
         Self {
             profile,
-            settings: Settings::default(),
+            settings: Settings {
+                answers_early: profile != Profile::EnvoyNoStop,
+                ..Settings::default()
+            },
             now_ms: 0,
             rng: fastrand::Rng::with_seed(1),
             logs: Vec::new(),

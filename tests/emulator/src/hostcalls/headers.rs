@@ -95,6 +95,9 @@ fn find(world: &mut World, kind: u32) -> Result<Vec<Pair>, u32> {
         (map::REQUEST_TRAILERS, Some(stream)) => {
             Ok(world.streams[&stream].request.trailers.clone())
         }
+        (map::RESPONSE, Some(stream)) if world.profile.is_envoy() => {
+            Ok(world.streams[&stream].response.clone())
+        }
         (map::CALLOUT_REPLY, _) => {
             let reply = world.frame().reply.clone();
             reply.map(|(reply, _)| reply.headers).ok_or(status::BAD_ARGUMENT)

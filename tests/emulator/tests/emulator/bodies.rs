@@ -230,8 +230,13 @@ fn grpc_is_refused_where_the_filter_answers_and_copied_by_a_tap() {
         }
         assert!(scene.bridge.ledger.is_empty());
         scene.assert_empty();
-        let mut tap = Scene::acked(profile, json!({ "mode": "tap", "message_format": "body" }));
+        let fields = json!({ "mode": "tap", "message_format": "body" });
+        let mut tap = match profile {
+            Profile::EnvoyNoStop => Scene::memory(profile, fields),
+            _ => Scene::acked(profile, fields),
+        };
         let seen = tap.ask(call("application/grpc"));
+        tap.run_for(2000);
         assert!(matches!(seen, Seen::Upstream(_)), "{profile:?}: {seen:?}");
         assert_eq!(tap.bridge.ledger[0].value, b"\0\0\0\0\x01x");
     }

@@ -40,7 +40,7 @@ fn request(number: usize, body: &str) -> Request {
 
 /// The round's orders for the bridge: on Envoy a failure is a whole batch's, so it is the round's.
 fn order(scene: &mut Scene, profile: Profile, round: usize) {
-    if profile == Profile::Envoy {
+    if profile.is_envoy() {
         scene.bridge.next(fate(round % 10));
         return;
     }

@@ -10,6 +10,7 @@ mod imports;
 mod leaks;
 mod many;
 mod memory;
+mod no_stop;
 mod rules_apisix;
 mod rules_envoy;
 mod rules_every;

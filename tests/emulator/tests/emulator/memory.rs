@@ -9,7 +9,7 @@ use serde_json::json;
 fn a_full_queue_refuses_and_drops_nothing() {
     let by_records = json!({ "producer_async_buffering_limits_messages_in_memory": 10 });
     let by_bytes = json!({ "producer_async_buffering_limits_bytes_in_memory": 11_000 });
-    let hosts = [Profile::Envoy, Profile::Wasmx];
+    let hosts = [Profile::Envoy, Profile::EnvoyNoStop, Profile::Wasmx];
     for (profile, limits) in
         hosts.into_iter().flat_map(|host| [(host, by_records.clone()), (host, by_bytes.clone())])
     {
@@ -56,7 +56,7 @@ fn a_batch_goes_out_when_it_is_due() {
 #[test]
 fn a_missing_topic_stops_no_other() {
     let fields = json!({ "topics_query_arg": "t", "allowed_topics": ["missing"] });
-    for profile in [Profile::Envoy, Profile::Wasmx] {
+    for profile in [Profile::Envoy, Profile::EnvoyNoStop, Profile::Wasmx] {
         let mut scene = Scene::memory(profile, fields.clone());
         scene.bridge.missing("missing");
         for n in 0..20 {

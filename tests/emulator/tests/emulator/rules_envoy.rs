@@ -316,3 +316,27 @@ fn a_local_reply_to_a_grpc_request_is_a_200_with_a_grpc_status() {
         assert_eq!((reply.status, reply.header("grpc-status").as_str()), (status, told), "{kind}");
     }
 }
+
+/// Rule 49.
+#[test]
+fn a_response_that_is_held_back_is_replaced_by_a_local_reply() {
+    let guest = Small::new()
+        .configure("(drop (call $period (i32.const 10))) (i32.const 1)")
+        .headers("(i32.const 0)")
+        .body("(i32.const 1)")
+        .response("(call $say @\"response\" (local.get $count)) (i32.const 1)")
+        .tick(
+            "(if (i32.eqz (call $act (i32.const 2)))
+                 (then (call $answer (i32.const 200) @\"\")))",
+        )
+        .guest();
+    let mut host = Host::new(Profile::EnvoyNoStop, &guest);
+    let route = host.configure("").unwrap();
+    let client = host.send(route, Request::post("abc"));
+    assert_eq!(host.seen(client), Seen::Pending);
+    host.answer_behind(client, Reply::text(503, "gone"));
+    assert_eq!((host.said("response"), host.seen(client)), (vec![2], Seen::Pending));
+    host.advance(10);
+    assert_eq!(host.said("response").len(), 1, "the local reply does not come by");
+    assert_eq!(host.seen(client).answered().status, 200);
+}

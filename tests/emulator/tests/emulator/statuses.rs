@@ -41,7 +41,7 @@ fn is_none(profile: Profile, (function, nth, status): FaultCase) -> bool {
     match function {
         "proxy_get_property" => (profile, nth, status) == (Profile::Wasmx, 0, 1),
         "proxy_http_call" => ![2, 10].contains(&status),
-        "proxy_set_effective_context" => profile != Profile::Envoy || nth < SDK_CALLS,
+        "proxy_set_effective_context" => !profile.is_envoy() || nth < SDK_CALLS,
         _ => false,
     }
 }

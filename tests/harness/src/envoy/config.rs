@@ -1,5 +1,6 @@
 //! Envoy configurations for tests: many listeners, each with a filter configuration of its own.
 
+use std::env;
 use std::path::PathBuf;
 
 use anyhow::ensure;
@@ -43,10 +44,15 @@ pub(super) struct Rendered {
 
 impl Listener {
     /// The filter with a plugin configuration, before a route that answers 504: what passes by
-    /// the filter is never answered 200.
+    /// the filter is never answered 200. Where the configuration says that
+    /// `allow_on_headers_stop_iteration` is not set it is not, and the bridge holds what goes on
+    /// ([`EnvoyConfig::bridge`]).
     #[must_use]
     pub fn filter(name: &str, configuration: Value) -> Self {
-        Self { filter: Some(configuration), ..Self::behind(name, 504, "bypassed") }
+        let goes_on = configuration.get(OPTION) == Some(&json!(false))
+            || env::var_os(HEADERS_GO_ON).is_some();
+        let listener = Self { filter: Some(configuration), ..Self::behind(name, 504, "bypassed") };
+        if goes_on { listener.headers_go_on() } else { listener }
     }
 
     /// No filter; each request is answered 200 `ok` by Envoy itself.
@@ -104,6 +110,15 @@ impl Listener {
     pub fn without_stop_iteration(mut self) -> Self {
         self.stop_iteration = false;
         self
+    }
+
+    fn headers_go_on(mut self) -> Self {
+        if let Some(Value::Object(fields)) = &mut self.filter {
+            fields.insert(OPTION.to_owned(), json!(false));
+        }
+        let held =
+            json!({"cluster": "bypassed", "prefix_rewrite": "/v1/bypassed/", "timeout": "0s"});
+        self.without_stop_iteration().routes(json!([{"match": {"prefix": "/"}, "route": held}]))
     }
 
     /// Has Envoy read the whole body, up to this size, before anything answers. Without it an
@@ -178,7 +193,7 @@ impl Listener {
         });
         if let Some(fields) = config.as_object_mut() {
             if self.stop_iteration {
-                fields.insert("allow_on_headers_stop_iteration".to_owned(), json!(true));
+                fields.insert(OPTION.to_owned(), json!(true));
             }
             if self.failure_policy == "FAIL_RELOAD" {
                 let backoff = json!({"backoff": {"base_interval": "1s"}});
@@ -246,11 +261,23 @@ impl EnvoyConfig {
         self
     }
 
-    /// Adds the clusters `host_bridge` (unix socket) and `host_bridge_tcp` of a bridge.
+    /// Adds the clusters `host_bridge` (unix socket), `host_bridge_tcp`, and `bypassed`, where
+    /// requests are held, of a bridge.
     #[must_use]
     pub fn bridge(self, bridge: &crate::bridge::Bridge) -> Self {
         self.cluster("host_bridge", bridge.socket().as_path())
             .cluster("host_bridge_tcp", bridge.port())
+            .held_cluster(bridge.socket().as_path())
+    }
+
+    /// One connection of a worker: the other requests wait for it in Envoy, where the filter ends them.
+    fn held_cluster(mut self, endpoint: impl Into<Address>) -> Self {
+        let mut cluster = cluster("bypassed", Some(&endpoint.into()), REQUESTS_MAX);
+        if let Some(most) = cluster.pointer_mut("/circuit_breakers/thresholds/0/max_connections") {
+            *most = json!(1);
+        }
+        self.clusters.push(cluster);
+        self
     }
 
     /// The configuration as Envoy would read it, to be changed further.
@@ -316,6 +343,9 @@ fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
     })
 }
 
+const OPTION: &str = "allow_on_headers_stop_iteration";
+/// When it is set, every filter runs without that option.
+const HEADERS_GO_ON: &str = "KAFKA_UPSTREAM_HEADERS_GO_ON";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Above what any test has in flight: Envoy's own limit is 1024.
 const REQUESTS_MAX: u32 = 8192;
