@@ -13,6 +13,8 @@ use harness::process::wait_until;
 use kafka_upstream_tests::relay::{Does, Ending, Relay};
 use kafka_upstream_tests::{Gateway, acked, bodies, configuration, text};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use xtask::build;
 
 const BUFFER_BYTES: u32 = 65_536;
@@ -38,6 +40,7 @@ async fn start() -> anyhow::Result<(Gateway, Relays)> {
         "direct_response": { "status": 200, "body": { "inline_string": "behind" } } }]);
     let elsewhere = |host| acked(&json!({ "host": host, "bridge": "127.0.0.1:9280" }));
     let tap = |memory| json!({ "mode": "tap", "bridge": "nobody", "producer_async": memory });
+    let go_on = || acked(&json!({ "allow_on_headers_stop_iteration": false }));
     let no_option = acked(&json!({ "bridge": "no-option", "delivery_timeout": 1000 }));
     let by_bytes = json!({
         "bridge": "bytes", "producer_async_flush_timeout": 10,
@@ -46,6 +49,9 @@ async fn start() -> anyhow::Result<(Gateway, Relays)> {
     let listeners = [
         listener("limited", acked(&json!({}))).buffer_limit_bytes(BUFFER_BYTES),
         listener("no-option", no_option).without_stop_iteration(),
+        listener("go-on", go_on()),
+        listener("go-on-nowhere", go_on()).to_cluster("nobody"),
+        listener("go-on-elsewhere", go_on()).routes(behind.clone()),
         listener("bytes", by_bytes),
         listener("auto", acked(&json!({ "host": "auto" }))),
         listener("wasmx", elsewhere("wasmx")),
@@ -56,7 +62,8 @@ async fn start() -> anyhow::Result<(Gateway, Relays)> {
     for listener in listeners {
         config = config.listener(listener);
     }
-    for topic in ["limited", "no-option", "bytes", "auto"] {
+    let topics = ["limited", "no-option", "bytes", "auto"];
+    for topic in topics.into_iter().chain(["go-on", "go-on-nowhere", "go-on-elsewhere"]) {
         kafka.create_topic(topic, 1).await?;
     }
     Ok((Gateway { envoy: Envoy::start(config).await?, bridge, kafka }, relays))
@@ -67,6 +74,7 @@ async fn envoys_own_ways_make_no_false_answer() -> anyhow::Result<()> {
     let (gateway, relays) = start().await?;
     envoys_buffer_limit_is_its_own(&gateway).await?;
     without_its_option_envoy_is_found_out(&gateway, &relays["no-option"]).await?;
+    headers_that_go_on_make_nobodys_answer(&gateway).await?;
     a_host_is_detected_and_a_wrong_name_is_refused(&gateway).await?;
     too_many_headers_are_envoys_to_refuse(&gateway).await?;
     a_queue_that_is_full_by_bytes_refuses_and_drops_nothing(&gateway, &relays["bytes"]).await?;
@@ -98,6 +106,38 @@ async fn without_its_option_envoy_is_found_out(
     assert!(gateway.envoy.log().contains("allow_on_headers_stop_iteration"));
     assert_eq!(relay.requests(), 0, "no callout");
     assert_eq!(gateway.send("no-option", Request::get("/")).await?.status, 200, "has no body");
+    gateway.wait_until_empty().await
+}
+
+/// Without the option, and with a configuration that says so: what stands behind the filter, a bridge
+/// that holds, nobody, or a route of its own, answers no client.
+async fn headers_that_go_on_make_nobodys_answer(gateway: &Gateway) -> anyhow::Result<()> {
+    let held = gateway.bridge.metric("host_bridge_bypassed_total", "").await?;
+    for request in [text("one"), text("two").http2(), Request::get("/")] {
+        let reply = gateway.send("go-on", request).await?;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert_eq!(gateway.records("go-on").await?.len(), 3);
+    assert_eq!(gateway.bridge.metric("host_bridge_bypassed_total", "").await?, held);
+    // Envoy's own 503 comes while the batch is in flight, and waits for its outcome.
+    let reply = gateway.send("go-on-nowhere", text("abc")).await?;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    for (name, status, code) in
+        [("go-on-nowhere", 503, "bridge_unreachable"), ("go-on-elsewhere", 500, "host_mismatch")]
+    {
+        let mut client = TcpStream::connect(("127.0.0.1", gateway.envoy.port(name)?)).await?;
+        client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\na").await?;
+        let mut reply = String::new();
+        let mut lines = BufReader::new(client).lines();
+        while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
+            reply += &line;
+        }
+        let told = reply.contains(&format!("HTTP/1.1 {status}")) && reply.contains(code);
+        assert!(told, "{name}: {reply}");
+    }
+    assert!(gateway.envoy.log().contains("event=answered_behind"));
+    assert_eq!(gateway.records("go-on-nowhere").await?.len(), 1);
+    assert_eq!(gateway.records("go-on-elsewhere").await?.len(), 0);
     gateway.wait_until_empty().await
 }
 

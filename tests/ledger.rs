@@ -61,8 +61,9 @@ async fn with_one_callout_a_request_kafka_holds_exactly_what_was_answered_200() 
 async fn who_hangs_up_takes_nobodys_answer_and_leaves_nothing_behind() -> anyhow::Result<()> {
     let grouped = ("grouped", json!({ "producer_async": false }));
     let single = ("single", json!({ "producer_async": false, "group_commit": false }));
-    a_third_hangs_up(1, std::slice::from_ref(&grouped)).await?;
-    a_third_hangs_up(2, &[grouped, single]).await
+    let fields = json!({ "producer_async": false, "allow_on_headers_stop_iteration": false });
+    a_third_hangs_up(1, &[grouped]).await?;
+    a_third_hangs_up(2, &[("headers-go-on", fields), single]).await
 }
 
 /// A thousand clients, a third of which leave while they wait.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use harness::bridge::{Bridge, Settings};
@@ -11,6 +12,7 @@ use harness::envoy::{Envoy, EnvoyConfig, Listener};
 use harness::http::Request;
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::ports;
+use harness::process::wait_until;
 use harness::reader::read_all;
 use kafka_upstream_core::config::{Host, Plugin};
 use kafka_upstream_core::gateway::Gateway as Kind;
@@ -162,6 +164,40 @@ async fn istios_patches_make_an_envoy_that_captures_what_fits_its_rule() -> anyh
     let passed = Request::get("/other").send(port).await?;
     assert_eq!((passed.status, &*passed.text()), (200, "ok"));
     assert_eq!(read_all(&kafka.bootstrap(), "orders").await?.len(), 1);
+    Ok(())
+}
+
+/// What Envoy Gateway and Istio make without the option: a bridge that is away is the filter's own 503.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
+    kafka.create_topic("http-requests", 1).await?;
+    let mut bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let (admin, port) = (ports::free()?, ports::free()?);
+    let mut text = read("envoy/headers-go-on.yaml")?;
+    for (from, to) in [
+        ("port_value: 9901", format!("port_value: {admin}")),
+        ("port_value: 10000", format!("port_value: {port}")),
+        ("port_value: 9280", format!("port_value: {}", bridge.port())),
+        ("/etc/envoy/kafka_upstream.wasm", build::filter()?.display().to_string()),
+    ] {
+        ensure!(text.contains(from), "no `{from}`");
+        text = text.replace(from, &to);
+    }
+    let envoy = Envoy::start_file(&text, admin, vec![("http".to_owned(), port)], &[]).await?;
+    let post = async || anyhow::Ok(Request::post("/a", "x").send(port).await?);
+    assert_eq!(post().await?.status, 200);
+    bridge.kill9()?;
+    let reply = post().await?;
+    assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("bridge_unreachable")));
+    bridge.restart().await?;
+    wait_until("a 200", Duration::from_secs(20), async || {
+        ensure!(post().await?.status == 200);
+        Ok(())
+    })
+    .await?;
+    assert_eq!(read_all(&kafka.bootstrap(), "http-requests").await?.len(), 2);
+    drop(envoy);
     Ok(())
 }
 

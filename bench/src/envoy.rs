@@ -30,6 +30,7 @@ const DELIVERY_MS: u32 = 3_600_000;
 const ONE_CALLOUT_PER_REQUEST: &str = r#"{"producer_async": false, "group_commit": false}"#;
 
 const GROUP_COMMIT: &str = "acked, group commit";
+const HEADERS_GO_ON: &str = "acked, headers go on";
 const ONE_EACH: &str = "acked, a callout a request";
 const EVENTS: &str = "acked, cloudevents";
 
@@ -169,6 +170,8 @@ fn targets() -> anyhow::Result<Vec<Target>> {
         "producer_async_flush_timeout": 3_600_000,
         "delivery_timeout": DELIVERY_MS,
     });
+    let headers_go_on =
+        |memory| json!({"producer_async": memory, "allow_on_headers_stop_iteration": false});
     let acks_all = json!({"producer_async": false, "producer_request_acks": -1});
     Ok(vec![
         target("Envoy alone", 200, None),
@@ -176,6 +179,8 @@ fn targets() -> anyhow::Result<Vec<Target>> {
         target("memory", 200, Some(json!({"producer_async": true}))),
         target(GROUP_COMMIT, 200, Some(json!({"producer_async": false}))),
         target("acked, acks all", 200, Some(acks_all)),
+        target("memory, headers go on", 200, Some(headers_go_on(true))),
+        target(HEADERS_GO_ON, 200, Some(headers_go_on(false))),
         target(ONE_EACH, 200, Some(one_each)),
         target("acked, body", 200, Some(json!({"message_format": "body"}))),
         target(EVENTS, 200, Some(json!({"message_format": "cloudevents"}))),
