@@ -97,6 +97,11 @@ fn connection(
     let confluent = parsed::<Confluent>(path, rest, faults)?;
     let wrong = check_registry(path, &confluent).err();
     faults.extend(wrong.map(|fault| field(&fault.path, &fault.reason)));
+    if confluent.ssl_verify == Some(false) && trust != HttpsTrust::System {
+        let why =
+            "with `false` leave out ca_file, certificate_file and key_file: they would not count";
+        faults.push(field(&format!("{path}.ssl_verify"), why));
+    }
     let connection = Connection::new(&confluent, trust);
     if let Some((name, why)) = connection.not_served() {
         let place = format!("{path}.authentication.oauth2_client.{name}");
@@ -272,6 +277,10 @@ mod tests {
     #[test]
     fn each_fault_names_its_field() {
         let schema = |fields: &str| format!("{REGISTRY}[schemas.a]\n{fields}\n");
+        let ca = tempfile::NamedTempFile::new().unwrap();
+        let authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let authority = authority.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(ca.path(), authority.pem()).unwrap();
         for (text, fault) in [
             ("[registries.a]\n".to_owned(), "registries.a.url: is required"),
             (
@@ -285,6 +294,11 @@ mod tests {
             (
                 format!("{REGISTRY}certificate_file = 'c'"),
                 "registries.main.key_file: is missing beside certificate_file",
+            ),
+            (
+                format!("{REGISTRY}ssl_verify = false\nca_file = '{}'", ca.path().display()),
+                "registries.main.ssl_verify: with `false` leave out ca_file, certificate_file and \
+                 key_file: they would not count",
             ),
             (
                 format!("{REGISTRY}authentication = {{ mode = 'basic' }}"),
