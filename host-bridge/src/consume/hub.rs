@@ -309,23 +309,34 @@ impl Hub {
     }
 
     /// Reads partitions behind their tails, as soon as there is room. What they have now is kept for
-    /// others; whoever comes to the log end begins its tail.
+    /// others; whoever comes to the log end begins its tail. Where another one has just failed, only that
+    /// is answered.
     pub(crate) fn read(
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
         bytes: usize,
     ) -> impl Future<Output = Vec<Answer>> + Send + use<> {
-        let (hub, marks) = (Arc::clone(self), Marks::new(&wanted));
+        let (hub, wanted) = (Arc::clone(self), unless_failed(wanted));
+        let marks = wanted.as_deref().ok().map(Marks::new);
         async move {
             let _marks = marks;
+            let wanted = match wanted {
+                Ok(wanted) => wanted,
+                Err(failed) => return failed,
+            };
             let _turn = hub.resources.catch_ups.acquire().await;
             let memory = &hub.resources.memory;
             let _room = memory.wait_for(bytes, || hub.resources.shrink()).await;
             let asked: Vec<_> = wanted.iter().map(Wanted::position).collect();
             let answers = hub.fetch(&asked, bytes, Duration::ZERO).await;
             let answers = wanted.into_iter().zip(answers).map(|(wanted, answer)| {
-                if matches!(answer, Err(ReadError::Truncated { .. })) {
-                    wanted.topic.log.lock().forget(wanted.partition);
+                let (log, partition) = (&wanted.topic.log, wanted.partition);
+                match &answer {
+                    Err(ReadError::Truncated { .. }) => log.lock().forget(partition),
+                    Err(error @ (ReadError::Refused(_) | ReadError::Unavailable(_))) => {
+                        log.lock().fail(partition, error);
+                    }
+                    _ => {}
                 }
                 let answer = answer.map(|fetched| {
                     let log_end = fetched.log_end;
@@ -485,6 +496,16 @@ impl Hub {
             log.ring();
         }
     }
+}
+
+/// All of these, or those of which a read has just failed, and why.
+fn unless_failed(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, Vec<Answer>> {
+    let failure = |it: &Wanted| it.topic.log.lock().failure(it.partition);
+    if wanted.iter().all(|it| failure(it).is_none()) {
+        return Ok(wanted);
+    }
+    let failed = wanted.into_iter().filter_map(|it| failure(&it).map(|error| (it, Err(error))));
+    Err(failed.collect())
 }
 
 /// What may be kept of so many bytes on the wire, with what is around each record, and of a batch beyond.

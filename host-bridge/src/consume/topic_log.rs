@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_client::{Fetched, StoredRecord};
+use kafka_client::{Fetched, ReadError, StoredRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use super::envelope::Shape;
 use super::memory::{Held, Memory};
 use super::selection::{Decoded, Selected};
 use super::sse::Rendered;
-use crate::limits::{FEED_TAIL_BYTES, ITEM_OVERHEAD_BYTES, SEGMENT_OVERHEAD_BYTES};
+use crate::limits::{FEED_RETRY, FEED_TAIL_BYTES, ITEM_OVERHEAD_BYTES, SEGMENT_OVERHEAD_BYTES};
 
 /// A topic as all its readers share it.
 #[derive(Debug)]
@@ -102,6 +102,8 @@ struct PartitionLog {
     log_end: i64,
     /// Offsets from which readers read now.
     being_read: BTreeSet<i64>,
+    /// Why it could not be read, whatever the offset, and until when nobody asks again.
+    failure: Option<(ReadError, Instant)>,
 }
 
 /// Where the next records of a partition are waited for.
@@ -324,10 +326,23 @@ impl State {
         }
     }
 
+    /// Brokers do not have the partition, or do not answer for it: all who read it need not ask.
+    pub(crate) fn fail(&mut self, partition: i32, error: &ReadError) {
+        let failure = Some((error.clone(), Instant::now() + FEED_RETRY));
+        self.partitions.entry(partition).or_default().failure = failure;
+    }
+
+    /// Why a read of this partition failed just now.
+    pub(crate) fn failure(&self, partition: i32) -> Option<ReadError> {
+        let (error, until) = self.partitions.get(&partition)?.failure.as_ref()?;
+        (*until > Instant::now()).then(|| error.clone())
+    }
+
     /// Keeps what was read behind the tail, if it is longer than what is there; and where the log ends.
     pub(crate) fn keep(&mut self, partition: i32, segment: &Arc<Segment>, log_end: i64) {
         self.set_id(segment.topic_id);
         let log = self.partitions.entry(partition).or_default();
+        log.failure = None;
         log.log_end = log.log_end.max(log_end);
         let is_longer = |there: &Arc<Segment>| segment.next > there.next;
         if segment.next > segment.base && log.segments.get(&segment.base).is_none_or(is_longer) {
@@ -406,6 +421,7 @@ impl State {
     /// What brokers say of the topic now.
     pub(crate) fn set_known(&mut self, tag: Option<u32>, leaders: Vec<Option<i32>>) {
         (self.tag, self.leaders) = (tag, leaders);
+        self.partitions.values_mut().for_each(|log| log.failure = None);
     }
 
     /// The topic's tag and how many partitions it has, as far as brokers were asked.

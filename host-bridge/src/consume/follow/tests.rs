@@ -359,6 +359,32 @@ async fn a_listed_topic_that_is_deleted_ends_who_reads_it() {
     assert!(until - Instant::now() > MINUTE / 2, "soon");
 }
 
+/// Requests to brokers from when a topic is deleted until all of its readers have ended.
+async fn requests_of_readers_of_a_deleted_topic(count: usize) -> u64 {
+    let fixture = Fixture::new(&[1, 2, 1], MEMORY);
+    let opened = (0..count).map(|_| fixture.follower(Start::Latest));
+    let mut followers = join_all(opened).await;
+    let waiting = followers.iter_mut().map(|it| it.next_records(Duration::from_secs(1)));
+    assert!(join_all(waiting).await.iter().all(Vec::is_empty));
+    let requests = || fixture.cluster.requests(FETCH) + fixture.cluster.requests(METADATA);
+    let before = requests();
+    fixture.cluster.delete_topic("orders");
+    let until = Instant::now() + MINUTE;
+    let ending = followers.iter_mut().map(|it| it.more(until, Duration::ZERO));
+    for ended in join_all(ending).await {
+        assert_eq!(ended.err().unwrap().code, Code::TopicNotFound);
+    }
+    assert!(until - Instant::now() > MINUTE / 2, "soon");
+    requests() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_readers_of_a_deleted_topic_ask_hardly_more_than_one() {
+    let one = requests_of_readers_of_a_deleted_topic(1).await;
+    let all = requests_of_readers_of_a_deleted_topic(1000).await;
+    assert!(all <= 2 * one, "{all} requests, {one} of one reader");
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_topic_that_matches_a_reader_waits_for_one() {
     let fixture = Fixture::new(&[1], MEMORY);
