@@ -1,10 +1,14 @@
-//! Clients of HTTP/1.1 that are written to together: each has what it would have alone.
+//! Clients of HTTP/1.1, every other one with TLS, that are written to together: each has what it would have
+//! alone.
 
 use std::time::Duration;
 
 use axum::http::Response;
-use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt as _, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +23,7 @@ use crate::consume::reader::FeedReader;
 use crate::consume::selection::{Deserializer, Identity};
 use crate::consume::start::{Given, Start};
 use crate::consume::stream::EventStream;
-use crate::limits::{BROADCAST_LEAST, FEED_HELD, FEED_LOOK_AGAIN};
+use crate::limits::{BROADCAST_LEAST, FEED_HELD, FEED_LOOK_AGAIN, FEED_UNKNOWN};
 use crate::unending;
 
 const MEMORY: usize = 64 * 1024 * 1024;
@@ -31,7 +35,45 @@ struct Clients {
     fixture: Fixture,
     reader: Arc<FeedReader>,
     shutdown: CancellationToken,
-    streams: Vec<DuplexStream>,
+    streams: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+}
+
+/// Both ends of connections with TLS.
+struct Tls {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+impl Tls {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["bridge".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .unwrap();
+        Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() }
+    }
+
+    async fn connect(
+        &self,
+        (ours, theirs): (DuplexStream, DuplexStream),
+    ) -> (server::TlsStream<DuplexStream>, client::TlsStream<DuplexStream>) {
+        let connecting = self.connector.connect("bridge".try_into().unwrap(), theirs);
+        let (ours, theirs) = tokio::join!(self.acceptor.accept(ours), connecting);
+        (ours.unwrap(), theirs.unwrap())
+    }
 }
 
 impl Clients {
@@ -39,7 +81,7 @@ impl Clients {
         Self::connect_until(None, Deserializer::Noop).await
     }
 
-    /// The first has room for a few events; for the last, what its gateway said expires after so long.
+    /// The first two have room for a few events; for the last, what its gateway said expires after so long.
     async fn connect_until(expires_in: Option<Duration>, deserializer: Deserializer) -> Self {
         let fixture = Fixture::new(&[1, 1], MEMORY);
         let reader = fixture.reader(|feed: &mut Feed| {
@@ -48,7 +90,7 @@ impl Clients {
         });
         let (connections, shutdown) = (Connections::new(COUNT, COUNT), CancellationToken::new());
         let admission = Admission::new(COUNT, TaskTracker::new());
-        let mut streams = Vec::new();
+        let (tls, mut streams) = (Tls::new(), Vec::new());
         for number in 0..COUNT {
             let identity = Identity::default();
             let connection = connections.admit(&reader, &identity, Entrypoint::Sse).unwrap();
@@ -60,9 +102,15 @@ impl Clients {
             let response = response.body(stream.into_body()).unwrap();
             let admitted = admission.admit(number as u64).await.unwrap();
             let response = admitted.caller.answer(response);
-            let (ours, theirs) = duplex(if number == 0 { 700 } else { 1 << 20 });
-            tokio::spawn(unending::write(ours, response, admitted));
-            streams.push(theirs);
+            let (ours, theirs) = duplex(if number < 2 { 2000 } else { 1 << 20 });
+            if number.is_multiple_of(2) {
+                tokio::spawn(unending::write(ours, response, admitted));
+                streams.push(Box::new(theirs) as _);
+            } else {
+                let (ours, theirs) = tls.connect((ours, theirs)).await;
+                tokio::spawn(unending::write(ours, response, admitted));
+                streams.push(Box::new(theirs) as _);
+            }
         }
         let clients = Self { fixture, reader, shutdown, streams };
         // The first came when there were few.
@@ -175,9 +223,8 @@ async fn partitions_that_are_added_are_read_by_all() {
 async fn a_failure_is_told_to_each() {
     let clients = Clients::connect().await;
     clients.fixture.cluster.delete_topic("orders");
-    // They ask brokers one after the other. The first has no room for the signs of life of that time.
-    sleep(Duration::from_secs(3600)).await;
-    for text in clients.texts().await.iter().skip(1) {
+    sleep(6 * FEED_UNKNOWN).await;
+    for text in clients.texts().await {
         assert_eq!(text.matches("event: failure\n").count(), 1, "{text}");
     }
 }
