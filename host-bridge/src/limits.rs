@@ -167,8 +167,8 @@ pub(crate) const FEED_GIVE_BACK: Duration = Duration::from_secs(5);
 pub(crate) const FEED_AT_RISK: usize = 100;
 /// Bytes of a body with a cursor to commit.
 pub(crate) const FEED_COMMIT_BYTES: usize = 16 * 1024;
-/// How often an event stream tells how far it is behind.
-pub(crate) const FEED_LAG_TOLD: Duration = Duration::from_secs(1);
+/// How often an event stream reports how far it is behind.
+pub(crate) const FEED_LAG_REPORTED: Duration = Duration::from_secs(1);
 /// Records of a partition that a stream has ready at a time where each is looked at for dead letters.
 pub(crate) const FEED_DEAD_LETTERS_AHEAD: usize = 100;
 /// And where each is decoded, by whomever: a reader that takes a few at a time does not pass all that follow.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::cursor::{Cursor, PLAIN_BYTES};
 
-/// The same text as [`Cursor::encode`] writes, for cursors that are told with every record.
+/// The same text as [`Cursor::encode`] writes, for cursors that are sent with every record.
 #[derive(Debug, Clone)]
 pub(crate) struct CursorText {
     plain: String,

@@ -61,7 +61,7 @@ pub(crate) struct EntrypointMetrics {
     pub(crate) slow_closes: Counter,
 }
 
-/// How far event streams are behind, as far as each has told.
+/// How far event streams are behind, as far as each has reported.
 #[derive(Default)]
 struct Lags {
     next: AtomicU64,

@@ -1,5 +1,5 @@
 //! A reader on its way through the partitions of a feed: what is in memory at its positions, what has
-//! to be read from Kafka, and what it must be told.
+//! to be read from Kafka, and what must be sent to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -19,7 +19,7 @@ use super::hub::{Answer, Wanted, is_unknown_topic};
 use super::positions::Positions;
 use super::reader::{FeedReader, refused};
 use super::refusal::{Code, Refusal};
-use super::selection::{Selected, told};
+use super::selection::{Selected, reported};
 use super::start::{Gap, Given};
 use super::steps::Met;
 use super::timer::Timer;
@@ -36,7 +36,7 @@ mod sharing;
 pub(crate) struct Follower {
     pub(crate) reader: Arc<FeedReader>,
     at: Positions,
-    /// What the reader has not been told yet.
+    /// What the reader has not been sent yet.
     gaps: Vec<Gap>,
     /// Read from Kafka, and not given yet.
     caught: Vec<(usize, Arc<Segment>)>,
@@ -176,7 +176,7 @@ impl Follower {
         self.doubts_tail = true;
     }
 
-    /// What the reader is to be told, with the cursor behind it.
+    /// What is to be sent to the reader, with the cursor behind it.
     pub(crate) fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);
         gaps.iter().for_each(|gap| self.reader.metrics.gap(gap.reason));
@@ -288,7 +288,8 @@ impl Follower {
                 let selected = self.reader.select(topic, partition, stored);
                 if let Selected::Stop(reason) = selected {
                     let offset = stored.record.offset;
-                    let message = format!("{topic}-{partition}, offset {offset}: {}", told(reason));
+                    let message =
+                        format!("{topic}-{partition}, offset {offset}: {}", reported(reason));
                     (stopped, is_enough) = (Err(Code::DecodeError.because(message)), true);
                     return false;
                 }

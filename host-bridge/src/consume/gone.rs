@@ -7,7 +7,7 @@ use super::reader::refused;
 use super::refusal::{Code, Refusal};
 use super::start::GapReason;
 
-/// The next offset, the leader epoch before it if it is known, and what the reader is told.
+/// The next offset, the leader epoch before it if it is known, and what is reported to the reader.
 pub(crate) type Onward = (i64, Option<i32>, GapReason);
 
 /// Where to go on in this partition, from an offset that cannot be read.

@@ -220,7 +220,7 @@ impl Turn {
     }
 
     /// The request starts at this cursor: the group keeps that, unless it is further. Gives what the
-    /// reader is to be told.
+    /// reader is to be sent.
     ///
     /// # Errors
     /// As [`Self::commit`].

@@ -224,7 +224,7 @@ impl Reading<'_> {
             let portions = self.follower.more(until, grace).await?;
             let is_nothing = portions.is_empty();
             let gaps = self.follower.take_gaps();
-            let is_told = !gaps.is_empty();
+            let has_gaps = !gaps.is_empty();
             self.gaps.extend(gaps);
             self.take(portions)?;
             if self.items.len() == before {
@@ -233,7 +233,7 @@ impl Reading<'_> {
             }
             // Records that are filtered out are passed for as long as a page has time.
             let is_over = self.items.len() == before && Instant::now() >= deadline;
-            if (is_nothing || is_over) && !is_told {
+            if (is_nothing || is_over) && !has_gaps {
                 let why = match (self.items.len() == 0, self.gaps.is_empty()) {
                     (true, true) => self.follower.trouble(),
                     // A refusal would keep back what there is to tell.

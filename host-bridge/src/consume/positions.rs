@@ -78,7 +78,7 @@ impl Positions {
         }
     }
 
-    /// A broker has told the epoch of a position; that is no move.
+    /// A broker has reported the epoch of a position; that is no move.
     pub(super) fn set_epoch(&mut self, index: usize, next: i64, epoch: Option<i32>) {
         if let Some(place) = self.places.get_mut(index).filter(|it| it.next() == Some(next)) {
             place.position = Position::Offset { next, epoch };

@@ -312,7 +312,7 @@ impl FeedReader {
         })
     }
 
-    /// The positions of a start in every partition, and what the reader has to be told.
+    /// The positions of a start in every partition, and what has to be reported to the reader.
     ///
     /// # Errors
     /// As [`Scope::starts`], or the brokers do not say.

@@ -153,8 +153,8 @@ pub(super) const KEY_DECODE_ERROR: &str = "key_decode_error";
 /// The expression has no result for the record.
 pub(super) const FILTER_ERROR: &str = "filter_error";
 pub(super) const EXPRESSION_ERROR: &str = "expression_error";
-/// What is told of a record at which readers end.
-pub(crate) fn told(error: &str) -> &str {
+/// What is reported of a record at which readers end.
+pub(crate) fn reported(error: &str) -> &str {
     match error {
         DECODE_ERROR => "the value cannot be decoded",
         KEY_DECODE_ERROR => "the key cannot be decoded",

@@ -49,7 +49,7 @@ impl Served {
         Self { fixture, reader, path, shutdown, _dir: dir }
     }
 
-    /// A client that offers these subprotocols, or what it is told instead.
+    /// A client that offers these subprotocols, or what it is sent instead.
     pub(crate) async fn connect(
         &self,
         path: &str,

@@ -26,7 +26,7 @@ use super::groups::{News, Share};
 use super::refusal::{Code, Refusal, close_code};
 use super::steps::Sent;
 use super::timer::Timer;
-use crate::limits::{FEED_AT_RISK, FEED_LAG_TOLD, FEED_QUEUE_BYTES};
+use crate::limits::{FEED_AT_RISK, FEED_LAG_REPORTED, FEED_QUEUE_BYTES};
 use crate::websocket::{Gone, Kind, Received, Socket, write_head};
 
 pub(crate) use self::asked::Asked;
@@ -58,8 +58,8 @@ pub(crate) struct Conversation {
     producing: Producing,
     nacks: Several<Nacked>,
     is_paused: bool,
-    /// Moves of the cursor when it was last told, and when it is to be told again.
-    told_moves: u64,
+    /// Moves of the cursor when it was last sent, and when it is to be sent again.
+    sent_moves: u64,
     position_at: Instant,
     /// When what the gateway said of the client holds no longer.
     expires_at: Option<Instant>,
@@ -102,7 +102,7 @@ enum Trouble {
 enum End {
     Gone(Gone),
     Refused(Refusal),
-    /// A record of a client that is told nothing else was not written.
+    /// A record of a client that is sent nothing else was not written.
     NotWritten(u16),
     /// Bytes where JSON is spoken.
     Binary,
@@ -170,7 +170,7 @@ impl Conversation {
             producing,
             nacks: Several::default(),
             is_paused: false,
-            told_moves: 0,
+            sent_moves: 0,
             position_at: now,
             expires_at: None,
             ending: Box::pin(shutdown.cancelled_owned()),
@@ -217,7 +217,7 @@ impl Conversation {
                 return Err(End::Refused(Code::AckTimeout.because(message)));
             }
             if now >= self.lag_at {
-                self.lag_at = now + FEED_LAG_TOLD;
+                self.lag_at = now + FEED_LAG_REPORTED;
                 self.lag.set(self.follower.lag());
             }
         }
@@ -254,9 +254,9 @@ impl Conversation {
     }
 
     async fn welcome(&mut self) -> Result<(), End> {
-        // What is told at the start comes before the position behind it.
+        // What is sent at the start comes before the position behind it.
         self.tell_gaps().await?;
-        self.has_told_position();
+        self.has_sent_position();
         let frame = framed(&Frame::Welcome {
             cursor: self.id(),
             max_unacked: self.window.map(|window| window.records),
@@ -277,8 +277,8 @@ impl Conversation {
     /// Now and then, if it has moved without records.
     async fn tell_position(&mut self) -> Result<(), End> {
         if Instant::now() >= self.position_at {
-            let has_moved = self.follower.moves() != self.told_moves;
-            self.has_told_position();
+            let has_moved = self.follower.moves() != self.sent_moves;
+            self.has_sent_position();
             self.settle();
             if let Some(id) = self.id().filter(|_| has_moved) {
                 let frame = framed(&Frame::Position { id });
@@ -312,16 +312,16 @@ impl Conversation {
         }
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
         // What was filtered out behind the last record is sent as a `position` later, to each by itself.
-        let is_told = moves == Some(self.follower.moves());
-        if let Some(from) = from.filter(|_| taken.is_ok() && (is_told || records == 0)) {
+        let is_sent = moves == Some(self.follower.moves());
+        if let Some(from) = from.filter(|_| taken.is_ok() && (is_sent || records == 0)) {
             self.follower.tell_others(&from, Sent { parts: frames.clone().into(), records });
         }
         if frames.is_empty() {
             // All were filtered out, and there may be many more: others have their turn.
             yield_now().await;
         } else {
-            if is_told {
-                self.told_moves = self.follower.moves();
+            if is_sent {
+                self.sent_moves = self.follower.moves();
             }
             self.position_at = Instant::now() + POSITION_INTERVAL;
             if self.acks.records() > 0 {
@@ -338,12 +338,12 @@ impl Conversation {
             return self.tell_position().await;
         }
         self.connection.metrics.by(Entrypoint::Websocket).records.inc_by(records);
-        self.has_told_position();
+        self.has_sent_position();
         self.send(&parts).await
     }
 
-    /// Gaps that were not told. The last has the position behind all of them: who is cut off before
-    /// hears of them again. Where values are sent alone they are counted, and not told.
+    /// Gaps that were not sent. The last has the position behind all of them: who is cut off before
+    /// hears of them again. Where values are sent alone they are counted, and not sent.
     async fn tell_gaps(&mut self) -> Result<(), End> {
         let gaps = self.follower.take_gaps();
         if let Some(share) = &self.share {
@@ -357,7 +357,7 @@ impl Conversation {
         }
         if !gaps.is_empty() {
             self.ack_due = self.ack_due.filter(|_| self.acks.records() > 0);
-            self.has_told_position();
+            self.has_sent_position();
         }
         Ok(())
     }
@@ -532,7 +532,7 @@ impl Conversation {
             End::NotWritten(status) => (close_code(*status), "not_written"),
             End::Refused(refusal) => (refusal.code.close(), refusal.code.name()),
         };
-        let told = match &end {
+        let sent = match &end {
             End::Refused(refusal) if refusal.code != Code::AuthExpired => {
                 let cursors = match refusal.code {
                     Code::OffsetOutOfRange => Some(self.follower.reader.both_ends().await),
@@ -544,7 +544,7 @@ impl Conversation {
             End::Shutdown | End::Refused(_) => self.tell(framed(&Frame::Goaway { reason })).await,
             _ => Ok(()),
         };
-        if told.is_ok() {
+        if sent.is_ok() {
             self.socket.close(code, reason).await;
         }
     }

@@ -49,7 +49,7 @@ pub(crate) struct KnownTopic {
     pub(crate) partitions: i32,
 }
 
-/// Where to start in each topic in scope, and what the reader has to be told before.
+/// Where to start in each topic in scope, and what has to be reported to the reader before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Starts {
     pub(crate) topics: BTreeMap<String, TopicStarts>,

@@ -28,7 +28,7 @@ use super::sse::{self, Notice, Rendered};
 use super::steps::Sent;
 use super::topic_log::View;
 use crate::direct::Direct;
-use crate::limits::{FEED_AT_RISK, FEED_LAG_TOLD, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
+use crate::limits::{FEED_AT_RISK, FEED_LAG_REPORTED, FEED_QUEUE_BYTES, FEED_SHARED_BYTES};
 
 mod broadcast;
 
@@ -52,11 +52,11 @@ struct Sending {
     queue: VecDeque<Bytes>,
     heartbeat_at: Instant,
     /// Moves of the cursor when it was last sent.
-    told_moves: u64,
+    sent_moves: u64,
     /// Records of the queue that are not counted.
     records: u64,
     lag: Lag,
-    /// When that is to be told next.
+    /// When that is to be reported next.
     lag_at: Instant,
     /// Where others may write, unless this is for many.
     direct: Option<Arc<Direct>>,
@@ -74,7 +74,7 @@ impl EventStream {
         let view = View { feed: follower.reader.number, shape };
         let direct = Some(Arc::default());
         let mut sending = Sending::new(follower, view, connection.metrics.lag(), direct);
-        // What is told at the start comes before the position behind it.
+        // What is sent at the start comes before the position behind it.
         let mut text = sse::retry(random());
         text.push_str(&sending.gaps());
         text.push_str(&sending.id().map(sse::position).unwrap_or_default());
@@ -150,7 +150,7 @@ impl Sending {
             view,
             queue: VecDeque::new(),
             heartbeat_at: now,
-            told_moves: 0,
+            sent_moves: 0,
             records: 0,
             lag,
             lag_at: now,
@@ -173,7 +173,7 @@ impl Sending {
         let now = Instant::now();
         if now >= self.lag_at {
             // Now and then: it takes a look at every partition.
-            self.lag_at = now + FEED_LAG_TOLD;
+            self.lag_at = now + FEED_LAG_REPORTED;
             self.lag.set(self.follower.lag());
         }
     }
@@ -225,7 +225,7 @@ impl Sending {
         if !portions.is_empty() {
             self.events(portions).await?;
         } else if Instant::now() >= self.heartbeat_at {
-            let has_moved = self.follower.moves() != self.told_moves;
+            let has_moved = self.follower.moves() != self.sent_moves;
             self.send(sse::heartbeat(self.id().filter(|_| has_moved)));
         }
         Ok(())
@@ -291,7 +291,7 @@ impl Sending {
         taken
     }
 
-    /// Gaps that were not told, each an event. The last has the position behind all of them: who is
+    /// Gaps that were not sent, each an event. The last has the position behind all of them: who is
     /// cut off before hears of them again.
     fn gaps(&mut self) -> String {
         let gaps = self.follower.take_gaps();
@@ -339,7 +339,7 @@ impl Sending {
 
     /// The next sign of life counts from now.
     fn has_sent(&mut self) {
-        self.told_moves = self.follower.moves();
+        self.sent_moves = self.follower.moves();
         self.heartbeat_at = Instant::now() + self.follower.reader.feed.sse.heartbeat;
     }
 }

@@ -98,7 +98,7 @@ struct PartitionLog {
     /// By their bases. They may overlap.
     segments: BTreeMap<i64, Arc<Segment>>,
     tail: Option<Tail>,
-    /// The highest log end that a broker has told of.
+    /// The highest log end that a broker has reported.
     log_end: i64,
     /// Offsets from which readers read now.
     being_read: BTreeSet<i64>,
@@ -382,7 +382,7 @@ impl State {
         }
     }
 
-    /// The tail at this offset cannot be read: its readers ask, and are told why.
+    /// The tail at this offset cannot be read: its readers ask, and hear why.
     pub(crate) fn end_tail(&mut self, partition: i32, next: i64) {
         if self.tail_at(partition, next).is_some() {
             self.forget(partition);
@@ -429,7 +429,7 @@ impl State {
         (self.tag, self.leaders.len())
     }
 
-    /// The highest log end that a broker has told of.
+    /// The highest log end that a broker has reported.
     pub(crate) fn log_end(&self, partition: i32) -> Option<i64> {
         self.partitions.get(&partition).map(|log| log.log_end)
     }

@@ -24,7 +24,7 @@ use super::webhook::Webhook;
 use super::window::{Bounds, Ordering, Window};
 use crate::consume::feeds::Reset;
 use crate::consume::gone::onward;
-use crate::consume::selection::{Selected, told};
+use crate::consume::selection::{Selected, reported};
 use crate::limits::FEED_RETRY;
 
 /// A partition that is sent.
@@ -307,7 +307,7 @@ impl Partition {
             let selected = reader.select(&self.origin.topic, self.origin.partition, stored);
             if let Selected::Stop(reason) = selected {
                 let (topic, partition) = (&self.origin.topic, self.origin.partition);
-                let reason = format!("{topic}-{partition}, offset {offset}: {}", told(reason));
+                let reason = format!("{topic}-{partition}, offset {offset}: {}", reported(reason));
                 self.webhook.set_halt(Some(&Halt::new(Why::Stopped, &reason)));
                 return;
             }

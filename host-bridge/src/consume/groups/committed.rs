@@ -218,7 +218,7 @@ impl Committed {
 }
 
 impl GroupStart {
-    /// What a reader is told that starts at this cursor.
+    /// What is reported to a reader that starts at this cursor.
     pub(super) fn gaps(&self, cursor: &Cursor) -> Vec<Gap> {
         let gap = |(topic, partition): &(String, i32)| {
             let to = match cursor.topics.get(topic)?.partitions.get(partition)? {

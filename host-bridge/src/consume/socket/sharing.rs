@@ -35,7 +35,7 @@ impl Conversation {
             self.follower.give(&starts, gaps);
         }
         self.tell_gaps().await?;
-        self.has_told_position();
+        self.has_sent_position();
         match self.id() {
             Some(id) => self.tell(framed(&Frame::Position { id })).await,
             None => Ok(()),
@@ -78,8 +78,8 @@ impl Conversation {
         id.filter(|_| self.follower.reader.feed.delivery.has_cursors())
     }
 
-    pub(super) fn has_told_position(&mut self) {
-        self.told_moves = self.follower.moves();
+    pub(super) fn has_sent_position(&mut self) {
+        self.sent_moves = self.follower.moves();
         self.position_at = Instant::now() + POSITION_INTERVAL;
     }
 

@@ -18,7 +18,7 @@ impl Sending {
     /// Joins others at the log end, if it has nothing to tell that they have not.
     pub(super) fn join(&mut self) -> Option<Joined> {
         let direct = self.direct.clone()?;
-        if self.share.is_some() || self.told_moves != self.follower.moves() || !direct.is_clear() {
+        if self.share.is_some() || self.sent_moves != self.follower.moves() || !direct.is_clear() {
             return None;
         }
         let reader = Arc::clone(&self.follower.reader);
@@ -30,7 +30,7 @@ impl Sending {
             let joined = begun.join(&here, &direct);
             let lag = reader.metrics.lag();
             let mut own = Self::new(self.follower.another(), self.view, lag, None);
-            (own.told_moves, own.heartbeat_at) = (own.follower.moves(), self.heartbeat_at);
+            (own.sent_moves, own.heartbeat_at) = (own.follower.moves(), self.heartbeat_at);
             // With a budget a write would fail in the middle, as if its client took nothing.
             tokio::spawn(unconstrained(own.broadcast(begun)));
             joined
@@ -56,7 +56,7 @@ impl Sending {
                     self.follower.held_since = held_since;
                     self.heartbeat_at = heartbeat_at;
                     if is_sent {
-                        self.told_moves = self.follower.moves();
+                        self.sent_moves = self.follower.moves();
                     }
                 }
                 // Nobody knows where it is.
@@ -73,7 +73,7 @@ impl Sending {
         loop {
             let worked = self.work(Some(Instant::now() + FEED_IDLE)).await;
             if worked.is_err() || self.follower.has_gaps() || self.follower.layout() != layout {
-                // Each finds out what it is to be told.
+                // Each finds out what it is to be sent.
                 return broadcast.depart().into_iter().for_each(|it| it.leave_at(&place));
             }
             let before = std::mem::replace(&mut place, self.place());
@@ -99,7 +99,7 @@ impl Sending {
 
     fn place(&mut self) -> Place {
         let here = self.follower.here(self.view.shape);
-        let is_sent = self.told_moves == self.follower.moves();
+        let is_sent = self.sent_moves == self.follower.moves();
         let held_since = self.follower.held_since;
         Place { here, is_sent, heartbeat_at: self.heartbeat_at, held_since }
     }

@@ -170,7 +170,7 @@ impl Share {
         }
     }
 
-    /// What the reader is told. Where the log is another one, or shorter, the group goes back with it.
+    /// What is reported to the reader. Where the log is another one, or shorter, the group goes back with it.
     pub(crate) fn hear(&self, gaps: &[Gap]) {
         for gap in gaps {
             if let Some(to) = gap.goes_back_to().filter(|_| commits(&self.reader)) {

@@ -22,7 +22,7 @@ struct Place {
     is_held: bool,
     reader: Option<u64>,
     /// The reader knows that it has it.
-    is_told: bool,
+    is_known: bool,
     /// The reader is to give it up, and knows that.
     goes: bool,
     is_asked: bool,
@@ -80,7 +80,7 @@ impl Shares {
                 self.former.extend(place.reader.map(|reader| (partition.clone(), reader)));
             }
         }
-        self.places.retain(|_, place| place.is_held || place.is_told);
+        self.places.retain(|_, place| place.is_held || place.is_known);
         self.balance();
     }
 
@@ -90,7 +90,7 @@ impl Shares {
             let Some(place) = self.places.remove(partition) else { continue };
             let Some(reader) = place.reader else { continue };
             self.former.insert(partition.clone(), reader);
-            let believes = place.is_told && !place.is_asked;
+            let believes = place.is_known && !place.is_asked;
             if let Some(gone) = self.readers.get_mut(&reader).filter(|_| believes) {
                 gone.insert(partition.clone());
             }
@@ -104,13 +104,13 @@ impl Shares {
 
     /// Whether a reader has a partition, and knows that it has.
     pub(super) fn is_read_by(&self, reader: u64, partition: &Partition) -> bool {
-        let of_reader = |place: &&Place| place.is_told && place.reader == Some(reader);
+        let of_reader = |place: &&Place| place.is_known && place.reader == Some(reader);
         self.places.get(partition).filter(of_reader).is_some()
     }
 
     /// Whether any of these is still read.
     pub(super) fn are_read(&self, partitions: &[Partition]) -> bool {
-        let is_read = |it: &Partition| self.places.get(it).is_some_and(|place| place.is_told);
+        let is_read = |it: &Partition| self.places.get(it).is_some_and(|place| place.is_known);
         partitions.iter().any(is_read)
     }
 
@@ -121,8 +121,8 @@ impl Shares {
             match place {
                 Place { reader: Some(of), .. } if *of != reader => {}
                 Place { reader: None, .. } => {}
-                Place { is_told: false, .. } => {
-                    place.is_told = true;
+                Place { is_known: false, .. } => {
+                    place.is_known = true;
                     news.given.push(partition.clone());
                 }
                 Place { goes: true, is_asked: false, .. } => {
@@ -177,8 +177,8 @@ impl Shares {
             let of_rich = self.places.values_mut();
             let of_rich = of_rich.filter(|place| place.reader == Some(rich) && !place.goes);
             // One that its reader has not heard of moves at once.
-            let Some(place) = of_rich.min_by_key(|place| place.is_told) else { break };
-            match place.is_told {
+            let Some(place) = of_rich.min_by_key(|place| place.is_known) else { break };
+            match place.is_known {
                 true => place.goes = true,
                 false => place.reader = Some(poor),
             }
