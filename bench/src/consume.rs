@@ -123,7 +123,10 @@ impl Cell {
             Self::Pubsub => conversations::pubsub(ground, records, report).await,
             Self::Filters => pages::filters(ground, records, report).await,
             Self::Yardsticks => reading::yardsticks(ground, small, report).await,
-            Self::Writing => writing::beside_readers(ground, clients, of(5, 10), report).await,
+            Self::Writing => {
+                let turns = if quick { (1, 5) } else { (2, 10) };
+                writing::beside_readers(ground, clients, turns, report).await
+            }
             Self::Reconnect => faults::reconnect(ground, clients, report).await,
             Self::Stalled => faults::stalled(ground, report).await,
             Self::StalledPages => faults::stalled_pages(ground, report).await,

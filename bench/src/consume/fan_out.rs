@@ -2,15 +2,13 @@
 //! that only writes it, and how late it is.
 
 use std::collections::HashMap;
-use std::env;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use harness::process::Process;
 
 use super::conversations::upgrade;
 use super::events::{Start, Writer};
+use super::floor::{self, Floor};
 use super::ground::{Ground, PARTITIONS, Readers, request};
 use super::swarm::{Arrival, Plan, Swarm};
 use crate::report::{Bound, Report};
@@ -162,39 +160,14 @@ async fn of_floor(
     Load { clients, events, rate }: Load,
     bytes: f64,
 ) -> anyhow::Result<Stage> {
-    let log = ground.dir.path().join(format!("floor-{}.log", fastrand::u32(..)));
-    let mut command = Command::new(env::current_exe()?);
-    command.args(["consume-floor", "--clients", &clients.to_string()]);
-    command.args(["--events", &events.to_string(), "--rate", &rate.to_string()]);
-    command.args(["--bytes", &format!("{bytes:.0}")]);
-    let mut floor = Process::spawn("floor", command, &log)?;
-    let said = |word: &'static str| {
-        let log = log.clone();
-        move || {
-            let text = std::fs::read_to_string(&log);
-            async move {
-                let text = text?;
-                let line = text.lines().find(|line| line.starts_with(word));
-                line.map(str::to_owned).context("not yet")
-            }
-        }
-    };
-    let port = floor.wait_ready("to listen", PATIENCE, said("port")).await?;
-    let port = port.trim_start_matches("port ").parse()?;
-    let request = |_| "GET / HTTP/1.1\r\nhost: bench\r\n\r\n".to_owned();
-    let plan = Plan { ports: &[port], clients, request: &request };
-    let swarm = Swarm::connect(&plan).await?;
-    floor.wait_ready("to be ready", PATIENCE, said("ready")).await?;
-    let cpu = floor.cpu_time()?;
-    let sight = swarm.wait_for(u64::from(events), PATIENCE).await?;
-    floor.wait_ready("to be done", PATIENCE, said("done")).await?;
-    let cpu = floor.cpu_time()? - cpu;
-    let text = std::fs::read_to_string(&log)?;
-    let starts = text.lines().filter_map(|line| {
-        let (number, at) = line.strip_prefix("start ")?.split_once(' ')?;
-        Some((number.parse().ok()?, at.parse().ok()?))
-    });
-    let (p50_ms, p99_ms) = delays(&starts.collect::<Vec<_>>(), &sight.arrivals)?;
+    let options =
+        floor::Options { clients, events, rate, bytes: bytes.round() as usize, group: None };
+    let mut floor = Floor::start(ground, &options).await?;
+    let cpu = floor.process.cpu_time()?;
+    let sight = floor.swarm.wait_for(u64::from(events), PATIENCE).await?;
+    let starts = floor.starts().await?;
+    let cpu = floor.process.cpu_time()? - cpu;
+    let (p50_ms, p99_ms) = delays(&starts, &sight.arrivals)?;
     let cpu_us = cpu.as_secs_f64() * 1e6 / sight.events as f64;
     Ok(Stage { cpu_us, p50_ms, p99_ms, bytes, fetch_requests: 0.0, fetch_bytes: 0.0 })
 }
