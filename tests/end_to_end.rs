@@ -34,6 +34,7 @@ mod gssapi;
 mod harness_envoy;
 mod harness_kafka;
 mod hostile;
+mod kubernetes;
 mod ledger;
 mod logs;
 mod many;
