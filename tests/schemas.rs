@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use harness::bridge::{Bridge, Settings};
 use harness::envoy::{Envoy, EnvoyConfig, Listener};
 use harness::http::{Request, Response};
 use harness::kafka::{Kafka, KafkaVersion};
+use harness::load::{Limit, Load, Requests};
 use harness::process::wait_until;
 use harness::reader::read_all;
 use harness::record::ReadRecord;
@@ -21,6 +22,11 @@ use super::schema_clients;
 
 const ORDER: &str = r#"{"type":"record","name":"Order","fields":[
     {"name":"id","type":"long"},{"name":"note","type":["null","string"],"default":null}]}"#;
+
+/// A later version of the order.
+const PRICED: &str = r#"{"type":"record","name":"Order","fields":[
+    {"name":"id","type":"long"},{"name":"note","type":["null","string"],"default":null},
+    {"name":"price","type":"double","default":0}]}"#;
 
 struct Parts {
     envoy: Envoy,
@@ -37,13 +43,18 @@ impl Parts {
         let registry = SchemaRegistry::start().await?;
         let id = registry.register("orders-value", "AVRO", ORDER).await?;
         let guids = schema_clients::registry_of_guids().await?;
-        for topic in ["rest", "plain", "acked", "memory"].iter().chain(&schema_clients::TOPICS) {
+        for topic in
+            ["rest", "plain", "acked", "memory", "evolving"].iter().chain(&schema_clients::TOPICS)
+        {
             kafka.create_topic(topic, 1).await?;
         }
         let section = format!(
             "[registries.main]\nurl = \"{}\"\nttl = 1\n[schemas.rest]\nregistry = \"main\"\n\
              topics = [\"rest\"]\nvalue_schema = {{ subject_name = \"orders-value\", \
-             schema_version = \"latest\", payload_encoding = \"simple_json\" }}\n{}",
+             schema_version = \"latest\", payload_encoding = \"simple_json\" }}\n\
+             [schemas.evolving]\nregistry = \"main\"\ntopics = [\"evolving\"]\n\
+             value_schema = {{ subject_name = \"evolving-value\", schema_version = \"latest\", \
+             payload_encoding = \"simple_json\" }}\n{}",
             registry.url(),
             schema_clients::sections(&guids)
         );
@@ -104,7 +115,7 @@ impl Parts {
     async fn wait_for(&self, count: usize) -> anyhow::Result<()> {
         wait_until("records", Duration::from_secs(20), async || {
             let now = self.count().await?;
-            anyhow::ensure!(now == count, "{now} of {count}");
+            ensure!(now == count, "{now} of {count}");
             Ok(())
         })
         .await
@@ -117,6 +128,7 @@ async fn records_have_the_schemas_of_their_registry_or_are_refused() -> anyhow::
     what_fits_is_written_as_its_schema_says(&parts).await?;
     what_does_not_fit_is_told_and_not_written(&parts).await?;
     other_topics_are_as_before(&parts).await?;
+    a_new_version_is_taken_under_load(&parts).await?;
     let Parts { bridge, kafka, registry, guids, .. } = &parts;
     schema_clients::clients_decode_what_was_sent(bridge, kafka, registry, guids).await?;
     without_the_registry_the_last_schema_serves(&mut parts).await?;
@@ -168,6 +180,37 @@ async fn other_topics_are_as_before(parts: &Parts) -> anyhow::Result<()> {
     let record = parts.first("plain").await?;
     assert_eq!(record.value.as_deref(), Some(&b"no JSON"[..]));
     Ok(())
+}
+
+/// No record is refused, and soon each has the new version.
+async fn a_new_version_is_taken_under_load(parts: &Parts) -> anyhow::Result<()> {
+    const REQUESTS: usize = 500;
+    let registry = &parts.registry;
+    let first = registry.register("evolving-value", "AVRO", ORDER).await?;
+    let load = async || {
+        let path = "/v1/clusters/default/topics/evolving";
+        let requests = Requests::post(path, "application/json", |_| br#"{"id":1}"#.to_vec());
+        let limit = Limit::Requests(REQUESTS as u64);
+        let load = Load::new(parts.bridge.port(), requests).connections(8).limit(limit);
+        let report = load.run().await?;
+        ensure!(report.count(200) == report.requests(), "{:?}", report.counts());
+        Ok(())
+    };
+    let (_, second) =
+        tokio::try_join!(load(), registry.register("evolving-value", "AVRO", PRICED))?;
+    let prefix = |id: u32| [&[0][..], &id.to_be_bytes()].concat();
+    let has = |record: &ReadRecord, id| {
+        record.value.as_ref().is_some_and(|value| value.starts_with(&prefix(id)))
+    };
+    wait_until("the new version", Duration::from_secs(20), async || {
+        load().await?;
+        let records = read_all(&parts.kafka.bootstrap(), "evolving").await?;
+        assert!(records.iter().all(|record| has(record, first) || has(record, second)));
+        let last = records.iter().rev().take(REQUESTS);
+        ensure!(last.clone().all(|record| has(record, second)), "not yet");
+        Ok(())
+    })
+    .await
 }
 
 async fn without_the_registry_the_last_schema_serves(parts: &mut Parts) -> anyhow::Result<()> {
