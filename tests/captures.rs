@@ -199,6 +199,7 @@ fn shipped(path: &str, bridge: u16) -> anyhow::Result<(String, u16)> {
     let port = ports::free()?;
     let replaced = text
         .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+        .replace("http://:8080", &format!("http://:{port}"))
         .replace("port_value: 8080", &format!("port_value: {port}"))
         .replace("127.0.0.1:9280", &format!("127.0.0.1:{bridge}"))
         .replace("port_value: 9280", &format!("port_value: {bridge}"));
@@ -206,32 +207,39 @@ fn shipped(path: &str, bridge: u16) -> anyhow::Result<(String, u16)> {
     Ok((replaced, port))
 }
 
-/// nginx and HAProxy by their configurations; what must be kept until the end, and their ports.
+/// Proxies by their configurations; what must be kept until the end, and their ports.
 async fn proxies(bridge: u16) -> anyhow::Result<Vec<(Process, TempDir, u16)>> {
     let mut proxies = Vec::new();
-    for name in ["nginx", "haproxy"] {
-        let (file, extension) = if name == "nginx" { (name, "conf") } else { (name, "cfg") };
-        let (text, port) = shipped(&format!("proxies/{file}.{extension}"), bridge)?;
+    for file in ["nginx.conf", "haproxy.cfg", "Caddyfile"] {
+        let (mut text, port) = shipped(&format!("proxies/{file}"), bridge)?;
         let dir = TempDir::new()?;
-        let (root, config) = (dir.path().display().to_string(), dir.path().join(file));
-        fs::write(&config, text)?;
-        let mut command = if name == "nginx" {
-            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-            let temporary = temporary.map(|it| format!("{it}_temp_path {root}/{it};")).concat();
-            let text = fs::read_to_string(&config)?;
-            let own = format!("http {{\naccess_log off;\n{temporary}");
-            fs::write(&config, text.replacen("http {", &own, 1))?;
-            let mut command = spawn_blocking(tools::nginx).await??;
-            command.args(["-e", "stderr", "-p", &root, "-c"]).arg(&config);
-            command.args(["-g", &format!("daemon off; pid {root}/pid;")]);
-            command
-        } else {
-            let mut command = spawn_blocking(tools::haproxy).await??;
-            command.arg("-f").arg(&config);
-            command
+        let root = dir.path().display().to_string();
+        let mut command = match file {
+            "nginx.conf" => {
+                let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+                let temporary = temporary.map(|it| format!("{it}_temp_path {root}/{it};")).concat();
+                let own = format!("http {{\naccess_log off;\n{temporary}");
+                text = text.replacen("http {", &own, 1);
+                let mut command = spawn_blocking(tools::nginx).await??;
+                command.args(["-e", "stderr", "-p", &root, "-c", file]);
+                command.args(["-g", &format!("daemon off; pid {root}/pid;")]);
+                command
+            }
+            "haproxy.cfg" => {
+                let mut command = spawn_blocking(tools::haproxy).await??;
+                command.args(["-f", file]);
+                command
+            }
+            _ => {
+                let mut command = spawn_blocking(tools::caddy).await??;
+                command.args(["run", "--config", file, "--adapter", "caddyfile"]);
+                command.env("HOME", &root);
+                command
+            }
         };
+        fs::write(dir.path().join(file), text)?;
         command.current_dir(dir.path());
-        let process = Process::spawn(name, command, &dir.path().join("log"))?;
+        let process = Process::spawn(file, command, &dir.path().join("log"))?;
         proxies.push((process, dir, port));
     }
     Ok(proxies)
@@ -243,6 +251,7 @@ async fn the_proxies_that_are_shipped_lead_to_a_capture_route() -> anyhow::Resul
     kafka.create_topic("orders", 3).await?;
     let capture = "[captures.orders]\ntopic = 'orders'\nproducer_async = false\n\
         delivery_timeout = 3000\nforward_uri = true\nforward_method = true\n\
+        path_header = 'x-original-uri'\n\
         client_address_header = 'x-forwarded-for'\nscheme_header = 'x-forwarded-proto'\n\
         record_headers_expression = \"{'source': source.address, 'host': request.host}\"";
     let bridge = Bridge::start(Settings::to(kafka.bootstrap()).line(capture)).await?;

@@ -99,9 +99,9 @@ async fn answer(mut stream: TcpStream, schema: Arc<String>) -> anyhow::Result<()
 
 /// The sections of the bridge's configuration; the registry `main` is in another one.
 pub(crate) fn sections(guids: &FakeServer) -> String {
-    let of = |part: &str, subject: &str| {
+    let of = |part: &str, subject: &str, version: &str| {
         format!(
-            "{part}_schema = {{ subject_name = '{subject}', schema_version = 'latest', \
+            "{part}_schema = {{ subject_name = '{subject}', schema_version = {version}, \
              payload_encoding = 'simple_json' }}\n"
         )
     };
@@ -109,14 +109,14 @@ pub(crate) fn sections(guids: &FakeServer) -> String {
         let lines = lines.concat();
         format!("[schemas.{topic}]\nregistry = '{registry}'\ntopics = ['{topic}']\n{lines}")
     };
-    let (value, header) = (|subject| of("value", subject), "schema_id = 'header'\n");
+    let (value, header) = (|subject| of("value", subject, "'latest'"), "schema_id = 'header'\n");
     [
         format!("[registries.guids]\nurl = 'http://{}'\n", guids.address()),
-        section("avro", "main", &[&value("avro-value"), &of("key", "avro-key")]),
+        section("avro", "main", &[&value("avro-value"), &of("key", "avro-key", "1")]),
         section("avro-header", "main", &[header, &value("avro-value")]),
         section("avro-guid", "guids", &[header, &value("line")]),
-        section("json-schema", "main", &[&value("json-schema-value")]),
-        section("protobuf", "main", &[&value("protobuf-value")]),
+        section("json-schema", "main", &[&of("value", "json-schema-value", "1")]),
+        section("protobuf", "main", &[&of("value", "protobuf-value", "1")]),
     ]
     .concat()
 }

@@ -2,6 +2,7 @@
 
 mod apicurio;
 mod benthos;
+mod caddy;
 mod chromium;
 mod classes;
 mod confluent_kafka;
@@ -33,6 +34,7 @@ use anyhow::{Context, bail};
 use crate::prerequisites::{Prerequisite, java_path, require};
 pub use apicurio::apicurio;
 pub use benthos::benthos;
+pub use caddy::caddy;
 pub use chromium::chromium;
 pub use confluent_kafka::confluent_kafka;
 pub use haproxy::haproxy;

@@ -183,6 +183,7 @@ fn fetch_envoy_and_packages() -> anyhow::Result<()> {
     tools::kcat()?;
     tools::nginx()?;
     tools::haproxy()?;
+    tools::caddy()?;
     tools::chromium()?;
     tools::pubsub_client()?;
     tools::standard_webhooks()?;
