@@ -500,12 +500,15 @@ impl Hub {
 
 /// All of these, or those of which a read has just failed, and why.
 fn unless_failed(wanted: Vec<Wanted>) -> Result<Vec<Wanted>, Vec<Answer>> {
-    let failure = |it: &Wanted| it.topic.log.lock().failure(it.partition);
-    if wanted.iter().all(|it| failure(it).is_none()) {
-        return Ok(wanted);
+    let (mut rest, mut failed) = (Vec::with_capacity(wanted.len()), Vec::new());
+    for it in wanted {
+        let failure = it.topic.log.lock().failure(it.partition);
+        match failure {
+            Some(error) => failed.push((it, Err(error))),
+            None => rest.push(it),
+        }
     }
-    let failed = wanted.into_iter().filter_map(|it| failure(&it).map(|error| (it, Err(error))));
-    Err(failed.collect())
+    if failed.is_empty() { Ok(rest) } else { Err(failed) }
 }
 
 /// What may be kept of so many bytes on the wire, with what is around each record, and of a batch beyond.

@@ -93,7 +93,7 @@ impl Conversation {
 
 pub(super) async fn news(share: &mut Option<Box<Share>>) -> Result<News, Refusal> {
     match share {
-        // Who has none would have room for it.
+        // Boxed: every conversation would have the size of this future, also outside of groups.
         Some(share) => Box::pin(share.next()).await,
         None => pending().await,
     }
