@@ -10,6 +10,8 @@ use kafka_upstream_core::gateway::Gateway;
 use serde_json::Value;
 use xtask::{paths, tools};
 
+use super::shipped::yaml;
+
 fn folder() -> PathBuf {
     paths::workspace().join("kubernetes")
 }
@@ -22,10 +24,6 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
     }
     Ok(found)
-}
-
-fn yaml(path: &Path) -> anyhow::Result<Value> {
-    serde_saphyr::from_str(&fs::read_to_string(path)?).with_context(|| path.display().to_string())
 }
 
 #[test]
@@ -52,7 +50,7 @@ fn each_manifest_has_the_fields_of_its_kind() -> anyhow::Result<()> {
 #[test]
 fn what_kustomize_is_to_read_is_there() -> anyhow::Result<()> {
     for path in files(&folder())?.iter().filter(|path| path.ends_with("kustomization.yaml")) {
-        let document = yaml(path)?;
+        let document = yaml(&path.display().to_string())?;
         let listed = |pointer: &str| {
             let items = document.pointer(pointer).and_then(Value::as_array);
             items.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>()
@@ -73,9 +71,9 @@ fn the_filter_takes_the_configurations_of_the_policies() -> anyhow::Result<()> {
     let policies = serde_saphyr::from_multiple::<Value>(&policies)?;
     let policy = policies.iter().find(|it| it["kind"] == "EnvoyExtensionPolicy");
     let policy = policy.and_then(|policy| policy.pointer("/spec/wasm/0/config"));
-    let istio = yaml(&folder().join("istio/traffic-extension.yaml"))?;
-    let plugin = yaml(&folder().join("istio/wasm-plugin.yaml"))?;
-    let higress = yaml(&folder().join("higress/wasm-plugin.yaml"))?;
+    let istio = yaml("kubernetes/istio/traffic-extension.yaml")?;
+    let plugin = yaml("kubernetes/istio/wasm-plugin.yaml")?;
+    let higress = yaml("kubernetes/higress/wasm-plugin.yaml")?;
     for config in [
         policy,
         istio.pointer("/spec/wasm/pluginConfig"),

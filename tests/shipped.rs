@@ -25,7 +25,7 @@ fn read(path: &str) -> anyhow::Result<String> {
     fs::read_to_string(paths::workspace().join(path)).with_context(|| path.to_owned())
 }
 
-fn yaml(path: &str) -> anyhow::Result<Value> {
+pub(crate) fn yaml(path: &str) -> anyhow::Result<Value> {
     serde_saphyr::from_str(&read(path)?).with_context(|| path.to_owned())
 }
 

@@ -5,11 +5,10 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::ensure;
 use clap::Args;
 use harness::bridge::{Bridge, Settings};
 use harness::kafka::{Kafka, KafkaVersion};
-use harness::load::{Limit, Load, Requests};
+use harness::load::{Load, Requests};
 use harness::ports;
 use harness::process::{Process, wait_until};
 use harness::run_dir::RunDir;
@@ -18,6 +17,7 @@ use tokio::task::spawn_blocking;
 use xtask::{build, tools};
 
 use super::report::{Bound, Report};
+use super::requests::{self, Figures};
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 6;
@@ -50,13 +50,6 @@ struct Way<'a> {
     port: u16,
     path: &'static str,
     process: &'a Process,
-}
-
-/// What came out.
-struct Figures {
-    rps: f64,
-    p99_us: f64,
-    cpu_us: f64,
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
@@ -156,19 +149,10 @@ impl Benthos {
 }
 
 impl Way<'_> {
-    #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds keep their value")]
     async fn measure(&self, connections: usize, time: Duration) -> anyhow::Result<Figures> {
         let body = vec![b'x'; BODY_BYTES];
         let requests = Requests::post(self.path, "application/octet-stream", move |_| body.clone());
         let load = Load::new(self.port, requests).connections(connections);
-        let begin = self.process.cpu_time()?;
-        let sent = load.limit(Limit::Duration(time)).run().await?;
-        let cpu = self.process.cpu_time()? - begin;
-        ensure!(sent.count(200) == sent.requests(), "{}: {:?}", self.name, sent.counts());
-        Ok(Figures {
-            rps: sent.rps(),
-            p99_us: sent.quantile_us(0.99) as f64,
-            cpu_us: cpu.as_secs_f64() * 1e6 / sent.requests() as f64,
-        })
+        requests::measure(self.process, load, time).await
     }
 }

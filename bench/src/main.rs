@@ -7,6 +7,7 @@ mod consume;
 mod envoy;
 mod produce_with;
 mod report;
+mod requests;
 mod schema;
 mod statistics;
 mod table;

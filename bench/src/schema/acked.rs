@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use harness::bridge::{Bridge, Settings};
 use harness::kafka::{Kafka, KafkaVersion};
-use harness::load::{Limit, Load, Requests};
+use harness::load::{Load, Requests};
 use harness::ports;
 use harness::registry::SchemaRegistry;
 use xtask::build;
@@ -15,6 +14,7 @@ use xtask::progress::Step;
 use super::documents::{AVRO, order};
 use crate::consume::pages;
 use crate::report::{Bound, Report};
+use crate::requests::{self, Figures};
 
 const PARTITIONS: i32 = 12;
 const CONNECTIONS: usize = 32;
@@ -65,14 +65,15 @@ impl Parts {
         }
         let [with, without] = TOPICS;
         let first = self.load(with, time / 2).await?;
-        let (plain, plain_cpu) = self.load(without, time).await?;
+        let plain = self.load(without, time).await?;
         let last = self.load(with, time / 2).await?;
-        let (encoded, encoded_cpu) = ((first.0 + last.0) / 2.0, (first.1 + last.1) / 2.0);
+        let encoded = (first.rps + last.rps) / 2.0;
         report.add("acked with Avro", "records/s", encoded);
-        report.add("acked without", "records/s", plain);
-        report.judge("acked with Avro / without", "times", encoded / plain, Bound::Least(0.7));
-        report.add("bridge CPU of a record with Avro", "µs", encoded_cpu);
-        report.add("bridge CPU of a record without", "µs", plain_cpu);
+        report.add("acked without", "records/s", plain.rps);
+        report.judge("acked with Avro / without", "times", encoded / plain.rps, Bound::Least(0.7));
+        let cpu = (first.cpu_us + last.cpu_us) / 2.0;
+        report.add("bridge CPU of a record with Avro", "µs", cpu);
+        report.add("bridge CPU of a record without", "µs", plain.cpu_us);
         Ok(())
     }
 
@@ -88,17 +89,11 @@ impl Parts {
         Ok(())
     }
 
-    /// Records a second, and the bridge's microseconds of processor time for each.
-    async fn load(&self, topic: &str, time: Duration) -> anyhow::Result<(f64, f64)> {
+    async fn load(&self, topic: &str, time: Duration) -> anyhow::Result<Figures> {
         let body = order(4, false);
         let path = format!("/v1/clusters/default/topics/{topic}");
         let requests = Requests::post(&path, "application/json", move |_| body.clone());
         let load = Load::new(self.bridge.port(), requests).connections(CONNECTIONS);
-        let begin = self.bridge.process().cpu_time()?;
-        let sent = load.limit(Limit::Duration(time)).run().await?;
-        let cpu = self.bridge.process().cpu_time()? - begin;
-        let acked = sent.count(200);
-        ensure!(acked == sent.requests(), "{:?}", sent.counts());
-        Ok((sent.rps(), cpu.as_secs_f64() * 1e6 / acked as f64))
+        requests::measure(self.bridge.process(), load, time).await
     }
 }
