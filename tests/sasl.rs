@@ -102,30 +102,38 @@ async fn a_password_that_changes_under_load_fails_no_send() -> anyhow::Result<()
     let metric = async |name: &str, label: &str| {
         bridge.metric(&format!("host_bridge_kafka_{name}"), label).await
     };
-    let grow = async || {
-        let least = metric("batches_sent_total", "").await? + 50.0;
-        wait_until("more records", Duration::from_secs(40), async || {
-            let now = metric("batches_sent_total", "").await?;
-            ensure!(now >= least, "{now} batches, not {least}");
+    let refused = async || {
+        wait_until("a refusal", Duration::from_secs(20), async || {
+            let refused = metric("faults", "stage=\"credential\"").await?;
+            ensure!(refused > 0.0, "the password is still good");
             Ok(())
         })
         .await
     };
-    grow().await?;
+    // Whoever was not answered 200 ends the test with what it was answered.
+    let grow = async |senders: &mut tokio::task::JoinSet<anyhow::Result<usize>>| {
+        let least = metric("batches_sent_total", "").await? + 50.0;
+        let grown = wait_until("more records", Duration::from_secs(40), async || {
+            let now = metric("batches_sent_total", "").await?;
+            ensure!(now >= least, "{now} batches, not {least}");
+            Ok(())
+        });
+        tokio::select! {
+            grown = grown => grown,
+            Some(ended) = senders.join_next() => Err(anyhow::anyhow!("{:?}", ended)),
+        }
+    };
+    grow(&mut senders).await?;
     // The broker first: sessions that end are refused until the file says the same.
     kafka.change_password("bob", "new-secret").await?;
-    wait_until("a refusal", Duration::from_secs(20), async || {
-        let refused = metric("faults", "stage=\"credential\"").await?;
-        ensure!(refused > 0.0, "the old password is still good");
-        Ok(())
-    })
-    .await?;
+    refused().await?;
     std::fs::write(&file, "new-secret\n")?;
-    grow().await?;
+    grow(&mut senders).await?;
     // The file first: sessions that end are refused until the broker knows the same.
     std::fs::write(&file, "third-secret\n")?;
+    refused().await?;
     kafka.change_password("bob", "third-secret").await?;
-    grow().await?;
+    grow(&mut senders).await?;
     wait_until("readiness", Duration::from_secs(20), async || {
         let (status, told) = readiness(&bridge).await?;
         ensure!(status == 200, "{told}");

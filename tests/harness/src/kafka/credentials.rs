@@ -1,12 +1,26 @@
-//! Credentials that brokers make or change while they run, by Kafka's own tools.
+//! Credentials that brokers make or change while they run.
 
 use std::fs;
+use std::num::NonZeroU32;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use kafka_protocol::messages::AlterUserScramCredentialsRequest;
+use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
+use kafka_protocol::protocol::StrBytes;
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 
 use super::Kafka;
 use super::dump::run;
+use super::wire::call;
 use xtask::tools;
+
+/// The mechanism's number in Kafka's protocol.
+const SCRAM_SHA_256: i8 = 1;
+
+const ITERATIONS: u32 = 4096;
+
+const SALT: &[u8] = b"kafka-upstream-harness";
 
 /// A token: what a client gives as user name and password of SCRAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,15 +54,24 @@ impl Kafka {
         parse(&output).with_context(|| format!("no token in:\n{output}"))
     }
 
-    /// Gives a user another password for SCRAM-SHA-256.
+    /// Gives a user another password for SCRAM-SHA-256, within milliseconds (KIP-554).
     ///
     /// # Errors
-    /// As [`Kafka::delegation_token`].
+    /// When the broker refuses.
     pub async fn change_password(&self, user: &str, password: &str) -> anyhow::Result<()> {
-        let config = format!("SCRAM-SHA-256=[password={password}]");
-        let alter = ["--alter", "--entity-type", "users", "--entity-name", user];
-        let alter = [&alter[..], &["--add-config", &config]].concat();
-        self.tool("kafka.admin.ConfigCommand", &self.bootstrap(), &alter).await?;
+        let mut salted = [0; 32];
+        let iterations = NonZeroU32::new(ITERATIONS).context("no iterations")?;
+        pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, SALT, password.as_bytes(), &mut salted);
+        let upsertion = ScramCredentialUpsertion::default()
+            .with_name(StrBytes::from_string(user.to_owned()))
+            .with_mechanism(SCRAM_SHA_256)
+            .with_iterations(ITERATIONS.cast_signed())
+            .with_salt(Bytes::from_static(SALT))
+            .with_salted_password(Bytes::from(salted.to_vec()));
+        let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![upsertion]);
+        let address = self.answering().into_iter().next().context("no broker runs")?;
+        let response = call(&address, 0, &request).await?;
+        ensure!(response.results.iter().all(|it| it.error_code == 0), "{:?}", response.results);
         Ok(())
     }
 
