@@ -55,6 +55,7 @@ mod replicas;
 mod rules;
 mod sasl;
 mod schema_clients;
+mod schema_faults;
 mod schema_readers;
 mod schemas;
 mod shipped;

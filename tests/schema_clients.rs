@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use harness::bridge::Bridge;
 use harness::http::Request;
 use harness::kafka::Kafka;
+use harness::reader::read_all;
 use harness::registry::SchemaRegistry;
 use kafka_upstream_tests::fake_server::FakeServer;
 use serde_json::{Value, json};
@@ -200,6 +201,40 @@ pub(crate) async fn clients_decode_what_was_sent(
         assert_eq!(serde_json::from_str::<Value>(line)?, json!([topic, key, sent]));
     }
     assert_eq!(decoded.lines().count(), TOPICS.len());
+    Ok(())
+}
+
+/// The refusal names the place, and quotes no value.
+pub(crate) async fn what_does_not_fit_is_refused(
+    bridge: &Bridge,
+    kafka: &Kafka,
+) -> anyhow::Result<()> {
+    const LINES: &str = r#"{"orderLines":[{"sku":"A"},{"payload":"hunter2!"}]}"#;
+    for (topic, part, document, place) in [
+        ("avro", "key", r#"{"id":"hunter2"}"#, "$.id"),
+        ("json-schema", "value", r#"{"id":"hunter2"}"#, "$.id"),
+        ("json-schema", "value", r#"{"hunter2":1}"#, "$"),
+        ("json-schema", "value", r#"{"id":1,"line":{"sku":["hunter2"]}}"#, "$.line.sku"),
+        ("protobuf", "value", r#"{"id":"hunter2"}"#, "$.id"),
+        ("protobuf", "value", LINES, "$.orderLines[1].payload"),
+        ("protobuf", "value", r#"{"counts":{"a":0.5}}"#, "$.counts"),
+    ] {
+        let path = format!("/v1/clusters/default/topics/{topic}");
+        let request = match part {
+            "key" => Request::post(&path, "{}").header("kafka-key", document),
+            _ => Request::post(&path, document),
+        };
+        let reply = request.send(bridge.port()).await?;
+        let told: Value = reply.json()?;
+        let error = told.get("error").and_then(Value::as_str).unwrap_or_default();
+        assert_eq!((reply.status, reply.header("kafka-error")), (422, Some("schema_mismatch")));
+        let start = format!("the {part} does not fit {topic}-{part} version 1: {place}");
+        assert!(error.starts_with(&start) && !error.contains("hunter2"), "{document}: {error}");
+        let written = read_all(&kafka.bootstrap(), topic).await?.len();
+        assert_eq!(written, 1, "{topic}");
+    }
+    let log = std::fs::read_to_string(bridge.process().log())?;
+    assert!(!log.contains("hunter2"), "{log}");
     Ok(())
 }
 

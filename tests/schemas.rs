@@ -131,6 +131,7 @@ async fn records_have_the_schemas_of_their_registry_or_are_refused() -> anyhow::
     a_new_version_is_taken_under_load(&parts).await?;
     let Parts { bridge, kafka, registry, guids, .. } = &parts;
     schema_clients::clients_decode_what_was_sent(bridge, kafka, registry, guids).await?;
+    schema_clients::what_does_not_fit_is_refused(bridge, kafka).await?;
     without_the_registry_the_last_schema_serves(&mut parts).await?;
     a_bridge_that_starts_without_it_waits_for_nobody_else(&mut parts).await
 }

@@ -30,7 +30,7 @@ struct Answers {
     /// What is answered whatever the path.
     all: Option<(u16, String)>,
     heads: Vec<String>,
-    /// The only `Authorization` that is let in, if there is one.
+    /// The `Authorization` that every request must have, if any.
     demanded: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl FakeRegistry {
         self.state.lock().unwrap().all = answer;
     }
 
-    /// From now on answers 401 to who has another `Authorization`.
+    /// From now on a request with another `Authorization` gets 401.
     pub(crate) fn demand(&self, authorization: &str) {
         self.state.lock().unwrap().demanded = Some(authorization.to_owned());
     }

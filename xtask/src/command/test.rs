@@ -36,8 +36,8 @@ const CLUSTERS: [&str; 1] = ["cluster"];
 
 /// Modules of end-to-end tests that mostly wait, for sessions that end and for servers that do not
 /// answer: they run beside the others.
-const WAITING: [&str; 7] =
-    ["configuration", "connection_cases", "gssapi", "msk", "oauth", "sasl", "tls"];
+const WAITING: [&str; 8] =
+    ["configuration", "connection_cases", "gssapi", "msk", "oauth", "sasl", "schema_faults", "tls"];
 
 /// How many end-to-end tests run side by side: the others also wait for processes to start.
 const SIDE_BY_SIDE: usize = 3;
