@@ -123,10 +123,12 @@ impl Stage<'_> {
             Beside::Nobody | Beside::NobodyAgain => return produce().await,
             Beside::Idle => {
                 let _swarm = readers.swarm(clients).await?;
+                tokio::time::sleep(floor::PAUSE).await;
                 return produce().await;
             }
             Beside::Busy => {
                 let swarm = readers.swarm(clients).await?;
+                tokio::time::sleep(floor::PAUSE).await;
                 let before = swarm.look().await?.bytes;
                 let (delays, sent) = tokio::join!(produce(), writer.write(events, EVENTS));
                 sent?;
