@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::document::JsonValue;
@@ -16,6 +16,17 @@ use crate::limits::CONFIG_DEPTH_MAX;
 pub(super) fn parse<'a, T: Deserialize<'a>>(document: &'a JsonValue) -> Result<T, ConfigError> {
     T::deserialize(ValueDeserializer { node: document, depth: 0 })
         .map_err(ParseError::into_config_error)
+}
+
+/// Reads a section of another document, as JSON; `section` is its path there.
+///
+/// # Errors
+/// The first field that is unknown or has another type.
+pub fn parse_section<T: DeserializeOwned>(section: &str, json: &[u8]) -> Result<T, ConfigError> {
+    parse(&JsonValue::read(json)?).map_err(|ConfigError { path, reason }| {
+        let inside = if path == "." { String::new() } else { format!(".{path}") };
+        ConfigError { path: format!("{section}{inside}"), reason }
+    })
 }
 
 /// What is wrong, and where: the path grows from its end.
@@ -42,6 +53,9 @@ impl ParseError {
             Some(path) => path.to_owned(),
             None => ".".to_owned(),
         };
+        if self.reason == VAULT && path.contains(REGISTRY) {
+            return ConfigError { path, reason: VAULT_OF_REGISTRY.to_owned() };
+        }
         let hidden = SECRET.iter().any(|section| path.contains(section));
         let reason = match self.value.filter(|_| !hidden) {
             Some(value) => format!("{}, not `{value}`", self.reason),
@@ -126,6 +140,11 @@ impl<'de> ValueDeserializer<'de> {
 const VAULT: &str = "is a reference to one of Kong's vaults, and nothing resolves it here: leave \
     the field out, name a `cluster` instead, and give the secret to host-bridge, in its \
     configuration or its environment (`HOST_BRIDGE_CLUSTERS__…`)";
+
+const VAULT_OF_REGISTRY: &str = "is a reference to one of Kong's vaults, and nothing resolves it \
+    here: give the secret itself, or leave `schema_registry` out in a capture of host-bridge, whose \
+    [registries.NAME] and [schemas.NAME] it has then";
+const REGISTRY: &str = "schema_registry";
 
 impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
     type Error = ParseError;
@@ -352,6 +371,11 @@ mod tests {
         let vault = refusal("\"authentication\":{\"password\":\"{vault://env/kafka/pw}\"}");
         assert!(vault.starts_with("authentication.password: is a reference to one of"), "{vault}");
         assert!(!vault.contains("env/kafka"), "{vault}");
+        let vault = refusal(
+            "\"schema_registry\":{\"confluent\":{\"authentication\":{\"basic\":{\"password\":\"{vault://env/pw}\"}}}}",
+        );
+        let of_registry = "schema_registry.confluent.authentication.basic.password: is a reference";
+        assert!(vault.starts_with(of_registry) && vault.contains("[registries.NAME]"), "{vault}");
     }
 
     #[test]

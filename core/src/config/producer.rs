@@ -230,15 +230,20 @@ pub fn check_subject(section: &str, subject: Option<&Subject>) -> Result<(), Con
     let Some(subject) = subject.filter(|subject| **subject != defaults(subject)) else {
         return Ok(());
     };
-    need(section, "subject_name", subject.subject_name.is_some())?;
-    match &subject.schema_version {
-        None => Err(required(&format!("{section}.schema_version"))),
-        Some(SchemaVersion::Text(text)) if text != "latest" && text.parse::<u32>().is_err() => {
-            let reason = "must be `latest` or a version number";
-            Err(fault(&format!("{section}.schema_version"), reason))
+    let name = subject.subject_name.as_deref().unwrap_or_default();
+    need(section, "subject_name", !name.is_empty())?;
+    let is_version = match &subject.schema_version {
+        None => return Err(required(&format!("{section}.schema_version"))),
+        Some(SchemaVersion::Number(number)) => *number > 0,
+        Some(SchemaVersion::Text(text)) => {
+            text == "latest" || text.parse::<u32>().is_ok_and(|number| number > 0)
         }
-        Some(_) => Ok(()),
-    }
+    };
+    let wrong = || {
+        let reason = "must be `latest` or a version number";
+        fault(&format!("{section}.schema_version"), reason)
+    };
+    is_version.then_some(()).ok_or_else(wrong)
 }
 
 fn need(section: &str, field: &str, is_there: bool) -> Result<(), ConfigError> {
@@ -343,6 +348,14 @@ mod tests {
             (
                 r#""url":"http://r","key_schema":{"subject_name":"s","schema_version":"new"}"#,
                 "key_schema.schema_version: must be `latest` or a version number",
+            ),
+            (
+                r#""url":"http://r","key_schema":{"subject_name":"s","schema_version":0}"#,
+                "key_schema.schema_version: must be `latest` or a version number",
+            ),
+            (
+                r#""url":"http://r","key_schema":{"subject_name":"","schema_version":1}"#,
+                "key_schema.subject_name: is required",
             ),
         ] {
             let expected = format!("schema_registry.confluent.{error}");

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ConfigError, field};
 use super::schemas::each;
+use super::sources::of_toml;
 use crate::consume::feeds::fields::Fields;
 
 /// What a capture route does with a request.
@@ -100,20 +101,6 @@ fn of_file(path: &str) -> Result<Map<String, Value>, String> {
         },
         Value::Object(config) => Ok(config),
         _ => Err("is not an object".to_owned()),
-    }
-}
-
-fn of_toml(value: toml::Value) -> Value {
-    match value {
-        toml::Value::String(text) => text.into(),
-        toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) => number.into(),
-        toml::Value::Boolean(flag) => flag.into(),
-        toml::Value::Datetime(time) => time.to_string().into(),
-        toml::Value::Array(items) => items.into_iter().map(of_toml).collect(),
-        toml::Value::Table(table) => {
-            table.into_iter().map(|(name, value)| (name, of_toml(value))).collect()
-        }
     }
 }
 

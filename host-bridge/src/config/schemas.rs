@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_client::{ClientCertificate, HttpsTrust, SecretSource, TlsConfig, TlsTrust};
-use kafka_upstream_core::config::{check_registry, check_subject};
+use kafka_upstream_core::config::{check_registry, check_subject, parse_section};
 use kafka_upstream_core::registry::{Confluent, SchemaIdPlace, Subject};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, field};
-use super::sources::without_value;
+use super::sources::of_toml;
 use crate::consume::feeds::fields::{Choices, Fields, NAME, is_name};
 use crate::registry::Rule;
 use crate::registry::connection::Connection;
@@ -40,14 +40,24 @@ impl Schemas {
             each("schemas", schemas, faults, |path, _, table, faults| {
                 if let Some((cluster, rule)) = rule(path, table, &read.registries, clusters, faults)
                 {
-                    read.rules.entry(cluster).or_default().push(rule);
+                    let rules = read.rules.entry(cluster).or_default();
+                    let mut known =
+                        rules.iter().filter_map(|other| other.topics.as_ref()).flatten();
+                    let topics = rule.topics.as_ref();
+                    if let Some(topic) = known.find(|it| topics.is_some_and(|own| own.contains(it)))
+                    {
+                        let why = format!("`{topic}` has its schemas in another section");
+                        faults.push(field(&format!("{path}.topics"), &why));
+                    }
+                    rules.push(rule);
                 }
             });
         }
         read
     }
 
-    /// Which schemas records for this cluster have that come without a filter.
+    /// Which schemas records for this cluster have that come without a filter, and without a
+    /// `schema_registry` of their capture route.
     pub(crate) fn of_cluster(&self, cluster: &str) -> Vec<Rule> {
         self.rules.get(cluster).cloned().unwrap_or_default()
     }
@@ -181,30 +191,36 @@ fn rule(
         own.fault("registry", &format!("there is no [registries.{registry}]"));
     }
     let place = own.choice("schema_id", &PLACES);
+    if !own.table.contains_key("key_schema") && !own.table.contains_key("value_schema") {
+        own.fault("value_schema", "or key_schema is missing");
+    }
     let mut subject = |name: &str| {
         let (path, table) = (format!("{path}.{name}"), own.section(name)?);
         let subject = parsed::<Subject>(&path, table, own.faults)?;
-        let wrong = check_subject(&path, Some(&subject)).err();
-        own.faults.extend(wrong.map(|fault| field(&fault.path, &fault.reason)));
+        // Nothing but defaults is no subject in Kong's terms.
+        let wrong = match &subject.subject_name {
+            None => Some(field(&format!("{path}.subject_name"), "is required")),
+            Some(_) => check_subject(&path, Some(&subject))
+                .err()
+                .map(|fault| field(&fault.path, &fault.reason)),
+        };
+        own.faults.extend(wrong);
         Some(subject)
     };
     let (key, value) = (subject("key_schema"), subject("value_schema"));
-    if key.is_none() && value.is_none() {
-        own.fault("value_schema", "or key_schema is missing");
-    }
     own.finish(&FIELDS);
     let rule = Rule { topics: Some(topics), connection: connection?, key, value, place };
     (faults.len() == before).then_some((cluster, rule))
 }
 
-fn parsed<'de, T: Deserialize<'de>>(
+fn parsed<T: DeserializeOwned>(
     path: &str,
     table: toml::Table,
     faults: &mut Vec<ConfigError>,
 ) -> Option<T> {
-    let parsed = T::deserialize(table);
-    // The parser's words may quote a password.
-    parsed.map_err(|error| faults.push(field(path, &without_value(error.message())))).ok()
+    let json = of_toml(toml::Value::Table(table)).to_string();
+    let parsed = parse_section(path, json.as_bytes());
+    parsed.map_err(|fault| faults.push(field(&fault.path, &fault.reason))).ok()
 }
 
 const PLACES: Choices<SchemaIdPlace> = Choices {
@@ -229,7 +245,8 @@ mod tests {
         let (registries, schemas) = (section("registries"), section("schemas"));
         let mut faults = Vec::new();
         let read = Schemas::read(registries, schemas, &BTreeSet::from(["default"]), &mut faults);
-        faults.first().map_or(Ok(read), |fault| Err(fault.to_string()))
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        faults.is_empty().then_some(read).ok_or_else(|| faults.join("; "))
     }
 
     const REGISTRY: &str = "[registries.main]\nurl = 'http://r:1, http://s'\n";
@@ -315,6 +332,29 @@ mod tests {
             (
                 schema("topics = ['t']\nregistry = 'main'"),
                 "schemas.a.value_schema: or key_schema is missing",
+            ),
+            (
+                format!("{REGISTRY}authentication = {{ basic = {{ user = 'hunter2' }} }}"),
+                "registries.main.authentication.basic.user: unknown field",
+            ),
+            (
+                format!("{REGISTRY}ttl = '60'"),
+                "registries.main.ttl: expected a whole number, not a string",
+            ),
+            (
+                schema("topics = ['t']\nregistry = 'main'\nvalue_schema = { subject = 's' }"),
+                "schemas.a.value_schema.subject: unknown field",
+            ),
+            (
+                schema("topics = ['t']\nregistry = 'main'\nvalue_schema = {}"),
+                "schemas.a.value_schema.subject_name: is required",
+            ),
+            (
+                schema(&format!(
+                    "topics = ['t']\nregistry = 'main'\n{VALUE}\n[schemas.b]\ntopics = ['u', 't']\n\
+                     registry = 'main'\n{VALUE}"
+                )),
+                "schemas.b.topics: `t` has its schemas in another section",
             ),
             (
                 schema("topics = ['t']\nregistry = 'main'\nvalue_schema = { subject_name = 's' }"),

@@ -123,6 +123,21 @@ pub(crate) fn without_value(message: &str) -> String {
     }
 }
 
+/// The same value in JSON.
+pub(super) fn of_toml(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(flag) => flag.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(items) => items.into_iter().map(of_toml).collect(),
+        toml::Value::Table(table) => {
+            table.into_iter().map(|(name, value)| (name, of_toml(value))).collect()
+        }
+    }
+}
+
 /// The variables of this process that begin as ours do; what others mean by theirs is their own
 /// business.
 ///
