@@ -36,10 +36,11 @@ impl Captures {
     /// Makes the producers that the configuration asks for.
     pub(crate) fn new(config: &Config, clusters: &Clusters) -> Result<Self, ConfigError> {
         let mut routes = BTreeMap::new();
+        let schemas = &config.schemas;
         for (name, config) in &config.captures {
             let destination = |settings: &Settings| {
                 let document = serde_json::to_vec(&settings.profile).unwrap_or_default();
-                let pipeline = clusters.for_profile(&settings.profile);
+                let pipeline = clusters.for_capture(&settings.profile, schemas);
                 let pipeline = pipeline
                     .map_err(|refusal| field(&format!("captures.{name}"), &refusal.to_string()))?;
                 Ok(Destination { pipeline, profile: profile::id(&document) })

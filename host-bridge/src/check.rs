@@ -18,6 +18,7 @@ use crate::clusters::Clusters;
 use crate::config::{Args, Config, ConfigError, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
+use crate::registry::Rule;
 use crate::security::Properties;
 use crate::{auth, clusters, credentials, metrics, tls, webhooks};
 
@@ -45,10 +46,11 @@ pub async fn check(
         report.fail("configuration", fault);
     }
     let Some(config) = config else { return report };
+    let mut captured = Vec::new();
     if faults.is_empty() {
         let file = args.config.as_ref().map(|path| path.display().to_string());
         report.ok("configuration", &file.unwrap_or_else(|| "environment and flags".to_owned()));
-        report.captures(&config);
+        captured = report.captures(&config);
     }
     report.listeners(&config).await;
     if config.clusters.is_empty() {
@@ -78,7 +80,7 @@ pub async fn check(
         }
         client.close(Instant::now()).await;
     }
-    report.registries(&config).await;
+    report.registries(&config, &captured).await;
     for (cluster, topic) in asked {
         if !config.clusters.contains_key(cluster) {
             report.fail(&format!("topic {topic}"), &format!("there is no cluster {cluster}"));
@@ -88,10 +90,18 @@ pub async fn check(
 }
 
 impl Report {
-    /// Whether the producers of capture routes can be made.
-    fn captures(&mut self, config: &Config) {
-        let made = Clusters::new(config).and_then(|made| Captures::new(config, &made));
-        made.err().iter().for_each(|fault| self.fail("configuration", &config.places.told(fault)));
+    /// Whether the producers of capture routes can be made, and the schemas that these name.
+    fn captures(&mut self, config: &Config) -> Vec<Rule> {
+        let made = Clusters::new(config);
+        let made = made.and_then(|made| Captures::new(config, &made).map(|_| made));
+        let settings = config.captures.values().flat_map(|capture| &capture.plugin.settings);
+        match made {
+            Ok(made) => settings.filter_map(|it| made.rule(&it.profile)).collect(),
+            Err(fault) => {
+                self.fail("configuration", &config.places.told(&fault));
+                Vec::new()
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::captures::Captures;
 use crate::clusters::Clusters;
 use crate::config::Config;
+use crate::registry::fixture::FakeRegistry;
 use crate::webhooks::running::Webhooks;
 
 /// A bridge with `[captures.orders]`, at brokers in memory.
@@ -120,6 +121,41 @@ async fn what_is_no_record_is_refused_as_the_filter_does() {
     let page = bridge.metrics.text(&bridge.clusters, bridge.queued.depth()).unwrap();
     let row = r#"host_bridge_capture_requests_total{capture="orders",status="413"} 2"#;
     assert!(page.contains(row), "{page}");
+}
+
+#[tokio::test]
+async fn a_topic_has_its_schema_unless_the_route_names_one() {
+    let fake = FakeRegistry::with_orders().await;
+    fake.schema(
+        "texts",
+        1,
+        &serde_json::json!({ "schema": r#"{"type":"string"}"#,
+        "schemaType": "JSON", "id": 8 }),
+    );
+    let fields = format!(
+        "message_format = 'body'\nproducer_async = false\n[captures.queued]\ntopic = 'orders'\n\
+         message_format = 'body'\n[captures.own]\ntopic = 'orders'\nmessage_format = 'body'\n\
+         producer_async = false\nschema_registry.confluent.url = '{0}'\n\
+         schema_registry.confluent.value_schema = {{ subject_name = 'texts', schema_version = 1 }}\n\
+         [registries.main]\nurl = '{0}'\n[schemas.orders]\nregistry = 'main'\n\
+         topics = ['orders']\nvalue_schema = {{ subject_name = 'orders-value', schema_version = 1 }}",
+        fake.url
+    );
+    let (kafka, bridge) = bridge(&fields).await;
+    for name in ["orders", "queued"] {
+        let to = format!("/v1/capture/{name}");
+        let (status, code, body) = ask(&bridge, post(&to, "{}")).await;
+        assert_eq!((status, code.unwrap().as_bytes()), (422, &b"schema_mismatch"[..]), "{body}");
+        assert!(body.contains("orders-value version 1: $: "), "{body}");
+        assert_eq!(ask(&bridge, post(&to, r#"{"id":1}"#)).await.0, 200);
+    }
+    assert_eq!(ask(&bridge, post("/v1/capture/own", r#""text""#)).await.0, 200);
+    bridge.queued.drain(Instant::now() + std::time::Duration::from_secs(20)).await;
+    let framed = |id: char, json: &str| format!("\0\0\0\0{id}{json}");
+    let mut values = values(&kafka, "orders");
+    values.sort_unstable();
+    let order = framed('\u{7}', r#"{"id":1}"#);
+    assert_eq!(values, [order.clone(), order, framed('\u{8}', r#""text""#)]);
 }
 
 #[tokio::test]

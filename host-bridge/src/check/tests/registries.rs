@@ -35,6 +35,33 @@ async fn a_registry_and_its_schemas_are_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn what_capture_routes_name_is_asked_for_once() {
+    let fake = FakeRegistry::with_orders().await;
+    fake.put("/schemas/types", 200, r#"["JSON"]"#);
+    let capture = |name: &str, url: &str, subject: &str| {
+        format!(
+            "[captures.{name}]\ntopic = 'orders'\n[captures.{name}.schema_registry.confluent]\n\
+             url = '{url}'\nvalue_schema = {{ subject_name = '{subject}', schema_version = 1 }}\n"
+        )
+    };
+    let toml = [
+        "[clusters.default]\nbootstrap.servers = '127.0.0.1:1'\n".to_owned(),
+        capture("a", &fake.url, "orders-value"),
+        capture("b", &fake.url, "orders-value"),
+        capture("c", &fake.url, "other-value"),
+        capture("d", "http://127.0.0.1:1", "orders-value"),
+    ]
+    .concat();
+    let shown = report(&toml, &[], &[]).await.replace(&fake.url["http://".len()..], "FAKE");
+    let (_, shown) = shown.split_once("registry FAKE\n").unwrap();
+    let told = "  ok    connection: the registry answers, and lets the bridge in\n  \
+        ok    schema orders-value: JSON, version 1, id 7\n  \
+        FAIL  schema other-value: the schema registry does not know it: subject other-value version 1: \
+        Subject not found.\nregistry 127.0.0.1:1\n  FAIL  connection: ";
+    assert!(shown.starts_with(told), "{shown}");
+}
+
 /// An authority, and what it has issued, as PEM files.
 struct Authority {
     dir: tempfile::TempDir,
