@@ -53,6 +53,9 @@ pub(super) enum Frame<'a> {
         /// Why it is not written, or why that is unknown.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'static str>,
+        /// Where it does not fit its schema. Any other reason may name brokers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
     },
     Error {
         error: &'static str,

@@ -177,6 +177,8 @@ impl Done {
             Outcome::NotWritten(_) => ("not_written", None, None),
             Outcome::Unknown(_) => ("unknown", None, None),
         };
+        let reason = self.outcome.reason();
+        let mismatch = reason.filter(|reason| reason.code == outcome::Code::SchemaMismatch);
         Some(Frame::Produced {
             r#ref: self.reference.as_deref()?,
             outcome,
@@ -184,7 +186,8 @@ impl Done {
             topic: &self.topic,
             partition,
             offset,
-            error: self.outcome.reason().map(|reason| reason.code.name()),
+            error: reason.map(|reason| reason.code.name()),
+            message: mismatch.map(|reason| &*reason.detail),
         })
     }
 
@@ -196,3 +199,22 @@ impl Done {
 /// Records of a client that have no outcome yet, and their bytes: with more its socket is not read.
 const IN_FLIGHT_MAX: usize = 256;
 const IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn where_a_record_does_not_fit_its_schema_is_told_and_no_other_reason() {
+        let told = |code| {
+            let outcome = Outcome::NotWritten(Reason::new(code, "$.id: it is missing"));
+            let reference = Some(RawValue::from_string("1".to_owned()).unwrap());
+            let done = Done { reference, topic: "orders".to_owned(), outcome, bytes: 0 };
+            serde_json::to_value(done.frame().unwrap()).unwrap()["message"].clone()
+        };
+        assert_eq!(told(outcome::Code::SchemaMismatch), json!("$.id: it is missing"));
+        assert_eq!(told(outcome::Code::RegistryRefused), Value::Null);
+    }
+}
