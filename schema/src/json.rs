@@ -62,6 +62,7 @@ impl<'a> Json<'a> {
         match parsed {
             Ok(()) => Ok(Self { text, nodes, unescaped }),
             Err(Stop::Depth) => Err(too_deep()),
+            Err(Stop::Malformed) if text.is_empty() => Err(Fault::new("no JSON: it is empty")),
             Err(Stop::Malformed) => Err(Fault::new(format!("no JSON: byte {at}"))),
         }
     }
@@ -397,7 +398,7 @@ mod tests {
     #[test]
     fn faults_name_the_byte_and_quote_nothing() {
         for (text, reason) in [
-            ("", "no JSON: byte 0"),
+            ("", "no JSON: it is empty"),
             ("{\"a\" 1}", "no JSON: byte 5"),
             ("[1,]", "no JSON: byte 3"),
             ("[1] secret", "no JSON: byte 4"),

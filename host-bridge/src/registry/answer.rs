@@ -38,7 +38,8 @@ impl Answer {
     pub(super) fn read(status: StatusCode, body: &[u8], of: &str) -> Result<Self, Failure> {
         if status == StatusCode::OK {
             let answer = serde_json::from_slice(body);
-            return answer.map_err(|_| unavailable("its answer is no schema".to_owned()));
+            return answer
+                .map_err(|_| unavailable("its answer is no schema: is its url right?".to_owned()));
         }
         Err(refusal(status, body, of))
     }

@@ -115,7 +115,7 @@ impl Api {
         match (answer.status(), serde_json::from_slice::<Vec<String>>(answer.body())) {
             (StatusCode::OK, Ok(_)) => Ok(()),
             (StatusCode::OK, Err(_)) => {
-                Err(unavailable("its answer is no list of types".to_owned()))
+                Err(unavailable("its answer is no list of types: is its url right?".to_owned()))
             }
             (status, _) => Err(refusal(status, answer.body(), "schema types")),
         }
@@ -205,6 +205,9 @@ impl Api {
             let answer = self.http.ask(&format!("{url}{path}"), request).await;
             let answer = answer.map_err(|error| match error {
                 HttpError::Large(_) => unusable("it is larger than a schema may be"),
+                error @ HttpError::Http(_) if url.starts_with("http://") => {
+                    unavailable(format!("{error}; should its address begin with https://?"))
+                }
                 error => unavailable(error.to_string()),
             })?;
             let is_token = matches!(self.authorization, Authorization::OAuth2(_));

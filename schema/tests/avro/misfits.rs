@@ -19,7 +19,7 @@ const ORDER: &str = r#"{"type":"record","name":"Order","namespace":"com.acme","f
 #[test]
 fn faults_of_plain_json_have_path_and_reason() {
     for (json, expected) in [
-        ("", "$: no JSON: byte 0"),
+        ("", "$: no JSON: it is empty"),
         ("{\"id\":1", "$: no JSON: byte 7"),
         ("[]", "$: must be an object"),
         ("{}", "$.id: it is missing, and has no default"),

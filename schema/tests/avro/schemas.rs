@@ -45,7 +45,7 @@ fn names_are_as_lenient_as_registries() {
 fn schemas_that_are_none_are_refused_with_the_place() {
     let field = |kind: &str| record(&format!(r#"{{"name":"a","type":{kind}}}"#));
     for (text, expected) in [
-        ("".to_owned(), "the schema: no JSON: byte 0"),
+        ("".to_owned(), "the schema: no JSON: it is empty"),
         ("string".to_owned(), "the schema: no JSON: byte 0"),
         ("7".to_owned(), "the schema: a type is a name, an object or an array"),
         ("{}".to_owned(), "the schema: a type has no `type`"),
