@@ -92,6 +92,12 @@ pub async fn check(
 impl Report {
     /// Whether the producers of capture routes can be made, and the schemas that these name.
     fn captures(&mut self, config: &Config) -> Vec<Rule> {
+        for (name, capture) in &config.captures {
+            let profiles = capture.plugin.settings.iter().map(|settings| &settings.profile);
+            if profiles.clone().any(|it| it.schema_registry.is_some() && !it.has_schemas()) {
+                self.note(&format!("capture {name}: its schema_registry names no schema"));
+            }
+        }
         let made = Clusters::new(config);
         let made = made.and_then(|made| Captures::new(config, &made).map(|_| made));
         let settings = config.captures.values().flat_map(|capture| &capture.plugin.settings);

@@ -107,6 +107,11 @@ fn connection(
     let confluent = parsed::<Confluent>(path, rest, faults)?;
     let wrong = check_registry(path, &confluent).err();
     faults.extend(wrong.map(|fault| field(&fault.path, &fault.reason)));
+    let authentication = confluent.authentication.as_ref().filter(|asked| asked.mode.is_none());
+    if authentication.is_some_and(|asked| asked.basic.is_some() || asked.oauth2.is_some()) {
+        let why = "is missing: without it `basic` and `oauth2` would not count";
+        faults.push(field(&format!("{path}.authentication.mode"), why));
+    }
     if confluent.ssl_verify == Some(false) && trust != HttpsTrust::System {
         let why =
             "with `false` leave out ca_file, certificate_file and key_file: they would not count";
@@ -336,6 +341,11 @@ mod tests {
             (
                 format!("{REGISTRY}authentication = {{ basic = {{ user = 'hunter2' }} }}"),
                 "registries.main.authentication.basic.user: unknown field",
+            ),
+            (
+                format!("{REGISTRY}authentication = {{ basic = {{ username = 'u' }} }}"),
+                "registries.main.authentication.mode: is missing: without it `basic` and `oauth2` would \
+                 not count",
             ),
             (
                 format!("{REGISTRY}ttl = '60'"),

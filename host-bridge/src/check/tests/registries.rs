@@ -51,10 +51,13 @@ async fn what_capture_routes_name_is_asked_for_once() {
         capture("b", &fake.url, "orders-value"),
         capture("c", &fake.url, "other-value"),
         capture("d", "http://127.0.0.1:1", "orders-value"),
+        format!("[captures.e]\ntopic = 'e'\nschema_registry.confluent.url = '{}'\n", fake.url),
     ]
     .concat();
     let shown = report(&toml, &[], &[]).await.replace(&fake.url["http://".len()..], "FAKE");
-    let (_, shown) = shown.split_once("registry FAKE\n").unwrap();
+    let (before, shown) = shown.split_once("registry FAKE\n").unwrap();
+    let none = "  note  capture e: its schema_registry names no schema\n";
+    assert!(before.contains(none), "{before}");
     let told = "  ok    connection: the registry answers, and lets the bridge in\n  \
         ok    schema orders-value: JSON, version 1, id 7\n  \
         FAIL  schema other-value: the schema registry does not know it: subject other-value version 1: \
