@@ -12,6 +12,7 @@ mod json_schema;
 pub mod limits;
 mod number;
 mod protobuf;
+mod rfc3339;
 pub mod wire;
 
 pub use document::{Document, Payload, PayloadEncoding, Reference, SchemaType};

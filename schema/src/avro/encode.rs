@@ -179,9 +179,9 @@ impl<'a> Encoder<'a> {
                 })?;
                 let bytes = logical::unscaled(number, precision, scale)?;
                 if let Kind::Fixed(size) = of.kind {
-                    let bytes = logical::sign_extended(&bytes, size);
-                    let too_large = || Fault::new(format!("it needs more than {size} bytes"));
-                    self.out.extend(bytes.ok_or_else(too_large)?);
+                    let bytes = logical::sign_extended(&bytes, size)?;
+                    self.spend(size / 16)?;
+                    self.out.extend(bytes);
                 } else {
                     self.sized(&bytes);
                 }

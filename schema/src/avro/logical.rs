@@ -2,14 +2,12 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use num_bigint::{BigInt, Sign};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::fault::Fault;
 use crate::json::{self, Value};
-use crate::limits::DECIMAL_DIGITS_MAX;
-use crate::number;
+use crate::limits::{DECIMAL_DIGITS_MAX, OUTPUT_BYTES_MAX};
+use crate::{number, rfc3339};
 
 /// What a value means, where JSON says it in another way than Avro.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +56,8 @@ pub(super) fn units(text: &str, iso: Iso, (nanos, name): Unit) -> Result<i64, Fa
         Iso::Local => format!("{text}Z"),
         Iso::Instant => text.to_owned(),
     };
-    let parsed = OffsetDateTime::parse(&full, &Rfc3339);
-    let since = parsed.map_err(|_| Fault::new(expected(iso)))?.unix_timestamp_nanos();
+    let parsed = rfc3339::time(&full);
+    let since = parsed.ok_or_else(|| Fault::new(expected(iso)))?.unix_timestamp_nanos();
     if since % nanos != 0 {
         return Err(Fault::new(format!("it is finer than {name}")));
     }
@@ -146,13 +144,17 @@ pub(super) fn to_base64(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// `bytes` in `size` bytes with the same sign, if they fit.
-pub(super) fn sign_extended(bytes: &[u8], size: usize) -> Option<Vec<u8>> {
-    let padding = size.checked_sub(bytes.len())?;
+/// `bytes` in `size` bytes with the same sign.
+pub(super) fn sign_extended(bytes: &[u8], size: usize) -> Result<Vec<u8>, Fault> {
+    if size > OUTPUT_BYTES_MAX {
+        return Err(Fault::new("its payload is larger than 16 MiB"));
+    }
+    let padding = size.checked_sub(bytes.len());
+    let padding = padding.ok_or_else(|| Fault::new(format!("it needs more than {size} bytes")))?;
     let sign = if bytes.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
     let mut extended = vec![sign; padding];
     extended.extend(bytes);
-    Some(extended)
+    Ok(extended)
 }
 
 #[cfg(test)]
@@ -181,7 +183,7 @@ mod tests {
         for text in ["0.001", "100000", "1e400", "1e-400", "1e99999999999999999999", "123456.7"] {
             assert!(unscaled(text, 5, 2).is_err(), "{text}");
         }
-        assert!(sign_extended(&unscaled("128", 5, 0).unwrap(), 1).is_none());
+        assert!(sign_extended(&unscaled("128", 5, 0).unwrap(), 1).is_err());
     }
 
     #[test]
@@ -205,6 +207,8 @@ mod tests {
             ("1970-01-01T00:00:01Z", Iso::Local, MICROS),
             ("1970-01-01T00:00:01", Iso::Instant, MICROS),
             ("9999-01-01T00:00:01Z", Iso::Instant, NANOS),
+            ("1970-01-01T00:00:00.0000000001Z", Iso::Instant, NANOS),
+            ("2016-12-31T23:59:60Z", Iso::Instant, NANOS),
             ("", Iso::Instant, NANOS),
         ] {
             assert!(units(text, iso, unit).is_err(), "{text}");

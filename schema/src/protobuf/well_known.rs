@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+use crate::rfc3339;
 
 /// Seconds of 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
 const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -18,11 +19,7 @@ pub(super) const TIMESTAMP: &str =
     "it must be a time as RFC 3339 has it, from the year 1 to 9999, with up to 9 decimals";
 
 pub(super) fn read_timestamp(text: &str) -> Option<Seconds> {
-    let decimals = text.split_once('.').map_or("", |(_, decimals)| decimals);
-    if decimals.bytes().take_while(u8::is_ascii_digit).count() > 9 {
-        return None;
-    }
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let time = rfc3339::time(text)?;
     let seconds = time.unix_timestamp();
     let nanos = i32::try_from(time.nanosecond()).ok()?;
     TIMESTAMP_SECONDS.contains(&seconds).then_some((seconds, nanos))
@@ -158,6 +155,7 @@ mod tests {
             "1970-01-01T00:00:00.1234567890Z",
             "9999-12-31T23:59:59-00:01",
             "1970-02-30T00:00:00Z",
+            "2016-12-31T23:59:60Z",
         ] {
             assert_eq!(read_timestamp(text), None, "{text}");
         }

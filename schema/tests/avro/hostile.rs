@@ -126,6 +126,17 @@ fn schemas_that_refer_to_themselves_end() {
 }
 
 #[test]
+fn a_decimal_of_many_bytes_is_refused() {
+    for size in [1_u64 << 31, 1 << 40, i64::MAX as u64, u64::MAX] {
+        let decimal = schema(&format!(
+            r#"{{"type":"fixed","name":"F","size":{size},"logicalType":"decimal","precision":4}}"#
+        ));
+        let reason = refused("decimal", &decimal, "1", SimpleJson);
+        assert_eq!(reason, "its payload is larger than 16 MiB");
+    }
+}
+
+#[test]
 fn defaults_that_double_at_each_level_end() {
     let mut text = r#"{"type":"record","name":"L0","fields":[
         {"name":"a","type":"string","default":"many"}]}"#
