@@ -74,9 +74,10 @@ impl Schema {
 
     /// As in Confluent's deserializers, what was written is not judged again.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, Invalid> {
-        match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(_) => Ok(bytes.to_vec()),
-            Err(_) => {
+        let text = std::str::from_utf8(bytes).ok();
+        match text.map(serde_json::from_str::<IgnoredAny>) {
+            Some(Ok(_)) => Ok(bytes.to_vec()),
+            _ => {
                 let fault = Json::parse_bytes(bytes, TEXT_DEPTH_MAX).err();
                 Err(fault.unwrap_or_else(|| Fault::new("no JSON")).into())
             }

@@ -237,6 +237,8 @@ fn numbers_are_compared_exactly() {
 fn what_is_read_is_json_and_not_judged_again() {
     let schema = parse(&json!({"type": "string"}));
     assert_eq!(schema.decode(b" {\"a\":1.50} ").unwrap(), b" {\"a\":1.50} ");
+    let invalid = schema.decode(b"\"\xff\"").unwrap_err().to_string();
+    assert_eq!(invalid, "$: no JSON: byte 1 is not UTF-8");
     let invalid = schema.decode(b"{\"a\":").unwrap_err().to_string();
     assert_eq!(invalid, "$: no JSON: byte 5");
 }
