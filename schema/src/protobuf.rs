@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod index;
+mod options;
 mod source;
 mod types;
 mod well_known;

@@ -171,7 +171,11 @@ impl Encoder<'_> {
             (Kind::Bool, "true") => self.out.push(1),
             (Kind::Bool, "false") => self.out.push(0),
             (Kind::Bool, _) => return Err(Fault::new("it must be a boolean")),
-            (kind, name) => self.integer(kind, json::is_number(name).then_some(name))?,
+            (kind, name) => {
+                // A number has one text, or one key could come twice.
+                let number = name.parse().ok().filter(|it: &i128| it.to_string() == name);
+                self.integer(kind, number.map(|_| name))?;
+            }
         }
         Ok(())
     }

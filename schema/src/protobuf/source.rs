@@ -1,20 +1,24 @@
 //! The text of a schema, with what it imports, as descriptors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_reflect::FileDescriptor;
 use prost_reflect::prost::Message as _;
-use prost_reflect::prost_types::FileDescriptorProto;
+use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use super::options;
 use crate::limits::DEPTH_MAX;
 use crate::{Document, SchemaError};
 
 /// Files that a schema may import: imports are followed by recursion.
 const REFERENCES_MAX: usize = 256;
+/// Bytes of a package with the names of messages in each other: each name that is declared there has
+/// them in front.
+const SCOPE_BYTES_MAX: usize = 512;
 /// Characters of the compiler's sentence that an error shows.
 const SHOWN_CHARS_MAX: usize = 200;
 /// What the schema's own file is called: nothing imports it.
@@ -59,10 +63,10 @@ pub(super) fn compile(document: &Document) -> Result<FileDescriptor, SchemaError
     let references = references.map(|reference| (reference.name.as_str(), reference.text.as_str()));
     let mut files = HashMap::new();
     for (name, text) in CONFLUENT.into_iter().chain(references).chain([(NAME, &*document.text)]) {
-        check_levels(text.as_bytes()).map_err(|why| {
+        let file = read(name, text).map_err(|why| {
             SchemaError(if name == NAME { why } else { format!("{name}: {why}") })
         })?;
-        files.insert(name.to_owned(), text.to_owned());
+        files.insert(name.to_owned(), file);
     }
     let mut resolver = ChainFileResolver::new();
     // What has a JSON form of its own is Google's, whatever a registry calls so.
@@ -75,19 +79,51 @@ pub(super) fn compile(document: &Document) -> Result<FileDescriptor, SchemaError
 }
 
 /// The schema and its references, by the paths of their imports.
-struct Files(HashMap<String, String>);
+struct Files(HashMap<String, FileDescriptorProto>);
 
 impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let text = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        match described(text) {
-            Some(file) => {
-                let name = Some(name.to_owned());
-                Ok(File::from_file_descriptor_proto(FileDescriptorProto { name, ..file }))
-            }
-            None => File::from_source(name, text),
+        let file = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
+        let mut file = FileDescriptorProto { public_dependency: Vec::new(), ..file.clone() };
+        // The compiler does not find all that public imports import, and takes exponential time for it.
+        let mut known: HashSet<_> = file.dependency.iter().cloned().collect();
+        let mut at = 0;
+        while let Some(import) = file.dependency.get(at) {
+            at += 1;
+            let Some(import) = self.0.get(import) else { continue };
+            let public = import.public_dependency.iter();
+            let public = public.filter_map(|at| import.dependency.get(usize::try_from(*at).ok()?));
+            file.dependency.extend(public.filter(|name| known.insert((*name).clone())).cloned());
         }
+        Ok(File::from_file_descriptor_proto(file))
     }
+}
+
+/// A file, without where in its text what stands: each error is looked up there from the front.
+fn read(name: &str, text: &str) -> Result<FileDescriptorProto, String> {
+    check_levels(text.as_bytes())?;
+    let mut file = match described(text) {
+        Some(file) => file,
+        None => File::from_source(name, text)
+            .map_err(|error| shown(&error))?
+            .file_descriptor_proto()
+            .clone(),
+    };
+    if !matches!(file.syntax.as_deref(), None | Some("proto2" | "proto3")) {
+        return Err("its syntax is neither proto2 nor proto3".to_owned());
+    }
+    if longest_scope(&file.message_type, file.package().len()) > SCOPE_BYTES_MAX {
+        return Err(format!("it has messages with names of more than {SCOPE_BYTES_MAX} bytes"));
+    }
+    options::prune(&mut file);
+    Ok(FileDescriptorProto { name: Some(name.to_owned()), source_code_info: None, ..file })
+}
+
+fn longest_scope(messages: &[DescriptorProto], scope: usize) -> usize {
+    let inside = messages
+        .iter()
+        .map(|message| longest_scope(&message.nested_type, scope + 1 + message.name().len()));
+    inside.max().unwrap_or(scope)
 }
 
 /// A file as Confluent's clients for Python register it, and Apicurio gives it: its descriptor in base64,

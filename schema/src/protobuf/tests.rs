@@ -111,6 +111,36 @@ fn every_type_has_its_json() {
 }
 
 #[test]
+fn the_first_of_several_names_of_an_enum_is_read() {
+    let schema = parse(
+        "message M { required E e = 1; }
+        enum E { option allow_alias = true; Z = 0; B = 1; C = 1; A = 1; }",
+    );
+    let payload = schema.encode(br#"{"e":"A"}"#).unwrap();
+    assert_eq!(schema.decode(Some(&[0]), &payload.bytes).unwrap(), br#"{"e":"B"}"#);
+}
+
+#[test]
+fn a_number_that_is_a_key_has_one_text() {
+    let schema = parse("message A { map<int64, string> m = 1; }");
+    for key in ["1.0", "1e0", "01", "-0", "+1", " 1"] {
+        let reason = refusal(&schema, &json!({"m": {"1": "a", key: "b"}}));
+        assert!(reason.ends_with("it must be an int64"), "{reason}");
+    }
+}
+
+#[test]
+fn public_imports_of_public_imports_are_imported() {
+    let references = [
+        ("c", "message C { optional int32 c = 1; }"),
+        ("b", "import public \"c\";"),
+        ("a", "import \"google/protobuf/any.proto\"; import public \"b\";"),
+    ];
+    let schema = try_parse("import \"a\"; message M { required C c = 1; }", &references).unwrap();
+    assert_eq!(schema.encode(br#"{"c":{"c":5}}"#).unwrap().bytes, [10, 2, 8, 5]);
+}
+
+#[test]
 fn fields_without_presence_are_always_read() {
     let schema = parse("message A { repeated int32 a = 2; } message B {}");
     assert_eq!(schema.decode(None, &[0]).unwrap(), br#"{"a":[]}"#);
@@ -437,7 +467,8 @@ fn a_file_may_be_its_descriptor_in_base64() {
     let missing =
         described(text, |file| file.message_type[0].field[0].type_name = Some(".C".into()));
     let imports_itself = described(text, |file| file.dependency.push("own.proto".into()));
-    for hostile in [&missing, &imports_itself, "AAAA", "/////w==", ""] {
+    let edition = described(text, |file| file.syntax = Some("editions".into()));
+    for hostile in [&missing, &imports_itself, &edition, "AAAA", "/////w==", ""] {
         assert!(try_parse(hostile, &[]).is_err(), "{hostile}");
     }
 }

@@ -173,8 +173,8 @@ impl Enum {
     fn of(described: &EnumDescriptor) -> Self {
         let mut names = HashMap::new();
         let mut numbers = HashMap::new();
-        for value in described.values() {
-            // The first of several names is the one that is written.
+        // As they are declared: the first of several names is the one that is written.
+        for value in &described.enum_descriptor_proto().value {
             names.entry(value.number()).or_insert_with(|| value.name().into());
             numbers.insert(value.name().into(), value.number());
         }

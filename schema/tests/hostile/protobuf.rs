@@ -86,17 +86,40 @@ fn deep_schemas() -> Vec<Case> {
     ]
 }
 
+fn messages_of(count: usize) -> String {
+    (0..count).map(|at| format!("message M{at} {{}} ")).collect()
+}
+
 fn large_schemas() -> Vec<Case> {
-    let messages = (0..20_000).map(|at| format!("message M{at} {{}} ")).collect();
     let names: String = (0..20_000).map(|at| format!("V{at} = {at};")).collect();
     let long = "n".repeat(MIB / 2);
     let long = format!("message A {{ repeated B l = 2; }} message B {{ int32 {long} = 1; }}");
     let empty_messages = || [0x12, 0].repeat(MIB / 2);
     let documents = json!({"l": vec![json!({}); 300_000]}).to_string();
+    let package = format!("package {}a; message A {{}}", "a.".repeat(MIB / 4));
+    let unknown: String = (1..18_000).map(|at| format!("optional a.B f{at} = {at};")).collect();
+    let option = format!("option (mo){} = 1;", ".o".repeat(MIB / 4));
+    let options = format!("{option} {}", "option (mo).a = 1;".repeat(20_000));
     vec![
+        schema("a long package", package, End::NoSchema),
+        schema("many unknown types", format!("message A {{ {unknown} }}"), End::NoSchema),
+        schema(
+            "many options",
+            format!(
+                "import \"google/protobuf/descriptor.proto\";
+                extend google.protobuf.MessageOptions {{ optional O mo = 50000; }}
+                message A {{ {options} }} message O {{ repeated int32 a = 1; optional O o = 2; }}"
+            ),
+            End::Fits,
+        ),
+        schema(
+            "many messages in a long name",
+            format!("message {} {{ {} }}", "A".repeat(MIB / 2), messages_of(20_000)),
+            End::NoSchema,
+        ),
         schema("no end of errors", "message 1 ".repeat(MIB / 10), End::NoSchema),
         schema("many comments", "// x\n".repeat(200_000) + "message A {}", End::Fits),
-        schema("many messages", messages, End::Fits),
+        schema("many messages", messages_of(20_000), End::Fits),
         schema("many names", format!("enum E {{ {names} }} message A {{}}"), End::Fits),
         read("many fields", &wide("int32"), empty_messages(), End::Invalid),
         read("many absent fields", &wide("optional int32"), empty_messages(), End::Fits),
@@ -119,7 +142,19 @@ fn imports() -> Vec<Case> {
         references: vec![("0.proto".into(), text.to_owned())],
         ..schema("imports in a circle", text.to_owned(), End::NoSchema)
     };
-    vec![chain, circle]
+    let public = |at: usize| {
+        let imports: String = (0..at).map(|at| format!("import public \"{at}\";")).collect();
+        (at.to_string(), format!("{imports} message M{at} {{}}"))
+    };
+    let doubling = Case {
+        references: (0..60).map(public).collect(),
+        ..schema(
+            "public imports of all others",
+            "import \"59\"; import \"0\"; message A { optional M0 m = 1; }".to_owned(),
+            End::Fits,
+        )
+    };
+    vec![chain, circle, doubling]
 }
 
 const TREE: &str = "syntax = \"proto3\";
