@@ -94,7 +94,8 @@ impl Decoder {
         match registered.schema.decode(message_index, bytes, self.encoding) {
             Ok(json) if json.len() <= self.bytes_max => Ok(Part::Json(json)),
             Ok(_) => undecodable("its JSON is larger than record_bytes_max"),
-            Err(invalid) => undecodable(&invalid.to_string()),
+            // Its path may have keys of the payload.
+            Err(invalid) => undecodable(&invalid.reason),
         }
     }
 
