@@ -103,7 +103,7 @@ impl Api {
         let document = Document { schema_type, text: answer.schema, references };
         // A large one takes its time.
         let parsing = tokio::task::spawn_blocking(move || Schema::parse(&document));
-        let schema = parsing.await.map_err(|error| unavailable(error.to_string()))?;
+        let schema = parsing.await.map_err(|_| unusable("its parser failed"))?;
         let schema = schema
             .map_err(|error| unusable(&crate::credentials::quotable(&format!("{of}: {error}"))))?;
         Ok(Registered { schema, id, guid, version, language: language(schema_type), bytes })
