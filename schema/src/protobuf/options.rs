@@ -6,7 +6,7 @@ use prost_reflect::prost_types::{
     UninterpretedOption,
 };
 
-/// Leaves out services, reserved numbers, and all options but those of messages, fields and enums that Protobuf has itself.
+/// Leaves out services, reserved numbers, and all options but `packed` and those of messages and enums that Protobuf has itself.
 pub(super) fn prune(file: &mut FileDescriptorProto) {
     file.service.clear();
     file.options = None;
@@ -26,7 +26,13 @@ fn message(of: &mut DescriptorProto) {
 }
 
 fn field(of: &mut FieldDescriptorProto) {
-    of.options.iter_mut().for_each(|options| options.uninterpreted_option.retain(is_built_in));
+    let Some(options) = &mut of.options else { return };
+    let given = std::mem::take(&mut options.uninterpreted_option);
+    let is_packed = |option: &&UninterpretedOption| matches!(&*option.name, [part] if !part.is_extension && part.name_part == "packed");
+    // The compiler asks for it before it reads the options of a text.
+    if let Some(packed) = given.iter().find(is_packed) {
+        options.packed = Some(packed.identifier_value() == "true");
+    }
 }
 
 fn enumeration(of: &mut EnumDescriptorProto) {

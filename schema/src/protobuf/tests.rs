@@ -121,6 +121,23 @@ fn the_first_of_several_names_of_an_enum_is_read() {
 }
 
 #[test]
+fn numbers_are_packed_as_their_field_says() {
+    let packed: &[u8] = &[10, 2, 1, 2];
+    let apart: &[u8] = &[8, 1, 8, 2];
+    for (syntax, option, expected) in [
+        ("proto2", "", apart),
+        ("proto2", "[packed = true]", packed),
+        ("proto3", "", packed),
+        ("proto3", "[deprecated = true]", packed),
+        ("proto3", "[packed = false]", apart),
+    ] {
+        let text = format!("syntax = '{syntax}'; message M {{ repeated int32 a = 1 {option}; }}");
+        let payload = parse(&text).encode(br#"{"a":[1,2]}"#).unwrap();
+        assert_eq!(payload.bytes, expected, "{text}");
+    }
+}
+
+#[test]
 fn a_number_that_is_a_key_has_one_text() {
     let schema = parse("message A { map<int64, string> m = 1; }");
     for key in ["1.0", "1e0", "01", "-0", "+1", " 1"] {
