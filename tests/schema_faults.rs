@@ -24,11 +24,12 @@ const UNAVAILABLE: (u16, &str) = (503, "registry_unavailable");
 const REFUSED: (u16, &str) = (500, "registry_refused");
 
 /// The subjects, by what the registry does about each, and what a record gets.
-const FAULTS: [(&str, (u16, &str)); 12] = [
+const FAULTS: [(&str, (u16, &str)); 13] = [
     ("slow", UNAVAILABLE),
     ("closed", UNAVAILABLE),
     ("500", UNAVAILABLE),
     ("429", UNAVAILABLE),
+    ("503-large", UNAVAILABLE),
     ("garbage", UNAVAILABLE),
     ("endless", REFUSED),
     ("large", REFUSED),
@@ -134,6 +135,7 @@ async fn answer(mut stream: TcpStream, is_well: Arc<AtomicBool>) -> anyhow::Resu
         "slow" => std::future::pending().await,
         "closed" => return Ok(()),
         "endless" => return endless(stream).await,
+        "503-large" => ("503", " ".repeat(5 << 20)),
         "garbage" => ("200", "<html>".to_owned()),
         "large" => schema(&format!("{SCHEMA}{}", " ".repeat(5 << 20)), json!([])),
         "unparseable" => schema(r#"{"type":"nothing"}"#, json!([])),

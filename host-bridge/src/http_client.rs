@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use hyper::header::{HOST, HeaderValue};
-use hyper::http::response;
+use hyper::http::{StatusCode, response};
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -61,7 +61,7 @@ pub(crate) enum HttpError {
     #[error("{0}")]
     NotConnected(String),
     #[error("HTTP: an answer of more than {0} bytes")]
-    Large(usize),
+    Large(usize, StatusCode),
     #[error("HTTP: {0}")]
     Http(String),
 }
@@ -122,11 +122,11 @@ impl HttpClient {
         let most = self.limits.answer_bytes;
         let (head, body) = self.pool.request(request).await.map_err(HttpError::of)?.into_parts();
         if body.size_hint().lower() > most as u64 {
-            return Err(HttpError::Large(most));
+            return Err(HttpError::Large(most, head.status));
         }
         let whole = Limited::new(body, most).collect().await;
         let whole = whole.map_err(|error| match error.is::<LengthLimitError>() {
-            true => HttpError::Large(most),
+            true => HttpError::Large(most, head.status),
             false => HttpError::Http(error.to_string()),
         })?;
         Ok(Response::from_parts(head, whole.to_bytes()))

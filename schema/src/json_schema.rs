@@ -28,7 +28,10 @@ use counted::{Counted, Counting, Steps};
 use reason::cut;
 use references::{BASE, References};
 
-/// Looks at a document, weighted by how many schemas may apply: a fraction of a second.
+/// Looks at a document, weighted by how many schemas may apply: for each of its bytes and in all, a fraction
+/// of a second.
+const STEPS_A_BYTE: u64 = 2_000;
+const STEPS_LEAST: u64 = 4_000_000;
 const STEPS_MAX: u64 = 50_000_000;
 /// The same, to find out where and why a document does not fit.
 const REASON_STEPS_MAX: u64 = 5_000_000;
@@ -67,7 +70,7 @@ impl Schema {
     pub(crate) fn encode(&self, json: &[u8]) -> Result<Payload, Invalid> {
         let document = tree::read(json)?;
         let levels = document.levels.saturating_mul(self.bounds.applied_levels);
-        let checked = on_stack(levels, || self.check(&document.value));
+        let checked = on_stack(levels, || self.check(&document.value, json.len() as u64));
         checked.unwrap_or_else(|SchemaError(reason)| Err(Fault::new(reason).into()))?;
         Ok(Payload { message_index: Vec::new(), bytes: json.to_vec() })
     }
@@ -84,9 +87,10 @@ impl Schema {
         }
     }
 
-    fn check(&self, value: &Value) -> Result<(), Invalid> {
+    fn check(&self, value: &Value, bytes: u64) -> Result<(), Invalid> {
         let Some(validator) = &self.validator else { return Ok(()) };
-        let steps = Steps::new(STEPS_MAX, self.bounds.applied);
+        let most = (STEPS_LEAST + bytes.saturating_mul(STEPS_A_BYTE)).min(STEPS_MAX);
+        let steps = Steps::new(most, self.bounds.applied);
         let fits = validator.is_valid(Counting::new(value, &steps));
         if steps.are_used_up() {
             return Err(Fault::new("to check it against its schema takes too long").into());

@@ -204,7 +204,9 @@ impl Api {
             let request = request.map_err(|error| unavailable(error.to_string()))?;
             let answer = self.http.ask(&format!("{url}{path}"), request).await;
             let answer = answer.map_err(|error| match error {
-                HttpError::Large(_) => unusable("it is larger than a schema may be"),
+                HttpError::Large(_, StatusCode::OK) => {
+                    unusable("it is larger than a schema may be")
+                }
                 error @ HttpError::Http(_) if url.starts_with("http://") => {
                     unavailable(format!("{error}; should its address begin with https://?"))
                 }
