@@ -88,8 +88,9 @@ pub(crate) const FILE_BYTES: usize = 1024 * 1024;
 
 /// How long a kind of event has no other line.
 pub(crate) const LOG_AGAIN: Duration = Duration::from_secs(60);
-/// Kinds of events with a line in that time: places that log, for each of 256 clients at most.
-pub(crate) const LOG_KINDS: usize = 4096;
+/// Kinds of events with a line in that time: places that log, for each of 256 clients and of the
+/// webhooks, of which there may be thousands.
+pub(crate) const LOG_KINDS: usize = 16_384;
 /// Bytes of a value in the log; a broker's own words are shorter.
 pub(crate) const LOG_VALUE_BYTES: usize = 1024;
 /// Lines that wait to be written; with more the log is behind for good.

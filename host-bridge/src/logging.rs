@@ -68,28 +68,29 @@ struct OfCluster(Arc<str>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut found = FindCluster(None);
+        let mut found = Subject::default();
         attributes.record(&mut found);
-        if let (Some(cluster), Some(span)) = (found.0, context.span(id)) {
+        if let (Some(cluster), Some(span)) = (found.cluster, context.span(id)) {
             span.extensions_mut().insert(OfCluster(cluster));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut own = FindCluster(None);
+        let mut own = Subject::default();
         event.record(&mut own);
         let of_span = || {
             let mut spans = context.event_scope(event)?;
             spans.find_map(|span| Some(Arc::clone(&span.extensions().get::<OfCluster>()?.0)))
         };
-        let inherited = if own.0.is_none() { of_span() } else { None };
+        let inherited = if own.cluster.is_none() { of_span() } else { None };
         let line = || Line::of(event, inherited.as_deref(), self.format);
         let metadata = event.metadata();
         // Who asks for more than that wants to see each.
         if *metadata.level() > Level::INFO || metadata.target() == START {
             return self.writer.push(line().finish(None));
         }
-        let kind = (metadata.callsite(), own.0.or_else(|| inherited.clone()));
+        let subject = own.webhook.or(own.cluster).or_else(|| inherited.clone());
+        let kind = (metadata.callsite(), subject);
         // No line is made under the lock: a value that panics when it is shown would keep it.
         let verdict = self.throttle().ask(&kind, Instant::now());
         match verdict {
@@ -109,22 +110,35 @@ impl Lines {
     }
 }
 
-/// The field `cluster`.
-struct FindCluster(Option<Arc<str>>);
+/// What of the configuration an event is about: the fields `cluster` and `webhook`.
+#[derive(Default)]
+struct Subject {
+    cluster: Option<Arc<str>>,
+    webhook: Option<Arc<str>>,
+}
 
-impl Visit for FindCluster {
+impl Subject {
+    fn set(&mut self, field: &Field, value: impl FnOnce() -> String) {
+        let found = match field.name() {
+            CLUSTER => &mut self.cluster,
+            WEBHOOK => &mut self.webhook,
+            _ => return,
+        };
+        *found = Some(value().into());
+    }
+}
+
+impl Visit for Subject {
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == CLUSTER {
-            self.0 = Some(line::bounded(value).as_str().into());
-        }
+        self.set(field, || line::bounded(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == CLUSTER {
-            self.0 = Some(line::shown(value).as_str().into());
-        }
+        self.set(field, || line::shown(value));
     }
 }
+
+const WEBHOOK: &str = "webhook";
 
 /// The target of what is logged at the start alone: each has its line.
 pub(crate) const START: &str = "host_bridge::start";

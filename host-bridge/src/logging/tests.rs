@@ -85,10 +85,13 @@ fn each_kind_of_event_has_one_line_a_minute_whatever_clients_send() {
         for cluster in ["a", "b", "a"] {
             error_span!("kafka", cluster).in_scope(|| warn!("no_metadata"));
         }
+        for webhook in ["x", "y", "x"] {
+            warn!(webhook, topic = "t", "halted");
+        }
         let later = Instant::now() + LOG_AGAIN;
         assert_eq!(throttle.lock().unwrap().due(Instant::now(), false).len(), 0);
         let due = throttle.lock().unwrap().due(later, false);
-        assert_eq!(due.len(), 2, "{due:?}");
+        assert_eq!(due.len(), 3, "{due:?}");
         assert!(due.iter().any(|line| line.contains("topic=t1 ") && line.ends_with("count=999\n")));
         assert_eq!(throttle.lock().unwrap().due(later + LOG_AGAIN, false).len(), 0);
         // A minute without an event: the next has its line at once.
@@ -98,7 +101,9 @@ fn each_kind_of_event_has_one_line_a_minute_whatever_clients_send() {
     assert_eq!(topics.len(), 2, "{lines:#?}");
     let of = |cluster: &str| format!("event=no_metadata cluster={cluster} ");
     assert!(["a", "b"].iter().all(|it| lines.iter().any(|line| line.contains(&of(it)))));
-    assert_eq!(lines.len(), 6, "{lines:#?}");
+    let of = |webhook: &str| format!("event=halted webhook={webhook} ");
+    assert!(["x", "y"].iter().all(|it| lines.iter().any(|line| line.contains(&of(it)))));
+    assert_eq!(lines.len(), 8, "{lines:#?}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use tracing::callsite;
 use super::line::Line;
 use crate::limits::{LOG_AGAIN, LOG_KINDS};
 
-/// What kind of event it is: where it is logged, and the cluster that it is about. Nothing that a
-/// client chooses is part of it.
+/// What kind of event it is: where it is logged, and the cluster or the webhook that it is about.
+/// Nothing that a client chooses is part of it.
 pub(super) type Kind = (callsite::Identifier, Option<Arc<str>>);
 
 /// The events whose lines wait for the end of their minute.
