@@ -68,7 +68,7 @@ impl DeadLetters {
         let reason = reason.to_owned();
         tokio::spawn(async move {
             let placed = Placed { topic: &topic, partition, record: &record };
-            let outcome = dead_letters.produce(placed, &reason, 1).await;
+            let outcome = dead_letters.produce(placed, &reason, (None, 1)).await;
             *lock(&dead_letters.fault) = outcome.clone().err();
             done.send_replace(Some(outcome));
         });
@@ -91,9 +91,9 @@ impl DeadLetters {
     pub(crate) async fn write_undelivered(
         &self,
         placed: Placed<'_>,
-        attempts: u32,
+        (webhook, attempts): (&str, u32),
     ) -> Result<(), Refusal> {
-        let written = self.topic.produce(placed, UNDELIVERED, attempts).await;
+        let written = self.topic.produce(placed, UNDELIVERED, (Some(webhook), attempts)).await;
         written.map_err(|reason| self.refusal(&reason.chain()))
     }
 
@@ -131,7 +131,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DeadLetterTopic {
-    async fn produce(&self, placed: Placed<'_>, reason: &str, attempts: u32) -> Result<(), Reason> {
+    async fn produce(
+        &self,
+        placed: Placed<'_>,
+        reason: &str,
+        (webhook, attempts): (Option<&str>, u32),
+    ) -> Result<(), Reason> {
         let record = placed.record;
         let [partition, offset, timestamp] =
             [i64::from(placed.partition), record.offset, record.timestamp_ms]
@@ -149,9 +154,11 @@ impl DeadLetterTopic {
         let own: Vec<_> = record.headers.iter().collect();
         let mut headers: Vec<_> =
             own.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
-        let names = origin.map(|(name, _)| format!("kafka-upstream-dlq-{name}"));
-        let origin = names.iter().zip(&origin);
-        headers.extend(origin.map(|(name, (_, value))| (name.as_bytes(), Some(value.as_bytes()))));
+        let origin = origin.into_iter().chain(webhook.map(|webhook| ("webhook", webhook)));
+        let origin: Vec<_> =
+            origin.map(|(name, value)| (format!("kafka-upstream-dlq-{name}"), value)).collect();
+        let origin = origin.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        headers.extend(origin);
         let dead = Record {
             partition: None,
             key: record.key.as_deref(),

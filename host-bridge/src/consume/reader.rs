@@ -297,10 +297,10 @@ impl FeedReader {
     pub(crate) async fn undelivered(
         &self,
         placed: Placed<'_>,
-        attempts: u32,
+        (webhook, attempts): (&str, u32),
     ) -> Result<(), Refusal> {
         let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
-        dead_letters.write_undelivered(placed, attempts).await
+        dead_letters.write_undelivered(placed, (webhook, attempts)).await
     }
 
     /// The same for who has waited in vain.

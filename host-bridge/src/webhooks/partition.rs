@@ -258,7 +258,8 @@ impl Partition {
         let writing = async move {
             for item in &items {
                 while let Some(placed) = item.placed(&origin)
-                    && let Err(why) = webhook.reader.undelivered(placed, attempts).await
+                    && let Err(why) =
+                        webhook.reader.undelivered(placed, (&*webhook.name, attempts)).await
                 {
                     place.progress().last_error = Some(why.message);
                     sleep(FEED_RETRY).await;

@@ -66,6 +66,7 @@ async fn a_record_that_is_refused_goes_to_the_dead_letter_topic_and_the_others_g
     let headers =
         |nth: usize, name: &str| dead[nth].1[&format!("kafka-upstream-dlq-{name}")].clone();
     assert_eq!(headers(0, "reason"), "undelivered");
+    assert_eq!(headers(0, "webhook"), "hook");
     assert_eq!((headers(0, "offset"), headers(0, "attempts")), ("1".into(), "1".into()));
     assert_eq!((headers(2, "offset"), headers(2, "attempts")), ("3".into(), "3".into()));
     bridge.end().await;
