@@ -93,6 +93,7 @@ async fn follow(webhook: &Arc<Webhook>, events: &mut MemberEvents, sending: &mut
     while let Some(event) = events.next().await {
         match event {
             GroupEvent::Assigned(partitions) => {
+                webhook.set_group_error(None);
                 for (topic, partition) in partitions {
                     sending.begin(webhook, topic, partition);
                 }
@@ -104,6 +105,7 @@ async fn follow(webhook: &Arc<Webhook>, events: &mut MemberEvents, sending: &mut
             }
             GroupEvent::Lost(partitions) => sending.lose(webhook, &partitions),
             GroupEvent::Failed(error) => {
+                webhook.set_group_error(Some(error.to_string()));
                 let (webhook, group) = (&*webhook.name, webhook.group.id());
                 tracing::warn!(webhook, group, %error, "webhook_left_out_of_its_group");
             }

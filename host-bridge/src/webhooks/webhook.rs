@@ -40,6 +40,8 @@ pub(super) struct Webhook {
     places: Mutex<Places>,
     /// What is read, and who commits, while the bridge is in the group.
     membership: Mutex<Option<(BTreeSet<String>, Member)>>,
+    /// Why the bridge is not in the group, until it is.
+    group_error: Mutex<Option<String>>,
     /// What an operator has had sent again last.
     redelivery: Mutex<Option<Arc<Progress>>>,
     /// One commit at a time: a later one must not be overtaken.
@@ -60,8 +62,8 @@ impl Webhook {
         let membership_config = membership_config(&name, member);
         let receiver = Receiver::new(&config)?;
         let requests = Semaphore::new(config.concurrency);
-        let (places, membership, redelivery) =
-            (Mutex::default(), Mutex::default(), Mutex::default());
+        let (places, membership) = (Mutex::default(), Mutex::default());
+        let (group_error, redelivery) = (Mutex::default(), Mutex::default());
         let committing = tokio::sync::Mutex::default();
         Ok(Self {
             name,
@@ -75,6 +77,7 @@ impl Webhook {
             requests,
             places,
             membership,
+            group_error,
             redelivery,
             committing,
         })
@@ -91,6 +94,11 @@ impl Webhook {
 
     pub(super) fn end(&self) {
         *self.membership() = None;
+    }
+
+    /// Whether the group has the bridge as a member.
+    pub(super) fn set_group_error(&self, error: Option<String>) {
+        *self.group_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     /// Those that are read now.
@@ -204,10 +212,12 @@ impl Webhook {
     pub(super) fn json(&self) -> Value {
         let places: Vec<_> = self.places().values().map(|place| place.json()).collect();
         let redelivery = self.redelivery.lock().unwrap_or_else(PoisonError::into_inner);
+        let group_error = self.group_error.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
             "name": self.name,
             "feed": self.config.feed,
             "group_id": self.config.group_id,
+            "group_error": *group_error,
             // What follows may be a secret.
             "url": self.config.url.split('?').next(),
             "partitions": places,

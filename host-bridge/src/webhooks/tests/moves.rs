@@ -55,6 +55,27 @@ async fn a_bridge_with_a_name_that_was_killed_has_its_partitions_again_when_it_i
 }
 
 #[tokio::test]
+async fn a_bridge_says_why_the_group_does_not_have_it() {
+    let mut kafka = Kafka::new(&[1]);
+    [1, 2].iter().for_each(|id| kafka.cluster.upgrade(*id, CONSUMER_GROUP_HEARTBEAT, 1, 0));
+    kafka.member.instance = Some("b1".to_owned());
+    let receiver = Receiver::new(ok).await;
+    kafka.write_numbers(0, 0..1).await;
+    let first = kafka.bridge(&receiver, "", SOON);
+    kafka.committed(0, 1).await;
+    let error = |bridge: &Bridge| bridge.webhooks.json()[0]["group_error"].clone();
+    assert_eq!(error(&first), Value::Null);
+    let second = kafka.bridge(&receiver, "", SOON);
+    let started = Instant::now();
+    while error(&first) != "another member has the same group.instance.id" {
+        assert!(started.elapsed() < WITHIN, "{}", error(&first));
+        sleep(Duration::from_millis(5)).await;
+    }
+    first.end().await;
+    second.end().await;
+}
+
+#[tokio::test]
 async fn what_is_under_way_is_awaited_when_the_bridge_ends_and_sent_again_after_a_crash() {
     let kafka = Kafka::new(&[1]);
     let receiver = Receiver::new(ok).await;
