@@ -128,6 +128,9 @@ impl Command {
     /// # Errors
     /// [`Fault`].
     pub(super) fn parse(text: &str, feed: &Feed) -> Result<Self, Fault> {
+        if !text.trim_start().starts_with('{') {
+            return Err("a frame must be a JSON object".to_owned().into());
+        }
         let Typed { kind } = read(text, "a frame")?;
         match &*kind {
             "ack" => {
@@ -161,20 +164,30 @@ impl Command {
 
 impl Produce {
     fn parse(text: &str, feed: &Feed) -> Result<Self, Fault> {
-        let raw: RawProduce<'_> = read(text, "produce")?;
-        let of_string = raw.reference.get().starts_with(['"', '-'])
-            || raw.reference.get().starts_with(|first: char| first.is_ascii_digit());
-        if !of_string || raw.reference.get().len() > REF_BYTES {
+        // What is wrong beside it is told of it.
+        let Referring { reference } = read(text, "produce")?;
+        if !is_reference(reference) {
             let reason = "produce: ref must be a string or a number of up to 256 bytes";
             return Err(reason.to_owned().into());
         }
-        let reference = Some(raw.reference.to_owned());
-        let record = raw.record(feed);
-        record.map(|record| Self { reference: reference.clone(), ..record }).map_err(|message| {
-            let refusal = Code::InvalidParameter.because(format!("produce: {message}"));
-            Fault { refusal, reference }
-        })
+        let reference = Some(reference.to_owned());
+        let of_it = |fault| Fault { reference: reference.clone(), ..fault };
+        let raw: RawProduce<'_> = read(text, "produce").map_err(of_it)?;
+        let record =
+            raw.record(feed).map_err(|message| of_it(format!("produce: {message}").into()));
+        record.map(|record| Self { reference: reference.clone(), ..record })
     }
+}
+
+fn is_reference(json: &RawValue) -> bool {
+    let is_first = |first: char| matches!(first, '"' | '-') || first.is_ascii_digit();
+    json.get().starts_with(is_first) && json.get().len() <= REF_BYTES
+}
+
+#[derive(Deserialize)]
+struct Referring<'a> {
+    #[serde(rename = "ref", borrow)]
+    reference: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +204,7 @@ struct RawAck {
     id: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
-    #[serde(default, deserialize_with = "big")]
+    #[serde(default, deserialize_with = "offset")]
     offset: Option<i64>,
 }
 
@@ -202,7 +215,7 @@ struct RawNack {
     _kind: IgnoredAny,
     topic: String,
     partition: i32,
-    #[serde(deserialize_with = "given_big")]
+    #[serde(deserialize_with = "given_offset")]
     offset: i64,
     reason: Option<String>,
 }
@@ -217,8 +230,8 @@ struct RawPing {
 struct RawProduce<'a> {
     #[serde(rename = "type")]
     _kind: IgnoredAny,
-    #[serde(rename = "ref", borrow)]
-    reference: &'a RawValue,
+    #[serde(rename = "ref")]
+    _reference: IgnoredAny,
     #[serde(borrow)]
     content: &'a RawValue,
     content_encoding: Option<Cow<'a, str>>,
@@ -229,7 +242,7 @@ struct RawProduce<'a> {
     #[serde(default)]
     headers: Headers,
     partition: Option<i32>,
-    #[serde(default, deserialize_with = "big")]
+    #[serde(default, deserialize_with = "timestamp")]
     timestamp: Option<i64>,
 }
 
@@ -269,7 +282,7 @@ fn bytes(
             let decoded = text().and_then(|text| STANDARD.decode(text).ok());
             decoded.map(Some).ok_or_else(|| format!("{name} is not base64"))
         }
-        (Some(_), _) => Err(format!("the encoding of {name} can be base64")),
+        (Some(_), _) => Err(format!("{name}Encoding must be base64, or be left out")),
         (None, selection::Deserializer::Json | selection::Deserializer::SchemaRegistry) => {
             Ok(Some(json.as_bytes().to_vec()))
         }
@@ -284,7 +297,10 @@ fn bytes(
 struct Headers(Vec<(String, Option<Vec<u8>>)>);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a value in headers must be a string, null, {\"base64\":\"…\"}, or a list of these"
+)]
 enum HeaderValues {
     One(Option<HeaderValue>),
     Several(Vec<Option<HeaderValue>>),
@@ -336,7 +352,9 @@ impl HeaderValue {
     fn bytes(self) -> Result<Vec<u8>, &'static str> {
         match self {
             Self::Text(text) => Ok(text.into_bytes()),
-            Self::Base64 { base64 } => STANDARD.decode(base64).map_err(|_| "is not base64"),
+            Self::Base64 { base64 } => {
+                STANDARD.decode(base64).map_err(|_| "a value in headers is not base64")
+            }
         }
     }
 }
@@ -345,23 +363,32 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str, what: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|error| format!("{what}: {error}").into())
 }
 
-/// A number, or a string of one: JavaScript loses digits above 2^53.
-fn big<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    given_big(deserializer).map(Some)
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    big(deserializer, "timestamp").map(Some)
 }
 
-fn given_big<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+fn offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    given_offset(deserializer).map(Some)
+}
+
+fn given_offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    big(deserializer, "offset")
+}
+
+/// A number, or a string of one: JavaScript loses digits above 2^53.
+fn big<'de, D: Deserializer<'de>>(deserializer: D, name: &str) -> Result<i64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Big {
         Number(i64),
         Text(String),
     }
-    match Big::deserialize(deserializer) {
-        Ok(Big::Number(number)) => Ok(number),
-        Ok(Big::Text(text)) => text.parse().map_err(|_| D::Error::custom("is not a number")),
-        Err(_) => Err(D::Error::custom("is not a number")),
-    }
+    let number = match Big::deserialize(deserializer) {
+        Ok(Big::Number(number)) => Some(number),
+        Ok(Big::Text(text)) => text.parse().ok(),
+        Err(_) => None,
+    };
+    number.ok_or_else(|| D::Error::custom(format!("{name} must be an integer")))
 }
 
 /// Bytes of what an answer refers to, which comes back with it.
