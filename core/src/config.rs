@@ -14,7 +14,7 @@ pub mod schema;
 mod settings;
 
 pub use self::field::ConfigError;
-pub use self::parse::parse_section;
+pub use self::parse::{nearest, parse_section};
 pub use self::plugin::{Plugin, Rule};
 pub use self::producer::{check_registry, check_subject};
 pub use self::raw::{Host, Mode};

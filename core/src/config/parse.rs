@@ -68,6 +68,14 @@ impl ParseError {
 /// Where secrets are, and so may be written into the field beside the right one.
 const SECRET: [&str; 3] = ["authentication", "bridge_token", "schema_registry"];
 
+/// The name that was meant, if one is near.
+#[must_use]
+pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |known: &&'a str| (strsim::damerau_levenshtein(unknown, known), *known);
+    let nearest = known.iter().map(distance).min();
+    nearest.filter(|(far, known)| *far <= known.len().div_ceil(3)).map(|(_, known)| known)
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.reason)
@@ -82,10 +90,8 @@ impl de::Error for ParseError {
     }
 
     fn unknown_field(unknown: &str, known: &'static [&'static str]) -> Self {
-        let distance = |known: &&'static str| (strsim::damerau_levenshtein(unknown, known), *known);
-        let nearest = known.iter().map(distance).min();
-        let reason = match nearest.filter(|(far, known)| *far <= known.len().div_ceil(3)) {
-            Some((_, known)) => format!("unknown field, did you mean `{known}`?"),
+        let reason = match nearest(unknown, known) {
+            Some(known) => format!("unknown field, did you mean `{known}`?"),
             None => "unknown field".to_owned(),
         };
         Self::new(reason).under(&format!(".{unknown}"))

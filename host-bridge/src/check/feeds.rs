@@ -45,7 +45,7 @@ impl Report {
             Topics::List(list) => list.iter().collect(),
             Topics::Pattern(pattern) => listed.iter().filter(|it| pattern.matches(it)).collect(),
         };
-        if topics.is_empty() {
+        if topics.is_empty() && matches!(feed.topics, Topics::Pattern(_)) {
             // More may be created.
             self.note(&format!("{name}: no topic matches its pattern now"));
         }

@@ -193,6 +193,7 @@ impl Webhook<'_> {
             allow_link_local: self.0.choice("allow_link_local", &FALSE),
         };
         self.check_address(&webhook);
+        self.refuse_other_auth();
         self.0.finish(&FIELDS);
         webhook
     }
@@ -252,6 +253,15 @@ impl Webhook<'_> {
             AuthName::Bearer => Auth::Bearer(self.secret("token")),
         };
         (auth, trust)
+    }
+
+    /// What `auth` has not read.
+    fn refuse_other_auth(&mut self) {
+        for (name, auth) in OF_AUTH {
+            if self.0.table.remove(name).is_some() {
+                self.0.fault(name, &format!("has a meaning with auth = \"{auth}\" only"));
+            }
+        }
     }
 
     /// TLS with a certificate of ours.
@@ -509,6 +519,17 @@ const FIELDS: [&str; 27] = [
     "timeout_ms",
     "ca_file",
     "allow_link_local",
+];
+/// The fields that one value of `auth` has.
+const OF_AUTH: [(&str, &str); 8] = [
+    ("username", "basic"),
+    ("password", "basic"),
+    ("password_file", "basic"),
+    ("token", "bearer"),
+    ("token_file", "bearer"),
+    ("oauth2", "oauth2"),
+    ("certificate_file", "mtls"),
+    ("key_file", "mtls"),
 ];
 const OAUTH2_FIELDS: [&str; 5] =
     ["token_endpoint", "client_id", "client_secret", "client_secret_file", "scope"];

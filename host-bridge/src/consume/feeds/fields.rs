@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kafka_upstream_core::config::nearest;
+
 use crate::config::{ConfigError, field};
 use crate::consume::cursor::is_topic;
 
@@ -107,7 +109,10 @@ impl Fields<'_> {
     /// Whatever has not been read is not silently ignored.
     pub(crate) fn finish(self, fields: &[&str]) {
         for name in self.table.keys() {
-            let reason = format!("unknown field; there are {}", fields.join(", "));
+            let reason = match nearest(name, fields) {
+                Some(meant) => format!("unknown field, did you mean `{meant}`?"),
+                None => format!("unknown field; there are {}", fields.join(", ")),
+            };
             self.faults.push(field(&format!("{}.{name}", self.path), &reason));
         }
     }

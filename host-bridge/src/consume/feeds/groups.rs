@@ -67,6 +67,10 @@ impl Fields<'_> {
         let Some(table) = self.section("group") else { return GroupMode::None };
         let path = format!("{}.group", self.path);
         let mut fields = Fields { path: &path, table, faults: &mut *self.faults };
+        if !fields.table.is_empty() && !fields.table.contains_key("mode") {
+            fields.fault("mode", "is missing: manual, client, authenticated, random or none");
+            return GroupMode::None;
+        }
         let mode = fields.choice("mode", &MODES);
         let set =
             |name: &str, fields: &mut Fields<'_>| fields.text(name).filter(|text| !text.is_empty());

@@ -191,6 +191,10 @@ fn what_a_group_and_its_qos_cannot_be_is_named() {
         ),
         ("group = { mode = 'client', id = 'g' }", format!("group.id: has a meaning with {manual}")),
         (
+            "group = { id = 'g' }",
+            "group.mode: is missing: manual, client, authenticated, random or none".to_owned(),
+        ),
+        (
             "group = { mode = 'random', allowed = ['g'] }",
             format!("group.allowed: has a meaning with {manual}"),
         ),
@@ -273,7 +277,7 @@ fn each_fault_names_its_field() {
             "produce.topics: is missing: which topics may clients write to?",
         ),
         ("produce.topics = ['a b']", "produce.topics: `a b` is not a topic's name"),
-        ("produce.topic = 'a'", "produce.topic: unknown field; there are enabled, topics"),
+        ("produce.topic = 'a'", "produce.topic: unknown field, did you mean `topics`?"),
         (
             "produce = { enabled = true, topics = ['a'] }",
             "produce.enabled: needs the entrypoint `websocket`: nothing else writes",
@@ -350,7 +354,8 @@ fn each_fault_names_its_field() {
         ),
         ("record_bytes_max = 0", "record_bytes_max: must be a number from 1 to 67108864"),
         ("record_bytes_max = 1.5", "record_bytes_max: must be a number from 1 to 67108864"),
-        ("topic = 'a'", &format!("topic: {accepted}")),
+        ("topic = 'a'", "topic: unknown field, did you mean `topics`?"),
+        ("mode = 'a'", &format!("mode: {accepted}")),
     ] {
         let topics = if text.starts_with("topics") { "" } else { "topics = ['t']\n" };
         let (_, faults) =

@@ -125,7 +125,7 @@ fn each_fault_names_its_field() {
             "auth = 'bearer'\ntoken = 'a'\ntoken_file = 'b'",
             "token_file: stands beside `token`: one of the two",
         ),
-        ("token = 'a'", "token: unknown field; there are feed"),
+        ("token = 'a'", "token: has a meaning with auth = \"bearer\" only"),
         (
             "secrets = []\nsecrets_file = 'b'",
             "secrets_file: stands beside `secrets`: one of the two",
