@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use kafka_client::Secret;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
@@ -240,7 +240,7 @@ impl Authorization {
         if self.gateway.is_none() {
             return without_gateway(headers, name, feed);
         }
-        let said = Said(headers);
+        let said = Said::read(headers)?;
         let id = said.checked("client-id", CLIENT_ID, |text| is_client_id(text).then_some(text))?;
         let attrs = said.checked("attrs", "JSON", |text| {
             serde_json::from_str::<IgnoredAny>(text).is_ok().then_some(text)
@@ -322,6 +322,19 @@ impl Authorization {
 struct Said<'a>(&'a HeaderMap);
 
 impl<'a> Said<'a> {
+    /// What a misspelt name was to hold a reader to is not left out.
+    fn read(headers: &'a HeaderMap) -> Result<Self, Refusal> {
+        let is_unknown = |name: &&HeaderName| {
+            name.as_str().strip_prefix(PREFIX).is_some_and(|name| !SAID.contains(&name))
+        };
+        match headers.keys().find(is_unknown) {
+            Some(name) => {
+                Err(invalid(name.as_str(), &format!("is not known; there are {}", SAID.join(", "))))
+            }
+            None => Ok(Self(headers)),
+        }
+    }
+
     /// Given twice, one of them may be the client's.
     fn checked<T>(
         &self,
@@ -450,6 +463,18 @@ fn all_operations() -> Vec<String> {
 
 /// With which the names of a gateway's headers begin.
 const PREFIX: &str = "kafka-upstream-";
+const SAID: [&str; 10] = [
+    "attrs",
+    "auto-offset-reset",
+    "client-id",
+    "cluster",
+    "consumer",
+    "expires",
+    "gateway-token",
+    "group",
+    "token",
+    "topics",
+];
 const GATEWAY: &str = "gateway";
 const TOKEN_FILE: &str = "gateway_token_file";
 const NAMES: &str = "gateway_names";

@@ -1,6 +1,6 @@
 //! What gateways say, what rules allow, and what a configuration may ask for.
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderValue;
 
 use super::*;
 use crate::consume::feeds::{Known, Reset};
@@ -131,6 +131,11 @@ fn a_gateway_narrows_a_feed_and_chooses_among_its_resets() {
             &[("expires", "soon")],
             Code::InvalidParameter,
             "kafka-upstream-expires: must be seconds since 1970",
+        ),
+        (
+            &[("topic", "orders-eu")],
+            Code::InvalidParameter,
+            "kafka-upstream-topic: is not known; there are attrs, auto-offset-reset, ",
         ),
         (
             &[("client-id", "a b")],
