@@ -1,5 +1,5 @@
-//! Webhooks on real Kafka: receivers that fail for a time or for good, and bridges that are restarted and
-//! share partitions.
+//! Webhooks on real Kafka: receivers that fail for a time or for good, those of other webhooks beside them,
+//! and bridges that are restarted and share partitions.
 
 #![expect(clippy::indexing_slicing, reason = "what is missing in an answer fails the test")]
 
@@ -322,6 +322,72 @@ fn in_order(receiver: &Receiver) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Receivers that are of no use, by path, and how often each was asked.
+async fn bad_receivers() -> anyhow::Result<(String, Arc<Mutex<BTreeMap<String, usize>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let asked = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+    let (counts, large) = (Arc::clone(&asked), Bytes::from(vec![b'x'; 100 << 20]));
+    let answer = move |uri: axum::http::Uri| async move {
+        let path = uri.path().to_owned();
+        *lock(&counts).entry(path.clone()).or_default() += 1;
+        match &*path {
+            "/never" => std::future::pending().await,
+            "/slow" => sleep(Duration::from_secs(2)).await,
+            "/busy" => return (StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
+            _ => return (StatusCode::OK, large),
+        }
+        (StatusCode::OK, Bytes::new())
+    };
+    let routes = Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok((url, asked))
+}
+
+const BAD: [&str; 4] = ["never", "slow", "busy", "large"];
+
+/// How long a receiver's records take, once its webhook has begun.
+async fn pace(client: &Client, receiver: &Receiver) -> anyhow::Result<Duration> {
+    let before = receiver.delivered("/good")?.len();
+    write(client, 0, &["0"]).await?;
+    receiver.has("/good", before + 1).await?;
+    let (started, values) = (Instant::now(), ["v"; 100]);
+    for partition in 0..PARTITIONS {
+        write(client, partition, &values).await?;
+    }
+    receiver.has("/good", before + 1 + values.len() * usize::try_from(PARTITIONS)?).await?;
+    Ok(started.elapsed())
+}
+
+async fn case_beside(version: KafkaVersion) -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(version).await?;
+    kafka.create_topic("orders", PARTITIONS).await?;
+    let client = client(&kafka.bootstrap(), &[])?;
+    let good = Receiver::default();
+    let (url, (bad, asked)) = (good.start().await?, bad_receivers().await?);
+    let feed = "topics = ['orders']\nentrypoints = ['webhook']\nauto_offset_reset = 'earliest'";
+    let hook = |name: &str, url: &str| {
+        let retry = "timeout_ms = 60000\nretry = { initial_ms = 20, max_ms = 100 }";
+        format!("[webhooks.{name}]\nfeed = 'orders'\nurl = '{url}/{name}'\n{retry}")
+    };
+    let settings = || {
+        let settings = Settings::to(kafka.bootstrap()).line(&format!("[feeds.orders]\n{feed}"));
+        settings.line(&hook("good", &url))
+    };
+    let mut bridge = Bridge::start(settings()).await?;
+    let alone = pace(&client, &good).await?;
+    ensure!(bridge.stop().await?.success());
+    let settings = BAD.iter().fold(settings(), |all, name| all.line(&hook(name, &bad)));
+    // Nobody listens there.
+    let _bridge = Bridge::start(settings.line(&hook("dead", "http://127.0.0.1:1"))).await?;
+    let beside = pace(&client, &good).await?;
+    ensure!(beside < alone * 3 + Duration::from_secs(3), "{beside:?}, and {alone:?} alone");
+    let asked = lock(&asked).clone();
+    ensure!(BAD.iter().all(|name| asked.contains_key(&format!("/{name}"))), "{asked:?}");
+    Ok(())
+}
+
 on_both_versions! {
+    a_receiver_that_is_of_no_use_holds_up_no_other: super::case_beside;
     receivers_fail_and_bridges_come_and_go_and_each_record_comes_in_order: super::case_19;
 }
