@@ -12,8 +12,9 @@ use super::cloudevents::Attributes;
 use super::retry::Retry;
 use super::window::Ordering;
 use crate::config::{ConfigError, field};
+use crate::consume::delivery::GroupMode;
 use crate::consume::feeds::fields::{Choices, FALSE, Fields, NAME};
-use crate::consume::feeds::{Feeds, is_name};
+use crate::consume::feeds::{Feed, Feeds, is_name};
 use crate::http_client::is_inner;
 
 /// A webhook as configured.
@@ -154,10 +155,7 @@ impl Webhook<'_> {
             }
             Some(_) => {}
         }
-        let group_id = own.text("group_id").unwrap_or_else(|| format!("webhook.{name}"));
-        if !(1..=GROUP_BYTES).contains(&group_id.len()) {
-            own.fault("group_id", "must have 1 to 255 bytes");
-        }
+        let group_id = group_id(own, name, feeds);
         let (format, batch_max) =
             (own.choice("format", &FORMATS), own.number("batch_max", BATCH_RANGE, 1));
         if format == Format::Raw && batch_max > 1 {
@@ -409,6 +407,24 @@ impl Webhook<'_> {
     fn millis(&mut self, name: &str, range: (usize, usize), default: usize) -> Duration {
         Duration::from_millis(self.0.number(name, range, default) as u64)
     }
+}
+
+/// Of its own: another member of the group would get some of the records.
+fn group_id(own: &mut Fields<'_>, webhook: &str, feeds: &Feeds) -> String {
+    let group_id = own.text("group_id").unwrap_or_else(|| format!("webhook.{webhook}"));
+    if !(1..=GROUP_BYTES).contains(&group_id.len()) {
+        own.fault("group_id", "must have 1 to 255 bytes");
+    }
+    let has_it = |feed: &Feed| match &feed.delivery.group {
+        GroupMode::Manual { id: Some(id), suffix, .. } => {
+            group_id.strip_prefix(&**id) == Some(suffix)
+        }
+        _ => false,
+    };
+    if let Some((feed, _)) = feeds.feeds.iter().find(|(_, feed)| has_it(feed)) {
+        own.fault("group_id", &format!("[feeds.{feed}] has the group `{group_id}`"));
+    }
+    group_id
 }
 
 #[derive(Debug, Clone, Copy)]

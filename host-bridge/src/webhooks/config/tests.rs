@@ -7,7 +7,8 @@ use crate::consume::feeds::Known;
 fn read_text(text: &str) -> (BTreeMap<String, WebhookConfig>, Vec<String>) {
     let feeds = "listen = ['127.0.0.1:1']\n[orders]\ntopics = ['a']\n[dead]\ntopics = ['a']\n\
         dlq_topic = 'd'\n[mine]\ntopics = ['a']\n\
-        filter = 'key == client.id'\n[nowhere]\ntopics = ['a']\nentrypoints = ['webhook']\n";
+        filter = 'key == client.id'\n[nowhere]\ntopics = ['a']\nentrypoints = ['webhook']\n\
+        [pages]\ntopics = ['a']\nentrypoints = ['get']\ngroup = { mode = 'manual', id = 'pages' }\n";
     let mut faults = Vec::new();
     let known = Known::of_clusters(["default"]);
     let feeds = Feeds::read(toml::from_str(feeds).unwrap(), &known, &mut faults);
@@ -109,6 +110,7 @@ fn each_fault_names_its_field() {
              allow_link_local = true allows it",
         ),
         ("group_id = ''", "group_id: must have 1 to 255 bytes"),
+        ("group_id = 'pages'", "group_id: [feeds.pages] has the group `pages`"),
         (
             "qos = 'exactly-once'",
             "qos: must be one of at-least-once, at-most-once, none, not `exactly-once`",
