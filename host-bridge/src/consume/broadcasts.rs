@@ -1,7 +1,6 @@
 //! Event streams of a feed that wait at the same place, gathered: one task writes to all of them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -132,9 +131,6 @@ pub(crate) async fn write(
     let (mut staying, mut written) = (Vec::with_capacity(members.len()), 0);
     for (index, member) in members.into_iter().enumerate() {
         if index.is_multiple_of(BROADCAST_WRITES) {
-            // To threads of writers that wait for this processor, too: the scheduler lets them wait for
-            // milliseconds.
-            thread::yield_now();
             yield_now().await;
         }
         match member.direct.put(bytes) {
