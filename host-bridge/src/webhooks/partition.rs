@@ -378,6 +378,7 @@ impl Partition {
         self.under_way.clear();
         self.window = Window::new(bounds(&self.webhook), begin, Vec::new());
         (self.epoch, self.note.tag, self.source.tag) = (None, tag, tag);
+        self.place.set(begin, self.note.clone(), true);
         let topic = Arc::clone(&self.origin.topic);
         self.origin = Arc::new(Origin { topic, partition: self.origin.partition, tag });
     }

@@ -148,6 +148,19 @@ async fn expired_records_are_passed_and_a_topic_that_was_created_again_is_read_f
 }
 
 #[tokio::test]
+async fn at_most_once_goes_back_with_a_log_that_was_cut() {
+    let kafka = Kafka::new(&[1]);
+    let receiver = Receiver::new(ok).await;
+    kafka.write_numbers(0, 0..5).await;
+    let bridge = kafka.bridge(&receiver, "", "qos = 'at-most-once'");
+    receiver.has(5).await;
+    kafka.committed(0, 5).await;
+    kafka.cluster.truncate("orders", 0, 2);
+    kafka.committed(0, 2).await;
+    bridge.end().await;
+}
+
+#[tokio::test]
 async fn topics_of_a_pattern_are_read_from_when_the_group_began() {
     let kafka = Kafka::new(&[1]);
     let receiver = Receiver::new(ok).await;
