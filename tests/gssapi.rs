@@ -15,15 +15,15 @@ use kafka_upstream_tests::{Gateway, acked, configuration, text};
 use serde_json::{Value, json};
 use xtask::build;
 
-/// A broker that Kerberos knows as `kafka/127.0.0.1`, with sessions of 3 s.
-async fn secured(version: KafkaVersion, kdc: &Kdc) -> anyhow::Result<Kafka> {
+/// A broker that Kerberos knows as `kafka/127.0.0.1`, with sessions of so many milliseconds.
+async fn secured(version: KafkaVersion, kdc: &Kdc, session_ms: &str) -> anyhow::Result<Kafka> {
     let module = module(&kdc.keytab("kafka/127.0.0.1", "kafka.keytab")?, "kafka/127.0.0.1");
     let setup = Setup {
         properties: &[
             ("sasl.enabled.mechanisms", "GSSAPI"),
             ("sasl.kerberos.service.name", "kafka"),
             ("listener.name.sasl.gssapi.sasl.jaas.config", &module),
-            ("connections.max.reauth.ms", "3000"),
+            ("connections.max.reauth.ms", session_ms),
         ],
         listeners: &[("SASL", "SASL_PLAINTEXT")],
         java: &[format!("-Djava.security.krb5.conf={}", kdc.config().display())],
@@ -114,7 +114,7 @@ async fn state(bridge: &Bridge, cluster: &str) -> anyhow::Result<String> {
 
 async fn through_a_filter(version: KafkaVersion) -> anyhow::Result<()> {
     let kdc = Kdc::start().await?;
-    let kafka = secured(version, &kdc).await?;
+    let kafka = secured(version, &kdc, "3000").await?;
     let keytab = kdc.keytab("bridge", "bridge.keytab")?;
     let by_keys = module(&keytab, "bridge");
     let by_ticket = cache_module(&kdc.ticket("bridge", &keytab, "ticket")?);
@@ -148,7 +148,7 @@ async fn a_gateway_writes_by_kerberos_to_kafka_3_9() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
     let mut kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc, "3000").await?;
     let stale = kdc.keytab("bridge", "stale.keytab")?;
     let right = kdc.keytab("bridge", "bridge.keytab")?;
     let (own, none) = (module(&right, "bridge"), module(Path::new("/no/keytab"), "bridge"));
@@ -211,7 +211,7 @@ async fn who_gets_no_ticket_is_told_why() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kdc_that_does_not_answer_keeps_nobody_else_waiting() -> anyhow::Result<()> {
     let kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc, "3000").await?;
     kafka.create_topic("t", 1).await?;
     let keytab = kdc.keytab("bridge", "bridge.keytab")?;
     // There only when the KDC is silent: the bridge connects at its start.
@@ -265,9 +265,9 @@ async fn produce(bridge: &Bridge, cluster: &str) -> anyhow::Result<()> {
 
 /// The KDC is away for the second half: its tickets serve on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
+async fn a_session_of_6_s_is_renewed_under_load_without_a_gap() -> anyhow::Result<()> {
     let mut kdc = Kdc::start().await?;
-    let kafka = secured(KafkaVersion::V4_3, &kdc).await?;
+    let kafka = secured(KafkaVersion::V4_3, &kdc, "6000").await?;
     kafka.create_topic("t", 3).await?;
     let module = module(&kdc.keytab("bridge", "bridge.keytab")?, "bridge");
     let bridge = bridge(&kdc, &kafka, &[("default", properties("kafka", &module))]).await?;
@@ -277,7 +277,7 @@ async fn a_session_of_3_s_is_renewed_under_load_without_a_gap() -> anyhow::Resul
     let mut sent = 0;
     // Two renewals with the KDC, two without.
     for is_last in [false, true] {
-        let end = Instant::now() + Duration::from_secs(6);
+        let end = Instant::now() + Duration::from_secs(12);
         while Instant::now() < end {
             let sending = (0..8).map(|_| produce(&bridge, "default"));
             for reply in futures_util::future::join_all(sending).await {
