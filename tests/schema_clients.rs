@@ -10,9 +10,8 @@ use harness::http::Request;
 use harness::kafka::Kafka;
 use harness::reader::read_all;
 use harness::registry::SchemaRegistry;
-use kafka_upstream_tests::fake_server::FakeServer;
+use kafka_upstream_tests::fake_server::{self, FakeServer};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use xtask::tools;
@@ -81,21 +80,12 @@ pub(crate) async fn registry_of_guids() -> anyhow::Result<FakeServer> {
 }
 
 async fn answer(mut stream: TcpStream, schema: Arc<String>) -> anyhow::Result<()> {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        ensure!(stream.read_buf(&mut request).await? > 0, "no whole request");
-    }
-    let request = String::from_utf8(request)?;
-    let path = request.split([' ', '?']).nth(1).unwrap_or_default();
+    let path = fake_server::target(&mut stream).await?;
+    let path = path.split('?').next().unwrap_or_default();
     let is_known =
         path == "/subjects/line/versions/latest" || path == format!("/schemas/guids/{GUID}");
-    let (status, body) = if is_known { (200, schema.as_str()) } else { (404, "{}") };
-    let length = body.len();
-    let answer = format!(
-        "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-         connection: close\r\n\r\n{body}"
-    );
-    Ok(stream.write_all(answer.as_bytes()).await?)
+    let (status, body) = if is_known { ("200", schema.as_str()) } else { ("404", "{}") };
+    fake_server::answer(&mut stream, status, body).await
 }
 
 /// The sections of the bridge's configuration; the registry `main` is in another one.

@@ -11,9 +11,9 @@ use harness::http::{Request, Response};
 use harness::kafka::{Kafka, KafkaVersion};
 use harness::process::wait_until;
 use harness::reader::read_all;
-use kafka_upstream_tests::fake_server::FakeServer;
+use kafka_upstream_tests::fake_server::{self, FakeServer};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -116,16 +116,12 @@ fn is_answered(reply: &Response, (status, code): (u16, &str), fault: &str) -> an
 /// Has a fault for each subject that is named so, until all is well.
 async fn registry(is_well: &Arc<AtomicBool>) -> anyhow::Result<FakeServer> {
     let is_well = Arc::clone(is_well);
-    FakeServer::start(move |stream| answer(stream, Arc::clone(&is_well))).await
+    FakeServer::start(move |stream| play(stream, Arc::clone(&is_well))).await
 }
 
-async fn answer(mut stream: TcpStream, is_well: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        ensure!(stream.read_buf(&mut request).await? > 0, "no whole request");
-    }
-    let request = String::from_utf8(request)?;
-    let subject = request.split('/').nth(2).unwrap_or_default();
+async fn play(mut stream: TcpStream, is_well: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let target = fake_server::target(&mut stream).await?;
+    let subject = target.split('/').nth(2).unwrap_or_default();
     let subject = if is_well.load(Relaxed) { "well" } else { subject };
     let schema = |schema: &str, references: Value| {
         let answer = json!({ "version": 1, "id": 1, "schema": schema, "references": references });
@@ -143,11 +139,7 @@ async fn answer(mut stream: TcpStream, is_well: Arc<AtomicBool>) -> anyhow::Resu
         "well" => schema(SCHEMA, json!([])),
         status => (status, r#"{"message":"hunter2"}"#.to_owned()),
     };
-    let head = format!(
-        "HTTP/1.1 {status} -\r\nlocation: /elsewhere\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    Ok(stream.write_all((head + &body).as_bytes()).await?)
+    fake_server::answer(&mut stream, status, &body).await
 }
 
 /// A body in chunks without an end.

@@ -63,6 +63,32 @@ impl FakeServer {
     }
 }
 
+/// The target of a request by GET.
+///
+/// # Errors
+/// When the client hangs up before.
+pub async fn target(stream: &mut TcpStream) -> anyhow::Result<String> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        ensure!(stream.read_buf(&mut request).await? > 0, "no whole request");
+    }
+    let request = String::from_utf8(request)?;
+    Ok(request.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+/// Answers it; the connection is to be closed then. A redirect leads to `/elsewhere`.
+///
+/// # Errors
+/// When the client hangs up before.
+pub async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> anyhow::Result<()> {
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\nlocation: /elsewhere\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    Ok(stream.write_all(answer.as_bytes()).await?)
+}
+
 /// What a broker answers to a message of a mechanism.
 pub enum Say {
     /// Goes on with these bytes, and claims success.

@@ -164,7 +164,7 @@ impl Command {
 
 impl Produce {
     fn parse(text: &str, feed: &Feed) -> Result<Self, Fault> {
-        // What is wrong beside it is told of it.
+        // First: an error about any other field comes with it.
         let Referring { reference } = read(text, "produce")?;
         if !is_reference(reference) {
             let reason = "produce: ref must be a string or a number of up to 256 bytes";
