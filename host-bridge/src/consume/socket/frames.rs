@@ -131,7 +131,7 @@ impl Command {
         if !text.trim_start().starts_with('{') {
             return Err("a frame must be a JSON object".to_owned().into());
         }
-        let Typed { kind } = read(text, "a frame")?;
+        let Typed { kind, reference } = read(text, "a frame")?;
         match &*kind {
             "ack" => {
                 let RawAck { id, topic, partition, offset, .. } = read(text, "ack")?;
@@ -153,7 +153,9 @@ impl Command {
                 }
                 Ok(Self::Nack(Place { topic, partition, offset }, reason))
             }
-            "produce" => Produce::parse(text, feed).map(|record| Self::Produce(Box::new(record))),
+            "produce" => {
+                Produce::parse(text, reference, feed).map(|record| Self::Produce(Box::new(record)))
+            }
             "pause" => Ok(Self::Pause),
             "resume" => Ok(Self::Resume),
             "ping" => read(text, "ping").map(|RawPing { state }| Self::Ping(state)),
@@ -163,16 +165,17 @@ impl Command {
 }
 
 impl Produce {
-    fn parse(text: &str, feed: &Feed) -> Result<Self, Fault> {
-        // First: an error about any other field comes with it.
-        let Referring { reference } = read(text, "produce")?;
-        if !is_reference(reference) {
-            let reason = "produce: ref must be a string or a number of up to 256 bytes";
-            return Err(reason.to_owned().into());
+    fn parse(text: &str, reference: Option<&RawValue>, feed: &Feed) -> Result<Self, Fault> {
+        let must_be = "produce: ref must be a string or a number of up to 256 bytes";
+        if reference.is_some_and(|reference| !is_reference(reference)) {
+            return Err(must_be.to_owned().into());
         }
-        let reference = Some(reference.to_owned());
+        let reference = reference.map(ToOwned::to_owned);
         let of_it = |fault| Fault { reference: reference.clone(), ..fault };
         let raw: RawProduce<'_> = read(text, "produce").map_err(of_it)?;
+        if reference.is_none() {
+            return Err(must_be.to_owned().into());
+        }
         let record =
             raw.record(feed).map_err(|message| of_it(format!("produce: {message}").into()));
         record.map(|record| Self { reference: reference.clone(), ..record })
@@ -185,15 +188,12 @@ fn is_reference(json: &RawValue) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Referring<'a> {
-    #[serde(rename = "ref", borrow)]
-    reference: &'a RawValue,
-}
-
-#[derive(Deserialize)]
 struct Typed<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
+    /// An error about any other field of a record comes with it.
+    #[serde(rename = "ref", borrow)]
+    reference: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
