@@ -21,6 +21,8 @@ const SOON: Duration = Duration::from_secs(30);
 const PARTITIONS: usize = 3;
 /// Records that a client may have without having acknowledged them.
 const WINDOW: usize = 20;
+/// How often each partition gets a record, and bytes beside its number.
+const EACH: (Duration, usize) = (Duration::from_millis(20), 0);
 const FEED: &str = "[feeds.shared]\ntopics = ['orders']\nentrypoints = ['websocket']\n\
 auto_offset_reset = 'earliest'\nqos = 'at-least-once'\nmax_unacked = 20\n\
 group = { mode = 'manual', id = 'shared' }";
@@ -76,15 +78,19 @@ async fn shared([one, two]: &[Client; 2]) -> anyhow::Result<()> {
     .await
 }
 
+async fn bridge(kafka: &Kafka) -> anyhow::Result<(Bridge, u16)> {
+    let port = ports::free()?;
+    let listen = format!("[feeds]\nlisten = ['127.0.0.1:{port}']\ninstance_id = 'b1'");
+    let settings = Settings::to(kafka.bootstrap()).line(&listen).line(FEED);
+    Ok((Bridge::start(settings).await?, port))
+}
+
 async fn one_takes_over(version: KafkaVersion) -> anyhow::Result<()> {
     let kafka = Kafka::pooled(version).await?;
     kafka.create_topic("orders", PARTITIONS.try_into()?).await?;
-    let (port, dir) = (ports::free()?, tempfile::tempdir()?);
-    let listen = format!("[feeds]\nlisten = ['127.0.0.1:{port}']\ninstance_id = 'b1'");
-    let settings = Settings::to(kafka.bootstrap()).line(&listen).line(FEED);
-    let mut bridge = Bridge::start(settings).await?;
-    let each = (Duration::from_millis(20), 0);
-    let writer = Writer::start(&client(&kafka.bootstrap(), &[])?, "orders", 0..3, each);
+    let (mut bridge, port) = bridge(&kafka).await?;
+    let dir = tempfile::tempdir()?;
+    let writer = Writer::start(&client(&kafka.bootstrap(), &[])?, "orders", 0..3, EACH);
     let packages = spawn_blocking(tools::websockets).await??;
     let start = |name| start(name, port, &packages, dir.path());
     let mut clients = [start("one")?, start("two")?];
@@ -112,6 +118,50 @@ async fn one_takes_over(version: KafkaVersion) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// By the protocol of KIP-848 a broker takes a topic that is deleted from the group at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_is_read_from_its_start() -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
+    kafka.create_topic("orders", PARTITIONS.try_into()?).await?;
+    let (bridge, port) = bridge(&kafka).await?;
+    let rebalances = async || bridge.metric("host_bridge_feed_rebalances_total", "shared").await;
+    let (dir, producer) = (tempfile::tempdir()?, client(&kafka.bootstrap(), &[])?);
+    let packages = spawn_blocking(tools::websockets).await??;
+    let reader = start("reader", port, &packages, dir.path())?;
+    let mut before = 0;
+    for (round, least) in [300, 100, 100].into_iter().enumerate() {
+        if round > 0 {
+            let known = rebalances().await?;
+            kafka.delete_topic("orders").await?;
+            // Once before, and once after the reader has given back what it had of the former topic.
+            if round == 1 {
+                wait_until("the group to know", SOON, async || {
+                    ensure!(rebalances().await? > known);
+                    Ok(())
+                })
+                .await?;
+            }
+            kafka.create_topic("orders", PARTITIONS.try_into()?).await?;
+        }
+        let writer = Writer::start(&producer, "orders", 0..3, EACH);
+        wait_until("records", SOON, async || {
+            let count = records(&reader)?.len();
+            ensure!(count >= before + least, "{count} records");
+            Ok(())
+        })
+        .await?;
+        let written = writer.finish().await?;
+        wait_until("all records of this topic", SOON, async || {
+            let own = records(&reader)?.split_off(before);
+            ensure!(without_gaps(&[&own], WINDOW)? == written, "{} of {written:?}", own.len());
+            Ok(())
+        })
+        .await?;
+        before = records(&reader)?.len();
+    }
+    Ok(())
 }
 
 on_both_versions! {

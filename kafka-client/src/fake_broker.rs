@@ -171,9 +171,14 @@ impl FakeCluster {
         self.state.lock().create_topic(name, leaders);
     }
 
-    /// Deletes a topic with its records.
+    /// Deletes a topic with its records, and with what groups have committed of it.
     pub fn delete_topic(&self, name: &str) {
-        self.state.lock().topics.remove(name);
+        let mut state = self.state.lock();
+        state.topics.remove(name);
+        state.deleted += 1;
+        for group in state.groups.by_id.values_mut() {
+            group.offsets.retain(|(topic, _), _| topic != name);
+        }
     }
 
     /// A topic gets one more partition, with this leader.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Position};
+use super::cursor::{Cursor, Position, is_same_topic};
 
 /// Records that were sent, by topic and partition, in the order of their offsets.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Acks {
         for (topic, positions) in &acked.topics {
             let Some(ours) = now.topics.get(topic) else { continue };
             // Of a topic of the same name that was deleted: none of it is owed any more.
-            if positions.tag.zip(ours.tag).is_some_and(|(its, ours)| its != ours) {
+            if !is_same_topic(positions.tag, ours.tag) {
                 continue;
             }
             for (partition, position) in &positions.partitions {

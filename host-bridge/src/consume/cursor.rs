@@ -36,6 +36,11 @@ pub(crate) struct TopicPositions {
     pub(crate) partitions: BTreeMap<i32, Position>,
 }
 
+/// Whether tags are of the same topic, as far as both are known: one that was created again has another.
+pub(crate) fn is_same_topic(one: Option<u32>, other: Option<u32>) -> bool {
+    one.zip(other).is_none_or(|(one, other)| one == other)
+}
+
 /// Where to go on in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
@@ -113,10 +118,13 @@ impl Cursor {
         self.topics.retain(|_, positions| !positions.partitions.is_empty());
     }
 
-    /// Has the positions of another one, too.
+    /// Has the positions of another one, too; of a topic that was created again only those.
     pub(crate) fn extend(&mut self, other: &Self) {
         for (topic, positions) in &other.topics {
             let of_topic = self.topics.entry(topic.clone()).or_default();
+            if !is_same_topic(of_topic.tag, positions.tag) {
+                of_topic.partitions.clear();
+            }
             of_topic.tag = positions.tag.or(of_topic.tag);
             of_topic.partitions.extend(&positions.partitions);
         }
@@ -128,6 +136,14 @@ impl Cursor {
             let partitions = positions.partitions.iter();
             partitions.map(move |(partition, position)| (&**topic, *partition, *position))
         })
+    }
+
+    /// Takes out the positions of topics that are others of the same names there.
+    pub(crate) fn take_former(&mut self, now: &Self) -> Self {
+        let is_former = |topic: &String, positions: &mut TopicPositions| {
+            now.topics.get(topic).is_some_and(|now| !is_same_topic(positions.tag, now.tag))
+        };
+        Self { topics: self.topics.extract_if(.., is_former).collect(), complete: false }
     }
 
     pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<&Position> {

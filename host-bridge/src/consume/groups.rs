@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_client::{Group, GroupOffset};
+use kafka_client::Group;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::cursor::{Cursor, Position};
+use super::cursor::{Cursor, Position, is_same_topic};
 use super::delivery::{Commit, Delivery, Qos};
 use super::ending::unless_ending;
 use super::feeds::MemberOf;
@@ -22,7 +22,7 @@ use super::start::{Gap, GapReason, Given, KnownTopic};
 use crate::clock::now_ms;
 use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET};
 use answers::{committed_of, refused};
-use committed::{Committed, GroupStart, all};
+use committed::{Committed, GroupStart, Next, all};
 use members::Members;
 use members::membership::Membership;
 pub(crate) use members::share::Share;
@@ -56,8 +56,7 @@ pub(crate) struct Turn {
     start: GroupStart,
     /// Whether it says up to where it has all.
     has_cursor: bool,
-    /// Of a commit.
-    metadata: String,
+    anchor_ms: i64,
     /// Until the group's position is known to move no more by this request.
     held: Option<OwnedMutexGuard<()>>,
 }
@@ -214,9 +213,9 @@ impl Turn {
         start: GroupStart,
         held: OwnedMutexGuard<()>,
     ) -> Self {
-        let metadata = Committed::metadata(committed.anchor_ms.unwrap_or_else(now_ms));
+        let anchor_ms = committed.anchor_ms.unwrap_or_else(now_ms);
         let (reader, held) = (Arc::clone(reader), Some(held));
-        Self { seat, reader, committed, start, has_cursor: false, metadata, held }
+        Self { seat, reader, committed, start, has_cursor: false, anchor_ms, held }
     }
 
     /// The request starts at this cursor: the group keeps that, unless it is further. Gives what the
@@ -248,9 +247,10 @@ impl Turn {
             let Some(to) = gap.goes_back_to() else { continue };
             let log_end = self.reader.hub.topic(&gap.topic).log.lock().log_end(gap.partition);
             let kept = self.committed.next(&gap.topic, gap.partition);
-            let is_in_log = kept.zip(log_end).is_some_and(|((next, _), log_end)| next <= log_end);
+            let is_in_log = kept.zip(log_end).is_some_and(|(next, log_end)| next.offset <= log_end);
             if gap.reason != GapReason::BeyondEnd || !is_in_log {
-                self.committed.insert(&gap.topic, gap.partition, (to, None), "");
+                let next = Next { offset: to, epoch: None, tag: None };
+                self.committed.insert(&gap.topic, gap.partition, next);
                 is_back = true;
             }
         }
@@ -294,10 +294,13 @@ impl Turn {
             return Ok(());
         }
         self.committed.advance(cursor);
-        let offset = |(topic, partition, (next, epoch))| {
-            GroupOffset::new(topic, partition, next).epoch(epoch).metadata(&self.metadata)
-        };
-        let offsets: Vec<_> = self.committed.iter().map(offset).collect();
+        let kept: Vec<_> = self.committed.iter().collect();
+        let metadata: Vec<_> =
+            kept.iter().map(|(.., next)| Committed::metadata(self.anchor_ms, next.tag)).collect();
+        let kept = kept.into_iter().zip(&metadata);
+        let offsets: Vec<_> = kept
+            .map(|((topic, partition, next), metadata)| next.of(topic, partition, metadata))
+            .collect();
         let kept = self.seat.group.commit(&offsets, FEED_PATIENCE).await;
         let metrics = &self.reader.metrics;
         let kept = kept.into_iter().collect::<Result<(), _>>().map_err(|error| refused(&error));
@@ -319,7 +322,7 @@ fn check(
         let Some(known) = known.get(topic) else {
             return Err(Code::TopicNotFound.because(format!("there is no topic `{topic}`")));
         };
-        if positions.tag.zip(known.tag).is_some_and(|(before, now)| before != now) {
+        if !is_same_topic(positions.tag, known.tag) {
             let message = format!("the topic `{topic}` was deleted and created again");
             return Err(Code::TopicDeleted.because(message));
         }

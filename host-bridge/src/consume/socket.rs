@@ -24,6 +24,7 @@ use super::feeds::Entrypoint;
 use super::follow::{Follower, Portion};
 use super::groups::{News, Share};
 use super::refusal::{Code, Refusal, close_code};
+use super::start::GapReason;
 use super::steps::Sent;
 use super::timer::Timer;
 use crate::limits::{FEED_AT_RISK, FEED_LAG_REPORTED, FEED_QUEUE_BYTES};
@@ -350,7 +351,9 @@ impl Conversation {
             share.hear(&gaps);
         }
         for (index, gap) in gaps.iter().enumerate() {
-            self.acks.go_on_from(&gap.topic, gap.partition, gap.to);
+            // Of a former topic nothing is owed.
+            let to = gap.to.filter(|_| gap.reason != GapReason::Recreated);
+            self.acks.go_on_from(&gap.topic, gap.partition, to);
             let id = self.id().filter(|_| index + 1 == gaps.len());
             let frame = framed(&Frame::Gap { gap, id });
             self.tell(frame).await?;

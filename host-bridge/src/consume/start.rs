@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cursor::{Cursor, Position, TopicPositions};
+use super::cursor::{Cursor, Position, TopicPositions, is_same_topic};
 use super::feeds::Reset;
 use super::refusal::{Code, Refusal};
 use super::topics::Topics;
@@ -230,7 +230,7 @@ impl Scope<'_> {
         gaps: &mut Vec<Gap>,
     ) -> Result<TopicStarts, Refusal> {
         // Before the partitions' numbers: the new topic may have fewer.
-        if positions.tag.zip(known.tag).is_some_and(|(before, now)| before != now) {
+        if !is_same_topic(positions.tag, known.tag) {
             if self.reset == Reset::None && !positions.partitions.is_empty() {
                 let message = format!("the topic `{topic}` was deleted and created again");
                 return Err(Code::OffsetOutOfRange.because(message));

@@ -11,6 +11,7 @@ use kafka_client::{Fetched, ReadError, StoredRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::cursor::is_same_topic;
 use super::envelope::Shape;
 use super::memory::{Held, Memory};
 use super::selection::{Decoded, Selected};
@@ -290,7 +291,7 @@ impl State {
         partition: i32,
         (next, epoch): (i64, Option<i32>),
     ) -> Look {
-        let is_other = tag.zip(self.id.and_then(tag_of)).is_some_and(|(ours, its)| ours != its);
+        let is_other = !is_same_topic(tag, self.id.and_then(tag_of));
         let Some(log) = self.partitions.get(&partition).filter(|_| !is_other) else {
             return Look::Behind;
         };

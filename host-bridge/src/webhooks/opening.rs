@@ -10,6 +10,7 @@ use super::halt::{Halt, Why};
 use super::position::{Note, ranges};
 use super::webhook::Webhook;
 use crate::clock::now_ms;
+use crate::consume::cursor::is_same_topic;
 use crate::consume::feeds::Reset;
 use crate::consume::hub::{Topic, is_unknown_topic};
 use crate::limits::{FEED_KNOWN, FEED_PATIENCE, FEED_RETRY};
@@ -57,7 +58,7 @@ async fn opened(webhook: &Webhook, topic: &Topic, partition: i32) -> Result<Open
     let note = Note::decode(&metadata);
     let (is_foreign, note) = (note.is_none(), note.unwrap_or_default());
     let anchor = if is_foreign { now_ms() } else { note.anchor };
-    if note.tag.zip(known.tag).is_some_and(|(before, now)| before != now) {
+    if !is_same_topic(note.tag, known.tag) {
         webhook.gap(name, partition, "recreated", offset);
         let next = offset_at(webhook, topic, partition, At::Earliest).await.map_err(why)?;
         let note = Note { anchor, tag: known.tag, settled: Vec::new(), ..note };

@@ -116,7 +116,8 @@ impl ModernGroup {
             let topic = topics.get(name);
             topic.is_some_and(|(id, count)| (0..*count).any(|at| !all.contains(&(*id, at))))
         };
-        let is_new = wanted.iter().any(wants_more);
+        let is_gone = |of: &u128| topics.values().all(|(id, _)| id != of);
+        let is_new = wanted.iter().any(wants_more) || all.iter().any(|(of, _)| is_gone(of));
         if let Some(member) = self.members.get_mut(&id) {
             member.heard = now;
             let has_changed = asked.subscribed_topic_names.is_some() && member.topics != wanted;

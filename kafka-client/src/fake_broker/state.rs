@@ -68,6 +68,8 @@ pub(super) struct ClusterState {
     pub(super) faults: Faults,
     pub(super) brokers: BTreeMap<i32, Broker>,
     pub(super) topics: BTreeMap<String, FakeTopic>,
+    /// How many were deleted: ids begin with that, so that one of the same name has another beginning.
+    pub(super) deleted: u32,
     pub(super) groups: Groups,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) requests: BTreeMap<i16, u64>,
@@ -145,6 +147,7 @@ impl ClusterState {
             faults: Faults::default(),
             brokers: (1..=settings.brokers).map(|id| (id, Broker::new(id))).collect(),
             topics: BTreeMap::new(),
+            deleted: 0,
             groups: Groups::default(),
             arrivals: Vec::new(),
             requests: BTreeMap::new(),
@@ -227,7 +230,7 @@ impl ClusterState {
     }
 
     pub(super) fn create_topic(&mut self, name: &str, leaders: &[i32]) {
-        let id = u128::from(self.dice.any()) + 1;
+        let id = u128::from(self.deleted) << 96 | u128::from(self.dice.any());
         let partitions = leaders.iter().map(|leader| FakePartition::new(*leader)).collect();
         self.topics.insert(name.to_owned(), FakeTopic { id, partitions });
         self.changed.notify_waiters();

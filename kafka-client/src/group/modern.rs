@@ -31,6 +31,8 @@ pub(super) struct Modern {
     pub(super) identity: Identity,
     /// What the reader has, including what it is about to give back.
     pub(super) owned: Partitions,
+    /// Of which topics that is: one that is created again has the name, and another id.
+    ids: BTreeMap<Arc<str>, u128>,
     /// What it is to have, by topic id.
     target: Vec<(u128, Vec<i32>)>,
     names: BTreeMap<u128, Arc<str>>,
@@ -72,6 +74,7 @@ impl Modern {
             retry,
             identity: Identity { member, generation: 0, instance: None },
             owned: Partitions::new(),
+            ids: BTreeMap::new(),
             target: Vec::new(),
             names: BTreeMap::new(),
             revoking: None,
@@ -117,10 +120,9 @@ impl Modern {
     }
 
     fn heartbeat(&self) -> ConsumerGroupHeartbeat {
-        let ids: BTreeMap<_, _> = self.names.iter().map(|(id, name)| (name, *id)).collect();
         let mut owned = BTreeMap::<u128, Vec<i32>>::new();
         for (topic, partition) in &self.owned {
-            if let Some(id) = ids.get(topic) {
+            if let Some(id) = self.ids.get(topic) {
                 owned.entry(*id).or_default().push(*partition);
             }
         }
@@ -181,18 +183,22 @@ impl Modern {
         if self.revoking.is_some() {
             return;
         }
-        let mut target = Partitions::new();
+        let (mut target, mut ids) = (Partitions::new(), BTreeMap::new());
         let mut is_known = true;
         for (id, partitions) in &self.target {
-            match self.names.get(id) {
-                Some(name) => target.extend(partitions.iter().map(|it| (name.clone(), *it))),
-                None => is_known = false,
-            }
+            let Some(name) = self.names.get(id) else {
+                is_known = false;
+                continue;
+            };
+            ids.insert(name.clone(), *id);
+            target.extend(partitions.iter().map(|it| (name.clone(), *it)));
         }
         if !is_known {
             self.actions.push_back(Action::Refresh);
         }
-        let revoked: Partitions = self.owned.difference(&target).cloned().collect();
+        let is_kept =
+            |it: &&(Arc<str>, i32)| target.contains(*it) && self.ids.get(&it.0) == ids.get(&it.0);
+        let revoked: Partitions = self.owned.iter().filter(|it| !is_kept(it)).cloned().collect();
         if !revoked.is_empty() {
             self.pulse.limit(Some(asked + self.config.rebalance_timeout));
             let within = self.pulse.within(self.config.give_back_within(), now);
@@ -200,6 +206,7 @@ impl Modern {
             self.revoking = Some((revoked, now + within));
             return;
         }
+        self.ids = ids;
         let added: Partitions = target.difference(&self.owned).cloned().collect();
         if !added.is_empty() {
             self.owned.extend(added.iter().cloned());
@@ -271,10 +278,13 @@ impl Modern {
 
     /// Topics by id, as they are known now.
     pub(super) fn on_known(&mut self, known: &Known, now: Instant) {
-        let before = self.names.len();
         let ids = known.iter().filter(|(_, (id, _))| *id != 0);
-        self.names.extend(ids.map(|(name, (id, _))| (*id, name.clone())));
-        if self.names.len() > before && self.has_joined && !self.is_over {
+        let mut names: BTreeMap<_, _> = ids.map(|(name, (id, _))| (*id, name.clone())).collect();
+        let has_news = names.keys().any(|id| !self.names.contains_key(id));
+        // Of those that are deleted, what is still to be had of them.
+        self.names.retain(|id, _| self.target.iter().any(|(of, _)| of == id));
+        self.names.append(&mut names);
+        if has_news && self.has_joined && !self.is_over {
             self.reconcile(now, now);
         }
     }

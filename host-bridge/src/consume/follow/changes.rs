@@ -8,7 +8,7 @@ use kafka_client::ReadError;
 use tokio::time::Instant;
 
 use super::Follower;
-use crate::consume::cursor::{Cursor, Position, TopicPositions};
+use crate::consume::cursor::{Cursor, Position, TopicPositions, is_same_topic};
 use crate::consume::feeds::Reset;
 use crate::consume::hub::Answer;
 use crate::consume::reader::refused;
@@ -69,7 +69,7 @@ impl Follower {
         for (wanted, answer) in answers {
             let Some(place) = self.at.places.get(wanted.place) else { continue };
             let tag = self.at.topics.get(place.topic).and_then(|followed| followed.tag);
-            let is_other = |now: Option<u32>| tag.zip(now).is_some_and(|(ours, its)| ours != its);
+            let is_other = |now: Option<u32>| !is_same_topic(tag, now);
             let is_recreated = match answer {
                 _ if recreated.contains(&place.topic) => continue,
                 Ok(segment) => is_other(segment.topic_id.and_then(tag_of)),

@@ -14,10 +14,15 @@ impl Follower {
         Self::at(Arc::new(reader.alone()), &Cursor::default())
     }
 
-    /// Reads these partitions, too.
+    /// Reads these partitions, too. Where it still has some of a former topic of the same name, it finds
+    /// out for all that there is a new one.
     pub(crate) fn give(&mut self, given: &Cursor, gaps: Vec<Gap>) {
         let mut cursor = self.at.cursor();
-        cursor.extend(given);
+        for (topic, positions) in &given.topics {
+            let of_topic = cursor.topics.entry(topic.clone()).or_default();
+            of_topic.tag = of_topic.tag.or(positions.tag);
+            of_topic.partitions.extend(&positions.partitions);
+        }
         self.gaps.extend(gaps);
         self.change(&cursor);
     }

@@ -20,7 +20,7 @@ pub(super) async fn committed_of(
     let mut committed = Committed::default();
     for ((topic, partition), found) in partitions.into_iter().zip(found) {
         if let Some(kept) = found.map_err(|error| refused(&error))? {
-            committed.insert(topic, partition, (kept.offset, kept.epoch), &kept.metadata);
+            committed.read((topic, partition), (kept.offset, kept.epoch), &kept.metadata);
         }
     }
     Ok(committed)

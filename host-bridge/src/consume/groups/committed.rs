@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::consume::cursor::{Cursor, Position, TopicPositions};
+use kafka_client::GroupOffset;
+
+use crate::consume::cursor::{Cursor, Position, TopicPositions, is_same_topic};
 use crate::consume::delivery::Qos;
 use crate::consume::feeds::{Feed, Reset};
 use crate::consume::refusal::{Code, Refusal};
@@ -16,8 +18,27 @@ pub(super) struct Committed {
     pub(super) anchor_ms: Option<i64>,
 }
 
-/// The next offset, and the leader epoch of the record before it.
-pub(super) type Next = (i64, Option<i32>);
+/// Where a group goes on in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Next {
+    pub(super) offset: i64,
+    /// Leader epoch of the record before it.
+    pub(super) epoch: Option<i32>,
+    /// Of the topic: what was committed of a former one of the same name means nothing.
+    pub(super) tag: Option<u32>,
+}
+
+impl Next {
+    /// As it is committed.
+    pub(super) fn of<'a>(
+        self,
+        topic: &'a str,
+        partition: i32,
+        metadata: &'a str,
+    ) -> GroupOffset<'a> {
+        GroupOffset::new(topic, partition, self.offset).epoch(self.epoch).metadata(metadata)
+    }
+}
 
 /// Where a reader of a group starts.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,16 +49,29 @@ pub(super) struct GroupStart {
 }
 
 impl Committed {
-    /// As Kafka has it, with the metadata of the commit.
-    pub(super) fn insert(&mut self, topic: &str, partition: i32, next: Next, metadata: &str) {
+    pub(super) fn insert(&mut self, topic: &str, partition: i32, next: Next) {
         self.positions.entry(topic.to_owned()).or_default().insert(partition, next);
-        let anchor_ms = metadata.strip_prefix(ANCHOR).and_then(|text| text.parse().ok());
+    }
+
+    /// As Kafka has it, with the metadata of the commit.
+    pub(super) fn read(
+        &mut self,
+        (topic, partition): (&str, i32),
+        (offset, epoch): (i64, Option<i32>),
+        metadata: &str,
+    ) {
+        let mut words = metadata.split(' ');
+        let anchor_ms = words.next().and_then(|word| word.strip_prefix(ANCHOR)?.parse().ok());
+        let tag = words.next().and_then(|word| word.strip_prefix(TOPIC));
+        let tag = tag.and_then(|tag| u32::from_str_radix(tag, 16).ok());
+        self.insert(topic, partition, Next { offset, epoch, tag });
         self.anchor_ms = self.anchor_ms.into_iter().chain(anchor_ms).min();
     }
 
-    /// What is committed with each offset.
-    pub(super) fn metadata(anchor_ms: i64) -> String {
-        format!("{ANCHOR}{anchor_ms}")
+    /// What is committed with an offset: when the group began, and of which topic it is.
+    pub(super) fn metadata(anchor_ms: i64, tag: Option<u32>) -> String {
+        let topic = tag.map(|tag| format!(" {TOPIC}{tag:08x}")).unwrap_or_default();
+        format!("{ANCHOR}{anchor_ms}{topic}")
     }
 
     /// Everything before this cursor is acknowledged.
@@ -46,7 +80,7 @@ impl Committed {
             for (partition, position) in &positions.partitions {
                 // Where nothing was read yet there is nothing to acknowledge.
                 let Position::Offset { next, epoch } = *position else { continue };
-                self.settle(topic, *partition, (next, epoch));
+                self.settle(topic, *partition, Next { offset: next, epoch, tag: positions.tag });
             }
         }
     }
@@ -55,16 +89,18 @@ impl Committed {
     pub(super) fn settle(&mut self, topic: &str, partition: i32, next: Next) {
         let of_topic = self.positions.entry(topic.to_owned()).or_default();
         let kept = of_topic.entry(partition).or_insert(next);
-        if kept.0 < next.0 {
+        let tag = next.tag.or(kept.tag);
+        if !is_same_topic(kept.tag, next.tag) || kept.offset < next.offset {
             *kept = next;
         }
+        kept.tag = tag;
     }
 
     /// As Kafka has it now, but for what this bridge itself moves.
     pub(super) fn refresh(&mut self, fresh: Self, is_own: impl Fn(&str, i32) -> bool) {
         let before = std::mem::replace(self, fresh);
         for (topic, partition, next) in before.iter().filter(|(topic, it, _)| is_own(topic, *it)) {
-            self.positions.entry(topic.to_owned()).or_default().insert(partition, next);
+            self.insert(topic, partition, next);
         }
         self.anchor_ms = self.anchor_ms.into_iter().chain(before.anchor_ms).min();
     }
@@ -79,9 +115,16 @@ impl Committed {
         })
     }
 
-    fn of(&self, topic: &str, partition: i32) -> Option<Position> {
-        let (next, epoch) = self.next(topic, partition)?;
-        Some(Position::Offset { next, epoch })
+    /// In the topic that there is now.
+    pub(super) fn position(
+        &self,
+        known: &BTreeMap<String, KnownTopic>,
+        topic: &str,
+        partition: i32,
+    ) -> Option<Position> {
+        let Next { offset: next, epoch, tag } = self.next(topic, partition)?;
+        let is_there = known.get(topic).is_some_and(|known| is_same_topic(tag, known.tag));
+        is_there.then_some(Position::Offset { next, epoch })
     }
 
     /// Where to start in the topics that are known, for who asks for this.
@@ -160,7 +203,7 @@ impl Committed {
     ) -> Cursor {
         let mut merged = cursor.clone();
         for (topic, partition) in all(known) {
-            let Some(committed) = self.of(topic, partition) else { continue };
+            let Some(committed) = self.position(known, topic, partition) else { continue };
             let positions = merged.topics.entry(topic.to_owned()).or_default();
             let given = positions.partitions.entry(partition).or_insert(committed);
             let is_before = match (&given, committed) {
@@ -193,7 +236,7 @@ impl Committed {
             cursor.topics.insert(topic.clone(), positions);
         }
         for (topic, partition) in all(known) {
-            let position = match (self.of(topic, partition), self.anchor_ms) {
+            let position = match (self.position(known, topic, partition), self.anchor_ms) {
                 (Some(position), _) => position,
                 (None, Some(_)) if is_whole => continue,
                 (None, Some(anchor_ms)) => {
@@ -241,8 +284,9 @@ pub(super) fn all(known: &BTreeMap<String, KnownTopic>) -> impl Iterator<Item = 
     })
 }
 
-/// Begins the metadata of a commit: behind it is when the group began.
+/// Before when the group began, and before the topic's tag, in the metadata of a commit.
 const ANCHOR: &str = "anchor=";
+const TOPIC: &str = "topic=";
 /// How long no position of a group that begins can be gone: brokers keep them for days.
 const YOUNG_MS: i64 = 60 * 60 * 1000;
 

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::answers::committed_of;
 use super::committed::all;
 use super::written::written;
-use crate::consume::cursor::Cursor;
+use crate::consume::cursor::{Cursor, is_same_topic};
 use crate::consume::feeds::MemberOf;
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
@@ -130,7 +130,7 @@ async fn acknowledged(
     let mut acked = cursor.clone();
     acked.topics.retain(|topic, positions| {
         let tag = known.get(topic).and_then(|known| known.tag);
-        positions.tag.zip(tag).is_none_or(|(before, now)| before == now)
+        is_same_topic(positions.tag, tag)
     });
     written(reader, &acked, FEED_GRACE).await
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use kafka_client::GroupConfig;
+use kafka_client::{GroupConfig, GroupOffset};
 use serde_json::Value;
 use tokio::time::sleep;
 

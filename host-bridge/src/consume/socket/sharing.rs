@@ -13,6 +13,11 @@ use crate::consume::refusal::Refusal;
 impl Conversation {
     /// Partitions come and go. The client may still acknowledge what it was sent of those that go.
     pub(super) async fn change(&mut self, news: News) -> Result<(), End> {
+        // Where it was in what comes back may be in a former topic.
+        let is_given = |topic: &str, partition: i32| {
+            news.given.iter().any(|(of, number)| (&**of, *number) == (topic, partition))
+        };
+        self.leaving.retain(|topic, partition| !is_given(topic, partition));
         self.has_sent();
         self.settle();
         // Should they come back, what it owes of them comes again: it is not taken for acknowledged.
@@ -31,8 +36,11 @@ impl Conversation {
         }
         if !news.given.is_empty() {
             let (starts, gaps) = share.starts(&news.given).await?;
-            self.leaving.retain(|topic, partition| starts.position(topic, partition).is_none());
+            let former = self.leaving.take_former(&starts);
+            former.iter().for_each(|(topic, it, _)| self.acks.go_on_from(topic, it, None));
             self.follower.give(&starts, gaps);
+            // What it had acknowledged of them, and nobody has committed.
+            self.settle();
         }
         self.tell_gaps().await?;
         self.has_sent_position();
@@ -85,8 +93,9 @@ impl Conversation {
 
     /// Where it is, by topic and partition; also in those that it is giving up.
     pub(super) fn cursor(&self) -> Cursor {
-        let mut cursor = self.follower.cursor();
-        cursor.extend(&self.leaving);
+        let stays = self.follower.cursor();
+        let mut cursor = Cursor { complete: stays.complete, ..self.leaving.clone() };
+        cursor.extend(&stays);
         cursor
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::config::{Assignor, GroupConfig, GroupProtocol};
@@ -410,4 +410,35 @@ async fn who_takes_no_events_is_no_member_for_long() {
     }
     assert_eq!(taken, crate::limits::GROUP_EVENTS);
     assert_eq!(cluster.members("readers"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_again_is_given_back_before_it_is_assigned() {
+    let config = GroupConfig::default().session_timeout(SESSION);
+    // Before the member hears that it was deleted, and while it gives back what it had of it.
+    for hears_of_it in [false, true] {
+        let cluster = wide();
+        let (_member, mut events) = client(&cluster).group("readers").join(&["wide"], &config);
+        let given = events.next().await;
+        assert!(matches!(&given, Some(GroupEvent::Assigned(all)) if all.len() == 6), "{given:?}");
+        cluster.delete_topic("wide");
+        let create = || cluster.create_topic("wide", &[1, 2, 1, 2, 1, 2]);
+        if !hears_of_it {
+            create();
+        }
+        let revoked = events.next().await;
+        let Some(GroupEvent::Revoked(revocation)) = revoked else { panic!("{revoked:?}") };
+        assert_eq!(revocation.partitions.len(), 6);
+        if hears_of_it {
+            create();
+        }
+        let early = timeout(SESSION, events.next()).await;
+        assert!(early.is_err(), "{early:?}");
+        drop(revocation);
+        let given = timeout(SESSION, events.next()).await;
+        assert!(
+            matches!(&given, Ok(Some(GroupEvent::Assigned(all))) if all.len() == 6),
+            "{given:?}"
+        );
+    }
 }

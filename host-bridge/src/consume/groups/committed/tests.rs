@@ -5,7 +5,7 @@ use super::*;
 fn committed(offsets: &[(&str, i32, i64)], metadata: &str) -> Committed {
     let mut committed = Committed::default();
     for (topic, partition, next) in offsets {
-        committed.insert(topic, *partition, (*next, None), metadata);
+        committed.read((topic, *partition), (*next, None), metadata);
     }
     committed
 }
@@ -100,13 +100,41 @@ fn the_reader_is_told_unless_nothing_was_before() {
 #[test]
 fn positions_go_forward_only() {
     let mut some = committed(&[("a", 0, 5), ("a", 1, 6)], "anchor=100");
-    some.insert("b", 0, (3, Some(1)), "anchor=90");
+    some.read(("b", 0), (3, Some(1)), "anchor=90");
     assert_eq!(some.anchor_ms, Some(90), "the earliest");
     some.advance(&Cursor::parse("a@0#4,1#7.2,2#1;b@0#t5;c@;").unwrap());
-    let all: Vec<_> = some.iter().collect();
+    let all: Vec<_> =
+        some.iter().map(|(topic, it, next)| (topic, it, next.offset, next.epoch)).collect();
     assert_eq!(
         all,
-        [("a", 0, (5, None)), ("a", 1, (7, Some(2))), ("a", 2, (1, None)), ("b", 0, (3, Some(1)))]
+        [("a", 0, 5, None), ("a", 1, 7, Some(2)), ("a", 2, 1, None), ("b", 0, 3, Some(1))]
     );
-    assert_eq!(Committed::metadata(90), "anchor=90");
+}
+
+#[test]
+fn what_was_committed_of_a_former_topic_means_nothing() {
+    let feed = feed(Qos::AtBest, Reset::Latest);
+    let mut known = known(&[("a", 2)]);
+    known.insert("a".to_owned(), KnownTopic { tag: Some(10), partitions: 2 });
+    let text = |some: &Committed| match some.start(&Given::Nothing, &known, &feed).unwrap().given {
+        Given::Cursor(cursor) => cursor.encode(false),
+        given => panic!("{given:?}"),
+    };
+    let mut some = Committed::default();
+    assert_eq!(Committed::metadata(90, None), "anchor=90");
+    let metadata = Committed::metadata(90, Some(10));
+    assert_eq!(metadata, "anchor=90 topic=0000000a");
+    some.read(("a", 0), (5, None), &metadata);
+    // By another consumer, or without ids.
+    some.read(("a", 1), (7, None), "");
+    assert_eq!(text(&some), "a:0000000a@0#5,1#7;");
+    some.read(("a", 0), (500, None), &Committed::metadata(90, Some(9)));
+    assert_eq!(text(&some), "a:0000000a@0#t90,1#7;");
+    // Neither goes before the other.
+    some.advance(&Cursor::parse("a:0000000a@0#2,1#8").unwrap());
+    assert_eq!(text(&some), "a:0000000a@0#2,1#8;");
+    some.advance(&Cursor::parse("a:00000009@0#500,1#500").unwrap());
+    assert_eq!(text(&some), "a:0000000a@0#t90,1#t90;");
+    some.advance(&Cursor::parse("a:0000000a@0#3,1#8").unwrap());
+    assert_eq!(text(&some), "a:0000000a@0#3,1#8;");
 }

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use kafka_client::{Group, GroupConfig, GroupOffset, Member, MemberEvents};
+use kafka_client::{Group, GroupConfig, Member, MemberEvents};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::shares::{News, Partition, Shares};
 use crate::clock::now_ms;
-use crate::consume::cursor::{Cursor, Position};
+use crate::consume::cursor::{Cursor, Position, is_same_topic};
 use crate::consume::delivery::Commit;
 use crate::consume::groups::answers::{committed_of, refused};
 use crate::consume::groups::committed::{Committed, Next, all};
 use crate::consume::reader::FeedReader;
 use crate::consume::refusal::{Code, Refusal};
-use crate::consume::start::Given;
+use crate::consume::start::{Given, KnownTopic};
 use crate::limits::{FEED_KNOWN, FEED_PATIENCE};
 
 pub(in crate::consume::groups) struct Membership {
@@ -38,7 +39,7 @@ pub(super) struct State {
     pub(super) shares: Shares,
     pub(super) committed: Committed,
     /// The partitions that it has, with what Kafka has of them.
-    kept: BTreeMap<Partition, Option<i64>>,
+    kept: BTreeMap<Partition, Option<Next>>,
     waits: Vec<Wait>,
     readers: u64,
     /// Whether what is settled is committed at once.
@@ -88,10 +89,8 @@ impl Membership {
     /// # Errors
     /// Kafka does not say where.
     pub(super) async fn adopt(&self, assigned: &[Partition]) -> Result<(), Refusal> {
-        let reader = &self.reader;
-        let topics = Some(&*self.topics);
         // Of all partitions: whether the group is new is to be known.
-        let known = reader.partitions(&Given::Nothing, topics, FEED_KNOWN, FEED_PATIENCE).await?;
+        let known = self.known(Duration::ZERO).await?;
         let assigned_too = assigned.iter().map(|(topic, partition)| (&**topic, *partition));
         let mut partitions: Vec<_> = all(&known).chain(assigned_too).collect();
         partitions.sort_unstable();
@@ -103,12 +102,18 @@ impl Membership {
         committed.refresh(fresh, own);
         for partition in assigned {
             let next = committed.next(&partition.0, partition.1);
-            kept.insert(partition.clone(), next.map(|(next, _)| next));
+            kept.insert(partition.clone(), next);
         }
         shares.hold(assigned.iter().cloned());
         drop(state);
         self.news.send_replace(());
         Ok(())
+    }
+
+    /// Its topics, as brokers said within `age`.
+    async fn known(&self, age: Duration) -> Result<BTreeMap<String, KnownTopic>, Refusal> {
+        let topics = Some(&*self.topics);
+        self.reader.partitions(&Given::Nothing, topics, age, FEED_PATIENCE).await
     }
 
     /// Commits what has been settled, or all that there is.
@@ -139,16 +144,25 @@ impl Membership {
         Err(Code::GroupInUse.because("the partitions have gone to another member of the group"))
     }
 
-    async fn keep(&self, (due, anchor_ms): (Vec<(Partition, Next)>, i64)) -> Result<(), Refusal> {
+    async fn keep(
+        &self,
+        (mut due, anchor_ms): (Vec<(Partition, Next)>, i64),
+    ) -> Result<(), Refusal> {
         if due.is_empty() {
             return Ok(());
         }
-        let metadata = Committed::metadata(anchor_ms);
-        let mut offsets = Vec::with_capacity(due.len());
-        for ((topic, partition), (next, epoch)) in &due {
-            let offset = GroupOffset::new(topic, *partition, *next).epoch(*epoch);
-            offsets.push(offset.metadata(&metadata));
-        }
+        // Nothing is committed of a topic that is no more: there may be another of its name.
+        let known = self.known(FEED_KNOWN).await?;
+        due.retain(|((topic, _), next)| {
+            known.get(&**topic).is_some_and(|known| is_same_topic(next.tag, known.tag))
+        });
+        let metadata: Vec<_> =
+            due.iter().map(|(_, next)| Committed::metadata(anchor_ms, next.tag)).collect();
+        let offsets: Vec<_> = due
+            .iter()
+            .zip(&metadata)
+            .map(|(((topic, partition), next), metadata)| next.of(topic, *partition, metadata))
+            .collect();
         let answers = self.member.commit(&offsets, FEED_PATIENCE).await;
         let (mut done, mut state) = (Ok(()), self.lock());
         for ((partition, next), answer) in due.iter().zip(answers) {
@@ -181,12 +195,15 @@ impl Membership {
     /// Whether Kafka has all of what is here of this cursor.
     fn has_committed(&self, cursor: &Cursor) -> bool {
         let state = self.lock();
-        cursor.iter().all(|(topic, partition, position)| match position {
-            Position::Offset { next, .. } => {
-                let kept = state.kept.get(&(Arc::from(topic), partition)).copied().flatten();
-                kept.is_some_and(|kept| kept >= next)
-            }
-            Position::Time(_) => true,
+        let is_kept = |topic: &String, tag, partition: &i32, next| {
+            let kept = state.kept.get(&(Arc::from(&**topic), *partition)).copied().flatten();
+            kept.is_some_and(|kept| kept.offset >= next && is_same_topic(kept.tag, tag))
+        };
+        cursor.topics.iter().all(|(topic, positions)| {
+            let mut partitions = positions.partitions.iter();
+            partitions.all(|(partition, position)| {
+                position.next().is_none_or(|next| is_kept(topic, positions.tag, partition, next))
+            })
         })
     }
 }
@@ -220,7 +237,8 @@ impl State {
     /// The log has no longer what was settled: what is there now is committed from here on.
     pub(super) fn go_back(&mut self, reader: u64, topic: &str, partition: i32, to: i64) {
         if self.shares.is_read_by(reader, &(Arc::from(topic), partition)) {
-            self.committed.insert(topic, partition, (to, None), "");
+            let next = Next { offset: to, epoch: None, tag: None };
+            self.committed.insert(topic, partition, next);
         }
     }
 
@@ -257,7 +275,7 @@ impl State {
             let settled = committed.next(topic, *partition);
             let is_over = now >= wait.until
                 || !shares.is_held(&wait.partition)
-                || settled.is_some_and(|(next, _)| next >= wait.next);
+                || settled.is_some_and(|settled| settled.offset >= wait.next);
             if is_over {
                 shares.given_up(wait.reader, &wait.partition);
             }
@@ -279,14 +297,14 @@ impl State {
         committed.advance(ahead);
         let due = self.kept.iter().filter_map(|(partition, kept)| {
             let next = committed.next(&partition.0, partition.1)?;
-            (is_all || *kept != Some(next.0)).then(|| (partition.clone(), next))
+            (is_all || *kept != Some(next)).then(|| (partition.clone(), next))
         });
         (due.collect(), committed.anchor_ms.unwrap_or_else(now_ms))
     }
 
     fn is_kept(&mut self, partition: &Partition, next: Next) {
         if let Some(kept) = self.kept.get_mut(partition) {
-            *kept = Some(next.0);
+            *kept = Some(next);
             self.committed.settle(&partition.0, partition.1, next);
         }
     }

@@ -1,6 +1,7 @@
 //! A reader's share of a group's partitions: what it is given, what is taken from it, and what it has
 //! settled.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use super::shares::{News, Partition};
 use crate::clock::now_ms;
 use crate::consume::cursor::{Cursor, Position};
 use crate::consume::delivery::{Commit, Delivery, Qos};
+use crate::consume::groups::committed::Committed;
 use crate::consume::query::Query;
 use crate::consume::reader::FeedReader;
 use crate::consume::refusal::Refusal;
-use crate::consume::start::{Gap, Given};
+use crate::consume::start::{Gap, GapReason, Given, KnownTopic};
 use crate::limits::{FEED_KNOWN, FEED_PATIENCE};
 
 /// Partitions come and go by [`Share::next`]. It is given back when this is dropped.
@@ -112,26 +114,46 @@ impl Share {
             state.is_urgent = true;
             self.membership.wake.notify_one();
         }
-        // What it was sent before it is not sent again.
-        let was_at = &self.was_at;
-        let mut advance = |topic: &str, partition: i32, start: &mut Position| {
-            if let (Some(Position::Offset { next: was, epoch }), Position::Offset { next, .. }) =
-                (was_at.position(topic, partition), &*start)
-                && was > next
-            {
-                *start = Position::Offset { next: *was, epoch: *epoch };
-                gaps.retain(|gap| (&*gap.topic, gap.partition) != (topic, partition));
-            }
-        };
-        for (topic, positions) in &mut cursor.topics {
-            let starts = positions.partitions.iter_mut();
-            starts.for_each(|(partition, start)| advance(topic, *partition, start));
-        }
+        self.go_on(&mut cursor, &mut gaps, &committed, &known);
         if let Given::Cursor(asked) = &mut self.asked {
             asked.retain(|topic, partition| !is_given(topic, partition));
         }
         self.was_at.retain(|topic, partition| !is_given(topic, partition));
         Ok((cursor, gaps))
+    }
+
+    /// What it was sent before it is not sent again. Of a topic that was created again it is sent all,
+    /// but for what the group has of that.
+    fn go_on(
+        &self,
+        cursor: &mut Cursor,
+        gaps: &mut Vec<Gap>,
+        group: &Committed,
+        known: &BTreeMap<String, KnownTopic>,
+    ) {
+        for (topic, positions) in &mut cursor.topics {
+            let Some(were) = self.was_at.topics.get(topic) else { continue };
+            // Of one that was created just now no tag is known.
+            let is_same = were.tag.is_none() || were.tag == positions.tag;
+            for (partition, start) in &mut positions.partitions {
+                let Some(was) = were.partitions.get(partition) else { continue };
+                let next = start.next();
+                let is_behind = was.next().zip(next).is_some_and(|(was, next)| was > next);
+                if is_same && !is_behind {
+                    continue;
+                }
+                gaps.retain(|gap| (&*gap.topic, gap.partition) != (topic, *partition));
+                if is_same {
+                    *start = *was;
+                    continue;
+                }
+                let is_in_it = group.position(known, topic, *partition).is_some();
+                let to = next.filter(|_| is_in_it).unwrap_or(0);
+                *start = Position::Offset { next: to, epoch: None };
+                let gap = Gap::new(topic, *partition, was, GapReason::Recreated);
+                gaps.push(Gap { to: Some(to), ..gap });
+            }
+        }
     }
 
     /// It has stopped at these partitions, where the cursor says: others of the bridge may have them, if

@@ -18,8 +18,12 @@ async fn served_group(qos: Qos, commit: Commit, change: impl FnOnce(&mut Feed)) 
 }
 
 async fn at_least_once() -> Served {
+    at_least_once_within(Duration::from_secs(20)).await
+}
+
+async fn at_least_once_within(ack_timeout: Duration) -> Served {
     served_group(Qos::AtLeastOnce, Commit::Client, |feed| {
-        feed.conversation.ack_timeout = Duration::from_secs(20);
+        feed.conversation.ack_timeout = ack_timeout;
     })
     .await
 }
@@ -172,6 +176,57 @@ async fn what_is_owed_of_a_partition_that_is_lost_comes_again_when_it_is_back() 
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(kept(&served, 0), Some(2));
     assert_eq!(served.reader.metrics.rebalances.get(), 3, "lost, and assigned again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_again_is_read_from_its_start() {
+    for is_owed in [false, true] {
+        // At once, before what is known of topics is asked for again, and when the group knows.
+        for after_ms in [0, 500, 12_000] {
+            created_again(is_owed, Duration::from_millis(after_ms)).await;
+        }
+    }
+}
+
+async fn created_again(is_owed: bool, after: Duration) {
+    let served = match is_owed {
+        true => at_least_once_within(Duration::from_secs(120)).await,
+        false => served_group(Qos::AtBest, Commit::Auto, |feed| feed.reset = Reset::Latest).await,
+    };
+    let (mut client, _) = open(&served).await;
+    write(&served, 0, 0..5).await;
+    client.contents(5).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kept(&served, 0), Some(if is_owed { 0 } else { 5 }));
+    let cluster = &served.fixture.cluster;
+    cluster.delete_topic("orders");
+    tokio::time::sleep(after).await;
+    cluster.create_topic("orders", &[1, 1]);
+    write(&served, 0, 5..15).await;
+    let gap = async {
+        loop {
+            let frame = client.hear().await;
+            if frame["type"] == "gap" && frame["partition"] == 0 {
+                break frame;
+            }
+        }
+    };
+    let gap = timeout(Duration::from_secs(30), gap).await;
+    let gap = gap.unwrap_or_else(|_| panic!("no gap: {is_owed}, {after:?}"));
+    assert_eq!((&gap["reason"], &gap["to"]), (&json!("recreated"), &json!(0)), "{gap}");
+    let anew = timeout(Duration::from_secs(15), messages(&mut client, 10)).await.unwrap();
+    assert_eq!(anew, (5..15).map(|it| it.to_string()).collect::<Vec<_>>(), "{is_owed}, {after:?}");
+    if is_owed {
+        client.say(ack(0, 3)).await;
+        acked(&mut client).await;
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(kept(&served, 0), Some(if is_owed { 4 } else { 10 }), "{is_owed}, {after:?}");
+    drop(client);
+    let (mut client, _) = open(&served).await;
+    write(&served, 0, 15..16).await;
+    let rest = messages(&mut client, if is_owed { 7 } else { 1 }).await;
+    assert_eq!(rest.first().unwrap(), if is_owed { "9" } else { "15" });
 }
 
 #[tokio::test(start_paused = true)]
