@@ -55,6 +55,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join;
 use rustls::pki_types::ServerName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 pub use crate::check::{Report, check, configuration};
@@ -72,7 +73,9 @@ use crate::clusters::Clusters;
 use crate::connection::{Bounds, Server};
 use crate::consume::authorization::Gateway;
 use crate::consume::serve::Readers;
+use crate::limits::LAST_WRITES;
 use crate::metrics::Metrics;
+use crate::queued::Queues;
 use crate::readers::ReaderListeners;
 use crate::tls::ServerTls;
 use crate::webhooks::running::Webhooks;
@@ -125,11 +128,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
         following.iter().for_each(tokio::task::JoinHandle::abort);
         bridge.clusters.close(deadline).await;
     };
-    // Whatever hangs, the process ends.
-    let overdue = async {
-        shutdown.token().cancelled().await;
-        tokio::time::sleep(drain_timeout + DRAIN_GRACE).await;
-    };
     let failing = async {
         bridge.clusters.failed().await;
         shutdown.fail("kafka_client");
@@ -138,9 +136,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> an
     tokio::select! {
         () = failing => {}
         () = serving => info!("stopped"),
-        () = overdue => warn!(effect = "ended_without", "drain_overdue"),
+        () = overdue(&shutdown, &bridge.queued, drain_timeout) => {
+            warn!(effect = "ended_without", "drain_overdue");
+        }
     }
     Ok(())
+}
+
+/// Whatever hangs, the process ends. What is queued has time of its own before that: a client that is slow
+/// with its body is not told that the bridge has its record when nothing is left to write it.
+async fn overdue(shutdown: &Shutdown, queued: &Queues, drain_timeout: Duration) {
+    let last = LAST_WRITES.min(drain_timeout / 4);
+    shutdown.token().cancelled().await;
+    sleep(drain_timeout - last).await;
+    queued.close();
+    sleep(last + DRAIN_GRACE).await;
 }
 
 /// The files of listeners with TLS, which are followed.

@@ -60,6 +60,9 @@ pub(crate) const REFUSAL_BYTES: usize = 1024;
 /// A refused profile that no filter asks for any more is forgotten after this.
 pub(crate) const REFUSED_KEPT: Duration = Duration::from_secs(300);
 
+/// How long before the process's end, a quarter of its drain at most, nothing more is queued: what is queued
+/// by then has the time to be written.
+pub(crate) const LAST_WRITES: Duration = Duration::from_secs(2);
 /// How often it is looked at whether the queue has been emptied.
 pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(10);
 

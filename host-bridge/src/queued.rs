@@ -41,6 +41,8 @@ struct Held {
     lanes: HashMap<LaneId, Lane>,
     records: usize,
     bytes: usize,
+    /// It takes nothing any more.
+    is_closed: bool,
 }
 
 /// A profile and a topic.
@@ -107,6 +109,11 @@ impl Queues {
     pub(crate) fn depth(&self) -> Depth {
         let held = self.lock();
         Depth { records: held.records, bytes: held.bytes }
+    }
+
+    /// Takes nothing from now on: the process ends.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// Waits until nothing is held; what is left at the deadline is lost.
@@ -204,7 +211,7 @@ impl Held {
                 return false;
             }
         }
-        records <= free.0 && bytes <= free.1 && lanes <= QUEUE_LANES
+        !self.is_closed && records <= free.0 && bytes <= free.1 && lanes <= QUEUE_LANES
     }
 }
 

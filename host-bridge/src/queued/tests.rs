@@ -248,6 +248,23 @@ async fn a_drain_ends_at_its_deadline_when_kafka_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_the_end_of_a_drain_nothing_is_queued_that_could_not_be_written_any_more() {
+    let (parts, shutdown) = (Parts::new(&[]), crate::Shutdown::default());
+    shutdown.token().cancel();
+    let ten = Duration::from_secs(10);
+    let overdue = crate::overdue(&shutdown, &parts.bridge.queued, ten);
+    let pushes = async {
+        let at = async |second| {
+            tokio::time::sleep(Duration::from_secs(second)).await;
+            parts.push(&["a record".to_owned()])
+        };
+        [at(7).await, at(2).await]
+    };
+    let (is_overdue, pushed) = tokio::join!(tokio::time::timeout(ten, overdue), pushes);
+    assert_eq!((is_overdue.is_ok(), pushed), (false, [true, false]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_topic_holds_up_no_other_and_is_told() {
     let parts = Parts::new(&[]);
     let row = "host_bridge_failing_topics{cluster=\"default\",code=\"unknown_topic\"}";
