@@ -228,6 +228,7 @@ fn http2(bounds: Bounds) -> http2::Builder<StreamExecutor> {
     let mut builder = http2::Builder::new(StreamExecutor { patience: bounds.stream_timeout });
     builder.timer(TokioTimer::new()).keep_alive_interval(IDLE);
     builder.max_concurrent_streams(STREAMS_MAX).max_send_buf_size(STREAM_SEND_BYTES);
+    builder.max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX));
     builder
 }
 
