@@ -85,7 +85,9 @@ pub fn within(size: u64, max_body_bytes: u64) -> Result<(), Reply> {
     if size > max_body_bytes { Err(too_large(max_body_bytes)) } else { Ok(()) }
 }
 
-fn too_large(max_body_bytes: u64) -> Reply {
+/// The refusal of a larger body.
+#[must_use]
+pub fn too_large(max_body_bytes: u64) -> Reply {
     let error = format!("the body is larger than max_body_bytes, {max_body_bytes}");
     Reply::refused(Code::BodyTooLarge, &error)
 }

@@ -33,7 +33,7 @@ pub(crate) struct Held<'a> {
 
 impl Default for BodyBudget {
     fn default() -> Self {
-        Self { free: AtomicUsize::new(BODY_BYTES_MAX) }
+        Self::of(BODY_BYTES_MAX)
     }
 }
 
@@ -66,6 +66,11 @@ impl From<Unread> for Response<Body> {
 }
 
 impl BodyBudget {
+    /// So much memory.
+    pub(crate) fn of(bytes: usize) -> Self {
+        Self { free: AtomicUsize::new(bytes) }
+    }
+
     /// Reads a body of at most `limit` bytes, whose length must be announced.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::body::BodyBudget;
 use crate::bypassed::Bypassed;
 use crate::captures::Captures;
 use crate::clusters::Clusters;
+use crate::limits::CAPTURED_BODY_BYTES;
 use crate::metrics::Metrics;
 use crate::profiles::Profiles;
 use crate::queued::Queues;
@@ -22,6 +23,8 @@ pub(crate) struct Bridge {
     pub(crate) queued: Arc<Queues>,
     pub(crate) captures: Captures,
     pub(crate) bodies: BodyBudget,
+    /// Of requests that are captured: clients may be slow with them, and leave filters' batches theirs.
+    pub(crate) captured_bodies: BodyBudget,
     pub(crate) bypassed: Bypassed,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) webhooks: Arc<Webhooks>,
@@ -42,6 +45,7 @@ impl Bridge {
             queued: Queues::new(Arc::clone(&metrics)),
             captures,
             bodies: BodyBudget::default(),
+            captured_bodies: BodyBudget::of(CAPTURED_BODY_BYTES),
             bypassed: Bypassed::default(),
             metrics,
             webhooks: Arc::new(webhooks),

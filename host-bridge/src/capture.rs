@@ -2,13 +2,14 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, Request, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use kafka_upstream_core::body::too_large;
 use kafka_upstream_core::capture::{Captured, admit, capture};
 use kafka_upstream_core::config::{Gating, Settings};
 use kafka_upstream_core::limits::FRAME_BYTES_MAX;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::reply::Reply;
-use kafka_upstream_core::request::{self, joined};
+use kafka_upstream_core::request;
 use kafka_upstream_core::wire::{self, Delivery, Head};
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ pub(crate) async fn answer(bridge: &Bridge, request: Request<Body>) -> Response<
     let (name, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     let Some((name, route)) = bridge.captures.routes.get_key_value(name) else {
         let error = "the bridge's configuration has no such section [captures.NAME]";
-        return refusal(StatusCode::NOT_FOUND, "unknown_capture", error);
+        return unknown("unknown_capture", error);
     };
     let query = request.uri().query().map(|query| format!("?{query}"));
     let rest = if rest.is_empty() { "/" } else { rest };
@@ -61,11 +62,11 @@ async fn take(
     let found = found.and_then(|at| plugin.settings.get(at).zip(route.destinations.get(at)));
     let Some((settings, destination)) = found else {
         let error = "no rule of `match` fits this request";
-        return Ok(refusal(StatusCode::NOT_FOUND, "no_rule", error));
+        return Ok(unknown("no_rule", error));
     };
     let announced = admit(settings, &request)?;
     let limit = usize::try_from(settings.max_body_bytes).unwrap_or(usize::MAX);
-    let read = bridge.bodies.read_any(&parts, body, limit, CAPTURE_BODY_TIMEOUT).await;
+    let read = bridge.captured_bodies.read_any(&parts, body, limit, CAPTURE_BODY_TIMEOUT).await;
     let (body, mut held) = read.map_err(unread)?;
     let (size, most) = (body.len() as u64, settings.max_body_bytes);
     request.body = announced.take(size, most, |_| Some(body.into()))?;
@@ -134,9 +135,10 @@ fn of_parts(
     proxy: &ProxyHeaders,
     have_tokens: bool,
 ) -> Result<request::Request, Reply> {
+    let lines = |name: &HeaderName| parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    // A proxy may add its line behind those of its client.
     let said = |name: &Option<HeaderName>| {
-        let value = name.as_ref().and_then(|name| parts.headers.get(name));
-        value.map(|value| value.as_bytes().to_vec())
+        name.as_ref().and_then(|name| lines(name).next_back()).map(<[u8]>::to_vec)
     };
     let target = said(&proxy.path).unwrap_or_else(|| target.into());
     if !target.starts_with(b"/") {
@@ -148,14 +150,14 @@ fn of_parts(
     }
     let scheme = said(&proxy.scheme);
     let scheme = scheme.or_else(|| parts.uri.scheme_str().map(|scheme| scheme.into()));
-    let host = parts.headers.get(header::HOST).map(|host| host.as_bytes());
-    let authority = host.or_else(|| parts.uri.authority().map(|it| it.as_str().as_bytes()));
+    let authority = parts.uri.authority().map(|it| it.as_str().as_bytes());
+    // Of a request's target it counts more than its header, as in Envoy (RFC 9112, 3.2.2).
+    let hosts = lines(&header::HOST).filter(|_| authority.is_none()).chain(authority);
     let mut pairs = vec![
         (b":method".to_vec(), parts.method.as_str().into()),
         (b":path".to_vec(), target),
         (b":scheme".to_vec(), scheme.unwrap_or_default()),
     ];
-    pairs.extend(authority.map(|authority| (b":authority".to_vec(), authority.to_vec())));
     // A token of the bridge's is nobody else's to read.
     let has_own_token = parts.headers.contains_key(GATEWAY_TOKEN);
     let hidden = |name: &HeaderName| {
@@ -165,15 +167,25 @@ fn of_parts(
     };
     let headers = parts.headers.iter().filter(|(name, _)| !hidden(name));
     pairs.extend(headers.map(|(name, value)| (name.as_str().into(), value.as_bytes().into())));
+    pairs.extend(hosts.map(|host| (b"host".to_vec(), host.to_vec())));
     let mut request = request::Request::from_host(pairs);
+    // Quotes before it are the client's, and mean nothing.
     let addresses = said(&proxy.client_address).unwrap_or_default();
-    request.source_address = joined(&addresses, b",").last().unwrap_or_default().to_vec();
+    let last = addresses.rsplit(|byte| *byte == b',').next();
+    request.source_address = last.unwrap_or_default().trim_ascii().to_vec();
     Ok(request)
+}
+
+/// A request that no capture is for. Its client hears that the bridge says so, and no proxy.
+fn unknown(code: &'static str, error: &str) -> Response<Body> {
+    let mut response = refusal(StatusCode::NOT_FOUND, code, error);
+    response.headers_mut().insert("kafka-error", HeaderValue::from_static(code));
+    response
 }
 
 fn unread(unread: Unread) -> Reply {
     let code = match unread {
-        Unread::TooLarge(_) => Code::BodyTooLarge,
+        Unread::TooLarge(most) => return too_large(most as u64),
         Unread::NoMemory => Code::QueueFull,
         Unread::TimedOut => Code::BodyTimeout,
         Unread::NoLength | Unread::BrokeOff(_) => Code::BadRequest,

@@ -142,6 +142,8 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const CAPTURE_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of request bodies at a time, of all connections; more are answered "not now".
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// And of those of requests that are captured, with their records.
+pub(crate) const CAPTURED_BODY_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes that are taken for a body before any of it has arrived.
 pub(crate) const BODY_BYTES_FIRST: usize = 64 * 1024;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderValue;
 use http_body_util::BodyExt as _;
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 use serde_json::Value;
@@ -87,6 +86,33 @@ async fn a_request_is_captured_as_kongs_plugin_does_and_no_token_is_in_it() {
     assert_eq!(&values(&kafka, "more"), std::slice::from_ref(second));
 }
 
+#[test]
+fn what_a_proxy_adds_to_its_clients_headers_is_the_last() {
+    let name = |name| Some(HeaderName::from_static(name));
+    let proxy = ProxyHeaders {
+        path: name("x-original-uri"),
+        scheme: name("x-forwarded-proto"),
+        client_address: name("x-forwarded-for"),
+    };
+    let request = post("http://example.com/", "");
+    let (mut parts, _) = request.into_parts();
+    for (name, [clients, proxys]) in [
+        ("x-original-uri", ["/theirs", "/asked"]),
+        ("x-forwarded-proto", ["https", "http"]),
+        ("x-forwarded-for", ["6.6.6.6", "\"6.6.6.6, 10.0.0.7"]),
+    ] {
+        parts.headers.insert(name, HeaderValue::from_static(clients));
+        parts.headers.append(name, HeaderValue::from_static(proxys));
+    }
+    let request = of_parts(&parts, "/".to_owned(), &proxy, false).unwrap_or_default();
+    let source = &*request.source_address;
+    assert_eq!(
+        (&*request.target, &*request.scheme, source),
+        (&b"/asked"[..], &b"http"[..], &b"10.0.0.7"[..])
+    );
+    assert_eq!(request.values(b"host").collect::<Vec<_>>(), [b"example.com"]);
+}
+
 #[tokio::test]
 async fn what_is_no_record_is_refused_as_the_filter_does() {
     let fields = "producer_async = false\nmax_body_bytes = 3\n[[captures.orders.match]]\n\
@@ -102,7 +128,8 @@ async fn what_is_no_record_is_refused_as_the_filter_does() {
     let chunks = ["12", "34"].map(Ok::<_, std::io::Error>);
     let endless = Body::from_stream(futures_util::stream::iter(chunks));
     let request = Request::post(to).body(endless).unwrap();
-    assert_eq!(code(request).await, refused(413, "body_too_large"));
+    let announced = ask(&bridge, post(to, "1234")).await;
+    assert_eq!(ask(&bridge, request).await, announced, "as the filter, by the same words");
     let broken = futures_util::stream::iter([Ok("1"), Err(std::io::Error::other("reset"))]);
     let request = Request::post(to).body(Body::from_stream(broken)).unwrap();
     assert_eq!(code(request).await, refused(400, "bad_request"));
@@ -111,15 +138,18 @@ async fn what_is_no_record_is_refused_as_the_filter_does() {
     let grpc = Request::post(to).header("content-type", "application/grpc");
     assert_eq!(code(grpc.body(Body::empty()).unwrap()).await, refused(415, "grpc_unsupported"));
     let get = Request::get(to).body(Body::empty()).unwrap();
-    assert_eq!(ask(&bridge, get).await.0, 404, "no rule fits");
-    assert_eq!(ask(&bridge, post("/v1/capture/other", "")).await.0, 404);
+    assert_eq!(code(get).await, refused(404, "no_rule"));
+    assert_eq!(code(post("/v1/capture/other", "")).await, refused(404, "unknown_capture"));
+    let mut hosts = post(to, "");
+    hosts.headers_mut().append("host", HeaderValue::from_static("example.com"));
+    assert_eq!(code(hosts).await, refused(400, "bad_request"));
     assert_eq!(values(&kafka, "orders"), <[String; 0]>::default());
     let whole = futures_util::stream::iter(["12", "3"].map(Ok::<_, std::io::Error>));
     let request = Request::post(to).body(Body::from_stream(whole)).unwrap();
     assert_eq!(ask(&bridge, request).await.0, 200, "a body without a length");
     assert_eq!(values(&kafka, "orders").len(), 1);
     let page = bridge.metrics.text(&bridge.clusters, bridge.queued.depth()).unwrap();
-    let row = r#"host_bridge_capture_requests_total{capture="orders",status="413"} 2"#;
+    let row = r#"host_bridge_capture_requests_total{capture="orders",status="413"} 3"#;
     assert!(page.contains(row), "{page}");
 }
 
@@ -210,15 +240,15 @@ async fn what_a_client_makes_of_a_body_is_bounded() {
     let (status, code, body) = ask(&bridge, request).await;
     assert_eq!((status, code.unwrap().as_bytes()), (413, &b"record_too_large"[..]), "{body}");
     assert_eq!(values(&kafka, "orders"), <[String; 0]>::default());
-    // Of 256 MiB others hold 248: there is room for a body of 3 MiB, but not for its record as well.
-    let mut others = Vec::new();
-    for _ in 0..31 {
-        let parts = Request::new(()).into_parts().0;
-        let read = bridge.bodies.read(&parts, large(), 8_388_608).await;
+    // Of 128 MiB others hold 120: there is room for a body of 3 MiB, but not for its record as well.
+    let (mut others, parts) = (Vec::new(), Request::new(()).into_parts().0);
+    for _ in 0..15 {
+        let read = bridge.captured_bodies.read(&parts, large(), 8_388_608).await;
         others.push(read.map(|(_, held)| held).unwrap_or_else(|unread| panic!("{unread}")));
     }
     let body = Body::from(vec![b'x'; 3_145_728]);
     let request = Request::post("/v1/capture/orders/").body(body).unwrap();
     let (status, code, body) = ask(&bridge, request).await;
     assert_eq!((status, code.unwrap().as_bytes()), (503, &b"queue_full"[..]), "{body}");
+    assert!(bridge.bodies.read(&parts, large(), 8_388_608).await.is_ok(), "filters have their own");
 }
