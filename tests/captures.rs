@@ -254,7 +254,7 @@ async fn the_proxies_that_are_shipped_lead_to_a_capture_route() -> anyhow::Resul
         path_header = 'x-original-uri'\n\
         client_address_header = 'x-forwarded-for'\nscheme_header = 'x-forwarded-proto'\n\
         record_headers_expression = \"{'source': source.address, 'host': request.host}\"";
-    let bridge = Bridge::start(Settings::to(kafka.bootstrap()).line(capture)).await?;
+    let mut bridge = Bridge::start(Settings::to(kafka.bootstrap()).line(capture)).await?;
     let running = proxies(bridge.port()).await?;
     let (text, port) = shipped("envoy/capture.yaml", bridge.port())?;
     let admin = ports::free()?;
@@ -279,7 +279,17 @@ async fn the_proxies_that_are_shipped_lead_to_a_capture_route() -> anyhow::Resul
         record.header("source").context("source")?.parse::<IpAddr>()?;
         ensure!(record.header("host").as_deref() == Some("shop.example"), "{record:?}");
     }
+    kafka.freeze_broker(1)?;
+    let ask = |port| async move { Request::post(target, "order").send(port).await };
+    let asking: Vec<_> = ports.clone().map(|port| tokio::spawn(ask(port))).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bridge.kill9()?;
+    for reply in asking {
+        let reply = reply.await??;
+        ensure!([502, 504].contains(&reply.status), "it may be written: {reply:?}");
+    }
     kafka.kill_broker(1)?;
+    bridge.restart().await?;
     for port in ports {
         let reply = Request::post(target, "order").send(port).await?;
         ensure!(reply.status == 503, "{reply:?}");

@@ -167,7 +167,8 @@ async fn istios_patches_make_an_envoy_that_captures_what_fits_its_rule() -> anyh
     Ok(())
 }
 
-/// What Envoy Gateway and Istio make without the option: a bridge that is away is the filter's own 503.
+/// What Envoy Gateway and Istio make without the option: a bridge that is away is the filter's own 503, and
+/// the end of a VM is 504.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Result<()> {
     let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
@@ -179,7 +180,7 @@ async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Resu
         ("port_value: 9901", format!("port_value: {admin}")),
         ("port_value: 10000", format!("port_value: {port}")),
         ("port_value: 9280", format!("port_value: {}", bridge.port())),
-        ("/etc/envoy/kafka_upstream.wasm", build::filter()?.display().to_string()),
+        ("/etc/envoy/kafka_upstream.wasm", build::filter_with_trap()?.display().to_string()),
     ] {
         ensure!(text.contains(from), "no `{from}`");
         text = text.replace(from, &to);
@@ -197,6 +198,8 @@ async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Resu
     })
     .await?;
     assert_eq!(read_all(&kafka.bootstrap(), "http-requests").await?.len(), 2);
+    let trapped = Request::post("/a", "x").header("x-trap", "1").send(port).await?;
+    assert_eq!(trapped.status, 504, "the VM has ended, and the record may be written");
     drop(envoy);
     Ok(())
 }
