@@ -180,6 +180,7 @@ impl Reply {
             _ => "Gateway Timeout",
         };
         let error = error.or(match status {
+            413 => Some("the record is larger than the topic, the producer or a batch allows"),
             500 => Some("the gateway is not configured for this"),
             502 => Some("could not send message to topic"),
             503 => Some("the message was not written and can be sent again"),

@@ -99,12 +99,20 @@ impl Request {
         self.target.split(|byte| *byte == b'?').next().unwrap_or_default()
     }
 
-    /// Whether its body ends only with its connection: CONNECT, and upgrades of HTTP/1.1.
+    /// Whether its body ends only with its connection: CONNECT, and upgrades of HTTP/1.1. One to the
+    /// same HTTP over HTTP/2 or TLS is none: Java's and Apache's clients offer it with any request, and
+    /// a server may ignore it (RFC 9110, 7.8).
     #[must_use]
     pub fn opens_a_tunnel(&self) -> bool {
         let mut options = self.values(b"connection");
+        let is_http = |protocol: &[u8]| {
+            let begins = |name: &[u8]| {
+                protocol.get(..name.len()).unwrap_or_default().eq_ignore_ascii_case(name)
+            };
+            begins(b"h2c") || begins(b"TLS/")
+        };
         self.method == b"CONNECT"
-            || (self.header(b"upgrade").is_some()
+            || (self.values(b"upgrade").any(|protocol| !is_http(protocol))
                 && options.any(|option| option.eq_ignore_ascii_case(b"upgrade")))
     }
 
@@ -201,8 +209,10 @@ mod tests {
         };
         assert!(opens(&[(":method", "CONNECT")]));
         assert!(opens(&[("Upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]));
-        assert!(opens(&[("upgrade", "h2c"), ("connection", "te"), ("connection", "upgrade")]));
-        assert!(!opens(&[(":method", "GET"), ("connection", "keep-alive"), ("upgrade", "h2c")]));
+        assert!(opens(&[("upgrade", "a"), ("connection", "te"), ("connection", "upgrade")]));
+        assert!(!opens(&[(":method", "GET"), ("connection", "keep-alive"), ("upgrade", "a")]));
+        assert!(!opens(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c, TLS/1.2")]));
+        assert!(opens(&[("connection", "upgrade"), ("upgrade", "h2c, websocket")]));
     }
 
     #[test]
