@@ -278,6 +278,9 @@ async fn the_proxies_that_are_shipped_lead_to_a_capture_route() -> anyhow::Resul
         // Envoy gives clients on loopback the machine's address.
         record.header("source").context("source")?.parse::<IpAddr>()?;
         ensure!(record.header("host").as_deref() == Some("shop.example"), "{record:?}");
+        // The bridge answers while the proxy sends.
+        let large = Request::post(target, vec![b'a'; 1_500_000]).send(port).await?;
+        ensure!(reply(&large).0 == 413 && reply(&large).1 == Some("body_too_large"), "{large:?}");
     }
     kafka.freeze_broker(1)?;
     let ask = |port| async move { Request::post(target, "order").send(port).await };

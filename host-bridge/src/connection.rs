@@ -30,6 +30,7 @@ use crate::limits::{
     CLOSING_TIMEOUT, FEED_HEAD_BYTES, FEED_WRITE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
     STREAM_SEND_BYTES, STREAMS_MAX, WRITE_TIMEOUT,
 };
+use crate::lingering::{Lingering, linger};
 use crate::preface::Begun;
 use crate::taking::StreamExecutor;
 use crate::unending::{self, Lent};
@@ -127,7 +128,7 @@ impl Server {
             extensions.insert(Arc::clone(&admitted));
             extensions.insert(self.shutdown.clone());
             async move {
-                let response = answer(&router, &caller, access?, request).await?;
+                let response = answer(&router, &caller, access?, linger(request)).await?;
                 match may_take.then(|| lent.take_for(&response)).flatten() {
                     None => Ok(response),
                     Some(stream) => {
@@ -208,7 +209,7 @@ async fn answer(
     router: &TowerToHyperService<Router>,
     caller: &Arc<Caller>,
     access: Result<Access, Box<Response<Body>>>,
-    mut request: Request<Incoming>,
+    mut request: Request<Lingering<Incoming>>,
 ) -> Result<Response<Answer>, TooMany> {
     match access {
         Ok(access) => drop(request.extensions_mut().insert(access)),
@@ -290,6 +291,39 @@ mod tests {
         while !read.ends_with(text.as_bytes()) {
             read.push(stream.read_u8().await.unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_while_it_is_refused_sees_its_answer_and_may_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let addresses = [Listen::Unix(path.clone())];
+        let listeners = Listeners::bind(&addresses, UnixSocketAccess::default()).await.unwrap();
+        let shutdown = Shutdown::default();
+        let router = Router::new();
+        let server = Server::new(router, Proof::None, shutdown.token().clone(), Bounds::WRITERS);
+        tokio::spawn(async move {
+            listeners.serve(server, None, 8, &shutdown, Duration::from_secs(1)).await;
+        });
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        let body = vec![b'a'; 3_000_000];
+        for (head, end) in [
+            (format!("content-length: {}\r\n\r\n", body.len()), ""),
+            (format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len()), "\r\n0\r\n\r\n"),
+        ] {
+            let head = format!("POST /refused HTTP/1.1\r\nhost: a\r\n{head}");
+            for part in [head.as_bytes(), &body, end.as_bytes()] {
+                stream.write_all(part).await.unwrap();
+            }
+            until(&mut stream, "404 Not Found\r\n").await;
+            until(&mut stream, "\r\n\r\n").await;
+        }
+        // Told to wait, it has nothing to send.
+        let head = "POST /refused HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.starts_with("HTTP/1.1 404 Not Found\r\n"), "{rest}");
     }
 
     #[tokio::test]

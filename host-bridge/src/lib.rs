@@ -22,6 +22,7 @@ mod failing;
 mod http_client;
 mod intake;
 mod limits;
+mod lingering;
 mod listen;
 mod logging;
 mod metrics;
