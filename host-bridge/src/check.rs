@@ -1,6 +1,7 @@
 //! `host-bridge check`: the configuration's faults with their lines, and how far a connection to each
 //! broker goes. Nothing is written to Kafka.
 
+mod captures;
 mod feeds;
 mod registries;
 
@@ -13,12 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::captures::Captures;
-use crate::clusters::Clusters;
 use crate::config::{Args, Config, ConfigError, Listen, Places, field};
 use crate::listen::Listeners;
 use crate::logging::{Levels, START};
-use crate::registry::Rule;
 use crate::security::Properties;
 use crate::{auth, clusters, credentials, metrics, tls, webhooks};
 
@@ -72,6 +70,13 @@ pub async fn check(
                 false => report.note(&format!("{what}: no broker could be asked")),
             }
         }
+        let captures = config.captures.iter().map(|(of, it)| (of, captures::topics(it, name)));
+        for (capture, topics) in captures.filter(|(_, topics)| !topics.is_empty()) {
+            match reached {
+                true => report.capture(&client, capture, topics).await,
+                false => report.note(&format!("capture {capture}: no broker could be asked")),
+            }
+        }
         for (name, feed) in feeds {
             match reached {
                 true => report.feed(&client, name, feed).await,
@@ -87,28 +92,6 @@ pub async fn check(
         }
     }
     report
-}
-
-impl Report {
-    /// Whether the producers of capture routes can be made, and the schemas that these name.
-    fn captures(&mut self, config: &Config) -> Vec<Rule> {
-        for (name, capture) in &config.captures {
-            let profiles = capture.plugin.settings.iter().map(|settings| &settings.profile);
-            if profiles.clone().any(|it| it.schema_registry.is_some() && !it.has_schemas()) {
-                self.note(&format!("capture {name}: its schema_registry names no schema"));
-            }
-        }
-        let made = Clusters::new(config);
-        let made = made.and_then(|made| Captures::new(config, &made).map(|_| made));
-        let settings = config.captures.values().flat_map(|capture| &capture.plugin.settings);
-        match made {
-            Ok(made) => settings.filter_map(|it| made.rule(&it.profile)).collect(),
-            Err(fault) => {
-                self.fail("configuration", &config.places.told(&fault));
-                Vec::new()
-            }
-        }
-    }
 }
 
 /// Whether a bridge answers there. Behind TLS nobody is asked.

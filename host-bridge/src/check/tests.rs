@@ -344,6 +344,32 @@ async fn topics_of_feeds_and_their_dead_letter_topics_are_asked_for() {
 }
 
 #[tokio::test]
+async fn topics_of_capture_routes_are_asked_for() {
+    let kafka = FakeCluster::new(FakeSettings { brokers: 1, ..FakeSettings::default() });
+    kafka.create_topic("orders", &[1]);
+    kafka.listen().await.unwrap();
+    let toml = format!(
+        "[clusters.default]\nbootstrap.servers = '{}'\n\
+         [captures.a]\ntopic = 'orders'\nallowed_topics = ['unused']\n\
+         [[captures.a.match]]\nconfig = {{ topic = 'gone' }}\n\
+         [captures.b]\ntopic = 'orders'\ntopics_query_arg = 't'\nallowed_topics = ['no']\n\
+         [captures.c]\ntopic = 'orders'\nbootstrap_servers = [{{ host = '127.0.0.1', port = 1 }}]\n",
+        kafka.bootstrap()
+    );
+    let shown = report(&toml, &[], &[]).await;
+    assert!(
+        shown.contains("  note  capture c: brokers and credentials of its own are not tried\n")
+    );
+    let (_, shown) = shown.split_once("answer a producer\n").unwrap();
+    assert_eq!(
+        shown,
+        "  FAIL  capture a, topic gone: authorization: the topic does not exist\n  \
+         FAIL  capture b, topic no: authorization: the topic does not exist\n  \
+         ok    capture b, topic orders: may be written to"
+    );
+}
+
+#[tokio::test]
 async fn a_capture_route_whose_cluster_is_missing_is_reported() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[captures.orders]\ntopic = 'orders'\ncluster = 'b'").unwrap();
