@@ -86,7 +86,8 @@ pub(crate) fn refusal<B>(proof: &Proof, request: &Request<B>) -> Response<Body> 
         let body = json!({ "message": message, "error": GATEWAY_UNAUTHENTICATED });
         return reply::json(StatusCode::UNAUTHORIZED, &body);
     }
-    let error = "a bearer token of the bridge's token_file is required (bridge_token)";
+    let error = "a token of the bridge's token_file is required: bridge_token of a filter, elsewhere \
+                 kafka-upstream-gateway-token or Authorization: Bearer";
     let mut response = reply::refusal(StatusCode::UNAUTHORIZED, "unauthorized", error);
     let scheme = HeaderValue::from_static("Bearer");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);

@@ -93,16 +93,27 @@ fn plugin(table: toml::Table, file: Option<&str>) -> Result<Plugin, (String, Str
 /// A plugin's configuration as JSON, or the whole plugin as Kong has it: `{"name": …, "config": …}`.
 fn of_file(path: &str) -> Result<Map<String, Value>, String> {
     let text = std::fs::read(path).map_err(|error| error.to_string())?;
-    let document = serde_json::from_slice(&text);
-    match document.map_err(|error| error.to_string())? {
-        Value::Object(mut plugin) if plugin.contains_key("name") => match plugin.remove("config") {
-            Some(Value::Object(config)) => Ok(config),
-            _ => Err("the plugin has no `config`".to_owned()),
-        },
-        Value::Object(config) => Ok(config),
-        _ => Err("is not an object".to_owned()),
+    let document =
+        serde_json::from_slice(&text).map_err(|error| format!("is not JSON: {error}"))?;
+    let Value::Object(mut plugin) = document else { return Err(MORE_THAN_A_PLUGIN.to_owned()) };
+    if OF_MORE_THAN_A_PLUGIN.iter().any(|name| plugin.contains_key(*name)) {
+        return Err(MORE_THAN_A_PLUGIN.to_owned());
+    }
+    let Some(name) = plugin.get("name") else { return Ok(plugin) };
+    if !PLUGINS.iter().any(|known| name == known) {
+        return Err(format!("is of the plugin {name}, and not of kafka-upstream"));
+    }
+    match plugin.remove("config") {
+        Some(Value::Object(config)) => Ok(config),
+        _ => Err("the plugin has no `config`".to_owned()),
     }
 }
+
+/// Fields of what Kong exports: a declarative configuration, and pages of its Admin API.
+const OF_MORE_THAN_A_PLUGIN: [&str; 3] = ["_format_version", "data", "plugins"];
+const MORE_THAN_A_PLUGIN: &str = "is not one plugin: take one, or what stands under its `config`";
+/// Kong's, its form for Confluent, and the filter by its own name.
+const PLUGINS: [&str; 3] = ["kafka-upstream", "confluent", "kafka_upstream"];
 
 /// Fields that say how a filter reaches the bridge.
 const OF_FILTERS: [&str; 6] = [
@@ -168,6 +179,23 @@ mod tests {
             ("[a]\ntopic = 't'\nconfig_file = 'c'", "captures.a.topic: belongs in the config_file"),
         ] {
             assert_eq!(read(text).map(|_| ()).unwrap_err(), fault);
+        }
+        for (json, reason) in [
+            ("_format_version: '3.0'", "is not JSON: expected value at line 1 column 1"),
+            (r#"{"_format_version":"3.0","plugins":[]}"#, MORE_THAN_A_PLUGIN),
+            (r#"{"data":[{"name":"kafka-upstream"}],"next":null}"#, MORE_THAN_A_PLUGIN),
+            (r#"[{"name":"kafka-upstream"}]"#, MORE_THAN_A_PLUGIN),
+            (
+                r#"{"name":"kafka-log","config":{"topic":"t"}}"#,
+                "is of the plugin \"kafka-log\", and not of kafka-upstream",
+            ),
+            (r#"{"name":"kafka-upstream"}"#, "the plugin has no `config`"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), json).unwrap();
+            let path = file.path().display();
+            let fault = read(&format!("[a]\nconfig_file = '{path}'")).map(|_| ()).unwrap_err();
+            assert_eq!(fault, format!("captures.a.config_file: {path}: {reason}"));
         }
         let missing = read("[a]\nconfig_file = '/nowhere'").map(|_| ()).unwrap_err();
         assert!(missing.starts_with("captures.a.config_file: /nowhere: No such file"), "{missing}");
