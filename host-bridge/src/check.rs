@@ -70,13 +70,7 @@ pub async fn check(
                 false => report.note(&format!("{what}: no broker could be asked")),
             }
         }
-        let captures = config.captures.iter().map(|(of, it)| (of, captures::topics(it, name)));
-        for (capture, topics) in captures.filter(|(_, topics)| !topics.is_empty()) {
-            match reached {
-                true => report.capture(&client, capture, topics).await,
-                false => report.note(&format!("capture {capture}: no broker could be asked")),
-            }
-        }
+        report.captured(reached.then_some(&client), &config, name).await;
         for (name, feed) in feeds {
             match reached {
                 true => report.feed(&client, name, feed).await,

@@ -318,7 +318,7 @@ mod tests {
             until(&mut stream, "404 Not Found\r\n").await;
             until(&mut stream, "\r\n\r\n").await;
         }
-        // Told to wait, it has nothing to send.
+        // Who waits to hear that it may has sent nothing.
         let head = "POST /refused HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut rest = String::new();

@@ -41,17 +41,27 @@ impl Report {
         }
     }
 
-    /// The topics that a capture route writes to in a cluster of the configuration.
-    pub(super) async fn capture(&mut self, client: &Client, name: &str, topics: BTreeSet<&str>) {
-        for topic in topics {
-            let what = format!("capture {name}, topic {topic}");
-            self.topic(client, &what, TopicOperation::Write, topic).await;
+    /// Whether the topics of capture routes in a cluster may be written to; `client` where it was reached.
+    pub(super) async fn captured(
+        &mut self,
+        client: Option<&Client>,
+        config: &Config,
+        cluster: &str,
+    ) {
+        for (name, capture) in &config.captures {
+            for topic in topics(capture, cluster) {
+                let what = format!("capture {name}, topic {topic}");
+                match client {
+                    Some(client) => self.topic(client, &what, TopicOperation::Write, topic).await,
+                    None => self.note(&format!("{what}: no broker could be asked")),
+                }
+            }
         }
     }
 }
 
 /// The topics of a capture route in a cluster, by that one's own credential.
-pub(super) fn topics<'a>(capture: &'a CaptureConfig, cluster: &str) -> BTreeSet<&'a str> {
+fn topics<'a>(capture: &'a CaptureConfig, cluster: &str) -> BTreeSet<&'a str> {
     let is_there = |settings: &&Settings| {
         let profile = &settings.profile;
         profile.bootstrap_servers.is_empty()
