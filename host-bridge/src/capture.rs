@@ -34,8 +34,9 @@ pub(crate) async fn answer(bridge: &Bridge, request: Request<Body>) -> Response<
     let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let (name, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     let Some((name, route)) = bridge.captures.routes.get_key_value(name) else {
-        let error = "the bridge's configuration has no such section [captures.NAME]";
-        return unknown("unknown_capture", error);
+        let shown: String = name.chars().take(NAME_CHARS_SHOWN).collect();
+        let error = format!("the bridge's configuration has no section [captures.{shown}]");
+        return unknown("unknown_capture", &error);
     };
     let query = request.uri().query().map(|query| format!("?{query}"));
     let rest = if rest.is_empty() { "/" } else { rest };
@@ -194,6 +195,8 @@ fn unread(unread: Unread) -> Reply {
 }
 
 const PREFIX: &str = "/v1/capture/";
+/// As many as a name may have.
+const NAME_CHARS_SHOWN: usize = 64;
 const FAILING: &str = "deliveries fail, and producer_async_health_gating refuses to queue more";
 
 #[cfg(test)]

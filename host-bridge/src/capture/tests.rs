@@ -140,6 +140,8 @@ async fn what_is_no_record_is_refused_as_the_filter_does() {
     let get = Request::get(to).body(Body::empty()).unwrap();
     assert_eq!(code(get).await, refused(404, "no_rule"));
     assert_eq!(code(post("/v1/capture/other", "")).await, refused(404, "unknown_capture"));
+    let (_, _, body) = ask(&bridge, post("/v1/capture/other", "")).await;
+    assert!(body.contains("the bridge's configuration has no section [captures.other]"), "{body}");
     let mut hosts = post(to, "");
     hosts.headers_mut().append("host", HeaderValue::from_static("example.com"));
     assert_eq!(code(hosts).await, refused(400, "bad_request"));
