@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::http::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kafka_client::fake_broker::{FakeCluster, FakeSettings};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -191,6 +195,17 @@ async fn connections_without_a_token_end_soon_and_those_with_one_stay() {
     let mut replies = String::new();
     known.read_to_string(&mut replies).await.unwrap();
     assert_eq!(replies.matches(OK).count(), 2, "{replies}");
+}
+
+#[tokio::test]
+async fn a_head_over_http2_may_be_as_long_as_over_http1() {
+    let bridge = Bridge::start("true").await;
+    let stream = TokioIo::new(bridge.tcp().await);
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://b/healthz").header("x-long", "x".repeat(100_000));
+    let reply = client.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(reply.status(), 200);
 }
 
 #[tokio::test]
