@@ -141,7 +141,7 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// may not wait for all of it.
 pub(crate) const CAPTURE_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long what is left of a body is read after its answer, so that its client comes to see that.
-pub(crate) const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of request bodies at a time, of all connections; more are answered "not now".
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// And of those of requests that are captured, with their records.
