@@ -180,6 +180,8 @@ async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Resu
         ("port_value: 9901", format!("port_value: {admin}")),
         ("port_value: 10000", format!("port_value: {port}")),
         ("port_value: 9280", format!("port_value: {}", bridge.port())),
+        // Less than what a client waits here, for what a VM that ended leaves paused.
+        ("stream_idle_timeout: 30s", "stream_idle_timeout: 12s".to_owned()),
         ("/etc/envoy/kafka_upstream.wasm", build::filter_with_trap()?.display().to_string()),
     ] {
         ensure!(text.contains(from), "no `{from}`");
