@@ -284,8 +284,17 @@ async fn the_proxies_that_are_shipped_lead_to_a_capture_route() -> anyhow::Resul
     }
     kafka.freeze_broker(1)?;
     let ask = |port| async move { Request::post(target, "order").send(port).await };
-    let asking: Vec<_> = ports.clone().map(|port| tokio::spawn(ask(port))).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut asking = Vec::new();
+    let under_way = async || bridge.metric("host_bridge_kafka_buffered_bytes", "").await;
+    for port in ports.clone() {
+        let before = under_way().await?;
+        asking.push(tokio::spawn(ask(port)));
+        wait_until("a record under way", Duration::from_secs(15), async || {
+            ensure!(under_way().await? > before);
+            Ok(())
+        })
+        .await?;
+    }
     bridge.kill9()?;
     for reply in asking {
         let reply = reply.await??;
