@@ -22,11 +22,11 @@ use super::start::{Gap, GapReason, Given, KnownTopic};
 use crate::clock::now_ms;
 use crate::limits::{FEED_AT_RISK, FEED_GRACE, FEED_GROUPS, FEED_KNOWN, FEED_PATIENCE, FEED_QUIET};
 use answers::{committed_of, refused};
-use committed::{Committed, GroupStart, Next, all};
+use committed::{Committed, GroupStart, all};
 use members::Members;
 use members::membership::Membership;
 pub(crate) use members::share::Share;
-pub(crate) use members::shares::{News, Partition};
+pub(crate) use members::shares::{News, Partition, is_among};
 use written::written;
 
 mod answers;
@@ -249,8 +249,7 @@ impl Turn {
             let kept = self.committed.next(&gap.topic, gap.partition);
             let is_in_log = kept.zip(log_end).is_some_and(|(next, log_end)| next.offset <= log_end);
             if gap.reason != GapReason::BeyondEnd || !is_in_log {
-                let next = Next { offset: to, epoch: None, tag: None };
-                self.committed.insert(&gap.topic, gap.partition, next);
+                self.committed.go_back(&gap.topic, gap.partition, to);
                 is_back = true;
             }
         }
@@ -294,13 +293,9 @@ impl Turn {
             return Ok(());
         }
         self.committed.advance(cursor);
-        let kept: Vec<_> = self.committed.iter().collect();
-        let metadata: Vec<_> =
-            kept.iter().map(|(.., next)| Committed::metadata(self.anchor_ms, next.tag)).collect();
-        let kept = kept.into_iter().zip(&metadata);
-        let offsets: Vec<_> = kept
-            .map(|((topic, partition, next), metadata)| next.of(topic, partition, metadata))
-            .collect();
+        let kept = self.committed.iter();
+        let offsets: Vec<_> =
+            kept.map(|(topic, it, next)| next.of(topic, it, self.anchor_ms)).collect();
         let kept = self.seat.group.commit(&offsets, FEED_PATIENCE).await;
         let metrics = &self.reader.metrics;
         let kept = kept.into_iter().collect::<Result<(), _>>().map_err(|error| refused(&error));

@@ -1,7 +1,9 @@
 //! Offsets of a group, as its callers give and get them.
 
+use std::borrow::Cow;
+
 /// An offset to commit: that of the next record to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupOffset<'a> {
     /// The topic's name.
@@ -14,14 +16,14 @@ pub struct GroupOffset<'a> {
     pub epoch: Option<i32>,
     /// Whatever is to be found with the offset; brokers take up to 4,096 bytes unless configured
     /// otherwise (`offset.metadata.max.bytes`).
-    pub metadata: &'a str,
+    pub metadata: Cow<'a, str>,
 }
 
 impl<'a> GroupOffset<'a> {
     /// Without a leader epoch or metadata.
     #[must_use]
     pub fn new(topic: &'a str, partition: i32, offset: i64) -> Self {
-        Self { topic, partition, offset, epoch: None, metadata: "" }
+        Self { topic, partition, offset, epoch: None, metadata: Cow::default() }
     }
 
     /// With the leader epoch of the record before it.
@@ -32,8 +34,8 @@ impl<'a> GroupOffset<'a> {
 
     /// With metadata.
     #[must_use]
-    pub fn metadata(self, metadata: &'a str) -> Self {
-        Self { metadata, ..self }
+    pub fn metadata(self, metadata: impl Into<Cow<'a, str>>) -> Self {
+        Self { metadata: metadata.into(), ..self }
     }
 }
 

@@ -164,7 +164,7 @@ impl<'a> Commit<'a> {
             partition: it.partition,
             offset: it.offset,
             epoch: it.epoch.unwrap_or(-1),
-            metadata: it.metadata.to_owned(),
+            metadata: it.metadata.clone().into_owned(),
         });
         Self { given: given.collect(), round: Round(sought), standing: None }
     }

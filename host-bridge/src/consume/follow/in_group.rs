@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Follower;
 use crate::consume::cursor::Cursor;
-use crate::consume::groups::Partition;
+use crate::consume::groups::{Partition, is_among};
 use crate::consume::reader::FeedReader;
 use crate::consume::start::Gap;
 
@@ -29,9 +29,7 @@ impl Follower {
 
     /// Reads these no longer. Gives where it was.
     pub(crate) fn take_away(&mut self, partitions: &[Partition]) -> Cursor {
-        let is_taken = |topic: &str, partition: i32| {
-            partitions.iter().any(|(of, number)| &**of == topic && *number == partition)
-        };
+        let is_taken = |topic: &str, partition: i32| is_among(partitions, topic, partition);
         let (mut cursor, mut taken) = (self.at.cursor(), self.at.cursor());
         taken.retain(is_taken);
         cursor.retain(|topic, partition| !is_taken(topic, partition));

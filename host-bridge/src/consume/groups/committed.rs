@@ -29,14 +29,11 @@ pub(super) struct Next {
 }
 
 impl Next {
-    /// As it is committed.
-    pub(super) fn of<'a>(
-        self,
-        topic: &'a str,
-        partition: i32,
-        metadata: &'a str,
-    ) -> GroupOffset<'a> {
-        GroupOffset::new(topic, partition, self.offset).epoch(self.epoch).metadata(metadata)
+    /// As it is committed: with when the group began, and of which topic it is.
+    pub(super) fn of(self, topic: &str, partition: i32, anchor_ms: i64) -> GroupOffset<'_> {
+        let tag = self.tag.map(|tag| format!(" {TOPIC}{tag:08x}")).unwrap_or_default();
+        let offset = GroupOffset::new(topic, partition, self.offset).epoch(self.epoch);
+        offset.metadata(format!("{ANCHOR}{anchor_ms}{tag}"))
     }
 }
 
@@ -49,8 +46,13 @@ pub(super) struct GroupStart {
 }
 
 impl Committed {
-    pub(super) fn insert(&mut self, topic: &str, partition: i32, next: Next) {
+    fn insert(&mut self, topic: &str, partition: i32, next: Next) {
         self.positions.entry(topic.to_owned()).or_default().insert(partition, next);
+    }
+
+    /// The log is another one, or shorter: what is there now is committed from here on.
+    pub(super) fn go_back(&mut self, topic: &str, partition: i32, to: i64) {
+        self.insert(topic, partition, Next { offset: to, epoch: None, tag: None });
     }
 
     /// As Kafka has it, with the metadata of the commit.
@@ -66,12 +68,6 @@ impl Committed {
         let tag = tag.and_then(|tag| u32::from_str_radix(tag, 16).ok());
         self.insert(topic, partition, Next { offset, epoch, tag });
         self.anchor_ms = self.anchor_ms.into_iter().chain(anchor_ms).min();
-    }
-
-    /// What is committed with an offset: when the group began, and of which topic it is.
-    pub(super) fn metadata(anchor_ms: i64, tag: Option<u32>) -> String {
-        let topic = tag.map(|tag| format!(" {TOPIC}{tag:08x}")).unwrap_or_default();
-        format!("{ANCHOR}{anchor_ms}{topic}")
     }
 
     /// Everything before this cursor is acknowledged.

@@ -7,17 +7,14 @@ use tokio::time::Instant;
 use super::frames::Frame;
 use super::{Conversation, End, POSITION_INTERVAL, framed};
 use crate::consume::cursor::Cursor;
-use crate::consume::groups::{News, Share};
+use crate::consume::groups::{News, Share, is_among};
 use crate::consume::refusal::Refusal;
 
 impl Conversation {
     /// Partitions come and go. The client may still acknowledge what it was sent of those that go.
     pub(super) async fn change(&mut self, news: News) -> Result<(), End> {
         // Where it was in what comes back may be in a former topic.
-        let is_given = |topic: &str, partition: i32| {
-            news.given.iter().any(|(of, number)| (&**of, *number) == (topic, partition))
-        };
-        self.leaving.retain(|topic, partition| !is_given(topic, partition));
+        self.leaving.retain(|topic, partition| !is_among(&news.given, topic, partition));
         self.has_sent();
         self.settle();
         // Should they come back, what it owes of them comes again: it is not taken for acknowledged.

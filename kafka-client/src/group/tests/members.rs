@@ -167,12 +167,12 @@ async fn members_commit_what_they_have_and_who_is_none_commits_nothing() {
         let kept = seat.member.commit(&offsets, WITHIN).await;
         assert_eq!(kept, [Ok(()), Err(GroupError::NotAssigned)], "{config:?}");
         let group = client(&cluster).group("readers");
-        let wide = GroupOffset::new("wide", 0, 1);
-        assert_eq!(group.commit(&[wide], WITHIN).await, [Err(GroupError::InUse)], "{config:?}");
+        let wide = [GroupOffset::new("wide", 0, 1)];
+        assert_eq!(group.commit(&wide, WITHIN).await, [Err(GroupError::InUse)], "{config:?}");
         let read = group.committed(&[("wide", 0)], WITHIN).await.remove(0).unwrap().unwrap();
         assert_eq!(read.offset, 7);
         seat.member.leave(WITHIN).await;
-        assert_eq!(group.commit(&[wide], WITHIN).await, [Ok(())], "{config:?}");
+        assert_eq!(group.commit(&wide, WITHIN).await, [Ok(())], "{config:?}");
     }
 }
 

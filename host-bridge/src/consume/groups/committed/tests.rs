@@ -121,14 +121,14 @@ fn what_was_committed_of_a_former_topic_means_nothing() {
         given => panic!("{given:?}"),
     };
     let mut some = Committed::default();
-    assert_eq!(Committed::metadata(90, None), "anchor=90");
-    let metadata = Committed::metadata(90, Some(10));
-    assert_eq!(metadata, "anchor=90 topic=0000000a");
-    some.read(("a", 0), (5, None), &metadata);
+    let metadata = |tag| Next { offset: 0, epoch: None, tag }.of("a", 0, 90).metadata.into_owned();
+    assert_eq!(metadata(None), "anchor=90");
+    assert_eq!(metadata(Some(10)), "anchor=90 topic=0000000a");
+    some.read(("a", 0), (5, None), &metadata(Some(10)));
     // By another consumer, or without ids.
     some.read(("a", 1), (7, None), "");
     assert_eq!(text(&some), "a:0000000a@0#5,1#7;");
-    some.read(("a", 0), (500, None), &Committed::metadata(90, Some(9)));
+    some.read(("a", 0), (500, None), &metadata(Some(9)));
     assert_eq!(text(&some), "a:0000000a@0#t90,1#7;");
     // Neither goes before the other.
     some.advance(&Cursor::parse("a:0000000a@0#2,1#8").unwrap());

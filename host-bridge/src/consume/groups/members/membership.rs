@@ -156,13 +156,8 @@ impl Membership {
         due.retain(|((topic, _), next)| {
             known.get(&**topic).is_some_and(|known| is_same_topic(next.tag, known.tag))
         });
-        let metadata: Vec<_> =
-            due.iter().map(|(_, next)| Committed::metadata(anchor_ms, next.tag)).collect();
-        let offsets: Vec<_> = due
-            .iter()
-            .zip(&metadata)
-            .map(|(((topic, partition), next), metadata)| next.of(topic, *partition, metadata))
-            .collect();
+        let offsets: Vec<_> =
+            due.iter().map(|((topic, it), next)| next.of(topic, *it, anchor_ms)).collect();
         let answers = self.member.commit(&offsets, FEED_PATIENCE).await;
         let (mut done, mut state) = (Ok(()), self.lock());
         for ((partition, next), answer) in due.iter().zip(answers) {
@@ -237,8 +232,7 @@ impl State {
     /// The log has no longer what was settled: what is there now is committed from here on.
     pub(super) fn go_back(&mut self, reader: u64, topic: &str, partition: i32, to: i64) {
         if self.shares.is_read_by(reader, &(Arc::from(topic), partition)) {
-            let next = Next { offset: to, epoch: None, tag: None };
-            self.committed.insert(topic, partition, next);
+            self.committed.go_back(topic, partition, to);
         }
     }
 

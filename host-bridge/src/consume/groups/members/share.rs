@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::membership::{Membership, commits};
-use super::shares::{News, Partition};
+use super::shares::{News, Partition, is_among};
 use crate::clock::now_ms;
 use crate::consume::cursor::{Cursor, Position};
 use crate::consume::delivery::{Commit, Delivery, Qos};
@@ -96,9 +96,7 @@ impl Share {
         let start = committed.share(&self.asked, &known, &reader.feed, now_ms())?;
         let (mut cursor, mut gaps) = reader.open(&start.given, topics, FEED_PATIENCE).await?;
         gaps.extend(start.gaps(&cursor));
-        let is_given = |topic: &str, partition: i32| {
-            given.iter().any(|(of, number)| &**of == topic && *number == partition)
-        };
+        let is_given = |topic: &str, partition: i32| is_among(given, topic, partition);
         cursor.retain(is_given);
         cursor.complete = false;
         gaps.retain(|gap| is_given(&gap.topic, gap.partition));

@@ -6,6 +6,11 @@ use std::sync::Arc;
 /// A topic's partition.
 pub(crate) type Partition = (Arc<str>, i32);
 
+/// Whether it is one of these.
+pub(crate) fn is_among(partitions: &[Partition], topic: &str, partition: i32) -> bool {
+    partitions.iter().any(|(of, it)| (&**of, *it) == (topic, partition))
+}
+
 /// The partitions of a member, shared among its readers: as evenly as can be, and with as few moves.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
