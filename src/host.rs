@@ -139,12 +139,10 @@ pub(crate) fn wake(queue: u32) -> bool {
     unsafe { proxy_enqueue_shared_queue(queue, [1_u8].as_ptr(), 1) == OK }
 }
 
-/// Takes one item out of a queue; false when it is empty.
-pub(crate) fn take_wake_up(queue: u32) -> bool {
+/// Takes one item out of a queue, if there is one.
+pub(crate) fn take_wake_up(queue: u32) {
     // SAFETY: the host writes through both pointers or not at all.
-    let (status, _) =
-        returned(|data, size| unsafe { proxy_dequeue_shared_queue(queue, data, size) });
-    status == OK
+    let _item = returned(|data, size| unsafe { proxy_dequeue_shared_queue(queue, data, size) });
 }
 
 pub(crate) fn set_tick_period(period: Duration) {

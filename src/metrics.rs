@@ -39,13 +39,44 @@ pub(crate) enum RequestEnd {
     Failed(Code),
 }
 
-/// The metrics of one root.
+/// The metrics of one root. What a callback counts is reported to the host at its end: a batch's records
+/// together, not each by a call.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    counters: [Option<u32>; 8],
+    counters: [Tally; 8],
     histograms: [Option<u32>; 2],
-    /// Defined when first counted, so that a host shows those that happened.
-    requests: [Cell<Option<u32>>; 2 + Code::ALL.len()],
+    /// Defined when first reported, so that a host shows those that happened.
+    requests: [Tally; 2 + Code::ALL.len()],
+}
+
+/// A counter, and how much of it the host does not know yet.
+#[derive(Debug)]
+struct Tally {
+    id: Cell<Option<u32>>,
+    unreported: Cell<i64>,
+}
+
+impl Tally {
+    const fn new(id: Option<u32>) -> Self {
+        Self { id: Cell::new(id), unreported: Cell::new(0) }
+    }
+
+    fn count(&self) {
+        self.unreported.set(self.unreported.get() + 1);
+    }
+
+    fn report(&self, define: impl FnOnce() -> Option<u32>) {
+        let count = self.unreported.replace(0);
+        if count == 0 {
+            return;
+        }
+        if self.id.get().is_none() {
+            self.id.set(define());
+        }
+        if let Some(id) = self.id.get() {
+            host::add_to_metric(id, count);
+        }
+    }
 }
 
 /// What one root has reported to the gauges. On Envoy workers and roots share a gauge, so each adds
@@ -59,7 +90,7 @@ pub(crate) struct Gauges {
 
 impl Metrics {
     pub(crate) fn define() -> Self {
-        let counter = |name: &str| host::define_metric(MetricType::Counter, name);
+        let counter = |name: &str| Tally::new(host::define_metric(MetricType::Counter, name));
         let histogram = |name: &str| host::define_metric(MetricType::Histogram, name);
         Self {
             counters: [
@@ -76,31 +107,33 @@ impl Metrics {
                 histogram("kafka_upstream_batch_records"),
                 histogram("kafka_upstream_callout_ms"),
             ],
-            requests: [const { Cell::new(None) }; 2 + Code::ALL.len()],
+            requests: [const { Tally::new(None) }; 2 + Code::ALL.len()],
         }
     }
 
     pub(crate) fn count(&self, counter: Counter) {
-        if let Some(Some(id)) = self.counters.get(counter as usize) {
-            host::add_to_metric(*id, 1);
-        }
+        self.counters.get(counter as usize).into_iter().for_each(Tally::count);
     }
 
     /// Counts a request by what became of it.
     pub(crate) fn count_request(&self, ended: RequestEnd) {
-        let (slot, outcome) = match ended {
-            RequestEnd::Sent => (0, "sent"),
-            RequestEnd::Passed => (1, "passed"),
-            RequestEnd::Failed(code) => (2 + code as usize, code.name()),
+        let slot = match ended {
+            RequestEnd::Sent => 0,
+            RequestEnd::Passed => 1,
+            RequestEnd::Failed(code) => 2 + code as usize,
         };
-        let Some(slot) = self.requests.get(slot) else { return };
-        if slot.get().is_none() {
+        self.requests.get(slot).into_iter().for_each(Tally::count);
+    }
+
+    /// Reports to the host what was counted; called at the end of each callback.
+    pub(crate) fn report(&self) {
+        self.counters.iter().for_each(|counter| counter.report(|| None));
+        let outcomes =
+            ["sent", "passed"].into_iter().chain(Code::ALL.iter().map(|code| code.name()));
+        for (requests, outcome) in self.requests.iter().zip(outcomes) {
             // Envoy makes a label of it where its `stats_tags` say so.
-            let name = format!("kafka_upstream_requests.outcome.{outcome}");
-            slot.set(host::define_metric(MetricType::Counter, &name));
-        }
-        if let Some(id) = slot.get() {
-            host::add_to_metric(id, 1);
+            let name = || format!("kafka_upstream_requests.outcome.{outcome}");
+            requests.report(|| host::define_metric(MetricType::Counter, &name()));
         }
     }
 

@@ -81,7 +81,8 @@ impl PerRequestStream {
         ended: &Ended<'_>,
     ) -> Option<Vec<Settled>> {
         let (_, callout) = self.callout.take_if(|(expected, _)| *expected == token)?;
-        let now = route.note_end(callout, ended);
+        let now = route.clock.now();
+        route.note_end(callout, ended, now);
         Some(self.sender.on_ended(callout.purpose, ended, now))
     }
 

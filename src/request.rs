@@ -132,6 +132,7 @@ impl RequestStream {
                 }
             }
         }
+        routes.metrics.report();
         match self.state {
             StreamState::Passing => Action::Continue,
             StreamState::Collecting(ref collecting) if collecting.goes_on() => Action::Continue,
@@ -336,6 +337,7 @@ impl RequestStream {
         let Some(reply) = Reply::instead_of(&status, is_bridges) else { return false };
         if let Some(code) = reply.code {
             routes.metrics.count_request(RequestEnd::Failed(code));
+            routes.metrics.report();
             if code == Code::HostMismatch {
                 routes.warn_once(MISROUTED);
             }
@@ -360,6 +362,7 @@ impl Context for RequestStream {
         });
         let Some(settled) = settled else { return };
         self.proceed_per_request(&routes, settled);
+        routes.metrics.report();
         if matches!(self.state, StreamState::Passing) && !routes.gateway.resumes_by_itself() {
             host::resume();
         }
@@ -372,6 +375,7 @@ impl Context for RequestStream {
                 route.paused.remove(self.id);
                 if self.routes.as_ref().is_some_and(|routes| routes.forget(self.id)) {
                     route.metrics.count(Counter::ClientGone);
+                    route.metrics.report();
                 }
             }
             StreamState::PerRequest { route, .. } => {

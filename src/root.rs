@@ -37,7 +37,7 @@ impl Root {
         let config = host::buffer(Buffer::PluginConfiguration, size).unwrap_or_default();
         let plugin = Plugin::parse(&config).map_err(|error| error.to_string())?;
         let (gateway, is_certain) = gateway(&plugin)?;
-        let metrics = Rc::new(Metrics::define());
+        let (metrics, clock) = (Rc::new(Metrics::define()), Clock::start());
         let mut routes = Vec::new();
         for settings in &plugin.settings {
             let target = &settings.bridge.target;
@@ -49,7 +49,7 @@ impl Root {
                 // A tick sends one batch of a topic: it takes what has queued since the last one.
                 settings.batch.records = FRAME_RECORDS_MAX;
             }
-            let route = self.route(settings, wakes, Rc::clone(&metrics))?;
+            let route = self.route(settings, wakes, Rc::clone(&metrics), clock)?;
             routes.push(Rc::new(RefCell::new(route)));
         }
         // By each new instance: WasmX cancels the tick after a trap.
@@ -62,7 +62,7 @@ impl Root {
         }
         // WasmX traps when a gauge is added to, and a tick that traps does so for ever.
         let gauges = Gauges::define(is_certain && gateway.adds_to_gauges());
-        Ok((Routes::new(plugin, gateway, routes, metrics), gauges))
+        Ok((Routes::new(plugin, gateway, routes, metrics, clock), gauges))
     }
 
     fn route(
@@ -70,6 +70,7 @@ impl Root {
         settings: Settings,
         wakes: bool,
         metrics: Rc<Metrics>,
+        clock: Clock,
     ) -> Result<Route, String> {
         // A route counts its batches by itself: to the bridge it is a VM of its own.
         let vm = host::random().map_err(|error| format!("no random bytes: {error}"))?;
@@ -84,23 +85,28 @@ impl Root {
                 None => host::log(Level::Warn, "event=no_wake_up effect=one_callout_per_request"),
             }
         }
-        Ok(Route::new(Rc::new(settings), outbox, wake_up, metrics))
+        Ok(Route::new(Rc::new(settings), outbox, wake_up, metrics, clock))
     }
 
-    /// Concludes what is settled, then, where `dispatches`, sends what is due, until neither leaves
-    /// anything. Here group commit happens: while its batches are in flight records queue, and the
-    /// reply that frees one of them is followed by one callout with all that has queued.
-    fn proceed(&self, route: &RefCell<Route>, mut settled: Vec<Settled>, dispatches: bool) {
+    /// Concludes what is settled, then, where `dispatches` has the time, sends what is due, until
+    /// neither leaves anything. Here group commit happens: while its batches are in flight records
+    /// queue, and the reply that frees one of them is followed by one callout with all that has
+    /// queued.
+    fn proceed(
+        &self,
+        route: &RefCell<Route>,
+        mut settled: Vec<Settled>,
+        dispatches: Option<Duration>,
+    ) {
         let Some(routes) = &self.routes else { return };
         loop {
             let mut route = route.borrow_mut();
             for (stream, end) in settled.into_iter().filter_map(|one| route.conclude(one)) {
                 routes.end_later(stream, end);
             }
-            let now = route.clock.now();
             settled = match dispatches {
-                true => route.dispatch_due(now),
-                false => Vec::new(),
+                Some(now) => route.dispatch_due(now),
+                None => Vec::new(),
             };
             if settled.is_empty() {
                 return;
@@ -108,11 +114,9 @@ impl Root {
         }
     }
 
-    /// The last thing in every callback.
+    /// The last thing in every callback. The root's own context is no longer the effective one.
     fn answer_some(&mut self) {
-        if let Some(routes) = &self.routes {
-            routes.answer_some(self.id);
-        }
+        self.routes.iter().for_each(|routes| routes.answer_some());
         self.end_if_drained();
     }
 
@@ -144,6 +148,7 @@ impl Root {
             self.ending = None;
             self.report_end();
             self.routes = None;
+            host::act_for(self.id);
             host::done();
         }
     }
@@ -157,34 +162,35 @@ impl Context for Root {
         body_size: usize,
         _num_trailers: usize,
     ) {
-        let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return };
+        let Some(routes) = &self.routes else { return };
         #[cfg(feature = "trap")]
-        if self.routes.as_ref().is_some_and(|routes| routes.trap.get()) {
+        if routes.trap.get() {
             core::arch::wasm32::unreachable();
         }
-        let ended = read_end(gateway, num_headers, body_size, |ended| {
-            self.routes().iter().find_map(|route| {
-                let settled = route.borrow_mut().end_callout(token, ended)?;
+        let now = routes.clock.now();
+        let ended = read_end(routes.gateway, num_headers, body_size, |ended| {
+            routes.routes.iter().find_map(|route| {
+                let settled = route.borrow_mut().end_callout(token, ended, now)?;
                 Some((route, settled))
             })
         });
         if let Some((route, settled)) = ended {
-            self.proceed(route, settled, gateway.root_dispatches_any_time());
+            let dispatches = routes.gateway.root_dispatches_any_time().then_some(now);
+            self.proceed(route, settled, dispatches);
         }
         self.answer_some();
     }
 
     /// The host keeps a root until it is drained: what clients have a 200 for is sent first.
     fn on_done(&mut self) -> bool {
-        let Some(gateway) = self.routes.as_ref().map(|routes| routes.gateway) else { return true };
+        let Some(routes) = &self.routes else { return true };
         self.ending = Some(Clock::start());
-        for route in self.routes() {
+        let dispatches = routes.gateway.root_dispatches_any_time().then(|| routes.clock.now());
+        for route in &routes.routes {
             route.borrow_mut().outbox.drain();
-            self.proceed(route, Vec::new(), gateway.root_dispatches_any_time());
+            self.proceed(route, Vec::new(), dispatches);
         }
-        if let Some(routes) = &self.routes {
-            routes.answer_some(self.id);
-        }
+        routes.answer_some();
         let is_drained = self.is_drained();
         if is_drained {
             self.report_end();
@@ -211,22 +217,23 @@ impl RootContext for Root {
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        while host::take_wake_up(queue) {}
-        let woken = self.routes().iter().find(|route| route.borrow_mut().on_queue_ready(queue));
+        // It has one item: the next comes when this one is taken out.
+        host::take_wake_up(queue);
+        let Some(routes) = &self.routes else { return };
+        let mut woken = routes.routes.iter();
+        let woken = woken.find(|route| route.borrow_mut().on_queue_ready(queue));
         let Some(route) = woken else { return };
-        self.proceed(route, Vec::new(), true);
+        self.proceed(route, Vec::new(), Some(routes.clock.now()));
         self.answer_some();
     }
 
     fn on_tick(&mut self) {
+        let Some(routes) = &self.routes else { return };
+        let now = routes.clock.now();
         let (mut depth, mut waiting) = (Depth::default(), 0);
-        for route in self.routes() {
-            let settled = {
-                let mut route = route.borrow_mut();
-                let now = route.clock.now();
-                route.outbox.expire(now)
-            };
-            self.proceed(route, settled, true);
+        for route in &routes.routes {
+            let settled = route.borrow_mut().outbox.expire(now);
+            self.proceed(route, settled, Some(now));
             let mut route = route.borrow_mut();
             route.log_waiting();
             depth = depth + route.outbox.depth();
@@ -235,9 +242,7 @@ impl RootContext for Root {
         if let Some(gauges) = &mut self.gauges {
             gauges.report(depth, waiting, host::memory_bytes());
         }
-        if let Some(routes) = &self.routes {
-            routes.expire_bodiless();
-        }
+        routes.expire_bodiless(now);
         self.answer_some();
     }
 

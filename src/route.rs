@@ -84,6 +84,7 @@ impl Route {
         outbox: Outbox,
         wake_up: WakeUp,
         metrics: Rc<Metrics>,
+        clock: Clock,
     ) -> Self {
         Self {
             settings,
@@ -91,7 +92,7 @@ impl Route {
             sequence: 0,
             paused: PausedStreams::default(),
             metrics,
-            clock: Clock::start(),
+            clock,
             per_request_bytes: ByteBudget::default(),
             wake_up,
             callouts: HashMap::new(),
@@ -174,9 +175,14 @@ impl Route {
     }
 
     /// Settles the callout that the host has just ended; none when it is not this route's.
-    pub(crate) fn end_callout(&mut self, token: u32, ended: &Ended<'_>) -> Option<Vec<Settled>> {
+    pub(crate) fn end_callout(
+        &mut self,
+        token: u32,
+        ended: &Ended<'_>,
+        now: Duration,
+    ) -> Option<Vec<Settled>> {
         let callout = self.callouts.remove(&token)?;
-        let now = self.note_end(callout, ended);
+        self.note_end(callout, ended, now);
         Some(self.outbox.on_ended(callout.purpose, ended, now))
     }
 
@@ -251,9 +257,8 @@ impl Route {
         host::log(Level::Warn, &line);
     }
 
-    /// Logs when the bridge stops to answer as it should, and when it does so again. Returns now.
-    pub(crate) fn note_end(&mut self, callout: InFlight, ended: &Ended<'_>) -> Duration {
-        let now = self.clock.now();
+    /// Logs when the bridge stops to answer as it should, and when it does so again.
+    pub(crate) fn note_end(&mut self, callout: InFlight, ended: &Ended<'_>, now: Duration) {
         self.metrics.note_callout(now.saturating_sub(callout.since).as_millis());
         if !callout::is_alive(ended) && !callout::knows_no_profile(ended) {
             self.note_failing(|| callout::why(ended));
@@ -266,7 +271,6 @@ impl Route {
             let target = &self.settings.bridge.target;
             host::log(Level::Info, &format!("event=bridge_back bridge={target}"));
         }
-        now
     }
 
     fn note_failing(&mut self, why: impl FnOnce() -> String) {
@@ -297,8 +301,16 @@ pub(crate) fn read_end<T>(
     body_size: usize,
     then: impl FnOnce(&Ended<'_>) -> T,
 ) -> T {
-    let header = |name| match num_headers {
-        0 => None,
+    // One read of all costs less than one of each. nginx's hosts cannot read any number of headers.
+    let all = match gateway {
+        Gateway::Envoy if num_headers > 0 => host::headers(Map::CalloutReply).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let header = |name: &str| match gateway {
+        Gateway::Envoy => {
+            all.iter().find(|(found, _)| found == name.as_bytes()).map(|(_, value)| value.clone())
+        }
+        _ if num_headers == 0 => None,
         _ => host::header(Map::CalloutReply, name),
     };
     let dispatch_status = match gateway {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kafka_upstream_core::config::Plugin;
 use kafka_upstream_core::gateway::Gateway;
-use kafka_upstream_core::limits::ANSWERS_PER_CALLBACK_MAX;
+use kafka_upstream_core::limits::{ANSWERS_PER_CALLBACK_MAX, TICK_MS};
 use kafka_upstream_core::outbox::StreamId;
 use kafka_upstream_core::outcome::Code;
 use kafka_upstream_core::reply::Reply;
@@ -30,7 +30,9 @@ pub(crate) struct Routes {
     pub(crate) metrics: Rc<Metrics>,
     /// Whether `gateway` is the one that serves requests; none before the first.
     is_expected_gateway: Cell<Option<bool>>,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    /// The time of the last tick.
+    ticked_at: Cell<Duration>,
     /// Streams that nothing of a body has come for yet.
     bodiless: RefCell<HashMap<StreamId, Bodiless>>,
     /// Some request's body has begun: the host passes bodies to the filter.
@@ -59,6 +61,7 @@ impl Routes {
         gateway: Gateway,
         routes: Vec<SharedRoute>,
         metrics: Rc<Metrics>,
+        clock: Clock,
     ) -> Self {
         Self {
             body_seen: Cell::new(!plugin.stops_at_headers),
@@ -67,7 +70,8 @@ impl Routes {
             routes,
             metrics,
             is_expected_gateway: Cell::new(None),
-            clock: Clock::start(),
+            clock,
+            ticked_at: Cell::default(),
             bodiless: RefCell::default(),
             ends: RefCell::default(),
             unfinished: ByteBudget::default(),
@@ -116,7 +120,8 @@ impl Routes {
 
     /// A stream waits for the first of its body.
     pub(crate) fn await_body(&self, stream: StreamId, timeout: Duration, goes_on: bool) {
-        let until = self.clock.now() + timeout;
+        // Whether it is over is looked at in ticks: the last one's time will do.
+        let until = self.ticked_at.get() + Duration::from_millis(TICK_MS.1) + timeout;
         self.bodiless.borrow_mut().insert(stream, Bodiless { until, goes_on });
     }
 
@@ -133,8 +138,8 @@ impl Routes {
     /// Gives up the streams that have waited too long for their bodies: a client is slow, or Envoy
     /// lacks `allow_on_headers_stop_iteration`, and reads no body of a stream that is held back at
     /// its headers.
-    pub(crate) fn expire_bodiless(&self) {
-        let now = self.clock.now();
+    pub(crate) fn expire_bodiless(&self, now: Duration) {
+        self.ticked_at.set(now);
         let late: Vec<_> =
             self.bodiless.borrow_mut().extract_if(|_, one| one.until <= now).collect();
         let code = if self.body_seen.get() { Code::BodyTimeout } else { Code::HostMismatch };
@@ -171,14 +176,11 @@ impl Routes {
         self.ends.borrow_mut().remove(&stream).is_some()
     }
 
-    /// Answers as many streams as one callback of the root may. The others follow in the next
-    /// wake-up, or, where no queue can wake the root, at the next tick. The root's own context is
-    /// made the effective one again at the end: callouts that it dispatches belong to the context
-    /// in effect, and one that belonged to a stream would lose its reply with the stream.
-    pub(crate) fn answer_some(&self, root: u32) {
-        if self.ends.borrow().is_empty() {
-            return;
-        }
+    /// What each callback of the root ends with: answers as many streams as one may. The others
+    /// follow in the next wake-up, or, where no queue can wake the root, at the next tick. The last
+    /// one's context stays the effective one until the callback returns: a callout that was
+    /// dispatched after this would lose its reply with that stream.
+    pub(crate) fn answer_some(&self) {
         for _ in 0..ANSWERS_PER_CALLBACK_MAX {
             let Some((stream, end)) = self.ends.borrow_mut().pop_first() else { break };
             if host::act_for(stream) {
@@ -188,7 +190,7 @@ impl Routes {
                 }
             }
         }
-        host::act_for(root);
+        self.metrics.report();
         if !self.ends.borrow().is_empty() {
             _ = self.routes.iter().any(|route| route.borrow_mut().wake());
         }

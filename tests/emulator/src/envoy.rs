@@ -206,6 +206,11 @@ impl Host {
             return;
         }
         self.envoy_after(vm, called);
+        if ends == 0 {
+            let size = u32::try_from(reply.body.len()).unwrap();
+            let called = self.call("proxy_on_response_body", vm, context, &[size, 1]);
+            self.envoy_after(vm, called);
+        }
         self.envoy_finish(id, seen);
     }
 

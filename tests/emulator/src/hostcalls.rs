@@ -47,6 +47,7 @@ fn run(mut cx: Cx<'_>, import: Import, arguments: &[u64]) -> Result<u32, Stop> {
         None => (import.call)(&mut cx, arguments),
     };
     let mut world = cx.world();
+    world.cross(import.name);
     match &status {
         Ok(status) => {
             *world.statuses.entry((import.name, *status)).or_default() += 1;
@@ -113,6 +114,7 @@ impl Cx<'_> {
     pub(crate) fn give(&mut self, bytes: &[u8], data: u32, size: u32) -> Result<u32, Stop> {
         let mut place = 0;
         if !bytes.is_empty() {
+            self.world().cross("proxy_on_memory_allocate");
             let names = ["proxy_on_memory_allocate", "malloc"];
             let export = names.iter().find_map(|name| self.caller.get_export(name));
             let Some(Extern::Func(allocate)) = export else {

@@ -1,5 +1,7 @@
 //! What a test can see of a host and order of it, and the clock's way to the next event.
 
+use std::collections::BTreeMap;
+
 use crate::callout::Ending;
 use crate::client::Seen;
 use crate::host::{Client, Host, NEVER};
@@ -95,6 +97,13 @@ impl Host {
     #[must_use]
     pub fn callbacks(&self, name: &str) -> u64 {
         self.world.borrow().callbacks.get(name).copied().unwrap_or_default()
+    }
+
+    /// How often each function was called over the border: callbacks that the guest has, host calls,
+    /// and the guest's allocator for what they return.
+    #[must_use]
+    pub fn crossings(&self) -> BTreeMap<&'static str, u64> {
+        self.world.borrow().crossings.clone()
     }
 
     /// Pages of 64 KiB of all live guests.

@@ -71,6 +71,9 @@ impl Host {
             armed.map(|index| world.traps.remove(index))
         };
         let Some(instance) = self.vms[vm].as_mut() else { panic!("{callback} in a VM that died") };
+        if instance.has(callback) {
+            self.world.borrow_mut().cross(callback);
+        }
         let result = match armed {
             Some(_) => Err(Stop::Trap("on purpose".to_owned())),
             None => instance.call(callback, arguments),

@@ -40,6 +40,7 @@ pub(crate) fn link(linker: &mut Linker<Data>) {
 }
 
 fn clock_time_get(mut caller: Caller<'_, Data>, clock: u32, _precision: u64, at: u32) -> u32 {
+    caller.data().world.borrow_mut().cross("clock_time_get");
     let now_ms = caller.data().world.borrow().now_ms;
     let ms = if clock == 0 { EPOCH_MS + now_ms } else { now_ms };
     write(&mut caller, at, &(ms * 1_000_000).to_le_bytes());
@@ -48,6 +49,7 @@ fn clock_time_get(mut caller: Caller<'_, Data>, clock: u32, _precision: u64, at:
 
 fn random_get(mut caller: Caller<'_, Data>, at: u32, size: u32) -> u32 {
     let mut bytes = vec![0; size as usize];
+    caller.data().world.borrow_mut().cross("random_get");
     caller.data().world.borrow_mut().rng.fill(&mut bytes);
     write(&mut caller, at, &bytes);
     0

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) posted: VecDeque<Posted>,
     pub(crate) statuses: BTreeMap<(&'static str, u32), u64>,
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
+    /// Calls of the guest and of the host that crossed the border, by function.
+    pub(crate) crossings: BTreeMap<&'static str, u64>,
     pub(crate) faults: Vec<InjectedStatus>,
     pub(crate) traps: Vec<String>,
     pub(crate) trapped: u64,
@@ -218,6 +220,7 @@ impl World {
             posted: VecDeque::new(),
             statuses: BTreeMap::new(),
             callbacks: BTreeMap::new(),
+            crossings: BTreeMap::new(),
             faults: Vec::new(),
             traps: Vec::new(),
             trapped: 0,
@@ -235,6 +238,11 @@ impl World {
             self.trace.pop_front();
         }
         self.trace.push_back(step);
+    }
+
+    /// Counts a call that crosses the border between host and guest.
+    pub(crate) fn cross(&mut self, function: &'static str) {
+        *self.crossings.entry(function).or_default() += 1;
     }
 
     pub(crate) fn frame(&mut self) -> &mut Frame {

@@ -4,6 +4,7 @@
 mod apisix;
 mod batches;
 mod bodies;
+mod crossings;
 mod faults;
 mod hosts;
 mod imports;
