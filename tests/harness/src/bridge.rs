@@ -15,7 +15,7 @@ use crate::run_dir::RunDir;
 use xtask::build;
 
 /// Longest time until it answers `/healthz`.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(30);
 
 /// Longest time for its orderly end.
 const DRAIN: Duration = Duration::from_secs(40);
