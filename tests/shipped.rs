@@ -145,16 +145,23 @@ async fn istios_patches_make_an_envoy_that_captures_what_fits_its_rule() -> anyh
     assert_eq!(istio["kind"], "EnvoyFilter");
     for patch in istio["spec"]["configPatches"].as_array().context("patches")? {
         let mut value = patch["patch"]["value"].clone();
-        if patch["applyTo"] == "CLUSTER" {
-            at_loopback(&mut value, bridge.port());
-            config["static_resources"]["clusters"] = json!([value]);
-        } else {
-            value["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] =
-                json!(filter);
-            let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config\
-                           /http_filters";
-            let filters = config.pointer_mut(filters).and_then(Value::as_array_mut);
-            filters.context("http_filters")?.insert(0, value);
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        let manager = config.pointer_mut(manager).context("the connection manager")?;
+        match patch["applyTo"].as_str() {
+            Some("CLUSTER") => {
+                at_loopback(&mut value, bridge.port());
+                config["static_resources"]["clusters"] = json!([value]);
+            }
+            Some("HTTP_FILTER") => {
+                value["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] =
+                    json!(filter);
+                manager["http_filters"].as_array_mut().context("http_filters")?.insert(0, value);
+            }
+            Some("NETWORK_FILTER") => {
+                let of = manager.as_object_mut().context("the connection manager")?;
+                of.extend(value["typed_config"].as_object().context("typed_config")?.clone());
+            }
+            other => anyhow::bail!("{other:?}"),
         }
     }
     let envoy = run(&config).await?;
