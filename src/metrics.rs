@@ -39,8 +39,8 @@ pub(crate) enum RequestEnd {
     Failed(Code),
 }
 
-/// The metrics of one root. What a callback counts is reported to the host at its end: a batch's records
-/// together, not each by a call.
+/// The metrics of one root. What a callback counts is reported to the host at its end: a batch's
+/// records together, not each by a call.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     counters: [Tally; 8],
@@ -131,9 +131,11 @@ impl Metrics {
         let outcomes =
             ["sent", "passed"].into_iter().chain(Code::ALL.iter().map(|code| code.name()));
         for (requests, outcome) in self.requests.iter().zip(outcomes) {
-            // Envoy makes a label of it where its `stats_tags` say so.
-            let name = || format!("kafka_upstream_requests.outcome.{outcome}");
-            requests.report(|| host::define_metric(MetricType::Counter, &name()));
+            requests.report(|| {
+                // Envoy makes a label of it where its `stats_tags` say so.
+                let name = format!("kafka_upstream_requests.outcome.{outcome}");
+                host::define_metric(MetricType::Counter, &name)
+            });
         }
     }
 
