@@ -213,6 +213,43 @@ async fn the_filter_serves_where_headers_go_on_before_the_body() -> anyhow::Resu
     Ok(())
 }
 
+/// What Istio makes of its two TrafficExtensions: a captured request goes no further, slow as its body may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn istios_script_holds_a_captured_request_behind_the_filter() -> anyhow::Result<()> {
+    let kafka = Kafka::pooled(KafkaVersion::V4_3).await?;
+    kafka.create_topic("orders", 1).await?;
+    let mut bridge = Bridge::start(Settings::to(kafka.bootstrap())).await?;
+    let filter = yaml("kubernetes/istio/traffic-extension.yaml")?;
+    let script = yaml("kubernetes/istio/body.yaml")?;
+    let priority = |extension: &Value| extension["spec"]["priority"].as_i64();
+    assert!(priority(&filter) > priority(&script), "Istio puts the higher first");
+    for field in ["phase", "selector"] {
+        assert_eq!(filter["spec"][field], script["spec"][field]);
+    }
+    let mut plugin = filter["spec"]["wasm"]["pluginConfig"].clone();
+    plugin["bridge"] = json!("host_bridge");
+    let script = script["spec"]["lua"]["inlineCode"].as_str().context("a script")?;
+    let listener = Listener::filter("gateway", plugin).lua(script);
+    let config = EnvoyConfig::new(build::filter()?).bridge(&bridge).listener(listener);
+    let envoy = Envoy::start(config).await?;
+    let port = envoy.port("gateway")?;
+    let slow = async || {
+        let pieces = vec!["x".into(), "y".into()];
+        let request = Request::post("/orders/1", "").pieces(pieces, Duration::from_millis(200));
+        anyhow::Ok(request.send(port).await?)
+    };
+    assert_eq!(slow().await?.status, 200);
+    assert_eq!(Request::get("/orders/2").send(port).await?.status, 200);
+    bridge.kill9()?;
+    let reply = slow().await?;
+    assert_eq!((reply.status, reply.header("kafka-error")), (503, Some("bridge_unreachable")));
+    assert_eq!(envoy.stat("cluster.bypassed.upstream_rq_total").await?, 0);
+    bridge.restart().await?;
+    assert_eq!(Request::post("/other", "x").send(port).await?.status, 504, "it is not captured");
+    assert_eq!(read_all(&kafka.bootstrap(), "orders").await?.len(), 2);
+    Ok(())
+}
+
 /// A certificate for a name, and that of its authority, as PEM files in a folder.
 struct Issued {
     dir: tempfile::TempDir,

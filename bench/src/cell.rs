@@ -15,8 +15,8 @@ const DRAIN: Duration = Duration::from_secs(60);
 /// The filter's gauge of records that wait.
 const QUEUED: &str = "wasmcustom.kafka_upstream_queue_records";
 
-/// Records that wait for good: the one in the queue of the target that refuses.
-const LEFT: u64 = 1;
+/// Records that wait for good: one in the queue of each target that refuses.
+const LEFT: u64 = 2;
 
 /// What is measured.
 pub(super) struct Cell<'a> {

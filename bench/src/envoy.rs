@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use harness::envoy::Listener;
+use harness::envoy::{AWAIT_BODY, Listener};
 use harness::stack::{Plan, Programs, Stack, plugin};
 use serde_json::{Value, json};
 use xtask::paths;
@@ -30,9 +30,11 @@ const DELIVERY_MS: u32 = 3_600_000;
 const ONE_CALLOUT_PER_REQUEST: &str = r#"{"producer_async": false, "group_commit": false}"#;
 
 const GROUP_COMMIT: &str = "acked, group commit";
-const HEADERS_GO_ON: &str = "acked, headers go on";
 const ONE_EACH: &str = "acked, a callout a request";
 const EVENTS: &str = "acked, cloudevents";
+
+/// Envoy's field for whether a filter may hold a request with a body at its headers.
+const OPTION: &str = "allow_on_headers_stop_iteration";
 
 /// A structured event without the end of its data.
 const EVENT: &str = r#"{"id":"1","source":"/bench","specversion":"1.0","type":"bench","data":""#;
@@ -61,8 +63,7 @@ pub(super) struct Target {
     pub(super) name: &'static str,
     /// The status of a request that went as it should.
     pub(super) status: u16,
-    /// The plugin configuration; none is Envoy without the filter.
-    config: Option<Value>,
+    listener: Listener,
 }
 
 /// Programs that are measured, and what came out.
@@ -125,7 +126,7 @@ async fn measure_round(
 
 /// Starts what is measured, and warms it up.
 async fn start(targets: &[Target], programs: Option<Programs>) -> anyhow::Result<Stack> {
-    let listeners = targets.iter().map(Target::listener).collect();
+    let listeners = targets.iter().map(|target| target.listener.clone()).collect();
     let topics = vec![("bench".to_owned(), PARTITIONS)];
     let mut stack = Stack::start(Plan { topics, listeners, programs, ..Plan::default() }).await?;
     for target in targets {
@@ -156,46 +157,77 @@ fn finish(sides: &[Side]) -> anyhow::Result<()> {
 }
 
 fn targets() -> anyhow::Result<Vec<Target>> {
-    let one_each: Value = serde_json::from_str(ONE_CALLOUT_PER_REQUEST)?;
-    let target = |name, status, config: Option<Value>| Target {
-        name,
-        status,
-        config: config.map(|fields| plugin("bench", &fields)),
-    };
-    // A queue of one record, which is full for as long as that record waits for others, refuses
-    // each request once it has been read and made into a record.
-    let refused = json!({
+    let mut targets = vec![Target {
+        name: "Envoy alone",
+        status: 200,
+        listener: Listener::plain("Envoy alone").buffered(BUFFER_BYTES),
+    }];
+    targets.extend(stopped_at_headers()?);
+    targets.extend(headers_go_on());
+    Ok(targets)
+}
+
+/// A queue of one record, which is full for as long as that record waits for others, refuses each
+/// request once it has been read and made into a record.
+fn refused(stop_at_headers: bool) -> Value {
+    json!({
+        OPTION: stop_at_headers,
         "producer_async": true,
         "producer_async_buffering_limits_messages_in_memory": 1,
         "producer_async_flush_timeout": 3_600_000,
         "delivery_timeout": DELIVERY_MS,
-    });
-    let headers_go_on =
-        |memory| json!({"producer_async": memory, "allow_on_headers_stop_iteration": false});
+    })
+}
+
+fn stopped_at_headers() -> anyhow::Result<Vec<Target>> {
+    let one_each: Value = serde_json::from_str(ONE_CALLOUT_PER_REQUEST)?;
     let acks_all = json!({"producer_async": false, "producer_request_acks": -1});
     Ok(vec![
-        target("Envoy alone", 200, None),
-        target("filter, replies at once", 503, Some(refused)),
-        target("memory", 200, Some(json!({"producer_async": true}))),
-        target(GROUP_COMMIT, 200, Some(json!({"producer_async": false}))),
-        target("acked, acks all", 200, Some(acks_all)),
-        target("memory, headers go on", 200, Some(headers_go_on(true))),
-        target(HEADERS_GO_ON, 200, Some(headers_go_on(false))),
-        target(ONE_EACH, 200, Some(one_each)),
-        target("acked, body", 200, Some(json!({"message_format": "body"}))),
-        target(EVENTS, 200, Some(json!({"message_format": "cloudevents"}))),
-        target(
+        Target { status: 503, ..Target::filter("replies at once", &refused(true)) },
+        Target::filter("memory", &json!({"producer_async": true})),
+        Target::filter(GROUP_COMMIT, &json!({"producer_async": false})),
+        Target::filter("acked, acks all", &acks_all),
+        Target::filter(ONE_EACH, &one_each),
+        Target::filter("acked, body", &json!({"message_format": "body"})),
+        Target::filter(EVENTS, &json!({"message_format": "cloudevents"})),
+        Target::filter(
             "acked, expression",
-            200,
-            Some(json!({
+            &json!({
                 "message_expression": "{'text': request.body, 'path': request.path}",
                 "key_expression": "request.headers['content-length']",
-            })),
+            }),
         ),
     ])
 }
 
+/// Without `allow_on_headers_stop_iteration`: headers go as far as the bridge, or as a filter that
+/// waits for the body.
+fn headers_go_on() -> Vec<Target> {
+    let memory = |name| Target::filter(name, &json!({"producer_async": true, OPTION: false}));
+    let acked = |name| Target::filter(name, &json!({"producer_async": false, OPTION: false}));
+    let at_once = Target::filter("replies at once, headers go on", &refused(false));
+    let buffer = |listener: Listener| listener.buffered(BUFFER_BYTES);
+    let lua = |listener: Listener| listener.lua(AWAIT_BODY);
+    vec![
+        Target { status: 503, ..at_once },
+        memory("memory, headers go on"),
+        acked("acked, headers go on"),
+        memory("memory, headers to buffer").behind(buffer),
+        acked("acked, headers to buffer").behind(buffer),
+        memory("memory, headers to Lua").behind(lua),
+        acked("acked, headers to Lua").behind(lua),
+    ]
+}
+
 impl Target {
+    fn filter(name: &'static str, fields: &Value) -> Self {
+        Self { name, status: 200, listener: Listener::filter(name, plugin("bench", fields)) }
+    }
+
+    fn behind(self, change: impl FnOnce(Listener) -> Listener) -> Self {
+        Self { listener: change(self.listener), ..self }
+    }
+
     /// What is sent: a content type, and a body of `BODY_BYTES`.
     pub(super) fn content(&self) -> (&'static str, Vec<u8>) {
         if self.name != EVENTS {
@@ -203,12 +235,5 @@ impl Target {
         }
         let padding = "x".repeat(BODY_BYTES.saturating_sub(EVENT.len() + 2));
         ("application/cloudevents+json", format!("{EVENT}{padding}\"}}").into_bytes())
-    }
-
-    fn listener(&self) -> Listener {
-        match &self.config {
-            Some(config) => Listener::filter(self.name, config.clone()),
-            None => Listener::plain(self.name).buffered(BUFFER_BYTES),
-        }
     }
 }

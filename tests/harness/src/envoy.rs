@@ -16,7 +16,7 @@ use crate::run_dir::RunDir;
 use config::Rendered;
 use xtask::tools;
 
-pub use config::{EnvoyConfig, Listener};
+pub use config::{AWAIT_BODY, EnvoyConfig, Listener};
 pub use example::{Example, render_example};
 
 /// Longest time until its admin page says LIVE; it compiles the filter first.

@@ -19,7 +19,7 @@ pub struct Listener {
     stream_idle_timeout_s: u32,
     failure_policy: String,
     stop_iteration: bool,
-    buffer_bytes: Option<u32>,
+    behind: Option<Value>,
     port: Option<u16>,
     routes: Value,
 }
@@ -71,7 +71,7 @@ impl Listener {
             stream_idle_timeout_s: 30,
             failure_policy: "FAIL_RELOAD".to_owned(),
             stop_iteration: true,
-            buffer_bytes: None,
+            behind: None,
             port: None,
             routes: json!([{"match": {"prefix": "/"}, "direct_response": reply}]),
         }
@@ -116,16 +116,31 @@ impl Listener {
         if let Some(Value::Object(fields)) = &mut self.filter {
             fields.insert(OPTION.to_owned(), json!(false));
         }
+        if env::var(HEADERS_GO_ON).as_deref() == Ok("lua") {
+            self = self.lua(AWAIT_BODY);
+        }
         let held =
             json!({"cluster": "bypassed", "prefix_rewrite": "/v1/bypassed/", "timeout": "0s"});
         self.without_stop_iteration().routes(json!([{"match": {"prefix": "/"}, "route": held}]))
     }
 
-    /// Has Envoy read the whole body, up to this size, before anything answers. Without it an
-    /// answer that comes before the body's end costs the client its connection.
+    /// Has Envoy read the whole body, up to this size, before what stands behind its `buffer` filter
+    /// sees the request. Without it an answer that comes before the body's end costs the client its
+    /// connection.
     #[must_use]
     pub fn buffered(mut self, bytes: u32) -> Self {
-        self.buffer_bytes = Some(bytes);
+        self.behind = Some(json!({"name": "envoy.filters.http.buffer", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+            "max_request_bytes": bytes}}));
+        self
+    }
+
+    /// Puts a script of Envoy's Lua filter behind the filter.
+    #[must_use]
+    pub fn lua(mut self, script: &str) -> Self {
+        self.behind = Some(json!({"name": "envoy.filters.http.lua", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": script}}}));
         self
     }
 
@@ -154,8 +169,8 @@ impl Listener {
         let router = json!({"name": "envoy.filters.http.router", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
         let wasm = self.filter.as_ref().map(|config| self.render_filter(config, wasm));
-        let buffer = self.buffer_bytes.map(buffer_filter);
-        let filters: Vec<Value> = buffer.into_iter().chain(wasm).chain([router]).collect();
+        let behind = self.behind.clone();
+        let filters: Vec<Value> = wasm.into_iter().chain(behind).chain([router]).collect();
         let manager = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.\
                       http_connection_manager.v3.HttpConnectionManager",
@@ -310,12 +325,6 @@ impl EnvoyConfig {
     }
 }
 
-fn buffer_filter(bytes: u32) -> Value {
-    json!({"name": "envoy.filters.http.buffer", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
-        "max_request_bytes": bytes}})
-}
-
 fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
     let endpoint = endpoint.map(|endpoint| {
         let address = match endpoint {
@@ -344,7 +353,9 @@ fn cluster(name: &str, endpoint: Option<&Address>, pending_max: u32) -> Value {
 }
 
 const OPTION: &str = "allow_on_headers_stop_iteration";
-/// When it is set, every filter runs without that option.
+/// A script of Envoy's Lua filter that holds each request until its body is there.
+pub const AWAIT_BODY: &str = "function envoy_on_request(request) request:body() end";
+/// When it is set, every filter runs without that option, and with `lua` before that script.
 const HEADERS_GO_ON: &str = "KAFKA_UPSTREAM_HEADERS_GO_ON";
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Above what any test has in flight: Envoy's own limit is 1024.
