@@ -171,8 +171,8 @@ pub(super) struct Raw {
     /// `producer_async` by name.
     #[cfg_attr(feature = "schema", schemars(extend("x-new" = true)))]
     pub(super) delivery: Option<RawDelivery>,
-    /// `acked` on Envoy: what queues in one turn of the event loop shares a callout; false makes
-    /// one each, as it is on the other gateways.
+    /// `acked` on Envoy: what queues in one turn of the event loop, or while many records are in
+    /// flight, shares a callout; false makes one each, as it is on the other gateways.
     #[cfg_attr(feature = "schema", schemars(extend("default" = true, "x-new" = true)))]
     pub(super) group_commit: Option<bool>,
     /// How batches are compressed; a batch that does not shrink goes without.

@@ -196,6 +196,16 @@ impl Lane {
         self.waiting.len() >= limits.records || self.waiting_bytes >= limits.bytes
     }
 
+    /// Records that are queued and were not sent yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn records_in_flight(&self) -> usize {
+        let again: usize = self.resend.iter().map(|batch| batch.records.len()).sum();
+        self.held_records - self.waiting.len() - again
+    }
+
     /// The oldest records, up to a batch's limits, none younger than `age` beyond the oldest, and
     /// always one.
     pub(super) fn take_batch(&mut self, limits: BatchLimits, age: Duration) -> Vec<QueuedRecord> {

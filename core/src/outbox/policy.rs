@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | a 200 means | Kafka has the record, or the bridge | the root has it | Kafka has it, or the bridge |
 //! | lanes | one for topics known to work, one each for others | one per topic | one |
-//! | a batch is due | at once | full, old, or draining | at once |
+//! | a batch is due | at once; beside many records in flight, when as many wait, or after 10 ms | full, old, or draining | at once |
 //! | order | younger batches may overtake a resend | none overtakes | one batch at a time |
 //! | record ages in a batch | within 1 s | any | within 1 s |
 //! | deadline | `delivery_timeout` | none | `delivery_timeout` |
@@ -23,6 +23,10 @@ use crate::config::{BatchLimits, Settings};
 use crate::limits;
 use crate::outcome::{Outcome, Scope};
 use crate::wire::{self, Delivery};
+
+/// Group commit: how long a record waits for others while many are in flight. Mostly a reply ends the
+/// wait; this is for replies that take long.
+const GROUP_COMMIT_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// A delivery mode, with what it remembers.
 #[derive(Debug)]
@@ -118,7 +122,13 @@ impl Policy {
         }
         let oldest = lane.oldest()?;
         let is_due = match self {
-            Self::Acked { .. } | Self::PerRequest(_) => true,
+            Self::Acked { .. } => {
+                let in_flight = lane.records_in_flight();
+                in_flight < limits::GROUP_COMMIT_FROM
+                    || lane.waiting() >= in_flight
+                    || now.saturating_sub(oldest) >= GROUP_COMMIT_WAIT_MAX
+            }
+            Self::PerRequest(_) => true,
             // If a younger batch went before one that is sent again, the records of a key would
             // change their order in the partition.
             Self::Memory { flush_timeout, .. } => {

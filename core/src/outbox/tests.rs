@@ -125,6 +125,48 @@ fn what_queues_while_four_batches_are_in_flight_goes_out_together() {
     assert_eq!(streams(&filter.poll().unwrap()), [4, 5, 6]);
 }
 
+fn push_all(filter: &mut Filter, numbers: std::ops::Range<u32>) {
+    numbers.for_each(|stream| filter.push(stream).unwrap());
+}
+
+#[test]
+fn beside_many_in_flight_as_many_wait_for_each_other() {
+    let mut filter = Filter::new(ACKED);
+    push_all(&mut filter, 0..8);
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 8);
+    push_all(&mut filter, 8..15);
+    assert_eq!(filter.poll(), None);
+    filter.push(15).unwrap();
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 8);
+    push_all(&mut filter, 16..31);
+    assert_eq!(filter.poll(), None, "16 are in flight");
+    filter.now += Duration::from_millis(9);
+    assert_eq!(filter.poll(), None);
+    filter.now += Duration::from_millis(1);
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 15, "for 10 ms at most");
+}
+
+#[test]
+fn a_reply_sends_who_waits() {
+    let mut filter = Filter::new(ACKED);
+    push_all(&mut filter, 0..8);
+    let first = filter.poll().unwrap();
+    filter.push(8).unwrap();
+    assert_eq!(filter.poll(), None);
+    filter.outcomes(&first, &vec![written(0); 8]);
+    assert_eq!(streams(&filter.poll().unwrap()), [8]);
+}
+
+#[test]
+fn what_is_to_be_sent_again_is_not_in_flight() {
+    let mut filter = Filter::new(ACKED);
+    push_all(&mut filter, 0..8);
+    let first = filter.poll().unwrap();
+    filter.no_reply(&first);
+    filter.push(8).unwrap();
+    assert_eq!(streams(&filter.poll().unwrap()), [8]);
+}
+
 #[test]
 fn swapped_replies_reach_their_own_streams() {
     let mut filter = Filter::new(ACKED);
