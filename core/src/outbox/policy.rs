@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | a 200 means | Kafka has the record, or the bridge | the root has it | Kafka has it, or the bridge |
 //! | lanes | one for topics known to work, one each for others | one per topic | one |
-//! | a batch is due | at once; beside many records in flight, when as many wait, or after 10 ms | full, old, or draining | at once |
+//! | a batch is due | at once; beside many records in flight, when as many wait or it is full, or after 10 ms | full, old, or draining | at once |
 //! | order | younger batches may overtake a resend | none overtakes | one batch at a time |
 //! | record ages in a batch | within 1 s | any | within 1 s |
 //! | deadline | `delivery_timeout` | none | `delivery_timeout` |
@@ -27,6 +27,9 @@ use crate::wire::{self, Delivery};
 /// Group commit: how long a record waits for others while many are in flight. Mostly a reply ends the
 /// wait; this is for replies that take long.
 const GROUP_COMMIT_WAIT_MAX: Duration = Duration::from_millis(10);
+/// Group commit: the shortest `delivery_timeout` that has time for such a wait, which may last until the
+/// next tick.
+const GROUP_COMMIT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// A delivery mode, with what it remembers.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) enum Policy {
         delivery: Delivery,
         /// Topics that have been written to; none where the settings have one topic.
         written: Option<HashSet<String>>,
+        /// Whether records wait for each other beside many in flight.
+        gathers: bool,
     },
     /// The client has its 200 when its record is queued.
     Memory { has_one_topic: bool, flush_timeout: Duration },
@@ -50,7 +55,9 @@ impl Policy {
         let has_one_topic = settings.has_one_topic();
         match settings.delivery {
             delivery @ (Delivery::Acked | Delivery::Queued) => {
-                Self::Acked { delivery, written: (!has_one_topic).then(HashSet::new) }
+                let written = (!has_one_topic).then(HashSet::new);
+                let gathers = settings.delivery_timeout >= GROUP_COMMIT_TIMEOUT_MIN;
+                Self::Acked { delivery, written, gathers }
             }
             Delivery::Memory => {
                 Self::Memory { has_one_topic, flush_timeout: settings.batch.flush_timeout }
@@ -122,10 +129,12 @@ impl Policy {
         }
         let oldest = lane.oldest()?;
         let is_due = match self {
-            Self::Acked { .. } => {
+            Self::Acked { gathers, .. } => {
                 let in_flight = lane.records_in_flight();
-                in_flight < limits::GROUP_COMMIT_FROM
+                !gathers
+                    || in_flight < limits::GROUP_COMMIT_FROM
                     || lane.waiting() >= in_flight
+                    || lane.holds_a_full_batch(limits)
                     || now.saturating_sub(oldest) >= GROUP_COMMIT_WAIT_MAX
             }
             Self::PerRequest(_) => true,

@@ -158,6 +158,29 @@ fn a_reply_sends_who_waits() {
 }
 
 #[test]
+fn a_full_batch_waits_for_no_other() {
+    for limit in ["messages_per_request\":8", "bytes_per_request\":136"] {
+        let mut filter = Filter::new(&format!(r#"{ACKED},"producer_request_limits_{limit}"#));
+        push_all(&mut filter, 0..16);
+        assert_eq!(streams(&filter.poll().unwrap()).len(), 8);
+        assert_eq!(streams(&filter.poll().unwrap()).len(), 8);
+        push_all(&mut filter, 16..23);
+        assert_eq!(filter.poll(), None);
+        filter.push(23).unwrap();
+        assert_eq!(streams(&filter.poll().unwrap()).len(), 8, "16 are in flight");
+    }
+}
+
+#[test]
+fn a_short_timeout_has_no_time_to_wait_for_others() {
+    let mut filter = Filter::new(&format!(r#"{ACKED},"delivery_timeout":50"#));
+    push_all(&mut filter, 0..9);
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 9);
+    filter.push(9).unwrap();
+    assert_eq!(streams(&filter.poll().unwrap()), [9]);
+}
+
+#[test]
 fn what_is_to_be_sent_again_is_not_in_flight() {
     let mut filter = Filter::new(ACKED);
     push_all(&mut filter, 0..8);

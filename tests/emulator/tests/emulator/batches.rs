@@ -64,6 +64,22 @@ fn no_stream_gets_anothers_answer() {
     }
 }
 
+/// Beside many in flight a request waits for others: no longer than the next tick.
+#[test]
+fn one_beside_many_in_flight_goes_out_with_the_tick() {
+    let mut scene = warm();
+    let mut clients = send_many(&mut scene, 8, "many");
+    scene.host.turn();
+    clients.extend(send_many(&mut scene, 1, "one"));
+    scene.host.turn();
+    assert_eq!(scene.host.callouts_open(), 1);
+    scene.host.advance(110);
+    assert_eq!(scene.host.callouts_open(), 2);
+    scene.host.serve(&mut scene.bridge);
+    assert_own_answers(&scene, &clients);
+    scene.assert_empty();
+}
+
 /// Without a queue that wakes the root each request makes its own callout.
 #[test]
 fn without_a_queue_each_request_makes_its_own_callout() {
