@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | a 200 means | Kafka has the record, or the bridge | the root has it | Kafka has it, or the bridge |
 //! | lanes | one for topics known to work, one each for others | one per topic | one |
-//! | a batch is due | at once; beside many records in flight, when as many wait or it is full, or after 10 ms | full, old, or draining | at once |
+//! | a batch is due | at once; beside many records in flight, when as many wait or it is full, or after 3 ms | full, old, or draining | at once |
 //! | order | younger batches may overtake a resend | none overtakes | one batch at a time |
 //! | record ages in a batch | within 1 s | any | within 1 s |
 //! | deadline | `delivery_timeout` | none | `delivery_timeout` |
@@ -25,8 +25,8 @@ use crate::outcome::{Outcome, Scope};
 use crate::wire::{self, Delivery};
 
 /// Group commit: how long a record waits for others while many are in flight. Mostly a reply ends the
-/// wait; this is for replies that take long.
-const GROUP_COMMIT_WAIT_MAX: Duration = Duration::from_millis(10);
+/// wait; where replies take long it would be a delay that saves little.
+const GROUP_COMMIT_WAIT_MAX: Duration = Duration::from_millis(3);
 /// Group commit: the shortest `delivery_timeout` that has time for such a wait, which may last until the
 /// next tick.
 const GROUP_COMMIT_TIMEOUT_MIN: Duration = Duration::from_secs(1);

@@ -140,10 +140,10 @@ fn beside_many_in_flight_as_many_wait_for_each_other() {
     assert_eq!(streams(&filter.poll().unwrap()).len(), 8);
     push_all(&mut filter, 16..31);
     assert_eq!(filter.poll(), None, "16 are in flight");
-    filter.now += Duration::from_millis(9);
+    filter.now += Duration::from_millis(2);
     assert_eq!(filter.poll(), None);
     filter.now += Duration::from_millis(1);
-    assert_eq!(streams(&filter.poll().unwrap()).len(), 15, "for 10 ms at most");
+    assert_eq!(streams(&filter.poll().unwrap()).len(), 15, "for 3 ms at most");
 }
 
 #[test]
