@@ -20,9 +20,6 @@ pub const PROFILE_BYTES_MAX: usize = 64 * 1024;
 /// Group commit: batches in flight from one VM whose topics share them. Fewer leave the bridge idle
 /// while a reply is on its way; more make the batches smaller.
 pub const BATCHES_IN_FLIGHT_SHARED: usize = 4;
-/// Group commit: records in flight from which on others wait until they are as many, or fill a batch.
-/// Fewer, larger batches cost less; where few requests come each is sent at once.
-pub const GROUP_COMMIT_FROM: usize = 8;
 /// Batches in flight of one topic in memory mode, so that a key's records stay in order, and of one
 /// that has not been written to yet in acked mode, so that it delays no other.
 pub const BATCHES_IN_FLIGHT_LANE: usize = 1;

@@ -24,6 +24,9 @@ use crate::limits;
 use crate::outcome::{Outcome, Scope};
 use crate::wire::{self, Delivery};
 
+/// Group commit: records in flight from which on others wait until they are as many, or fill a batch.
+/// Fewer, larger batches cost less; where few requests come each is sent at once.
+const GROUP_COMMIT_FROM: usize = 8;
 /// Group commit: how long a record waits for others while many are in flight. Mostly a reply ends the
 /// wait; where replies take long it would be a delay that saves little.
 const GROUP_COMMIT_WAIT_MAX: Duration = Duration::from_millis(3);
@@ -132,7 +135,7 @@ impl Policy {
             Self::Acked { gathers, .. } => {
                 let in_flight = lane.records_in_flight();
                 !gathers
-                    || in_flight < limits::GROUP_COMMIT_FROM
+                    || in_flight < GROUP_COMMIT_FROM
                     || lane.waiting() >= in_flight
                     || lane.holds_a_full_batch(limits)
                     || now.saturating_sub(oldest) >= GROUP_COMMIT_WAIT_MAX
